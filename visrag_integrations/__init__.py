@@ -1,0 +1,60 @@
+"""Search documents as page images and answer from them, inside LangChain and LlamaIndex."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visrag_integrations.embedders import load_embedder
+    from visrag_integrations.generation import load_generator
+    from visrag_integrations.ingestion import index_documents
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.readers import PageReader
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
+
+__version__ = "0.1.0"
+
+_HOMES = {
+    "Answer": "types",
+    "Evidence": "types",
+    "Page": "types",
+    "PageReader": "readers",
+    "PageRetriever": "retrieval",
+    "QdrantPageStore": "store",
+    "Query": "types",
+    "ScoredPage": "types",
+    "VisRAG": "rag",
+    "index_documents": "ingestion",
+    "load_embedder": "embedders",
+    "load_generator": "generation",
+}
+
+__all__ = [
+    "Answer",
+    "Evidence",
+    "Page",
+    "PageReader",
+    "PageRetriever",
+    "QdrantPageStore",
+    "Query",
+    "ScoredPage",
+    "VisRAG",
+    "index_documents",
+    "load_embedder",
+    "load_generator",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted([*__all__, "__version__"])

@@ -1,0 +1,148 @@
+"""Every error this library raises on purpose: one tree, each also the builtin a caller would catch.
+
+    VisRAGError
+    ├── MissingExtraError         (ImportError)        an optional dependency is not installed
+    ├── UnknownNameError          (ValueError)         a name that is in no table; lists the names there are
+    ├── SettingError              (ValueError)         an argument outside what is allowed
+    ├── DocumentError             (ValueError)         one document cannot be read; names it and says why
+    │   ├── DocumentNotFoundError (FileNotFoundError)  no such file, or a folder without documents
+    │   ├── UnsupportedDocumentError                   not a kind of file this library reads
+    │   ├── PasswordError                              encrypted: no password, or the wrong one
+    │   ├── DocumentLimitError                         beyond a limit on bytes, pixels or pages
+    │   └── DocumentTimeoutError  (TimeoutError)       the time limit passed, or the engine crashed
+    ├── PageError                 (ValueError)         one page of a readable document failed
+    ├── PictureError              (ValueError)         a picture that cannot be opened or decoded
+    ├── CheckpointError           (ValueError)         weights, config or tokenizer files are not what they should be
+    ├── EmbedderError             (ValueError)         vectors that do not fit what was asked of them
+    ├── StoreError                (RuntimeError)       the vector store failed or cannot be reached
+    │   ├── StoreLockedError                           another process holds the embedded folder
+    │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
+    │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
+    │   └── FilterError           (ValueError)         a filter that cannot be understood
+    └── GenerationError           (RuntimeError)       a generator failed; model text itself never raises
+
+Messages say what happened, with which value, what is allowed, and what to type next.
+"""
+
+from __future__ import annotations
+
+
+class VisRAGError(Exception):
+    """Base of every error raised on purpose by this library."""
+
+
+class MissingExtraError(VisRAGError, ImportError):
+    """An optional dependency is missing; the message holds the pip command that installs it."""
+
+    def __init__(self, what: str, extra: str) -> None:
+        super().__init__(f'{what} is not installed. Install it with: pip install "visrag-integrations[{extra}]"')
+        self.what, self.extra = what, extra
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.what, self.extra)
+
+
+class UnknownNameError(VisRAGError, ValueError):
+    """A name that is in no table of this library."""
+
+
+class SettingError(VisRAGError, ValueError):
+    """An argument whose value is not allowed."""
+
+
+class DocumentError(VisRAGError, ValueError):
+    """One document cannot be read.
+
+    Attributes:
+        source: The path or name of the document, as the caller gave it.
+        reason: Why, without the name.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{printable(source)}: {reason}")
+        self.source, self.reason = source, reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.source, self.reason)
+
+
+class DocumentNotFoundError(DocumentError, FileNotFoundError):
+    """No such file, or a folder that holds no document."""
+
+
+class UnsupportedDocumentError(DocumentError):
+    """The file is of no kind this library reads."""
+
+
+class PasswordError(DocumentError):
+    """The document is encrypted and no password, or a wrong one, was given."""
+
+
+class DocumentLimitError(DocumentError):
+    """The document is beyond a limit on bytes, pixels or pages."""
+
+
+class DocumentTimeoutError(DocumentError, TimeoutError):
+    """Reading took longer than the time limit, or crashed the process that read."""
+
+
+class PageError(VisRAGError, ValueError):
+    """One page of an otherwise readable document failed.
+
+    Attributes:
+        source: The document, as the caller gave it.
+        number: The page, from 1.
+        reason: Why, without the names.
+    """
+
+    def __init__(self, source: str, number: int, reason: str) -> None:
+        super().__init__(f"{printable(source)}, page {number}: {reason}")
+        self.source, self.number, self.reason = source, number, reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
+        return type(self), (self.source, self.number, self.reason)
+
+
+class PictureError(VisRAGError, ValueError):
+    """A picture that cannot be opened or decoded, or is larger than the limit."""
+
+
+class CheckpointError(VisRAGError, ValueError):
+    """A checkpoint whose weights, config or tokenizer are missing or do not fit."""
+
+
+class EmbedderError(VisRAGError, ValueError):
+    """Vectors that do not fit what was asked of them."""
+
+
+class StoreError(VisRAGError, RuntimeError):
+    """The vector store failed or cannot be reached."""
+
+
+class StoreLockedError(StoreError):
+    """Another process has the embedded folder open."""
+
+
+class StoreMismatchError(StoreError, ValueError):
+    """The collection was filled by another embedder."""
+
+
+class StoreFormatError(StoreError, ValueError):
+    """The index was written by a newer version, or is not an index of this library."""
+
+
+class FilterError(StoreError, ValueError):
+    """A metadata filter that cannot be understood."""
+
+
+class GenerationError(VisRAGError, RuntimeError):
+    """A generator failed. What a model writes never raises; an engine that dies does."""
+
+
+def printable(text: str) -> str:
+    """A file name made safe for one line of a terminal: control characters are escaped.
+
+    >>> printable("a\\nb.pdf")
+    'a\\\\nb.pdf'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
