@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import io
+import math
+import struct
+import zlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Union
+from typing import TYPE_CHECKING, Any, Union
 
-from visrag_integrations.errors import PictureError
+from visrag_integrations.errors import PictureError, SettingError
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -15,7 +18,219 @@ if TYPE_CHECKING:
 PictureSource = Union["Image", bytes, Path, Callable[[], Union["Image", bytes]]]
 """Where a picture's pixels are: a PIL image, an encoded file's bytes, its path, or a function that gives either."""
 
+MAX_PIXELS = 178_956_970
+"""A file that declares more pixels than this is refused before it is decoded (a quarter of a gigabyte of grey)."""
 
-def open_picture(source: PictureSource) -> Image:
-    """The picture, decoded; a PIL image is given back as a copy. See `Page.open_image`."""
-    raise NotImplementedError(f"{io}{PictureError}")
+# What decoders raise on bytes that are not what they claim to be.
+DECODE_ERRORS: tuple[type[Exception], ...] = (
+    *(OSError, ValueError, SyntaxError, EOFError, TypeError, LookupError, ArithmeticError, MemoryError, RuntimeError),
+    *(struct.error, zlib.error),
+)
+
+_MAGIC = {
+    b"\xff\xd8\xff": "JPEG",
+    b"\x89PNG\r\n\x1a\n": "PNG",
+    b"GIF8": "GIF",
+    b"BM": "BMP",
+    b"II*\x00": "TIFF",
+    b"MM\x00*": "TIFF",
+    b"II+\x00": "TIFF",
+    b"MM\x00+": "TIFF",
+}
+# The modes each format writes as they are; anything else becomes RGB first.
+_WRITABLE = {
+    "JPEG": {"L", "RGB"},
+    "PNG": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
+    "WEBP": {"RGB", "RGBA"},
+}
+
+
+def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """The picture, decoded and upright (EXIF orientation applied); a PIL image is given back as a copy.
+
+    Raises:
+        PictureError: It cannot be opened or decoded, or declares more than `max_pixels`.
+    """
+    from PIL import ImageOps
+
+    if not isinstance(source, (bytes, Path)):
+        opened = source() if callable(source) else source
+        return open_picture(opened, max_pixels=max_pixels) if isinstance(opened, bytes) else opened.copy()
+    with open_encoded(source, max_pixels=max_pixels) as image:
+        try:
+            image.load()
+            upright: Image = ImageOps.exif_transpose(image)
+        except DECODE_ERRORS as err:
+            raise PictureError(f"{_name(source)} cannot be decoded: {err}. The file is damaged or cut off.") from err
+    return upright
+
+
+def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image:
+    """An encoded file as a lazy PIL image: its header is read and checked, its pixels are not decoded yet.
+
+    Raises:
+        PictureError: It is no picture, or declares more than `max_pixels`.
+    """
+    from PIL import Image
+
+    try:
+        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        raise PictureError(f"{_name(source)} is refused: {err}") from err
+    except DECODE_ERRORS as err:
+        raise PictureError(f"{_name(source)} is not a picture that can be opened: {err}") from err
+    width, height = image.size
+    if width * height > max_pixels:
+        image.close()
+        raise PictureError(
+            f"{_name(source)} declares {width} x {height} pixels; at most {max_pixels} are allowed. "
+            "Scale it down, or raise the pixel limit if you trust the file."
+        )
+    return image
+
+
+def sniff_format(data: bytes) -> str | None:
+    """The picture format that the first bytes of a file speak of; None when they are no picture this library reads.
+
+    >>> sniff_format(b"GIF89a"), sniff_format(b"%PDF-1.7")
+    ('GIF', None)
+    """
+    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
+        return "WEBP"
+    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+
+
+def to_rgb(image: Image) -> Image:
+    """The picture in RGB: transparency over white, 16-bit and float values scaled, CMYK through its own profile."""
+    from PIL import Image
+
+    if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
+        clear = image.convert("LA") if image.mode == "La" else image
+        clear = clear.convert("RGBA")
+        white = Image.new("RGBA", clear.size, "white")
+        return Image.alpha_composite(white, clear).convert("RGB")
+    if image.mode == "RGB":
+        return image
+    if image.mode == "F" or image.mode.startswith("I"):
+        return _deep_to_grey(image).convert("RGB")
+    if image.mode in {"CMYK", "LAB"}:
+        return _managed_to_rgb(image)
+    return image.convert("RGB")
+
+
+def fit(image: Image, max_pixels: int) -> Image:
+    """The picture scaled down to at most `max_pixels`, its shape kept; never enlarged.
+
+    Palette and black-and-white pictures become RGB when they are scaled.
+
+    >>> from PIL import Image
+    >>> fit(Image.new("RGB", (400, 100)), 10_000).size
+    (200, 50)
+    """
+    from PIL import Image
+
+    width, height = fit_size(image.width, image.height, max_pixels)
+    if (width, height) == image.size:
+        return image
+    smooth = to_rgb(image) if image.mode in {"1", "P", "PA"} else image
+    return smooth.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+
+
+def fit_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
+    """Width and height in whole pixels, scaled down together to at most `max_pixels`; each at least 1.
+
+    >>> fit_size(1000, 1000, 250_000), fit_size(30, 20, 250_000), fit_size(9_000_000, 1, 1000)
+    ((500, 500), (30, 20), (1000, 1))
+    """
+    if max_pixels < 1:
+        raise SettingError(f"max_pixels is {max_pixels}; it must be 1 or more, for example 9 * 448 * 448.")
+    scale = min(1.0, math.sqrt(max_pixels / (width * height)))
+    columns, rows = max(1, int(width * scale)), max(1, int(height * scale))
+    if columns == 1 or rows == 1:  # a line: rounding its short side up to 1 must not break the budget
+        return min(columns, max_pixels), min(rows, max_pixels)
+    return columns, rows
+
+
+def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> bytes:
+    """The picture as the bytes of a "JPEG", "PNG" or "WEBP" file; a file of that format is given back as it is.
+
+    Raises:
+        SettingError: The format is none of these.
+        PictureError: The picture cannot be opened, or does not fit the format.
+    """
+    kind = {"JPG": "JPEG"}.get(format.upper(), format.upper())
+    if kind not in _WRITABLE:
+        raise SettingError(f"Pictures cannot be written as {format!r}; use one of {', '.join(_WRITABLE)}.")
+    if isinstance(source, Path):
+        source = _read(source)
+    if isinstance(source, bytes) and sniff_format(source) == kind:
+        return source
+    image = open_picture(source)
+    writable = image if image.mode in _WRITABLE[kind] and "transparency" not in image.info else to_rgb(image)
+    options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
+    buffer = io.BytesIO()
+    try:
+        writable.save(buffer, kind, **options)
+    except DECODE_ERRORS as err:
+        size = f"{image.width} x {image.height} pixels"
+        raise PictureError(f"A picture of {size} cannot be written as {kind}: {err}. Try PNG.") from err
+    return buffer.getvalue()
+
+
+def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
+    """The part of the picture inside `box` (left, top, right, bottom as fractions), at least one pixel.
+
+    >>> from PIL import Image
+    >>> crop(Image.new("RGB", (200, 100)), (0.25, 0.0, 0.75, 1.0)).size
+    (100, 100)
+    """
+    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
+    if not (left < right and top < bottom):
+        raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
+    x, y = min(round(left * image.width), image.width - 1), min(round(top * image.height), image.height - 1)
+    return image.crop((x, y, max(x + 1, round(right * image.width)), max(y + 1, round(bottom * image.height))))
+
+
+def _deep_to_grey(image: Image) -> Image:
+    """Integers and floats of any range as 8-bit grey: 16-bit integers and 0..1 floats by their range."""
+    import numpy as np
+    from PIL import Image
+
+    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
+    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    if image.mode.startswith("I;16"):
+        top = 65535.0
+    else:
+        top = next(
+            (limit for limit in (1.0, 255.0, 65535.0) if high <= limit and (image.mode == "F" or limit > 1)), high
+        )
+    grey = (values - low) * (255.0 / max(top - low, 1e-12)) if low < 0 else values * (255.0 / top)
+    return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
+
+
+def _managed_to_rgb(image: Image) -> Image:
+    """CMYK and Lab as sRGB, through the file's own colour profile where it has one that works."""
+    from PIL import ImageCms
+
+    profile: bytes | None = image.info.get("icc_profile")
+    if image.mode == "LAB" or profile:
+        try:
+            of = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
+            managed = ImageCms.profileToProfile(image, of, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if managed is not None:
+                return managed
+        except (ImageCms.PyCMSError, OSError, ValueError) as err:
+            if image.mode == "LAB":
+                raise PictureError(f"A Lab picture cannot be converted to RGB: {err}. Save it as RGB first.") from err
+    return image.convert("RGB")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
+
+
+def _name(source: bytes | Path) -> str:
+    return f"A picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
