@@ -1,0 +1,119 @@
+"""One file a retrieval system; `load_embedder` finds the right one. Nothing heavy is imported before it is needed."""
+
+from __future__ import annotations
+
+import importlib
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import PageEmbedder
+
+    Factory = str | Callable[..., PageEmbedder]
+
+SYSTEMS = {
+    "visrag-ret": "visrag_integrations.embedders.visrag_ret:VisRAGRetEmbedder",
+    "minicpm-visual-embedding": "visrag_integrations.embedders.minicpm_visual:MiniCPMVisualEmbedder",
+}
+"""Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
+CHECKPOINTS = {
+    "openbmb/VisRAG-Ret": "visrag-ret",
+    "RhapsodyAI/minicpm-visual-embedding-v0": "minicpm-visual-embedding",
+}
+"""Published checkpoints and the system each belongs to."""
+ARCHITECTURES = {"VisRAG_Ret": "visrag-ret"}
+"""What `architectures` in a folder's config.json says, and the system it means."""
+
+_named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
+
+
+def load_embedder(name_or_path: str | Path, *, system: str | None = None, **settings: Any) -> PageEmbedder:
+    """The embedder of that name, or of the checkpoint in that folder.
+
+    Args:
+        name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder.
+        system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
+        **settings: Handed to the embedder's class, for example `device="cuda"`.
+
+    Raises:
+        UnknownNameError: The name, the folder's architecture or the system is in no table.
+        CheckpointError: The folder is not a checkpoint.
+        MissingExtraError: The embedder needs a package that is not installed.
+    """
+    name = str(name_or_path)
+    if system is not None:
+        return _resolve(_system_target(system))(name, **settings)
+    if name in _named:
+        return _resolve(_named[name])(**settings)
+    if name in CHECKPOINTS:
+        return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
+    if Path(name).expanduser().exists():
+        folder = Path(name).expanduser()
+        return _resolve(SYSTEMS[_recognise(folder)])(str(folder), **settings)
+    raise UnknownNameError(
+        f"There is no embedder {name!r}, and no folder of that name. There are: {', '.join(embedder_names())}. "
+        'Name one of them or a checkpoint folder; for another hub name say its system, for example system="visrag-ret".'
+    )
+
+
+def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> None:
+    """Make `load_embedder(name, **settings)` call `factory(**settings)`.
+
+    Args:
+        name: Any name that is not taken.
+        factory: A class or function, or "module:attribute", imported when it is first asked for.
+        replace: Take the name even where another embedder has it.
+    """
+    if not name.strip():
+        raise SettingError("An embedder's name must not be empty.")
+    if name in embedder_names() and not replace:
+        raise SettingError(f"The name {name!r} is taken. Choose another, or say replace=True to take its place.")
+    if isinstance(factory, str) and not all(factory.partition(":")):
+        raise SettingError(
+            f'factory is {factory!r}; a string names module and attribute: "my_package.mine:MyEmbedder".'
+        )
+    _named[name] = factory
+
+
+def embedder_names() -> list[str]:
+    """Every name `load_embedder` knows, sorted."""
+    return sorted({*_named, *CHECKPOINTS})
+
+
+def _system_target(system: str) -> str:
+    if system not in SYSTEMS:
+        raise UnknownNameError(f"There is no system {system!r}. There are: {', '.join(sorted(SYSTEMS))}.")
+    return SYSTEMS[system]
+
+
+def _recognise(folder: Path) -> str:
+    """The system of a checkpoint folder, by what its config.json says, never by its name."""
+    if not folder.is_dir():
+        raise CheckpointError(f"{str(folder)!r} is a file; give the folder that holds config.json and the weights.")
+    try:
+        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    except FileNotFoundError as err:
+        raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.") from err
+    except (OSError, ValueError) as err:
+        raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err
+    names = config.get("architectures") if isinstance(config, dict) else None
+    names = names if isinstance(names, list) else []
+    for name in names:
+        if isinstance(name, str) and name in ARCHITECTURES:
+            return ARCHITECTURES[name]
+    raise UnknownNameError(
+        f"config.json in {str(folder)!r} says architectures={names!r}; recognised: {', '.join(sorted(ARCHITECTURES))}. "
+        f"Say which system it is with system=, one of: {', '.join(sorted(SYSTEMS))}."
+    )
+
+
+def _resolve(factory: Factory) -> Callable[..., PageEmbedder]:
+    if not isinstance(factory, str):
+        return factory
+    module, _, attribute = factory.partition(":")
+    found: Callable[..., PageEmbedder] = getattr(importlib.import_module(module), attribute)
+    return found

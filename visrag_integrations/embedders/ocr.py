@@ -1,0 +1,194 @@
+"""Embedder `ocr`: word vectors of what can be read on a page, and the store's BM25 beside them. Needs no GPU, no torch.
+
+A page's text is cut into overlapping chunks, so that every part of a long page can be found, and each chunk becomes
+the mean of its word pieces' vectors (wordllama, whose weights ship in its wheel). The reader fills `Page.text`, by OCR
+where a page has no text layer; a page that comes without text but with a picture is read here. What this module reads
+itself is seen by the dense half only: the store's lexical half knows `Page.text`.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import logging
+import re
+import threading
+from collections.abc import Iterable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+
+from visrag_integrations import images
+from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError
+from visrag_integrations.types import Mode, Page, Query
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
+    Embedding = NDArray[np.float32]
+
+TextAssembly = Literal["adjacent_merging", "layout_preserving"]
+
+MAX_QUERY_CHARACTERS = 8_000
+"""Of a longer query only the beginning is embedded."""
+_CONFIG = "l2_supercat"
+_DIMENSION = 256
+_BATCH_CHARACTERS = 200_000
+_model: Any = None
+_model_lock = threading.Lock()
+
+
+class OCREmbedder:
+    """Word vectors of a page's text, one per chunk: shape (chunks, 256), unit length; (0, 256) for a page without text.
+
+    Args:
+        chunk_size: Characters of a chunk.
+        chunk_overlap: Characters a chunk shares with the one before it.
+        text_assembly: How boxes that OCR found become text, where this embedder runs OCR itself.
+    """
+
+    name = "ocr"
+    kind: Literal["single", "multi"] = "multi"
+    dimension = _DIMENSION
+    default_mode: Mode = "hybrid"
+
+    def __init__(
+        self, *, chunk_size: int = 500, chunk_overlap: int = 100, text_assembly: TextAssembly = "adjacent_merging"
+    ) -> None:
+        if chunk_size < 20:
+            raise SettingError(f"chunk_size is {chunk_size}; it counts characters, 20 or more (500 is the default).")
+        if not 0 <= chunk_overlap <= chunk_size // 2:
+            raise SettingError(
+                f"chunk_overlap is {chunk_overlap}; allowed is 0 to {chunk_size // 2}, half of chunk_size={chunk_size}."
+            )
+        if text_assembly not in ("adjacent_merging", "layout_preserving"):
+            raise SettingError(f"text_assembly is {text_assembly!r}; allowed: adjacent_merging, layout_preserving.")
+        self.chunk_size, self.chunk_overlap, self.text_assembly = chunk_size, chunk_overlap, text_assembly
+
+    @property
+    def fingerprint(self) -> str:
+        """Tells apart weights and chunk settings whose vectors do not belong in one collection."""
+        return f"{_CONFIG}-{_DIMENSION}:{_weights_hash()}:{self.chunk_size}+{self.chunk_overlap}"
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
+        """One array (chunks, 256) per page, in order."""
+        chunks = [split(self._text(page), self.chunk_size, self.chunk_overlap) for page in pages]
+        vectors = embed_texts([chunk for page in chunks for chunk in page])
+        ends = np.cumsum([len(page) for page in chunks], dtype=np.int64)
+        return [vectors[end - len(page) : end] for page, end in zip(chunks, ends, strict=True)]
+
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
+        """One array (1, 256) per query, in order; a picture is read by OCR; zeros when there is nothing to read."""
+        vectors = embed_texts([self.read_query(query)[:MAX_QUERY_CHARACTERS] for query in queries])
+        return [vector[None, :] for vector in vectors]
+
+    def _text(self, page: Page) -> str:
+        tried = page.metadata.get("text_source") in ("ocr", "none")
+        if page.text.strip() or page.picture is None or tried:
+            return page.text
+        with page.open_image() as image:
+            return self._read(image)
+
+    def read_query(self, query: str | Query) -> str:
+        """The query's text, followed by what OCR reads in its picture."""
+        if isinstance(query, str):
+            return query
+        if query.image is None:
+            return query.text
+        with images.open_picture(query.image) as image:
+            return f"{query.text}\n{self._read(image)}".strip()
+
+    def _read(self, image: Image) -> str:
+        from visrag_integrations import ocr
+
+        return ocr.assemble(ocr.read_words(image), self.text_assembly)
+
+
+def split(text: str, size: int, overlap: int) -> list[str]:
+    """The text in pieces of at most `size` characters, cut between words where there is white space.
+
+    >>> split("one two three four", 10, 4)
+    ['one two', 'two three', 'three four']
+    """
+    text = re.sub(r"\s+", " ", text).strip()
+    pieces, start = [], 0
+    while start < len(text):
+        end = start + size
+        if end < len(text):
+            space = text.rfind(" ", start + size // 2, end + 1)
+            end = space if space > 0 else end
+        pieces.append(text[start:end].strip())
+        if end >= len(text):
+            break
+        space = text.find(" ", max(end - overlap, start + 1) - 1, end)
+        start = space + 1 if space >= 0 else max(end - overlap, start + 1)
+    return pieces
+
+
+def embed_texts(texts: list[str]) -> Embedding:
+    """(texts, 256), unit length; a text's vector does not depend on the others. Zeros for a text without tokens."""
+    vectors = np.zeros((len(texts), _DIMENSION), np.float32)
+    if not texts:
+        return vectors
+    model = _load()
+    for first, last in _batches(texts):
+        encodings = model.tokenizer.encode_batch(texts[first:last], add_special_tokens=False)
+        for row, encoding in enumerate(encodings, first):
+            if encoding.ids:
+                total = model.embedding[encoding.ids].sum(axis=0, dtype=np.float32)
+                vectors[row] = total / max(float(np.linalg.norm(total)), 1e-12)
+    return vectors
+
+
+def _batches(texts: list[str]) -> Iterable[tuple[int, int]]:
+    """Ranges of texts of bounded length together, so that memory stays bounded."""
+    first, characters = 0, 0
+    for i, text in enumerate(texts):
+        characters += len(text)
+        if characters >= _BATCH_CHARACTERS or i == len(texts) - 1:
+            yield first, i + 1
+            first, characters = i + 1, 0
+
+
+def _folder() -> Path:
+    spec = importlib.util.find_spec("wordllama")
+    if spec is None or spec.origin is None:
+        raise MissingExtraError("wordllama", "cpu")
+    return Path(spec.origin).parent
+
+
+def _load() -> Any:
+    """The word vectors, loaded once a process from wordllama's own folder; nothing is downloaded."""
+    global _model
+    with _model_lock:
+        if _model is None:
+            folder = _folder()
+            root = logging.getLogger()
+            handlers, level = root.handlers[:], root.level
+            try:
+                from wordllama import WordLlama
+            finally:  # importing wordllama sets up the host program's root logger
+                root.handlers[:], root.level = handlers, level
+            try:
+                model = WordLlama.load(_CONFIG, cache_dir=folder, dim=_DIMENSION, disable_download=True)
+            except (OSError, ValueError) as err:
+                raise CheckpointError(
+                    f"wordllama's own weights cannot be loaded from {folder}: {err}. "
+                    'Install it again: pip install --force-reinstall "visrag-integrations[cpu]"'
+                ) from err
+            model.tokenizer.no_padding()
+            _model = model
+    return _model
+
+
+_hash = ""
+
+
+def _weights_hash() -> str:
+    global _hash
+    if not _hash:
+        path = _folder() / "weights" / f"{_CONFIG}_{_DIMENSION}.safetensors"
+        _hash = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    return _hash
