@@ -1,0 +1,41 @@
+# Two commands for a newcomer: `make demo` and `make test`. Each makes its own virtual environment.
+PYTHON ?= python3
+PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo test lint types docs lowest check clean
+
+demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
+	.venv-demo/bin/python samples/demo.py
+
+test: .venv-test/ready  ## unit tests, doctests and the code blocks of README and docs
+	.venv-test/bin/python -m pytest
+
+lint: .venv-test/ready  ## ruff and mypy (strict on the package)
+	.venv-test/bin/ruff check .
+	.venv-test/bin/ruff format --check .
+	.venv-test/bin/mypy
+
+lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
+	.venv-lowest/bin/python -m pytest -p no:cacheprovider
+
+check: test lint lowest  ## everything that has to pass
+
+.venv-demo/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-demo
+	.venv-demo/bin/python $(PIP) --editable ".[cpu]"
+	touch $@
+
+.venv-test/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-test
+	.venv-test/bin/python $(PIP) torch
+	.venv-test/bin/python $(PIP) --editable ".[dev,torch]"
+	touch $@
+
+.venv-lowest/ready: pyproject.toml constraints-lowest.txt
+	$(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable ".[dev]"
+	touch $@
+
+clean:
+	rm -rf .venv-demo .venv-test .venv-lowest .visrag-demo demo.html dist build

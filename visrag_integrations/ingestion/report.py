@@ -1,0 +1,57 @@
+"""What an indexing run did, as one value."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from visrag_integrations.types import Failure
+
+
+@dataclass(frozen=True)
+class IndexReport:
+    """What an indexing run did. All but `documents` and `seconds` are counted in pages.
+
+    Attributes:
+        documents: Documents of the given sources that are now in the index.
+        pages: Their pages that are now in the index: added + unchanged.
+        added: Pages that were read and embedded in this run.
+        unchanged: Pages that were there already.
+        removed: Pages removed because their file's content changed.
+        failed: Every document and page that could not be indexed, by name and reason.
+        seconds: Wall-clock time of the run.
+        doc_ids: The ids of those documents, in the order they were met.
+    """
+
+    documents: int = 0
+    pages: int = 0
+    added: int = 0
+    unchanged: int = 0
+    removed: int = 0
+    failed: tuple[Failure, ...] = ()
+    seconds: float = 0.0
+    doc_ids: tuple[str, ...] = ()
+
+    def as_dict(self) -> dict[str, Any]:
+        """The report as `visrag index --json` prints it.
+
+        >>> IndexReport(documents=1, pages=2, added=2).as_dict()["pages"]
+        2
+        """
+        return {
+            "documents": self.documents,
+            "pages": self.pages,
+            "added": self.added,
+            "unchanged": self.unchanged,
+            "removed": self.removed,
+            "failed": [
+                {"source": f.source, "error": f.error} | ({} if f.page is None else {"page": f.page})
+                for f in self.failed
+            ],
+            "seconds": round(self.seconds, 3),
+        }
+
+
+def _failure_as_dict(failure: Failure) -> dict[str, Any]:
+    page = {} if failure.page is None else {"page": failure.page}
+    return {"source": failure.source, "error": failure.error, **page}
