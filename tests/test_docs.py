@@ -1,0 +1,78 @@
+"""Every code block of the README and the docs runs, in order, in a folder that holds the samples."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parent.parent
+PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
+RUNNABLE = [page for page in PAGES if page.name != "design.md"]
+BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+EXTRAS = re.compile(r"^\w+(?= = \[)", re.MULTILINE)
+
+
+def blocks_of(page: Path) -> list[tuple[str, str]]:
+    return BLOCK.findall(page.read_text(encoding="utf-8"))
+
+
+@pytest.fixture
+def workplace(tmp_path: Path) -> Path:
+    shutil.copytree(ROOT / "samples", tmp_path / "samples")
+    return tmp_path
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: p.name)
+def test_blocks_run(page: Path, workplace: Path) -> None:
+    for language, code in blocks_of(page):
+        if language == "python":
+            finished = run([sys.executable, "-W", "error", "-c", code], workplace)
+            assert finished.stdout.strip(), f"{page.name}: this block prints nothing\n{code}"
+        elif language == "bash":
+            for line in code.strip().splitlines():
+                run_shell_line(line, workplace)
+        else:
+            assert language in {"text", "toml", ""}, f"{page.name}: nothing runs {language!r} blocks"
+
+
+def run_shell_line(line: str, workplace: Path) -> None:
+    words = shlex.split(line, comments=True)
+    if words[:2] == ["pip", "install"]:
+        project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+        extras = set(EXTRAS.findall(project.split("[project.optional-dependencies]")[1].split("\n\n")[0]))
+        assert set(re.findall(r"\[(\w+)\]", line)) <= extras
+    elif words[0] == "make":
+        assert re.search(rf"^{words[1]}:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.MULTILINE)
+    else:
+        assert words[0] == "visrag", f"nothing runs {line!r}"
+        assert run([sys.executable, "-m", "visrag_integrations.cli", *words[1:]], workplace).stdout.strip()
+        if "--html" in words:
+            assert (workplace / words[words.index("--html") + 1]).stat().st_size > 10_000
+
+
+def run(command: list[str], workplace: Path) -> subprocess.CompletedProcess[str]:
+    finished = subprocess.run(
+        command, cwd=workplace, capture_output=True, text=True, env={**os.environ, "HF_HUB_OFFLINE": "1"}, check=False
+    )
+    assert finished.returncode == 0, f"{command}\n{finished.stdout}\n{finished.stderr}"
+    return finished
+
+
+def test_readme_shows_working_code_before_line_35() -> None:
+    head = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()[:35]
+    assert "```python" in head
+    assert "answer = rag.ask" in "\n".join(head)
+
+
+def test_readme_names_the_licences() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert "AGPL" in text
+    assert 'backend="pdfium"' in text
