@@ -1,0 +1,64 @@
+"""Which pages of a document are read: "1-3,7", a range, numbers."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from typing import Union
+
+from visrag_integrations.errors import SettingError
+
+PageSelection = Union[str, Iterable[int], None]
+
+
+def select_pages(pages: PageSelection, total: int) -> list[int]:
+    """The chosen page numbers (from 1) that a document of `total` pages has, in order, each once.
+
+    >>> select_pages("1-3,7,9-", 10), select_pages(range(2, 5), 3), select_pages(None, 2)
+    ([1, 2, 3, 7, 9, 10], [2, 3], [1, 2])
+    """
+    if pages is None:
+        return list(range(1, total + 1))
+    chosen: set[int] = set()
+    for first, last in normalise_pages(pages) or ():
+        chosen.update(range(first, min(last, total) + 1 if last else total + 1))
+    return sorted(chosen)
+
+
+def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
+    """A selection as (first, last) pairs; last is 0 where the range is open.
+
+    >>> normalise_pages("2, 4-"), normalise_pages([5, 6]), normalise_pages(None)
+    (((2, 2), (4, 0)), ((5, 5), (6, 6)), None)
+
+    Raises:
+        SettingError: It names no page, or a page before 1.
+    """
+    if pages is None:
+        return None
+    pairs = _parse(pages) if isinstance(pages, str) else [_pair(number) for number in pages]
+    wrong = [pair for pair in pairs if pair[0] < 1 or 0 < pair[1] < pair[0]]
+    if wrong or not pairs:
+        raise SettingError(
+            f'pages={pages!r} names no page; they count from 1. Give "1-3,7", "5-", range(1, 4) or [1, 7].'
+        )
+    return tuple(pairs)
+
+
+def _pair(number: object) -> tuple[int, int]:
+    if isinstance(number, tuple) and len(number) == 2:
+        return number
+    if isinstance(number, bool) or not isinstance(number, int):
+        raise SettingError(f"Page {number!r} is no page number; give whole numbers from 1.")
+    return number, number
+
+
+def _parse(text: str) -> list[tuple[int, int]]:
+    pairs = []
+    for part in text.split(","):
+        match = re.fullmatch(r"\s*(\d+)\s*(?:(-)\s*(\d*)\s*)?", part)
+        if match is None:
+            raise SettingError(f'pages={text!r} cannot be understood at {part!r}. Give "1-3,7" or "5-".')
+        first, dash, last = match.groups()
+        pairs.append((int(first), int(last or 0) if dash else int(first)))
+    return pairs

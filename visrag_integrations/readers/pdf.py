@@ -1,0 +1,122 @@
+"""PDF by two engines: where the first cannot open, render, or see a page, the other is asked."""
+
+from __future__ import annotations
+
+import importlib.util
+import logging
+from typing import TYPE_CHECKING, Any, Literal
+
+from visrag_integrations.errors import DocumentError, PasswordError
+from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
+
+if TYPE_CHECKING:
+    from visrag_integrations.readers.sources import Source
+
+logger = logging.getLogger(__name__)
+
+Backend = Literal["pymupdf", "pdfium"]
+_PACKAGES: dict[Backend, str] = {"pymupdf": "pymupdf", "pdfium": "pypdfium2"}
+
+
+class PdfDocument:
+    """An open PDF; see `DocumentContent`. The second engine is opened when it is needed, and only then."""
+
+    def __init__(self, source: Source, settings: RenderSettings, backend: Backend) -> None:
+        self._source, self._settings = source, settings
+        self._other: DocumentContent | None = None
+        self._other_backend = other_backend(backend)
+        try:
+            self._first = _open(source, settings, backend)
+        except Exception as err:  # noqa: BLE001  engines raise anything on broken files
+            self._first = self._open_other(err)
+            self._other_backend = None
+        self.total_pages, self.metadata = self._first.total_pages, self._first.metadata
+
+    def page(self, number: int) -> PageContent:
+        try:
+            content = self._first.page(number)
+        except Exception as err:
+            other = self._ask_other(number)
+            if other is None:
+                raise
+            logger.debug("%s, page %d: read by the other engine after %s", self._source.name, number, err)
+            return other
+        if not content.blank:
+            return content
+        other = self._ask_other(number)  # some pictures (JBIG2) come out blank in one engine
+        return content if other is None or other.blank else other
+
+    def close(self) -> None:
+        self._first.close()
+        if self._other is not None:
+            self._other.close()
+
+    def _ask_other(self, number: int) -> PageContent | None:
+        if self._other_backend is None:
+            return None
+        try:
+            if self._other is None:
+                self._other = _open(self._source, self._settings, self._other_backend)
+            return self._other.page(number)
+        except Exception as err:  # noqa: BLE001
+            logger.debug("%s, page %d: the other engine failed too: %s", self._source.name, number, err)
+            return None
+
+    def _open_other(self, first_error: Exception) -> DocumentContent:
+        if self._other_backend is not None:
+            try:
+                return _open(self._source, self._settings, self._other_backend)
+            except Exception as err:  # noqa: BLE001
+                logger.debug("%s: the other engine failed too: %s", self._source.name, err)
+        raise _document_error(self._source.name, first_error) from first_error
+
+
+def other_backend(backend: Backend) -> Backend | None:
+    """The other PDF engine, when it is installed."""
+    other: Backend = "pdfium" if backend == "pymupdf" else "pymupdf"
+    return other if importlib.util.find_spec(_PACKAGES[other]) else None
+
+
+def engine_version(backend: Backend) -> str:
+    """The engine's name and version; "" when it is not installed.
+
+    >>> engine_version("pymupdf").split()[0]
+    'pymupdf'
+    """
+    from importlib import metadata
+
+    try:
+        return f"{_PACKAGES[backend]} {metadata.version(_PACKAGES[backend])}"
+    except metadata.PackageNotFoundError:
+        return ""
+
+
+def _open(source: Source, settings: RenderSettings, backend: Backend) -> DocumentContent:
+    content: DocumentContent
+    if backend == "pdfium":
+        from visrag_integrations.readers.pdfium_engine import PdfiumDocument
+
+        content = PdfiumDocument(source, settings)
+    else:
+        from visrag_integrations.readers.pymupdf_engine import PyMuPDFDocument
+
+        content = PyMuPDFDocument(source, settings)
+    if content.total_pages < 1:
+        content.close()
+        raise ValueError("the document has no pages")
+    return content
+
+
+def _document_error(name: str, err: Any) -> Exception:
+    from visrag_integrations.errors import VisRAGError
+
+    if isinstance(err, VisRAGError):
+        return err
+    if isinstance(err, PermissionError):
+        reason = f'is encrypted and {err} opens it. Give one: PageReader(password="...").'
+        if "wrong" in str(err):
+            reason = "is encrypted and the password is wrong. Check it and try again."
+        else:
+            reason = 'is encrypted. Give its password: PageReader(password="...").'
+        return PasswordError(name, reason)
+    return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip() or type(err).__name__}.")

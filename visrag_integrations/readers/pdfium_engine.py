@@ -1,0 +1,157 @@
+"""PDF pages by PDFium (pypdfium2)."""
+
+from __future__ import annotations
+
+import ctypes
+import logging
+import threading
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import MissingExtraError
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text
+from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
+from visrag_integrations.types import Word
+
+if TYPE_CHECKING:
+    from visrag_integrations.readers.sources import Source
+
+LOCK = threading.RLock()  # PDFium may not be entered by two threads
+_GRID = 1_000_000  # word corners are asked for on a page of so many device units
+
+
+class PdfiumDocument:
+    """An open document of PDFium; see `DocumentContent`."""
+
+    def __init__(self, source: Source, settings: RenderSettings) -> None:
+        pdfium = _engine()
+        self._settings = settings
+        with LOCK:
+            given = source.data if source.path is None else source.path
+            try:
+                self._document = pdfium.PdfDocument(given, password=settings.password)
+            except pdfium.PdfiumError as err:
+                if getattr(err, "err_code", None) == 4 or "assword" in str(err):  # FPDF_ERR_PASSWORD
+                    raise PermissionError("wrong password" if settings.password else "no password") from err
+                raise
+            try:
+                self._document.init_forms()
+                self.total_pages: int = len(self._document)
+                self.metadata = _document_info(self._document.get_metadata_dict())
+            except BaseException:
+                self._document.close()
+                raise
+
+    def page(self, number: int) -> PageContent:
+        with LOCK:
+            page = self._document[number - 1]
+            try:
+                image = _render(page, self._document, self._settings.max_pixels)
+                text, words = _text_layer(page)
+                label = clean_text(self._document.get_page_label(number - 1) or "")
+            finally:
+                page.close()
+        blank = not words and all(low == high for low, high in image.getextrema())
+        return PageContent(image, text, words, label, blank=blank)
+
+    def close(self) -> None:
+        with LOCK:
+            self._document.close()
+
+
+def _engine() -> Any:
+    try:
+        import pypdfium2
+    except ImportError as err:
+        raise MissingExtraError("pypdfium2 (backend='pdfium')", "pdfium") from err
+    logging.getLogger("pypdfium2").setLevel(logging.ERROR)
+    return pypdfium2
+
+
+def _render(page: Any, document: Any, max_pixels: int) -> Any:
+    """The page in RGB, drawn straight into memory of our own, form fields included."""
+    import pypdfium2.raw as pdfium
+    from PIL import Image
+
+    columns, rows = render_size(*page.get_size(), max_pixels)
+    stride = (columns * 3 + 3) // 4 * 4
+    memory = ctypes.create_string_buffer(stride * rows)
+    bitmap = pdfium.FPDFBitmap_CreateEx(columns, rows, pdfium.FPDFBitmap_BGR, memory, stride)
+    if not bitmap:
+        raise MemoryError(f"no memory for a picture of {columns} x {rows} pixels")
+    try:
+        area = (0, 0, columns, rows)
+        flags = pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER
+        pdfium.FPDFBitmap_FillRect(bitmap, *area, 0xFFFFFFFF)
+        pdfium.FPDF_RenderPageBitmap(bitmap, page, *area, 0, flags)
+        if document.formenv:
+            pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
+    finally:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+    return Image.frombytes("RGB", (columns, rows), memory, "raw", "RGB", stride, 1)
+
+
+def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
+    """The page's text, and its words: characters between white space, boxed by their outermost corners."""
+    import pypdfium2.raw as pdfium
+
+    layer = page.get_textpage()
+    try:
+        codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
+        text = _as_text(codes)
+        words = []
+        for start, stop in _word_spans(text):
+            word = clean_text(text[start:stop])
+            if word:
+                words.append(Word(word, _span_box(page, layer, start, stop)))
+    finally:
+        layer.close()
+    return clean_text(text).strip("\n"), tuple(words)
+
+
+def _as_text(codes: list[int]) -> str:
+    """One character a code, so that places in the text are PDFium's own; 2 is its hyphen at the end of a line.
+
+    >>> _as_text([97, 2, 98, 0xD83D])
+    'a-b\\ufffd'
+    """
+    named = {2: "-", 0: "\ufffd"}
+    return "".join(named.get(c) or (chr(c) if not 0xD800 <= c < 0xE000 and c < 0x110000 else "\ufffd") for c in codes)
+
+
+def _word_spans(text: str) -> Iterator[tuple[int, int]]:
+    """First and last + 1 place of every run without white space.
+
+    >>> list(_word_spans(" ab c"))
+    [(1, 3), (4, 5)]
+    """
+    start = None
+    for place, character in enumerate(text + " "):
+        if character.isspace():
+            if start is not None:
+                yield start, place
+            start = None
+        elif start is None:
+            start = place
+
+
+def _span_box(page: Any, layer: Any, start: int, stop: int) -> tuple[float, float, float, float]:
+    import pypdfium2.raw as pdfium
+
+    corners = []
+    rect, x, y = pdfium.FS_RECTF(), ctypes.c_int(), ctypes.c_int()
+    for index in {start, stop - 1}:
+        if pdfium.FPDFText_GetLooseCharBox(layer, index, rect):
+            for px, py in ((rect.left, rect.top), (rect.right, rect.bottom)):
+                pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, px, py, x, y)
+                corners.append((x.value, y.value))
+    across, down = [c[0] for c in corners] or [0], [c[1] for c in corners] or [0]
+    return fraction_box(min(across), min(down), max(across), max(down), _GRID, _GRID)
+
+
+def _document_info(info: dict[str, str]) -> dict[str, str]:
+    known = {
+        key.lower(): clean_text(info.get(key) or "") for key in ("Title", "Author", "Subject", "Creator", "Producer")
+    }
+    known |= {"creationdate": iso_date(info.get("CreationDate")), "moddate": iso_date(info.get("ModDate"))}
+    return {key: value for key, value in known.items() if value}

@@ -1,0 +1,89 @@
+"""PDF (and plain text) pages by PyMuPDF."""
+
+from __future__ import annotations
+
+import threading
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text
+from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
+from visrag_integrations.types import Word
+
+if TYPE_CHECKING:
+    from visrag_integrations.readers.sources import Source
+
+LOCK = threading.RLock()  # MuPDF's context is shared by the whole process
+
+
+class PyMuPDFDocument:
+    """An open document of PyMuPDF; see `DocumentContent`."""
+
+    def __init__(self, source: Source, settings: RenderSettings, filetype: str = "pdf") -> None:
+        import pymupdf
+
+        pymupdf.TOOLS.mupdf_display_errors(False)
+        pymupdf.TOOLS.mupdf_display_warnings(False)
+        self._settings = settings
+        with LOCK:
+            if source.path is None:
+                self._document = pymupdf.open(stream=source.data, filetype=filetype)
+            else:
+                self._document = pymupdf.open(str(source.path), filetype=filetype)
+            try:
+                self._unlock(settings.password)
+                self.total_pages: int = self._document.page_count
+                self.metadata = _document_info(self._document.metadata or {})
+                self._labelled = bool(self._document.is_pdf and self._document.get_page_labels())
+            except BaseException:
+                self._document.close()
+                raise
+
+    def _unlock(self, password: str | None) -> None:
+        if self._document.needs_pass and not self._document.authenticate(password or ""):
+            raise PermissionError("wrong password" if password else "no password")
+
+    def page(self, number: int) -> PageContent:
+        import pymupdf
+
+        with LOCK:
+            page = self._document[number - 1]
+            width, height = page.rect.width, page.rect.height
+            columns, rows = render_size(width, height, self._settings.max_pixels)
+            matrix = pymupdf.Matrix(columns / width, rows / height)
+            pixels = page.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
+            text, words = _text_layer(page)
+            label = page.get_label() if self._labelled else ""
+            return PageContent(_as_image(pixels), text, words, label, blank=not words and bool(pixels.is_unicolor))
+
+    def close(self) -> None:
+        with LOCK:
+            self._document.close()
+
+
+def _as_image(pixels: Any) -> Any:
+    from PIL import Image
+
+    return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples_mv)
+
+
+def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
+    """The page's text and words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
+    import pymupdf
+
+    flags = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
+    layer = page.get_textpage(flags=flags)
+    upright = page.rotation_matrix  # words are placed before the page is turned
+    width, height, turned = page.rect.width, page.rect.height, bool(page.rotation)
+    words = []
+    for x0, y0, x1, y1, text, *_ in layer.extractWORDS():
+        box = pymupdf.Rect(x0, y0, x1, y1) * upright if turned else (x0, y0, x1, y1)
+        cleaned = clean_text(text)
+        if cleaned:
+            words.append(Word(cleaned, fraction_box(*box, width, height)))
+    return clean_text(layer.extractText()).strip("\n"), tuple(words)
+
+
+def _document_info(info: dict[str, Any]) -> dict[str, str]:
+    known = {key: clean_text(str(info.get(key) or "")) for key in ("title", "author", "subject", "creator", "producer")}
+    known |= {"creationdate": iso_date(info.get("creationDate")), "moddate": iso_date(info.get("modDate"))}
+    return {key: value for key, value in known.items() if value}

@@ -1,0 +1,241 @@
+"""`PageReader`: documents in, pages out."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any, Literal
+
+from visrag_integrations import images
+from visrag_integrations.errors import (
+    DocumentError,
+    MissingExtraError,
+    PageError,
+    PictureError,
+    SettingError,
+    VisRAGError,
+)
+from visrag_integrations.readers import sources
+from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable
+from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
+from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
+from visrag_integrations.types import Failure, Page, Word
+
+logger = logging.getLogger(__name__)
+
+OcrMode = Literal["auto", "never", "always"]
+TextAssembly = Literal["adjacent_merging", "layout_preserving"]
+_CHOICES = {
+    "backend": ("pymupdf", "pdfium"),
+    "ocr": ("auto", "never", "always"),
+    "text_assembly": ("adjacent_merging", "layout_preserving"),
+    "picture_format": (None, "JPEG", "PNG", "WEBP"),
+}
+
+
+@dataclass(frozen=True)
+class PageReader:
+    """Reads PDF, picture, office and text files into pages: RGB pixels within a budget, text, word boxes.
+
+    Attributes:
+        backend: The PDF engine; where it fails and the other is installed, the other is tried.
+        max_pixels: The pixel budget of a page; the default is what VisRAG-Ret can use of one.
+        ocr: "auto" reads pages without a usable text layer with OCR, where it is installed; "always"; "never".
+        text_assembly: How OCR's lines become a page's text.
+        password: For encrypted files.
+        pages: Which pages: "1-3,7", "5-", range(1, 4), [1, 7]; all when None.
+        max_pages: At most so many pages of a document are read; the rest is left out, with a warning in the log.
+        max_bytes: Larger files are refused.
+        max_image_pixels: Picture files that declare more are refused before they are decoded.
+        picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
+        office_timeout: Seconds LibreOffice may take for one file.
+    """
+
+    backend: Backend = "pymupdf"
+    max_pixels: int = 9 * 448 * 448
+    ocr: OcrMode = "auto"
+    text_assembly: TextAssembly = "adjacent_merging"
+    password: str | None = field(default=None, repr=False)
+    pages: PageSelection = None
+    max_pages: int | None = 10_000
+    max_bytes: int = 2 << 30
+    max_image_pixels: int = images.MAX_PIXELS
+    picture_format: str | None = None
+    office_timeout: float = 120.0
+
+    def __post_init__(self) -> None:
+        for name, allowed in _CHOICES.items():
+            if getattr(self, name) not in allowed:
+                raise SettingError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, allowed))}.")
+        for name in ("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "office_timeout"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise SettingError(f"{name}={value!r}; it must be more than 0.")
+        object.__setattr__(self, "pages", normalise_pages(self.pages))
+
+    def read(
+        self,
+        source: Any,
+        *,
+        password: str | None = None,
+        pages: PageSelection = None,
+        name: str | None = None,
+        on_error: Callable[[Failure], None] | None = None,
+    ) -> Iterator[Page]:
+        """The pages of a path, bytes, a folder, or an iterable of these, lazily and in order.
+
+        A bad document raises when it is the only one given; among several it is logged, handed to `on_error`, and
+        the rest is read. So is a bad page, always.
+
+        Raises:
+            DocumentError: The one document given cannot be read; its class says why.
+        """
+        reader = replace(self, password=password or self.password, pages=self.pages if pages is None else pages)
+        report = _Report(on_error)
+        if sources.is_one_document(source):
+            with reader.open(source, name=name) as document:
+                yield from document.read_pages(report)
+            return
+        for item in sources.find_documents(source):
+            try:
+                with reader.open(item) as document:
+                    yield from document.read_pages(report)
+            except DocumentError as err:
+                report(Failure(err.source, err.reason))
+
+    def find(self, source: Any) -> Iterator[Any]:
+        """The documents of a path, folder or iterable, as `read` would take them, unopened."""
+        return sources.find_documents(source)
+
+    def open(self, source: sources.PathLike | bytes, *, name: str | None = None) -> OpenDocument:
+        """One document, opened: a context manager that reads any of its pages.
+
+        Raises:
+            DocumentError: It cannot be read; the class says why.
+        """
+        known = sources.identify(source, max_bytes=self.max_bytes, name=name)
+        return OpenDocument(self, known, _open_content(known, self))
+
+    def describe(self) -> dict[str, Any]:
+        """What decides the pixels and the text of a page, JSON-like; a collection remembers it."""
+        return {
+            "backend": self.backend,
+            "engine": engine_version(self.backend),
+            "max_pixels": self.max_pixels,
+            "ocr": self.ocr,
+            "text_assembly": self.text_assembly,
+        }
+
+
+class OpenDocument:
+    """A document whose pages can be read in any order.
+
+    Attributes:
+        source: The path or name, as it was given.
+        doc_id: sha256 of the file's bytes.
+        total_pages: How many pages the document has.
+        numbers: The pages that are to be read.
+    """
+
+    def __init__(self, reader: PageReader, known: sources.Source, content: DocumentContent) -> None:
+        self._reader, self._content = reader, content
+        self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
+        self.numbers = self._choose()
+
+    def __enter__(self) -> OpenDocument:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._content.close()
+
+    def read_pages(self, report: Callable[[Failure], None]) -> Iterator[Page]:
+        """The chosen pages in order; one that fails is reported instead."""
+        for number in self.numbers:
+            try:
+                page = self.page(number)
+            except PageError as err:
+                report(Failure(err.source, err.reason, err.number))
+            else:
+                yield page
+
+    def page(self, number: int) -> Page:
+        """One page.
+
+        Raises:
+            PageError: It cannot be rendered or decoded.
+        """
+        try:
+            content = self._content.page(number)
+            text, words, text_source = self._read_text(content)
+            picture: images.PictureSource = content.picture
+            if self._reader.picture_format is not None:
+                picture = images.encode(picture, self._reader.picture_format)
+        except MissingExtraError:
+            raise
+        except Exception as err:
+            raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
+        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._content.metadata}
+        if content.label:
+            metadata["page_label"] = content.label
+        return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)
+
+    def _read_text(self, content: PageContent) -> tuple[str, tuple[Word, ...], str]:
+        mode = self._reader.ocr
+        if mode == "never" or content.blank or (mode == "auto" and is_readable(content.text)):
+            return content.text, content.words, "text_layer" if content.text.strip() else "none"
+        from visrag_integrations import ocr
+
+        if mode == "auto" and not ocr.is_installed():
+            ocr.warn_missing()
+            return content.text, content.words, "text_layer" if content.text.strip() else "none"
+        image = images.open_picture(content.picture) if isinstance(content.picture, bytes) else content.picture
+        words = ocr.read_words(image)
+        text = ocr.assemble(words, self._reader.text_assembly)
+        return text, words, "ocr" if words else "none"
+
+    def _choose(self) -> list[int]:
+        reader = self._reader
+        numbers = select_pages(reader.pages, self.total_pages)
+        if not numbers:
+            self._content.close()
+            raise DocumentError(
+                self.source, f"has {self.total_pages} pages; none of the pages asked for is among them."
+            )
+        if reader.max_pages is not None and len(numbers) > reader.max_pages:
+            logger.warning("%s: only the first %d of %d pages are read.", self.source, reader.max_pages, len(numbers))
+            numbers = numbers[: reader.max_pages]
+        return numbers
+
+
+class _Report:
+    """Logs every failure and hands it on."""
+
+    def __init__(self, on_error: Callable[[Failure], None] | None) -> None:
+        self._on_error = on_error
+
+    def __call__(self, failure: Failure) -> None:
+        where = failure.source if failure.page is None else f"{failure.source}, page {failure.page}"
+        logger.warning("%r: %s", where, failure.error)
+        if self._on_error is not None:
+            self._on_error(failure)
+
+
+def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
+    settings = RenderSettings(reader.max_pixels, reader.max_image_pixels, reader.password)
+    try:
+        if known.kind == "pdf":
+            return PdfDocument(known, settings, reader.backend)
+        if known.kind == "image":
+            from visrag_integrations.readers.image_files import ImageDocument
+
+            return ImageDocument(known, settings)
+        from visrag_integrations.readers.office import open_office
+
+        return open_office(known, settings, reader.backend, reader.office_timeout)
+    except PictureError as err:
+        raise DocumentError(known.name, str(err)) from err
+    except VisRAGError:
+        raise
+    except images.DECODE_ERRORS as err:
+        raise DocumentError(known.name, f"cannot be opened: {err}") from err

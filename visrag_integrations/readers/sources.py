@@ -1,0 +1,169 @@
+"""What a caller may hand to a reader, told apart by content: files, bytes, folders, and lists of them."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, Union
+
+from visrag_integrations.errors import (
+    DocumentError,
+    DocumentLimitError,
+    DocumentNotFoundError,
+    SettingError,
+    UnsupportedDocumentError,
+)
+from visrag_integrations.images import sniff_format
+
+Kind = Literal["pdf", "image", "office", "text"]
+PathLike = Union[str, "os.PathLike[str]"]
+
+SUFFIXES: dict[str, Kind] = {
+    ".pdf": "pdf",
+    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
+    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
+    **dict.fromkeys((".txt", ".md"), "text"),
+}  # type: ignore[assignment]
+"""What is looked for in folders, and how each kind is read."""
+
+
+@dataclass(frozen=True)
+class Source:
+    """One document, checked and known by its content.
+
+    Attributes:
+        name: The path as it was given, or the name of a document that came as bytes.
+        kind: How it is read.
+        doc_id: sha256 of its bytes, in hex.
+        path: Where it is; None when it came as bytes.
+        data: Its bytes when they came as bytes.
+        suffix: Of its name, in small letters.
+    """
+
+    name: str
+    kind: Kind
+    doc_id: str
+    path: Path | None = None
+    data: bytes = field(default=b"", repr=False)
+    suffix: str = ""
+
+
+def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = None) -> Source:
+    """The document behind a path or bytes, with its id and kind.
+
+    Raises:
+        DocumentError: Missing, empty, unreadable, too large, or of no kind that is read; a class for each.
+    """
+    if isinstance(source, bytes):
+        digest = hashlib.sha256(source).hexdigest()
+        name = name or f"bytes:{digest[:12]}"
+        _check_size(name, len(source), max_bytes)
+        kind = sniff_kind(name, source[:1024], lambda: source)
+        return Source(name, kind, digest, data=source, suffix=Path(name).suffix.lower())
+    name, path = name or os.fspath(source), Path(source)
+    try:
+        info = path.stat()
+        if stat.S_ISDIR(info.st_mode):
+            raise UnsupportedDocumentError(name, "is a folder; read its files with PageReader().read(folder).")
+        if not stat.S_ISREG(info.st_mode):
+            raise UnsupportedDocumentError(
+                name, "is no regular file (a pipe, socket or device); save it to a file first."
+            )
+        _check_size(name, info.st_size, max_bytes)
+        with path.open("rb") as file:
+            kind = sniff_kind(name, file.read(1024), path.read_bytes)
+            file.seek(0)
+            return Source(name, kind, _digest(file), path=path, suffix=path.suffix.lower())
+    except FileNotFoundError as err:
+        raise DocumentNotFoundError(name, "there is no such file. Check the spelling and the working folder.") from err
+    except (OSError, ValueError) as err:
+        if isinstance(err, DocumentError):
+            raise
+        reason = getattr(err, "strerror", None) or str(err)
+        raise DocumentError(name, f"cannot be read: {reason}. Check its permissions.") from err
+
+
+def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
+    """How to read a document: by its first bytes, then by its name; `whole()` gives all bytes when those are not enough.
+
+    Raises:
+        UnsupportedDocumentError: It is of no kind that is read, or not what its name says.
+    """
+    if b"%PDF-" in head:
+        return "pdf"
+    if sniff_format(head) is not None:
+        return "image"
+    kind = SUFFIXES.get(Path(name).suffix.lower())
+    if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
+        raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: it begins with {head[:16]!r}.")
+    if kind == "image":
+        raise UnsupportedDocumentError(name, f"is not a picture this library reads: it begins with {head[:16]!r}.")
+    if kind is None:
+        raise UnsupportedDocumentError(name, f"is of no kind this library reads. Give one of {', '.join(SUFFIXES)}.")
+    return kind
+
+
+def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
+    """Every document of a path, bytes, a folder, or an iterable of these, in order; folders are sorted and searched through.
+
+    Raises:
+        DocumentNotFoundError: A folder holds no document.
+    """
+    if isinstance(sources, bytes):
+        yield sources
+    elif isinstance(sources, (str, os.PathLike)):
+        if os.path.isdir(sources):
+            yield from _files_under(Path(sources))
+        else:
+            yield sources if isinstance(sources, (str, Path)) else Path(sources)
+    elif isinstance(sources, Iterable):
+        for source in sources:
+            yield from find_documents(source)
+    else:
+        raise SettingError(
+            f"Documents are given as paths, bytes, folders or lists of these, not {type(sources).__name__}."
+        )
+
+
+def is_one_document(source: Any) -> bool:
+    """Whether `source` is bytes or the path of anything but a folder."""
+    return isinstance(source, bytes) or (isinstance(source, (str, os.PathLike)) and not os.path.isdir(source))
+
+
+def _files_under(folder: Path) -> Iterator[Path]:
+    """Supported files below a folder, sorted; hidden ones are left out, and no folder is entered twice (link loops)."""
+    entered: set[tuple[int, int]] = set()
+    found = False
+    for root, folders, files in os.walk(folder, followlinks=True):
+        info = os.stat(root)
+        if (info.st_dev, info.st_ino) in entered:
+            folders.clear()
+            continue
+        entered.add((info.st_dev, info.st_ino))
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(files):
+            if not name.startswith((".", "~$")) and Path(name).suffix.lower() in SUFFIXES:
+                found = True
+                yield Path(root, name)
+    if not found:
+        raise DocumentNotFoundError(
+            str(folder), f"the folder holds no document. Files with these endings are read: {', '.join(SUFFIXES)}."
+        )
+
+
+def _check_size(name: str, size: int, max_bytes: int) -> None:
+    if size == 0:
+        raise DocumentError(name, "the file is empty (0 bytes).")
+    if size > max_bytes:
+        raise DocumentLimitError(name, f"{size} bytes are more than max_bytes={max_bytes}. Raise max_bytes to read it.")
+
+
+def _digest(file: Any) -> str:
+    digest = hashlib.sha256()
+    while block := file.read(1 << 20):
+        digest.update(block)
+    return digest.hexdigest()
