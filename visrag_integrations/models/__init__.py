@@ -1,0 +1,1 @@
+"""Torch networks that transformers does not have; torch and safetensors only."""

@@ -1,0 +1,160 @@
+"""VisRAG-Ret (MiniCPM-V 2.0 read as an embedder): vision tower -> resampler -> decoder -> weighted mean.
+
+Reference: https://github.com/OpenBMB/VisRAG. Also the network of MiniCPM-Visual-Embedding. Three networks, a file each:
+`siglip.py`, `resampler.py`, `minicpm.py`; here is how they are put together. No language-model head is in memory.
+
+Nothing here waits for the device: every index comes from the caller, and no result is looked at.
+
+Letters: S slices, Q vectors a slice, B sequences, L tokens, D the decoder's width, P numbers of one patch.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from itertools import groupby
+from pathlib import Path
+from typing import NamedTuple
+
+import torch
+import torch.nn.functional as F  # noqa: N812
+from torch import Tensor, nn
+
+from visrag_integrations.models.config import VisRAGRetConfig
+from visrag_integrations.models.minicpm import MiniCPMDecoder
+from visrag_integrations.models.resampler import Resampler
+from visrag_integrations.models.siglip import SiglipTower
+from visrag_integrations.models.weights import load_weights
+
+PREFIXES = {"llm.model.": "llm."}
+UNUSED = ("llm.lm_head.",)
+
+
+class Pictures(NamedTuple):
+    """Pictures of one shape, each of which is cut into the same grid of slices.
+
+    Attributes:
+        pixels: uint8 (pictures, height, width, 3).
+        columns: Slices side by side.
+        rows: Slices above each other.
+    """
+
+    pixels: Tensor
+    columns: int = 1
+    rows: int = 1
+
+
+def cut_patches(pictures: Pictures, patch: int, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
+    """The normalised patches of every slice, (S, patches, P), and the rows and columns of patches in a slice.
+
+    Slices come picture by picture, row by row; a slice that is no multiple of the patch is filled up with zeros.
+    """
+    pixels = pictures.pixels.permute(0, 3, 1, 2)
+    pixels = pixels.to(torch.float32).div_(255).sub_(0.5).div_(0.5).to(dtype)  # (n, 3, height, width)
+    count, _, height, width = pixels.shape
+    high, wide = height // pictures.rows, width // pictures.columns
+    pixels = pixels.view(count, 3, pictures.rows, high, pictures.columns, wide).permute(0, 2, 4, 1, 3, 5)
+    rows, columns = -(-high // patch), -(-wide // patch)
+    pixels = F.pad(pixels, (0, columns * patch - wide, 0, rows * patch - high))  # (n, rows, columns, 3, high, wide)
+    cut = pixels.reshape(-1, 3, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+    return cut.reshape(cut.shape[0], rows * columns, -1), (rows, columns)
+
+
+class VisRAGRetModel(nn.Module):
+    """Pictures and token ids in, embeddings out."""
+
+    def __init__(self, config: VisRAGRetConfig, attn_implementation: str = "sdpa") -> None:
+        super().__init__()
+        self.config = config
+        width = config.decoder.hidden_size
+        self.vpm = SiglipTower(config.tower, attn_implementation)
+        self.resampler = Resampler(config.query_num, width, config.tower.embed_dim, attn_implementation)
+        self.llm = MiniCPMDecoder(config.decoder, attn_implementation)
+
+    @property
+    def device(self) -> torch.device:
+        return self.vpm.pos_embed.device
+
+    @property
+    def dtype(self) -> torch.dtype:
+        return self.vpm.pos_embed.dtype
+
+    def look(self, groups: Sequence[Pictures]) -> Tensor:
+        """Every slice through tower and resampler at once: (S, Q, D), group by group in the order given.
+
+        Groups whose slices have equally many patches share a run of the attention kernel when they are neighbours.
+        """
+        patches, grids, counts = [], [], []
+        for group in groups:
+            cut, grid = cut_patches(group, self.config.tower.patch_size, self.dtype)
+            patches.append(cut.flatten(0, 1))
+            grids += [grid] * cut.shape[0]
+            counts += [cut.shape[1]] * cut.shape[0]
+        runs = [(len(list(same)), length) for length, same in groupby(counts)]
+        return self.resampler(self.vpm(torch.cat(patches), grids, runs), grids, runs)  # type: ignore[no-any-return]
+
+    def embed_tokens(
+        self, ids: Tensor, vectors: Tensor | None = None, places: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Token vectors with the pictures' vectors put in: (B, L) -> (B, L, D).
+
+        Args:
+            ids: Token ids, padded on the right with anything.
+            vectors: What `look` gave.
+            places: Which rows of `vectors`, read as (S * Q, D), go to which rows of the result, read as (B * L, D).
+        """
+        embedded = self.llm.embed(ids)
+        if vectors is not None and places is not None:
+            rows, targets = places
+            embedded.view(-1, embedded.shape[-1]).index_copy_(0, targets, vectors.flatten(0, 1)[rows])
+        return embedded
+
+    def pool(self, hidden: Tensor, lengths: Tensor) -> Tensor:
+        """The mean of the real tokens, the n-th one counting n times, float32: (B, L, D), (B,) -> (B, D)."""
+        steps = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
+        weights = (steps * (steps <= lengths[:, None])).float()  # (B, L)
+        total = (weights[:, None] @ hidden.float())[:, 0]
+        return total / weights.sum(dim=1, keepdim=True)
+
+    def forward(
+        self, ids: Tensor, lengths: Tensor, vectors: Tensor | None = None, places: tuple[Tensor, Tensor] | None = None
+    ) -> Tensor:
+        """Unit vectors, float32: (B, L) token ids of which the first (B,) are real -> (B, D)."""
+        hidden = self.llm(self.embed_tokens(ids, vectors, places))
+        return F.normalize(self.pool(hidden, lengths), dim=-1)
+
+    def compile_parts(self) -> None:
+        """Compile what lies between the attention kernels, for any number of tokens."""
+        for block in [*self.vpm.blocks, *self.llm.layers]:
+            block.project = torch.compile(block.project, dynamic=True)
+            block.finish = torch.compile(block.finish, dynamic=True)
+
+    @classmethod
+    def from_folder(
+        cls,
+        folder: Path,
+        config: VisRAGRetConfig,
+        *,
+        device: torch.device,
+        dtype: torch.dtype,
+        attn_implementation: str = "sdpa",
+    ) -> VisRAGRetModel:
+        """The network with a checkpoint's weights, read strictly; see `load_weights`."""
+        with torch.device("meta"):
+            network = cls(config, attn_implementation)
+        load_weights(network, folder, prefixes=PREFIXES, unused=UNUSED, device=device, dtype=dtype)
+        return network
+
+    @classmethod
+    def random(
+        cls, config: VisRAGRetConfig, *, device: torch.device, dtype: torch.dtype, attn_implementation: str = "sdpa"
+    ) -> VisRAGRetModel:
+        """The network with random weights, made where they are needed: to measure, not to search."""
+        with torch.device("meta"):
+            network = cls(config, attn_implementation)
+        network.to(dtype).to_empty(device=device)
+        for name, weight in network.named_parameters():
+            if "norm" in name and name.endswith("weight"):
+                nn.init.ones_(weight)
+            else:
+                nn.init.normal_(weight, std=0.02)
+        return network.requires_grad_(False).eval()
