@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import statistics
 import subprocess
 import sys
 import tarfile
-import time
 import venv
 import zipfile
 from pathlib import Path
@@ -51,16 +49,3 @@ def test_the_wheel_installs_into_an_empty_environment(built: Path, tmp_path: Pat
     subprocess.run([python, *quiet], check=True, capture_output=True)
     said = subprocess.run([python, "-m", "visrag_integrations.cli", "--version"], check=True, capture_output=True, text=True)
     assert said.stdout.strip() == f"visrag {visrag_integrations.__version__}"
-
-
-def test_import_costs_at_most_30_ms() -> None:
-    def seconds(code: str) -> float:
-        started = time.perf_counter()
-        subprocess.run([sys.executable, "-I", "-c", code], check=True)
-        return time.perf_counter() - started
-
-    bare, ours = [], []
-    for _ in range(7):
-        bare.append(seconds("pass"))
-        ours.append(seconds("import visrag_integrations"))
-    assert statistics.median(ours) - statistics.median(bare) < 0.030
