@@ -1,4 +1,4 @@
-"""The arrow table of docs/design.md, checked from the imports themselves, and what `import visrag_integrations` costs."""
+"""The arrow table of docs/design.md, checked from the imports themselves, and what importing the package loads."""
 
 from __future__ import annotations
 
@@ -40,7 +40,18 @@ ROWS = {
     "cli": 9,
 }
 LEAVES = {"report", "langchain", "llamaindex", "demo", "serve", "mcp"}
-HEAVY = {"torch", "transformers", "vllm", "ray", "gradio", "langchain_core", "llama_index", "openai", "rapidocr", "wordllama"}
+HEAVY = {
+    "torch",
+    "transformers",
+    "vllm",
+    "ray",
+    "gradio",
+    "langchain_core",
+    "llama_index",
+    "openai",
+    "rapidocr",
+    "wordllama",
+}
 HEAVY_HOMES = {
     "langchain_core": {"langchain"},
     "llama_index": {"llamaindex"},
@@ -107,7 +118,9 @@ def test_import_loads_nothing_heavy() -> None:
         "import sys; before = set(sys.modules); import visrag_integrations; "
         "print(*sorted({m.split('.')[0] for m in set(sys.modules) - before}))"
     )
-    loaded = set(subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split())
+    loaded = set(
+        subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    )
     assert not loaded & (HEAVY | {"numpy", "PIL", "pymupdf", "pypdfium2", "qdrant_client", "qdrant_edge", "tqdm"})
 
 

@@ -1,0 +1,188 @@
+"""The command line as a user meets it: output, JSON, exit codes, bad input."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from drawing import draw_pdf
+
+from visrag_integrations.cli import main
+
+
+@pytest.fixture
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with two documents; the index will be .visrag in it."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "docs").mkdir()
+    draw_pdf(
+        tmp_path / "docs" / "boats.pdf", ["The harbour holds forty sailing boats.", "Anchors weigh two hundred pounds."]
+    )
+    draw_pdf(tmp_path / "docs" / "bread.pdf", ["Bake the sourdough loaf for fifty minutes."])
+    return tmp_path
+
+
+def visrag(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, str, str]:
+    capsys.readouterr()
+    code = main(list(arguments))
+    said = capsys.readouterr()
+    assert "Traceback" not in said.err
+    return code, said.out, said.err
+
+
+def as_json(text: str) -> dict[str, Any]:
+    (line,) = text.splitlines()
+    return json.loads(line)
+
+
+def test_index_search_ask(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = visrag(capsys, "index", "docs", "--json")
+    report = as_json(out)
+    assert code == 0, err
+    assert report | {"seconds": 0} == {
+        "documents": 2, "pages": 3, "added": 3, "unchanged": 0, "removed": 0, "failed": [], "seconds": 0,
+    }  # fmt: skip
+
+    code, out, _ = visrag(capsys, "search", "how long to bake sourdough", "-k", "2", "--json")
+    found = as_json(out)
+    assert code == 0
+    assert found["query"] == "how long to bake sourdough"
+    assert len(found["pages"]) == 2
+    assert (found["pages"][0]["source"], found["pages"][0]["page"]) == ("docs/bread.pdf", 1)
+    assert set(found["pages"][0]) == {"source", "page", "score", "doc_id", "id", "image"}
+    assert (place / ".visrag" / "pictures" / found["pages"][0]["image"]).is_file()
+
+    code, out, _ = visrag(capsys, "ask", "How many sailing boats does the harbour hold?", "--html", "a.html", "--json")
+    answer = as_json(out)
+    assert code == 0
+    assert set(answer) == {
+        "question", "answer", "sufficient", "evidence", "thinking", "observation", "pages", "problems",
+    }  # fmt: skip
+    assert "forty sailing boats" in answer["answer"]
+    assert answer["problems"] == []
+    assert {"index", "source", "page", "text", "relevant"} == set(answer["evidence"][0])
+    relevant = [e for e in answer["evidence"] if e["relevant"]]
+    assert (relevant[0]["source"], relevant[0]["page"]) == ("docs/boats.pdf", 1)
+    html = (place / "a.html").read_text(encoding="utf-8")
+    assert "data:image/jpeg;base64," in html
+    assert "http" not in html.replace("http://www.w3.org", "")
+
+
+def test_text_output_is_for_people(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = visrag(capsys, "index", "docs")
+    assert code == 0
+    assert out.startswith("3 pages of 2 documents in .visrag (3 added, 0 unchanged, 0 removed, 0 failed;")
+    assert "preset cpu (ocr + extractive)" in err
+    code, out, _ = visrag(capsys, "search", "anchors")
+    assert out.startswith("1. docs/boats.pdf, page 2  (fused ")
+    code, out, _ = visrag(capsys, "ask", "How heavy are anchors?")
+    assert code == 0
+    assert "Evidence\n  [1] docs/boats.pdf, page 2: " in out
+
+
+def test_ask_with_paths_searches_only_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert visrag(capsys, "index", "docs")[0] == 0
+    code, out, _ = visrag(capsys, "ask", "sailing boats in the harbour", "docs/bread.pdf", "--json")
+    assert code == 0
+    assert {page["source"] for page in as_json(out)["pages"]} == {"docs/bread.pdf"}
+
+
+def test_ask_a_question_nothing_answers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = visrag(capsys, "ask", "What is the capital of Mongolia?", "docs", "--json")
+    assert code == 0
+    assert as_json(out)["sufficient"] is False
+    assert as_json(out)["answer"] == "insufficient to answer"
+
+
+def test_one_bad_file_among_good_ones(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (place / "docs" / "a\nbad name ü.pdf").write_bytes(b"not a pdf")
+    code, out, err = visrag(capsys, "index", "docs", "--json")
+    report = as_json(out)
+    assert code == 1
+    assert (report["documents"], report["pages"]) == (2, 3)
+    (failed,) = report["failed"]
+    assert failed["source"] == "docs/a\nbad name ü.pdf"
+    assert "failed: docs/a\\nbad name ü.pdf: " in err
+
+
+@pytest.mark.parametrize("arguments", [["index", "missing.pdf"], ["index", "empty folder"], ["index", "zero.pdf"]])
+def test_nothing_done_is_exit_code_2(place: Path, capsys: pytest.CaptureFixture[str], arguments: list[str]) -> None:
+    (place / "empty folder").mkdir()
+    (place / "zero.pdf").write_bytes(b"")
+    code, _, err = visrag(capsys, *arguments)
+    assert code == 2
+    assert arguments[1] in err
+
+
+def test_search_without_an_index_says_how_to_make_one(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = visrag(capsys, "search", "anything")
+    assert (code, out) == (2, "")
+    assert "visrag index PATH" in err
+    assert not (place / ".visrag").exists()
+
+
+@pytest.mark.parametrize("question", ["", "   ", "\n"])
+def test_an_empty_question_is_refused(place: Path, capsys: pytest.CaptureFixture[str], question: str) -> None:
+    visrag(capsys, "index", "docs")
+    for command in ("search", "ask"):
+        code, _, err = visrag(capsys, command, question)
+        assert code == 2
+        assert "question is empty" in err
+
+
+def test_a_huge_question_is_answered(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    visrag(capsys, "index", "docs")
+    code, out, _ = visrag(capsys, "ask", "sourdough " * 10_000, "--json")
+    assert code == 0
+    assert as_json(out)["pages"][0]["source"] == "docs/bread.pdf"
+
+
+def test_wrong_usage_is_exit_code_2(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in (["index"], ["search", "x", "-k", "0"], ["frobnicate"]):
+        with pytest.raises(SystemExit) as exit_info:
+            main(arguments)
+        assert exit_info.value.code == 2
+    capsys.readouterr()
+
+
+def test_a_name_with_a_leading_dash(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    draw_pdf(place / "-dash.pdf", ["A page in a file with an odd name."])
+    code, out, _ = visrag(capsys, "index", "--json", "--", "-dash.pdf")
+    assert (code, as_json(out)["pages"]) == (0, 1)
+
+
+def test_unknown_names_list_what_there_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, _, err = visrag(capsys, "index", "docs", "--embedder", "orc")
+    assert code == 2
+    assert "ocr" in err
+    visrag(capsys, "index", "docs")
+    for option in ("--strategy", "--generator"):
+        code, _, err = visrag(capsys, "ask", "boats", option, "nonsense")
+        assert code == 2
+        assert "nonsense" in err
+
+
+HOLD = """
+import sys
+from visrag_integrations import QdrantPageStore
+store = QdrantPageStore(".visrag")
+print("open", flush=True)
+sys.stdin.read()
+"""
+
+
+def test_the_index_is_in_use_elsewhere(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    visrag(capsys, "index", "docs")
+    with subprocess.Popen(
+        [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    ) as other:
+        assert other.stdout is not None
+        assert other.stdout.readline() == "open\n"
+        exit_code, _, err = visrag(capsys, "search", "boats")
+        other.kill()
+    assert exit_code == 2
+    assert ".visrag" in err

@@ -1,0 +1,176 @@
+"""index_documents: adding, running again, changed files, bad files, and a store that goes on after a kill."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from drawing import draw_pdf
+
+from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
+from visrag_integrations.errors import PictureError, SettingError, StoreMismatchError
+
+
+class CountingEmbedder:
+    """Embeds the words "alpha", "beta", ... of a page as axes, and counts what it was asked for."""
+
+    name, kind, dimension = "counting", "single", 4
+    fingerprint = "1"
+    words = ("alpha", "beta", "gamma", "delta")
+
+    def __init__(self, refuse: str = "") -> None:
+        self.embedded: list[tuple[str, int]] = []
+        self.refuse = refuse
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+        pages = list(pages)
+        if self.refuse and any(self.refuse in page.text for page in pages):
+            raise PictureError("this page cannot be embedded")
+        self.embedded += [(page.source, page.number) for page in pages]
+        return [self._vector(page.text) for page in pages]
+
+    def embed_queries(self, queries: Iterable[object]) -> list[np.ndarray]:
+        return [self._vector(str(query)) for query in queries]
+
+    def _vector(self, text: str) -> np.ndarray:
+        return np.array([text.count(word) + 0.01 for word in self.words], dtype=np.float32)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Iterator[QdrantPageStore]:
+    with QdrantPageStore(tmp_path / "index") as opened:
+        yield opened
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    made = tmp_path / "documents"
+    made.mkdir()
+    draw_pdf(made / "one.pdf", ["alpha first", "beta second", "gamma third"])
+    draw_pdf(made / "two.pdf", ["delta alone"])
+    return made
+
+
+def test_pages_are_added_and_found(store: QdrantPageStore, folder: Path) -> None:
+    embedder = CountingEmbedder()
+    report = index_documents([folder], store=store, embedder=embedder, workers=1)
+    assert (report.documents, report.pages, report.added, report.unchanged, report.failed) == (2, 4, 4, 0, ())
+    assert store.count() == 4
+    hit = store.search(embedder.embed_queries(["beta"])[0], top_k=1)[0]
+    assert (Path(hit.page.source).name, hit.page.number) == ("one.pdf", 2)
+    assert hit.page.open_image().size[0] > 300
+
+
+def test_a_second_run_reads_and_embeds_nothing(store: QdrantPageStore, folder: Path) -> None:
+    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    again = CountingEmbedder()
+    report = index_documents([folder], store=store, embedder=again, workers=1)
+    assert again.embedded == []
+    assert (report.documents, report.pages, report.added, report.unchanged) == (2, 4, 0, 4)
+
+
+def test_only_missing_pages_are_read(store: QdrantPageStore, folder: Path) -> None:
+    index_documents(
+        folder / "one.pdf", store=store, embedder=CountingEmbedder(), reader=PageReader(max_pages=1), workers=1
+    )
+    embedder = CountingEmbedder()
+    report = index_documents(folder / "one.pdf", store=store, embedder=embedder, workers=1)
+    assert [number for _, number in embedder.embedded] == [2, 3]
+    assert (report.pages, report.added, report.unchanged) == (3, 2, 1)
+
+
+def test_a_changed_file_replaces_its_pages(store: QdrantPageStore, folder: Path) -> None:
+    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    draw_pdf(folder / "one.pdf", ["delta new"])
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    assert (report.pages, report.added, report.unchanged, report.removed) == (2, 1, 1, 3)
+    assert store.count() == 2
+
+
+def test_the_same_content_under_two_names_is_stored_once(store: QdrantPageStore, folder: Path) -> None:
+    shutil.copy(folder / "one.pdf", folder / "copy of one.pdf")
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    assert (report.documents, report.pages, report.added) == (2, 4, 4)
+    (document,) = (d for d in store.documents() if d.pages == 3)
+    assert {Path(source).name for source in document.sources} == {"one.pdf", "copy of one.pdf"}
+    draw_pdf(folder / "one.pdf", ["delta new"])
+    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    assert store.count() == 5, "the copy still holds the three pages"
+
+
+def test_bad_documents_are_reported_and_the_rest_is_indexed(store: QdrantPageStore, folder: Path) -> None:
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.7 this is all there is")
+    (folder / "empty.pdf").write_bytes(b"")
+    sources = [folder, folder / "nothing here.pdf"]
+    report = index_documents(sources, store=store, embedder=CountingEmbedder(), workers=2)
+    assert (report.documents, report.pages) == (2, 4)
+    assert {Path(f.source).name for f in report.failed} == {"broken.pdf", "empty.pdf", "nothing here.pdf"}
+    assert all(f.error for f in report.failed)
+
+
+def test_a_page_that_cannot_be_embedded_is_reported_alone(store: QdrantPageStore, folder: Path) -> None:
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(refuse="beta"), workers=1)
+    assert (report.pages, report.added) == (3, 3)
+    (failure,) = report.failed
+    assert (Path(failure.source).name, failure.page) == ("one.pdf", 2)
+    assert "cannot be embedded" in failure.error
+
+
+def test_another_embedder_is_refused(store: QdrantPageStore, folder: Path) -> None:
+    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    other = CountingEmbedder()
+    other.name = "other"
+    with pytest.raises(StoreMismatchError, match=r"counting.*other|other.*counting"):
+        index_documents([folder], store=store, embedder=other, workers=1)
+
+
+def test_settings_are_checked(store: QdrantPageStore, folder: Path) -> None:
+    with pytest.raises(SettingError, match="batch_size is 0"):
+        index_documents([folder], store=store, embedder=CountingEmbedder(), batch_size=0)
+
+
+def test_sources_may_be_a_generator(store: QdrantPageStore, folder: Path) -> None:
+    report = index_documents(
+        (path for path in sorted(folder.iterdir())), store=store, embedder=CountingEmbedder(), workers=1
+    )
+    assert report.pages == 4
+
+
+SCRIPT = """
+import sys
+sys.path.insert(0, {tests!r})
+from test_ingestion import CountingEmbedder
+from visrag_integrations import QdrantPageStore, index_documents
+with QdrantPageStore({index!r}) as store:
+    index_documents({folder!r}, store=store, embedder=CountingEmbedder(), workers=1, batch_size=2)
+"""
+
+
+def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
+    folder, index = tmp_path / "documents", tmp_path / "index"
+    folder.mkdir()
+    for n in range(6):
+        draw_pdf(folder / f"{n}.pdf", [f"alpha {n} {page}" for page in range(8)])
+    code = SCRIPT.format(tests=str(Path(__file__).parent), index=str(index), folder=str(folder))
+    process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
+    deadline = time.monotonic() + 60
+    while len(list(index.glob("pictures/**/*.jp*g"))) < 10 and time.monotonic() < deadline:
+        time.sleep(0.02)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    with QdrantPageStore(index) as store:
+        durable = store.count()
+        embedder = CountingEmbedder()
+        report = index_documents([folder], store=store, embedder=embedder, workers=1)
+        assert store.count() == 48
+    assert durable > 0
+    assert len(embedder.embedded) == 48 - durable
+    assert (report.pages, report.added, report.unchanged) == (48, 48 - durable, durable)
