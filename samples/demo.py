@@ -2,9 +2,8 @@
 
 from pathlib import Path
 
-from visrag_integrations.report import report_to_html
-
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG, index_documents, load_embedder, load_generator
+from visrag_integrations.report import report_to_html
 
 SAMPLES = Path(__file__).parent
 QUESTIONS = [

@@ -38,7 +38,15 @@ def test_the_sdist_holds_no_test_data(built: Path) -> None:
     (sdist,) = built.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         tops = {name.split("/")[1] for name in archive.getnames() if "/" in name}
-    assert tops <= {"visrag_integrations", "README.md", "LICENSE", "CHANGELOG.md", "pyproject.toml", "PKG-INFO", ".gitignore"}
+    assert tops <= {
+        "visrag_integrations",
+        "README.md",
+        "LICENSE",
+        "CHANGELOG.md",
+        "pyproject.toml",
+        "PKG-INFO",
+        ".gitignore",
+    }
 
 
 def test_the_wheel_installs_into_an_empty_environment(built: Path, tmp_path: Path) -> None:
@@ -47,5 +55,7 @@ def test_the_wheel_installs_into_an_empty_environment(built: Path, tmp_path: Pat
     python = str(tmp_path / "env" / "bin" / "python")
     quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", str(wheel)]
     subprocess.run([python, *quiet], check=True, capture_output=True)
-    said = subprocess.run([python, "-m", "visrag_integrations.cli", "--version"], check=True, capture_output=True, text=True)
+    said = subprocess.run(
+        [python, "-m", "visrag_integrations.cli", "--version"], check=True, capture_output=True, text=True
+    )
     assert said.stdout.strip() == f"visrag {visrag_integrations.__version__}"
