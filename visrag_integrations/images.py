@@ -6,9 +6,9 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union
 
 from visrag_integrations.errors import PictureError, SettingError
 
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
 
 PictureSource = Union["Image", bytes, Path, Callable[[], Union["Image", bytes]]]
 """Where a picture's pixels are: a PIL image, an encoded file's bytes, its path, or a function that gives either."""
+
+Direction = Literal["horizontal", "vertical"]
+"""Side by side, or one under the other."""
 
 MAX_PIXELS = 178_956_970
 """A file that declares more pixels than this is refused before it is decoded (a quarter of a gigabyte of grey)."""
@@ -189,6 +192,38 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
         raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
     x, y = min(round(left * image.width), image.width - 1), min(round(top * image.height), image.height - 1)
     return image.crop((x, y, max(x + 1, round(right * image.width)), max(y + 1, round(bottom * image.height))))
+
+
+def concatenate(pictures: Sequence[Image], direction: Direction = "horizontal") -> Image:
+    """The pictures in one: scaled to the tallest and put side by side, or to the widest and stacked (bicubic, RGB).
+
+    >>> from PIL import Image
+    >>> pages = [Image.new("RGB", (20, 40)), Image.new("RGB", (30, 20))]
+    >>> concatenate(pages).size, concatenate(pages, "vertical").size
+    ((80, 40), (30, 80))
+    """
+    from PIL import Image
+
+    if not pictures or direction not in ("horizontal", "vertical"):
+        raise SettingError(
+            f"{len(pictures)} pictures cannot be joined in the direction {direction!r}; "
+            'give one or more and "horizontal" or "vertical".'
+        )
+    across = direction == "horizontal"
+    side = max(picture.height if across else picture.width for picture in pictures)
+    scales = [side / (picture.height if across else picture.width) for picture in pictures]
+    lengths = [
+        max(1, round((picture.width if across else picture.height) * scale))
+        for picture, scale in zip(pictures, scales, strict=True)
+    ]
+    joined = Image.new("RGB", (sum(lengths), side) if across else (side, sum(lengths)), "white")
+    place = 0
+    for picture, length in zip(pictures, lengths, strict=True):
+        size = (length, side) if across else (side, length)
+        scaled = to_rgb(picture).resize(size, Image.Resampling.BICUBIC)
+        joined.paste(scaled, (place, 0) if across else (0, place))
+        place += length
+    return joined
 
 
 def _deep_to_grey(image: Image) -> Image:

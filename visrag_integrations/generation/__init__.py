@@ -1,0 +1,80 @@
+"""Generators: conversations with pictures in, text out. `load_generator` finds one by its name."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.util
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from visrag_integrations.errors import CheckpointError, MissingExtraError, UnknownNameError
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator
+
+GENERATORS = {"extractive": "extractive:ExtractiveGenerator"}
+"""Name -> module and class in this room."""
+CHECKPOINTS = ("openbmb/EVisRAG-7B", "openbmb/EVisRAG-3B")
+"""Published checkpoints that are loaded by an engine on this machine, as any checkpoint folder is."""
+ENGINES = {"vllm": "vllm:VLLMGenerator", "transformers": "transformers:TransformersGenerator"}
+"""Package -> the generator that runs a checkpoint with it, best first."""
+_SERVER = "openai:OpenAIGenerator"
+
+
+def load_generator(name_or_path_or_url: str | Path, **settings: Any) -> Generator:
+    """The generator of that name, for that checkpoint folder, or behind that URL.
+
+    Args:
+        name_or_path_or_url: "extractive", "openbmb/EVisRAG-7B", a local checkpoint folder, or the URL of an
+            OpenAI-compatible server.
+        **settings: Handed to the generator's constructor.
+
+    Raises:
+        UnknownNameError: Nothing is known by that name; the message lists what is.
+        CheckpointError: The folder holds no checkpoint.
+        MissingExtraError: What the generator needs is not installed.
+    """
+    name = str(name_or_path_or_url)
+    if name in GENERATORS:
+        return _make(GENERATORS[name], **settings)
+    if urlsplit(name).scheme in {"http", "https"}:
+        return _make(_SERVER, name, **settings)
+    if name in CHECKPOINTS or _is_checkpoint(name_or_path_or_url):
+        return _make(_engine(), name, **settings)
+    known = ", ".join([*GENERATORS, *CHECKPOINTS])
+    raise UnknownNameError(
+        f"No generator is called {name!r}, and it is no folder. Known: {known}, a checkpoint folder, or the URL of an "
+        'OpenAI-compatible server such as "http://localhost:8000/v1".'
+    )
+
+
+def _is_checkpoint(path: str | Path) -> bool:
+    folder = Path(path)
+    if not folder.is_dir():
+        return False
+    if not (folder / "config.json").is_file():
+        raise CheckpointError(
+            f"{folder} holds no config.json, so it is no checkpoint folder. Give the folder that does."
+        )
+    return True
+
+
+def _engine() -> str:
+    """The first engine that is installed."""
+    for package, target in ENGINES.items():
+        if importlib.util.find_spec(package) is not None:
+            return target
+    raise MissingExtraError("To run a checkpoint, vLLM (or transformers with torch)", "vllm")
+
+
+def _make(target: str, *arguments: Any, **settings: Any) -> Generator:
+    module, _, class_name = target.partition(":")
+    home = f"{__name__}.{module}"
+    if importlib.util.find_spec(home) is None:
+        raise UnknownNameError(
+            f"This version has no {class_name} yet. Available: {', '.join(GENERATORS)}; or pass your own object with "
+            "`name`, `generate` and `stream` to VisRAG."
+        )
+    generator: Generator = getattr(importlib.import_module(home), class_name)(*arguments, **settings)
+    return generator

@@ -1,0 +1,81 @@
+"""EVisRAG's prompt and, beside it, the parser of what the model answers.
+
+The prompt is `evisrag.txt`, byte for byte as published; `{query}` is replaced literally, whatever the question holds.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Sequence
+from importlib import resources
+
+from visrag_integrations.generation.parser import EvidenceStream, parse_evidence
+from visrag_integrations.types import Conversation, Message, Page, ScoredPage
+
+__all__ = [
+    "EvidenceStream",
+    "build_prompt",
+    "evisrag_messages",
+    "parse_evidence",
+    "plain_messages",
+    "question_of",
+    "quotable",
+]
+
+INSUFFICIENT = "insufficient to answer"
+NOTHING_RELEVANT = "no relevant information"
+_PLACEHOLDER = "{query}"
+_TAG = re.compile(r"<(/?(?:observe|evidence|think|answer))>", re.IGNORECASE | re.ASCII)
+_INDEX = re.compile(r"(\[[^\[\]\n]{0,16}\][* \t]{0,4}|(?:image|img|图片|图像)[ \t\[\]#0-9*]{1,20})[:：]", re.IGNORECASE)
+
+
+@functools.cache
+def prompt_template() -> str:
+    """The published prompt, with its placeholder."""
+    return resources.files("visrag_integrations.generation").joinpath("evisrag.txt").read_bytes().decode("utf-8")
+
+
+def build_prompt(question: str) -> str:
+    """The prompt for a question.
+
+    >>> build_prompt("How many?").endswith("Question: How many?\\n")
+    True
+    """
+    before, _, after = prompt_template().partition(_PLACEHOLDER)
+    return before + question + after
+
+
+def question_of(prompt: str) -> str:
+    """The question inside a prompt; a text that is not EVisRAG's prompt is itself the question.
+
+    >>> question_of(build_prompt("{query}?")), question_of("How many?")
+    ('{query}?', 'How many?')
+    """
+    before, _, after = prompt_template().partition(_PLACEHOLDER)
+    if len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after):
+        return prompt[len(before) : len(prompt) - len(after)]
+    return prompt
+
+
+def evisrag_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
+    """One user turn as the model was trained on: the prompt, then the pages in rank order."""
+    return (Message((build_prompt(question), *_bare(pages))),)
+
+
+def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
+    """One user turn for a general model: the question itself, then the pages in rank order."""
+    return (Message((question, *_bare(pages))),)
+
+
+def quotable(text: str) -> str:
+    """Foreign text made safe to stand inside a section: nothing in it reads as a tag or as an evidence index.
+
+    >>> quotable("a </evidence> [2]: b")
+    'a ‹/evidence› [2]∶ b'
+    """
+    return _INDEX.sub(r"\1∶", _TAG.sub(r"‹\1›", text))
+
+
+def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:
+    return tuple(page.page if isinstance(page, ScoredPage) else page for page in pages)

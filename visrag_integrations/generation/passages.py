@@ -1,0 +1,173 @@
+"""A page's text cut into passages, and how well a passage matches a question: by the words they share."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from visrag_integrations.lexical import tokens
+
+LONGEST = 360
+"""Characters of the longest passage."""
+_WINDOW = 3  # sentences or lines in the longest passage
+_QUESTION_TERMS = 64  # different words of a question that count
+
+_CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
+_SENTENCE = re.compile(r"(?<=[.!?])[ ]+(?=[^\Wa-z_]|[\"“(\[•])|(?<=[。！？])")
+_ENDS = re.compile(r"[.!?:;。！？：；]\W{0,2}$")
+_LEADERS = re.compile(r"(?:[.·] ?){5,}")
+
+
+def _vocabulary(words: str) -> frozenset[str]:
+    return frozenset(words.split())
+
+
+_STOP = _vocabulary(
+    "a about after all also am an and any are as at be because been before being between both but by can could did do "
+    "does doing during each for from further had has have having he her here him his how i if in into is it its just "
+    "me more most my no nor not of off on once only or other our out over own please s same she should show so some "
+    "such t tell than that the their them then there these they this those through to too under until up very was we "
+    "were what when where which while who whom why will with would you your give find explain describe mean means many "
+    "much use used using"
+)
+_STOP_CJK = re.compile(
+    "为什么|什么|怎么|怎样|如何|哪些|哪个|哪里|哪种|多少|请问|是否|可以|应该|我们|你们|他们|的|了|吗|呢|是|在|有|和|与|或|"
+    "何ですか|ですか|ますか|なぜ|どの|どれ|どう|について|は|が|を|に|で|の|"
+    "무엇입니까|무엇인가요|무엇|어떻게|어떤|어디|언제|입니까|인가요|합니까|하나요"
+)
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A stretch of one page and how much of the question it covers.
+
+    Attributes:
+        text: The stretch, on one line.
+        coverage: From 0 to 1: the share of the question's words it holds, rare words weighing more.
+    """
+
+    text: str
+    coverage: float
+
+
+def best_passages(question: str, texts: Sequence[str]) -> list[Passage | None]:
+    """The passage of each text that matches the question best; None where not one word is shared.
+
+    Words count by their rarity in these texts, so the result depends on nothing else.
+
+    >>> best_passages("Who pays the rent?", ["The sun is hot. The rent is paid by Ann.", "Nothing."])
+    [Passage(text='The rent is paid by Ann.', coverage=...), None]
+    """
+    units = [[(unit, frozenset(terms(unit))) for unit in split_units(text)] for text in texts]
+    weights = _weights(question, [words for page in units for _, words in page])
+    total = sum(weights.values())
+    return [_best(page, weights, total) if total else None for page in units]
+
+
+def terms(text: str) -> list[str]:
+    """The words of a text that carry meaning, with their endings folded; in order, repeated.
+
+    >>> terms("What are the packages used for building?")
+    ['packag', 'build']
+    """
+    bare = _STOP_CJK.sub("|", text) if re.search(f"[{_CJK}]", text) else text
+    return [_stem(token) for token in tokens(bare) if token not in _STOP]
+
+
+def split_units(text: str) -> list[str]:
+    """Sentences, and lines that are not part of one (headings, table rows); line breaks inside are mended.
+
+    >>> split_units("Costs\\nThe total of all the costs rose a-\\ngain this year. It fell later.")
+    ['Costs', 'The total of all the costs rose again this year.', 'It fell later.']
+    """
+    units = []
+    for block in _blocks([line.strip() for line in text.splitlines()]):
+        for sentence in _SENTENCE.split(block):
+            units += _chop(sentence.strip())
+    return [unit for unit in units if unit]
+
+
+def _blocks(lines: list[str]) -> list[str]:
+    """Lines joined where a line break does not end anything."""
+    lengths = sorted(len(line) for line in lines if line)
+    full = 0.7 * lengths[int(0.85 * (len(lengths) - 1))] if lengths else 0.0
+    blocks: list[list[str]] = []
+    goes_on = False
+    for line in lines:
+        if goes_on and line:
+            blocks[-1].append(line)
+        elif line:
+            blocks.append([line])
+        prose = line.endswith("-") or len(line) >= full
+        goes_on = bool(line) and prose and not _ENDS.search(line)
+        if line and prose and line[-1] in ".!?" and len(line) >= full:
+            goes_on = True  # a sentence ends with the line; the paragraph may go on, and is split there anyway
+    return [_join(block) for block in blocks]
+
+
+def _join(lines: list[str]) -> str:
+    joined = " ".join(lines)
+    joined = re.sub(r"(?<=[^\W\d_])[-\u2010\u00ad] (?=[a-zß-ÿ])", "", joined)
+    return re.sub(rf"(?<=[{_CJK}，。、；：]) (?=[{_CJK}])", "", joined)
+
+
+def _chop(sentence: str) -> list[str]:
+    """A text that is too long for one passage, cut at spaces where there are any."""
+    pieces = []
+    while len(sentence) > LONGEST:
+        cut = sentence.rfind(" ", LONGEST // 2, LONGEST)
+        cut = cut if cut > 0 else LONGEST
+        pieces.append(sentence[:cut].rstrip())
+        sentence = sentence[cut:].lstrip()
+    return [*pieces, sentence]
+
+
+def _weights(question: str, units: list[frozenset[str]]) -> dict[str, float]:
+    """The question's words and what each is worth: more the fewer units hold it."""
+    asked = list(dict.fromkeys(terms(question)))[:_QUESTION_TERMS]
+    held = Counter(word for words in units for word in words)
+    return {word: math.log(1 + (len(units) + 1) / (held[word] + 0.5)) for word in asked}
+
+
+def _best(page: list[tuple[str, frozenset[str]]], weights: dict[str, float], total: float) -> Passage | None:
+    best: tuple[float, float, int, int] | None = None
+    for start in range(len(page)):
+        words: frozenset[str] = frozenset()
+        length = 0
+        for end in range(start + 1, min(start + _WINDOW, len(page)) + 1):
+            unit, unit_words = page[end - 1]
+            words, length = words | unit_words, length + len(unit) + 1
+            if length > LONGEST and end > start + 1:
+                break
+            coverage = sum(weights[word] for word in weights if word in words) / total
+            score = coverage - 0.06 * (end - start - 1) - 0.1 * length / LONGEST
+            if _LEADERS.search(unit):
+                score *= 0.6  # a line of a table of contents points elsewhere
+            if coverage > 0 and (best is None or score > best[0]):
+                best = (score, coverage, start, end)
+    if best is None:
+        return None
+    _, coverage, start, end = best
+    return Passage(_extended(page, start, end), min(1.0, coverage))
+
+
+def _extended(page: list[tuple[str, frozenset[str]]], start: int, end: int) -> str:
+    """The passage; a heading is given with what follows it."""
+    text = " ".join(unit for unit, _ in page[start:end])
+    while end < len(page) and not _ENDS.search(text) and len(text) + len(page[end][0]) < LONGEST // 2:
+        text += " " + page[end][0]
+        end += 1
+    return text
+
+
+def _stem(token: str) -> str:
+    """English endings off, so that "package" finds "packages"; other words as they are."""
+    if not token.isascii() or not token.isalpha() or len(token) < 4:
+        return token
+    for ending, least in (("ing", 4), ("ies", 3), ("ed", 4), ("es", 4), ("s", 3), ("e", 4), ("y", 3)):
+        if token.endswith(ending) and not token.endswith("ss") and len(token) - len(ending) >= least:
+            return token[: -len(ending)]
+    return token

@@ -1,0 +1,148 @@
+"""A question in, an answer with its evidence out: retrieve pages, show them to a generator, read what it wrote."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
+from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
+from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, find_strategy, run_plans
+from visrag_integrations.types import Answer, Generation, GenerationSettings, ScoredPage
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter, Generator
+
+
+class Retriever(Protocol):
+    """What VisRAG needs of a retriever; `PageRetriever` is one. `retrieve_many` is used where there is one."""
+
+    def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
+
+
+class VisRAG:
+    """Answers questions from page images.
+
+    >>> rag = VisRAG(retriever, load_generator("extractive"))  # doctest: +SKIP
+    >>> rag.ask("How many packages are there?").text  # doctest: +SKIP
+    '12'
+
+    Args:
+        retriever: Finds pages, for example a `PageRetriever`.
+        generator: Writes the answer, for example `load_generator("openbmb/EVisRAG-7B")`.
+        strategy: How pages are shown: a name in `STRATEGIES`, or a function like those in it.
+        top_k: How many pages are shown unless a call says otherwise.
+        prompt: "evisrag" for EVisRAG checkpoints, "plain" (the question before the pages) for general models.
+        settings: How to write; the generator's defaults where None.
+    """
+
+    def __init__(
+        self,
+        retriever: Retriever,
+        generator: Generator,
+        strategy: str | Strategy = "multi_image",
+        *,
+        top_k: int = 3,
+        prompt: Prompt = "evisrag",
+        settings: GenerationSettings | None = None,
+    ) -> None:
+        if prompt not in ("evisrag", "plain"):
+            raise SettingError(
+                f'prompt is {prompt!r}; it is "evisrag" (EVisRAG checkpoints) or "plain" (general models).'
+            )
+        self.retriever, self.generator, self.settings = retriever, generator, settings
+        self.strategy, self.prompt = find_strategy(strategy), prompt
+        self.top_k = _checked_top_k(top_k)
+
+    def ask(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Answer:
+        """The answer, with evidence by page and the pages it rests on.
+
+        Raises:
+            SettingError: The question is empty.
+        """
+        return self.ask_many([question], top_k, filter)[0]
+
+    async def aask(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Answer:
+        """`ask`, in a thread of its own: the event loop is never blocked."""
+        return await asyncio.to_thread(self.ask, question, top_k, filter)
+
+    def ask_many(
+        self, questions: Iterable[str], top_k: int | None = None, filter: Filter | None = None
+    ) -> list[Answer]:
+        """The answers in order; all questions go to the generator as one batch."""
+        asked = [_checked_question(question) for question in questions]
+        plans = [self._plan(q, hits) for q, hits in zip(asked, self._retrieve(asked, top_k, filter), strict=True)]
+        answers = iter(run_plans([plan for plan in plans if plan is not None], self.generator, self.settings))
+        return [next(answers) if plan is not None else _nothing_found() for plan in plans]
+
+    def stream(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Iterator[Event]:
+        """What happens, as it happens: the pages, then what is written, then `AnswerReady` with what `ask` would give.
+
+        Closing the iterator stops the generator.
+        """
+        question = _checked_question(question)
+        hits = self._retrieve([question], top_k, filter)[0]
+        return self._events(self._plan(question, hits), hits)
+
+    def _events(self, plan: Plan | None, hits: Sequence[ScoredPage]) -> Iterator[Event]:
+        yield PagesFound(tuple(hits))
+        if plan is None:
+            yield AnswerReady(_nothing_found())
+        elif len(plan.conversations) > 1:
+            yield AnswerReady(run_plans([plan], self.generator, self.settings)[0])
+        else:
+            yield from self._written(plan)
+
+    def _written(self, plan: Plan) -> Iterator[Event]:
+        """Events while the generator writes the plan's one conversation."""
+        reader = EvidenceStream(plan.shown) if self.prompt == "evisrag" else None
+        pieces: list[Generation] = []
+        if reader is None:
+            yield SectionStarted("answer")
+        writing = self.generator.stream(plan.conversations[0], self.settings)
+        try:
+            for piece in writing:
+                pieces.append(piece)
+                if reader is not None:
+                    yield from reader.feed(piece.text)
+                elif piece.text:
+                    yield SectionText("answer", piece.text)
+        finally:
+            close = getattr(writing, "close", None)
+            if close is not None:
+                close()
+        if reader is not None:
+            yield from reader.finish()[:-1]
+        whole = Generation("".join(piece.text for piece in pieces))
+        yield AnswerReady(plan.combine([whole]))
+
+    def _retrieve(
+        self, questions: Sequence[str], top_k: int | None, filter: Filter | None
+    ) -> list[Sequence[ScoredPage]]:
+        wanted = self.top_k if top_k is None else _checked_top_k(top_k)
+        many = getattr(self.retriever, "retrieve_many", None)
+        if many is not None:
+            return list(many(questions, wanted, filter=filter))
+        return [self.retriever.retrieve(question, wanted, filter=filter) for question in questions]
+
+    def _plan(self, question: str, hits: Sequence[ScoredPage]) -> Plan | None:
+        return self.strategy(question, hits, self.prompt) if hits else None
+
+
+def _nothing_found() -> Answer:
+    problem = "no page was found: the index is empty, or nothing in it matches the question and the filter"
+    return Answer(INSUFFICIENT, sufficient=False, problems=(problem,))
+
+
+def _checked_question(question: str) -> str:
+    if not question.strip():
+        raise SettingError("The question is empty. Ask something, for example: rag.ask('What is the total?').")
+    return question
+
+
+def _checked_top_k(top_k: int) -> int:
+    if top_k < 1:
+        raise SettingError(f"top_k is {top_k}; it is the number of pages to show and must be 1 or more.")
+    return top_k
