@@ -28,7 +28,7 @@ class PageRetriever:
         self, embedder: PageEmbedder, store: PageStore, *, mode: Mode | None = None, filter: Filter | None = None
     ) -> None:
         self.embedder, self.store, self.filter = embedder, store, filter
-        self.mode = _check_mode(mode or getattr(embedder, "default_mode", "dense"))
+        self.mode = _check_mode(mode or getattr(embedder, "default_mode", None) or "dense")
         self._checked = False
         self._lock = threading.Lock()
 
@@ -84,11 +84,11 @@ class PageRetriever:
                 f"score_threshold={score_threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
                 "one result list only. Leave it out, or say mode='dense'."
             )
-        filter = _both(self.filter, filter)
+        both = _both(self.filter, filter)
         asked = [self._readable(query, mode) for query in queries]
         vectors = self._embed(asked) if mode != "lexical" else [None] * len(asked)
         found = [
-            self._search(query.text, vector, top_k, filter, mode) for query, vector in zip(asked, vectors, strict=True)
+            self._search(query.text, vector, top_k, both, mode) for query, vector in zip(asked, vectors, strict=True)
         ]
         if score_threshold is None:
             return found

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from visrag_integrations import images
+from visrag_integrations import images, ocr
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError
 from visrag_integrations.types import Mode, Page, Query
 
@@ -55,10 +55,10 @@ class OCREmbedder:
     default_mode: Mode = "hybrid"
 
     def __init__(
-        self, *, chunk_size: int = 500, chunk_overlap: int = 100, text_assembly: TextAssembly = "adjacent_merging"
+        self, *, chunk_size: int = 200, chunk_overlap: int = 60, text_assembly: TextAssembly = "adjacent_merging"
     ) -> None:
         if chunk_size < 20:
-            raise SettingError(f"chunk_size is {chunk_size}; it counts characters, 20 or more (500 is the default).")
+            raise SettingError(f"chunk_size is {chunk_size}; it counts characters, 20 or more (200 is the default).")
         if not 0 <= chunk_overlap <= chunk_size // 2:
             raise SettingError(
                 f"chunk_overlap is {chunk_overlap}; allowed is 0 to {chunk_size // 2}, half of chunk_size={chunk_size}."
@@ -101,8 +101,6 @@ class OCREmbedder:
             return f"{query.text}\n{self._read(image)}".strip()
 
     def _read(self, image: Image) -> str:
-        from visrag_integrations import ocr
-
         return ocr.assemble(ocr.read_words(image), self.text_assembly)
 
 
