@@ -128,7 +128,7 @@ def _lines(text: str) -> set[str]:
     """The short lines of a page as terms, without those of a table of contents."""
     lines = [line for line in text.splitlines() if line.strip()]
     found = set()
-    for line, after in zip(lines, [*lines[1:], ""], strict=True):
+    for line, after in pairwise([*lines, ""]):
         if not _LEADER.search(line) and not _LEADER.match(after.lstrip()):
             found.add(_line(tokens(line)))
     return found - {""}
