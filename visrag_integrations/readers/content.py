@@ -35,10 +35,12 @@ class PageContent:
 
 
 class DocumentContent(Protocol):
-    """An open document. `page` raises DECODE_ERRORS-like engine errors; the reader names the page."""
+    """An open document. `page` may raise anything; the reader turns it into a `PageError`."""
 
-    total_pages: int
-    metadata: Mapping[str, Any]
+    @property
+    def total_pages(self) -> int: ...
+    @property
+    def metadata(self) -> Mapping[str, Any]: ...
 
     def page(self, number: int) -> PageContent: ...
     def close(self) -> None: ...

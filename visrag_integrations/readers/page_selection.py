@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Union
+from typing import Optional
 
 from visrag_integrations.errors import SettingError
 
-PageSelection = Union[str, Iterable[int], None]
+PageSelection = Optional[str | Iterable[int]]
 
 
 def select_pages(pages: PageSelection, total: int) -> list[int]:

@@ -76,10 +76,11 @@ def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
     width, height, turned = page.rect.width, page.rect.height, bool(page.rotation)
     words = []
     for x0, y0, x1, y1, text, *_ in layer.extractWORDS():
-        box = pymupdf.Rect(x0, y0, x1, y1) * upright if turned else (x0, y0, x1, y1)
+        if turned:
+            x0, y0, x1, y1 = pymupdf.Rect(x0, y0, x1, y1) * upright
         cleaned = clean_text(text)
         if cleaned:
-            words.append(Word(cleaned, fraction_box(*box, width, height)))
+            words.append(Word(cleaned, fraction_box(x0, y0, x1, y1, width, height)))
     return clean_text(layer.extractText()).strip("\n"), tuple(words)
 
 

@@ -27,7 +27,7 @@ SUFFIXES: dict[str, Kind] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
     **dict.fromkeys((".txt", ".md"), "text"),
-}  # type: ignore[assignment]
+}
 """What is looked for in folders, and how each kind is read."""
 
 
@@ -88,7 +88,7 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
 
 
 def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
-    """How to read a document: by its first bytes, then by its name; `whole()` gives all bytes when those are not enough.
+    """How to read a document: by its first bytes, then by its name; `whole()` gives all its bytes.
 
     Raises:
         UnsupportedDocumentError: It is of no kind that is read, or not what its name says.
@@ -108,7 +108,7 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
 
 
 def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
-    """Every document of a path, bytes, a folder, or an iterable of these, in order; folders are sorted and searched through.
+    """Every document of a path, bytes, a folder, or an iterable of these, in order; folders are walked, sorted.
 
     Raises:
         DocumentNotFoundError: A folder holds no document.
