@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Optional
 
 from visrag_integrations.errors import SettingError
 
-PageSelection = Optional[str | Iterable[int]]
+PageSelection = str | Iterable[int] | None
 
 
 def select_pages(pages: PageSelection, total: int) -> list[int]:
