@@ -1,0 +1,6 @@
+"""Pages and their vectors in Qdrant: in this process (a folder), in memory, or on a server."""
+
+from visrag_integrations.store.info import CollectionInfo
+from visrag_integrations.store.page_store import QdrantPageStore
+
+__all__ = ["CollectionInfo", "QdrantPageStore"]

@@ -1,0 +1,152 @@
+"""What the store needs of an engine: a dozen operations on points. `edge` and `client` are the two that have them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from visrag_integrations.errors import StoreError, VisRAGError
+from visrag_integrations.store.filters import Condition
+
+Vector = NDArray[np.float32]
+
+TEXT_VECTOR = "text"
+DENSE_VECTOR = {"single": "page", "multi": "patches"}
+RESCORED = 300
+"""Candidates of a quantised search that are scored again exactly; with these, results equal the exact ones."""
+
+KEYWORDS = ("metadata.doc_id", "metadata.sources", "metadata.image", "visrag.source_names")
+"""Payload fields with a keyword index."""
+TENANT, NUMBER = "visrag.tenant", "metadata.number"
+"""Indexed too: one keeps tenants apart, the other is of integers."""
+
+
+class SparseVector(NamedTuple):
+    """Indices and their weights."""
+
+    indices: list[int]
+    values: list[float]
+
+
+@dataclass(frozen=True)
+class Point:
+    """One page on its way into an engine."""
+
+    id: str
+    vectors: dict[str, Vector | SparseVector]
+    payload: dict[str, Any]
+
+
+class Found(NamedTuple):
+    """A point that a search found."""
+
+    id: str
+    score: float
+    payload: dict[str, Any]
+
+
+@dataclass(frozen=True, eq=False)
+class Record:
+    """A point as it is stored; only what was asked for is filled."""
+
+    id: str
+    payload: dict[str, Any]
+    vectors: Mapping[str, Vector] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Schema:
+    """What vectors a collection holds.
+
+    Attributes:
+        kind: "single" or "multi".
+        dimension: Of every vector.
+        binary: Whether searches run over one bit a number and score the best again exactly.
+    """
+
+    kind: str
+    dimension: int
+    binary: bool
+
+    @property
+    def vector_name(self) -> str:
+        """The dense vector's name in the collection."""
+        return DENSE_VECTOR[self.kind]
+
+
+class Engine(Protocol):
+    """One collection. `fields` are payload paths; None is the whole payload, () none of it."""
+
+    where: str
+
+    def load_info(self) -> dict[str, Any] | None: ...
+    def create(self, schema: Schema, info: Mapping[str, Any]) -> None: ...
+    def save_info(self, info: Mapping[str, Any]) -> None: ...
+    def drop(self) -> None: ...
+    def upsert(self, points: Sequence[Point]) -> None: ...
+    def nearest(
+        self,
+        name: str,
+        vector: Vector | SparseVector,
+        limit: int,
+        condition: Condition | None,
+        *,
+        with_payload: bool = True,
+        exact: bool = False,
+    ) -> list[Found]: ...
+    def retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+    ) -> list[Record]: ...
+    def scroll(
+        self, condition: Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+    ) -> Iterator[Record]: ...
+    def count(self, condition: Condition | None) -> int: ...
+    def delete(self, ids: Sequence[str]) -> None: ...
+    def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
+    def optimize(self) -> bool: ...
+    def close(self) -> None: ...
+
+
+class ForeignErrors:
+    """A `with` block whose foreign errors become one `StoreError` that says what was done, where, and what to do."""
+
+    def __init__(self, doing: str, where: str, advice: Callable[[BaseException], str]) -> None:
+        self.doing, self.where, self.advice = doing, where, advice
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(
+        self, kind: type[BaseException] | None, err: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if err is None or isinstance(err, VisRAGError):
+            return
+        if isinstance(err, Exception) or type(err).__name__ == "PanicException":  # an engine's panic is no Exception
+            raise StoreError(
+                f"{self.where}: {self.doing} failed: {err or type(err).__name__}. {self.advice(err)}"
+            ) from err
+
+
+def rescoring(limit: int) -> float:
+    """How many times `limit` a quantised search should fetch before it scores again exactly.
+
+    >>> rescoring(5), rescoring(1000)
+    (60.0, 2.0)
+    """
+    return max(2.0, RESCORED / max(1, limit))
+
+
+def batches(ids: Collection[str], size: int = 256) -> Iterator[list[str]]:
+    """The ids in lists of at most `size`.
+
+    >>> list(batches(["a", "b", "c"], 2))
+    [['a', 'b'], ['c']]
+    """
+    listed = list(ids)
+    for start in range(0, len(listed), size):
+        yield listed[start : start + size]

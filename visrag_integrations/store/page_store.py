@@ -1,0 +1,426 @@
+"""`QdrantPageStore`: pages, their vectors and pictures, in one collection."""
+
+from __future__ import annotations
+
+import functools
+import logging
+import threading
+import weakref
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, get_args
+
+from visrag_integrations import images
+from visrag_integrations.errors import PictureError, SettingError, StoreError
+from visrag_integrations.store.engine import Engine, Point, Record, Schema, SparseVector, Vector, batches
+from visrag_integrations.store.filters import Condition, Match, both, parse_filter, storable
+from visrag_integrations.store.folder import PICTURES, check_collection_name
+from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
+from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page, source_fields
+from visrag_integrations.store.pictures import SUFFIXES, PictureMemory, Pictures, open_pictures, reference_of, refused
+from visrag_integrations.store.search import search, text_vector
+from visrag_integrations.store.vectors import check_embeddings
+from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
+
+if TYPE_CHECKING:
+    from qdrant_client import QdrantClient
+
+    from visrag_integrations.interfaces import Filter, PageEmbedder
+
+logger = logging.getLogger(__name__)
+
+_BATCH = 64
+_BINARY_FROM = 1024  # below this, one bit a number loses too much and the full search is fast anyway
+_KNOWN = ("metadata.sources", "metadata.image")
+
+
+class QdrantPageStore:
+    """Keeps pages with their vectors and pictures in a Qdrant collection, and finds them again.
+
+    A context manager; thread-safe. An embedded folder belongs to one process at a time.
+
+    Args:
+        location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`.
+        collection: The collection's name.
+        pictures: Where page pictures are kept: a folder or an fsspec URL; False keeps none. By default `pictures` in
+            the index folder, this process's memory for ":memory:", and none for a server.
+        picture_format: "JPEG", "PNG" or "WEBP"; pictures that already are such a file are kept as they are.
+        picture_quality: Of JPEG and WEBP, from 1 to 100.
+        quantization: "binary" searches over one bit a number and scores the best again exactly; None compares all
+            numbers. "auto": binary from 1024 dimensions.
+        api_key: Of a server.
+        timeout: Seconds a server's answer may take.
+        **client_options: Passed on to `QdrantClient` for a URL.
+
+    Raises:
+        StoreFormatError: The folder is no index of this library, or of a newer version.
+        StoreLockedError: Another process has the folder open.
+    """
+
+    def __init__(
+        self,
+        location: str | Path | QdrantClient,
+        collection: str = "pages",
+        *,
+        pictures: str | Path | bool | None = None,
+        picture_format: str = "JPEG",
+        picture_quality: int = 85,
+        quantization: str | None = "auto",
+        api_key: str | None = None,
+        timeout: int | None = None,
+        **client_options: Any,
+    ) -> None:
+        if quantization not in ("auto", "binary", None):
+            raise SettingError(f"quantization is {quantization!r}; allowed: 'auto', 'binary', None.")
+        if picture_format.upper() not in SUFFIXES:
+            raise SettingError(f"picture_format is {picture_format!r}; allowed: {', '.join(SUFFIXES)}.")
+        self.collection = check_collection_name(collection)
+        self._format, self._quality, self._quantization = picture_format.upper(), picture_quality, quantization
+        self._guard = threading.RLock()
+        self.folder: Path | None = None
+        self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
+        self._pictures = self._open_pictures(location, pictures)
+        self._finalizer = weakref.finalize(self, self._engine.close)
+        self._info: CollectionInfo | None = None
+        try:
+            self._load_info()
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, location: Any, **options: Any) -> Engine:
+        if isinstance(location, Path) or (
+            isinstance(location, str) and location != ":memory:" and not location.startswith(("http://", "https://"))
+        ):
+            from visrag_integrations.store.edge import EdgeEngine
+
+            if not str(location):
+                raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
+            self.folder = Path(location)
+            return EdgeEngine.open(self.folder, self.collection)
+        from visrag_integrations.store.client import ClientEngine, connect
+
+        client, where, owned = connect(location, **options)
+        return ClientEngine(client, self.collection, where, owned=owned)
+
+    def _open_pictures(self, location: Any, pictures: str | Path | bool | None) -> Pictures | None:
+        if pictures is False:
+            return None
+        if isinstance(pictures, (str, Path)):
+            return open_pictures(pictures)
+        if self.folder is not None:
+            return open_pictures(self.folder / PICTURES)
+        return PictureMemory() if location == ":memory:" else None
+
+    # --- the collection ---------------------------------------------------------------------------------------------
+
+    @property
+    def info(self) -> CollectionInfo | None:
+        """Who filled the collection; None while there is none."""
+        return self._info
+
+    def prepare(
+        self, embedder: PageEmbedder, reader: Mapping[str, Any] | None = None, *, recreate: bool = False
+    ) -> None:
+        """Create the collection for this embedder, or check that it was filled by the same one.
+
+        Args:
+            embedder: What makes the vectors.
+            reader: How pages are read (`PageReader.describe()`), to be remembered.
+            recreate: Remove the collection with all its pages first.
+
+        Raises:
+            StoreMismatchError: Another embedder filled the collection.
+        """
+        with self._guard:
+            if recreate:
+                self._remove_all()
+            if self._load_info() is None:
+                binary = self._quantization == "binary" or (
+                    self._quantization == "auto" and embedder.kind == "single" and embedder.dimension >= _BINARY_FROM
+                )
+                info = info_of(embedder, quantization="binary" if binary else None)
+                info = replace(info, reader=dict(reader or {}))
+                self._engine.create(_schema(info), info.as_dict())
+                self._info = info
+                return
+            assert self._info is not None
+            check_info(self._info, embedder, self._engine.where)
+            if reader and dict(reader) != dict(self._info.reader):
+                if self._info.reader:
+                    logger.warning(
+                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, self._info.reader
+                    )
+                info = replace(self._info, reader=dict(reader))
+                self._engine.save_info(info.as_dict())
+                self._info = info
+
+    def optimize(self) -> bool:
+        """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.
+
+        This takes minutes on large collections and stops every other Python thread meanwhile. Searches are fast
+        without it up to some 100,000 pages. A server optimizes itself: there it does nothing.
+        """
+        return self._engine.optimize() if self._info else False
+
+    def close(self) -> None:
+        """Let others have the folder, or close the connection. A client that was given is left open."""
+        self._finalizer()
+
+    def __enter__(self) -> QdrantPageStore:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # --- pages in ---------------------------------------------------------------------------------------------------
+
+    def add_pages(self, pages: Iterable[Page], embeddings: Iterable[Any]) -> None:
+        """Add pages, or overwrite those with the same ids; when it returns, they survive a kill.
+
+        Args:
+            pages: The pages; their pictures are encoded and kept unless the store keeps none.
+            embeddings: One each, in order: `(dim,)` or `(n, dim)`. Vectors are kept at unit length. An empty one leaves
+                the page to the lexical search.
+
+        Raises:
+            EmbedderError: An embedding that does not fit.
+            SettingError: Metadata that JSON cannot hold.
+            PictureError: A page's picture cannot be opened.
+        """
+        pages, embeddings = list(pages), list(embeddings)
+        info = self._prepared()
+        vectors = check_embeddings(pages, embeddings, _schema(info))
+        with self._guard:
+            for start in range(0, len(pages), _BATCH):
+                self._add(pages[start : start + _BATCH], vectors[start : start + _BATCH], _schema(info).vector_name)
+
+    def _add(self, pages: Sequence[Page], vectors: Sequence[Vector | None], name: str) -> None:
+        ids = [page.id for page in pages]
+        known = {r.id: r.payload.get("metadata") or {} for r in self._engine.retrieve(list(dict.fromkeys(ids)), _KNOWN)}
+        points: dict[str, Point] = {}
+        replaced: set[str] = set()
+        for id_, page, vector in zip(ids, pages, vectors, strict=True):
+            before = known.get(id_, {})
+            image = self._save_picture(page)
+            payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
+            if before.get("image") not in (None, image):
+                replaced.add(before["image"])
+            known[id_] = payload["metadata"]
+            named: dict[str, Vector | SparseVector] = {} if vector is None else {name: vector}
+            words = text_vector(page.text)
+            if words is not None:
+                named["text"] = words
+            points[id_] = Point(id_, named, payload)
+        self._engine.upsert(list(points.values()))
+        self._forget_pictures(replaced)
+
+    def add_source(self, doc_id: str, source: str) -> int:
+        """Remember that a stored document was also found at `source`; returns how many pages it has."""
+        if not self._info:
+            return 0
+        with self._guard:
+            records = list(self._engine.scroll(_of_document(doc_id), LISTING))
+            self._set_sources({record: [*_sources(record), storable(source)] for record in records})
+        return len(records)
+
+    # --- pages out --------------------------------------------------------------------------------------------------
+
+    def search(
+        self,
+        vector: Any,
+        *,
+        text: str = "",
+        top_k: int = 5,
+        filter: Filter | None = None,
+        mode: Mode = "dense",
+    ) -> list[ScoredPage]:
+        """The best pages, best first; none while nothing was indexed.
+
+        Args:
+            vector: The query's embedding; None for mode "lexical".
+            text: The query's text, for modes "lexical" and "hybrid".
+            top_k: At most so many.
+            filter: Metadata the pages must have. See `filters.parse_filter`.
+            mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
+        """
+        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+            raise SettingError(f"top_k is {top_k!r}; it is the number of pages wanted, 1 or more.")
+        if mode not in get_args(Mode):
+            raise SettingError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}.")
+        condition = parse_filter(filter)
+        info = self._info or self._load_info()
+        if info is None:
+            logger.warning("%s: nothing was indexed yet", self._engine.where)
+            return []
+        found, score_type = search(self._engine, _schema(info), vector, text, top_k, condition, mode)
+        return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
+
+    def get_pages(self, ids: Sequence[str]) -> list[Page]:
+        """The pages with these ids, in that order; ids that are not stored are left out."""
+        if not self._load_info():
+            return []
+        found = {record.id: record for batch in batches(ids) for record in self._engine.retrieve(batch)}
+        return [self._page(found[id_].payload) for id_ in ids if id_ in found]
+
+    def get_embeddings(self, ids: Sequence[str]) -> dict[str, Vector]:
+        """The stored vectors of these pages (unit length); pages without one are left out."""
+        info = self._load_info()
+        if info is None:
+            return {}
+        name = _schema(info).vector_name
+        found = (r for batch in batches(ids) for r in self._engine.retrieve(batch, (), [name]))
+        return {record.id: record.vectors[name] for record in found if name in record.vectors}
+
+    def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
+        """Every page that fits the filter, read in small batches; the order is the store's own."""
+        condition = parse_filter(filter)
+        if self._load_info():
+            for record in self._engine.scroll(condition):
+                yield self._page(record.payload)
+
+    def count(self, filter: Filter | None = None) -> int:
+        """How many pages fit the filter."""
+        condition = parse_filter(filter)
+        return self._engine.count(condition) if self._load_info() else 0
+
+    def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
+        """Every document that is stored, by its first source."""
+        condition = parse_filter(filter)
+        pages: dict[str, int] = {}
+        first: dict[str, Mapping[str, Any]] = {}
+        sources: dict[str, dict[str, None]] = {}
+        for record in self._engine.scroll(condition, LISTING) if self._load_info() else ():
+            metadata = record.payload["metadata"]
+            doc_id = metadata["doc_id"]
+            pages[doc_id] = pages.get(doc_id, 0) + 1
+            first.setdefault(doc_id, metadata)
+            sources.setdefault(doc_id, {}).update(dict.fromkeys(metadata.get("sources") or ()))
+        found = [
+            StoredDocument(doc_id, tuple(sources[doc_id]), pages[doc_id], metadata.get("total_pages"))
+            for doc_id, metadata in first.items()
+        ]
+        return sorted(found, key=lambda document: (document.sources, document.doc_id))
+
+    def page_numbers(self, doc_id: str) -> Collection[int]:
+        """The numbers of a document's stored pages."""
+        if not self._load_info():
+            return frozenset()
+        records = self._engine.scroll(_of_document(doc_id), LISTING)
+        return frozenset(record.payload["metadata"]["number"] for record in records)
+
+    # --- pages gone -------------------------------------------------------------------------------------------------
+
+    def delete(self, *, doc_id: str | None = None, source: str | None = None, filter: Filter | None = None) -> int:
+        """Remove pages; returns how many are gone. What is given must all hold.
+
+        Args:
+            doc_id: Of this document.
+            source: Found at exactly this path or URI. A page that was found elsewhere too stays, without this source.
+            filter: With this metadata.
+        """
+        condition = parse_filter(filter)
+        if doc_id is None and source is None and condition is None:
+            raise SettingError(
+                "delete() needs a doc_id, a source or a filter. To remove all: prepare(embedder, recreate=True)."
+            )
+        if not self._load_info():
+            return 0
+        if doc_id is not None:
+            condition = both(_of_document(doc_id), condition)
+        if source is not None:
+            condition = both(Match("metadata.sources", (storable(source),)), condition)
+        with self._guard:
+            records = list(self._engine.scroll(condition, (*LISTING, "metadata.image")))
+            left = {r: [s for s in _sources(r) if s != storable(source)] if source is not None else [] for r in records}
+            self._set_sources({record: sources for record, sources in left.items() if sources})
+            gone = [record for record, sources in left.items() if not sources]
+            for batch in batches([record.id for record in gone]):
+                self._engine.delete(batch)
+            self._forget_pictures({r.payload["metadata"].get("image") for r in gone})
+        return len(gone)
+
+    # --- inside -----------------------------------------------------------------------------------------------------
+
+    def _load_info(self) -> CollectionInfo | None:
+        if self._info is None:
+            with self._guard:
+                stored = self._engine.load_info()
+                self._info = read_info(stored, self._engine.where) if stored is not None else None
+        return self._info
+
+    def _prepared(self) -> CollectionInfo:
+        info = self._load_info()
+        if info is None:
+            raise StoreError(f"{self._engine.where} has no collection yet. Call store.prepare(embedder) first.")
+        return info
+
+    def _remove_all(self) -> None:
+        if self._load_info() is not None:
+            images_ = {
+                r.payload.get("metadata", {}).get("image") for r in self._engine.scroll(None, ("metadata.image",))
+            }
+            self._engine.drop()
+            self._info = None
+            for image in images_ - {None}:
+                self._delete_picture(image)
+
+    def _page(self, payload: Mapping[str, Any]) -> Page:
+        image = (payload.get("metadata") or {}).get("image")
+        if image is None:
+            return payload_to_page(payload)
+        try:
+            picture = functools.partial(refused, image) if self._pictures is None else self._pictures.source(image)
+        except PictureError:
+            picture = functools.partial(refused, image)
+        return payload_to_page(payload, picture)
+
+    def _save_picture(self, page: Page) -> str | None:
+        if page.picture is None or self._pictures is None:
+            return None
+        data = images.encode(page.picture, self._format, self._quality)
+        reference = reference_of(data, self.collection, SUFFIXES[self._format])
+        self._pictures.save(data, reference)
+        return reference
+
+    def _forget_pictures(self, references: set[Any]) -> None:
+        """Delete those of the pictures that no page speaks of any more."""
+        if self._pictures is None:
+            return
+        for batch in batches(references - {None}):
+            records = self._engine.scroll(Match("metadata.image", tuple(batch)), ("metadata.image",))
+            used = {record.payload["metadata"]["image"] for record in records}
+            for reference in set(batch) - used:
+                self._delete_picture(reference)
+
+    def _delete_picture(self, reference: str) -> None:
+        try:
+            if self._pictures is not None:
+                self._pictures.delete(reference)
+        except (OSError, PictureError) as err:
+            logger.warning("The picture %s could not be removed: %s", reference, err)
+
+    def _set_sources(self, wanted: Mapping[Record, Sequence[str]]) -> None:
+        groups: dict[tuple[str, ...], list[str]] = {}
+        for record, sources in wanted.items():
+            merged = tuple(dict.fromkeys(sources))
+            if list(merged) != _sources(record):
+                groups.setdefault(merged, []).append(record.id)
+        for merged, ids in groups.items():
+            metadata, own = source_fields(merged)
+            for batch in batches(ids):
+                self._engine.set_payload(batch, own, "visrag")
+                self._engine.set_payload(batch, metadata, "metadata")
+
+
+def _schema(info: CollectionInfo) -> Schema:
+    return Schema(info.kind, info.dimension, binary=info.quantization == "binary")
+
+
+def _of_document(doc_id: str) -> Condition:
+    return Match("metadata.doc_id", (storable(doc_id),))
+
+
+def _sources(record: Record) -> list[str]:
+    return list(record.payload["metadata"].get("sources") or ())

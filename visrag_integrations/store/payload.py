@@ -1,0 +1,167 @@
+"""A page as the payload of its point, and back. Pure: pictures are only spoken of by their reference."""
+
+from __future__ import annotations
+
+import base64
+import json
+import math
+import re
+import zlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.store.filters import storable
+from visrag_integrations.types import Page, Word
+
+if TYPE_CHECKING:
+    from visrag_integrations.images import PictureSource
+
+OWN_KEYS = frozenset({"source", "sources", "doc_id", "number", "page", "image"})
+"""Metadata keys of the payload that are fields of a `Page`; its own metadata must not use them otherwise."""
+LISTING = ("metadata.doc_id", "metadata.number", "metadata.sources", "metadata.total_pages")
+"""What a list of documents needs of a payload."""
+_UNITS = 100_000  # boxes are kept to a hundred-thousandth of the page
+_MAX_WORDS_BYTES = 1 << 26
+
+
+def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | None = None) -> dict[str, Any]:
+    """The payload of a page's point.
+
+    Args:
+        page: The page.
+        sources: Where else the same page was found before; the page's own source is added.
+        image: The reference of its stored picture.
+
+    >>> page_to_payload(Page("d1", 2, text="Hi", source="a/b.pdf"))["metadata"]
+    {'source': 'a/b.pdf', 'sources': ['a/b.pdf'], 'doc_id': 'd1', 'number': 2, 'page': 1}
+
+    Raises:
+        SettingError: Metadata that JSON cannot hold, or under a key that is the store's own.
+    """
+    own = [*sources, page.source, *_metadata_sources(page.metadata)]
+    merged = list(dict.fromkeys(storable(source) for source in own if source))
+    metadata: dict[str, Any] = {
+        "source": merged[0] if merged else "",
+        "sources": merged,
+        "doc_id": storable(page.doc_id),
+        "number": page.number,
+        "page": page.number - 1,
+    }
+    if image is not None:
+        metadata["image"] = image
+    for key, value in page.metadata.items():
+        if key == "sources":
+            continue
+        if key in OWN_KEYS:
+            if metadata.get(key) != value:
+                raise SettingError(_reserved(page, key, value))
+            continue
+        metadata[storable(str(key))] = json_like(value, str(key))
+    own_fields: dict[str, Any] = {"tenant": storable(page.tenant), "source_names": source_names(merged)}
+    if page.words:
+        own_fields["words"] = pack_words(page.words)
+    return {"page_content": storable(page.text), "metadata": metadata, "visrag": own_fields}
+
+
+def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = None) -> Page:
+    """The page that a payload describes.
+
+    >>> page = Page("d1", 2, text="Hi", source="a/b.pdf", metadata={"year": 2024})
+    >>> payload_to_page(page_to_payload(page)) == page
+    True
+    """
+    metadata = payload.get("metadata") or {}
+    own = payload.get("visrag") or {}
+    kept = {key: value for key, value in metadata.items() if key not in OWN_KEYS}
+    if len(metadata.get("sources") or ()) > 1:
+        kept["sources"] = list(metadata["sources"])
+    return Page(
+        doc_id=metadata["doc_id"],
+        number=metadata["number"],
+        text=payload.get("page_content") or "",
+        source=metadata.get("source") or "",
+        metadata=kept,
+        words=unpack_words(own["words"]) if own.get("words") else (),
+        tenant=own.get("tenant") or "",
+        picture=picture,
+    )
+
+
+def source_fields(sources: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """What changes in `metadata` and in `visrag` when a page is found at these sources."""
+    return {"source": sources[0], "sources": list(sources)}, {"source_names": source_names(sources)}
+
+
+def source_names(sources: Iterable[str]) -> list[str]:
+    """The file names of paths and URIs.
+
+    >>> source_names(["a/b.pdf", "C:\\\\x\\\\c.pdf", "https://h/d.pdf?v=1", "b.pdf"])
+    ['b.pdf', 'c.pdf', 'd.pdf']
+    """
+    names = []
+    for source in sources:
+        path = re.split(r"[?#]", source, maxsplit=1)[0] if "://" in source else source
+        names.append(re.split(r"[/\\]", path.rstrip("/\\"))[-1])
+    return [name for name in dict.fromkeys(names) if name]
+
+
+def pack_words(words: Sequence[Word]) -> str:
+    """Words and boxes in few characters; boxes are rounded to a hundred-thousandth of the page.
+
+    >>> unpack_words(pack_words([Word("Hi", (0.1, 0.2, 0.3, 0.4))]))
+    (Word(text='Hi', box=(0.1, 0.2, 0.3, 0.4)),)
+    """
+    boxes = [round(edge * _UNITS) for word in words for edge in word.box]
+    compact = json.dumps([[word.text for word in words], boxes], separators=(",", ":"))
+    return base64.b64encode(zlib.compress(compact.encode("ascii"), 3)).decode("ascii")
+
+
+def unpack_words(packed: str) -> tuple[Word, ...]:
+    """What `pack_words` packed."""
+    compact = zlib.decompressobj().decompress(base64.b64decode(packed), _MAX_WORDS_BYTES)
+    texts, units = json.loads(compact)
+    edges = iter([unit / _UNITS for unit in units])
+    boxes = zip(edges, edges, edges, edges, strict=False)
+    return tuple(Word(text, box) for text, box in zip(texts, boxes, strict=True))
+
+
+def json_like(value: Any, key: str) -> Any:
+    """The value as JSON can hold it: strings, numbers, true/false, null, lists and dicts of them.
+
+    >>> json_like((1, "a"), "tags")
+    [1, 'a']
+
+    Raises:
+        SettingError: Anything else; the message names the key.
+    """
+    if value is None or isinstance(value, bool):
+        return value
+    if isinstance(value, str):
+        return storable(value)
+    if isinstance(value, int) and -(2**63) <= value < 2**63:
+        return int(value)
+    if isinstance(value, float) and math.isfinite(value):
+        return float(value)
+    if isinstance(value, (list, tuple)):
+        return [json_like(item, f"{key}[{place}]") for place, item in enumerate(value)]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
+        return {storable(name): json_like(item, f"{key}.{name}") for name, item in value.items()}
+    raise SettingError(
+        f"The page metadata {key!r} is {value!r} ({type(value).__name__}), which JSON cannot hold. "
+        "Use strings, finite numbers (integers below 2**63), true/false, null, and lists or dicts of them."
+    )
+
+
+def _metadata_sources(metadata: Mapping[str, Any]) -> list[str]:
+    sources = metadata.get("sources") or ()
+    if isinstance(sources, (list, tuple)) and all(isinstance(source, str) for source in sources):
+        return list(sources)
+    raise SettingError(f"The page metadata 'sources' is {sources!r}; it must be a list of paths or URIs.")
+
+
+def _reserved(page: Page, key: str, value: Any) -> str:
+    return (
+        f"Page {page.number} of {page.source or page.doc_id!r} has the metadata {key!r}={value!r}, which the store "
+        f"keeps from the page itself (source, doc_id, number; 'page' is number - 1). Give it another name."
+    )

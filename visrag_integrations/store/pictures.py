@@ -1,0 +1,173 @@
+"""Page pictures as content-addressed files: `<collection>/<2 hex>/<62 hex>.jpg` under a root."""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import hashlib
+import os
+import re
+import tempfile
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visrag_integrations.errors import MissingExtraError, PictureError, SettingError, StoreError
+
+if TYPE_CHECKING:
+    from visrag_integrations.images import PictureSource
+
+SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+_REFERENCE = re.compile(r"(?!\.)[\w-][\w.-]*(/(?!\.)[\w-][\w.-]*)*", re.ASCII)
+
+
+class Pictures(Protocol):
+    """Where the pictures of a collection are kept. A reference is relative to the root."""
+
+    def save(self, data: bytes, reference: str) -> None: ...
+    def source(self, reference: str) -> PictureSource: ...
+    def read(self, reference: str) -> bytes: ...
+    def delete(self, reference: str) -> None: ...
+
+
+def reference_of(data: bytes, collection: str, suffix: str) -> str:
+    """The reference of a picture: the sha256 of its bytes, fanned out.
+
+    >>> reference_of(b"", "pages", "jpg")
+    'pages/e3/b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855.jpg'
+    """
+    digest = hashlib.sha256(data).hexdigest()
+    return f"{collection}/{digest[:2]}/{digest[2:]}.{suffix}"
+
+
+def check_reference(reference: Any) -> str:
+    """The reference, if it stays under its root.
+
+    Raises:
+        PictureError: It is absolute, a URL, or climbs out.
+    """
+    if isinstance(reference, str) and len(reference) <= 1024 and _REFERENCE.fullmatch(reference):
+        return reference
+    raise PictureError(
+        f"The picture reference {reference!r} is refused: it must be a path below the index's picture folder, "
+        "such as 'pages/ab/cdef.jpg'. Index the document again."
+    )
+
+
+class PictureFolder:
+    """Pictures as files below a folder, each written whole or not at all."""
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = Path(root)
+
+    def save(self, data: bytes, reference: str) -> None:
+        path = self.root / check_reference(reference)
+        with contextlib.suppress(OSError):
+            if path.stat().st_size == len(data):
+                return
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+            try:
+                with open(handle, "wb") as file:
+                    file.write(data)
+                os.replace(temporary, path)
+            except BaseException:
+                os.unlink(temporary)
+                raise
+        except OSError as err:
+            raise StoreError(
+                f"The picture {path} cannot be written: {err}. Make room, or give pictures=another folder."
+            ) from err
+
+    def source(self, reference: str) -> PictureSource:
+        return self.root / check_reference(reference)
+
+    def read(self, reference: str) -> bytes:
+        path = self.root / check_reference(reference)
+        try:
+            return path.read_bytes()
+        except OSError as err:
+            raise PictureError(f"The picture {path} cannot be read: {err}. Index its document again.") from err
+
+    def delete(self, reference: str) -> None:
+        path = self.root / check_reference(reference)
+        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):  # the fan-out folder, when it is empty
+            path.parent.rmdir()
+
+
+class PictureMemory:
+    """Pictures in this process's memory."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, bytes] = {}
+
+    def save(self, data: bytes, reference: str) -> None:
+        self.files[check_reference(reference)] = data
+
+    def source(self, reference: str) -> PictureSource:
+        return functools.partial(self.read, reference)
+
+    def read(self, reference: str) -> bytes:
+        try:
+            return self.files[reference]
+        except KeyError:
+            raise PictureError(f"The picture {reference!r} is not in this process's memory any more.") from None
+
+    def delete(self, reference: str) -> None:
+        self.files.pop(reference, None)
+
+
+class PictureURL:
+    """Pictures below a URL that fsspec understands, such as `s3://bucket/pictures`."""
+
+    def __init__(self, url: str) -> None:
+        try:
+            import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
+        except ImportError as err:
+            raise MissingExtraError("fsspec (for pictures under a URL)", "remote") from err
+        try:
+            self.files, root = fsspec.core.url_to_fs(url)
+        except (ImportError, ValueError) as err:
+            raise SettingError(f"pictures={url!r} cannot be opened: {err}") from err
+        self.root = str(root).rstrip("/")
+
+    def save(self, data: bytes, reference: str) -> None:
+        path = self._path(reference)
+        try:
+            if self.files.exists(path):
+                return
+            self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
+            with self.files.transaction:
+                self.files.pipe_file(path, data)
+        except OSError as err:
+            raise StoreError(f"The picture {path} cannot be written: {err}") from err
+
+    def source(self, reference: str) -> PictureSource:
+        check_reference(reference)
+        return functools.partial(self.read, reference)
+
+    def read(self, reference: str) -> bytes:
+        path = self._path(reference)
+        try:
+            return bytes(self.files.cat_file(path))
+        except OSError as err:
+            raise PictureError(f"The picture {path} cannot be read: {err}") from err
+
+    def delete(self, reference: str) -> None:
+        with contextlib.suppress(FileNotFoundError):
+            self.files.rm_file(self._path(reference))
+
+    def _path(self, reference: str) -> str:
+        return f"{self.root}/{check_reference(reference)}"
+
+
+def refused(reference: Any) -> bytes:
+    """Stands where a picture would be whose reference was refused; raises when it is opened."""
+    check_reference(reference)
+    raise PictureError(f"This store keeps no pictures; give it pictures=the folder or URL that holds {reference!r}.")
+
+
+def open_pictures(location: str | Path) -> Pictures:
+    """The pictures below a folder, or below a URL."""
+    return PictureURL(location) if isinstance(location, str) and "://" in location else PictureFolder(location)
