@@ -69,8 +69,8 @@ class OCREmbedder:
 
     @property
     def fingerprint(self) -> str:
-        """Tells apart weights and chunk settings whose vectors do not belong in one collection."""
-        return f"{_CONFIG}-{_DIMENSION}:{_weights_hash()}:{self.chunk_size}+{self.chunk_overlap}"
+        """Tells weights apart. Chunk settings are not in it: chunks of any size can be searched with one query."""
+        return f"{_CONFIG}-{_DIMENSION}:{_weights_hash()}"
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One array (chunks, 256) per page, in order."""
@@ -115,7 +115,7 @@ def split(text: str, size: int, overlap: int) -> list[str]:
     while start < len(text):
         end = start + size
         if end < len(text):
-            space = text.rfind(" ", start + size // 2, end + 1)
+            space = text.rfind(" ", end - size // 4, end + 1)
             end = space if space > 0 else end
         pieces.append(text[start:end].strip())
         if end >= len(text):

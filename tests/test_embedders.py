@@ -1,0 +1,169 @@
+"""What every embedder promises, the same test for each, and how `load_embedder` finds them."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from visrag_integrations import Page, Query, load_embedder
+from visrag_integrations import embedders as registry
+from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
+from visrag_integrations.interfaces import PageEmbedder
+
+CONTRACT: dict[str, Callable[[], PageEmbedder]] = {"ocr": lambda: load_embedder("ocr")}
+"""Every embedder that can be made in a test, by name: add yours."""
+
+
+@pytest.fixture(params=sorted(CONTRACT))
+def embedder(request: pytest.FixtureRequest) -> PageEmbedder:
+    return CONTRACT[request.param]()
+
+
+@pytest.fixture
+def registered() -> Iterator[Callable[..., None]]:
+    before = dict(registry._named)
+    yield registry.register_embedder
+    registry._named.clear()
+    registry._named.update(before)
+
+
+def pages() -> list[Page]:
+    texts = ["A short page.", "Vectors of pages. " * 60, "中文页面", "Another one, with a table: 1 2 3"]
+    picture = Image.new("RGB", (120, 160), "white")
+    return [Page(doc_id="d", number=i, text=text, picture=picture) for i, text in enumerate(texts, 1)]
+
+
+def test_members(embedder: PageEmbedder) -> None:
+    assert isinstance(embedder, PageEmbedder)
+    assert embedder.name
+    assert embedder.kind in ("single", "multi")
+    assert getattr(embedder, "default_mode", "dense") in ("dense", "lexical", "hybrid")
+    assert type(getattr(embedder, "fingerprint", "")) is str
+
+
+def test_shapes_and_types(embedder: PageEmbedder) -> None:
+    made = [*embedder.embed_pages(pages()), *embedder.embed_queries(["one", Query("two")])]
+    assert len(made) == 6
+    for vectors in made:
+        assert vectors.dtype == np.float32
+        assert vectors.shape[-1] == embedder.dimension
+        assert vectors.ndim == (1 if embedder.kind == "single" else 2)
+        np.testing.assert_allclose(np.linalg.norm(vectors, axis=-1), 1.0, rtol=1e-3)
+
+
+def test_alone_is_the_same_as_in_a_batch(embedder: PageEmbedder) -> None:
+    together = embedder.embed_pages(pages())
+    for page, vectors in zip(pages(), together, strict=True):
+        np.testing.assert_allclose(embedder.embed_pages([page])[0], vectors, atol=1e-5)
+    for query, vectors in zip(["a", "b c"], embedder.embed_queries(["a", "b c"]), strict=True):
+        np.testing.assert_allclose(embedder.embed_queries([query])[0], vectors, atol=1e-5)
+
+
+def test_generators_are_read_once_and_nothing_gives_nothing(embedder: PageEmbedder) -> None:
+    assert len(embedder.embed_pages(page for page in pages())) == 4
+    assert len(embedder.embed_queries(text for text in ("x", "y"))) == 2
+    assert embedder.embed_pages([]) == embedder.embed_queries([]) == []
+
+
+def test_a_text_and_a_query_of_that_text_are_the_same(embedder: PageEmbedder) -> None:
+    assert np.array_equal(*(embedder.embed_queries([query])[0] for query in ("what?", Query("what?"))))
+
+
+def test_threads_get_what_one_thread_gets(embedder: PageEmbedder) -> None:
+    alone = [embedder.embed_queries([f"question {i}"])[0] for i in range(8)]
+    with ThreadPoolExecutor(4) as threads:
+        together = list(threads.map(lambda i: embedder.embed_queries([f"question {i}"])[0], range(8)))
+    for one, other in zip(alone, together, strict=True):
+        np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_a_query_of_100_kb_works(embedder: PageEmbedder) -> None:
+    (vectors,) = embedder.embed_queries(["many words " * 9_000])
+    assert np.isfinite(vectors).all()
+
+
+def test_every_system_is_a_module_that_is_there() -> None:
+    assert set(registry.CHECKPOINTS.values()) <= set(registry.SYSTEMS)
+    assert set(registry.ARCHITECTURES.values()) <= set(registry.SYSTEMS)
+    for target in [*registry.SYSTEMS.values(), *registry._named.values()]:
+        assert isinstance(target, str)
+        module, _, attribute = target.partition(":")
+        spec = importlib.util.find_spec(module)
+        assert spec is not None, target
+        assert spec.origin is not None
+        assert f"class {attribute}" in Path(spec.origin).read_text(encoding="utf-8"), target
+
+
+def test_settings_reach_the_embedder() -> None:
+    assert vars(load_embedder("ocr", chunk_size=80, chunk_overlap=0))["chunk_size"] == 80
+
+
+def test_an_unknown_name_lists_what_there_is() -> None:
+    with pytest.raises(UnknownNameError, match=r"'orc'.*There are:.*ocr.*openbmb/VisRAG-Ret"):
+        load_embedder("orc")
+    with pytest.raises(UnknownNameError, match=r"'visrag'.*There are:.*visrag-ret"):
+        load_embedder("any/name", system="visrag")
+
+
+def write_config(folder: Path, config: object) -> Path:
+    folder.mkdir(exist_ok=True)
+    (folder / "config.json").write_text(json.dumps(config), encoding="utf-8")
+    return folder
+
+
+class Recorder:
+    """An embedder's class that only remembers how it was called."""
+
+    def __init__(self, *args: object, **settings: object) -> None:
+        self.args, self.settings = args, settings
+
+
+def test_a_folder_is_recognised_by_its_config_not_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(registry.SYSTEMS, "visrag-ret", "test_embedders:Recorder")
+    folder = write_config(tmp_path / "ocr", {"architectures": ["VisRAG_Ret"]})
+    made = vars(load_embedder(folder, device="cpu"))
+    assert made == {"args": (str(folder),), "settings": {"device": "cpu"}}
+    odd = write_config(tmp_path / "odd", {"architectures": ["MiniCPMV"]})
+    assert vars(load_embedder(str(odd), system="visrag-ret"))["args"] == (str(odd),)
+
+
+@pytest.mark.parametrize(
+    "config", [{"architectures": ["Other"]}, {}, {"architectures": "VisRAG_Ret"}, [1], {"architectures": [3]}]
+)
+def test_a_folder_of_no_known_architecture_asks_for_its_system(tmp_path: Path, config: object) -> None:
+    with pytest.raises(UnknownNameError, match=r"recognised: VisRAG_Ret.*system=.*minicpm-visual-embedding"):
+        load_embedder(write_config(tmp_path / "model", config))
+
+
+def test_a_folder_that_is_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
+        load_embedder(tmp_path)
+    (tmp_path / "config.json").write_bytes(b"\xff{")
+    with pytest.raises(CheckpointError, match="cannot be read"):
+        load_embedder(tmp_path)
+    with pytest.raises(CheckpointError, match="is a file"):
+        load_embedder(tmp_path / "config.json")
+
+
+def test_a_registered_name_is_found_and_not_taken_twice(registered: Callable[..., None]) -> None:
+    registered("mine", Recorder)
+    assert vars(load_embedder("mine", size=3)) == {"args": (), "settings": {"size": 3}}
+    assert "mine" in registry.embedder_names()
+    for name in ("mine", "ocr", "openbmb/VisRAG-Ret"):
+        with pytest.raises(SettingError, match="replace=True"):
+            registered(name, Recorder)
+    registered("mine", "test_embedders:Recorder", replace=True)
+    assert type(load_embedder("mine")).__name__ == "Recorder"
+
+
+@pytest.mark.parametrize(("name", "factory"), [(" ", Recorder), ("x", "no_colon"), ("x", "module:"), ("x", ":Class")])
+def test_registering_nonsense_is_refused(registered: Callable[..., None], name: str, factory: object) -> None:
+    with pytest.raises(SettingError):
+        registered(name, factory)
