@@ -28,6 +28,24 @@ class Word:
     box: Box
 
 
+class _DeferredWords:
+    """`Page.words` of a found page: unpacked when somebody first asks, because most searches never do.
+
+    A function in place of the tuple is called once, and what it gives is kept.
+    """
+
+    def __get__(self, page: Page | None, owner: type[Page]) -> Any:
+        if page is None:
+            return self
+        words = page.__dict__["words"]
+        if callable(words):
+            words = page.__dict__["words"] = words()
+        return words
+
+    def __set__(self, page: Page, words: Any) -> None:  # reached by the dataclass alone: pages are frozen
+        page.__dict__["words"] = words
+
+
 @dataclass(frozen=True)
 class Page:
     """One page of a document: its picture and what is known about it.
@@ -92,6 +110,9 @@ class Query:
     def __post_init__(self) -> None:
         if not self.text.strip() and self.image is None:
             raise SettingError("The query is empty. Give it a text, an image, or both.")
+
+
+Page.words = _DeferredWords()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

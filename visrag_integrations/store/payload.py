@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import base64
+import functools
 import json
 import math
 import re
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store.filters import storable
 from visrag_integrations.types import Page, Word
 
@@ -82,7 +83,7 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
         text=payload.get("page_content") or "",
         source=metadata.get("source") or "",
         metadata=kept,
-        words=unpack_words(own["words"]) if own.get("words") else (),
+        words=_later(own["words"]) if own.get("words") else (),
         tenant=own.get("tenant") or "",
         picture=picture,
     )
@@ -118,12 +119,26 @@ def pack_words(words: Sequence[Word]) -> str:
 
 
 def unpack_words(packed: str) -> tuple[Word, ...]:
-    """What `pack_words` packed."""
-    compact = zlib.decompressobj().decompress(base64.b64decode(packed), _MAX_WORDS_BYTES)
-    texts, units = json.loads(compact)
-    edges = iter([unit / _UNITS for unit in units])
-    boxes = zip(edges, edges, edges, edges, strict=False)
-    return tuple(Word(text, box) for text, box in zip(texts, boxes, strict=True))
+    """What `pack_words` packed.
+
+    Raises:
+        StoreFormatError: It is damaged.
+    """
+    try:
+        compact = zlib.decompressobj().decompress(base64.b64decode(packed), _MAX_WORDS_BYTES)
+        texts, units = json.loads(compact)
+        edges = iter([unit / _UNITS for unit in units])
+        boxes = zip(edges, edges, edges, edges, strict=False)
+        return tuple(Word(text, box) for text, box in zip(texts, boxes, strict=True))
+    except (ValueError, TypeError, zlib.error) as err:
+        raise StoreFormatError(
+            f"The stored word boxes of a page are damaged ({err}). Index its document again."
+        ) from err
+
+
+def _later(packed: str) -> tuple[Word, ...]:
+    """The words, unpacked when the page is first asked for them."""
+    return cast("tuple[Word, ...]", functools.partial(unpack_words, packed))
 
 
 def json_like(value: Any, key: str) -> Any:
