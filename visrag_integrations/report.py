@@ -1,0 +1,248 @@
+"""Answers as one self-contained HTML page: what was answered, on what evidence, and where it stands on the pages.
+
+Everything shown is foreign text and is escaped; the page holds no script and may load nothing from elsewhere.
+"""
+
+from __future__ import annotations
+
+import base64
+import html
+import logging
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import resources
+
+from visrag_integrations import images
+from visrag_integrations.errors import PictureError
+from visrag_integrations.grounding import find_passage
+from visrag_integrations.types import Answer, Box, Evidence, Page, ScoredPage
+
+logger = logging.getLogger(__name__)
+
+PICTURE_PIXELS = 1_200_000
+"""Pixels of a page's picture in the report; larger ones are scaled down."""
+JPEG_QUALITY = 80
+
+_SHELL = """<!doctype html>
+<html lang="en">
+<head>
+<meta charset="utf-8">
+<meta name="viewport" content="width=device-width, initial-scale=1">
+<meta name="color-scheme" content="light dark">
+<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
+<title>{title}</title>
+<style>
+{style}</style>
+</head>
+<body>
+{pictures}
+<main>
+{body}
+</main>
+<footer>Made with visrag-integrations. Evidence is what the generator wrote; outlined is where the page says so.</footer>
+</body>
+</html>
+"""
+
+
+def answer_to_html(question: str, answer: Answer) -> str:
+    """One answer as an HTML page of its own; see `report`."""
+    return report([(question, answer)])
+
+
+def report(answers: Sequence[tuple[str, Answer]]) -> str:
+    """Questions and their answers as one HTML page; a page picture that several answers show is in it once."""
+    pictures = Pictures()
+    sections = [
+        _answer(number, question, answer, pictures) for number, (question, answer) in enumerate(answers, start=1)
+    ]
+    contents = _contents([question for question, _ in answers]) if len(answers) > 1 else ""
+    title = answers[0][0] if len(answers) == 1 else f"{len(answers)} questions"
+    style = resources.files("visrag_integrations").joinpath("report.css").read_text(encoding="utf-8")
+    filled = _SHELL.format(
+        title=_escaped(title[:120]), style=style, pictures=pictures.html(), body=contents + "\n".join(sections)
+    )
+    return filled.encode("utf-8", "replace").decode("utf-8")  # model text may hold half a character
+
+
+@dataclass
+class Pictures:
+    """The page pictures of a report, each once."""
+
+    found: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # page id -> data URI, width, height
+    missing: dict[str, str] = field(default_factory=dict)  # page id -> why there is none
+
+    def figure(self, page: Page, boxes: Sequence[Box], label: str) -> str:
+        """The page's picture with the boxes outlined on it, or a note that there is none."""
+        self._open(page)
+        if page.id in self.missing:
+            return f'<p class="missing">No picture: {_escaped(self.missing[page.id])}</p>'
+        _, width, height = self.found[page.id]
+        marks = "".join(_mark(box, width, height) for box in boxes)
+        return (
+            f'<svg class="page" viewBox="0 0 {width} {height}" role="img" aria-label="{_escaped(label)}">'
+            f'<use href="#p{page.id}"/>{marks}</svg>'
+        )
+
+    def close_up(self, page: Page, boxes: Sequence[Box], label: str) -> str:
+        """The part of the page around the first boxes, large enough to read; "" where there is nothing to show."""
+        if not boxes or page.id not in self.found:
+            return ""
+        _, width, height = self.found[page.id]
+        top = max(0.0, boxes[0][1] - 0.02)
+        bottom = min(1.0, top + 0.25, max(box[3] for box in boxes if box[1] >= boxes[0][1]) + 0.02)
+        shown = [box for box in boxes if top <= box[1] < bottom]
+        left = max(0.0, min(box[0] for box in shown) - 0.02)
+        right = min(1.0, max(*(box[2] for box in shown), left + 0.5) + 0.02)
+        view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
+        return (
+            f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {_escaped(label)}">'
+            f'<use href="#p{page.id}"/></svg>'
+        )
+
+    def html(self) -> str:
+        """The pictures themselves, drawn nowhere until a figure uses them."""
+        drawn = [
+            f'<image id="p{page_id}" href="{uri}" width="{width}" height="{height}"/>'
+            for page_id, (uri, width, height) in self.found.items()
+        ]
+        return '<svg class="store" aria-hidden="true"><defs>\n' + "\n".join(drawn) + "\n</defs></svg>"
+
+    def _open(self, page: Page) -> None:
+        if page.id in self.found or page.id in self.missing:
+            return
+        try:
+            picture = images.fit(images.to_rgb(page.open_image()), PICTURE_PIXELS)
+            data = base64.b64encode(images.encode(picture, "JPEG", JPEG_QUALITY)).decode("ascii")
+            self.found[page.id] = f"data:image/jpeg;base64,{data}", picture.width, picture.height
+        except (PictureError, OSError) as error:
+            logger.warning("The report shows no picture of page %d of %s: %s", page.number, page.source, error)
+            self.missing[page.id] = str(error)
+
+
+def _contents(questions: Sequence[str]) -> str:
+    links = "".join(f'<li><a href="#q{number}">{_escaped(text)}</a></li>' for number, text in enumerate(questions, 1))
+    return f"<nav><h1>{len(questions)} questions</h1><ol>{links}</ol></nav>\n"
+
+
+def _answer(number: int, question: str, answer: Answer, pictures: Pictures) -> str:
+    said = {entry.page_index for entry in answer.evidence}
+    silent = [(i, hit) for i, hit in enumerate(answer.pages, start=1) if i not in said]
+    useful = [entry for entry in answer.evidence if entry.relevant]
+    useless = [entry for entry in answer.evidence if not entry.relevant]
+    parts = [
+        f'<section id="q{number}" class="{"answered" if answer.sufficient else "unanswered"}">',
+        f'<header><p class="label">Question</p><h2>{_escaped(question)}</h2></header>',
+        _answer_text(answer),
+        *(_evidence(f"q{number}e{place}", entry, answer, pictures) for place, entry in enumerate(useful, start=1)),
+        _others(number, useless, silent, answer, pictures),
+        _fold("Reasoning", answer.thinking),
+        _fold("Observation", answer.observation),
+        _problems(answer.problems),
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _answer_text(answer: Answer) -> str:
+    label = "Answer" if answer.sufficient else "No answer"
+    text = answer.text or "The model gave no answer."
+    return f'<div class="answer"><p class="label">{label}</p><p class="text">{_escaped(text)}</p></div>'
+
+
+def _evidence(name: str, entry: Evidence, answer: Answer, pictures: Pictures) -> str:
+    """One relevant entry: what was found beside the page it was found on."""
+    page = entry.page
+    place = _place(page, entry.page_index)
+    boxes = find_passage(page, entry.text) if page is not None else []
+    figure = pictures.figure(page, boxes, place) if page is not None else ""
+    close_up = pictures.close_up(page, boxes, place) if page is not None else ""
+    zoom = f'<input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
+    return (
+        f'<article>\n<div class="picture">{zoom if page is not None else ""}</div>\n<div class="found">'
+        f'<p class="label">Evidence {entry.page_index}</p><p class="place">{_source(page, entry, answer)}</p>'
+        f"<blockquote>{_escaped(entry.text)}</blockquote>{close_up}{_marked(page, boxes)}</div>\n</article>"
+    )
+
+
+def _marked(page: Page | None, boxes: Sequence[Box]) -> str:
+    if page is None or boxes:
+        return ""
+    reason = "its words are not in the page's text" if page.words else "the page came without word positions"
+    return f'<p class="note">Not outlined: {reason}.</p>'
+
+
+def _others(
+    number: int,
+    useless: Sequence[Evidence],
+    silent: Sequence[tuple[int, ScoredPage]],
+    answer: Answer,
+    pictures: Pictures,
+) -> str:
+    """The pages that were shown and gave nothing, small."""
+    shown: list[tuple[str, Page | None, int, str]] = []
+    shown += [(f"q{number}n{i}", entry.page, entry.page_index, entry.text) for i, entry in enumerate(useless)]
+    shown += [(f"q{number}s{i}", hit.page, i, "") for i, hit in silent]
+    cards = []
+    for name, page, index, text in sorted(shown, key=lambda card: card[2]):
+        figure = pictures.figure(page, [], _place(page, index)) if page is not None else ""
+        cards.append(
+            f'<li><input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
+            f'<p class="place">{_escaped(_place(page, index))}</p><p class="note">{_escaped(text)}</p></li>'
+        )
+    if not cards:
+        return ""
+    title = "Also looked at" if any(entry.relevant for entry in answer.evidence) else "Looked at"
+    return f'<div class="others"><p class="label">{title}</p><ul>{"".join(cards)}</ul></div>'
+
+
+def _fold(title: str, text: str) -> str:
+    return f"<details><summary>{title}</summary><p>{_escaped(text)}</p></details>" if text else ""
+
+
+def _problems(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    items = "".join(f"<li>{_escaped(problem)}</li>" for problem in problems)
+    return f'<details class="problems"><summary>What was off ({len(problems)})</summary><ul>{items}</ul></details>'
+
+
+def _source(page: Page | None, entry: Evidence, answer: Answer) -> str:
+    """Document, page and score as HTML."""
+    score = ""
+    if page is not None and 1 <= entry.page_index <= len(answer.pages):
+        hit = answer.pages[entry.page_index - 1]
+        score = f'<span class="score" title="retrieval score">{_escaped(hit.score_type)} {hit.score:.3g}</span>'
+    return f"<b>{_escaped(_place(page, entry.page_index))}</b> {score}"
+
+
+def _place(page: Page | None, index: int) -> str:
+    """Document and page as people say it, or the image's place where no page is known.
+
+    >>> _place(None, 2)
+    'image 2'
+    """
+    if page is None:
+        return f"image {index}"
+    name = page.source.replace("\\\\", "/").rstrip("/").rpartition("/")[2] or page.source or page.doc_id
+    label = _label(page.metadata)
+    return f"{name}, page {page.number}" + (f" ({label})" if label and label != str(page.number) else "")
+
+
+def _label(metadata: Mapping[str, object]) -> str:
+    label = metadata.get("page_label")
+    return label if isinstance(label, str) else ""
+
+
+def _mark(box: Box, width: int, height: int) -> str:
+    """A rectangle a little larger than the box."""
+    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
+    margin = 0.004 * width
+    return (
+        f'<rect x="{left * width - margin:.1f}" y="{top * height - margin:.1f}" rx="{margin:.1f}" '
+        f'width="{(right - left) * width + 2 * margin:.1f}" height="{(bottom - top) * height + 2 * margin:.1f}"/>'
+    )
+
+
+def _escaped(text: str) -> str:
+    return html.escape(text, quote=True)
