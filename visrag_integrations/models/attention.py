@@ -31,7 +31,8 @@ def eager_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> 
     if causal:
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, float("-inf"))
-    return scores.softmax(dim=-1).to(value.dtype) @ value
+    attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
+    return attended
 
 
 ATTENTIONS: dict[str, Attention] = {"sdpa": sdpa_attention, "eager": eager_attention}

@@ -40,9 +40,7 @@ def _number(config: Mapping[str, Any], key: str, default: float | None = None, *
     """The number under a key: an int where the default is one or there is none, and more than `above`."""
     value = config.get(key, default)
     if value is None:
-        raise CheckpointError(
-            f"config.json has no {key!r}. It does not belong to a VisRAG-Ret checkpoint, or is damaged."
-        )
+        raise CheckpointError(f"config.json has no {key!r}. Give a whole VisRAG-Ret checkpoint.")
     whole = not isinstance(default, float)
     fits = isinstance(value, int) if whole else isinstance(value, (int, float))
     if isinstance(value, bool) or not fits or value <= above:

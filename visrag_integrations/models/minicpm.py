@@ -1,7 +1,7 @@
 """The MiniCPM decoder without its language-model head: token vectors in, hidden states out.
 
-Oddities, against Llama: token embeddings are multiplied by `scale_emb`, and what each half of a layer adds is multiplied
-by `scale_depth / sqrt(num_hidden_layers)`. Always causal, so padding on the right changes nothing before it.
+Oddities, against Llama: token embeddings are multiplied by `scale_emb`, and what each half of a layer adds is
+multiplied by `scale_depth / sqrt(num_hidden_layers)`. Always causal, so padding on the right changes nothing before it.
 
 Letters: B sequences, L tokens, D width, H heads, K key/value heads, E = D / H.
 """
@@ -9,7 +9,9 @@ Letters: B sequences, L tokens, D width, H heads, K key/value heads, E = D / H.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -56,7 +58,8 @@ class RMSNorm(nn.Module):
         self.eps = eps
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        normed: Tensor = F.rms_norm(x, self.weight.shape, self.weight, self.eps)
+        return normed
 
 
 class SelfAttention(nn.Module):
@@ -112,7 +115,8 @@ class Layer(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """(B, L, D), (B, H, L, E) -> (B, L, D)."""
         x = x + self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)) * self.scale
-        return x + self.mlp(self.post_attention_layernorm(x)) * self.scale
+        finished: Tensor = x + self.mlp(self.post_attention_layernorm(x)) * self.scale
+        return finished
 
 
 class MiniCPMDecoder(TableModule):
@@ -147,7 +151,7 @@ class MiniCPMDecoder(TableModule):
 
     def forward(self, x: Tensor) -> Tensor:
         cos, sin = self._rotations(x.shape[1])
-        for layer in self.layers:
+        for layer in cast("Iterable[Layer]", self.layers):
             x = layer.finish(x, self.attention(*layer.project(x, cos, sin), True))
         normed: Tensor = self.norm(x)
         return normed

@@ -12,8 +12,9 @@ The patch projection is published as a convolution; its weight is read as the ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 import torch.nn.functional as F  # noqa: N812
@@ -96,7 +97,8 @@ class Block(nn.Module):
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """(T, D), (T, H, E) -> (T, D)."""
         x = x + self.attn.proj(attended.flatten(1))
-        return x + self.mlp(self.norm2(x))
+        finished: Tensor = x + self.mlp(self.norm2(x))
+        return finished
 
 
 class SiglipTower(TableModule):
@@ -131,7 +133,7 @@ class SiglipTower(TableModule):
             runs: How many pictures of how many patches follow each other.
         """
         x = self.patch_embed(patches) + torch.cat([self.positions(*grid) for grid in grids])  # (T, D)
-        for block in self.blocks:
+        for block in cast("Iterable[Block]", self.blocks):
             x = block.finish(x, attend_packed(self.attention, *block.project(x), runs))
         normed: Tensor = self.norm(x)
         return normed

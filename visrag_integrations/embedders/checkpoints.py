@@ -1,0 +1,59 @@
+"""From a name to a checkpoint folder, and from a folder to what tells it apart."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+
+from visrag_integrations.errors import CheckpointError, MissingExtraError
+
+PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
+SAMPLES = 64
+SAMPLE_BYTES = 1 << 16
+_INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "auto_map")
+
+
+def resolve_checkpoint(model_name_or_path: str | Path, *, revision: str | None = None) -> Path:
+    """The folder of a checkpoint: itself, or what the hub has under that name, downloaded once.
+
+    Only configuration, safetensors and the tokenizer are downloaded, never code.
+
+    Raises:
+        CheckpointError: There is no such folder and the hub does not give it.
+    """
+    folder = Path(model_name_or_path).expanduser()
+    if folder.is_dir():
+        return folder
+    name = str(model_name_or_path)
+    if folder.is_absolute() or name.startswith((".", "~")) or name.count("/") != 1 or folder.exists():
+        raise CheckpointError(
+            f"{name!r} is no folder. Give a checkpoint's folder or its name, such as openbmb/VisRAG-Ret."
+        )
+    try:
+        from huggingface_hub import snapshot_download
+    except ImportError as err:
+        raise MissingExtraError("huggingface_hub", "torch") from err
+    try:
+        return Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
+    except Exception as err:  # whatever the network or the hub does, the caller learns which checkpoint it was
+        raise CheckpointError(f"{name!r} is no folder here and cannot be had from the hub: {err}") from err
+
+
+def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
+    """16 hex digits that tell checkpoints apart, wherever they lie: from configuration, tokenizer and samples of weights.
+
+    A few megabytes are read, whatever the size. The same weights in other shards have another fingerprint.
+    """
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    telling = {key: value for key, value in config.items() if key not in _INCIDENTAL}
+    digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode())
+    digest.update((folder / "tokenizer.model").read_bytes())
+    for path in weight_files:
+        size = path.stat().st_size
+        digest.update(f"{path.name}:{size}".encode())
+        with path.open("rb") as file:
+            for sample in range(SAMPLES):
+                file.seek(size * sample // SAMPLES)
+                digest.update(file.read(SAMPLE_BYTES))
+    return digest.hexdigest()[:16]

@@ -1,0 +1,151 @@
+"""The network's side of an embedder: batches of items through the device, one batch at a time."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visrag_integrations.embedders.device_batches import alike, batches, run_halving
+from visrag_integrations.embedders.minicpm_inputs import Item, Pixels
+from visrag_integrations.errors import EmbedderError
+from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Embedding
+
+logger = logging.getLogger(__name__)
+
+GPU_BUDGET, CPU_BUDGET = 1 << 18, 1 << 13  # patches and tokens at once
+GPU_FLOOR, CPU_FLOOR = 4096, 64  # tokens under which a run of the decoder costs about the same however few they are
+NO_LIMIT = 1 << 30
+
+
+class Runner:
+    """A network and how much of it fits on its device at once; safe to call from many threads."""
+
+    def __init__(self, model: VisRAGRetModel, batch_size: int | None, token_budget: int | None) -> None:
+        self.model: VisRAGRetModel | None = model
+        self.batch_size = batch_size or NO_LIMIT
+        self.token_budget = token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET)
+        self._patch_pixels: int = model.config.tower.patch_size**2
+        self._lock = threading.Lock()
+        self._said = False
+
+    def embed(self, items: Iterable[Item]) -> list[Embedding]:
+        """One unit vector an item, in order; the device works on a batch while the one before it is fetched."""
+        embeddings: list[Embedding] = []
+        launched: list[Tensor] = []
+        for batch in batches(items, self._cost, lambda: (self.batch_size, self.token_budget)):
+            with self._lock, torch.inference_mode():
+                rows = run_halving(batch, self._launch, self._shrink)
+            embeddings += _fetch(launched)
+            launched = rows
+        return embeddings + _fetch(launched)
+
+    def embed_sorted(self, items: Sequence[Item]) -> list[Embedding]:
+        """The same for items that are all at hand: equally long ones share a batch."""
+        order = sorted(range(len(items)), key=lambda index: -len(items[index].ids))
+        embeddings = dict(zip(order, self.embed(items[index] for index in order), strict=True))
+        return [embeddings[index] for index in range(len(items))]
+
+    def move(self, device: torch.device) -> None:
+        """Take the network to another device."""
+        with self._lock:
+            self._open_model().to(device)
+
+    def close(self) -> None:
+        """Let go of the network and of its memory."""
+        with self._lock:
+            self.model = None
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+
+    def _open_model(self) -> VisRAGRetModel:
+        if self.model is None:
+            raise EmbedderError("This embedder was closed. Load it again with load_embedder(...).")
+        return self.model
+
+    def _cost(self, item: Item) -> int:
+        pixels = sum(picture.shape[0] * picture.shape[1] for picture in item.pixels)
+        return len(item.ids) + int(pixels // self._patch_pixels)
+
+    def _shrink(self, count: int) -> None:
+        """Smaller batches from now on."""
+        self.batch_size = min(self.batch_size, max(1, count // 2))
+        if not self._said:
+            logger.warning(
+                "The device's memory does not hold a batch of %d; going on with batches of at most %d. "
+                "Set batch_size or token_budget to avoid this.",
+                count,
+                self.batch_size,
+            )
+        self._said = True
+
+    def _launch(self, batch: list[Item]) -> list[Tensor]:
+        """One vector an item, still on the device; nothing here waits for it."""
+        model = self._open_model()
+        groups, first_slices = self._stack_pictures(batch)
+        vectors = model.look(groups) if groups else None
+        rows: dict[int, Tensor] = {}
+        floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
+        for indices in alike([len(item.ids) for item in batch], self.token_budget, floor):
+            chosen = [batch[index] for index in indices]
+            ids, lengths = self._pad(chosen)
+            places = self._places(chosen, [first_slices[index] for index in indices], ids.shape[1])
+            rows.update(zip(indices, model(ids, lengths, vectors, places).unbind(), strict=True))
+        return [rows[index] for index in range(len(batch))]
+
+    def _stack_pictures(self, batch: list[Item]) -> tuple[list[Pictures], list[list[int]]]:
+        """Pictures of one shape together, and, for every item, which slice each of its spans shows."""
+        shapes: dict[tuple[int, ...], list[tuple[int, int, Pixels]]] = defaultdict(list)
+        for index, item in enumerate(batch):
+            for part, pixels in enumerate(item.pixels):
+                columns, rows = item.grid if part else (1, 1)
+                shapes[(*pixels.shape[:2], columns, rows)].append((index, part, pixels))
+        by_patches = sorted(shapes.items(), key=lambda entry: entry[0][0] * entry[0][1] // (entry[0][2] * entry[0][3]))
+        groups, first, start = [], [[0, 0] for _ in batch], 0
+        for (_, _, columns, rows), members in by_patches:
+            groups.append(Pictures(self._send(np.stack([pixels for _, _, pixels in members])), columns, rows))
+            for index, part, _ in members:
+                first[index][part] = start
+                start += columns * rows
+        return groups, [
+            [overview, *range(refined, refined + item.grid[0] * item.grid[1])] if len(item.pixels) > 1 else [overview]
+            for item, (overview, refined) in zip(batch, first, strict=True)
+        ]
+
+    def _pad(self, items: list[Item]) -> tuple[Tensor, Tensor]:
+        lengths = np.array([len(item.ids) for item in items])
+        ids = np.zeros((len(items), lengths.max()), dtype=np.int64)
+        for row, item in zip(ids, items, strict=True):
+            row[: len(item.ids)] = item.ids
+        return self._send(ids), self._send(lengths)
+
+    def _places(self, items: list[Item], slices: list[list[int]], padded: int) -> tuple[Tensor, Tensor] | None:
+        """Which picture vectors go where in a padded batch; see `models.visrag_ret.Places`."""
+        queries = self._open_model().config.query_num
+        sources, targets = [], []
+        for row, (item, numbers) in enumerate(zip(items, slices, strict=True)):
+            for (start, end), number in zip(item.spans, numbers, strict=False):  # fewer spans where ids are cut off
+                sources.append(np.arange(number * queries, number * queries + end - start))
+                targets.append(np.arange(start, end) + row * padded)
+        if not sources:
+            return None
+        return self._send(np.concatenate(sources)), self._send(np.concatenate(targets))
+
+    def _send(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
+        """An array to the device, without waiting for it."""
+        device = self._open_model().device
+        tensor = torch.from_numpy(array)
+        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+
+
+def _fetch(rows: list[Tensor]) -> list[Embedding]:
+    return list(torch.stack(rows).cpu().numpy()) if rows else []
