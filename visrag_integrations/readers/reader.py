@@ -108,13 +108,15 @@ class PageReader:
         """The documents of a path, folder or iterable, as `read` would take them, unopened."""
         return sources.find_documents(source)
 
-    def open(self, source: sources.PathLike | bytes, *, name: str | None = None) -> OpenDocument:
+    def open(self, source: sources.PathLike | bytes | sources.Source, *, name: str | None = None) -> OpenDocument:
         """One document, opened: a context manager that reads any of its pages.
 
         Raises:
             DocumentError: It cannot be read; the class says why.
         """
-        known = sources.identify(source, max_bytes=self.max_bytes, name=name)
+        known = source
+        if not isinstance(known, sources.Source):
+            known = sources.identify(known, max_bytes=self.max_bytes, name=name)
         return OpenDocument(self, known, _open_content(known, self))
 
     def describe(self) -> dict[str, Any]:
@@ -147,6 +149,10 @@ class OpenDocument:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; pages that were read stay good."""
         self._content.close()
 
     def read_pages(self, report: Callable[[Failure], None]) -> Iterator[Page]:

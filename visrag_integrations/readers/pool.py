@@ -1,0 +1,198 @@
+"""`ReaderPool`: documents read in processes of their own, so that a broken one takes nothing else down."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterable, Iterator
+from dataclasses import replace
+from typing import Any
+
+from visrag_integrations import ocr
+from visrag_integrations.errors import DocumentError, SettingError
+from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
+from visrag_integrations.readers.pdf import other_backend
+from visrag_integrations.readers.process import WorkerDied, WorkerProcess
+from visrag_integrations.readers.reader import PageReader
+from visrag_integrations.readers.schedule import Chunk, Job, Schedule
+from visrag_integrations.readers.sources import find_documents, identify
+from visrag_integrations.types import Failure
+
+__all__ = ["DocumentDone", "DocumentFailed", "Event", "PageFailed", "PageRead", "ReaderPool"]
+
+Known = Callable[[str], "Collection[int] | None"]
+"""doc_id -> numbers of the pages that need no reading; None for all of them."""
+
+_MAX_WORKERS = 16
+_MAX_CHUNK = 8
+_MAX_CRASHES = 3
+
+
+class ReaderPool:
+    """Reads documents with a `PageReader` in worker processes, in order, long documents by several at once.
+
+    A page that crashes or hangs its worker is tried once more with the other PDF engine, then reported; a new
+    worker goes on behind it. Pages come with encoded pictures.
+    """
+
+    def __init__(self, reader: PageReader, workers: int | None = None, page_timeout: float = 60.0) -> None:
+        if workers is not None and workers < 1:
+            raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
+        if not 0 < page_timeout < math.inf:
+            raise SettingError(f"page_timeout={page_timeout}; give a number of seconds, for example 60.")
+        self.reader = reader if reader.picture_format else replace(reader, picture_format="JPEG")
+        self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
+        self.page_timeout = page_timeout
+
+    def read_documents(self, sources: Iterable[Any], known: Known | None = None) -> Iterator[Event]:
+        """Every document's pages and its end, in the order of the sources; closing the iterator stops the workers.
+
+        Args:
+            sources: Paths, bytes or folders; read lazily.
+            known: Asked once for every document (in the caller's thread) what of it need not be read.
+        """
+        schedule = Schedule(limit=3 * self.workers)
+        timeout = self.page_timeout + self.reader.office_timeout
+        threads_each = max(1, ocr.count_cores() // self.workers)
+        processes = [WorkerProcess(self.reader, threads_each, timeout) for _ in range(self.workers)]
+        drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
+        threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
+        try:
+            for thread in threads:
+                thread.start()
+            yield from self._in_order(schedule, self._jobs(sources, known))
+        finally:
+            schedule.close()
+            for process in processes:
+                process.kill()
+            for thread in threads:
+                thread.join(10.0)
+
+    def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[Event]:
+        ahead: deque[Job] = deque()
+        while True:
+            while len(ahead) < 4 * self.workers and (job := next(jobs, None)) is not None:
+                ahead.append(job)
+                schedule.add(job)
+            if not ahead:
+                return
+            yield from schedule.events(ahead.popleft())
+
+    def _jobs(self, sources: Iterable[Any], known: Known | None) -> Iterator[Job]:
+        for given in [sources] if isinstance(sources, (str, bytes)) or hasattr(sources, "__fspath__") else sources:
+            try:
+                for source in find_documents(given):
+                    yield self._job(source, known)
+            except DocumentError as err:
+                yield Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
+
+    def _job(self, source: Any, known: Known | None) -> Job:
+        try:
+            found = identify(source, max_bytes=self.reader.max_bytes)
+        except DocumentError as err:
+            return Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
+        numbers = known(found.doc_id) if known is not None else ()
+        if numbers is None:
+            return Job(found, last=DocumentDone(found.name, found.doc_id))
+        return Job(found, known=frozenset(numbers))
+
+
+class _Driver:
+    """The thread of one worker process: takes tasks, sends requests, hands over what comes back."""
+
+    def __init__(self, schedule: Schedule, process: WorkerProcess, reader: PageReader, pool: ReaderPool) -> None:
+        self._schedule, self._process, self._reader = schedule, process, reader
+        self._workers, self._timeout = pool.workers, pool.page_timeout
+
+    def run(self) -> None:
+        try:
+            while (task := self._schedule.take()) is not None:
+                job, chunk = task
+                if chunk is None:
+                    self._open(job)
+                else:
+                    self._read(job, chunk)
+                    self._schedule.finish(chunk)
+        except BaseException as err:  # noqa: BLE001  the caller's thread raises it
+            self._schedule.close(err)
+        finally:
+            self._process.close()
+
+    def _open(self, job: Job) -> None:
+        assert job.source is not None
+        reply = self._ask_open(job)
+        if reply[0] != "opened":
+            self._schedule.failed(job, DocumentFailed(Failure(job.source.name, reply[1])))
+            return
+        _, total, numbers = reply
+        todo = [number for number in numbers if number not in job.known]
+        size = max(1, min(_MAX_CHUNK, math.ceil(len(todo) / (4 * self._workers))))
+        if job.source.kind in {"office", "text"}:  # the way to its PDF is long: one worker goes it once
+            size = max(1, len(todo))
+        chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
+        self._schedule.opened(job, total, chunks)
+
+    def _ask_open(self, job: Job) -> tuple[Any, ...]:
+        reason = ""
+        for backend in (None, self._spare_engine(job)):
+            if backend is None and reason:
+                break
+            try:
+                self._process.send("open", job.source, backend)
+                reply = self._process.receive(self._patience(job))
+            except WorkerDied as err:
+                reason = reason or f"could not be opened: it {err}."
+                continue
+            job.backend = backend
+            return reply
+        return "unreadable", reason
+
+    def _read(self, job: Job, chunk: Chunk) -> None:
+        """The chunk's pages, one event each; a page that kills its worker is read around."""
+        left = deque(chunk.numbers)
+        wanted = True
+        while left and wanted:
+            if job.crashes >= _MAX_CRASHES:
+                reason = f"not read, because {job.crashes} other pages of this document ended the reading process."
+                wanted = self._hand_over(job, chunk, left.popleft(), ("bad", reason))
+                continue
+            try:
+                for reply in self._ask_pages(job, job.backend, list(left)):
+                    wanted = self._hand_over(job, chunk, left.popleft(), reply)
+                    if not wanted:
+                        break
+            except WorkerDied as err:
+                job.crashes += 1
+                reply = self._second_chance(job, left[0], f"cannot be read: it {err}.")
+                wanted = self._hand_over(job, chunk, left.popleft(), reply)
+
+    def _ask_pages(self, job: Job, backend: Any, numbers: list[int]) -> Iterator[tuple[Any, ...]]:
+        self._process.send("pages", job.source, backend, numbers)
+        patience = self._patience(job)  # for the first page the document may have to be opened again
+        for _ in numbers:
+            yield self._process.receive(patience)
+            patience = self._timeout
+
+    def _second_chance(self, job: Job, number: int, reason: str) -> tuple[Any, ...]:
+        backend = self._spare_engine(job)
+        if backend is not None:
+            with contextlib.suppress(WorkerDied):
+                for reply in self._ask_pages(job, backend, [number]):
+                    if reply[0] == "page":
+                        return reply
+        return "bad", reason
+
+    def _hand_over(self, job: Job, chunk: Chunk, number: int, reply: tuple[Any, ...]) -> bool:
+        assert job.source is not None
+        failed = PageFailed(Failure(job.source.name, reply[1], number)) if reply[0] == "bad" else None
+        return self._schedule.put(chunk, failed or PageRead(reply[1]))
+
+    def _patience(self, job: Job) -> float:
+        office = job.source is not None and job.source.kind == "office"
+        return self._timeout + (self._reader.office_timeout if office else 0.0)
+
+    def _spare_engine(self, job: Job) -> Any:
+        pdf = job.source is not None and job.source.kind == "pdf" and job.backend is None
+        return other_backend(self._reader.backend) if pdf else None

@@ -1,0 +1,134 @@
+"""One reading process, seen from outside: requests in, replies out, and a clear reason when it dies or hangs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import sys
+from multiprocessing.connection import Connection
+from typing import Any
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.readers.reader import PageReader
+
+_START_TIMEOUT = 120.0
+# The program is given as text, so that the caller's own script is never run again, whatever it looks like.
+_PROGRAM = (
+    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
+    "from visrag_integrations.readers.worker import main; main(int(sys.argv[2]))"
+)
+
+
+class WorkerDied(Exception):
+    """The process crashed or took too long; it is gone. The message says which."""
+
+
+class WorkerProcess:
+    """A Python process that reads pages; started when it is first asked, and again after it died."""
+
+    def __init__(self, reader: PageReader, threads: int, timeout: float) -> None:
+        self._setup = (reader, threads, timeout)
+        self._process: subprocess.Popen[bytes] | None = None
+        self._connection: Connection | None = None
+        self._closed = False
+
+    def send(self, *request: Any) -> None:
+        """Ask; the replies are fetched by `receive`."""
+        connection = self._connection or self._start()
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # receive tells why it died
+            connection.send(request)
+
+    def receive(self, timeout: float) -> tuple[Any, ...]:
+        """The next reply.
+
+        Raises:
+            WorkerDied: None came in time, or the process ended; it has been cleaned up.
+        """
+        assert self._connection is not None
+        try:
+            if self._connection.poll(timeout):
+                reply: tuple[Any, ...] = self._connection.recv()
+                return reply
+            reason = f"took longer than {timeout:g} seconds"
+        except (EOFError, OSError):
+            reason = ""
+        code = self._end()
+        raise WorkerDied(reason or _death(code))
+
+    def kill(self) -> None:
+        """End the process now and for good; any thread may, also while another waits in `receive`."""
+        self._closed = True
+        process = self._process
+        if process is not None:
+            _kill(process)
+
+    def close(self) -> None:
+        """End the process and free what it held."""
+        self._closed = True
+        if self._process is not None:
+            self._end(grace=0.0)
+
+    def _start(self) -> Connection:
+        if self._closed:
+            raise WorkerDied("was ended")
+        ours, theirs = socket.socketpair()
+        with theirs:
+            command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
+            self._process = subprocess.Popen(
+                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+            )
+        self._connection = Connection(ours.detach())
+        if self._closed:  # while it was being started
+            self._end(grace=0.0)
+            raise WorkerDied("was ended")
+        try:
+            self._connection.send_bytes(pickle.dumps(self._setup))
+        except (AttributeError, TypeError, pickle.PicklingError) as err:
+            self._end()
+            raise SettingError(f"The reader cannot be sent to another process: {err}. Define it in a module.") from err
+        try:
+            answer = self.receive(_START_TIMEOUT)
+        except WorkerDied as err:
+            if self._closed:
+                raise
+            raise SettingError(f"No reading process can be started: it {err}. Is Python itself in order?") from err
+        if answer[0] != "ready":
+            self._end()
+            raise SettingError(f"Reading in processes failed: {answer[1]}. Define the reader's class in a module.")
+        return self._connection
+
+    def _end(self, grace: float = 0.2) -> int:
+        assert self._process is not None
+        process, connection = self._process, self._connection
+        self._process = self._connection = None
+        if connection is not None:
+            connection.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(grace)  # one that crashed says how, when it is given the time
+        _kill(process)
+        return process.wait()
+
+
+def _kill(process: subprocess.Popen[bytes]) -> None:
+    """End the process and whatever it started (an office program), as one group."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+def _death(code: int) -> str:
+    """Why a process ended, in words.
+
+    >>> _death(-11), _death(3)
+    ('crashed the reading process (SIGSEGV)', 'ended the reading process (exit code 3)')
+    """
+    if code >= 0:
+        return f"ended the reading process (exit code {code})"
+    try:
+        return f"crashed the reading process ({signal.Signals(-code).name})"
+    except ValueError:
+        return f"crashed the reading process (signal {-code})"

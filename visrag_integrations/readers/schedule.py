@@ -1,0 +1,154 @@
+"""Who reads what next: documents in order, their pages in chunks, little held at a time."""
+
+from __future__ import annotations
+
+import threading
+from collections import deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from visrag_integrations.readers.events import DocumentDone, Event, PageRead
+from visrag_integrations.readers.pdf import Backend
+from visrag_integrations.readers.sources import Source
+
+_BUFFER = 16  # events a chunk may be ahead of the caller
+
+
+@dataclass(eq=False)
+class Chunk:
+    """Some pages of a document, read by one worker, and what has been read of them."""
+
+    numbers: list[int]
+    events: deque[Event] = field(default_factory=deque)
+    finished: bool = False
+
+
+@dataclass(eq=False)
+class Job:
+    """One document on its way. `last` is set when it is known how the document ends without further pages."""
+
+    source: Source | None
+    known: frozenset[int] = frozenset()
+    last: Event | None = None
+    total_pages: int | None = None
+    backend: Backend | None = None
+    crashes: int = 0
+    taken: bool = False
+    opened: bool = False
+    waiting: deque[Chunk] = field(default_factory=deque)
+    chunks: deque[Chunk] = field(default_factory=deque)
+
+
+Task = tuple[Job, Chunk | None]
+"""A document to open, or one that is open and the chunk of it to read."""
+
+
+class Schedule:
+    """Jobs between the caller's thread and those of the workers; everything under one lock.
+
+    A worker always takes the first job that has something to do. The job whose events the caller waits for may
+    always have one chunk on its way; beyond that, `limit` chunks are on their way or unread. So memory is bounded,
+    and nobody waits for ever.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._changed = threading.Condition()
+        self._jobs: deque[Job] = deque()
+        self._limit, self._under_way = limit, 0
+        self._closed = False
+        self._error: BaseException | None = None
+
+    def add(self, job: Job) -> None:
+        with self._changed:
+            self._jobs.append(job)
+            self._changed.notify_all()
+
+    def close(self, error: BaseException | None = None) -> None:
+        """Nobody waits any longer; the caller gets the error, if there is one."""
+        with self._changed:
+            self._closed, self._error = True, self._error or error
+            self._changed.notify_all()
+
+    def take(self) -> Task | None:
+        """What a worker does next; waits for it. None: there is nothing more to come."""
+        with self._changed:
+            while not self._closed:
+                for job in self._jobs:
+                    task = self._task_of(job)
+                    if task is not None:
+                        return task
+                self._changed.wait()
+            return None
+
+    def opened(self, job: Job, total_pages: int, chunks: list[Chunk]) -> None:
+        with self._changed:
+            job.total_pages, job.opened = total_pages, True
+            job.waiting, job.chunks = deque(chunks), deque(chunks)
+            self._changed.notify_all()
+
+    def failed(self, job: Job, event: Event) -> None:
+        """The document ends here; chunks nobody took are dropped."""
+        with self._changed:
+            job.last, job.opened = event, True
+            for chunk in job.waiting:
+                job.chunks.remove(chunk)
+            job.waiting.clear()
+            self._changed.notify_all()
+
+    def put(self, chunk: Chunk, event: Event) -> bool:
+        """Hand over one event, when there is room for it; False when nobody wants any more."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._closed or len(chunk.events) < _BUFFER)
+            chunk.events.append(event)
+            self._changed.notify_all()
+            return not self._closed
+
+    def finish(self, chunk: Chunk) -> None:
+        with self._changed:
+            chunk.finished = True
+            self._changed.notify_all()
+
+    def events(self, job: Job) -> Iterator[Event]:
+        """Everything about the first job, as it comes; then the job is done with."""
+        pages = 0
+        while (event := self._next_event(job)) is not None:
+            pages += isinstance(event, PageRead)
+            yield event
+        assert self._jobs[0] is job
+        with self._changed:
+            self._jobs.popleft()
+            self._changed.notify_all()
+        assert job.source is not None or job.last is not None
+        if job.last is not None:
+            yield job.last
+        elif job.source is not None:
+            yield DocumentDone(job.source.name, job.source.doc_id, job.total_pages, pages)
+
+    def _next_event(self, job: Job) -> Event | None:
+        with self._changed:
+            while True:
+                if self._error is not None:
+                    raise self._error
+                if job.chunks and job.chunks[0].events:
+                    self._changed.notify_all()
+                    return job.chunks[0].events.popleft()
+                if job.chunks and job.chunks[0].finished:
+                    job.chunks.popleft()
+                    self._under_way -= 1
+                    self._changed.notify_all()
+                elif (job.opened or job.last is not None) and not job.chunks:
+                    return None
+                else:
+                    self._changed.wait()
+
+    def _task_of(self, job: Job) -> Task | None:
+        if job.last is None and not job.taken:
+            job.taken = True
+            return job, None
+        if not job.waiting:
+            return None
+        none_under_way = len(job.waiting) == len(job.chunks)
+        if self._under_way < self._limit or (job is self._jobs[0] and none_under_way):
+            self._under_way += 1
+            return job, job.waiting.popleft()
+        return None

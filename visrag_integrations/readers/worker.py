@@ -1,0 +1,104 @@
+"""The other side of a `WorkerProcess`: opens documents and reads pages, one request at a time.
+
+Request `("open", source, backend)`: reply `("opened", total, numbers)` or `("unreadable", reason)`.
+Request `("pages", source, backend, numbers)`: for each number a reply `("page", page)` or `("bad", reason)`.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import signal
+from dataclasses import replace
+from multiprocessing.connection import Connection
+from typing import Any
+
+from visrag_integrations import ocr
+from visrag_integrations.errors import DocumentError, PageError, VisRAGError
+from visrag_integrations.readers.reader import OpenDocument, PageReader
+from visrag_integrations.readers.sources import Source
+
+_ALARM_GRACE = 10.0
+
+
+def main(descriptor: int) -> None:
+    """Serve requests on a socket until it is closed, which is how a worker learns that its parent is gone."""
+    connection = Connection(descriptor)
+    _silence()
+    try:
+        try:
+            reader, threads, timeout = pickle.loads(connection.recv_bytes())
+        except (AttributeError, ImportError, pickle.UnpicklingError) as err:
+            connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
+            return
+        ocr.limit_threads(threads)
+        connection.send(("ready",))
+        _Worker(connection, reader, timeout).serve()
+    except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
+        return
+
+
+class _Worker:
+    """Keeps the last document open, so that the next pages of it cost no opening."""
+
+    def __init__(self, connection: Connection, reader: PageReader, timeout: float) -> None:
+        self._connection, self._reader, self._timeout = connection, reader, timeout
+        self._key: tuple[str, str, str | None] | None = None
+        self._document: OpenDocument | None = None
+
+    def serve(self) -> None:
+        while True:
+            kind, source, backend, *numbers = self._connection.recv()
+            if kind == "open":
+                self._connection.send(self._guarded(self._open_reply, source, backend))
+            else:
+                for number in numbers[0]:
+                    self._connection.send(self._guarded(self._page_reply, source, backend, number))
+
+    def _guarded(self, reply: Any, *arguments: Any) -> tuple[Any, ...]:
+        """The reply, under an alarm that ends this process even when its parent is gone and the engine hangs."""
+        if hasattr(signal, "setitimer"):
+            signal.setitimer(signal.ITIMER_REAL, self._timeout + _ALARM_GRACE)
+        try:
+            answer: tuple[Any, ...] = reply(*arguments)
+        finally:
+            if hasattr(signal, "setitimer"):
+                signal.setitimer(signal.ITIMER_REAL, 0)
+        return answer
+
+    def _open_reply(self, source: Source, backend: Any) -> tuple[Any, ...]:
+        try:
+            document = self._open(source, backend)
+        except DocumentError as err:
+            return "unreadable", err.reason
+        except (VisRAGError, MemoryError) as err:
+            return "unreadable", str(err) or type(err).__name__
+        return "opened", document.total_pages, document.numbers
+
+    def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
+        try:
+            return "page", self._open(source, backend).page(number)
+        except (PageError, DocumentError) as err:
+            return "bad", err.reason
+        except (VisRAGError, MemoryError) as err:
+            return "bad", str(err) or type(err).__name__
+
+    def _open(self, source: Source, backend: Any) -> OpenDocument:
+        key = (source.doc_id, source.name, backend)
+        if self._document is None or self._key != key:
+            self._close()
+            reader = self._reader if backend is None else replace(self._reader, backend=backend)
+            self._document, self._key = reader.open(source), key
+        return self._document
+
+    def _close(self) -> None:
+        document, self._document = self._document, None
+        if document is not None:
+            document.close()
+
+
+def _silence() -> None:
+    """What engines write to standard output and error goes nowhere."""
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(nowhere, stream)
