@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG, index_documents, load_embedder, load_generator
-from visrag_integrations.report import report_to_html
+from visrag_integrations.report import report as html_report
 
 SAMPLES = Path(__file__).parent
 QUESTIONS = [
@@ -26,5 +26,5 @@ with QdrantPageStore(".visrag-demo") as store:
             if evidence.relevant and evidence.page:
                 print(f"     [{evidence.page_index}] {Path(evidence.page.source).name}, page {evidence.page.number}")
 
-    Path("demo.html").write_text(report_to_html(list(zip(QUESTIONS, answers, strict=True))), encoding="utf-8")
+    Path("demo.html").write_text(html_report(list(zip(QUESTIONS, answers, strict=True))), encoding="utf-8")
 print("\nOpen demo.html to see the pages with the evidence outlined.")

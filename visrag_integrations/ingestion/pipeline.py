@@ -8,12 +8,12 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Collection, Iterable
 from pathlib import Path
 
 from tqdm.auto import tqdm
 
-from visrag_integrations.errors import DocumentError, SettingError, VisRAGError
+from visrag_integrations.errors import SettingError, VisRAGError
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.readers import PageReader
@@ -67,7 +67,7 @@ def index_documents(
     run = _Run(store, embedder, batch_size)
     pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout)
     with tqdm(unit="page", desc="Indexing", disable=None if progress is None else not progress) as bar:
-        for event in pool.read_documents(run.find(reader, sources), known=run.known_pages):
+        for event in pool.read_documents(sources, known=run.known_pages):
             bar.update(run.take(event))
         run.flush()
     return run.report(time.monotonic() - started)
@@ -86,14 +86,6 @@ class _Run:
         self.sources: dict[str, list[str]] = {}
         self.failed: list[Failure] = []
         self.removed = 0
-
-    def find(self, reader: PageReader, sources: Source | Iterable[Source]) -> Iterator[Path]:
-        """Every file of the sources; a source that is not there is noted as failed."""
-        for source in [sources] if isinstance(sources, (str, Path)) else sources:
-            try:
-                yield from reader.find(source)
-            except DocumentError as error:
-                self.failed.append(Failure(error.source, error.reason))
 
     def known_pages(self, doc_id: str) -> Collection[int] | None:
         """Numbers of the pages that need no reading; None stands for all, so that nothing is opened."""
