@@ -29,6 +29,7 @@ class CollectionInfo:
         quantization: "binary" or None.
         format_version: Of the collection's layout.
         created: When, in ISO format.
+        complete: False while an import has not finished.
     """
 
     embedder: str
@@ -40,6 +41,7 @@ class CollectionInfo:
     quantization: str | None = None
     format_version: int = FORMAT_VERSION
     created: str = ""
+    complete: bool = True
 
     def as_dict(self) -> dict[str, Any]:
         """What is written down."""
@@ -90,7 +92,7 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
     Raises:
         StoreMismatchError: It is another one; the message names both.
     """
-    asked = replace(info_of(embedder, quantization=info.quantization), created=info.created)
+    asked = replace(info_of(embedder, quantization=info.quantization), created=info.created, complete=info.complete)
     same = (info.embedder, info.kind, info.dimension) == (asked.embedder, asked.kind, asked.dimension)
     for one, other in ((info.fingerprint, asked.fingerprint), (info.instruction, asked.instruction)):
         same = same and (one is None or other is None or one == other)

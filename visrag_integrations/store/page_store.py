@@ -2,23 +2,23 @@
 
 from __future__ import annotations
 
-import functools
 import logging
 import threading
 import weakref
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
-from visrag_integrations import images
-from visrag_integrations.errors import PictureError, SettingError, StoreError
+from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.engine import Engine, Point, Record, Schema, SparseVector, Vector, batches
 from visrag_integrations.store.filters import Condition, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import PICTURES, check_collection_name
 from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
 from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page, source_fields
-from visrag_integrations.store.pictures import SUFFIXES, PictureMemory, Pictures, open_pictures, reference_of, refused
+from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
+from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.search import search, text_vector
 from visrag_integrations.store.vectors import check_embeddings
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
@@ -73,14 +73,13 @@ class QdrantPageStore:
     ) -> None:
         if quantization not in ("auto", "binary", None):
             raise SettingError(f"quantization is {quantization!r}; allowed: 'auto', 'binary', None.")
-        if picture_format.upper() not in SUFFIXES:
-            raise SettingError(f"picture_format is {picture_format!r}; allowed: {', '.join(SUFFIXES)}.")
         self.collection = check_collection_name(collection)
-        self._format, self._quality, self._quantization = picture_format.upper(), picture_quality, quantization
+        self._quantization = quantization
         self._guard = threading.RLock()
         self.folder: Path | None = None
         self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
-        self._pictures = self._open_pictures(location, pictures)
+        files = self._open_pictures(location, pictures)
+        self._pictures = PagePictures(files, self.collection, picture_format, picture_quality)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._info: CollectionInfo | None = None
         try:
@@ -203,7 +202,7 @@ class QdrantPageStore:
         replaced: set[str] = set()
         for id_, page, vector in zip(ids, pages, vectors, strict=True):
             before = known.get(id_, {})
-            image = self._save_picture(page)
+            image = self._pictures.save(page.picture)
             payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
             if before.get("image") not in (None, image):
                 replaced.add(before["image"])
@@ -288,20 +287,7 @@ class QdrantPageStore:
     def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
         """Every document that is stored, by its first source."""
         condition = parse_filter(filter)
-        pages: dict[str, int] = {}
-        first: dict[str, Mapping[str, Any]] = {}
-        sources: dict[str, dict[str, None]] = {}
-        for record in self._engine.scroll(condition, LISTING) if self._load_info() else ():
-            metadata = record.payload["metadata"]
-            doc_id = metadata["doc_id"]
-            pages[doc_id] = pages.get(doc_id, 0) + 1
-            first.setdefault(doc_id, metadata)
-            sources.setdefault(doc_id, {}).update(dict.fromkeys(metadata.get("sources") or ()))
-        found = [
-            StoredDocument(doc_id, tuple(sources[doc_id]), pages[doc_id], metadata.get("total_pages"))
-            for doc_id, metadata in first.items()
-        ]
-        return sorted(found, key=lambda document: (document.sources, document.doc_id))
+        return list_documents(self._engine.scroll(condition, LISTING)) if self._load_info() else []
 
     def page_numbers(self, doc_id: str) -> Collection[int]:
         """The numbers of a document's stored pages."""
@@ -341,6 +327,49 @@ class QdrantPageStore:
             self._forget_pictures({r.payload["metadata"].get("image") for r in gone})
         return len(gone)
 
+    # --- the whole index --------------------------------------------------------------------------------------------
+
+    def export(self, path: str | Path) -> int:
+        """Write the whole index (pages, vectors, pictures) to one file; returns how many pages it holds."""
+        info = self._prepared()
+        return write_index(Path(path), info, _schema(info), self._engine, self._pictures)
+
+    @classmethod
+    def import_from(
+        cls, path: str | Path, location: str | Path | QdrantClient, collection: str = "pages", **settings: Any
+    ) -> QdrantPageStore:
+        """A store with everything that `export` wrote, in a new collection; the arguments are the constructor's.
+
+        Raises:
+            StoreFormatError: The file is no exported index, damaged, or of a newer version.
+            StoreError: The collection is not empty.
+        """
+        file = IndexFile(Path(path))
+        try:
+            store = cls(location, collection, **settings)
+            try:
+                store._fill(file)
+            except BaseException:
+                store.close()
+                raise
+        finally:
+            file.close()
+        return store
+
+    def _fill(self, file: IndexFile) -> None:
+        info = self._load_info()
+        if info is not None and info.complete and self.count():
+            raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
+        self._remove_all()
+        self._engine.create(_schema(file.info), file.info.as_dict())
+        self._info = file.info
+        self._pictures.keep_formats = True
+        for pages, vectors in file.batches(_schema(file.info)):
+            self.add_pages(pages, vectors)
+        self._pictures.keep_formats = False
+        self._info = replace(file.info, complete=True)
+        self._engine.save_info(self._info.as_dict())
+
     # --- inside -----------------------------------------------------------------------------------------------------
 
     def _load_info(self) -> CollectionInfo | None:
@@ -348,6 +377,8 @@ class QdrantPageStore:
             with self._guard:
                 stored = self._engine.load_info()
                 self._info = read_info(stored, self._engine.where) if stored is not None else None
+                if self._info is not None and not self._info.complete:
+                    logger.warning("%s: an import did not finish; import it again", self._engine.where)
         return self._info
 
     def _prepared(self) -> CollectionInfo:
@@ -363,43 +394,16 @@ class QdrantPageStore:
             }
             self._engine.drop()
             self._info = None
-            for image in images_ - {None}:
-                self._delete_picture(image)
+            self._pictures.delete(images_ - {None})
 
     def _page(self, payload: Mapping[str, Any]) -> Page:
-        image = (payload.get("metadata") or {}).get("image")
-        if image is None:
-            return payload_to_page(payload)
-        try:
-            picture = functools.partial(refused, image) if self._pictures is None else self._pictures.source(image)
-        except PictureError:
-            picture = functools.partial(refused, image)
-        return payload_to_page(payload, picture)
-
-    def _save_picture(self, page: Page) -> str | None:
-        if page.picture is None or self._pictures is None:
-            return None
-        data = images.encode(page.picture, self._format, self._quality)
-        reference = reference_of(data, self.collection, SUFFIXES[self._format])
-        self._pictures.save(data, reference)
-        return reference
+        return payload_to_page(payload, self._pictures.source((payload.get("metadata") or {}).get("image")))
 
     def _forget_pictures(self, references: set[Any]) -> None:
         """Delete those of the pictures that no page speaks of any more."""
-        if self._pictures is None:
-            return
         for batch in batches(references - {None}):
             records = self._engine.scroll(Match("metadata.image", tuple(batch)), ("metadata.image",))
-            used = {record.payload["metadata"]["image"] for record in records}
-            for reference in set(batch) - used:
-                self._delete_picture(reference)
-
-    def _delete_picture(self, reference: str) -> None:
-        try:
-            if self._pictures is not None:
-                self._pictures.delete(reference)
-        except (OSError, PictureError) as err:
-            logger.warning("The picture %s could not be removed: %s", reference, err)
+            self._pictures.delete(set(batch) - {record.payload["metadata"]["image"] for record in records})
 
     def _set_sources(self, wanted: Mapping[Record, Sequence[str]]) -> None:
         groups: dict[tuple[str, ...], list[str]] = {}
@@ -424,3 +428,18 @@ def _of_document(doc_id: str) -> Condition:
 
 def _sources(record: Record) -> list[str]:
     return list(record.payload["metadata"].get("sources") or ())
+
+
+def list_documents(records: Iterable[Record]) -> list[StoredDocument]:
+    """The documents that these pages belong to, in the order of their sources."""
+    pages: Counter[str] = Counter()
+    totals: dict[str, int | None] = {}
+    sources: dict[str, dict[str, None]] = {}
+    for record in records:
+        metadata = record.payload["metadata"]
+        doc_id = metadata["doc_id"]
+        pages[doc_id] += 1
+        totals.setdefault(doc_id, metadata.get("total_pages"))
+        sources.setdefault(doc_id, {}).update(dict.fromkeys(metadata.get("sources") or ()))
+    found = [StoredDocument(doc_id, tuple(sources[doc_id]), pages[doc_id], totals[doc_id]) for doc_id in pages]
+    return sorted(found, key=lambda document: (document.sources, document.doc_id))

@@ -5,16 +5,21 @@ from __future__ import annotations
 import contextlib
 import functools
 import hashlib
+import logging
 import os
 import re
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
+from visrag_integrations import images
 from visrag_integrations.errors import MissingExtraError, PictureError, SettingError, StoreError
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
+
+logger = logging.getLogger(__name__)
 
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
 _REFERENCE = re.compile(r"(?!\.)[\w-][\w.-]*(/(?!\.)[\w-][\w.-]*)*", re.ASCII)
@@ -160,6 +165,61 @@ class PictureURL:
 
     def _path(self, reference: str) -> str:
         return f"{self.root}/{check_reference(reference)}"
+
+
+class PagePictures:
+    """The pictures of one collection's pages: encoded, named by their content, found again.
+
+    Args:
+        files: Where they are kept; None keeps none.
+        collection: The first part of every reference, so that collections may share a root.
+        format: "JPEG", "PNG" or "WEBP".
+        quality: From 1 to 100.
+
+    Attributes:
+        keep_formats: Encoded pictures of another of the formats are kept as they are too.
+    """
+
+    def __init__(self, files: Pictures | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
+        if format.upper() not in SUFFIXES:
+            raise SettingError(f"picture_format is {format!r}; allowed: {', '.join(SUFFIXES)}.")
+        self.files, self.collection, self.format, self.quality = files, collection, format.upper(), quality
+        self.keep_formats = False
+
+    def save(self, picture: PictureSource | None) -> str | None:
+        """Keep the picture; gives its reference."""
+        if picture is None or self.files is None:
+            return None
+        format = self.format
+        if self.keep_formats and isinstance(picture, bytes):
+            format = images.sniff_format(picture) or format
+            format = format if format in SUFFIXES else self.format
+        data = images.encode(picture, format, self.quality)
+        reference = reference_of(data, self.collection, SUFFIXES[format])
+        self.files.save(data, reference)
+        return reference
+
+    def source(self, reference: Any) -> PictureSource | None:
+        """Where the picture is; one that is refused raises when it is opened, not here."""
+        if reference is None:
+            return None
+        try:
+            return functools.partial(refused, reference) if self.files is None else self.files.source(reference)
+        except PictureError:
+            return functools.partial(refused, reference)
+
+    def read(self, reference: str) -> bytes:
+        """The encoded picture."""
+        return refused(reference) if self.files is None else self.files.read(reference)
+
+    def delete(self, references: Iterable[str]) -> None:
+        """Remove pictures; one that cannot be removed is left, with a warning."""
+        for reference in references if self.files is not None else ():
+            try:
+                assert self.files is not None
+                self.files.delete(reference)
+            except (OSError, PictureError) as err:
+                logger.warning("The picture %s could not be removed: %s", reference, err)
 
 
 def refused(reference: Any) -> bytes:

@@ -1,0 +1,218 @@
+"""A whole collection as one file, and back: a zip of JSON lines, float32 arrays and pictures.
+
+    index.json              format version, and what the collection remembers
+    pictures/ab/cdef.jpg    each once, before the first page that shows it, named by the sha256 of its bytes
+    points/000000.jsonl     a line a page: its id, how many vectors it has, its payload
+    vectors/000000.npy      those vectors, one under the other
+    end.json                how many pages there are: a file without it is cut off
+
+The file is not trusted: names in it are never used as paths, sizes are limited, and every page goes into the store the
+way any other page does.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import json
+import os
+import tempfile
+import zipfile
+import zlib
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
+from visrag_integrations.store.engine import Engine, Record, Schema, Vector
+from visrag_integrations.store.info import FORMAT_VERSION, CollectionInfo, read_info
+from visrag_integrations.store.payload import payload_to_page
+from visrag_integrations.types import Page
+
+if TYPE_CHECKING:
+    from visrag_integrations.store.pictures import PagePictures
+
+_BATCH = 128
+_MAX_ENTRY = 1 << 30
+_ENTRY_ERRORS = (
+    zipfile.BadZipFile,
+    KeyError,
+    ValueError,
+    TypeError,
+    OSError,
+    EOFError,
+    NotImplementedError,
+    MemoryError,
+)
+
+
+def write_index(path: Path, info: CollectionInfo, schema: Schema, engine: Engine, pictures: PagePictures) -> int:
+    """Write the collection to `path`, whole or not at all; returns how many pages it holds."""
+    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
+    try:
+        with open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
+            pages = _write(_Writer(archive, schema, pictures), info, engine)
+        os.chmod(temporary, 0o666 & ~_umask())
+        os.replace(temporary, path)
+    except OSError as err:
+        raise StoreError(f"The index cannot be written to {path}: {err}. Make room, or name another place.") from err
+    finally:
+        Path(temporary).unlink(missing_ok=True)
+    return pages
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
+    writer.json("index.json", {"format_version": FORMAT_VERSION, "info": info.as_dict()})
+    batch: list[Record] = []
+    for record in engine.scroll(None, None, [writer.schema.vector_name]):
+        batch.append(record)
+        if len(batch) == _BATCH:
+            writer.points(batch)
+            batch = []
+    writer.points(batch)
+    writer.json("end.json", {"pages": writer.pages})
+    return writer.pages
+
+
+class _Writer:
+    def __init__(self, archive: zipfile.ZipFile, schema: Schema, pictures: PagePictures) -> None:
+        self.archive, self.schema, self.pictures = archive, schema, pictures
+        self.pages = 0
+        self._written: set[str] = set()
+
+    def json(self, name: str, value: Any) -> None:
+        self.archive.writestr(name, json.dumps(value, ensure_ascii=False), zipfile.ZIP_DEFLATED)
+
+    def points(self, records: Sequence[Record]) -> None:
+        """Pictures, payloads and vectors of these pages."""
+        lines, vectors = [], []
+        for record in records:
+            payload = {**record.payload, "metadata": {**record.payload["metadata"]}}
+            image = payload["metadata"].pop("image", None)
+            vector = record.vectors.get(self.schema.vector_name)
+            rows = np.zeros((0, self.schema.dimension), np.float32) if vector is None else np.atleast_2d(vector)
+            entry: dict[str, Any] = {"id": record.id, "vectors": len(rows), "payload": payload}
+            if image is not None:
+                entry["picture"] = self._picture(image)
+            lines.append(json.dumps(entry, ensure_ascii=False))
+            vectors.append(rows)
+        if not lines:
+            return
+        buffer = io.BytesIO()
+        np.save(buffer, np.concatenate(vectors), allow_pickle=False)
+        number = f"{self.pages // _BATCH:06}"
+        self.archive.writestr(f"points/{number}.jsonl", "\n".join(lines), zipfile.ZIP_DEFLATED)
+        self.archive.writestr(f"vectors/{number}.npy", buffer.getvalue())
+        self.pages += len(lines)
+
+    def _picture(self, reference: str) -> str | None:
+        """The name under which the picture is in the archive; None when the store lost it."""
+        try:
+            data = self.pictures.read(reference)
+        except PictureError:
+            return None
+        digest = hashlib.sha256(data).hexdigest()
+        name = f"pictures/{digest[:2]}/{digest[2:]}.{reference.rpartition('.')[2]}"
+        if name not in self._written:
+            self._written.add(name)
+            self.archive.writestr(name, data)
+        return name
+
+
+class IndexFile:
+    """An exported index, opened for reading.
+
+    Raises:
+        StoreFormatError: It is none, cut off, damaged, or of a newer version.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except FileNotFoundError as err:
+            raise StoreFormatError(f"There is no file {path} to import.") from err
+        except _ENTRY_ERRORS as err:
+            raise StoreFormatError(f"{path} is no exported index, or cut off: {err}. Export it again.") from err
+        try:
+            start, end = self._json("index.json"), self._json("end.json")
+            info = read_info(start["info"] | {"format_version": start["format_version"]}, str(path))
+            self.info, self.pages = replace(info, complete=False), int(end["pages"])
+        except VisRAGError:
+            self.close()
+            raise
+        except _ENTRY_ERRORS as err:
+            self.close()
+            raise self._damaged(err) from err
+
+    def batches(self, schema: Schema) -> Iterator[tuple[list[Page], list[Vector]]]:
+        """Pages and their vectors, a hundred or so at a time; all of them, or an error at the end."""
+        seen = 0
+        for number in range((self.pages + _BATCH - 1) // _BATCH):
+            try:
+                pages, vectors = self._batch(number, schema)
+            except _ENTRY_ERRORS as err:
+                raise self._damaged(err) from err
+            seen += len(pages)
+            yield pages, vectors
+        if seen != self.pages:
+            raise self._damaged(f"it speaks of {self.pages} pages and holds {seen}")
+
+    def close(self) -> None:
+        """Close the file."""
+        self._archive.close()
+
+    def _batch(self, number: int, schema: Schema) -> tuple[list[Page], list[Vector]]:
+        rows = np.load(io.BytesIO(self._read(f"vectors/{number:06}.npy")), allow_pickle=False)
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != schema.dimension:
+            raise ValueError(f"vectors of {rows.dtype} {rows.shape} in a collection of dimension {schema.dimension}")
+        pages, vectors, start = [], [], 0
+        for line in self._read(f"points/{number:06}.jsonl").decode("utf-8").split("\n"):
+            entry = json.loads(line)
+            count = int(entry["vectors"])
+            if count < 0 or start + count > len(rows):
+                raise ValueError("more vectors are announced than there are")
+            page = self._page(entry)
+            if page.id != entry["id"]:
+                raise ValueError(f"the id of page {page.number} of {page.doc_id!r} does not fit it")
+            pages.append(page)
+            vectors.append(rows[start : start + count])
+            start += count
+        return pages, vectors
+
+    def _page(self, entry: dict[str, Any]) -> Page:
+        name = entry.get("picture")
+        picture = None if name is None else self._picture(str(name))
+        return payload_to_page(entry["payload"], picture)
+
+    def _picture(self, name: str) -> bytes:
+        data = self._read(name)
+        digest = hashlib.sha256(data).hexdigest()
+        if not name.startswith(f"pictures/{digest[:2]}/{digest[2:]}."):
+            raise ValueError(f"the picture {name[:100]!r} was changed")
+        return data
+
+    def _json(self, name: str) -> dict[str, Any]:
+        value = json.loads(self._read(name))
+        if not isinstance(value, dict):
+            raise TypeError(f"{name} holds no object")
+        return value
+
+    def _read(self, name: str) -> bytes:
+        with self._archive.open(name) as file:
+            data = file.read(_MAX_ENTRY + 1)
+        if len(data) > _MAX_ENTRY:
+            raise ValueError(f"{name} unpacks to more than {_MAX_ENTRY} bytes")
+        return data
+
+    def _damaged(self, why: object) -> StoreFormatError:
+        return StoreFormatError(f"{self.path} is damaged, or no exported index: {why}. Export it again.")
