@@ -37,11 +37,10 @@ class ImageDocument:
             )
         self._image.load()
         if self._is_good_as_it_is():
-            return PageContent(
-                self._source.data or self._source.path.read_bytes() if self._source.path else self._source.data
-            )
+            path = self._source.path
+            return PageContent(self._source.data if path is None else path.read_bytes())
         upright: Image = ImageOps.exif_transpose(self._image)
-        return PageContent(images.to_rgb(images.fit(images.to_rgb(upright), self._settings.max_pixels)))
+        return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels))
 
     def _is_good_as_it_is(self) -> bool:
         """A JPEG that already is upright, grey or RGB, and within the budget keeps its bytes."""

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import logging
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from visrag_integrations.errors import DocumentError, PasswordError
+from visrag_integrations.errors import DocumentError, PasswordError, VisRAGError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
 
 if TYPE_CHECKING:
@@ -107,13 +107,10 @@ def _open(source: Source, settings: RenderSettings, backend: Backend) -> Documen
     return content
 
 
-def _document_error(name: str, err: Any) -> Exception:
-    from visrag_integrations.errors import VisRAGError
-
+def _document_error(name: str, err: Exception) -> VisRAGError:
     if isinstance(err, VisRAGError):
         return err
     if isinstance(err, PermissionError):
-        reason = f'is encrypted and {err} opens it. Give one: PageReader(password="...").'
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
         else:

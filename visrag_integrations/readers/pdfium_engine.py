@@ -76,8 +76,9 @@ def _render(page: Any, document: Any, max_pixels: int) -> Any:
     width, height = page.get_size()
     columns, rows = render_size(width, height, max_pixels)
     stride = (columns * 3 + 3) // 4 * 4
-    memory = ctypes.create_string_buffer(stride * rows)
-    bitmap = pdfium.FPDFBitmap_CreateEx(columns, rows, pdfium.FPDFBitmap_BGR, memory, stride)
+    memory = bytearray(stride * rows)
+    target = (ctypes.c_char * len(memory)).from_buffer(memory)
+    bitmap = pdfium.FPDFBitmap_CreateEx(columns, rows, pdfium.FPDFBitmap_BGR, target, stride)
     if not bitmap:
         raise MemoryError(f"no memory for a picture of {columns} x {rows} pixels")
     try:
@@ -89,7 +90,7 @@ def _render(page: Any, document: Any, max_pixels: int) -> Any:
             pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
     finally:
         pdfium.FPDFBitmap_Destroy(bitmap)
-    return Image.frombytes("RGB", (columns, rows), memory.raw, "raw", "RGB", stride, 1)
+    return Image.frombytes("RGB", (columns, rows), memory, "raw", "RGB", stride, 1)
 
 
 def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:

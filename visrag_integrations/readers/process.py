@@ -74,8 +74,7 @@ class WorkerProcess:
             self._end(grace=0.0)
 
     def _start(self) -> Connection:
-        if self._closed:
-            raise WorkerDied("was ended")
+        self._refuse_when_closed()
         ours, theirs = socket.socketpair()
         with theirs:
             command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
@@ -83,9 +82,7 @@ class WorkerProcess:
                 command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
             )
         self._connection = Connection(ours.detach())
-        if self._closed:  # while it was being started
-            self._end(grace=0.0)
-            raise WorkerDied("was ended")
+        self._refuse_when_closed()
         try:
             self._connection.send_bytes(pickle.dumps(self._setup))
         except (AttributeError, TypeError, pickle.PicklingError) as err:
@@ -101,6 +98,12 @@ class WorkerProcess:
             self._end()
             raise SettingError(f"Reading in processes failed: {answer[1]}. Define the reader's class in a module.")
         return self._connection
+
+    def _refuse_when_closed(self) -> None:
+        if self._closed:  # another thread may do that at any time
+            if self._process is not None:
+                self._end(grace=0.0)
+            raise WorkerDied("was ended")
 
     def _end(self, grace: float = 0.2) -> int:
         assert self._process is not None

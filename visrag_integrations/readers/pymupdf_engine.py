@@ -12,6 +12,7 @@ from visrag_integrations.types import Word
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
+_A4 = (595, 842)
 LOCK = threading.RLock()  # MuPDF's context is shared by the whole process
 
 
@@ -31,6 +32,8 @@ class PyMuPDFDocument:
                 self._document = pymupdf.open(str(source.path), filetype=filetype)
             try:
                 self._unlock(settings.password)
+                if self._document.is_reflowable:
+                    self._document.layout(width=_A4[0], height=_A4[1], fontsize=11)
                 self.total_pages: int = self._document.page_count
                 self.metadata = _document_info(self._document.metadata or {})
                 self._labelled = bool(self._document.is_pdf and self._document.get_page_labels())
