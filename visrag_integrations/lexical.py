@@ -27,7 +27,7 @@ B = 0.4
 AVERAGE_LENGTH = 300.0
 """Words of a usual page."""
 PAIR_WEIGHT = 0.2
-LINE_WEIGHT = 0.5
+LINE_WEIGHT = 1.0
 """What a pair of words and a whole line count beside a word's 1.0."""
 DENSE_WEIGHT = 2.0
 """What a cosine of 1.0 counts beside one BM25 point for every word of the query."""
@@ -86,9 +86,10 @@ def document_vector(text: str) -> tuple[list[int], list[float]]:
 
 
 def query_vector(text: str) -> tuple[list[int], list[float]]:
-    """Indices and weights of a query: 1.0 for each different word, less for pairs of words and for the whole line."""
+    """Indices and weights of a query: 1.0 for each different word, other weights for their pairs and the whole line."""
     words = tokens(text)[:MAX_QUERY_WORDS]
-    weights = {_index(line): LINE_WEIGHT for line in [_line(words)] if line}
+    line = _line(words)
+    weights = {_index(line): LINE_WEIGHT} if line else {}
     weights |= {_index(pair): PAIR_WEIGHT for pair in _pairs(words)}
     weights |= {_index(word): 1.0 for word in words}
     return list(weights), list(weights.values())

@@ -69,7 +69,9 @@ def _hybrid(
         if missing:
             found = engine.nearest(half, asked, len(missing), Ids(missing), with_payload=False, exact=True)
             scores[half].update({hit.id: hit.score for hit in found})
-    fused = lexical.fuse(scores[name], scores[TEXT_VECTOR], text)
+    vectors = len(vector) if vector is not None and vector.ndim == 2 else 1  # MaxSim is a sum over the query's vectors
+    dense = {id_: score / vectors for id_, score in scores[name].items()}
+    fused = lexical.fuse(dense, scores[TEXT_VECTOR], text)
     best = sorted(fused, key=lambda id_: (-fused[id_], id_))[:top_k]
     payloads = {record.id: record.payload for record in engine.retrieve(best)}
     return [Found(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]
