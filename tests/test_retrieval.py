@@ -170,12 +170,9 @@ def test_another_embedder_than_the_stores_is_refused(retriever: PageRetriever) -
             other.retrieve("violin")
 
 
-def test_asking_an_index_that_is_not_there_makes_none(letters: Letters) -> None:
+def test_asking_an_index_that_is_not_there_finds_nothing_and_makes_none(letters: Letters) -> None:
     with QdrantPageStore(":memory:") as store:
-        try:
-            assert PageRetriever(letters, store).retrieve("x") == []
-        except RuntimeError as error:
-            assert "index" in str(error).casefold()
+        assert PageRetriever(letters, store).retrieve("x") == []
         assert store.info is None
 
 
