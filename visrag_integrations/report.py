@@ -39,7 +39,7 @@ _SHELL = """<!doctype html>
 <main>
 {body}
 </main>
-<footer>Made with visrag-integrations. Evidence is what the generator wrote; outlined is where the page says so.</footer>
+<footer>Made with visrag-integrations. Evidence is what the generator wrote; it is outlined on its page.</footer>
 </body>
 </html>
 """

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from visrag_integrations.errors import printable
 from visrag_integrations.generation.events import (
     AnswerReady,
     Event,
@@ -67,7 +68,7 @@ class EvidenceStream:
     _texts: dict[Section, list[list[str]]] = field(default_factory=lambda: {name: [] for name in SECTIONS})
     _order: list[Section] = field(default_factory=list)
     _outside: list[str] = field(default_factory=list)
-    _noted: Counter[str] = field(default_factory=Counter)
+    _noted: Counter[Oddity | Closed] = field(default_factory=Counter)
     _entries: EntryReader = field(default_factory=lambda: EntryReader())
 
     def feed(self, piece: str) -> list[Event]:
@@ -98,8 +99,7 @@ class EvidenceStream:
             elif isinstance(mark, Closed):
                 self._take_end(mark, events)
             elif isinstance(mark, Oddity):
-                place = f"inside <{mark.inside}> is text there" if mark.inside else "closes nothing"
-                self._noted[f"the tag {mark.tag.lower()} {place}"] += 1
+                self._noted[mark] += 1
         return events
 
     def _take_text(self, piece: Piece, events: list[Event]) -> None:
@@ -113,12 +113,8 @@ class EvidenceStream:
             events.append(SectionText(piece.section, piece.text))
 
     def _take_end(self, mark: Closed, events: list[Event]) -> None:
-        if mark.how == "unclosed":
-            self._noted[f"<{mark.section}> is not closed"] += 1
-        elif mark.how == "cut off":
-            self._noted[
-                f"the text ends inside <{mark.section}>: it was cut off, or </{mark.section}> was left out"
-            ] += 1
+        if mark.how != "closed":
+            self._noted[mark] += 1
         if mark.section == "evidence":
             events += [EvidenceFound(self._with_page(entry)) for entry in self._entries.end()]
 
@@ -155,7 +151,10 @@ class EvidenceStream:
         first = list(dict.fromkeys(self._order))
         if first != [name for name in SECTIONS if name in first]:
             problems.append(f"the sections are out of order: {', '.join(first)}")
-        problems += [note if count == 1 else f"{note} (x{count})" for note, count in self._noted.items()]
+        notes = Counter({_in_words(mark): 0 for mark in self._noted})
+        for mark, count in self._noted.items():
+            notes[_in_words(mark)] += count
+        problems += [note if count == 1 else f"{note} (x{count})" for note, count in notes.items()]
         if self._splitter.cut_tag:
             problems.append(f"the text ends inside a tag: {self._splitter.cut_tag}")
         if outside := "".join(self._outside).strip():
@@ -163,6 +162,16 @@ class EvidenceStream:
         if any(written["evidence"]):
             problems += self._entries.problems(None if self.pages is None else len(self.pages))
         return problems
+
+
+def _in_words(mark: Oddity | Closed) -> str:
+    """What is off where a section does not end as it should, or a tag stands where it should not."""
+    if isinstance(mark, Oddity):
+        place = f"inside <{mark.inside}> is text there" if mark.inside else "closes nothing"
+        return f"the tag {mark.tag.lower()} {place}"
+    if mark.how == "unclosed":
+        return f"<{mark.section}> is not closed"
+    return f"the text ends inside <{mark.section}>: it was cut off, or </{mark.section}> was left out"
 
 
 @dataclass
@@ -300,7 +309,7 @@ def excerpt(text: str, length: int = 60) -> str:
     >>> excerpt("a\\n  b" * 40, 6)
     '"a ba b..."'
     """
-    line = " ".join(text[: 4 * length].split())
+    line = printable(" ".join(text[: 4 * length].split()))
     return f'"{line}"' if len(line) <= length and len(text) <= 4 * length else f'"{line[:length].rstrip()}..."'
 
 

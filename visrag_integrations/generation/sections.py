@@ -61,6 +61,8 @@ class Oddity(NamedTuple):
     inside: Section | None
 
 
+_KNOWN = {tag: Tag(cast(Section, tag.strip("</>")), tag.startswith("</"), tag) for tag in _TAGS}
+
 Token = str | Tag | None
 Mark = Opened | Piece | Closed | Oddity
 
@@ -81,7 +83,7 @@ class TagSplitter:
         for match in TAG.finditer(text, 0, end):
             if match.start() > last:
                 tokens.append(text[last : match.start()])
-            tokens.append(Tag(cast(Section, match[2].lower()), bool(match[1]), match[0]))
+            tokens.append(_KNOWN.get(match[0]) or Tag(cast(Section, match[2].lower()), bool(match[1]), match[0]))
             last = match.end()
         if end > last:
             tokens.append(text[last:end])
@@ -117,14 +119,17 @@ class SectionReader:
             token = todo.popleft()
             if self._open is None:
                 self._outside(token, marks)
-            elif token is None or (isinstance(token, Tag) and token.section == self._open and not token.closing):
+            elif isinstance(token, str):
+                if self._pending:
+                    self._pending.append(token)
+                else:
+                    marks.append(Piece(self._open, token))
+            elif token is None or (token.section == self._open and not token.closing):
                 self._give_up(token, todo, marks)
-            elif isinstance(token, Tag) and token.section == self._open:
+            elif token.section == self._open:
                 self._close(marks)
-            elif self._pending or isinstance(token, Tag):
-                self._pending.append(token)
             else:
-                marks.append(Piece(self._open, token))
+                self._pending.append(token)
         return marks
 
     def _outside(self, token: Token, marks: list[Mark]) -> None:
@@ -155,5 +160,6 @@ class SectionReader:
         at_end = token is None and not self._pending
         marks.append(Closed(self._open, "cut off" if at_end else "unclosed"))
         todo.appendleft(token)
-        todo.extendleft(reversed(self._pending))
+        if self._pending:
+            todo.extendleft(reversed(self._pending))
         self._open, self._pending = None, []
