@@ -164,6 +164,8 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     kind = {"JPG": "JPEG"}.get(format.upper(), format.upper())
     if kind not in _WRITABLE:
         raise SettingError(f"Pictures cannot be written as {format!r}; use one of {', '.join(_WRITABLE)}.")
+    if callable(source):
+        source = source()
     if isinstance(source, Path):
         source = _read(source)
     if isinstance(source, bytes) and sniff_format(source) == kind:

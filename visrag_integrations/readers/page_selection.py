@@ -35,7 +35,12 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
     """
     if pages is None:
         return None
-    pairs = _parse(pages) if isinstance(pages, str) else [_pair(number) for number in pages]
+    if isinstance(pages, str):
+        pairs = _parse(pages)
+    elif isinstance(pages, range) and pages.step == 1 and pages:
+        pairs = [(pages.start, pages.stop - 1)]  # not one by one: it may be huge
+    else:
+        pairs = [_pair(number) for number in pages]
     wrong = [pair for pair in pairs if pair[0] < 1 or 0 < pair[1] < pair[0]]
     if wrong or not pairs:
         raise SettingError(

@@ -6,7 +6,7 @@ import importlib.util
 import logging
 from typing import TYPE_CHECKING, Literal
 
-from visrag_integrations.errors import DocumentError, PasswordError, VisRAGError
+from visrag_integrations.errors import DocumentError, MissingExtraError, PasswordError, VisRAGError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
 
 if TYPE_CHECKING:
@@ -27,6 +27,8 @@ class PdfDocument:
         self._other_backend = other_backend(backend)
         try:
             self._first = _open(source, settings, backend)
+        except MissingExtraError:
+            raise
         except Exception as err:  # noqa: BLE001  engines raise anything on broken files
             self._first = self._open_other(err)
             self._other_backend = None

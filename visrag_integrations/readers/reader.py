@@ -240,7 +240,7 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
         return open_office(known, settings, reader.backend, reader.office_timeout)
     except PictureError as err:
-        raise DocumentError(known.name, str(err)) from err
+        raise DocumentError(known.name, str(err).removeprefix(f"{known.path} ")) from err
     except VisRAGError:
         raise
     except images.DECODE_ERRORS as err:
