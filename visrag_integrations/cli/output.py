@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import printable
@@ -55,7 +56,7 @@ def pages_json(hits: Sequence[ScoredPage]) -> list[dict[str, Any]]:
             "score": float(hit.score),
             "doc_id": hit.page.doc_id,
             "id": hit.page.id,
-            "image": hit.page.metadata.get("image"),
+            "image": str(hit.page.picture) if isinstance(hit.page.picture, Path) else None,
         }
         for hit in hits
     ]
