@@ -188,6 +188,12 @@ def test_adversarial_tags_take_linear_time(unit: str) -> None:
     assert large < 30 * small + 0.05, f"8 times the text took {large / small:.0f} times as long"
 
 
+def test_sections_without_end_are_cut_off_in_words() -> None:
+    answer = parse_evidence("<answer>a</answer>" * 1000 + "<answer>b</answer>")
+    assert answer.text == "a"
+    assert any("after the first 1000 sections" in problem for problem in answer.problems)
+
+
 def test_hostile_text_gives_a_bounded_answer() -> None:
     answer = parse_evidence("<evidence>" + "[1]: x " * 100_000 + "</evidence>" + "</think>" * 100_000)
     assert len(answer.evidence) == 1000

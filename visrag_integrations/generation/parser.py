@@ -18,6 +18,7 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.generation.sections import (
+    MAX_SECTIONS,
     SECTIONS,
     Closed,
     Mark,
@@ -155,6 +156,8 @@ class EvidenceStream:
         for mark, count in self._noted.items():
             notes[_in_words(mark)] += count
         problems += [note if count == 1 else f"{note} (x{count})" for note, count in notes.items()]
+        if self._sections.count >= MAX_SECTIONS:
+            problems.append(f"what comes after the first {MAX_SECTIONS} sections is left out")
         if self._splitter.cut_tag:
             problems.append(f"the text ends inside a tag: {self._splitter.cut_tag}")
         if outside := "".join(self._outside).strip():

@@ -22,6 +22,9 @@ from visrag_integrations.generation.events import Section
 
 SECTIONS: tuple[Section, ...] = ("observe", "evidence", "think", "answer")
 TAG = re.compile(r"<(/?)(observe|evidence|think|answer)>", re.IGNORECASE | re.ASCII)
+MAX_SECTIONS = 1000
+"""Sections read from one text; more than that is no answer but noise, and left out as text outside the tags."""
+
 _TAGS = tuple(f"<{slash}{name}>" for name in SECTIONS for slash in ("", "/"))
 _LONGEST = max(map(len, _TAGS))
 
@@ -109,6 +112,7 @@ class TagSplitter:
 class SectionReader:
     """Tokens in, marks out: what opens, what belongs where, what closes and how."""
 
+    count: int = 0
     _open: Section | None = None
     _pending: list[Token] = field(default_factory=list)  # from the first tag inside the open section on
 
@@ -133,14 +137,15 @@ class SectionReader:
         return marks
 
     def _outside(self, token: Token, marks: list[Mark]) -> None:
-        if isinstance(token, Tag):
-            if token.closing:
-                marks.append(Oddity(token.text, None))
-            else:
-                self._open = token.section
-                marks.append(Opened(token.section))
-        elif token is not None:
+        if isinstance(token, str):
             marks.append(Piece(None, token))
+        elif token is not None and self.count >= MAX_SECTIONS:
+            marks.append(Piece(None, token.text))
+        elif token is not None and token.closing:
+            marks.append(Oddity(token.text, None))
+        elif token is not None:
+            self._open, self.count = token.section, self.count + 1
+            marks.append(Opened(token.section))
 
     def _close(self, marks: list[Mark]) -> None:
         """The open section's own closing tag came: all that was held back is its text."""
