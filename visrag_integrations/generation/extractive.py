@@ -50,7 +50,7 @@ class ExtractiveGenerator:
         prompt, pages = _asked(conversation)
         question = question_of(prompt)
         passages = best_passages(question, [page.text if page else "" for page in pages])
-        best = max(range(len(pages)), key=lambda i: (_coverage(passages[i]), -i), default=None)
+        best = max(range(len(pages)), key=lambda i: _rank(passages[i], i), default=None)
         chosen = passages[best] if best is not None else None
         enough = chosen is not None and chosen.coverage >= self.threshold
         answer = quotable(chosen.text) if chosen is not None and enough else INSUFFICIENT
@@ -81,6 +81,11 @@ def _asked(conversation: Conversation) -> tuple[str, list[Page | None]]:
 def _observation(pages: Sequence[Page | None]) -> str:
     with_text = sum(1 for page in pages if page is not None and page.text.strip())
     return f"Compared the question's words with the text of {with_text} of {len(pages)} images; looked at no picture."
+
+
+def _rank(passage: Passage | None, place: int) -> float:
+    """How good a passage is as the answer; a page that was found earlier gives a better one."""
+    return -1.0 if passage is None else passage.score - 0.03 * place
 
 
 def _coverage(passage: Passage | None) -> float:
