@@ -65,12 +65,18 @@ class PdfDocument:
             return None
 
     def _open_other(self, first_error: Exception) -> DocumentContent:
+        errors = [first_error]
         if self._other_backend is not None:
             try:
                 return _open(self._source, self._settings, self._other_backend)
             except Exception as err:  # noqa: BLE001
-                logger.debug("%s: the other engine failed too: %s", self._source.name, err)
-        raise _document_error(self._source.name, first_error) from first_error
+                errors.append(err)
+        told = sorted(errors, key=lambda err: (not isinstance(err, PermissionError), not isinstance(err, _NoPages)))
+        raise _document_error(self._source.name, told[0]) from told[0]
+
+
+class _NoPages(ValueError):
+    """The engine can open it, and finds no page in it."""
 
 
 def other_backend(backend: Backend) -> Backend | None:
@@ -105,7 +111,7 @@ def _open(source: Source, settings: RenderSettings, backend: Backend) -> Documen
         content = PyMuPDFDocument(source, settings)
     if content.total_pages < 1:
         content.close()
-        raise ValueError("the document has no pages")
+        raise _NoPages("it has no pages")
     return content
 
 
@@ -118,4 +124,4 @@ def _document_error(name: str, err: Exception) -> VisRAGError:
         else:
             reason = 'is encrypted. Give its password: PageReader(password="...").'
         return PasswordError(name, reason)
-    return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip() or type(err).__name__}.")
+    return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip(' .') or type(err).__name__}.")
