@@ -41,7 +41,7 @@ def resolve_checkpoint(model_name_or_path: str | Path, *, revision: str | None =
 
 
 def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
-    """16 hex digits that tell checkpoints apart, wherever they lie: from configuration, tokenizer and samples of weights.
+    """16 hex digits that tell checkpoints apart, wherever they lie: from config, tokenizer and samples of the weights.
 
     A few megabytes are read, whatever the size. The same weights in other shards have another fingerprint.
     """

@@ -55,6 +55,14 @@ class Runner:
         embeddings = dict(zip(order, self.embed(items[index] for index in order), strict=True))
         return [embeddings[index] for index in range(len(items))]
 
+    def check_open(self) -> None:
+        """Nothing, unless this was closed.
+
+        Raises:
+            EmbedderError: It was.
+        """
+        self._open_model()
+
     def move(self, device: torch.device) -> None:
         """Take the network to another device."""
         with self._lock:
@@ -108,7 +116,8 @@ class Runner:
         for index, item in enumerate(batch):
             for part, pixels in enumerate(item.pixels):
                 columns, rows = item.grid if part else (1, 1)
-                shapes[(*pixels.shape[:2], columns, rows)].append((index, part, pixels))
+                shape = (*pixels.shape[:2], columns, rows)
+                shapes[shape].append((index, part, pixels))
         by_patches = sorted(shapes.items(), key=lambda entry: entry[0][0] * entry[0][1] // (entry[0][2] * entry[0][3]))
         groups, first, start = [], [[0, 0] for _ in batch], 0
         for (_, _, columns, rows), members in by_patches:

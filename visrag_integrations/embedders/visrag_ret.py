@@ -118,8 +118,8 @@ class VisRAGRetEmbedder:
             instruction: Instead of the model's own.
             attn_implementation: "sdpa", or "eager" to compare with.
             compile: Let torch compile the network; slow to start, faster after.
-            resize: "exact" gives the pixels of the published model; "fast" is several times faster and now and then one
-                level off.
+            resize: "exact" gives the pixels of the published model; "fast" is several times faster, and a few pixels in a
+                thousand are a little off.
             workers: Threads that cut pages; as many as there are processors, at most 16, by default.
             revision: Of a name on the hub.
 
@@ -177,6 +177,7 @@ class VisRAGRetEmbedder:
         Raises:
             PictureError: A page has no picture, or one that cannot be opened.
         """
+        self._runner.check_open()
         return self._runner.embed(self._prepare(pages, lambda page: self._preparer.picture_item(page.open_image())))
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
@@ -184,6 +185,7 @@ class VisRAGRetEmbedder:
 
         A text gets the instruction before it; a picture, or a picture with a text, is embedded as it is, like a page.
         """
+        self._runner.check_open()
         asked = list(queries)
         if any(isinstance(query, Query) and query.image is not None for query in asked):
             return self._runner.embed(self._prepare(asked, self._query_item))
@@ -191,10 +193,12 @@ class VisRAGRetEmbedder:
 
     async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
+        self._runner.check_open()
         return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
 
     async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
+        self._runner.check_open()
         return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
 
     def to(self, device: str | torch.device) -> VisRAGRetEmbedder:
