@@ -64,6 +64,12 @@ def clean_text(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
+def is_blank(image: Image) -> bool:
+    """Whether every pixel of an RGB picture has the same colour."""
+    red, green, blue = image.getextrema()
+    return red[0] == red[1] and green[0] == green[1] and blue[0] == blue[1]  # type: ignore[index]
+
+
 def is_readable(text: str) -> bool:
     """Whether a text layer says anything: letters or digits, and few characters its font could not name.
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank
 from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -51,8 +51,7 @@ class PdfiumDocument:
                 label = clean_text(self._document.get_page_label(number - 1) or "")
             finally:
                 page.close()
-        blank = not words and all(low == high for low, high in image.getextrema())
-        return PageContent(image, text, words, label, blank=blank)
+        return PageContent(image, text, words, label, blank=not words and is_blank(image))
 
     def close(self) -> None:
         with LOCK:
@@ -90,7 +89,9 @@ def _render(page: Any, document: Any, max_pixels: int) -> Any:
             pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
     finally:
         pdfium.FPDFBitmap_Destroy(bitmap)
-    return Image.frombytes("RGB", (columns, rows), memory, "raw", "RGB", stride, 1)
+    image = Image.new("RGB", (columns, rows), None)
+    image.frombytes(memory, "raw", "RGB", stride, 1)
+    return image
 
 
 def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:

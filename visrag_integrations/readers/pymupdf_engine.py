@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank
 from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -56,7 +56,8 @@ class PyMuPDFDocument:
             pixels = page.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             text, words = _text_layer(page)
             label = page.get_label() if self._labelled else ""
-            return PageContent(_as_image(pixels), text, words, label, blank=not words and bool(pixels.is_unicolor))
+            image = _as_image(pixels)
+        return PageContent(image, text, words, label, blank=not words and is_blank(image))
 
     def close(self) -> None:
         with LOCK:
@@ -66,7 +67,9 @@ class PyMuPDFDocument:
 def _as_image(pixels: Any) -> Any:
     from PIL import Image
 
-    return Image.frombytes("RGB", (pixels.width, pixels.height), pixels.samples_mv)
+    image = Image.new("RGB", (pixels.width, pixels.height), None)  # not filled first, which takes as long as copying
+    image.frombytes(pixels.samples_mv)
+    return image
 
 
 def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
