@@ -20,7 +20,6 @@ from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import filters
 from visrag_integrations.store.engine import (
     KEYWORDS,
-    NUMBER,
     TENANT,
     TEXT_VECTOR,
     ForeignErrors,
@@ -101,7 +100,6 @@ class ClientEngine:
             keyword = models.PayloadSchemaType.KEYWORD
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
             fields: dict[str, Any] = {**dict.fromkeys(KEYWORDS, keyword), TENANT: tenant}
-            fields[NUMBER] = models.PayloadSchemaType.INTEGER
             with warnings.catch_warnings():  # the client says that in memory an index has no effect
                 warnings.filterwarnings("ignore", message="Payload indexes have no effect")
                 for field, kind in fields.items():

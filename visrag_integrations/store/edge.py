@@ -19,7 +19,6 @@ from visrag_integrations.errors import FilterError, StoreError
 from visrag_integrations.store import filters
 from visrag_integrations.store.engine import (
     KEYWORDS,
-    NUMBER,
     TENANT,
     TEXT_VECTOR,
     ForeignErrors,
@@ -90,8 +89,6 @@ class EdgeEngine:
                 shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
             tenant = qe.KeywordIndexParams(is_tenant=True)
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
-            shard.update(qe.UpdateOperation.create_field_index(NUMBER, qe.PayloadSchemaType.Integer))
-            shard.flush()
             self._shard = shard
             self.save_info(info)
 
@@ -193,7 +190,6 @@ class EdgeEngine:
                 del EdgeEngine._open[self.home]
         with self._guard, self._errors("closing"):
             if self._shard is not None:
-                self._shard.flush()
                 self._shard.close()
             self._shard = None
             if self._lock is not None:

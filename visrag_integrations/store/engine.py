@@ -20,10 +20,10 @@ DENSE_VECTOR = {"single": "page", "multi": "patches"}
 RESCORED = 300
 """Candidates of a quantised search that are scored again exactly; with these, results equal the exact ones."""
 
-KEYWORDS = ("metadata.doc_id", "metadata.sources", "metadata.image", "visrag.source_names")
+KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys")
 """Payload fields with a keyword index."""
-TENANT, NUMBER = "visrag.tenant", "metadata.number"
-"""Indexed too: one keeps tenants apart, the other is of integers."""
+TENANT = "visrag.tenant"
+"""Indexed too, so as to keep tenants apart."""
 
 
 class SparseVector(NamedTuple):

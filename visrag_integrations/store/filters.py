@@ -13,7 +13,7 @@ from visrag_integrations.errors import FilterError
 
 Value = str | int | bool
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\[\d*\])?")
-_OWN_PATHS = {"tenant": "visrag.tenant"}
+_OWN_PATHS = {"tenant": "visrag.tenant", "source": "visrag.source_keys", "sources": "visrag.source_keys"}
 _RANGE = ("gte", "gt", "lte", "lt")
 _OPERATORS = ("eq", "ne", "in", "nin", "any", "not", *_RANGE, "exists")
 
@@ -164,13 +164,13 @@ def _parse_operators(key: str, operators: Mapping[Any, Any]) -> Condition:
 
 
 def _equal(key: str, value: Any) -> Condition:
-    paths = ["metadata.sources", "visrag.source_names"] if key in ("source", "sources") else [path_of(key)]
+    path = path_of(key)
     if value is None:
-        return Empty(paths[0])
+        return Empty(path)
     values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
     floats = [v for v in values if isinstance(v, float) and not v.is_integer()]
     exact = tuple(_value(key, v) for v in values if not (isinstance(v, float) and not v.is_integer()))
-    options: list[Condition] = [Match(path, exact) for path in paths if exact or not floats]
+    options: list[Condition] = [Match(path, exact)] if exact or not floats else []
     options += [_range(key, {"gte": v, "lte": v}) for v in floats]
     return options[0] if len(options) == 1 else Either(tuple(options))
 

@@ -76,10 +76,10 @@ class QdrantPageStore:
         self.collection = check_collection_name(collection)
         self._quantization = quantization
         self._guard = threading.RLock()
-        self.folder: Path | None = None
-        self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
+        self.folder = _folder(location)
         files = self._open_pictures(location, pictures)
         self._pictures = PagePictures(files, self.collection, picture_format, picture_quality)
+        self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._info: CollectionInfo | None = None
         try:
@@ -89,14 +89,9 @@ class QdrantPageStore:
             raise
 
     def _open(self, location: Any, **options: Any) -> Engine:
-        if isinstance(location, Path) or (
-            isinstance(location, str) and location != ":memory:" and not location.startswith(("http://", "https://"))
-        ):
+        if self.folder is not None:
             from visrag_integrations.store.edge import EdgeEngine
 
-            if not str(location):
-                raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
-            self.folder = Path(location)
             return EdgeEngine.open(self.folder, self.collection)
         from visrag_integrations.store.client import ClientEngine, connect
 
@@ -316,10 +311,13 @@ class QdrantPageStore:
         if doc_id is not None:
             condition = both(_of_document(doc_id), condition)
         if source is not None:
-            condition = both(Match("metadata.sources", (storable(source),)), condition)
+            condition = both(Match("visrag.source_keys", (storable(source),)), condition)
         with self._guard:
             records = list(self._engine.scroll(condition, (*LISTING, "metadata.image")))
-            left = {r: [s for s in _sources(r) if s != storable(source)] if source is not None else [] for r in records}
+            left: dict[Record, list[str]] = {record: [] for record in records}
+            if source is not None:  # exactly this one; the condition takes a file name too
+                held = [record for record in records if storable(source) in _sources(record)]
+                left = {record: [s for s in _sources(record) if s != storable(source)] for record in held}
             self._set_sources({record: sources for record, sources in left.items() if sources})
             gone = [record for record, sources in left.items() if not sources]
             for batch in batches([record.id for record in gone]):
@@ -416,6 +414,15 @@ class QdrantPageStore:
             for batch in batches(ids):
                 self._engine.set_payload(batch, own, "visrag")
                 self._engine.set_payload(batch, metadata, "metadata")
+
+
+def _folder(location: Any) -> Path | None:
+    """The folder, where the location is one."""
+    if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
+        return None
+    if location == "":
+        raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
+    return Path(location) if isinstance(location, (str, Path)) else None
 
 
 def _schema(info: CollectionInfo) -> Schema:

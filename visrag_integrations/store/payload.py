@@ -59,7 +59,7 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
                 raise SettingError(_reserved(page, key, value))
             continue
         metadata[storable(str(key))] = json_like(value, str(key))
-    own_fields: dict[str, Any] = {"tenant": storable(page.tenant), "source_names": source_names(merged)}
+    own_fields: dict[str, Any] = {"tenant": storable(page.tenant), "source_keys": source_keys(merged)}
     if page.words:
         own_fields["words"] = pack_words(page.words)
     return {"page_content": storable(page.text), "metadata": metadata, "visrag": own_fields}
@@ -91,20 +91,20 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
 
 def source_fields(sources: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What changes in `metadata` and in `visrag` when a page is found at these sources."""
-    return {"source": sources[0], "sources": list(sources)}, {"source_names": source_names(sources)}
+    return {"source": sources[0], "sources": list(sources)}, {"source_keys": source_keys(sources)}
 
 
-def source_names(sources: Iterable[str]) -> list[str]:
-    """The file names of paths and URIs.
+def source_keys(sources: Iterable[str]) -> list[str]:
+    """What a filter on "source" may name: the paths and URIs themselves, and their file names.
 
-    >>> source_names(["a/b.pdf", "C:\\\\x\\\\c.pdf", "https://h/d.pdf?v=1", "b.pdf"])
-    ['b.pdf', 'c.pdf', 'd.pdf']
+    >>> source_keys(["a/b.pdf", "https://h/d.pdf?v=1"])
+    ['a/b.pdf', 'b.pdf', 'https://h/d.pdf?v=1', 'd.pdf']
     """
-    names = []
+    keys = []
     for source in sources:
         path = re.split(r"[?#]", source, maxsplit=1)[0] if "://" in source else source
-        names.append(re.split(r"[/\\]", path.rstrip("/\\"))[-1])
-    return [name for name in dict.fromkeys(names) if name]
+        keys += [source, re.split(r"[/\\]", path.rstrip("/\\"))[-1]]
+    return [key for key in dict.fromkeys(keys) if key]
 
 
 def pack_words(words: Sequence[Word]) -> str:

@@ -190,12 +190,10 @@ class PagePictures:
         """Keep the picture; gives its reference."""
         if picture is None or self.files is None:
             return None
-        format = self.format
-        if self.keep_formats and isinstance(picture, bytes):
-            format = images.sniff_format(picture) or format
-            format = format if format in SUFFIXES else self.format
-        data = images.encode(picture, format, self.quality)
-        reference = reference_of(data, self.collection, SUFFIXES[format])
+        found = images.sniff_format(picture) if self.keep_formats and isinstance(picture, bytes) else None
+        kind = found if found in SUFFIXES else self.format
+        data = images.encode(picture, kind, self.quality)
+        reference = reference_of(data, self.collection, SUFFIXES[kind])
         self.files.save(data, reference)
         return reference
 

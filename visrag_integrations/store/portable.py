@@ -38,14 +38,8 @@ if TYPE_CHECKING:
 _BATCH = 128
 _MAX_ENTRY = 1 << 30
 _ENTRY_ERRORS = (
-    zipfile.BadZipFile,
-    KeyError,
-    ValueError,
-    TypeError,
-    OSError,
-    EOFError,
-    NotImplementedError,
-    MemoryError,
+    *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, MemoryError),
+    *(LookupError, ValueError, TypeError, AttributeError),
 )
 
 
