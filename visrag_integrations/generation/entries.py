@@ -1,6 +1,6 @@
 """The entries of EVisRAG's evidence section, one per image index, read while they are written.
 
-An entry starts at an index with its colon (`[2]:`, also `[2]：`, `Image 2:`), on a new line or not, and runs to the next.
+An entry starts at an index with its colon (`[2]:`, also `[2]：`, `Image 2:`), on a new line or not, up to the next one.
 Where a section has no such index at all, `[2]` at the beginning of a line starts one too.
 """
 

@@ -37,7 +37,7 @@ _STOP = _vocabulary(
     "much use used using"
 )
 _STOP_CJK = re.compile(
-    "为什么|什么|怎么|怎样|如何|哪些|哪个|哪里|哪种|多少|请问|是否|可以|应该|我们|你们|他们|的|了|吗|呢|是|在|有|和|与|或|"
+    "为什么|什么时候|什么|何时|时候|怎么|怎样|如何|哪些|哪个|哪里|哪种|多少|请问|是否|可以|应该|我们|你们|他们|的|了|吗|呢|是|在|有|和|与|或|"
     "何ですか|ですか|ますか|なぜ|どの|どれ|どう|について|は|が|を|に|で|の|"
     "무엇입니까|무엇인가요|무엇|어떻게|어떤|어디|언제|입니까|인가요|합니까|하나요"
 )
@@ -90,7 +90,7 @@ class _Question:
     def of(cls, question: str, units: Sequence[set[str]]) -> _Question:
         words = list(dict.fromkeys(terms(question)))[:_QUESTION_TERMS]
         held = Counter(word for unit in units for word in unit)
-        weights = {word: math.log(1 + (len(units) + 1) / (held[word] + 0.5)) for word in words}
+        weights = {word: math.log(1 + (len(units) + 1) / (held[word] + 1)) for word in words}
         return cls(weights, frozenset(pairwise(words)), sum(weights.values()))
 
     def coverage(self, words: Sequence[str]) -> float:

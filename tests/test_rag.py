@@ -1,0 +1,168 @@
+"""VisRAG: question in, answer out; batches, streams, and what happens when nothing is found."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Iterator
+
+import pytest
+from fakes import ScriptedGenerator, ScriptedRetriever
+
+from visrag_integrations import Page, ScoredPage, VisRAG, load_generator
+from visrag_integrations.errors import GenerationError, SettingError, UnknownNameError
+from visrag_integrations.generation.events import AnswerReady, EvidenceFound, PagesFound, SectionStarted, SectionText
+from visrag_integrations.generation.strategies import STRATEGIES
+from visrag_integrations.types import Conversation, Generation, GenerationSettings
+
+WRITTEN = (
+    "<observe>two pages</observe><evidence>[1]: April [2]: no relevant information</evidence>"
+    "<think>so</think><answer>April</answer>"
+)
+HITS = (
+    ScoredPage(Page(doc_id="tax", number=4, text="Taxes are due in April."), 0.9),
+    ScoredPage(Page(doc_id="soup", number=1, text="Peel the onions."), 0.4),
+    ScoredPage(Page(doc_id="soup", number=2, text="Boil them."), 0.3),
+    ScoredPage(Page(doc_id="soup", number=3, text="Serve hot."), 0.2),
+)
+
+
+def test_ask_gives_the_answer_with_its_pages() -> None:
+    retriever, generator = ScriptedRetriever(*HITS), ScriptedGenerator(WRITTEN)
+    answer = VisRAG(retriever, generator, top_k=2).ask("When?", filter={"source": "a.pdf"})
+    assert (answer.text, answer.sufficient, answer.problems) == ("April", True, ())
+    assert answer.pages == HITS[:2]
+    assert answer.evidence[0].page is HITS[0].page
+    assert retriever.calls == [("When?", 2, {"source": "a.pdf"})]
+    ((conversation,),) = generator.batches
+    assert conversation[0].pages == tuple(hit.page for hit in HITS[:2])
+
+
+def test_three_pages_are_shown_unless_asked_otherwise() -> None:
+    rag = VisRAG(ScriptedRetriever(*HITS), load_generator("extractive"))
+    assert len(rag.ask("When are taxes due?").pages) == 3
+    assert len(rag.ask("When are taxes due?", top_k=1).pages) == 1
+
+
+def test_ask_many_is_one_batch_in_order() -> None:
+    generator = ScriptedGenerator("<answer>1</answer>", "<answer>2</answer>")
+    answers = VisRAG(ScriptedRetriever(*HITS), generator).ask_many(question for question in ("a?", "b?"))
+    assert [answer.text for answer in answers] == ["1", "2"]
+    assert [len(batch) for batch in generator.batches] == [2]
+    assert VisRAG(ScriptedRetriever(*HITS), generator).ask_many([]) == []
+
+
+def test_a_batching_retriever_is_asked_once() -> None:
+    class Batching(ScriptedRetriever):
+        def retrieve_many(self, queries: list[str], top_k: int, *, filter: object = None) -> list[list[ScoredPage]]:
+            self.batch = (list(queries), top_k, filter)
+            return [list(self.hits[:top_k]), []]
+
+    retriever = Batching(*HITS)
+    answers = VisRAG(retriever, ScriptedGenerator(WRITTEN)).ask_many(["a?", "b?"], top_k=2)
+    assert retriever.batch == (["a?", "b?"], 2, None)
+    assert [answer.text for answer in answers] == ["April", "insufficient to answer"]
+
+
+def test_nothing_found_is_an_answer_that_says_so_and_asks_no_generator() -> None:
+    generator = ScriptedGenerator()
+    rag = VisRAG(ScriptedRetriever(), generator)
+    answer = rag.ask("When?")
+    assert (answer.text, answer.sufficient, answer.pages) == ("insufficient to answer", False, ())
+    assert answer.problems[0].startswith("no page was found")
+    assert generator.batches == []
+    assert list(rag.stream("When?")) == [PagesFound(()), AnswerReady(answer)]
+
+
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+@pytest.mark.parametrize("prompt", ["evisrag", "plain"])
+def test_stream_ends_with_what_ask_gives(strategy: str, prompt: str) -> None:
+    rag = VisRAG(ScriptedRetriever(*HITS), load_generator("extractive"), strategy, prompt=prompt)  # type: ignore[arg-type]
+    events = list(rag.stream("When are taxes due?"))
+    assert events[0] == PagesFound(HITS[:3])
+    assert events[-1] == AnswerReady(rag.ask("When are taxes due?"))
+    assert sum(isinstance(event, AnswerReady) for event in events) == 1
+
+
+def test_stream_tells_pages_then_observation_then_evidence_then_answer() -> None:
+    rag = VisRAG(ScriptedRetriever(*HITS), ScriptedGenerator(WRITTEN), top_k=2)
+    events = list(rag.stream("When?"))
+    order = [event.section for event in events if isinstance(event, SectionStarted)]
+    assert order == ["observe", "evidence", "think", "answer"]
+    assert [event.evidence.page for event in events if isinstance(event, EvidenceFound)] == [h.page for h in HITS[:2]]
+    told = "".join(event.text for event in events if isinstance(event, SectionText) and event.section == "answer")
+    assert told == "April"
+
+
+def test_closing_the_stream_stops_the_generator() -> None:
+    generator = ScriptedGenerator(WRITTEN)
+    stream = VisRAG(ScriptedRetriever(*HITS), generator).stream("When?")
+    next(event for event in stream if isinstance(event, SectionText))
+    assert not generator.closed
+    stream.close()  # type: ignore[attr-defined]
+    assert generator.closed
+
+
+def test_a_generator_that_dies_while_streaming_raises() -> None:
+    class Dying(ScriptedGenerator):
+        def stream(
+            self, conversation: Conversation, settings: GenerationSettings | None = None
+        ) -> Iterator[Generation]:
+            yield Generation("<observe>")
+            raise GenerationError("the engine died")
+
+    with pytest.raises(GenerationError, match="the engine died"):
+        list(VisRAG(ScriptedRetriever(*HITS), Dying()).stream("When?"))
+
+
+def test_aask_leaves_the_event_loop_free() -> None:
+    started, go_on = threading.Event(), threading.Event()
+
+    class Slow(ScriptedGenerator):
+        def generate(self, conversations: object, settings: object = None) -> list[Generation]:
+            started.set()
+            assert go_on.wait(20)
+            return [Generation(WRITTEN)]
+
+    async def both() -> str:
+        asked = asyncio.create_task(VisRAG(ScriptedRetriever(*HITS), Slow()).aask("When?"))
+        while not started.is_set():
+            await asyncio.sleep(0.001)  # only runs while the generator waits if the loop is free
+        go_on.set()
+        return (await asked).text
+
+    assert asyncio.run(both()) == "April"
+
+
+def test_settings_reach_the_generator() -> None:
+    class Noting(ScriptedGenerator):
+        def generate(self, conversations: object, settings: GenerationSettings | None = None) -> list[Generation]:
+            self.settings = settings
+            return [Generation(WRITTEN)]
+
+    generator, wanted = Noting(), GenerationSettings(max_tokens=7)
+    VisRAG(ScriptedRetriever(*HITS), generator, settings=wanted).ask("When?")
+    assert generator.settings is wanted
+
+
+@pytest.mark.parametrize("question", ["", "  \n"])
+def test_empty_questions_are_refused(question: str) -> None:
+    rag = VisRAG(ScriptedRetriever(*HITS), ScriptedGenerator())
+    with pytest.raises(SettingError, match="empty"):
+        rag.ask(question)
+    with pytest.raises(SettingError, match="empty"):
+        rag.stream(question)
+    with pytest.raises(SettingError, match="empty"):
+        rag.ask_many(["When?", question])
+
+
+def test_wrong_settings_are_refused_by_name() -> None:
+    retriever, generator = ScriptedRetriever(*HITS), ScriptedGenerator()
+    with pytest.raises(SettingError, match="top_k is 0"):
+        VisRAG(retriever, generator, top_k=0)
+    with pytest.raises(SettingError, match="top_k is -1"):
+        VisRAG(retriever, generator).ask("When?", top_k=-1)
+    with pytest.raises(UnknownNameError, match="weighted_selection"):
+        VisRAG(retriever, generator, "weighted")
+    with pytest.raises(SettingError, match="plain"):
+        VisRAG(retriever, generator, prompt="evis")  # type: ignore[arg-type]

@@ -1,0 +1,156 @@
+"""The HTML report: complete, self-contained, and safe whatever the model and the documents say."""
+
+from __future__ import annotations
+
+import base64
+import io
+import re
+from html.parser import HTMLParser
+
+import pytest
+from PIL import Image
+
+from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report
+from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
+
+EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
+ALLOWED = """html head meta title style body svg defs image use rect main section header article blockquote footer
+nav ol ul li a h1 h2 p b div span input label details summary"""
+
+
+def page(number: int = 1, **fields: object) -> Page:
+    words = (Word("Taxes", (0.1, 0.2, 0.3, 0.25)), Word("due", (0.35, 0.2, 0.5, 0.25)))
+    known: dict[str, object] = {"picture": Image.new("RGB", (40, 60), "white"), "source": "dir/tax.pdf", "words": words}
+    return Page(doc_id="d", number=number, **{**known, **fields})  # type: ignore[arg-type]
+
+
+def answer(*pages: Page, text: str = "Taxes due", **fields: object) -> Answer:
+    hits = tuple(ScoredPage(one, 0.5) for one in pages)
+    evidence = tuple(Evidence(index, text, page=one) for index, one in enumerate(pages, start=1))
+    return Answer(text, evidence=evidence, pages=hits, **fields)  # type: ignore[arg-type]
+
+
+class Elements(HTMLParser):
+    """Every element with its attributes, and the visible text."""
+
+    def __init__(self, html: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.text = ""
+        self.open: list[str] = []
+        self.feed(html)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in {"meta", "input"} and not (self.get_starttag_text() or "").endswith("/>"):
+            self.open.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if not (self.get_starttag_text() or "").endswith("/>") or self.open[-1:] == [tag]:
+            assert self.open.pop() == tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+
+    def all(self, tag: str) -> list[dict[str, str | None]]:
+        return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_report_shows_question_answer_place_and_evidence() -> None:
+    found = Elements(answer_to_html("When are taxes due?", answer(page(7))))
+    for words in ("When are taxes due?", "Taxes due", "tax.pdf, page 7", "Evidence 1"):
+        assert words in found.text
+    assert found.open == []
+
+
+def test_the_passage_is_outlined_where_its_words_are() -> None:
+    found = Elements(answer_to_html("q", answer(page())))
+    (mark,) = found.all("rect")
+    x, y, width, height = (float(mark[name] or "") for name in ("x", "y", "width", "height"))
+    # the words reach from 0.1 to 0.5 of 40 pixels and from 0.2 to 0.25 of 60, with a margin of under a pixel
+    assert x == pytest.approx(4, abs=1)
+    assert x + width == pytest.approx(20, abs=1)
+    assert y == pytest.approx(12, abs=1)
+    assert y + height == pytest.approx(15, abs=1)
+
+
+def test_pictures_are_in_the_file_and_nothing_is_loaded() -> None:
+    html = answer_to_html("q", answer(page()))
+    found = Elements(html)
+    (image,) = found.all("image")
+    data = base64.b64decode((image["href"] or "").removeprefix("data:image/jpeg;base64,"))
+    with Image.open(io.BytesIO(data)) as picture:
+        assert (picture.format, picture.size) == ("JPEG", (40, 60))
+    for _, attributes in found.tags:
+        for name in ("href", "src"):
+            assert (attributes.get(name) or "#").startswith(("#", "data:image/jpeg;base64,"))
+    assert "default-src 'none'" in (found.all("meta")[-1]["content"] or "")
+    assert not re.search(r"url\(|@import", html)
+
+
+def test_large_pictures_are_scaled_down() -> None:
+    found = Elements(answer_to_html("q", answer(page(picture=Image.new("L", (3000, 2000))))))
+    (image,) = found.all("image")
+    assert int(image["width"] or 0) * int(image["height"] or 0) <= PICTURE_PIXELS
+
+
+def test_everything_foreign_is_escaped() -> None:
+    evil = page(source=f"a/{EVIL}", metadata={"page_label": EVIL}, words=(Word(EVIL, (-3, 0, 7, 1)),))
+    shown = answer(evil, text=EVIL, thinking=EVIL, observation=EVIL, problems=(EVIL,))
+    found = Elements(report([(EVIL, shown), (EVIL, Answer(EVIL, sufficient=False))]))
+    assert {tag for tag, _ in found.tags} <= set(ALLOWED.split())
+    assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+    assert "<script>alert(1)</script>" in found.text
+    report([("q", shown)]).encode("utf-8")
+
+
+def test_a_page_shown_for_two_questions_is_in_the_file_once() -> None:
+    html = report([("one?", answer(page())), ("two?", answer(page()))])
+    found = Elements(html)
+    assert len(found.all("image")) == 1
+    assert "one?" in found.text
+    assert "two?" in found.text
+    assert [link["href"] for link in found.all("a")] == ["#q1", "#q2"]
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    assert len(ids) == len(set(ids))
+
+
+def test_pages_without_evidence_are_shown_too() -> None:
+    first, second, third = page(1), page(2), page(3)
+    entries = (
+        Evidence(1, "Taxes due", page=first),
+        Evidence(2, "no relevant information", relevant=False, page=second),
+    )
+    shown = Answer("x", evidence=entries, pages=tuple(ScoredPage(one, 0.1) for one in (first, second, third)))
+    found = Elements(answer_to_html("q", shown))
+    assert "no relevant information" in found.text
+    assert found.text.index("page 1") < found.text.index("page 2") < found.text.index("page 3")
+    assert len(found.all("image")) == 3
+
+
+def test_a_missing_picture_and_missing_words_are_said() -> None:
+    found = Elements(answer_to_html("q", answer(page(picture=None, words=()))))
+    assert "has no picture" in found.text
+    assert "without word positions" in found.text
+    assert found.all("rect") == []
+
+
+def test_evidence_for_a_page_that_was_not_shown() -> None:
+    found = Elements(answer_to_html("q", Answer("x", evidence=(Evidence(7, "somewhere"),))))
+    assert "image 7" in found.text
+    assert "somewhere" in found.text
+
+
+def test_an_insufficient_answer_looks_like_none() -> None:
+    found = Elements(answer_to_html("q", Answer("", sufficient=False, problems=("<answer> is missing",))))
+    assert "No answer" in found.text
+    assert "The model gave no answer." in found.text
+    assert "<answer> is missing" in found.text
+
+
+def test_empty_report_is_a_page() -> None:
+    assert "0 questions" in report([])
