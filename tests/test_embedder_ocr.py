@@ -82,6 +82,7 @@ def test_a_page_without_anything_to_read_has_no_vectors() -> None:
 def test_texts_without_tokens_are_zeros() -> None:
     assert embed_texts([]).shape == (0, 256)
     assert not embed_texts([""]).any()
+    assert embed_texts(["half a pair \ud800", "\x00\ufffd"]).any(axis=1).all(), "damaged text is still text"
 
 
 @pytest.mark.parametrize("source", ["ocr", "none"])

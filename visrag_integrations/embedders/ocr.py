@@ -36,6 +36,7 @@ MAX_QUERY_CHARACTERS = 8_000
 _CONFIG = "l2_supercat"
 _DIMENSION = 256
 _BATCH_CHARACTERS = 200_000
+_REINSTALL = "Install it again: pip install --force-reinstall --no-deps wordllama"
 _model: Any = None
 _model_lock = threading.Lock()
 
@@ -132,7 +133,8 @@ def embed_texts(texts: list[str]) -> Embedding:
         return vectors
     model = _load()
     for first, last in _batches(texts):
-        encodings = model.tokenizer.encode_batch(texts[first:last], add_special_tokens=False)
+        readable = [text.encode("utf-8", "replace").decode() for text in texts[first:last]]  # no lone surrogates
+        encodings = model.tokenizer.encode_batch(readable, add_special_tokens=False)
         for row, encoding in enumerate(encodings, first):
             if encoding.ids:
                 total = model.embedding[encoding.ids].sum(axis=0, dtype=np.float32)
@@ -172,10 +174,7 @@ def _load() -> Any:
             try:
                 model = WordLlama.load(_CONFIG, cache_dir=folder, dim=_DIMENSION, disable_download=True)
             except (OSError, ValueError) as err:
-                raise CheckpointError(
-                    f"wordllama's own weights cannot be loaded from {folder}: {err}. "
-                    'Install it again: pip install --force-reinstall "visrag-integrations[cpu]"'
-                ) from err
+                raise CheckpointError(f"wordllama's own weights cannot be loaded: {err}. {_REINSTALL}") from err
             model.tokenizer.no_padding()
             _model = model
     return _model
@@ -188,5 +187,8 @@ def _weights_hash() -> str:
     global _hash
     if not _hash:
         path = _folder() / "weights" / f"{_CONFIG}_{_DIMENSION}.safetensors"
-        _hash = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        try:
+            _hash = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+        except OSError as err:
+            raise CheckpointError(f"wordllama's own weights cannot be read: {err}. {_REINSTALL}") from err
     return _hash
