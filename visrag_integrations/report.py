@@ -91,9 +91,10 @@ class Pictures:
         _, width, height = self.found[page.id]
         top = max(0.0, boxes[0][1] - 0.02)
         bottom = min(1.0, top + 0.25, max(box[3] for box in boxes if box[1] >= boxes[0][1]) + 0.02)
-        shown = [box for box in boxes if top <= box[1] < bottom]
-        left = max(0.0, min(box[0] for box in shown) - 0.02)
-        right = min(1.0, max(*(box[2] for box in shown), left + 0.5) + 0.02)
+        left = max(0.0, min(word.box[0] for word in page.words) - 0.02)  # as wide as the text: no word is cut
+        right = min(1.0, max(word.box[2] for word in page.words) + 0.02)
+        if not left < right:
+            return ""
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
         return (
             f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {_escaped(label)}">'
