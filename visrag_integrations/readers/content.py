@@ -66,8 +66,8 @@ def clean_text(text: str) -> str:
 
 def is_blank(image: Image) -> bool:
     """Whether every pixel of an RGB picture has the same colour."""
-    red, green, blue = image.getextrema()
-    return red[0] == red[1] and green[0] == green[1] and blue[0] == blue[1]  # type: ignore[index]
+    bands: Any = image.getextrema()
+    return all(low == high for low, high in bands)
 
 
 def is_readable(text: str) -> bool:
