@@ -362,9 +362,14 @@ class QdrantPageStore:
         self._engine.create(_schema(file.info), file.info.as_dict())
         self._info = file.info
         self._pictures.keep_formats = True
-        for pages, vectors in file.batches(_schema(file.info)):
-            self.add_pages(pages, vectors)
-        self._pictures.keep_formats = False
+        try:
+            for pages, vectors in file.batches(_schema(file.info)):
+                self.add_pages(pages, vectors)
+        except BaseException:
+            self._remove_all()
+            raise
+        finally:
+            self._pictures.keep_formats = False
         self._info = replace(file.info, complete=True)
         self._engine.save_info(self._info.as_dict())
 

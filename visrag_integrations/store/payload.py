@@ -129,7 +129,7 @@ def unpack_words(packed: str) -> tuple[Word, ...]:
         texts, units = json.loads(compact)
         edges = iter([unit / _UNITS for unit in units])
         boxes = zip(edges, edges, edges, edges, strict=False)
-        return tuple(Word(text, box) for text, box in zip(texts, boxes, strict=True))
+        return tuple(Word(str(text), box) for text, box in zip(texts, boxes, strict=True))
     except (ValueError, TypeError, zlib.error) as err:
         raise StoreFormatError(
             f"The stored word boxes of a page are damaged ({err}). Index its document again."

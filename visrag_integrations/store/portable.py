@@ -15,7 +15,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import os
 import tempfile
 import zipfile
 import zlib
@@ -45,23 +44,15 @@ _ENTRY_ERRORS = (
 
 def write_index(path: Path, info: CollectionInfo, schema: Schema, engine: Engine, pictures: PagePictures) -> int:
     """Write the collection to `path`, whole or not at all; returns how many pages it holds."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
     try:
-        with open(handle, "wb") as file, zipfile.ZipFile(file, "w") as archive:
-            pages = _write(_Writer(archive, schema, pictures), info, engine)
-        os.chmod(temporary, 0o666 & ~_umask())
-        os.replace(temporary, path)
+        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
+            temporary = Path(folder) / path.name
+            with zipfile.ZipFile(temporary, "w") as archive:
+                pages = _write(_Writer(archive, schema, pictures), info, engine)
+            temporary.replace(path)
     except OSError as err:
         raise StoreError(f"The index cannot be written to {path}: {err}. Make room, or name another place.") from err
-    finally:
-        Path(temporary).unlink(missing_ok=True)
     return pages
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
 
 
 def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
@@ -186,7 +177,11 @@ class IndexFile:
     def _page(self, entry: dict[str, Any]) -> Page:
         name = entry.get("picture")
         picture = None if name is None else self._picture(str(name))
-        return payload_to_page(entry["payload"], picture)
+        page = payload_to_page(entry["payload"], picture)
+        texts = (page.doc_id, page.text, page.source, page.tenant)
+        if not all(isinstance(text, str) for text in texts) or type(page.number) is not int:
+            raise TypeError("a page has fields of the wrong type")
+        return page
 
     def _picture(self, name: str) -> bytes:
         data = self._read(name)
