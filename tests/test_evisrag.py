@@ -179,9 +179,9 @@ def test_a_tag_inside_an_open_section_waits_until_it_is_certain() -> None:
 def test_adversarial_tags_take_linear_time(unit: str) -> None:
     def seconds(size: int) -> float:
         text = "<evidence>" + unit * (size // len(unit))
-        start = time.perf_counter()
+        start = time.process_time()
         parse_evidence(text, pages_of(3))
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     small = min(seconds(50_000) for _ in range(3))
     large = min(seconds(400_000) for _ in range(2))

@@ -155,6 +155,12 @@ def test_load_generator_lists_what_there_is() -> None:
         assert name in str(raised.value)
 
 
+@pytest.mark.parametrize("name", ["", "x" * 5000, "a\0b", "../nowhere", "ftp://host/x"])
+def test_load_generator_takes_any_name_for_unknown(name: str) -> None:
+    with pytest.raises(UnknownNameError, match="Known: extractive"):
+        load_generator(name)
+
+
 def test_load_generator_refuses_a_folder_without_checkpoint(tmp_path: object) -> None:
     with pytest.raises(CheckpointError, match=r"config\.json"):
         load_generator(str(tmp_path))

@@ -126,6 +126,6 @@ def test_any_words_and_any_text_give_boxes_inside_the_page(words: list[str], tex
 @pytest.mark.parametrize("text", ["a" * 100_000, "ab " * 50_000, "税" * 50_000])
 def test_hostile_repetition_is_quick(text: str) -> None:
     page = Page(doc_id="d", number=1, words=tuple(Word("a" * 20, (0, 0, 1, 1)) for _ in range(3000)))
-    start = time.perf_counter()
+    start = time.process_time()
     find_passage(page, text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5

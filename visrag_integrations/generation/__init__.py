@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -50,9 +51,9 @@ def load_generator(name_or_path_or_url: str | Path, **settings: Any) -> Generato
 
 
 def _is_checkpoint(path: str | Path) -> bool:
-    folder = Path(path)
-    if not folder.is_dir():
+    if not os.path.isdir(path):  # unlike Path.is_dir it takes any text, however long
         return False
+    folder = Path(path)
     if not (folder / "config.json").is_file():
         raise CheckpointError(
             f"{folder} holds no config.json, so it is no checkpoint folder. Give the folder that does."

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from visrag_integrations.generation.entries import EntryReader, excerpt
@@ -161,7 +161,7 @@ def _in_words(mark: Oddity | Closed) -> str:
     return f"the text ends inside <{mark.section}>: it was cut off, or </{mark.section}> was left out"
 
 
-def parse_evidence(text: str, pages: Sequence[Page | ScoredPage] | None = None) -> Answer:
+def parse_evidence(text: str, pages: Iterable[Page | ScoredPage] | None = None) -> Answer:
     """The answer that EVisRAG wrote, with its evidence by page; what is off goes into `problems`, in words.
 
     >>> answer = parse_evidence("<evidence>[1]: no relevant information [2]: total: 7</evidence><answer>7</answer>")
@@ -174,7 +174,7 @@ def parse_evidence(text: str, pages: Sequence[Page | ScoredPage] | None = None) 
         text: What the model wrote; any string.
         pages: The pages it was shown, best first.
     """
-    stream = EvidenceStream(pages)
+    stream = EvidenceStream(None if pages is None else list(pages))
     stream.feed(text)
     return stream.close()
 

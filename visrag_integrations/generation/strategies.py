@@ -90,14 +90,13 @@ def weighted_selection(question: str, pages: Hits, prompt: Prompt = "evisrag") -
         answers = [plan.combine([generation]) for plan, generation in zip(plans, generations, strict=True)]
         weights = selection_weights([hit.score for hit in pages], [item.logprob for item in generations])
         best = max(range(len(answers)), key=lambda i: (weights[i], -i))
-        notes = [f"the answer from page {best + 1} was chosen; the problems are those of its text"]
-        if any(item.logprob is None for item in generations):
-            notes.append("the generator gives no log-probabilities, so the retrieval scores alone chose")
+        blind = any(item.logprob is None for item in generations)
+        note = ("the generator gives no log-probabilities, so the retrieval scores alone chose",) if blind else ()
         return dataclasses.replace(
             answers[best],
             evidence=tuple(_renumbered(answer, i + 1) for i, answer in enumerate(answers) if answer.evidence),
             pages=tuple(pages),
-            problems=(*answers[best].problems, *notes[1:]),
+            problems=(*answers[best].problems, *note),
         )
 
     return Plan(tuple(plan.conversations[0] for plan in plans), combine, shown=tuple(hit.page for hit in pages))
