@@ -87,8 +87,8 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
 
 
 def _evidence_line(evidence: Evidence) -> str:
-    place = _place(evidence.page) if evidence.page else "no such page"
-    return f"  [{evidence.page_index}] {place}: {evidence.text}"
+    place = f" {_place(evidence.page)}:" if evidence.page else ""
+    return f"  [{evidence.page_index}]{place} {evidence.text}"
 
 
 def _place(page: Page) -> str:
