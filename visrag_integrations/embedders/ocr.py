@@ -108,8 +108,8 @@ class OCREmbedder:
 def split(text: str, size: int, overlap: int) -> list[str]:
     """The text in pieces of at most `size` characters, cut between words where there is white space.
 
-    >>> split("one two three four", 10, 4)
-    ['one two', 'two three', 'three four']
+    >>> split("one two three four five six", 20, 8)
+    ['one two three four', 'four five six']
     """
     text = re.sub(r"\s+", " ", text).strip()
     pieces, start = [], 0
