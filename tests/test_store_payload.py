@@ -184,3 +184,29 @@ def test_references_that_leave_the_root_are_refused(reference: Any) -> None:
 
 def test_references_below_the_root_are_taken() -> None:
     assert check_reference("pages/ab/cd.jpg") == "pages/ab/cd.jpg"
+
+
+@pytest.mark.parametrize("given_id", ["chunk-7", "5f0c9a52-1d1b-4c37-9d0a-0f4a5a0c9b11"])
+def test_a_page_with_an_id_of_its_host_keeps_its_metadata_whatever_the_keys(given_id: str) -> None:
+    metadata = {"source": "a.pdf", "page": "iv", "number": [1], "doc_id": 7, "image": None, "sources": "x", "year": 1}
+    page = Page("a.pdf", 1, text="Hi", source="a.pdf", metadata=metadata, given_id=given_id)
+    payload = page_to_payload(page, sources=["before.pdf"], image="pages/ab/cd.jpg")
+    assert payload_to_page(payload) == page
+    assert payload["metadata"] == {
+        "source": "a.pdf",
+        "sources": ["a.pdf"],
+        "doc_id": "a.pdf",
+        "number": 1,
+        "page": "iv",
+        "image": "pages/ab/cd.jpg",
+        "year": 1,
+    }
+
+
+def test_given_ids_become_uuids_and_uuids_stay() -> None:
+    given = "5f0c9a52-1d1b-4c37-9d0a-0f4a5a0c9b11"
+    assert Page("d", 1, given_id=given).id == Page("e", 2, given_id=given.upper()).id == given
+    assert Page("d", 1, given_id=given, tenant="t").id != given
+    reserved = "00000000-0000-5000-8000-000000000001"
+    assert Page("d", 1, given_id=reserved).id != reserved
+    assert Page("d", 1, given_id="7").id == Page("e", 2, given_id="7").id != Page("d", 1, given_id="8").id

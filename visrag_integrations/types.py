@@ -58,6 +58,7 @@ class Page:
         metadata: Anything else, JSON-like (`total_pages`, `page_label`, the caller's own keys).
         words: Every word with its box, in reading order; may be empty.
         tenant: Whose page this is, where one collection serves several; "" otherwise.
+        given_id: The id a host framework gave it, any string; "" for a page known by its document and number.
         picture: Where the pixels are; `open_image` opens it.
     """
 
@@ -69,6 +70,7 @@ class Page:
     words: tuple[Word, ...] = field(default=(), repr=False)
     tenant: str = ""
     picture: images.PictureSource | None = field(default=None, repr=False, compare=False)
+    given_id: str = ""
 
     def __post_init__(self) -> None:
         if self.number < 1:
@@ -79,6 +81,8 @@ class Page:
     @property
     def id(self) -> str:
         """The same page always has the same id (a UUID), so indexing it again overwrites it."""
+        if self.given_id:
+            return _id_of_given(self.given_id, self.tenant)
         return str(uuid.uuid5(_PAGE_NAMESPACE, f"{self.tenant}\x1f{self.doc_id}\x1f{self.number}"))
 
     def open_image(self) -> Image:
@@ -98,6 +102,16 @@ class Page:
     def from_image(cls, image: images.PictureSource, *, doc_id: str, number: int = 1, **fields: Any) -> Page:
         """A page from a picture you already hold (PIL image, encoded bytes, or a path); no pixel is changed."""
         return cls(doc_id=doc_id, number=number, picture=image, **fields)
+
+
+def _id_of_given(given_id: str, tenant: str) -> str:
+    """A UUID stays what it is; any other string gets one of its own. The first 2**80 UUIDs are the stores'."""
+    try:
+        given = uuid.UUID(given_id)
+    except ValueError:
+        given = uuid.UUID(int=0)
+    kept = given.int >> 80 and not tenant
+    return str(given if kept else uuid.uuid5(_PAGE_NAMESPACE, f"{tenant}\x1f{given_id}"))
 
 
 @dataclass(frozen=True)

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.engine import Engine, Point, Record, Schema, SparseVector, Vector, batches
-from visrag_integrations.store.filters import Condition, Match, both, parse_filter, storable
+from visrag_integrations.store.filters import Condition, Ids, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import PICTURES, check_collection_name
 from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
 from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page, source_fields
@@ -293,18 +293,28 @@ class QdrantPageStore:
 
     # --- pages gone -------------------------------------------------------------------------------------------------
 
-    def delete(self, *, doc_id: str | None = None, source: str | None = None, filter: Filter | None = None) -> int:
+    def delete(
+        self,
+        *,
+        doc_id: str | None = None,
+        source: str | None = None,
+        filter: Filter | None = None,
+        ids: Iterable[str] | None = None,
+    ) -> int:
         """Remove pages; returns how many are gone. What is given must all hold.
 
         Args:
             doc_id: Of this document.
             source: Found at exactly this path or URI. A page that was found elsewhere too stays, without this source.
             filter: With this metadata.
+            ids: One of these (`Page.id`).
         """
         condition = parse_filter(filter)
+        if ids is not None:
+            condition = both(Ids(tuple(ids)), condition)
         if doc_id is None and source is None and condition is None:
             raise SettingError(
-                "delete() needs a doc_id, a source or a filter. To remove all: prepare(embedder, recreate=True)."
+                "delete() needs a doc_id, a source, ids or a filter. To remove all: prepare(embedder, recreate=True)."
             )
         if not self._load_info():
             return 0

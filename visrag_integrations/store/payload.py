@@ -40,7 +40,7 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
     Raises:
         SettingError: Metadata that JSON cannot hold, or under a key that is the store's own.
     """
-    own = [*sources, page.source, *_metadata_sources(page.metadata)]
+    own = [page.source] if page.given_id else [*sources, page.source, *_metadata_sources(page.metadata)]
     merged = list(dict.fromkeys(storable(source) for source in own if source))
     metadata: dict[str, Any] = {
         "source": merged[0] if merged else "",
@@ -51,7 +51,11 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
     }
     if image is not None:
         metadata["image"] = image
+    given: dict[str, Any] = {}
     for key, value in page.metadata.items():
+        if key in OWN_KEYS and page.given_id:
+            given[key] = json_like(value, key)
+            continue
         if key == "sources":
             continue
         if key in OWN_KEYS:
@@ -60,6 +64,9 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
             continue
         metadata[storable(str(key))] = json_like(value, str(key))
     own_fields: dict[str, Any] = {"tenant": storable(page.tenant), "source_keys": source_keys(merged)}
+    if page.given_id:
+        own_fields |= {"given_id": storable(page.given_id), "given": given}
+        metadata |= {"page": given["page"]} if "page" in given else {}
     if page.words:
         own_fields["words"] = pack_words(page.words)
     return {"page_content": storable(page.text), "metadata": metadata, "visrag": own_fields}
@@ -75,7 +82,9 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
     metadata = payload.get("metadata") or {}
     own = payload.get("visrag") or {}
     kept = {key: value for key, value in metadata.items() if key not in OWN_KEYS}
-    if len(metadata.get("sources") or ()) > 1:
+    if own.get("given_id"):
+        kept |= own.get("given") or {}
+    elif len(metadata.get("sources") or ()) > 1:
         kept["sources"] = list(metadata["sources"])
     return Page(
         doc_id=metadata["doc_id"],
@@ -86,6 +95,7 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
         words=_later(own["words"]) if own.get("words") else (),
         tenant=own.get("tenant") or "",
         picture=picture,
+        given_id=own.get("given_id") or "",
     )
 
 
