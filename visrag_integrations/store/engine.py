@@ -17,8 +17,8 @@ Vector = NDArray[np.float32]
 
 TEXT_VECTOR = "text"
 DENSE_VECTOR = {"single": "page", "multi": "patches"}
-RESCORED = 300
-"""Candidates of a quantised search that are scored again exactly; with these, results equal the exact ones."""
+RESCORED = 1000
+"""Candidates of a quantised search that are scored again exactly: results then equal the exact ones for real pages."""
 
 KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys")
 """Payload fields with a keyword index."""
@@ -136,7 +136,7 @@ def rescoring(limit: int) -> float:
     """How many times `limit` a quantised search should fetch before it scores again exactly.
 
     >>> rescoring(5), rescoring(1000)
-    (60.0, 2.0)
+    (200.0, 2.0)
     """
     return max(2.0, RESCORED / max(1, limit))
 
