@@ -170,7 +170,7 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
         source = _read(source)
     if isinstance(source, bytes) and sniff_format(source) == kind:
         return source
-    image = open_picture(source)
+    image = open_picture(source) if isinstance(source, bytes) else source
     writable = image if image.mode in _WRITABLE[kind] and "transparency" not in image.info else to_rgb(image)
     options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
     buffer = io.BytesIO()

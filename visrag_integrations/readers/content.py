@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -62,6 +62,23 @@ def clean_text(text: str) -> str:
     'one\\ntwo'
     """
     return _UNPRINTABLE.sub("", text)
+
+
+def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: float, height: float) -> tuple[Word, ...]:
+    """Words from their texts and corners in page units, as fractions held inside the page; empty ones are left out.
+
+    >>> make_words(["a", ""], [(10, 0, 120, 50), (0, 0, 1, 1)], 100, 100)
+    (Word(text='a', box=(0.1, 0.0, 1.0, 0.5)),)
+    """
+    import numpy as np
+
+    if not texts:
+        return ()
+    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2) / (width, height)
+    edges = np.round(np.clip(np.nan_to_num(np.sort(corners, axis=1)), 0.0, 1.0), 5).reshape(-1, 4)
+    cleaned = texts if _UNPRINTABLE.search("".join(texts)) is None else [clean_text(text) for text in texts]
+    boxed = zip(cleaned, edges.tolist(), strict=True)
+    return tuple(Word(text, (left, top, right, bottom)) for text, (left, top, right, bottom) in boxed if text)
 
 
 def is_blank(image: Image) -> bool:

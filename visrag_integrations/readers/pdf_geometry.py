@@ -6,7 +6,6 @@ import math
 import re
 
 from visrag_integrations.images import fit_size
-from visrag_integrations.types import Box
 
 MAX_ZOOM = 8.0
 """At most so many pixels a point (576 dpi): beyond that, a small page only costs more."""
@@ -23,18 +22,6 @@ def render_size(width: float, height: float, max_pixels: int) -> tuple[int, int]
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
         raise ValueError(f"the page has no size that can be drawn: {width} x {height} points")
     return fit_size(max(1.0, width * MAX_ZOOM), max(1.0, height * MAX_ZOOM), max_pixels)
-
-
-def fraction_box(x0: float, y0: float, x1: float, y1: float, width: float, height: float) -> Box:
-    """A box in page units as fractions of the page, held inside it.
-
-    >>> fraction_box(10, 0, 120, 50, 100, 100)
-    (0.1, 0.0, 1.0, 0.5)
-    """
-    left, right = sorted((x0 / width, x1 / width))
-    top, bottom = sorted((y0 / height, y1 / height))
-    left, top, right, bottom = (round(min(1.0, max(0.0, edge)), 5) for edge in (left, top, right, bottom))
-    return left, top, right, bottom
 
 
 def iso_date(text: object) -> str:

@@ -9,8 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank
-from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank, make_words
+from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
@@ -102,14 +102,12 @@ def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
     try:
         codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
         text = _as_text(codes)
-        words = []
-        for start, stop in _word_spans(text):
-            word = clean_text(text[start:stop])
-            if word:
-                words.append(Word(word, _span_box(page, layer, start, stop)))
+        spans = list(_word_spans(text))
+        boxes = [_span_box(page, layer, start, stop) for start, stop in spans]
     finally:
         layer.close()
-    return clean_text(text).strip("\n"), tuple(words)
+    words = make_words([text[start:stop] for start, stop in spans], boxes, _GRID, _GRID)
+    return clean_text(text).strip("\n"), words
 
 
 def _as_text(codes: list[int]) -> str:
@@ -149,7 +147,7 @@ def _span_box(page: Any, layer: Any, start: int, stop: int) -> tuple[float, floa
                 pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, px, py, x, y)
                 corners.append((x.value, y.value))
     across, down = [c[0] for c in corners] or [0], [c[1] for c in corners] or [0]
-    return fraction_box(min(across), min(down), max(across), max(down), _GRID, _GRID)
+    return min(across), min(down), max(across), max(down)
 
 
 def _document_info(info: dict[str, str]) -> dict[str, str]:

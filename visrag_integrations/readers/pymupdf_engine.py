@@ -5,8 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank
-from visrag_integrations.readers.pdf_geometry import fraction_box, iso_date, render_size
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank, make_words
+from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
@@ -53,10 +53,10 @@ class PyMuPDFDocument:
             width, height = page.rect.width, page.rect.height
             columns, rows = render_size(width, height, self._settings.max_pixels)
             matrix = pymupdf.Matrix(columns / width, rows / height)
-            pixels = page.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
-            text, words = _text_layer(page)
+            drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
+            image = _as_image(drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False))
+            text, words = _text_layer(drawing, width, height)
             label = page.get_label() if self._labelled else ""
-            image = _as_image(pixels)
         return PageContent(image, text, words, label, blank=not words and is_blank(image))
 
     def close(self) -> None:
@@ -72,22 +72,16 @@ def _as_image(pixels: Any) -> Any:
     return image
 
 
-def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
+def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[Word, ...]]:
     """The page's text and words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
-    flags = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP
-    layer = page.get_textpage(flags=flags)
-    upright = page.rotation_matrix  # words are placed before the page is turned
-    width, height, turned = page.rect.width, page.rect.height, bool(page.rotation)
-    words = []
-    for x0, y0, x1, y1, text, *_ in layer.extractWORDS():
-        if turned:
-            x0, y0, x1, y1 = pymupdf.Rect(x0, y0, x1, y1) * upright
-        cleaned = clean_text(text)
-        if cleaned:
-            words.append(Word(cleaned, fraction_box(x0, y0, x1, y1, width, height)))
-    return clean_text(layer.extractText()).strip("\n"), tuple(words)
+    layer = drawing.get_textpage(pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP)
+    if not isinstance(layer, pymupdf.TextPage):
+        layer = pymupdf.TextPage(layer)
+    found = layer.extractWORDS()
+    words = make_words([word[4] for word in found], [word[:4] for word in found], width, height)
+    return clean_text(layer.extractText()).strip("\n"), words
 
 
 def _document_info(info: dict[str, Any]) -> dict[str, str]:
