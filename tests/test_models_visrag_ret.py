@@ -20,7 +20,7 @@ from visrag_integrations.embedders.slicing import Slicing
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.config import parse_config
 from visrag_integrations.models.minicpm import MiniCPMConfig, MiniCPMDecoder
-from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel, cut_patches
+from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel, cut_patches, normalise
 from visrag_integrations.models.weights import read_json
 
 CPU = torch.device("cpu")
@@ -53,10 +53,11 @@ def test_intermediates(name: str, attention: str) -> None:
         np.testing.assert_allclose(found.numpy(), EXPECTED[f"{name}.{expected}"], rtol=0, atol=100 * noise[of])
 
     with torch.inference_mode():
-        patches, grid = cut_patches(pictures[0], 14, torch.float32)
-        corner = patches[0].view(*grid, 3, 14, 14)[:2, :2].permute(2, 0, 3, 1, 4).reshape(3, 28, 28)
+        cut = cut_patches(pictures[0], 14)
+        grid, patches = cut.grid, normalise(cut, 0, 1, torch.float32)
+        corner = patches.view(*grid, 3, 14, 14)[:2, :2].permute(2, 0, 3, 1, 4).reshape(3, 28, 28)
         np.testing.assert_allclose(corner.numpy(), EXPECTED[f"{name}.pixel_values_slice0_crop"], atol=1e-6)
-        check(network.vpm(patches[0], [grid], [(1, len(patches[0]))]), "vpm_slice0", "vpm_slice0")
+        check(network.vpm(patches, [grid], [(1, len(patches))]), "vpm_slice0", "vpm_slice0")
         vectors = network.look(pictures)
         check(vectors[0], "resampler_slice0", "resampler_all")
         check(vectors[:, :, :8], "resampler_all_dims8", "resampler_all")
@@ -121,7 +122,8 @@ def test_groups_of_pictures_may_come_in_any_order() -> None:
     ]
     with torch.inference_mode():
         together = network.look(groups)
-        apart = torch.cat([network.look([group]) for group in groups])
+        apart = torch.cat([network.look([group], limit=1) for group in groups])
+        torch.testing.assert_close(network.look(groups, limit=13), apart, rtol=0, atol=5e-6)
     assert together.shape == (1 + 12 + 1 + 3, 64, 256)
     torch.testing.assert_close(together, apart, rtol=0, atol=5e-6)
 

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 GPU_BUDGET, CPU_BUDGET = 1 << 18, 1 << 13  # patches and tokens at once
+GPU_PASS, CPU_PASS = 1 << 16, 1 << 10  # patches in one pass of the tower: enough to fill a GPU; few, for a cache
 GPU_FLOOR, CPU_FLOOR = 4096, 64  # tokens under which a run of the decoder costs about the same however few they are
 NO_LIMIT = 1 << 30
 
@@ -100,9 +101,9 @@ class Runner:
         """One vector an item, still on the device; nothing here waits for it."""
         model = self._open_model()
         groups, first_slices = self._stack_pictures(batch)
-        vectors = model.look(groups) if groups else None
+        limit, floor = (CPU_PASS, CPU_FLOOR) if model.device.type == "cpu" else (GPU_PASS, GPU_FLOOR)
+        vectors = model.look(groups, limit) if groups else None
         rows: dict[int, Tensor] = {}
-        floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
         for indices in alike([len(item.ids) for item in batch], self.token_budget, floor):
             chosen = [batch[index] for index in indices]
             ids, lengths = self._pad(chosen)

@@ -118,8 +118,8 @@ class VisRAGRetEmbedder:
             instruction: Instead of the model's own.
             attn_implementation: "sdpa", or "eager" to compare with.
             compile: Let torch compile the network; slow to start, faster after.
-            resize: "exact" gives the pixels of the published model; "fast" is several times faster, and a few pixels in a
-                thousand are a little off.
+            resize: "exact" gives the pixels of the published model; "fast" is several times faster, and most pixels,
+                not all, are equal.
             workers: Threads that cut pages; as many as there are processors, at most 16, by default.
             revision: Of a name on the hub.
 

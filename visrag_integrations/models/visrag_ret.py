@@ -43,20 +43,61 @@ class Pictures(NamedTuple):
     rows: int = 1
 
 
-def cut_patches(pictures: Pictures, patch: int, dtype: torch.dtype) -> tuple[Tensor, tuple[int, int]]:
-    """The normalised patches of every slice, (S, patches, P), and the rows and columns of patches in a slice.
+class Patches(NamedTuple):
+    """The slices of some pictures of one shape, cut into patches.
 
-    Slices come picture by picture, row by row; a slice that is no multiple of the patch is filled up with zeros.
+    Attributes:
+        pixels: uint8 (S, patches, P), each patch as channel, row, column.
+        grid: Rows and columns of patches in a slice.
+        inside: Where there are real pixels, (patches, P); None when all are.
     """
-    pixels = pictures.pixels.permute(0, 3, 1, 2)
-    pixels = pixels.to(torch.float32).div_(255).sub_(0.5).div_(0.5).to(dtype)  # (n, 3, height, width)
-    count, _, height, width = pixels.shape
+
+    pixels: Tensor
+    grid: tuple[int, int]
+    inside: Tensor | None = None
+
+
+def cut_patches(pictures: Pictures, patch: int) -> Patches:
+    """The patches of every slice, picture by picture, slices row by row; a slice is filled up to whole patches."""
+    height, width = pictures.pixels.shape[1:3]
     high, wide = height // pictures.rows, width // pictures.columns
-    pixels = pixels.view(count, 3, pictures.rows, high, pictures.columns, wide).permute(0, 2, 4, 1, 3, 5)
     rows, columns = -(-high // patch), -(-wide // patch)
-    pixels = F.pad(pixels, (0, columns * patch - wide, 0, rows * patch - high))  # (n, rows, columns, 3, high, wide)
-    cut = pixels.reshape(-1, 3, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
-    return cut.reshape(cut.shape[0], rows * columns, -1), (rows, columns)
+
+    def cut(pixels: Tensor) -> Tensor:
+        slices = pixels.view(-1, pictures.rows, high, pictures.columns, wide, 3).permute(0, 1, 3, 5, 2, 4)
+        padded = F.pad(slices, (0, columns * patch - wide, 0, rows * patch - high))  # (n, rows, columns, 3, high, wide)
+        parts = padded.reshape(-1, 3, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+        return parts.reshape(parts.shape[0], rows * columns, -1)
+
+    whole = (rows * patch, columns * patch) == (high, wide)
+    inside = None if whole else cut(torch.ones_like(pictures.pixels[:1]))[0].bool()
+    return Patches(cut(pictures.pixels), (rows, columns), inside)
+
+
+def normalise(patches: Patches, start: int, stop: int, dtype: torch.dtype) -> Tensor:
+    """Some slices as the network takes them, mean and deviation 0.5, zeros where a slice was filled up: (T, P)."""
+    pixels = patches.pixels[start:stop].to(torch.float32).div_(255).sub_(0.5).div_(0.5)
+    if patches.inside is not None:
+        pixels *= patches.inside
+    return pixels.to(dtype).flatten(0, 1)
+
+
+def share_out(groups: Sequence[Patches], limit: int) -> list[list[tuple[int, int, int]]]:
+    """Passes of at most `limit` patches (or one slice), in order, each as (group, first slice, end)."""
+    passes: list[list[tuple[int, int, int]]] = []
+    room = 0
+    for number, group in enumerate(groups):
+        slices, length = group.pixels.shape[:2]
+        start = 0
+        while start < slices:
+            if room < length:
+                passes.append([])
+                room = max(limit, length)
+            stop = min(slices, start + room // length)
+            passes[-1].append((number, start, stop))
+            room -= (stop - start) * length
+            start = stop
+    return passes
 
 
 class VisRAGRetModel(nn.Module):
@@ -78,19 +119,22 @@ class VisRAGRetModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.vpm.pos_embed.dtype
 
-    def look(self, groups: Sequence[Pictures]) -> Tensor:
-        """Every slice through tower and resampler at once: (S, Q, D), group by group in the order given.
+    def look(self, groups: Sequence[Pictures], limit: int = 1 << 16) -> Tensor:
+        """Every slice through tower and resampler: (S, Q, D), group by group in the order given.
 
-        Groups whose slices have equally many patches share a run of the attention kernel when they are neighbours.
+        Args:
+            groups: Those whose slices have equally many patches should be neighbours: they share a kernel's run then.
+            limit: So many patches at most go through together, unless one slice has more.
         """
-        patches, grids, counts = [], [], []
-        for group in groups:
-            cut, grid = cut_patches(group, self.config.tower.patch_size, self.dtype)
-            patches.append(cut.flatten(0, 1))
-            grids += [grid] * cut.shape[0]
-            counts += [cut.shape[1]] * cut.shape[0]
-        runs = [(len(list(same)), length) for length, same in groupby(counts)]
-        return self.resampler(self.vpm(torch.cat(patches), grids, runs), grids, runs)  # type: ignore[no-any-return]
+        cut = [cut_patches(group, self.config.tower.patch_size) for group in groups]
+        return torch.cat([self._look_once(cut, parts) for parts in share_out(cut, limit)])
+
+    def _look_once(self, cut: Sequence[Patches], parts: Sequence[tuple[int, int, int]]) -> Tensor:
+        patches = torch.cat([normalise(cut[group], start, stop, self.dtype) for group, start, stop in parts])
+        grids = [cut[group].grid for group, start, stop in parts for _ in range(start, stop)]
+        runs = [(len(list(same)), length) for length, same in groupby(rows * columns for rows, columns in grids)]
+        vectors: Tensor = self.resampler(self.vpm(patches, grids, runs), grids, runs)
+        return vectors
 
     def embed_tokens(
         self, ids: Tensor, vectors: Tensor | None = None, places: tuple[Tensor, Tensor] | None = None
