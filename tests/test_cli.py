@@ -69,7 +69,7 @@ def test_index_search_ask(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert (relevant[0]["source"], relevant[0]["page"]) == ("docs/boats.pdf", 1)
     html = (place / "a.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in html
-    assert "http" not in html.replace("http://www.w3.org", "")
+    assert "://" not in html
 
 
 def test_text_output_is_for_people(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
