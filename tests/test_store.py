@@ -6,6 +6,7 @@ import math
 import threading
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -28,6 +29,7 @@ from visrag_integrations.images import encode
 from visrag_integrations.interfaces import PageStore
 from visrag_integrations.scoring import cosine, maxsims
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.engine import Schema
 from visrag_integrations.types import Page, Word
 
 DIM = 16
@@ -638,9 +640,52 @@ def test_a_server_that_is_away() -> None:
     assert caught.value.__cause__ is not None
 
 
+def test_a_server_that_refuses_the_key() -> None:
+    class Refuse(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_error(401)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with HTTPServer(("127.0.0.1", 0), Refuse) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        with pytest.raises(StoreError, match="api_key"):
+            QdrantPageStore(f"http://127.0.0.1:{server.server_port}", timeout=5)
+        server.shutdown()
+
+
+def test_another_process_may_be_first_to_make_the_collection(location: Any) -> None:
+    """Both open before there is a collection; the second to prepare must keep the pages of the first."""
+    with QdrantPageStore(location, pictures=False) as one, QdrantPageStore(location, pictures=False) as two:
+        one.prepare(Filler())
+        one.add_pages(book(), vectors(3))
+        assert one.info is not None
+        two._engine.create(Schema("single", DIM, binary=False), one.info.as_dict())
+        two.prepare(Filler())
+        assert (one.count(), two.count()) == (3, 3)
+
+
+def test_pictures_under_a_url() -> None:
+    fsspec = pytest.importorskip("fsspec")
+    with QdrantPageStore(":memory:", pictures="memory://visrag-test") as store:
+        store.prepare(Filler())
+        store.add_pages([Page("d", 1, picture=red())], vectors(1))
+        assert len(fsspec.filesystem("memory").find("/visrag-test")) == 1
+        page = store.get_pages([Page("d", 1).id])[0]
+        assert page.open_image().size == (30, 20)
+        store.delete(doc_id="d")
+        with pytest.raises(PictureError, match="cannot be read"):
+            page.open_image()
+    with pytest.raises(SettingError, match="nonsense"):
+        QdrantPageStore(":memory:", pictures="nonsense://x")
+
+
 def test_locations_and_settings_that_make_no_sense() -> None:
     with pytest.raises(SettingError, match="a folder"):
         QdrantPageStore(3)  # type: ignore[arg-type]
+    with pytest.raises(SettingError, match="s3://bucket"):
+        QdrantPageStore("s3://bucket")
     with pytest.raises(SettingError, match="to the client"):
         QdrantPageStore(QdrantClient(":memory:"), api_key="secret")
     with pytest.raises(SettingError, match="'binary'"):

@@ -83,7 +83,7 @@ class ClientEngine:
             if self.client.count(self.collection, exact=True).count == 0:
                 return None  # made, but its creator did not get further
         raise StoreFormatError(
-            f"{self.where} holds points that this library did not write. Use another collection name, or recreate=True."
+            f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
 
     def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
@@ -91,7 +91,9 @@ class ClientEngine:
 
         with self._doing("creating the collection"):
             if self.client.collection_exists(self.collection):
-                self.client.delete_collection(self.collection)
+                if self.load_info() is not None:
+                    return  # another process was first
+                self.client.delete_collection(self.collection)  # half made, and empty
             self.client.create_collection(
                 self.collection,
                 vectors_config={schema.vector_name: _vector_params(schema)},

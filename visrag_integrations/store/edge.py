@@ -83,6 +83,8 @@ class EdgeEngine:
             self.home.mkdir(parents=True, exist_ok=True)
             write_json(self.home.parent / MARKER, {"format_version": FORMAT_VERSION})
             self._lock = self._lock or FolderLock(self.home)
+            if self.load_info() is not None:
+                return  # another process was first
             self._discard()
             shard = qe.EdgeShard.create(str(self.home / "shard"), _config(schema))
             for field in KEYWORDS:
@@ -199,12 +201,13 @@ class EdgeEngine:
     def _load(self) -> None:
         import qdrant_edge as qe
 
-        self._lock = FolderLock(self.home)
+        self._lock = self._lock or FolderLock(self.home)
         try:
             with self._errors("opening the index"):
                 self._shard = qe.EdgeShard.load(str(self.home / "shard"))
         except BaseException:
             self._lock.release()
+            self._lock = None
             raise
 
     def _discard(self) -> None:

@@ -137,16 +137,14 @@ class QdrantPageStore:
                 info = info_of(embedder, quantization="binary" if binary else None)
                 info = replace(info, reader=dict(reader or {}))
                 self._engine.create(_schema(info), info.as_dict())
-                self._info = info
-                return
-            assert self._info is not None
-            check_info(self._info, embedder, self._engine.where)
-            if reader and dict(reader) != dict(self._info.reader):
-                if self._info.reader:
+            stored = self._prepared()  # another process may have been first
+            check_info(stored, embedder, self._engine.where)
+            if reader and dict(reader) != dict(stored.reader):
+                if stored.reader:
                     logger.warning(
-                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, self._info.reader
+                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader
                     )
-                info = replace(self._info, reader=dict(reader))
+                info = replace(stored, reader=dict(reader))
                 self._engine.save_info(info.as_dict())
                 self._info = info
 
@@ -435,6 +433,8 @@ def _folder(location: Any) -> Path | None:
     """The folder, where the location is one."""
     if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
         return None
+    if isinstance(location, str) and "://" in location:
+        raise SettingError(f"The location {location!r} is of no kind a store can open: http:// and https:// it can.")
     if location == "":
         raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
     return Path(location) if isinstance(location, (str, Path)) else None

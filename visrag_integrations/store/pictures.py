@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations import images
-from visrag_integrations.errors import MissingExtraError, PictureError, SettingError, StoreError
+from visrag_integrations.errors import PictureError, SettingError, StoreError
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -130,7 +130,10 @@ class PictureURL:
         try:
             import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
         except ImportError as err:
-            raise MissingExtraError("fsspec (for pictures under a URL)", "remote") from err
+            raise SettingError(
+                f"pictures={url!r} needs fsspec and its package for that kind of URL. Install them, for example with: "
+                "pip install fsspec s3fs"
+            ) from err
         try:
             self.files, root = fsspec.core.url_to_fs(url)
         except (ImportError, ValueError) as err:
