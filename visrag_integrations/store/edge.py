@@ -1,7 +1,8 @@
 """Qdrant's own engine inside this process, on a folder. It holds the interpreter's lock while it works.
 
 `<folder>/<collection>/shard` is the engine's; `visrag.json` beside it is written last, so a collection is whole or not
-there at all. The engine's write-ahead log is always on: what `upsert` returned from survives a kill.
+there at all. The engine's write-ahead log is always on: what `upsert` returned from survives a kill of the process (not
+a power cut: the log is not forced to the disk on every call).
 """
 
 from __future__ import annotations

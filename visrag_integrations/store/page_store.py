@@ -5,18 +5,18 @@ from __future__ import annotations
 import logging
 import threading
 import weakref
-from collections import Counter
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Engine, Point, Record, Schema, SparseVector, Vector, batches
-from visrag_integrations.store.filters import Condition, Ids, Match, both, parse_filter, storable
+from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import PICTURES, check_collection_name
 from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
-from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page, source_fields
+from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page
 from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.search import search, text_vector
@@ -213,8 +213,8 @@ class QdrantPageStore:
         if not self._info:
             return 0
         with self._guard:
-            records = list(self._engine.scroll(_of_document(doc_id), LISTING))
-            self._set_sources({record: [*_sources(record), storable(source)] for record in records})
+            records = list(self._engine.scroll(of_document(doc_id), LISTING))
+            set_sources(self._engine, {record: [*sources_of(record), storable(source)] for record in records})
         return len(records)
 
     # --- pages out --------------------------------------------------------------------------------------------------
@@ -286,7 +286,7 @@ class QdrantPageStore:
         """The numbers of a document's stored pages."""
         if not self._load_info():
             return frozenset()
-        records = self._engine.scroll(_of_document(doc_id), LISTING)
+        records = self._engine.scroll(of_document(doc_id), LISTING)
         return frozenset(record.payload["metadata"]["number"] for record in records)
 
     # --- pages gone -------------------------------------------------------------------------------------------------
@@ -317,16 +317,16 @@ class QdrantPageStore:
         if not self._load_info():
             return 0
         if doc_id is not None:
-            condition = both(_of_document(doc_id), condition)
+            condition = both(of_document(doc_id), condition)
         if source is not None:
             condition = both(Match("visrag.source_keys", (storable(source),)), condition)
         with self._guard:
             records = list(self._engine.scroll(condition, (*LISTING, "metadata.image")))
             left: dict[Record, list[str]] = {record: [] for record in records}
             if source is not None:  # exactly this one; the condition takes a file name too
-                held = [record for record in records if storable(source) in _sources(record)]
-                left = {record: [s for s in _sources(record) if s != storable(source)] for record in held}
-            self._set_sources({record: sources for record, sources in left.items() if sources})
+                held = [record for record in records if storable(source) in sources_of(record)]
+                left = {record: [s for s in sources_of(record) if s != storable(source)] for record in held}
+            set_sources(self._engine, {record: sources for record, sources in left.items() if sources})
             gone = [record for record, sources in left.items() if not sources]
             for batch in batches([record.id for record in gone]):
                 self._engine.delete(batch)
@@ -416,18 +416,6 @@ class QdrantPageStore:
             records = self._engine.scroll(Match("metadata.image", tuple(batch)), ("metadata.image",))
             self._pictures.delete(set(batch) - {record.payload["metadata"]["image"] for record in records})
 
-    def _set_sources(self, wanted: Mapping[Record, Sequence[str]]) -> None:
-        groups: dict[tuple[str, ...], list[str]] = {}
-        for record, sources in wanted.items():
-            merged = tuple(dict.fromkeys(sources))
-            if list(merged) != _sources(record):
-                groups.setdefault(merged, []).append(record.id)
-        for merged, ids in groups.items():
-            metadata, own = source_fields(merged)
-            for batch in batches(ids):
-                self._engine.set_payload(batch, own, "visrag")
-                self._engine.set_payload(batch, metadata, "metadata")
-
 
 def _folder(location: Any) -> Path | None:
     """The folder, where the location is one."""
@@ -442,26 +430,3 @@ def _folder(location: Any) -> Path | None:
 
 def _schema(info: CollectionInfo) -> Schema:
     return Schema(info.kind, info.dimension, binary=info.quantization == "binary")
-
-
-def _of_document(doc_id: str) -> Condition:
-    return Match("metadata.doc_id", (storable(doc_id),))
-
-
-def _sources(record: Record) -> list[str]:
-    return list(record.payload["metadata"].get("sources") or ())
-
-
-def list_documents(records: Iterable[Record]) -> list[StoredDocument]:
-    """The documents that these pages belong to, in the order of their sources."""
-    pages: Counter[str] = Counter()
-    totals: dict[str, int | None] = {}
-    sources: dict[str, dict[str, None]] = {}
-    for record in records:
-        metadata = record.payload["metadata"]
-        doc_id = metadata["doc_id"]
-        pages[doc_id] += 1
-        totals.setdefault(doc_id, metadata.get("total_pages"))
-        sources.setdefault(doc_id, {}).update(dict.fromkeys(metadata.get("sources") or ()))
-    found = [StoredDocument(doc_id, tuple(sources[doc_id]), pages[doc_id], totals[doc_id]) for doc_id in pages]
-    return sorted(found, key=lambda document: (document.sources, document.doc_id))
