@@ -7,7 +7,7 @@ from visrag_integrations.report import report as html_report
 
 SAMPLES = Path(__file__).parent
 QUESTIONS = [
-    "What does barSpacing mean in a bar chart?",  # a table beside charts
+    "What is the default value of groupSpacing?",  # a table beside charts
     "Which script makes a nice tree view of strace output?",  # a scanned page: pixels only
     "如果您对打包仍然存在疑问，可以通过哪些方式与他人沟通？",  # a Chinese page
 ]
