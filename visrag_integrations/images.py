@@ -7,6 +7,7 @@ import math
 import struct
 import zlib
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -48,6 +49,31 @@ _WRITABLE = {
 }
 
 
+@dataclass(frozen=True)
+class Pixels:
+    """RGB pixels as an engine drew them, three bytes each; called, they become a PIL image, a new one every time."""
+
+    width: int
+    height: int
+    data: bytes = field(repr=False)
+
+    def __call__(self) -> Image:
+        from PIL import Image
+
+        image = Image.new("RGB", (self.width, self.height), None)  # not filled first, which takes as long as copying
+        image.frombytes(self.data)
+        return image
+
+    @property
+    def blank(self) -> bool:
+        """Whether every pixel has the same colour.
+
+        >>> Pixels(2, 1, bytes([9, 8, 7] * 2)).blank, Pixels(2, 1, bytes(range(6))).blank
+        (True, False)
+        """
+        return self.data == self.data[:3] * (self.width * self.height)
+
+
 def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image:
     """The picture, decoded and upright (EXIF orientation applied); a PIL image is given back as a copy.
 
@@ -57,8 +83,10 @@ def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
     from PIL import ImageOps
 
     if not isinstance(source, (bytes, Path)):
-        opened = source() if callable(source) else source
-        return open_picture(opened, max_pixels=max_pixels) if isinstance(opened, bytes) else opened.copy()
+        if not callable(source):
+            return source.copy()
+        made = source()
+        return open_picture(made, max_pixels=max_pixels) if isinstance(made, bytes) else made
     with open_encoded(source, max_pixels=max_pixels) as image:
         try:
             image.load()

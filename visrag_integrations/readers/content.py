@@ -5,12 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import Any, Protocol
 
+from visrag_integrations.images import PictureSource
 from visrag_integrations.types import Word
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
 
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
@@ -27,7 +25,7 @@ class PageContent:
         blank: Every pixel has one colour.
     """
 
-    picture: Image | bytes
+    picture: PictureSource
     text: str = ""
     words: tuple[Word, ...] = ()
     label: str = ""
@@ -79,12 +77,6 @@ def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: fl
     cleaned = texts if _UNPRINTABLE.search("".join(texts)) is None else [clean_text(text) for text in texts]
     boxed = zip(cleaned, edges.tolist(), strict=True)
     return tuple(Word(text, (left, top, right, bottom)) for text, (left, top, right, bottom) in boxed if text)
-
-
-def is_blank(image: Image) -> bool:
-    """Whether every pixel of an RGB picture has the same colour."""
-    bands: Any = image.getextrema()
-    return all(low == high for low, high in bands)
 
 
 def is_readable(text: str) -> bool:

@@ -9,7 +9,8 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank, make_words
+from visrag_integrations.images import Pixels
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, make_words
 from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -46,12 +47,12 @@ class PdfiumDocument:
         with LOCK:
             page = self._document[number - 1]
             try:
-                image = _render(page, self._document, self._settings.max_pixels)
+                pixels = _render(page, self._document, self._settings.max_pixels)
                 text, words = _text_layer(page)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
             finally:
                 page.close()
-        return PageContent(image, text, words, label, blank=not words and is_blank(image))
+        return PageContent(pixels, text, words, label, blank=not words and pixels.blank)
 
     def close(self) -> None:
         with LOCK:
@@ -67,10 +68,9 @@ def _engine() -> Any:
     return pypdfium2
 
 
-def _render(page: Any, document: Any, max_pixels: int) -> Any:
+def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     """The page in RGB, drawn straight into memory of our own, form fields included."""
     import pypdfium2.raw as pdfium
-    from PIL import Image
 
     width, height = page.get_size()
     columns, rows = render_size(width, height, max_pixels)
@@ -89,9 +89,9 @@ def _render(page: Any, document: Any, max_pixels: int) -> Any:
             pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
     finally:
         pdfium.FPDFBitmap_Destroy(bitmap)
-    image = Image.new("RGB", (columns, rows), None)
-    image.frombytes(memory, "raw", "RGB", stride, 1)
-    return image
+    if stride != columns * 3:  # rows end on multiples of four bytes
+        memory = bytearray().join(memory[start : start + columns * 3] for start in range(0, stride * rows, stride))
+    return Pixels(columns, rows, bytes(memory))
 
 
 def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:

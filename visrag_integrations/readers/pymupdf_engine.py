@@ -5,7 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, is_blank, make_words
+from visrag_integrations.images import Pixels
+from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, make_words
 from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -54,22 +55,15 @@ class PyMuPDFDocument:
             columns, rows = render_size(width, height, self._settings.max_pixels)
             matrix = pymupdf.Matrix(columns / width, rows / height)
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
-            image = _as_image(drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False))
+            drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
+            pixels = Pixels(drawn.width, drawn.height, drawn.samples)
             text, words = _text_layer(drawing, width, height)
             label = page.get_label() if self._labelled else ""
-        return PageContent(image, text, words, label, blank=not words and is_blank(image))
+        return PageContent(pixels, text, words, label, blank=not words and pixels.blank)
 
     def close(self) -> None:
         with LOCK:
             self._document.close()
-
-
-def _as_image(pixels: Any) -> Any:
-    from PIL import Image
-
-    image = Image.new("RGB", (pixels.width, pixels.height), None)  # not filled first, which takes as long as copying
-    image.frombytes(pixels.samples_mv)
-    return image
 
 
 def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[Word, ...]]:

@@ -195,8 +195,7 @@ class OpenDocument:
         if mode == "auto" and not ocr.is_installed():
             ocr.warn_missing()
             return content.text, content.words, "text_layer" if content.text.strip() else "none"
-        image = images.open_picture(content.picture) if isinstance(content.picture, bytes) else content.picture
-        words = ocr.read_words(image)
+        words = ocr.read_words(images.open_picture(content.picture))
         text = ocr.assemble(words, self._reader.text_assembly)
         return text, words, "ocr" if words else "none"
 
