@@ -191,6 +191,11 @@ class VisRAGRetEmbedder:
             return self._runner.embed(self._prepare(asked, self._query_item))
         return self._runner.embed_sorted([self._query_item(query) for query in asked])
 
+    def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
+        """One float32 unit vector a text that is itself a document, in order: no instruction comes before it."""
+        self._runner.check_open()
+        return self._runner.embed_sorted([self._preparer.text_item(text) for text in texts])
+
     async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
         self._runner.check_open()

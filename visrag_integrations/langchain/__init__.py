@@ -1,0 +1,49 @@
+"""LangChain: the core behind LangChain's own classes. Names are resolved when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
+    from visrag_integrations.langchain.image_references import open_document_image
+    from visrag_integrations.langchain.loader import VisRAGBlobParser, VisRAGLoader
+    from visrag_integrations.langchain.retriever import VisRAGRetriever
+    from visrag_integrations.langchain.vectorstore import VisRAGVectorStore
+
+_HOMES = {
+    "VisRAGBlobParser": "loader",
+    "VisRAGEmbeddings": "embeddings",
+    "VisRAGLoader": "loader",
+    "VisRAGRetriever": "retriever",
+    "VisRAGVectorStore": "vectorstore",
+    "open_document_image": "image_references",
+}
+
+__all__ = [
+    "VisRAGBlobParser",
+    "VisRAGEmbeddings",
+    "VisRAGLoader",
+    "VisRAGRetriever",
+    "VisRAGVectorStore",
+    "open_document_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    try:
+        import langchain_core  # noqa: F401
+    except ImportError as err:
+        raise MissingExtraError("langchain-core", "langchain") from err
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,217 @@
+"""A picture as a string that opens later: what stands under `image` in a Document's metadata.
+
+Four kinds: the path of a picture file; a page of a document (`report.pdf#page=3`); a data URL; and, for pictures that
+have no address (a store that keeps them in memory), `visrag:<page id>`, which opens in the process that made it.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import os
+import re
+import threading
+import urllib.error
+import urllib.request
+from collections import OrderedDict
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
+
+from visrag_integrations import images
+from visrag_integrations.errors import PictureError
+
+if TYPE_CHECKING:
+    from langchain_core.documents import Document
+    from PIL.Image import Image
+
+    from visrag_integrations.images import PictureSource
+    from visrag_integrations.types import Page
+
+MAX_FETCHED = 20 * 1024 * 1024
+"""Bytes of a remote picture; a larger one is refused."""
+FETCH_SECONDS = 20.0
+_PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
+_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+
+class _LivePictures:
+    """The pictures without an address that were spoken of last, by page id."""
+
+    def __init__(self, limit: int = 1024) -> None:
+        self._limit, self._kept = limit, OrderedDict[str, "PictureSource"]()
+        self._lock = threading.Lock()
+
+    def keep(self, page_id: str, picture: PictureSource) -> str:
+        with self._lock:
+            self._kept[page_id] = picture
+            self._kept.move_to_end(page_id)
+            while len(self._kept) > self._limit:
+                self._kept.popitem(last=False)
+        return f"visrag:{page_id}"
+
+    def find(self, reference: str) -> PictureSource:
+        with self._lock:
+            found = self._kept.get(reference.removeprefix("visrag:"))
+        if found is None:
+            raise PictureError(
+                f"The picture {reference!r} was kept in the memory of the process that found it, and is not in this "
+                "one's. Search again, keep the index in a folder, or ask for inline_images=True."
+            )
+        return found
+
+
+_live = _LivePictures()
+
+
+def reference_to(page: Page) -> str | None:
+    """A string that `open_reference` opens; None for a page without a picture."""
+    if page.picture is None:
+        return None
+    if isinstance(page.picture, Path):
+        return os.path.abspath(page.picture)
+    return _live.keep(page.id, page.picture)
+
+
+def reference_to_source(source: str, number: int, total_pages: int) -> str:
+    """The reference of a page that was read from a file.
+
+    >>> reference_to_source("/a/b.pdf", 2, 9), reference_to_source("/a/b.png", 1, 1)
+    ('/a/b.pdf#page=2', '/a/b.png')
+    """
+    from visrag_integrations.readers.sources import SUFFIXES
+
+    path = os.path.abspath(source)
+    is_picture = SUFFIXES.get(Path(source).suffix.lower()) == "image"
+    return path if is_picture and total_pages == 1 else f"{path}#page={number}"
+
+
+def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
+    """Where the picture is that a reference speaks of; files and remote pictures are read when it is opened.
+
+    Args:
+        reference: A path, `file:` URL, data URL, `path#page=number`, or `visrag:` reference.
+        fetch_urls: Whether http and https URLs are fetched.
+
+    Raises:
+        PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
+    """
+    if reference.startswith("data:"):
+        return decode_data_url(reference)
+    if reference.startswith("visrag:"):
+        return _live.find(reference)
+    if reference.startswith(("http://", "https://")):
+        if not fetch_urls:
+            raise PictureError(
+                f"{_short(reference)} is a remote picture, and those are fetched only when asked: say fetch_urls=True, "
+                "or give a file, bytes or a data URL."
+            )
+        return functools.partial(fetch, reference)
+    path = unquote(urlsplit(reference).path) if reference.startswith("file:") else reference
+    page = _PAGE_OF.fullmatch(reference.removeprefix("file://"))
+    if page is not None and not os.path.exists(path):
+        return functools.partial(_read_page, page["path"], int(page["number"]))
+    return Path(path)
+
+
+def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
+    """The picture that a reference speaks of.
+
+    Raises:
+        PictureError: It cannot be opened.
+    """
+    return images.open_picture(picture_of(reference, fetch_urls=fetch_urls))
+
+
+def open_document_image(document: Document) -> Image:
+    """The picture of a Document that this package gave, opened now.
+
+    Raises:
+        PictureError: It has none, or it cannot be opened.
+    """
+    reference = document.metadata.get("image")
+    if not isinstance(reference, str) or not reference:
+        raise PictureError(
+            f"The Document {document.id!r} has no picture: its metadata has no 'image'. Documents of VisRAGLoader and "
+            "VisRAGRetriever have one where the page has."
+        )
+    return open_reference(reference)
+
+
+def data_url(picture: PictureSource) -> str:
+    """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
+    if callable(picture):
+        picture = picture()
+    if isinstance(picture, Path):
+        path = picture
+        try:
+            picture = path.read_bytes()
+        except OSError as err:
+            raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
+    kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
+    if not isinstance(picture, bytes) or kind not in _MIMES:
+        picture, kind = images.encode(picture, "JPEG"), "JPEG"
+    return f"data:{_MIMES[kind]};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def decode_data_url(url: str) -> bytes:
+    """The bytes of a data URL.
+
+    >>> decode_data_url("data:image/png;base64,aGk="), decode_data_url("data:,a%20b")
+    (b'hi', b'a b')
+
+    Raises:
+        PictureError: It is damaged.
+    """
+    head, comma, body = url.partition(",")
+    if not comma:
+        raise PictureError(f"{_short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
+    if not head.endswith(";base64"):
+        return unquote_to_bytes(body)
+    return decode_base64(body)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes, whatever line breaks and padding.
+
+    Raises:
+        PictureError: It is not base64.
+    """
+    compact = "".join(text.split())
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
+
+
+def fetch(url: str) -> bytes:
+    """The bytes behind an http or https URL, within limits on time and size.
+
+    Raises:
+        PictureError: It cannot be fetched, or is too large.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
+    try:
+        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
+            data: bytes = answer.read(MAX_FETCHED + 1)
+    except (urllib.error.URLError, OSError, ValueError) as err:
+        raise PictureError(f"{_short(url)} cannot be fetched: {err}.") from err
+    if len(data) > MAX_FETCHED:
+        raise PictureError(f"{_short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes.")
+    return data
+
+
+def _read_page(path: str, number: int) -> Image:
+    from visrag_integrations.errors import DocumentError, PageError
+    from visrag_integrations.readers import PageReader
+
+    try:
+        with PageReader(ocr="never").open(path) as document:
+            return document.page(number).open_image()
+    except (DocumentError, PageError) as err:
+        raise PictureError(f"The picture of page {number} cannot be read again: {err}") from err
+
+
+def _short(text: str) -> str:
+    return repr(text if len(text) <= 80 else text[:77] + "...")
