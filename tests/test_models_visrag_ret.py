@@ -128,6 +128,19 @@ def test_groups_of_pictures_may_come_in_any_order() -> None:
     torch.testing.assert_close(together, apart, rtol=0, atol=5e-6)
 
 
+def test_compiled_parts_take_any_number_of_tokens() -> None:
+    network, compiled = load(), load()
+    compiled.compile_parts(backend="eager")  # traced as for every backend, only not translated
+    pictures = [Pictures(torch.arange(3 * 28 * side).view(1, 28, side, 3).to(torch.uint8)) for side in (14, 42, 56)]
+    with torch.inference_mode():
+        for picture in pictures:
+            vectors = network.look([picture])
+            torch.testing.assert_close(compiled.look([picture]), vectors, rtol=0, atol=5e-6)
+        for length in (1, 7, 30):
+            ids, lengths = torch.arange(length)[None], torch.tensor([length])
+            torch.testing.assert_close(compiled(ids, lengths), network(ids, lengths), rtol=0, atol=5e-6)
+
+
 # -- loading ----------------------------------------------------------------------------------------------------------
 
 

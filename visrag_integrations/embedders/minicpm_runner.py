@@ -6,7 +6,7 @@ import logging
 import threading
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
@@ -28,6 +28,13 @@ GPU_FLOOR, CPU_FLOOR = 4096, 64  # tokens under which a run of the decoder costs
 NO_LIMIT = 1 << 30
 
 
+class Landing(NamedTuple):
+    """Vectors on their way from the device to the host, and the event that says they are there."""
+
+    vectors: Tensor
+    arrived: torch.cuda.Event | None = None
+
+
 class Runner:
     """A network and how much of it fits on its device at once; safe to call from many threads."""
 
@@ -42,13 +49,13 @@ class Runner:
     def embed(self, items: Iterable[Item]) -> list[Embedding]:
         """One unit vector an item, in order; the device works on a batch while the one before it is fetched."""
         embeddings: list[Embedding] = []
-        launched: list[Tensor] = []
+        launched: Landing | None = None
         for batch in batches(items, self._cost, lambda: (self.batch_size, self.token_budget)):
             with self._lock, torch.inference_mode():
-                rows = run_halving(batch, self._launch, self._shrink)
-            embeddings += _fetch(launched)
-            launched = rows
-        return embeddings + _fetch(launched)
+                landing = _take_off(torch.stack(run_halving(batch, self._launch, self._shrink)))
+            embeddings += _wait_for(launched)
+            launched = landing
+        return embeddings + _wait_for(launched)
 
     def embed_sorted(self, items: Sequence[Item]) -> list[Embedding]:
         """The same for items that are all at hand: equally long ones share a batch."""
@@ -157,5 +164,20 @@ class Runner:
         return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
 
 
-def _fetch(rows: list[Tensor]) -> list[Embedding]:
-    return list(torch.stack(rows).cpu().numpy()) if rows else []
+def _take_off(vectors: Tensor) -> Landing:
+    """Start the way of a batch's vectors to the host, right behind their computation."""
+    if vectors.device.type != "cuda":
+        return Landing(vectors.cpu())
+    host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
+    host.copy_(vectors, non_blocking=True)
+    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
+    arrived.record(torch.cuda.current_stream(vectors.device))
+    return Landing(host, arrived)
+
+
+def _wait_for(landing: Landing | None) -> list[Embedding]:
+    if landing is None:
+        return []
+    if landing.arrived is not None:
+        landing.arrived.synchronize()
+    return list(landing.vectors.numpy().copy())

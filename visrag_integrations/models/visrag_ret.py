@@ -166,11 +166,11 @@ class VisRAGRetModel(nn.Module):
         hidden = self.llm(self.embed_tokens(ids, vectors, places))
         return F.normalize(self.pool(hidden, lengths), dim=-1)
 
-    def compile_parts(self) -> None:
+    def compile_parts(self, backend: str = "inductor") -> None:
         """Compile what lies between the attention kernels, for any number of tokens."""
         for block in [*self.vpm.blocks, *self.llm.layers]:
-            block.project = torch.compile(block.project, dynamic=True)
-            block.finish = torch.compile(block.finish, dynamic=True)
+            block.project = torch.compile(block.project, dynamic=True, backend=backend)
+            block.finish = torch.compile(block.finish, dynamic=True, backend=backend)
 
     @classmethod
     def from_folder(
