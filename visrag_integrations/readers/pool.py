@@ -6,7 +6,7 @@ import contextlib
 import math
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
 from typing import Any
 
@@ -46,7 +46,7 @@ class ReaderPool:
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
 
-    def read_documents(self, sources: Iterable[Any], known: Known | None = None) -> Iterator[Event]:
+    def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[Event]:
         """Every document's pages and its end, in the order of the sources; closing the iterator stops the workers.
 
         Args:
@@ -80,7 +80,7 @@ class ReaderPool:
                 return
             yield from schedule.events(ahead.popleft())
 
-    def _jobs(self, sources: Iterable[Any], known: Known | None) -> Iterator[Job]:
+    def _jobs(self, sources: Any, known: Known | None) -> Iterator[Job]:
         for given in [sources] if isinstance(sources, (str, bytes)) or hasattr(sources, "__fspath__") else sources:
             try:
                 for source in find_documents(given):
