@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Union
 
@@ -28,24 +28,6 @@ class Word:
     box: Box
 
 
-class _DeferredWords:
-    """`Page.words` of a found page: unpacked when somebody first asks, because most searches never do.
-
-    A function in place of the tuple is called once, and what it gives is kept.
-    """
-
-    def __get__(self, page: Page | None, owner: type[Page]) -> Any:
-        if page is None:
-            return self
-        words = page.__dict__["words"]
-        if callable(words):
-            words = page.__dict__["words"] = words()
-        return words
-
-    def __set__(self, page: Page, words: Any) -> None:  # reached by the dataclass alone: pages are frozen
-        page.__dict__["words"] = words
-
-
 @dataclass(frozen=True)
 class Page:
     """One page of a document: its picture and what is known about it.
@@ -67,7 +49,7 @@ class Page:
     text: str = ""
     source: str = ""
     metadata: Mapping[str, Any] = field(default_factory=dict)
-    words: tuple[Word, ...] = field(default=(), repr=False)
+    words: Sequence[Word] = field(default=(), repr=False)
     tenant: str = ""
     picture: images.PictureSource | None = field(default=None, repr=False, compare=False)
     given_id: str = ""
@@ -124,9 +106,6 @@ class Query:
     def __post_init__(self) -> None:
         if not self.text.strip() and self.image is None:
             raise SettingError("The query is empty. Give it a text, an image, or both.")
-
-
-Page.words = _DeferredWords()  # type: ignore[assignment]
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ import json
 import math
 import re
 import zlib
-from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, cast
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, overload
 
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store.filters import storable
@@ -92,7 +92,7 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
         text=payload.get("page_content") or "",
         source=metadata.get("source") or "",
         metadata=kept,
-        words=_later(own["words"]) if own.get("words") else (),
+        words=PackedWords(own["words"]) if own.get("words") else (),
         tenant=own.get("tenant") or "",
         picture=picture,
         given_id=own.get("given_id") or "",
@@ -146,9 +146,34 @@ def unpack_words(packed: str) -> tuple[Word, ...]:
         ) from err
 
 
-def _later(packed: str) -> tuple[Word, ...]:
-    """The words, unpacked when the page is first asked for them."""
-    return cast("tuple[Word, ...]", functools.partial(unpack_words, packed))
+class PackedWords(Sequence[Word]):
+    """Words that are unpacked when somebody first looks at them, because most searches never do."""
+
+    def __init__(self, packed: str) -> None:
+        self._packed = packed
+
+    @functools.cached_property
+    def _words(self) -> tuple[Word, ...]:
+        return unpack_words(self._packed)
+
+    @overload
+    def __getitem__(self, place: int) -> Word: ...
+    @overload
+    def __getitem__(self, place: slice) -> tuple[Word, ...]: ...
+    def __getitem__(self, place: int | slice) -> Word | tuple[Word, ...]:
+        return self._words[place]
+
+    def __len__(self) -> int:
+        return len(self._words)
+
+    def __iter__(self) -> Iterator[Word]:
+        return iter(self._words)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Sequence) and self._words == tuple(other)
+
+    def __hash__(self) -> int:
+        return hash(self._words)
 
 
 def json_like(value: Any, key: str) -> Any:
