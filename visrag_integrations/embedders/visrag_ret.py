@@ -136,15 +136,9 @@ class VisRAGRetEmbedder:
         self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
         self.instruction = self.default_instruction if instruction is None else instruction
         config = self._read_config()
-        tokenizer = LlamaTokenizer(self._folder)
-        if tokenizer.size > config.decoder.vocab_size:
-            raise CheckpointError(
-                f"The tokenizer in {self._folder} gives ids up to {tokenizer.size - 1}, "
-                f"but the network knows {config.decoder.vocab_size} only. They belong to different checkpoints."
-            )
         self.dimension = config.decoder.hidden_size
         slicing = Slicing(config.max_slice_nums, config.scale_resolution, config.tower.patch_size, config.slice_mode)
-        self._preparer = Preparer(tokenizer, slicing, config.query_num, max_tokens, resizer)
+        self._preparer = Preparer(self._read_tokenizer(config), slicing, config.query_num, max_tokens, resizer)
         model = VisRAGRetModel.from_folder(
             self._folder, config, device=target, dtype=weight_type, attn_implementation=attn_implementation
         )
@@ -165,6 +159,15 @@ class VisRAGRetEmbedder:
                 f"this embedder reads {', '.join(sorted(self.architectures))}."
             )
         return parse_config(content)
+
+    def _read_tokenizer(self, config: VisRAGRetConfig) -> LlamaTokenizer:
+        tokenizer = LlamaTokenizer(self._folder)
+        if tokenizer.size > config.decoder.vocab_size:
+            raise CheckpointError(
+                f"The tokenizer in {self._folder} gives ids up to {tokenizer.size - 1}, "
+                f"but the network knows {config.decoder.vocab_size} only. They belong to different checkpoints."
+            )
+        return tokenizer
 
     @cached_property
     def fingerprint(self) -> str:
