@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
 
+import numpy as np
+
+from visrag_integrations.images import open_picture
 from visrag_integrations.interfaces import Filter
-from visrag_integrations.types import Conversation, Generation, GenerationSettings, ScoredPage
+from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page, Query, ScoredPage
 
 
 class ScriptedGenerator:
@@ -45,3 +49,26 @@ class ScriptedRetriever:
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
         self.calls.append((query, top_k, filter))
         return self.hits[:top_k]
+
+
+class PixelEmbedder:
+    """One vector of coarse pixels and letter counts: what looks or is spelt alike is near. Milliseconds a page."""
+
+    name, kind, dimension = "pixels", "single", 48 + 26
+
+    def __init__(self) -> None:
+        self.embedded = 0
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
+        vectors = [self._vector(page.text, page.open_image() if page.picture is not None else None) for page in pages]
+        self.embedded += len(vectors)
+        return vectors
+
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[Any]:
+        asked = [Query(query) if isinstance(query, str) else query for query in queries]
+        return [self._vector(q.text, None if q.image is None else open_picture(q.image)) for q in asked]
+
+    def _vector(self, text: str, image: Any) -> Any:
+        pixels = np.zeros(48) if image is None else np.asarray(image.convert("RGB").resize((4, 4))).ravel() / 255 - 0.5
+        letters = np.array([text.casefold().count(chr(97 + i)) for i in range(26)]) / max(1, len(text))
+        return np.concatenate([pixels, letters + 1e-3]).astype(np.float32)

@@ -108,11 +108,13 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
                 "or give a file, bytes or a data URL."
             )
         return functools.partial(fetch, reference)
-    path = unquote(urlsplit(reference).path) if reference.startswith("file:") else reference
-    page = _PAGE_OF.fullmatch(reference.removeprefix("file://"))
-    if page is not None and not os.path.exists(path):
+    if reference.startswith("file:"):
+        parts = urlsplit(reference)
+        reference = unquote(parts.path) + (f"#{parts.fragment}" if parts.fragment else "")
+    page = _PAGE_OF.fullmatch(reference)
+    if page is not None and not os.path.exists(reference):
         return functools.partial(_read_page, page["path"], int(page["number"]))
-    return Path(path)
+    return Path(reference)
 
 
 def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
