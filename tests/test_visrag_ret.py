@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -295,6 +297,18 @@ def test_a_folder_that_is_not_there() -> None:
     for name in ("./no/such/folder", "nowhere", "/no/such/folder"):
         with pytest.raises(CheckpointError, match="no folder"):
             VisRAGRetEmbedder(name)
+
+
+def test_without_torch_the_error_says_what_to_install() -> None:
+    code = (
+        "import sys; sys.modules['torch'] = None\n"
+        "from visrag_integrations import load_embedder\n"
+        "from visrag_integrations.errors import MissingExtraError\n"
+        "try: load_embedder('openbmb/VisRAG-Ret')\n"
+        "except MissingExtraError as err: print(err)"
+    )
+    said = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert 'pip install "visrag-integrations[torch]"' in said
 
 
 def test_fast_resize_and_eager_attention_stay_close() -> None:

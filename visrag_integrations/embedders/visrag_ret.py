@@ -11,7 +11,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-import torch
+from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
+
+try:
+    import torch
+except ImportError as err:
+    raise MissingExtraError("torch", "torch") from err
 
 from visrag_integrations import images
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
@@ -20,7 +25,6 @@ from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer
 from visrag_integrations.embedders.minicpm_runner import Runner
 from visrag_integrations.embedders.slicing import Slicing
-from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.visrag_ret import VisRAGRetModel
 from visrag_integrations.models.weights import find_weight_files, read_json
