@@ -6,6 +6,7 @@ import hashlib
 import io
 import math
 import os
+import pickle
 from collections.abc import Callable
 from pathlib import Path
 
@@ -345,3 +346,19 @@ def test_a_reader_describes_what_decides_its_pages() -> None:
     assert described["max_pixels"] == 1000
     assert described["engine"].startswith("pymupdf ")
     assert described != PageReader(max_pixels=1001).describe()
+
+
+def test_an_index_inside_a_folder_holds_no_documents(tmp_path: Path) -> None:
+    index = tmp_path / "index"
+    (index / "pictures").mkdir(parents=True)
+    (index / "visrag.json").write_text("{}", encoding="utf-8")
+    (index / "pictures" / "stored.jpg").write_bytes(b"the picture of a page")
+    (tmp_path / "notes.txt").write_text("a document", encoding="utf-8")
+    assert list(PageReader().find(tmp_path)) == [tmp_path / "notes.txt"]
+
+
+def test_drawn_pixels_travel_to_other_processes() -> None:
+    (page,) = PageReader(ocr="never").read(drawn("Some words"))
+    travelled = pickle.loads(pickle.dumps(page))
+    assert travelled.open_image().tobytes() == page.open_image().tobytes()
+    assert len(travelled.open_image().getcolors(1 << 16)) > 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError
@@ -20,8 +20,7 @@ Box = tuple[float, float, float, float]
 _PAGE_NAMESPACE = uuid.UUID("5ba0e6f0-2d2f-5c1c-9c0e-6d7c3ad4c1b7")
 
 
-@dataclass(frozen=True)
-class Word:
+class Word(NamedTuple):
     """A word (or an OCR line, where OCR gives no words) and where it stands on its page."""
 
     text: str

@@ -122,6 +122,6 @@ def _document_error(name: str, err: Exception) -> VisRAGError:
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
         else:
-            reason = 'is encrypted. Give its password: PageReader(password="...").'
+            reason = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
         return PasswordError(name, reason)
     return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip(' .') or type(err).__name__}.")

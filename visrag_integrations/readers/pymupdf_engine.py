@@ -56,7 +56,7 @@ class PyMuPDFDocument:
             matrix = pymupdf.Matrix(columns / width, rows / height)
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
-            pixels = Pixels(drawn.width, drawn.height, drawn.samples)
+            pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
             text, words = _text_layer(drawing, width, height)
             label = page.get_label() if self._labelled else ""
         return PageContent(pixels, text, words, label, blank=not words and pixels.blank)

@@ -29,6 +29,7 @@ SUFFIXES: dict[str, Kind] = {
     **dict.fromkeys((".txt", ".md"), "text"),
 }
 """What is looked for in folders, and how each kind is read."""
+_INDEX_MARKER = "visrag.json"
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def is_one_document(source: Any) -> bool:
 
 
 def _files_under(folder: Path) -> Iterator[Path]:
-    """Supported files below a folder, sorted; hidden ones are left out, and no folder is entered twice (link loops)."""
+    """Supported files below a folder, sorted, without hidden ones and indexes; no folder is entered twice (links)."""
     entered: set[tuple[int, int]] = set()
     found = False
     for root, folders, files in os.walk(folder, followlinks=True):
@@ -144,6 +145,9 @@ def _files_under(folder: Path) -> Iterator[Path]:
             folders.clear()
             continue
         entered.add((info.st_dev, info.st_ino))
+        if _INDEX_MARKER in files:  # the pictures in an index are no documents
+            folders.clear()
+            continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
             if not name.startswith((".", "~$")) and Path(name).suffix.lower() in SUFFIXES:
