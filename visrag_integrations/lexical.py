@@ -14,11 +14,13 @@ Terms are numbered by a stable hash. The average page length is a constant becau
 
 from __future__ import annotations
 
+import functools
 import re
 import unicodedata
 import zlib
 from collections import Counter
-from itertools import pairwise
+from collections.abc import Iterator
+from itertools import chain, pairwise
 
 K1 = 0.9
 """How soon more of the same word stops counting."""
@@ -47,7 +49,27 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WORD = re.compile(
     rf"[{_UNSPACED}]+|\d+(?:[.,]\d+)*|(?:[^\W\d_{_UNSPACED}]|[{_INDIC}])(?:[^\W_{_UNSPACED}]|[{_INDIC}])*"
 )
+_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)*|[a-z][a-z0-9]*")  # the same, on folded text
+_FIRST_UNSPACED = "\u0e00"
+_UNSPACED_START = re.compile(f"[{_UNSPACED}]")
+# Characters that folding leaves alone: most of what is not ASCII.
+_PLAIN = re.compile(
+    "[\x00-\x7f\u00ab\u00b7\u00bb\u2012-\u2016\u2018-\u2023\u3001\u3002\u3008-\u3011\u3041-\u3096\u30a1-\u30fe"
+    "\u4e00-\u9fff\uac00-\ud7a3]*"
+)
 _LEADER = re.compile(r"(?:[.·…․‥]\s*){4,}")
+_DOTS = re.compile(r"[.·…․‥]\s*[.·…․‥]")
+
+
+class _Accents(dict[int, "int | None"]):
+    """For `str.translate`: leaves accents out; knows a character once it has met it."""
+
+    def __missing__(self, code: int) -> int | None:
+        self[code] = code if unicodedata.combining(chr(code)) < 10 else None
+        return self[code]
+
+
+_ACCENTS = _Accents()
 
 
 def tokens(text: str) -> list[str]:
@@ -60,13 +82,7 @@ def tokens(text: str) -> list[str]:
     >>> tokens("软件 包, ﬁle_name")
     ['软件', '件包', 'file', 'name']
     """
-    found: list[str] = []
-    for word in _WORD.findall(_THOUSANDS.sub("", _GAP.sub("", _fold(text)))):
-        if len(word) > 2 and re.match(f"[{_UNSPACED}]", word):
-            found.extend(word[i : i + 2] for i in range(len(word) - 1))
-        else:
-            found.append(word)
-    return found
+    return _words(_fold(text))
 
 
 def document_vector(text: str) -> tuple[list[int], list[float]]:
@@ -74,14 +90,22 @@ def document_vector(text: str) -> tuple[list[int], list[float]]:
 
     Line breaks matter: give the text as it stands on the page.
     """
-    words = tokens(text)
+    lines = [line for line in text.splitlines() if line.strip()]
+    folded = [_fold(line) for line in lines]
+    by_line = [_words(line) for line in folded]
+    words = list(chain.from_iterable(by_line)) if text.isascii() else _across_lines(folded, by_line)
     norm = K1 * (1 - B + B * len(words) / AVERAGE_LENGTH)
-    weights: dict[int, float] = {}
-    for term, count in (Counter(words) + Counter(_pairs(words))).items():
-        index = _index(term)
-        weights[index] = weights.get(index, 0.0) + count * (K1 + 1) / (count + norm)
-    for line in _lines(text):
-        weights[_index(line)] = 1.0
+    encoded = list(map(_encoded, words))
+    starts = [crc for crc, _ in encoded]
+    counts = Counter(starts)
+    pairs = Counter(map(zlib.crc32, [data for _, data in encoded[1:]], starts))  # `_index` of "first second"
+    points = {n: n * (K1 + 1) / (n + norm) for n in {*counts.values(), *pairs.values()}}
+    weights = {index: points[n] for index, n in counts.items()}
+    shared = [(index, weights[index]) for index in weights.keys() & pairs.keys()]
+    weights |= {index: points[n] for index, n in pairs.items()}
+    for index, more in shared:
+        weights[index] += more
+    weights |= dict.fromkeys(map(_index, _headings(lines, by_line)), 1.0)
     return list(weights), list(weights.values())
 
 
@@ -115,31 +139,77 @@ def fuse(dense: dict[str, float], lexical: dict[str, float], query: str) -> dict
 
 
 def _fold(text: str) -> str:
-    if text.isascii():
+    if text.isascii() or _PLAIN.fullmatch(text):
         return text.lower()
-    parts = unicodedata.normalize("NFKD", text.casefold().replace("\u00ad", ""))
-    return unicodedata.normalize("NFKC", "".join(c for c in parts if unicodedata.combining(c) < 10))
+    parts = unicodedata.normalize("NFKD", text.casefold().replace("\u00ad", "")).translate(_ACCENTS)
+    return parts if parts.isascii() else unicodedata.normalize("NFKC", parts)
+
+
+def _words(folded: str) -> list[str]:
+    """The words of a folded text."""
+    if "," in folded:
+        folded = _THOUSANDS.sub("", folded)
+    if folded.isascii():
+        return _ASCII_WORD.findall(folded)
+    found: list[str] = []
+    for word in _WORD.findall(_GAP.sub("", folded)):
+        if len(word) > 2 and word[0] >= _FIRST_UNSPACED and _UNSPACED_START.match(word):
+            found.extend(map("".join, pairwise(word)))
+        else:
+            found.append(word)
+    return found
+
+
+def _across_lines(folded: list[str], by_line: list[list[str]]) -> list[str]:
+    """The words of all lines, as `_words` of the whole: unspaced writing goes on from one line to the next."""
+    found: list[str] = []
+    open_end = False
+    for line, words in zip(folded, by_line, strict=True):
+        stripped = line.strip()
+        if not stripped:
+            continue
+        if open_end and stripped[0] >= _FIRST_UNSPACED and _UNSPACED_START.match(stripped):
+            last = found[-1] if len(found[-1]) > 1 else found.pop()  # a lone character is only half of a pair
+            found.append(last[-1] + stripped[0])
+            found.extend(words if len(words[0]) > 1 else words[1:])
+        else:
+            found.extend(words)
+        open_end = stripped[-1] >= _FIRST_UNSPACED and _UNSPACED_START.match(stripped[-1]) is not None
+    return found
 
 
 def _pairs(words: list[str]) -> list[str]:
     return [f"{first} {second}" for first, second in pairwise(words)]
 
 
-def _lines(text: str) -> set[str]:
+def _headings(lines: list[str], by_line: list[list[str]]) -> Iterator[str]:
     """The short lines of a page as terms, without those of a table of contents."""
-    lines = [line for line in text.splitlines() if line.strip()]
-    found = set()
-    for line, after in pairwise([*lines, ""]):
-        if not _LEADER.search(line) and not _LEADER.match(after.lstrip()):
-            found.add(_line(tokens(line)))
-    return found - {""}
+    leads = [_leads(line) for line in lines]
+    for words, within, after in zip(by_line, leads, [*leads, ""][1:], strict=True):
+        if not within and after != "start" and (term := _line(words)):
+            yield term
+
+
+def _leads(line: str) -> str:
+    """Where a line has the dots of a table of contents: "start", "within", or "" for nowhere."""
+    found = _LEADER.search(line.lstrip()) if _DOTS.search(line) else None
+    return "" if found is None else ("within" if found.start() else "start")
 
 
 def _line(words: list[str]) -> str:
     """One line as a term, without the number before a heading; "" when it is too long or empty."""
-    first = next((i for i, word in enumerate(words) if not word[0].isdigit()), len(words))
+    first = 0
+    while first < len(words) and words[first][0].isdigit():
+        first += 1
     heading = words[first:]
     return "\n" + " ".join(heading) if 0 < len(heading) <= MAX_LINE_WORDS else ""
+
+
+@functools.lru_cache(1 << 15)
+def _encoded(word: str) -> tuple[int, bytes]:
+    """Its index, and how it continues a pair."""
+    data = word.encode("utf-8", "surrogatepass")
+    return zlib.crc32(data), b" " + data
 
 
 def _index(term: str) -> int:
