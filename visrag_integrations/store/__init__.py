@@ -2,5 +2,6 @@
 
 from visrag_integrations.store.info import CollectionInfo
 from visrag_integrations.store.page_store import QdrantPageStore
+from visrag_integrations.store.payload import content_key
 
-__all__ = ["CollectionInfo", "QdrantPageStore"]
+__all__ = ["CollectionInfo", "QdrantPageStore", "content_key"]

@@ -20,7 +20,7 @@ DENSE_VECTOR = {"single": "page", "multi": "patches"}
 RESCORED = 1000
 """Candidates of a quantised search that are scored again exactly: results then equal the exact ones for real pages."""
 
-KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys")
+KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
 TENANT = "visrag.tenant"
 """Indexed too, so as to keep tenants apart."""

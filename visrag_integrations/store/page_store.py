@@ -7,6 +7,7 @@ import threading
 import weakref
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -16,7 +17,7 @@ from visrag_integrations.store.engine import Engine, Point, Record, Schema, Spar
 from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import PICTURES, check_collection_name
 from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
-from visrag_integrations.store.payload import LISTING, page_to_payload, payload_to_page
+from visrag_integrations.store.payload import LISTING, content_key, page_to_payload, payload_to_page
 from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.search import search, text_vector
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _BATCH = 64
+_EQUALS = 1024
 _BINARY_FROM = 1024  # below this, one bit a number loses too much and the full search is fast anyway
 _KNOWN = ("metadata.sources", "metadata.image")
 
@@ -264,6 +266,27 @@ class QdrantPageStore:
         name = _schema(info).vector_name
         found = (r for batch in batches(ids) for r in self._engine.retrieve(batch, (), [name]))
         return {record.id: record.vectors[name] for record in found if name in record.vectors}
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Vector]:
+        """Stored vectors of pages with the same picture and text as one of these, by `content_key`; best effort."""
+        keys = {content_key(page) for page in pages} - {""}
+        if not keys or self._load_info() is None:
+            return {}
+        equals: dict[str, str] = {}
+        condition = Match("visrag.content", tuple(keys))
+        for record in islice(self._engine.scroll(condition, ("visrag.content",)), _EQUALS):  # blank pages are many
+            equals.setdefault(record.payload["visrag"]["content"], record.id)
+            if len(equals) == len(keys):
+                break
+        vectors = self.get_embeddings(list(equals.values()))
+        return {key: vectors[id_] for key, id_ in equals.items() if id_ in vectors}
+
+    def contents(self, doc_id: str) -> list[str]:
+        """The `content_key` of each of a document's pages that has one."""
+        if not self._load_info():
+            return []
+        records = self._engine.scroll(of_document(doc_id), ("visrag.content",))
+        return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import functools
+import hashlib
 import json
 import math
 import re
@@ -69,6 +70,9 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
         metadata |= {"page": given["page"]} if "page" in given else {}
     if page.words:
         own_fields["words"] = pack_words(page.words)
+    content = content_key(page)
+    if content:
+        own_fields["content"] = content
     return {"page_content": storable(page.text), "metadata": metadata, "visrag": own_fields}
 
 
@@ -97,6 +101,17 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
         picture=picture,
         given_id=own.get("given_id") or "",
     )
+
+
+def content_key(page: Page) -> str:
+    """The same for pages with the same picture file and text, whatever document they are of; "" without such a file.
+
+    >>> content_key(Page("d1", 1, picture=b"jpeg")) == content_key(Page("d2", 7, picture=b"jpeg"))
+    True
+    """
+    if not isinstance(page.picture, bytes):
+        return ""
+    return hashlib.sha256(hashlib.sha256(page.picture).digest() + storable(page.text).encode("utf-8")).hexdigest()[:32]
 
 
 def source_fields(sources: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
