@@ -201,6 +201,7 @@ class GenerationSettings:
         seed: For repeatable sampling.
         stop: Strings that end the text.
         guided: Hold the model to EVisRAG's four tags, one evidence line per picture, where the engine can.
+        json_schema: The text must be JSON of this schema; only for generators whose `supports` names "json_schema".
     """
 
     max_tokens: int | None = None
@@ -210,6 +211,7 @@ class GenerationSettings:
     seed: int | None = None
     stop: tuple[str, ...] = ()
     guided: bool = False
+    json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
 @dataclass(frozen=True)
