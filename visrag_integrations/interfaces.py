@@ -38,7 +38,7 @@ class PageEmbedder(Protocol):
     """Pages and queries in, float32 vectors out: `(dim,)` each for kind "single", `(n, dim)` each for "multi".
 
     Optional members: `fingerprint` (str, tells checkpoints apart), `instruction` (str, put before queries) and
-    `default_mode` (a search mode, "dense" when absent).
+    `default_mode` (a search mode, "dense" when absent), `reads` ("text" when pictures are not looked at).
     """
 
     name: str
@@ -58,7 +58,13 @@ class PageStore(Protocol):
 
     def add_pages(self, pages: Sequence[Page], embeddings: Sequence[Embedding]) -> None: ...
     def search(
-        self, vector: Embedding | None, *, text: str = "", top_k: int = 5, filter: Filter | None = None, mode: Mode = "dense"
+        self,
+        vector: Embedding | None,
+        *,
+        text: str = "",
+        top_k: int = 5,
+        filter: Filter | None = None,
+        mode: Mode = "dense",
     ) -> list[ScoredPage]: ...
     def get_pages(self, ids: Sequence[str]) -> list[Page]: ...
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]: ...
