@@ -1,9 +1,9 @@
-"""The four plugs on one screen. Upper rooms know only these; an object of yours with the same members works everywhere."""
+"""The four plugs on one screen. Upper rooms know only these; an object of yours with the same members fits."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Literal, Protocol, Union, runtime_checkable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, runtime_checkable
 
 from visrag_integrations.types import (
     Conversation,
@@ -46,7 +46,7 @@ class PageEmbedder(Protocol):
     dimension: int
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]: ...
-    def embed_queries(self, queries: Iterable[Union[str, Query]]) -> list[Embedding]: ...
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]: ...
 
 
 @runtime_checkable
@@ -77,7 +77,7 @@ class PageStore(Protocol):
 class Generator(Protocol):
     """Conversations with pictures in, text with log-probability and usage out.
 
-    Optional members: `supports` (names of what else it can: "json_schema" holds the text to a JSON schema), `agenerate`,
+    Optional members: `supports` (what else it can: "json_schema" holds the text to a JSON schema), `agenerate`,
     `with_model(name)` (the same engine, another model), and, of OpenAI-compatible servers, `chat(request)` and
     `stream_chat(request)`: a chat completions request as a dict in, the server's answer (its chunks) as dicts out.
     """
@@ -90,4 +90,4 @@ class Generator(Protocol):
         """One batch, answers in the order of the conversations."""
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:
-        """Pieces as they are written; the last one carries `logprob`, `usage` and `finish_reason`. Closing it cancels."""
+        """Pieces as they are written; the last carries `logprob`, `usage` and `finish_reason`. Closing it cancels."""

@@ -54,6 +54,7 @@ class OCREmbedder:
     kind: Literal["single", "multi"] = "multi"
     dimension = _DIMENSION
     default_mode: Mode = "hybrid"
+    reads: Literal["text", "pixels"] = "text"
 
     def __init__(
         self, *, chunk_size: int = 200, chunk_overlap: int = 60, text_assembly: TextAssembly = "adjacent_merging"

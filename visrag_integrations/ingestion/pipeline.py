@@ -65,7 +65,8 @@ def index_documents(
     reader = reader or PageReader()
     store.prepare(embedder, reader=reader.describe())
     run = _Run(store, embedder, batch_size)
-    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout)
+    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
+    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
     with tqdm(unit="page", desc="Indexing", disable=None if progress is None else not progress) as bar:
         for event in pool.read_documents(sources, known=run.known_pages):
             bar.update(run.take(event))

@@ -27,6 +27,7 @@ Known = Callable[[str], "Collection[int] | None"]
 
 _MAX_WORKERS = 16
 _MAX_CHUNK = 8
+_MAX_CHUNK_OF_PIXELS = 2  # a page's pixels are thirty times its JPEG
 _MAX_CRASHES = 3
 
 
@@ -34,15 +35,17 @@ class ReaderPool:
     """Reads documents with a `PageReader` in worker processes, in order, long documents by several at once.
 
     A page that crashes or hangs its worker is tried once more with the other PDF engine, then reported; a new
-    worker goes on behind it. Pages come with encoded pictures.
+    worker goes on behind it. Pages come with JPEG pictures, or, when `exact_pixels`, with the pixels that were drawn.
     """
 
-    def __init__(self, reader: PageReader, workers: int | None = None, page_timeout: float = 60.0) -> None:
+    def __init__(
+        self, reader: PageReader, workers: int | None = None, page_timeout: float = 60.0, *, exact_pixels: bool = False
+    ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
         if not 0 < page_timeout < math.inf:
             raise SettingError(f"page_timeout={page_timeout}; give a number of seconds, for example 60.")
-        self.reader = reader if reader.picture_format else replace(reader, picture_format="JPEG")
+        self.reader = reader if reader.picture_format or exact_pixels else replace(reader, picture_format="JPEG")
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
 
@@ -128,7 +131,8 @@ class _Driver:
             return
         _, total, numbers = reply
         todo = [number for number in numbers if number not in job.known]
-        size = max(1, min(_MAX_CHUNK, math.ceil(len(todo) / (4 * self._workers))))
+        most = _MAX_CHUNK if self._reader.picture_format else _MAX_CHUNK_OF_PIXELS
+        size = max(1, min(most, math.ceil(len(todo) / (4 * self._workers))))
         if job.source.kind in {"office", "text"}:  # the way to its PDF is long: one worker goes it once
             size = max(1, len(todo))
         chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
