@@ -9,7 +9,7 @@ demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
 
 test: .venv-test/ready  ## unit tests, doctests and the code blocks of README and docs
-	.venv-test/bin/python -m pytest
+	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff check .
@@ -29,7 +29,7 @@ check: test lint lowest  ## everything that has to pass
 .venv-test/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python $(PIP) torch
-	.venv-test/bin/python $(PIP) --editable ".[dev,torch]"
+	.venv-test/bin/python $(PIP) --editable ".[dev-full]"
 	touch $@
 
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
