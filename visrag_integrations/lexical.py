@@ -49,7 +49,8 @@ _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WORD = re.compile(
     rf"[{_UNSPACED}]+|\d+(?:[.,]\d+)*|(?:[^\W\d_{_UNSPACED}]|[{_INDIC}])(?:[^\W_{_UNSPACED}]|[{_INDIC}])*"
 )
-_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)*|[a-z][a-z0-9]*")  # the same, on folded text
+_ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)*|[A-Za-z][A-Za-z0-9]*")  # the same, for ASCII
+_PUNCTUATED = re.compile(r"[\x00-\x7f\u2010-\u2027\u2500-\u25ff]*")  # nor are these letters
 _FIRST_UNSPACED = "\u0e00"
 _UNSPACED_START = re.compile(f"[{_UNSPACED}]")
 # Characters that folding leaves alone: most of what is not ASCII.
@@ -151,6 +152,10 @@ def _words(folded: str) -> list[str]:
         folded = _THOUSANDS.sub("", folded)
     if folded.isascii():
         return _ASCII_WORD.findall(folded)
+    if _PUNCTUATED.fullmatch(folded):
+        return _ASCII_WORD.findall(folded)
+    if not _UNSPACED_START.search(folded):
+        return _WORD.findall(folded)
     found: list[str] = []
     for word in _WORD.findall(_GAP.sub("", folded)):
         if len(word) > 2 and word[0] >= _FIRST_UNSPACED and _UNSPACED_START.match(word):

@@ -12,6 +12,8 @@ import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, overload
 
+import numpy as np
+
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store.filters import storable
 from visrag_integrations.types import Page, Word
@@ -138,9 +140,9 @@ def pack_words(words: Sequence[Word]) -> str:
     >>> unpack_words(pack_words([Word("Hi", (0.1, 0.2, 0.3, 0.4))]))
     (Word(text='Hi', box=(0.1, 0.2, 0.3, 0.4)),)
     """
-    boxes = [round(edge * _UNITS) for word in words for edge in word.box]
+    boxes = np.rint(np.array([word.box for word in words], np.float64) * _UNITS).astype(np.int64).ravel().tolist()
     compact = json.dumps([[word.text for word in words], boxes], separators=(",", ":"))
-    return base64.b64encode(zlib.compress(compact.encode("ascii"), 3)).decode("ascii")
+    return base64.b64encode(zlib.compress(compact.encode("ascii"), 1)).decode("ascii")
 
 
 def unpack_words(packed: str) -> tuple[Word, ...]:
@@ -150,7 +152,10 @@ def unpack_words(packed: str) -> tuple[Word, ...]:
         StoreFormatError: It is damaged.
     """
     try:
-        compact = zlib.decompressobj().decompress(base64.b64decode(packed), _MAX_WORDS_BYTES)
+        unpacker = zlib.decompressobj()
+        compact = unpacker.decompress(base64.b64decode(packed), _MAX_WORDS_BYTES)
+        if not unpacker.eof:
+            raise ValueError("cut off")
         texts, units = json.loads(compact)
         edges = iter([unit / _UNITS for unit in units])
         boxes = zip(edges, edges, edges, edges, strict=False)
