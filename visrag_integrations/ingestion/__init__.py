@@ -1,6 +1,8 @@
-"""Documents into a store: read in worker processes, embed in batches, upsert; resumable."""
+"""Documents into a store: read in worker processes, embed in batches, write beside it; resumable, and synchronising."""
 
-from visrag_integrations.ingestion.pipeline import index_documents
+from visrag_integrations.ingestion.pipeline import aindex_documents, index_documents
+from visrag_integrations.ingestion.progress import IndexProgress
 from visrag_integrations.ingestion.report import IndexReport
+from visrag_integrations.ingestion.retry import Retry
 
-__all__ = ["IndexReport", "index_documents"]
+__all__ = ["IndexProgress", "IndexReport", "Retry", "aindex_documents", "index_documents"]

@@ -1,32 +1,36 @@
-"""Documents into a store: worker processes read, this process embeds in batches and upserts.
+"""Documents into a store: processes read, this thread embeds, another one writes; all at the same time.
 
-A document that is whole in the store is recognised by the sha256 of its bytes and skipped without opening it. Every
-batch is durable once it is added, so a run that was killed goes on where it stopped when it is started again.
+A document that is whole in the store is recognised by the sha256 of its bytes and skipped without opening it; of a
+file that changed, only pages that are new are embedded. Every batch is durable once it is written, so a run that was
+killed goes on where it stopped when it is started again.
 """
 
 from __future__ import annotations
 
+import asyncio
+import functools
+import os
+import threading
 import time
-from collections import Counter
-from collections.abc import Collection, Iterable
-from pathlib import Path
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from typing import Any, Union
 
-from tqdm.auto import tqdm
-
-from visrag_integrations.errors import SettingError, VisRAGError
+from visrag_integrations.errors import SettingError
+from visrag_integrations.ingestion.documents import Documents, failed_page
+from visrag_integrations.ingestion.embedding import Embedding
+from visrag_integrations.ingestion.progress import IndexProgress, ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
+from visrag_integrations.ingestion.retry import Retry
+from visrag_integrations.ingestion.sources import GivenSources, size_of
+from visrag_integrations.ingestion.writer import Batch, Ended, Writer
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.readers import PageReader
-from visrag_integrations.readers.pool import (
-    DocumentDone,
-    Event,
-    PageRead,
-    ReaderPool,
-)
+from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure, Page, StoredDocument
+from visrag_integrations.types import Failure, Page
 
-Source = str | Path
+Source = Union[str, "os.PathLike[str]", bytes]
 
 
 def index_documents(
@@ -38,19 +42,31 @@ def index_documents(
     workers: int | None = None,
     page_timeout: float = 60.0,
     batch_size: int = 16,
+    prune: bool = False,
+    retry: Retry | None = None,
     progress: bool | None = None,
+    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_failure: Callable[[Failure], None] | None = None,
 ) -> IndexReport:
-    """Read documents, embed their pages and add them to the store; one bad document never stops the run.
+    """Make the store hold what the sources hold now; one bad document never stops the run.
+
+    New documents are added, of changed ones the pages that changed, and pages that are no more in a file are removed
+    once its new pages can be found. Pages with the same picture and text are embedded once.
 
     Args:
         sources: Files and folders.
         store: Where the pages go; its collection is created for `embedder`, or checked against it.
-        embedder: What makes the vectors.
+        embedder: What makes the vectors; used in this thread.
         reader: How documents are read; `PageReader()` when not given.
         workers: Reading processes; one per core when not given.
         page_timeout: Seconds one page may take before its process is killed and the page reported.
         batch_size: Pages embedded and added together.
+        prune: Also remove documents whose files are gone: those below the given folders or beside the given files
+            that do not exist any more.
+        retry: How calls to a store over a network are tried again.
         progress: A progress bar; by default only where standard error is a terminal.
+        on_progress: Called in this thread after every batch; what it raises ends the run in order.
+        on_failure: Called in this thread with every document and page that failed.
 
     Returns:
         What was done, and every document and page that failed, by name and reason.
@@ -62,104 +78,145 @@ def index_documents(
     if batch_size < 1:
         raise SettingError(f"batch_size is {batch_size}; it must be 1 or more.")
     started = time.monotonic()
-    reader = reader or PageReader()
-    store.prepare(embedder, reader=reader.describe())
-    run = _Run(store, embedder, batch_size)
-    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
-    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
-    with tqdm(unit="page", desc="Indexing", disable=None if progress is None else not progress) as bar:
-        for event in pool.read_documents(sources, known=run.known_pages):
-            bar.update(run.take(event))
-        run.flush()
+    reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
+    retry.call(lambda: store.prepare(embedder, reader=reader.describe()))
+    given = GivenSources(sources, measure=progress is not False or on_progress is not None)
+    run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
+    run.on_progress, run.on_failure = on_progress, on_failure
+    run.bar = ProgressBar(given.total_bytes, progress)
+    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout)
+    run.all(pool, prune)
     return run.report(time.monotonic() - started)
 
 
+async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) -> IndexReport:
+    """`index_documents` in a thread, so that the event loop goes on; takes the same arguments.
+
+    Cancelling it ends the run after the batch at hand; what was added is kept. Callbacks run in that thread.
+    """
+    cancelled = threading.Event()
+    told = settings.pop("on_progress", None)
+
+    def on_progress(progress: IndexProgress) -> None:
+        if cancelled.is_set():
+            raise _Cancelled
+        if told is not None:
+            told(progress)
+
+    work = functools.partial(index_documents, sources, on_progress=on_progress, **settings)
+    running = asyncio.ensure_future(asyncio.to_thread(work))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        cancelled.set()
+        await asyncio.wait([running])
+        running.exception()  # nobody else asks for it
+        raise
+
+
+class _Cancelled(Exception):
+    """Ends a run from within."""
+
+
 class _Run:
-    """The state of one run: what waits to be embedded, what was done, and what to tell."""
+    """One run: what waits to be embedded, and whom to tell."""
 
-    def __init__(self, store: QdrantPageStore, embedder: PageEmbedder, batch_size: int) -> None:
-        self.store, self.embedder, self.batch_size = store, embedder, batch_size
-        self.before: dict[str, StoredDocument] = {document.doc_id: document for document in store.documents()}
-        self.waiting: list[Page] = []
-        self.ended: list[DocumentDone] = []
-        self.met: set[str] = set()
-        self.added: Counter[str] = Counter()
-        self.sources: dict[str, list[str]] = {}
+    bar: ProgressBar
+    on_progress: Callable[[IndexProgress], None] | None = None
+    on_failure: Callable[[Failure], None] | None = None
+
+    def __init__(
+        self,
+        store: QdrantPageStore,
+        embedder: PageEmbedder,
+        retry: Retry,
+        given: GivenSources,
+        max_bytes: int,
+        batch_size: int,
+    ) -> None:
+        self.given, self.retry, self.max_bytes, self.batch_size = given, retry, max_bytes, batch_size
         self.failed: list[Failure] = []
-        self.removed = 0
+        self.told = 0
+        self.documents = Documents(store, retry, self.failed.append)
+        self.embedding = Embedding(embedder, store, retry, self.fail_page)
+        self.writer = Writer(store, self.documents, retry, self.fail_page, self.embedding.flying)
+        self.waiting: list[Page] = []
+        self.ended: list[Ended] = []
 
-    def known_pages(self, doc_id: str) -> Collection[int] | None:
-        """Numbers of the pages that need no reading; None stands for all, so that nothing is opened."""
-        if doc_id in self.met:  # the same content under a second name in this run
-            return None
-        self.met.add(doc_id)
-        stored = self.before.get(doc_id)
-        if stored is None:
-            return frozenset()
-        if stored.total_pages is not None and stored.pages >= stored.total_pages:
-            return None
-        return self.store.page_numbers(doc_id)
+    def all(self, pool: ReaderPool, prune: bool) -> None:
+        """Read, embed and write everything; however it ends, what was embedded is written."""
+        try:
+            for event in pool.read_documents(self.given, known=self.documents.known_pages):
+                self.take(event)
+            self.flush()
+            self.writer.finish()
+            self.documents.finish(self.given.gone if prune else None)
+            self.tell()
+        except BaseException:
+            self.retry.stop.set()
+            raise
+        finally:
+            self.writer.stop()
+            self.bar.close()
 
-    def take(self, event: Event) -> int:
-        """Account for what a reader says; returns how many pages of progress it is."""
+    def fail_page(self, page: Page, error: Exception) -> None:
+        self.failed.append(failed_page(page, error))
+
+    def take(self, event: Event) -> None:
+        """Account for what a reader says."""
         if isinstance(event, PageRead):
             self.waiting.append(event.page)
             if len(self.waiting) >= self.batch_size:
                 self.flush()
-            return 1
-        if not isinstance(event, DocumentDone):
+        elif isinstance(event, DocumentDone):
+            self.end(event)
+        else:
             self.failed.append(event.failure)
-            return 0
-        self.ended.append(event)
+            if event.failure.page is None:
+                self.given.ended(event.failure.source)
+                self.bar.ended(size_of(event.failure.source), was_read=False)
+            self.tell()
+
+    def end(self, done: DocumentDone) -> None:
+        """A document ends: with the batch at hand, or at once when there is none."""
+        changed = done.pages > 0 and self.given.changed(done.source, done.doc_id, self.max_bytes)
+        self.given.ended(done.source)
+        self.ended.append(Ended(done, changed))
+        self.bar.ended(size_of(done.source), was_read=done.pages > 0)
         if not self.waiting:
             self.flush()
-        return 0
 
     def flush(self) -> None:
-        """Embed and add what waits, then settle the documents that ended before it."""
+        """Embed what waits, and hand it to the writer with the documents that ended with it."""
         pages, self.waiting = self.waiting, []
-        if pages:
-            self._add(pages)
         ended, self.ended = self.ended, []
-        for document in ended:
-            self._settle(document)
+        if pages or ended:
+            kept, vectors, keys = self.embedding.embed(pages) if pages else ([], [], [])
+            self.writer.put(Batch(kept, vectors, keys, ended))
+        self.tell()
 
-    def _add(self, pages: list[Page]) -> None:
-        try:
-            vectors = self.embedder.embed_pages(pages)
-        except VisRAGError as error:
-            if len(pages) > 1:  # find the page that cannot be embedded; the others are kept
-                for page in pages:
-                    self._add([page])
-                return
-            self.failed.append(Failure(pages[0].source, f"not embedded: {error}", pages[0].number))
-            return
-        self.store.add_pages(pages, vectors)
-        self.added.update(page.doc_id for page in pages)
-
-    def _settle(self, document: DocumentDone) -> None:
-        """Remember the document's source; what this source held before is gone from the file, so it goes here too."""
-        doc_id, source = document.doc_id, document.source
-        if not self.added[doc_id] and doc_id not in self.before:
-            return
-        if not self.added[doc_id] or doc_id in self.sources:
-            self.store.add_source(doc_id, source)
-        self.sources.setdefault(doc_id, []).append(source)
-        for old in self.before.values():
-            if source in old.sources and old.doc_id != doc_id:
-                self.removed += self.store.delete(doc_id=old.doc_id, source=source)
+    def tell(self) -> None:
+        """Everybody hears how far it is."""
+        while self.told < len(self.failed):
+            self.told += 1
+            if self.on_failure is not None:
+                self.on_failure(self.failed[self.told - 1])
+        done = self.documents
+        progress = self.bar.show(len(done.pages), done.added + done.unchanged, done.added, len(self.failed))
+        if self.on_progress is not None:
+            self.on_progress(progress)
 
     def report(self, seconds: float) -> IndexReport:
-        """The counts, once everything was flushed."""
-        unchanged = sum(self.before[doc_id].pages for doc_id in self.sources if doc_id in self.before)
-        added = sum(self.added.values())
+        """The counts, once everything was written."""
+        done = self.documents
         return IndexReport(
-            documents=len(self.sources),
-            pages=added + unchanged,
-            added=added,
-            unchanged=unchanged,
-            removed=self.removed,
+            documents=len(done.pages),
+            pages=done.added + done.unchanged,
+            added=done.added,
+            unchanged=done.unchanged,
+            removed=done.removed,
             failed=tuple(self.failed),
             seconds=seconds,
-            doc_ids=tuple(self.sources),
+            doc_ids=tuple(done.pages),
+            embedded=self.embedding.embedded,
         )

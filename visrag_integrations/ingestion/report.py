@@ -15,12 +15,13 @@ class IndexReport:
     Attributes:
         documents: Documents of the given sources that are now in the index.
         pages: Their pages that are now in the index: added + unchanged.
-        added: Pages that were read and embedded in this run.
-        unchanged: Pages that were there already.
-        removed: Pages removed because their file's content changed.
+        added: Pages that are new in the index.
+        unchanged: Pages that were there already, in a file that changed too.
+        removed: Pages that are gone from their file, or with it.
         failed: Every document and page that could not be indexed, by name and reason.
         seconds: Wall-clock time of the run.
         doc_ids: The ids of those documents, in the order they were met.
+        embedded: Pages the embedder made vectors for; the others were there, or equal to one that was.
     """
 
     documents: int = 0
@@ -31,6 +32,7 @@ class IndexReport:
     failed: tuple[Failure, ...] = ()
     seconds: float = 0.0
     doc_ids: tuple[str, ...] = ()
+    embedded: int = 0
 
     def as_dict(self) -> dict[str, Any]:
         """The report as `visrag index --json` prints it.
@@ -50,8 +52,3 @@ class IndexReport:
             ],
             "seconds": round(self.seconds, 3),
         }
-
-
-def _failure_as_dict(failure: Failure) -> dict[str, Any]:
-    page = {} if failure.page is None else {"page": failure.page}
-    return {"source": failure.source, "error": failure.error, **page}

@@ -1,0 +1,117 @@
+"""Batches of pages into vectors: equal pages once, and a page that cannot be embedded never takes others with it."""
+
+from __future__ import annotations
+
+import logging
+import sys
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from visrag_integrations.errors import EmbedderError, VisRAGError
+from visrag_integrations.ingestion.retry import Retry
+from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.store import QdrantPageStore, content_key
+from visrag_integrations.types import Page
+
+logger = logging.getLogger(__name__)
+
+_MAX_CRASHES = 5
+"""After so many pages in a row on which the embedder itself broke, it is the embedder, not the pages."""
+
+
+class Embedding:
+    """Embeds batches. Vectors of pages with the same picture and text are taken from the store, or made once.
+
+    Attributes:
+        flying: content key -> vector of pages that are on their way into the store.
+        embedded: How many pages the embedder made vectors for.
+    """
+
+    def __init__(
+        self,
+        embedder: PageEmbedder,
+        store: QdrantPageStore,
+        retry: Retry,
+        on_failure: Callable[[Page, Exception], None],
+    ) -> None:
+        self._embedder, self._store, self._retry, self._fail = embedder, store, retry, on_failure
+        self._largest = sys.maxsize
+        self._crashes = 0
+        self.flying: dict[str, Any] = {}
+        self.embedded = 0
+
+    def embed(self, pages: Sequence[Page]) -> tuple[list[Page], list[Any], list[str]]:
+        """The pages that could be embedded, a vector for each, and their content keys."""
+        keys = [content_key(page) or page.id for page in pages]
+        vectors: dict[str, Any] = {key: self.flying[key] for key in keys if key in self.flying}
+        unknown = [page for key, page in zip(keys, pages, strict=True) if key not in vectors]
+        vectors |= self._retry.call(lambda: self._store.embeddings_of_equals(unknown))
+        todo = {key: page for key, page in zip(keys, pages, strict=True) if key not in vectors}
+        made = self._embed_all(list(todo.values()))
+        vectors |= {key: made[page.id] for key, page in todo.items() if page.id in made}
+        kept = [(page, vectors[key], key) for key, page in zip(keys, pages, strict=True) if key in vectors]
+        self.flying |= {key: vector for _, vector, key in kept}
+        return [page for page, _, _ in kept], [vector for _, vector, _ in kept], [key for _, _, key in kept]
+
+    def _embed_all(self, pages: list[Page]) -> dict[str, Any]:
+        """Vectors by page id; what could not be embedded is told of and left out."""
+        made: dict[str, Any] = {}
+        waiting = [pages]
+        while waiting:
+            batch = waiting.pop()
+            size = min(len(batch), self._largest)
+            if size < len(batch):
+                waiting.append(batch[size:])
+                batch = batch[:size]
+            if not batch:
+                continue
+            error = self._try(batch, made)
+            if error is not None and len(batch) > 1:
+                half = (len(batch) + 1) // 2
+                waiting += [batch[half:], batch[:half]]
+            elif error is not None:
+                self._give_up(batch[0], error)
+        return made
+
+    def _try(self, batch: list[Page], made: dict[str, Any]) -> Exception | None:
+        try:
+            vectors = list(self._embedder.embed_pages(batch))
+            if len(vectors) != len(batch):
+                raise EmbedderError(
+                    f"The embedder {self._embedder.name!r} gave {len(vectors)} vectors for {len(batch)} pages."
+                )
+        except Exception as err:  # noqa: BLE001  embedders of all kinds raise anything
+            error = err.with_traceback(None)  # its frames hold what filled the memory
+        else:
+            made |= {page.id: vector for page, vector in zip(batch, vectors, strict=True)}
+            self.embedded += len(batch)
+            self._crashes = 0
+            return None
+        if _is_out_of_memory(error):
+            self._largest = max(1, len(batch) // 2)
+            logger.warning("out of memory with %d pages; going on with at most %d", len(batch), self._largest)
+            _free_memory()
+        return error
+
+    def _give_up(self, page: Page, error: Exception) -> None:
+        if not isinstance(error, VisRAGError) and not _is_out_of_memory(error):
+            self._crashes += 1
+            if self._crashes >= _MAX_CRASHES:
+                raise error
+        self._fail(page, error)
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    """Whether less at once may help.
+
+    >>> _is_out_of_memory(RuntimeError("CUDA out of memory. Tried to ...")), _is_out_of_memory(ValueError("no"))
+    (True, False)
+    """
+    named = type(error).__name__ == "OutOfMemoryError"
+    return named or isinstance(error, MemoryError) or "out of memory" in str(error).lower()
+
+
+def _free_memory() -> None:
+    torch = sys.modules.get("torch")
+    if torch is not None and torch.cuda.is_available():
+        torch.cuda.empty_cache()

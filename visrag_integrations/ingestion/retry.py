@@ -1,0 +1,87 @@
+"""Calls to a store over a network, tried again while the trouble may pass."""
+
+from __future__ import annotations
+
+import logging
+import random
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from visrag_integrations.errors import SettingError, StoreError
+
+logger = logging.getLogger(__name__)
+
+T = TypeVar("T")
+
+_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
+_NO_ANSWER = {"ResponseHandlingException", "ResourceExhaustedResponse"}  # what the Qdrant client makes of a lost reply
+_PASSING_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
+
+
+@dataclass(frozen=True)
+class Retry:
+    """How often a call to a store is tried, and how long to wait between: doubled each time, with jitter.
+
+    Only trouble that may pass is tried again: no connection, no answer in time, "too many requests", a server's own
+    errors. Writes are idempotent (a page always has the same id), so one that arrived twice does no harm.
+
+    Attributes:
+        limit: Tries in all.
+        first_wait: Seconds before the second try, at most.
+        longest_wait: Seconds between two tries, at most; a server that names a time is believed up to it.
+        stop: Ends the waiting, and with it the trying.
+    """
+
+    limit: int = 7
+    first_wait: float = 0.5
+    longest_wait: float = 30.0
+    stop: threading.Event = field(default_factory=threading.Event, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        if self.limit < 1 or self.first_wait < 0 or self.longest_wait < 0:
+            raise SettingError(f"{self!r}: limit must be 1 or more, and the waits 0 or more seconds.")
+
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work` returns, at the first try that works.
+
+        Raises:
+            StoreError: It fails for good, or failed `limit` times.
+        """
+        started = time.monotonic()
+        for tries in range(1, self.limit + 1):
+            try:
+                return work()
+            except StoreError as err:
+                if not may_pass(err):
+                    raise
+                if tries == self.limit or self.stop.wait(self._wait(tries, err)):
+                    raise StoreError(
+                        f"{err} Given up after {tries} tries in {time.monotonic() - started:.0f} seconds. What was "
+                        "added is kept: when the store answers again, run the same again, and it goes on from there."
+                    ) from err
+                logger.warning("try %d of %d failed: %s", tries, self.limit, err)
+        raise AssertionError("unreachable")
+
+    def _wait(self, tries: int, err: StoreError) -> float:
+        asked: Any = getattr(err.__cause__, "retry_after_s", None)
+        wait = min(self.longest_wait, self.first_wait * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        return wait if asked is None else min(self.longest_wait, max(wait, float(asked)))
+
+
+def may_pass(error: StoreError) -> bool:
+    """Whether trying again may help.
+
+    >>> may_pass(StoreError("disk full"))
+    False
+    """
+    cause = error.__cause__
+    status = getattr(cause, "status_code", None)
+    if isinstance(status, int):
+        return status in _PASSING_STATUS
+    code = getattr(cause, "code", None)
+    if callable(code):  # gRPC
+        return getattr(code(), "name", "") in _PASSING_CODES
+    return type(cause).__name__ in _NO_ANSWER or isinstance(cause, (ConnectionError, TimeoutError))

@@ -1,0 +1,102 @@
+"""The given sources on their way to the readers: how much there is, what changes meanwhile, what is gone."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import Any
+
+from visrag_integrations.errors import DocumentError
+from visrag_integrations.readers.sources import find_documents, identify
+
+_Stamp = tuple[int, int, int]
+
+
+class GivenSources:
+    """Every document of the given files, folders and bytes, lazily; iterate it once.
+
+    Attributes:
+        total_bytes: Of all files; None where it was not asked for, or the sources come from an iterator.
+    """
+
+    def __init__(self, sources: Any, *, measure: bool) -> None:
+        self._sources = sources
+        self._stamps: dict[str, _Stamp] = {}
+        self._folders: set[str] = set()
+        self._beside: set[str] = set()
+        lazy = isinstance(sources, Iterator)
+        self.total_bytes = sum(map(size_of, self._documents())) if measure and not lazy else None
+
+    def __iter__(self) -> Iterator[Path | str | bytes]:
+        for document in self._documents():
+            if not isinstance(document, bytes):
+                stamp = _stamp(document)
+                if stamp is not None:
+                    self._stamps[os.fspath(document)] = stamp
+            yield document
+
+    def _documents(self) -> Iterator[Path | str | bytes]:
+        for given in _flatten(self._sources):
+            if isinstance(given, (str, os.PathLike)):
+                path = os.path.abspath(given)
+                is_folder = os.path.isdir(path)
+                (self._folders if is_folder else self._beside).add(path if is_folder else os.path.dirname(path))
+            try:
+                yield from find_documents(given)
+            except DocumentError:
+                yield given  # the readers say what is wrong with it
+
+    def ended(self, source: str) -> None:
+        """The document needs no watching any more."""
+        self._stamps.pop(source, None)
+
+    def changed(self, source: str, doc_id: str, max_bytes: int) -> bool:
+        """Whether the file is not what it was when it was identified; files only, and asked once."""
+        before = self._stamps.pop(source, None)
+        if source.startswith("bytes:") or (before is not None and _stamp(source) == before):
+            return False
+        try:
+            return identify(source, max_bytes=max_bytes).doc_id != doc_id
+        except DocumentError:
+            return True
+
+    def gone(self, source: str) -> bool:
+        """Whether a stored source was below the given folders, or beside the given files, and is there no more."""
+        if "://" in source or source.startswith("bytes:"):
+            return False
+        path = os.path.abspath(source)
+        within = any(path.startswith(os.path.join(folder, "")) for folder in self._folders)
+        if not within and os.path.dirname(path) not in self._beside:
+            return False
+        try:
+            os.stat(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return True
+        except (OSError, ValueError):  # not to be seen is not gone
+            return False
+        return False
+
+
+def size_of(document: Path | str | bytes) -> int:
+    """Bytes of a document; 0 when it cannot be seen."""
+    if isinstance(document, bytes):
+        return len(document)
+    stamp = _stamp(document)
+    return stamp[1] if stamp else 0
+
+
+def _stamp(path: Path | str) -> _Stamp | None:
+    try:
+        info = os.stat(path)
+    except (OSError, ValueError):
+        return None
+    return info.st_mtime_ns, info.st_size, info.st_ino
+
+
+def _flatten(sources: Any) -> Iterator[Any]:
+    if isinstance(sources, (str, bytes, os.PathLike)) or not isinstance(sources, Iterable):
+        yield sources
+    else:
+        for source in sources:
+            yield from _flatten(source)
