@@ -8,27 +8,42 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from visrag_integrations.langchain.chain import create_visrag_chain
+    from visrag_integrations.langchain.chat_model import ChatEVisRAG
     from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
     from visrag_integrations.langchain.image_references import open_document_image
     from visrag_integrations.langchain.loader import VisRAGBlobParser, VisRAGLoader
+    from visrag_integrations.langchain.output_parser import EvidenceOutputParser
+    from visrag_integrations.langchain.reranker import VisRAGReranker
     from visrag_integrations.langchain.retriever import VisRAGRetriever
+    from visrag_integrations.langchain.tool import create_visrag_tool
     from visrag_integrations.langchain.vectorstore import VisRAGVectorStore
 
 _HOMES = {
+    "ChatEVisRAG": "chat_model",
+    "EvidenceOutputParser": "output_parser",
     "VisRAGBlobParser": "loader",
     "VisRAGEmbeddings": "embeddings",
     "VisRAGLoader": "loader",
+    "VisRAGReranker": "reranker",
     "VisRAGRetriever": "retriever",
     "VisRAGVectorStore": "vectorstore",
+    "create_visrag_chain": "chain",
+    "create_visrag_tool": "tool",
     "open_document_image": "image_references",
 }
 
 __all__ = [
+    "ChatEVisRAG",
+    "EvidenceOutputParser",
     "VisRAGBlobParser",
     "VisRAGEmbeddings",
     "VisRAGLoader",
+    "VisRAGReranker",
     "VisRAGRetriever",
     "VisRAGVectorStore",
+    "create_visrag_chain",
+    "create_visrag_tool",
     "open_document_image",
 ]
 

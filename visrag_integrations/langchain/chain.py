@@ -1,0 +1,176 @@
+"""`create_visrag_chain`: a question in; the pages, the evidence and the answer out, streamed in that order."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
+
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage, HumanMessage
+from langchain_core.runnables import AddableDict, Runnable, RunnableGenerator
+from langchain_core.runnables.config import run_in_executor
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.events import AnswerReady, Event, EvidenceFound, SectionStarted, SectionText
+from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream, build_prompt
+from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.langchain.chat_model import ChatEVisRAG
+from visrag_integrations.langchain.convert import document_to_page
+from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
+from visrag_integrations.langchain.messages import page_to_block
+from visrag_integrations.types import Answer, Page, Query
+
+if TYPE_CHECKING:
+    from langchain_core.runnables import RunnableConfig
+
+NOTHING_FOUND = "no page was found: the index is empty, or nothing in it matches the question and the filter"
+
+
+def create_visrag_chain(
+    retriever: Runnable[Any, list[Document]],
+    llm: Runnable[Any, Any],
+    *,
+    prompt: Prompt | None = None,
+    question_key: str = "question",
+    as_text: bool = False,
+) -> Runnable[Any, dict[str, Any]]:
+    """A Runnable that answers questions from pages.
+
+    It takes a question (a text, or a dict with it under `question_key`) and gives `question`, `context` (the
+    Documents), `evidence` (a list of `Evidence`), `thinking`, `observation`, `answer` (the text), `sufficient` and
+    `result` (the whole `Answer`). `stream` gives the context first, then the evidence entry by entry, then the answer
+    piece by piece; adding the pieces up gives what `invoke` gives.
+
+    Args:
+        retriever: Any retriever; Documents without a picture are shown as text.
+        llm: `ChatEVisRAG`, or any chat model that reads images.
+        prompt: "evisrag" asks for observation, evidence and reasoning in EVisRAG's words, "plain" only asks the
+            question. What `llm` has when it is a ChatEVisRAG, else "evisrag".
+        question_key: Where the question is when the input is a dict.
+        as_text: Show all pages as their text: for models that see no images.
+    """
+    how = prompt or (llm.prompt if isinstance(llm, ChatEVisRAG) else "evisrag")
+    if isinstance(llm, ChatEVisRAG) and llm.prompt != how:
+        llm = llm.model_copy(update={"prompt": how})
+    if how not in ("evisrag", "plain"):
+        raise SettingError(f'prompt is {how!r}; it is "evisrag" or "plain".')
+    steps = _Steps(retriever, llm, how, question_key, as_text)
+    transform, atransform = cast("tuple[Any, Any]", (steps.transform, steps.atransform))  # both take the config, too
+    return RunnableGenerator(transform, atransform, name="visrag_chain")
+
+
+@dataclasses.dataclass(frozen=True)
+class _Steps:
+    retriever: Runnable[Any, list[Document]]
+    llm: Runnable[Any, Any]
+    prompt: Prompt
+    question_key: str
+    as_text: bool
+
+    def transform(self, inputs: Iterator[Any], config: RunnableConfig) -> Iterator[AddableDict]:
+        for given in inputs:
+            question = self._question(given)
+            documents = self.retriever.invoke(question, config)
+            yield AddableDict(question=question, context=documents)
+            if not documents:
+                yield _nothing_found()
+                continue
+            pages, messages = self._messages(question, documents)
+            reader = _Reader(pages, self.prompt)
+            for chunk in self.llm.stream(messages, config):
+                yield from reader.feed(_text(chunk))
+            yield from reader.finish()
+
+    async def atransform(self, inputs: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[AddableDict]:
+        async for given in inputs:
+            question = self._question(given)
+            documents = await self.retriever.ainvoke(question, config)
+            yield AddableDict(question=question, context=documents)
+            if not documents:
+                yield _nothing_found()
+                continue
+            pages, messages = await run_in_executor(None, self._messages, question, documents)
+            reader = _Reader(pages, self.prompt)
+            async for chunk in self.llm.astream(messages, config):
+                for piece in reader.feed(_text(chunk)):
+                    yield piece
+            for piece in reader.finish():
+                yield piece
+
+    def _question(self, given: Any) -> Any:
+        question = given.get(self.question_key) if isinstance(given, dict) else given
+        if isinstance(question, Query) or (isinstance(question, str) and question.strip()):
+            return question
+        raise SettingError(
+            f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
+        )
+
+    def _messages(self, question: Any, documents: Sequence[Document]) -> tuple[list[Page], list[BaseMessage]]:
+        asked = question.text if isinstance(question, Query) else question
+        pages = [_shown(document, self.as_text) for document in documents]
+        wrapped = build_prompt(asked) if self.prompt == "evisrag" else asked
+        content: list[Any] = [{"type": "text", "text": wrapped}, *(page_to_block(page) for page in pages)]
+        return pages, [HumanMessage(content=content)]
+
+
+class _Reader:
+    """What the model writes, as pieces of the chain's output."""
+
+    def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:
+        self._stream = EvidenceStream(pages) if prompt == "evisrag" else None
+        self._written: list[str] = []
+        self._trimmed = Trimmed()
+        self._answered = False
+
+    def feed(self, text: str) -> Iterator[AddableDict]:
+        self._written.append(text)
+        if self._stream is None:
+            yield from self._answer(text)
+        else:
+            for event in self._stream.feed(text):
+                yield from self._piece(event)
+
+    def finish(self) -> Iterator[AddableDict]:
+        """What is known only at the end, and the answer's text where it was not streamed."""
+        if self._stream is None:
+            text = "".join(self._written).strip()
+            answer = Answer(text, bool(text) and not says_insufficient(text), raw="".join(self._written))
+        else:
+            *events, last = self._stream.finish()
+            for event in events:
+                yield from self._piece(event)
+            assert isinstance(last, AnswerReady)
+            answer = untagged(last.answer)
+        rest = AddableDict(thinking=answer.thinking, observation=answer.observation, sufficient=answer.sufficient)
+        if not self._answered:
+            rest["answer"] = answer.text
+        yield AddableDict(rest, evidence=[], result=answer)
+
+    def _piece(self, event: Event) -> Iterator[AddableDict]:
+        if isinstance(event, EvidenceFound):
+            yield AddableDict(evidence=[event.evidence])
+        elif isinstance(event, SectionStarted) and event.section == "answer":
+            self._trimmed = Trimmed()
+        elif isinstance(event, SectionText) and event.section == "answer":
+            yield from self._answer(event.text)
+
+    def _answer(self, text: str) -> Iterator[AddableDict]:
+        if kept := self._trimmed.feed(text):
+            self._answered = True
+            yield AddableDict(answer=kept)
+
+
+def _nothing_found() -> AddableDict:
+    answer = Answer(INSUFFICIENT, sufficient=False, problems=(NOTHING_FOUND,))
+    return AddableDict(evidence=[], answer=answer.text, thinking="", observation="", sufficient=False, result=answer)
+
+
+def _shown(document: Document, as_text: bool) -> Page:
+    page = document_to_page(document)
+    return dataclasses.replace(page, picture=None) if as_text else page
+
+
+def _text(chunk: Any) -> str:
+    return raw_text(chunk) if isinstance(chunk, BaseMessage) else str(chunk)

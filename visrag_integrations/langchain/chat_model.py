@@ -1,0 +1,257 @@
+"""`ChatEVisRAG`: any generator of this library as a LangChain chat model."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import Future
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
+from langchain_core.language_models import BaseChatModel
+from langchain_core.messages import AIMessage, BaseMessage
+from langchain_core.outputs import ChatGenerationChunk, ChatResult
+from langchain_core.runnables.config import run_in_executor
+from pydantic import Field
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.langchain import completions, structured
+from visrag_integrations.langchain.batching import all_at_once, gathering, generate_one
+from visrag_integrations.langchain.chat_request import SETTINGS, Request
+from visrag_integrations.types import GenerationSettings
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import LanguageModelInput
+    from langchain_core.runnables import Runnable
+    from langchain_core.tools import BaseTool
+
+    from visrag_integrations.interfaces import Generator
+
+_loaded: dict[str, Any] = {}
+_loading = threading.Lock()
+
+
+class ChatEVisRAG(BaseChatModel):
+    """Reads questions and page images, writes answers with evidence for each page.
+
+    A message with images is put as EVisRAG was trained on it, and what it writes comes as standard content: reasoning
+    blocks for what it observed and thought, and the answer as text whose citations point at the pages. Other messages
+    are passed on as they are. With `prompt="plain"` (general models) all are.
+
+    >>> ChatEVisRAG("openbmb/EVisRAG-7B").invoke(messages)  # doctest: +SKIP
+
+    Every setting from `temperature` to `guided`, `stop` and `model` can also be given with one call.
+    """
+
+    model: str = "openbmb/EVisRAG-7B"
+    """What `load_generator` takes: a name, a checkpoint folder, or the URL of a server; loaded at first use."""
+    generator: Any = Field(default=None, exclude=True, repr=False)
+    """A generator you already hold, instead of `model`."""
+    prompt: Prompt = "evisrag"
+    """"evisrag" for EVisRAG checkpoints, "plain" for general models."""
+    temperature: float | None = None
+    max_tokens: int | None = None
+    top_p: float | None = None
+    repetition_penalty: float | None = None
+    seed: int | None = None
+    stop: list[str] | None = None
+    guided: bool | None = None
+    """Hold the model to EVisRAG's four tags, where the engine can."""
+    timeout: float | None = None
+    """Seconds a server's answer may take. Engines in this process have no such limit."""
+    max_retries: int | None = None
+    """How often a request to a server is tried again."""
+    streaming: bool = False
+    fetch_urls: bool = False
+    """Whether images given as http and https URLs are fetched."""
+    model_kwargs: dict[str, Any] = Field(default_factory=dict)
+    """More settings of the generator that is loaded."""
+
+    def __init__(self, model: str | None = None, **fields: Any) -> None:
+        """A model by name, or `generator=` one you hold. The fields are described above."""
+        if model is not None:
+            fields["model"] = str(model)
+        elif fields.get("generator") is not None:
+            fields["model"] = str(fields["generator"].name)
+        super().__init__(**fields)
+
+    # --- one call ---------------------------------------------------------------------------------------------------
+
+    def _generate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        generator, request = self._request(messages, stop, kwargs)
+        if request.passed_on is not None:
+            return completions.generate(generator, request.passed_on)
+        written = generate_one(generator, request.conversation, request.settings)
+        return request.result(generator, written.result() if isinstance(written, Future) else written)
+
+    async def _agenerate(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> ChatResult:
+        generator, request = await run_in_executor(None, self._request, messages, stop, kwargs)
+        if request.passed_on is not None:
+            return await run_in_executor(None, completions.generate, generator, request.passed_on)
+        written = await run_in_executor(None, generate_one, generator, request.conversation, request.settings)
+        return request.result(generator, await asyncio.wrap_future(written) if isinstance(written, Future) else written)
+
+    def _stream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: CallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> Iterator[ChatGenerationChunk]:
+        generator, request = self._request(messages, stop, kwargs)
+        if request.passed_on is not None:
+            chunks = completions.stream(generator, request.passed_on)
+        else:
+            chunks = request.chunks(generator)
+        for chunk in chunks:
+            if run_manager is not None:
+                run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+            yield chunk
+
+    def _request(
+        self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
+    ) -> tuple[Generator, Request]:
+        kwargs.pop("stream", None)
+        model = kwargs.pop("model", None)
+        generator = self._generator(model)
+        given = {name: kwargs.pop(name) for name in SETTINGS if kwargs.get(name) is not None}
+        own = {name: getattr(self, name, None) for name in SETTINGS}
+        settings = {name: value for name, value in {**own, **given}.items() if value is not None}
+        request = Request(
+            messages, GenerationSettings(stop=tuple(stop or self.stop or ()), **settings), self.fetch_urls
+        )
+        if model not in (None, self.model, generator.name):
+            kwargs["model"] = model
+        if kwargs or request.needs_server(generator):
+            request.pass_on(generator, kwargs)
+        elif self.prompt == "evisrag":
+            request.ask_for_evidence()
+        return generator, request
+
+    # --- many calls -------------------------------------------------------------------------------------------------
+
+    def batch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """The answers in order; all questions that are not in a cache go to the engine as one batch."""
+        if len(inputs) < 2:
+            return super().batch(inputs, config, **kwargs)
+        calls, config = all_at_once(inputs, config)
+        with gathering(calls):
+            return super().batch(inputs, config, **kwargs)
+
+    async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
+        """`batch`, without blocking the event loop."""
+        if len(inputs) < 2:
+            return await super().abatch(inputs, config, **kwargs)
+        calls, config = all_at_once(inputs, config)
+        with gathering(calls):
+            return await super().abatch(inputs, config, **kwargs)
+
+    # --- tools and structured output --------------------------------------------------------------------------------
+
+    def bind_tools(
+        self,
+        tools: Sequence[dict[str, Any] | type | Callable[..., Any] | BaseTool],
+        *,
+        tool_choice: Any = None,
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, AIMessage]:
+        """The model with tools it may call; only behind an OpenAI-compatible server.
+
+        Args:
+            tools: Functions, pydantic classes, LangChain tools, or OpenAI tool schemas.
+            tool_choice: "auto", "none", "any" or True (one must be called), or a tool's name.
+            strict: Hold the arguments to their schema, where the server can.
+            **kwargs: Of the server's request.
+
+        Raises:
+            SettingError: The engine has no tool calling.
+        """
+        generator = self._generator()
+        if not completions.offered(generator):
+            raise SettingError(
+                f"Generator {generator.name!r} cannot call tools. Serve the model with an OpenAI-compatible server "
+                '(vLLM: --enable-auto-tool-choice) and use ChatEVisRAG("http://localhost:8000/v1").'
+            )
+        bound = completions.tool_settings(tools, tool_choice, strict)
+        return self.bind(**bound, **kwargs)
+
+    def with_structured_output(
+        self,
+        schema: Any,
+        *,
+        include_raw: bool = False,
+        method: str = "json_schema",
+        strict: bool | None = None,
+        **kwargs: Any,
+    ) -> Runnable[LanguageModelInput, Any]:
+        """The model, held to a schema by its engine; gives a pydantic object, or a dict for other schemas.
+
+        Args:
+            schema: A pydantic class, a TypedDict, a JSON schema, or an OpenAI tool schema.
+            include_raw: Give `{"raw", "parsed", "parsing_error"}`.
+            method: "json_schema", "json_mode" (any JSON object), or "function_calling" (through a tool, where the
+                engine has them; else as "json_schema").
+            strict: Of "function_calling".
+            **kwargs: None are known.
+
+        Raises:
+            SettingError: The engine can neither follow a schema nor call tools.
+        """
+        generator = self._generator()
+        if method == "function_calling" and completions.offered(generator):
+            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
+        return structured.with_schema(self, generator, schema, include_raw=include_raw, method=method, **kwargs)
+
+    # --- what LangChain asks ----------------------------------------------------------------------------------------
+
+    @property
+    def _llm_type(self) -> str:
+        return "evisrag"
+
+    @property
+    def _identifying_params(self) -> Mapping[str, Any]:
+        named = ("model", "prompt", "stop", "fetch_urls", *SETTINGS[:-1], "model_kwargs")
+        return {name: getattr(self, name) for name in named}
+
+    def _generator(self, model: str | None = None) -> Generator:
+        """The generator for this model: one that is given can serve others only if it says so."""
+        if model in (None, self.model):
+            own: Generator = self.generator if self.generator is not None else self._loaded(self.model)
+            return own
+        if self.generator is None and "://" not in self.model:
+            return self._loaded(str(model))
+        own = self._generator()
+        if hasattr(own, "with_model"):
+            other: Generator = own.with_model(model)
+            return other
+        return own if completions.offered(own) else self._loaded(str(model))
+
+    def _loaded(self, model: str) -> Generator:
+        server = {"timeout": self.timeout, "max_retries": self.max_retries} if "://" in model else {}
+        return _load(model, {**{k: v for k, v in server.items() if v is not None}, **self.model_kwargs})
+
+
+def _load(model: str, settings: dict[str, Any]) -> Generator:
+    from visrag_integrations.generation import load_generator
+
+    key = repr((model, sorted(settings.items())))
+    with _loading:
+        if key not in _loaded:
+            _loaded[key] = load_generator(model, **settings)
+        found: Generator = _loaded[key]
+        return found

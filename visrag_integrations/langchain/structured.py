@@ -1,0 +1,66 @@
+"""Structured output: a schema handed to the engine, and what it writes read into the schema's type."""
+
+from __future__ import annotations
+
+import inspect
+from operator import itemgetter
+from typing import TYPE_CHECKING, Any
+
+from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
+from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.pydantic import is_basemodel_subclass
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.langchain import completions
+
+if TYPE_CHECKING:
+    from langchain_core.language_models import BaseChatModel
+
+    from visrag_integrations.interfaces import Generator
+
+METHODS = ("json_schema", "json_mode", "function_calling")
+
+
+def with_schema(
+    chat: BaseChatModel, generator: Generator, schema: Any, *, include_raw: bool, method: str, **kwargs: Any
+) -> Runnable[Any, Any]:
+    """The chat model held to the schema, and a parser behind it.
+
+    Raises:
+        SettingError: An unknown method, or an engine that cannot follow a schema.
+    """
+    if method not in METHODS or kwargs:
+        raise SettingError(f"method={method!r}, {sorted(kwargs)}: methods are {', '.join(METHODS)}; no other settings.")
+    if "json_schema" not in getattr(generator, "supports", ()) and not completions.offered(generator):
+        raise SettingError(
+            f"Generator {generator.name!r} cannot hold its text to a schema. Use a model on vLLM or behind an "
+            "OpenAI-compatible server."
+        )
+    wanted = schema_of(schema)
+    held: Runnable[Any, Any] = chat.bind(
+        json_schema=completions.ANY_OBJECT if method == "json_mode" else wanted,
+        ls_structured_output_format={"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)},
+    )
+    typed = inspect.isclass(schema) and is_basemodel_subclass(schema)
+    kind: Any = schema
+    parser: Runnable[Any, Any] = PydanticOutputParser(pydantic_object=kind) if typed else JsonOutputParser()
+    if not include_raw:
+        return held | parser
+    parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
+    failed = RunnablePassthrough.assign(parsed=lambda _: None)
+    return RunnableMap(raw=held) | parsed.with_fallbacks([failed], exception_key="parsing_error")
+
+
+def schema_of(schema: Any) -> dict[str, Any]:
+    """The plain JSON schema of a pydantic class, TypedDict, JSON schema or OpenAI tool schema.
+
+    >>> schema_of({"title": "T", "type": "object", "properties": {"a": {"type": "string"}}})["properties"]
+    {'a': {'type': 'string'}}
+    """
+    if isinstance(schema, dict) and "properties" in schema:
+        return schema
+    if inspect.isclass(schema) and hasattr(schema, "model_json_schema"):
+        found: dict[str, Any] = schema.model_json_schema()
+        return found
+    return convert_to_json_schema(schema)
