@@ -6,18 +6,23 @@ import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tiny_retrievers import BUILDERS, tiny_embedder
 
 from visrag_integrations import Page, Query, load_embedder
 from visrag_integrations import embedders as registry
 from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
 from visrag_integrations.interfaces import PageEmbedder
 
-CONTRACT: dict[str, Callable[[], PageEmbedder]] = {"ocr": lambda: load_embedder("ocr")}
+CONTRACT: dict[str, Callable[[], PageEmbedder]] = {
+    "ocr": lambda: load_embedder("ocr"),
+    **{system: partial(tiny_embedder, system) for system in BUILDERS},
+}
 """Every embedder that can be made in a test, by name: add yours."""
 
 
@@ -138,7 +143,7 @@ def test_a_folder_is_recognised_by_its_config_not_its_name(tmp_path: Path, monke
     "config", [{"architectures": ["Other"]}, {}, {"architectures": "VisRAG_Ret"}, [1], {"architectures": [3]}]
 )
 def test_a_folder_of_no_known_architecture_asks_for_its_system(tmp_path: Path, config: object) -> None:
-    with pytest.raises(UnknownNameError, match=r"recognised: VisRAG_Ret.*system=.*minicpm-visual-embedding"):
+    with pytest.raises(UnknownNameError, match=r"recognised: .*VisRAG_Ret.*system=.*minicpm-visual-embedding"):
         load_embedder(write_config(tmp_path / "model", config))
 
 

@@ -18,14 +18,26 @@ if TYPE_CHECKING:
 SYSTEMS = {
     "visrag-ret": "visrag_integrations.embedders.visrag_ret:VisRAGRetEmbedder",
     "minicpm-visual-embedding": "visrag_integrations.embedders.minicpm_visual:MiniCPMVisualEmbedder",
+    "bge-vl-clip": "visrag_integrations.embedders.bge_vl_clip:BGEVLCLIPEmbedder",
+    "colqwen2": "visrag_integrations.embedders.colqwen2:ColQwen2Embedder",
+    "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
 }
 """Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
 CHECKPOINTS = {
     "openbmb/VisRAG-Ret": "visrag-ret",
     "RhapsodyAI/minicpm-visual-embedding-v0": "minicpm-visual-embedding",
+    "BAAI/BGE-VL-base": "bge-vl-clip",
+    "BAAI/BGE-VL-large": "bge-vl-clip",
+    "vidore/colqwen2-v1.0-hf": "colqwen2",
+    "vidore/colpali-v1.3-hf": "colpali",
 }
 """Published checkpoints and the system each belongs to."""
-ARCHITECTURES = {"VisRAG_Ret": "visrag-ret"}
+ARCHITECTURES = {
+    "VisRAG_Ret": "visrag-ret",
+    "CLIPModel": "bge-vl-clip",
+    "ColQwen2ForRetrieval": "colqwen2",
+    "ColPaliForRetrieval": "colpali",
+}
 """What `architectures` in a folder's config.json says, and the system it means."""
 
 _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}

@@ -8,7 +8,8 @@ from pathlib import Path
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
 
-PATTERNS = ("*.json", "*.safetensors", "tokenizer.model")
+PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja")
+TOKENIZERS = ("tokenizer.model", "tokenizer.json", "vocab.json")
 SAMPLES = 64
 SAMPLE_BYTES = 1 << 16
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "auto_map")
@@ -48,7 +49,8 @@ def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     telling = {key: value for key, value in config.items() if key not in _INCIDENTAL}
     digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode())
-    digest.update((folder / "tokenizer.model").read_bytes())
+    tokenizer = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
+    digest.update(tokenizer.read_bytes() if tokenizer else b"")
     for path in weight_files:
         size = path.stat().st_size
         digest.update(f"{path.name}:{size}".encode())

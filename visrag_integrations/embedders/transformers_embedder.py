@@ -1,0 +1,264 @@
+"""What all embedders on transformers' networks share: loading, threads, batches, and the plug's members."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from functools import cached_property, partial
+from pathlib import Path
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+
+from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
+
+import torch  # isort: skip  # after devices, which says how to install it
+from torch import Tensor
+
+from visrag_integrations import images
+from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.device_batches import alike, prefetch
+from visrag_integrations.embedders.device_runner import DeviceRunner, send
+from visrag_integrations.embedders.minicpm_inputs import to_rgb
+from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
+from visrag_integrations.errors import PictureError
+from visrag_integrations.models.weights import find_weight_files
+from visrag_integrations.types import Page, Query
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from typing_extensions import Self
+
+    from visrag_integrations.interfaces import Embedding
+
+Made = TypeVar("Made")
+
+GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12  # tokens and patches at once
+GPU_FLOOR, CPU_FLOOR = 2048, 64  # tokens under which a run costs about the same however few they are
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """One sequence as a network takes it, without padding.
+
+    Attributes:
+        ids: Token ids; empty for a picture that goes into a network without a text.
+        tensors: Pictures and what describes them, as the processor made them, without a batch axis.
+        cost: Tokens and patches.
+    """
+
+    ids: list[int]
+    tensors: Mapping[str, Tensor] = field(default_factory=dict)
+    cost: int = 1
+
+    @property
+    def length(self) -> int:
+        return len(self.ids)
+
+
+class TransformersRunner(DeviceRunner[Any, Inputs]):
+    """Sorts a batch into groups that one call of the network takes: pictures or none, and of about equal length."""
+
+    def __init__(
+        self,
+        model: Any,
+        forward: Callable[[Any, list[Inputs]], list[Tensor]],
+        *,
+        batch_size: int | None,
+        token_budget: int | None,
+    ) -> None:
+        super().__init__(model, batch_size, token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET))
+        self._forward = forward
+
+    def _launch(self, batch: list[Inputs]) -> list[Tensor]:
+        model = self._open_model()
+        floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
+        rows: dict[int, Tensor] = {}
+        for kind in dict.fromkeys(frozenset(item.tensors) for item in batch):
+            members = [index for index, item in enumerate(batch) if frozenset(item.tensors) == kind]
+            for group in alike([batch[index].length for index in members], self.token_budget, floor):
+                chosen = [members[place] for place in group]
+                rows.update(zip(chosen, self._forward(model, [batch[index] for index in chosen]), strict=True))
+        return [rows[index] for index in range(len(batch))]
+
+
+class TransformersEmbedder:
+    """An embedder on a network of transformers; a system says how pages and queries become inputs and vectors.
+
+    Thread-safe: pages are prepared in worker threads, one batch at a time is on the device.
+
+    Attributes:
+        name: The checkpoint, as `load_embedder` takes it.
+        kind: "single" or "multi".
+        dimension: Numbers of a vector.
+    """
+
+    kind: Literal["single", "multi"]
+    dimension: int
+    architectures: ClassVar[frozenset[str]]
+    network: ClassVar[str]
+    processor_class: ClassVar[str]
+
+    def __init__(
+        self,
+        model_name_or_path: str | Path,
+        *,
+        device: str | torch.device | None = None,
+        dtype: str | torch.dtype | None = None,
+        batch_size: int | None = None,
+        token_budget: int | None = None,
+        max_tokens: int = 2048,
+        attn_implementation: str = "sdpa",
+        workers: int | None = None,
+        revision: str | None = None,
+    ) -> None:
+        """Load a checkpoint.
+
+        Args:
+            model_name_or_path: A folder, or a name on the hub.
+            device: Where to compute; the first GPU when there is one.
+            dtype: "float32", "bfloat16", "float16" or torch's own; bfloat16 on a GPU, float32 elsewhere by default.
+            batch_size: At most so many pages or queries at once; None: only `token_budget` counts.
+            token_budget: At most so many tokens and patches at once, unless one page alone has more.
+            max_tokens: Texts are cut off so that a sequence has at most so many tokens.
+            attn_implementation: "sdpa", "eager", or another that transformers has here.
+            workers: Threads that prepare pages; as many as there are processors, at most 16, by default.
+            revision: Of a name on the hub.
+
+        Raises:
+            CheckpointError: The checkpoint is not there, not whole, or not of this architecture.
+            SettingError: A setting is not allowed.
+        """
+        at_least_one(batch_size=batch_size, token_budget=token_budget, workers=workers, max_tokens=max_tokens)
+        target = choose_device(device)
+        weight_type = choose_dtype(dtype, target)
+        self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
+        local = Path(model_name_or_path).expanduser().is_dir()
+        self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
+        self.max_tokens = max_tokens
+        check_architecture(self._folder, self.architectures)
+        self._processor = load_processor(self.processor_class, self._folder)
+        model = load_network(
+            self.network, self._folder, device=target, dtype=weight_type, attn_implementation=attn_implementation
+        )
+        self._set_up(model)
+        self._runner = TransformersRunner(model, self._forward, batch_size=batch_size, token_budget=token_budget)
+        self._workers = workers or min(16, os.cpu_count() or 1)
+        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
+        self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+
+    def _set_up(self, model: Any) -> None:
+        """Read what a system needs to know from the network: its dimension, at least."""
+        raise NotImplementedError
+
+    def _prepare_page(self, image: Image) -> Inputs:
+        """A page's picture, in RGB, as the network takes it."""
+        raise NotImplementedError
+
+    def _prepare_query(self, text: str, image: Image | None) -> list[Inputs]:
+        """A query as the network takes it; several sequences' vectors are put one after the other."""
+        raise NotImplementedError
+
+    def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
+        """One tensor an input, on the device; all have the same kinds of tensors."""
+        raise NotImplementedError
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
+        return fingerprint_of(self._folder, find_weight_files(self._folder))
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
+        """Float32 unit vectors of each page, in order; the pages are read once, a batch ahead of the device.
+
+        Raises:
+            PictureError: A page has no picture, or one that cannot be opened or embedded.
+        """
+        self._runner.check_open()
+        return self._runner.embed(self._ahead(pages, lambda page: self._picture(page.open_image())))
+
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
+        """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""
+        self._runner.check_open()
+        parts = list(self._ahead(queries, self._query_parts))
+        vectors = iter(self._runner.embed_sorted([part for query in parts for part in query]))
+        return [_joined([next(vectors) for _ in query]) for query in parts]
+
+    async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
+        """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
+        self._runner.check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
+
+    async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
+        """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
+        self._runner.check_open()
+        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
+
+    def to(self, device: str | torch.device) -> Self:
+        """The same embedder, computing on another device from now on."""
+        self._runner.move(choose_device(device))
+        return self
+
+    def close(self) -> None:
+        """Free the network's memory and end the threads; the embedder cannot be used after."""
+        self._runner.close()
+        self._pool.shutdown(cancel_futures=True)
+        self._queue.shutdown(cancel_futures=True)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _picture(self, image: Image) -> Inputs:
+        image = to_rgb(image)
+        try:
+            return self._prepare_page(image)
+        except (ValueError, TypeError, IndexError, ZeroDivisionError) as err:
+            size = f"{image.width} x {image.height}"
+            raise PictureError(f"A picture of {size} pixels cannot be embedded by {self.name}: {err}") from err
+
+    def _query_parts(self, query: str | Query) -> list[Inputs]:
+        text, picture = (query, None) if isinstance(query, str) else (query.text, query.image)
+        image = None if picture is None else to_rgb(images.open_picture(picture))
+        return self._prepare_query(self._plain(text), image)
+
+    def _plain(self, text: str) -> str:
+        """A text in which nothing is taken for a token of the model's own, and that any tokenizer reads."""
+        text = text.encode("utf-8", "replace").decode("utf-8")
+        for token in self._marks:
+            text = text.replace(token, f"{token[0]} {token[1:]}")
+        return text
+
+    @cached_property
+    def _marks(self) -> list[str]:
+        """The tokenizer's special tokens, the longest first."""
+        tokenizer = self._processor.tokenizer
+        added = [str(token) for token in tokenizer.get_added_vocab()]
+        marks = {*map(str, tokenizer.all_special_tokens), *added}
+        return sorted((mark for mark in marks if len(mark) > 1 and not mark.isspace()), key=len, reverse=True)
+
+    def _ahead(self, things: Iterable[Made], prepare: Callable[[Made], Any]) -> Iterator[Any]:
+        return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
+
+
+def pad(sequences: list[list[int]], filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Token ids, filled up on the right, and the mask of what is real: both (batch, longest)."""
+    longest = max(map(len, sequences))
+    ids = torch.full((len(sequences), longest), filler)
+    mask = torch.zeros_like(ids)
+    for row, sequence in enumerate(sequences):
+        ids[row, : len(sequence)] = torch.tensor(sequence, dtype=ids.dtype)
+        mask[row, : len(sequence)] = 1
+    return send(ids, device), send(mask, device)
+
+
+def _joined(parts: list[Embedding]) -> Embedding:
+    import numpy as np
+
+    return parts[0] if len(parts) == 1 else np.concatenate(parts)
