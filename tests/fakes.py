@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from visrag_integrations.errors import PictureError
 from visrag_integrations.images import open_picture
 from visrag_integrations.interfaces import Filter
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page, Query, ScoredPage
@@ -72,3 +73,28 @@ class PixelEmbedder:
         pixels = np.zeros(48) if image is None else np.asarray(image.convert("RGB").resize((4, 4))).ravel() / 255 - 0.5
         letters = np.array([text.casefold().count(chr(97 + i)) for i in range(26)]) / max(1, len(text))
         return np.concatenate([pixels, letters + 1e-3]).astype(np.float32)
+
+
+class CountingEmbedder:
+    """Embeds the words "alpha", "beta", ... of a page as axes, and counts what it was asked for."""
+
+    name, kind, dimension = "counting", "single", 4
+    fingerprint = "1"
+    words = ("alpha", "beta", "gamma", "delta")
+
+    def __init__(self, refuse: str = "") -> None:
+        self.embedded: list[tuple[str, int]] = []
+        self.refuse = refuse
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+        pages = list(pages)
+        if self.refuse and any(self.refuse in page.text for page in pages):
+            raise PictureError("this page cannot be embedded")
+        self.embedded += [(page.source, page.number) for page in pages]
+        return [self._vector(page.text) for page in pages]
+
+    def embed_queries(self, queries: Iterable[object]) -> list[np.ndarray]:
+        return [self._vector(str(query)) for query in queries]
+
+    def _vector(self, text: str) -> np.ndarray:
+        return np.array([text.count(word) + 0.01 for word in self.words], dtype=np.float32)

@@ -8,40 +8,15 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from drawing import draw_pdf
+from fakes import CountingEmbedder
 
-from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
-from visrag_integrations.errors import PictureError, SettingError, StoreMismatchError
-
-
-class CountingEmbedder:
-    """Embeds the words "alpha", "beta", ... of a page as axes, and counts what it was asked for."""
-
-    name, kind, dimension = "counting", "single", 4
-    fingerprint = "1"
-    words = ("alpha", "beta", "gamma", "delta")
-
-    def __init__(self, refuse: str = "") -> None:
-        self.embedded: list[tuple[str, int]] = []
-        self.refuse = refuse
-
-    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
-        pages = list(pages)
-        if self.refuse and any(self.refuse in page.text for page in pages):
-            raise PictureError("this page cannot be embedded")
-        self.embedded += [(page.source, page.number) for page in pages]
-        return [self._vector(page.text) for page in pages]
-
-    def embed_queries(self, queries: Iterable[object]) -> list[np.ndarray]:
-        return [self._vector(str(query)) for query in queries]
-
-    def _vector(self, text: str) -> np.ndarray:
-        return np.array([text.count(word) + 0.01 for word in self.words], dtype=np.float32)
+from visrag_integrations import PageReader, QdrantPageStore, index_documents
+from visrag_integrations.errors import SettingError, StoreMismatchError
 
 
 @pytest.fixture
@@ -147,7 +122,7 @@ def test_sources_may_be_a_generator(store: QdrantPageStore, folder: Path) -> Non
 SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
-from test_ingestion import CountingEmbedder
+from fakes import CountingEmbedder
 from visrag_integrations import QdrantPageStore, index_documents
 with QdrantPageStore({index!r}) as store:
     index_documents({folder!r}, store=store, embedder=CountingEmbedder(), workers=1, batch_size=2)

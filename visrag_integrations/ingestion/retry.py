@@ -67,7 +67,7 @@ class Retry:
 
     def _wait(self, tries: int, err: StoreError) -> float:
         asked: Any = getattr(err.__cause__, "retry_after_s", None)
-        wait = min(self.longest_wait, self.first_wait * 2 ** (tries - 1)) * random.uniform(0.5, 1.0)
+        wait = min(self.longest_wait, self.first_wait * float(2 << tries) / 4) * random.uniform(0.5, 1.0)
         return wait if asked is None else min(self.longest_wait, max(wait, float(asked)))
 
 
