@@ -55,6 +55,8 @@ def _parser() -> argparse.ArgumentParser:
 def _index_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("index", help="read documents and add their pages to an index")
     parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
+    parser.add_argument("--prune", action="store_true", help="also remove documents whose files are gone from there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     _add_store_options(parser)
     _add_reading_options(parser)
     parser.set_defaults(run=commands.run_index)
@@ -85,9 +87,7 @@ def _ask_parser(subparsers: Any) -> None:
 def _add_store_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--index", default=".visrag", metavar="DIR|URL", help="the index: a folder, or a Qdrant server")
     parser.add_argument("--collection", default="pages", metavar="NAME", help="the collection in it (default: pages)")
-    parser.add_argument(
-        "--preset", choices=["auto", *commands.PRESETS], default="auto", help="which models to use"
-    )
+    parser.add_argument("--preset", choices=["auto", *commands.PRESETS], default="auto", help="which models to use")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 

@@ -30,7 +30,7 @@ def run_index(arguments: argparse.Namespace) -> int:
         report = _index(arguments, store, _embedder_to_fill(arguments, store))
     if arguments.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
-    elif report.documents:
+    elif report.documents or report.removed:
         print(output.report_line(report, arguments.index))
     return _exit_code(report)
 
@@ -156,16 +156,18 @@ def _index(arguments: argparse.Namespace, store: QdrantPageStore, embedder: Page
         reader=reader,
         workers=arguments.workers,
         page_timeout=arguments.page_timeout,
+        prune=getattr(arguments, "prune", False),
+        progress=False if getattr(arguments, "quiet", False) else None,
     )
     for line in output.failure_lines(report):
         _note(line)
-    if not report.documents:
+    if not report.documents and not report.removed:
         _note("nothing was indexed.")
     return report
 
 
 def _exit_code(report: IndexReport) -> int:
-    if not report.documents:
+    if not report.documents and not report.removed:
         return 2
     return 1 if report.failed else 0
 

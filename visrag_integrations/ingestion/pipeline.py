@@ -84,7 +84,8 @@ def index_documents(
     run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
     run.on_progress, run.on_failure = on_progress, on_failure
     run.bar = ProgressBar(given.total_bytes, progress)
-    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout)
+    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
+    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
     run.all(pool, prune)
     return run.report(time.monotonic() - started)
 

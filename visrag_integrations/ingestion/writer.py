@@ -15,8 +15,8 @@ from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page
 
-_WAITING = 2
-"""Batches that may wait to be written: one is being written, one is ready behind it."""
+_WAITING = 1
+"""Batches that may wait while another one is written; drawn pixels are five megabytes a page."""
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.images import Pixels
 from visrag_integrations.store.filters import storable
 from visrag_integrations.types import Page, Word
 
@@ -106,14 +107,20 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
 
 
 def content_key(page: Page) -> str:
-    """The same for pages with the same picture file and text, whatever document they are of; "" without such a file.
+    """The same for pages with the same pixels (or picture file) and text, in any document; "" for other pictures.
 
     >>> content_key(Page("d1", 1, picture=b"jpeg")) == content_key(Page("d2", 7, picture=b"jpeg"))
     True
     """
-    if not isinstance(page.picture, bytes):
+    picture = page.picture
+    if isinstance(picture, Pixels):
+        shape, data = f"{picture.width}x{picture.height}", picture.data
+    elif isinstance(picture, bytes):
+        shape, data = "file", picture
+    else:
         return ""
-    return hashlib.sha256(hashlib.sha256(page.picture).digest() + storable(page.text).encode("utf-8")).hexdigest()[:32]
+    known = f"{shape}\n{hashlib.sha256(data).hexdigest()}\n{storable(page.text)}"
+    return hashlib.sha256(known.encode("utf-8")).hexdigest()[:32]
 
 
 def source_fields(sources: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
