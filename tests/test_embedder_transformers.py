@@ -22,8 +22,8 @@ from visrag_integrations.errors import CheckpointError, EmbedderError, PictureEr
 
 SIZES = [(60, 100), (200, 90), (40, 40), (17, 300)]
 TEXTS = ["how many?", "Grüße, 世界 🙂", "a much longer question about the table on the second page", ""]
-LATE = ["colqwen2", "colpali"]
-SYSTEMS = ["bge-vl-clip", *LATE]
+LATE = ["colqwen2", "colpali", "colmodernvbert"]
+SYSTEMS = ["bge-vl-clip", "bge-vl-mllm", *LATE]
 
 
 def picture(width: int, height: int) -> Image.Image:
@@ -97,6 +97,45 @@ def test_clip_cuts_long_texts_at_its_77_tokens(clip: tuple[Any, Any]) -> None:
     assert_close(found, unit(expected))
 
 
+# -- LLaVA-NeXT -------------------------------------------------------------------------------------------------------
+
+PROMPTS = [
+    (None, "how many?", "[INST] \n <instruct> Find it: <query>  how many? \n [/INST]"),
+    ((60, 100), "", "[INST] \n <instruct> Find it: <query>  <image> [/INST]"),
+    ((200, 90), "in red", "[INST] \n <instruct> Find it: <query>  in red \n <image> [/INST]"),
+    (None, "Grüße, 世界", "[INST] \n <instruct> Find it: <query>  Grüße, 世界 \n [/INST]"),
+]
+
+
+def last_state(prompt: str, size: tuple[int, int] | None) -> torch.Tensor:
+    """What transformers gives for a prompt, left-padded as the published code does it."""
+    model, processor = by_hand("LlavaNextForConditionalGeneration", "LlavaNextProcessor", "bge-vl-mllm")
+    shown = None if size is None else [picture(*size).resize((512, 512))]
+    inputs = processor(images=shown, text=[prompt], return_tensors="pt", padding="max_length", max_length=96)
+    with torch.inference_mode():
+        return unit(model.model(**inputs).last_hidden_state[0, -1])
+
+
+def test_bge_vl_mllm_is_the_last_state_of_its_prompt() -> None:
+    with load_embedder(tiny("bge-vl-mllm"), device="cpu", instruction="Find it:") as embedder:
+        queries = [Query(text, image=None if size is None else picture(*size)) for size, text, _ in PROMPTS]
+        for vector, (size, _, prompt) in zip(embedder.embed_queries(queries), PROMPTS, strict=True):
+            assert_close(vector, last_state(prompt, size))
+        for vector, size in zip(embedder.embed_pages([page(*size) for size in SIZES]), SIZES, strict=True):
+            assert_close(vector, last_state("[INST]  <image> [/INST]", size))
+        assert_close(embedder.embed_texts(["a page"])[0], last_state("[INST]  a page \n [/INST]", None))
+
+
+def test_bge_vl_mllm_cuts_the_text_and_keeps_what_follows() -> None:
+    with load_embedder(tiny("bge-vl-mllm"), device="cpu", max_tokens=60, instruction="") as embedder:
+        for image in (None, picture(60, 100)):
+            (found,) = embedder._prepare_query("x" * 500, image)
+            (short,) = embedder._prepare_query("x", image)
+            assert sum(number != 4 for number in found.ids) == 60  # 4 is <image>
+            after = short.ids[short.ids.index(embedder._processor.tokenizer.convert_tokens_to_ids("x")) + 1 :]
+            assert found.ids[-len(after) :] == after
+
+
 # -- late interaction -------------------------------------------------------------------------------------------------
 
 
@@ -105,6 +144,7 @@ def test_clip_cuts_long_texts_at_its_77_tokens(clip: tuple[Any, Any]) -> None:
     [
         ("colqwen2", "ColQwen2ForRetrieval", "ColQwen2Processor"),
         ("colpali", "ColPaliForRetrieval", "ColPaliProcessor"),
+        ("colmodernvbert", "ColModernVBertForRetrieval", "ColModernVBertProcessor"),
     ],
 )
 def test_late_interaction_is_transformers_without_the_padding(system: str, network: str, processor: str) -> None:
@@ -158,6 +198,18 @@ def test_a_patch_grid_points_at_the_patches() -> None:
     moved = {int(place) // 4 for place in torch.nonzero((before != after).any(dim=1))}  # 4 pixel patches a vector
     assert {int(grid.indices[0, 6]) - int(grid.indices[0, 0])} <= moved
     assert made("colpali").patch_grid(page(30, 90)).indices.shape == (4, 4)
+
+
+def test_a_patch_grid_of_tiles_joins_them_and_leaves_the_overview_out() -> None:
+    embedder = made("colmodernvbert")
+    wide = embedder.patch_grid(page(200, 90)).indices  # 112 x 50 pixels: two tiles side by side, 2 x 2 patches each
+    first, second = wide[:, :2], wide[:, 2:]
+    assert wide.shape == (2, 4)
+    assert first.ravel().tolist() == list(range(first[0, 0], first[0, 0] + 4))
+    assert second.min() > first.max()
+    tall = embedder.patch_grid(page(40, 90)).indices
+    assert tall.shape == (4, 2)
+    assert embedder.patch_grid(page(90, 90)).indices.shape == (4, 4)
 
 
 # -- all of them ------------------------------------------------------------------------------------------------------

@@ -118,7 +118,69 @@ def _clip(folder: Path) -> None:
     transformers.CLIPModel(config).save_pretrained(folder)
 
 
-BUILDERS: dict[str, Callable[[Path], None]] = {"bge-vl-clip": _clip, "colqwen2": _colqwen2, "colpali": _colpali}
+def _llava(folder: Path) -> None:
+    from transformers.models.llava_next.image_processing_pil_llava_next import LlavaNextImageProcessorPil
+
+    marks = ("<unk>", "<s>", "</s>", "<pad>", "<image>")
+    tokenizer = byte_tokenizer(
+        marks, bos_token="<s>", eos_token="</s>", pad_token="<pad>", unk_token="<unk>", padding_side="left"
+    )
+    pinpoints = [[28, 56], [56, 28], [56, 56]]
+    side = {"height": 28, "width": 28}
+    pictures = LlavaNextImageProcessorPil(image_grid_pinpoints=pinpoints, size={"shortest_edge": 28}, crop_size=side)
+    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2}
+    text = transformers.MistralConfig(
+        **sizes, num_attention_heads=4, num_key_value_heads=2, head_dim=8, vocab_size=270, max_position_embeddings=4096
+    )
+    vision = transformers.CLIPVisionConfig(**sizes, num_attention_heads=2, image_size=28, patch_size=14)
+    config = transformers.LlavaNextConfig(
+        vision_config=vision, text_config=text, image_token_index=4, image_grid_pinpoints=pinpoints, image_seq_length=4
+    )
+    transformers.LlavaNextProcessor(
+        pictures, tokenizer, patch_size=14, vision_feature_select_strategy="default", num_additional_image_tokens=1
+    ).save_pretrained(folder)
+    transformers.LlavaNextForConditionalGeneration(config).save_pretrained(folder)
+
+
+def _colmodernvbert(folder: Path) -> None:
+    from transformers.models.idefics3.image_processing_pil_idefics3 import Idefics3ImageProcessorPil
+
+    tiles = tuple(f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7))
+    marks = ("[PAD]", "[CLS]", "[SEP]", "[MASK]", "<fake_token_around_image>", "<image>", "<end_of_utterance>")
+    marks = (*marks, "<global-img>", "<|begin_of_text|>", *tiles)
+    tokenizer = byte_tokenizer(marks, pad_token="[PAD]", cls_token="[CLS]", sep_token="[SEP]", mask_token="[MASK]")
+    pictures = Idefics3ImageProcessorPil(size={"longest_edge": 112}, max_image_size={"longest_edge": 56})
+    text = transformers.ModernBertConfig(
+        vocab_size=len(marks) + 260,
+        hidden_size=32,
+        intermediate_size=48,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        pad_token_id=0,
+        bos_token_id=1,
+        eos_token_id=2,
+        cls_token_id=1,
+        sep_token_id=2,
+    )
+    vision = transformers.SiglipVisionConfig(
+        hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=2, image_size=56, patch_size=14
+    )
+    vlm = transformers.ModernVBertConfig(
+        text_config=text, vision_config=vision, image_token_id=5, pixel_shuffle_factor=2
+    )
+    transformers.ColModernVBertProcessor(pictures, tokenizer, image_seq_len=4).save_pretrained(folder)
+    transformers.ColModernVBertForRetrieval(
+        transformers.ColModernVBertConfig(vlm_config=vlm, embedding_dim=16)
+    ).save_pretrained(folder)
+
+
+BUILDERS: dict[str, Callable[[Path], None]] = {
+    "bge-vl-clip": _clip,
+    "bge-vl-mllm": _llava,
+    "colqwen2": _colqwen2,
+    "colpali": _colpali,
+    "colmodernvbert": _colmodernvbert,
+}
 
 
 @functools.cache

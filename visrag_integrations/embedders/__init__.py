@@ -19,8 +19,10 @@ SYSTEMS = {
     "visrag-ret": "visrag_integrations.embedders.visrag_ret:VisRAGRetEmbedder",
     "minicpm-visual-embedding": "visrag_integrations.embedders.minicpm_visual:MiniCPMVisualEmbedder",
     "bge-vl-clip": "visrag_integrations.embedders.bge_vl_clip:BGEVLCLIPEmbedder",
+    "bge-vl-mllm": "visrag_integrations.embedders.bge_vl_mllm:BGEVLMLLMEmbedder",
     "colqwen2": "visrag_integrations.embedders.colqwen2:ColQwen2Embedder",
     "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
+    "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
 }
 """Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
 CHECKPOINTS = {
@@ -28,15 +30,21 @@ CHECKPOINTS = {
     "RhapsodyAI/minicpm-visual-embedding-v0": "minicpm-visual-embedding",
     "BAAI/BGE-VL-base": "bge-vl-clip",
     "BAAI/BGE-VL-large": "bge-vl-clip",
+    "BAAI/BGE-VL-MLLM-S1": "bge-vl-mllm",
+    "BAAI/BGE-VL-MLLM-S2": "bge-vl-mllm",
     "vidore/colqwen2-v1.0-hf": "colqwen2",
     "vidore/colpali-v1.3-hf": "colpali",
+    "ModernVBERT/colmodernvbert-merged": "colmodernvbert",
 }
 """Published checkpoints and the system each belongs to."""
 ARCHITECTURES = {
     "VisRAG_Ret": "visrag-ret",
     "CLIPModel": "bge-vl-clip",
+    "LlavaNextForConditionalGeneration": "bge-vl-mllm",
+    "LLaVANextForEmbedding": "bge-vl-mllm",
     "ColQwen2ForRetrieval": "colqwen2",
     "ColPaliForRetrieval": "colpali",
+    "ColModernVBertForRetrieval": "colmodernvbert",
 }
 """What `architectures` in a folder's config.json says, and the system it means."""
 

@@ -38,9 +38,10 @@ class BGEVLCLIPEmbedder(TransformersEmbedder):
         """One float32 unit vector a text that is itself a document, in order; the same as for a query."""
         return self.embed_queries(texts)
 
-    def _set_up(self, model: Any) -> None:
+    def _set_up(self, model: Any) -> Any:
         self.dimension = int(model.config.projection_dim)
         self.max_tokens = min(self.max_tokens, int(model.config.text_config.max_position_embeddings))
+        return model
 
     def _prepare_page(self, image: Image) -> Inputs:
         pixels = self._processor.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]

@@ -41,9 +41,9 @@ class ColQwen2Embedder(LateInteractionEmbedder):
         self._on_grid = lookup("positions", positions, POSITIONS)
         super().__init__(model_name_or_path, **settings)
 
-    def _set_up(self, model: Any) -> None:
-        super()._set_up(model)
+    def _set_up(self, model: Any) -> Any:
         self._merge = int(self._processor.image_processor.merge_size)
+        return super()._set_up(model)
 
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
         tensors = {"pixel_values": made["pixel_values"][0], "image_grid_thw": made["image_grid_thw"][0]}

@@ -43,9 +43,10 @@ class LateInteractionEmbedder(TransformersEmbedder):
     kind: Literal["multi"] = "multi"
     pad_id: ClassVar[int] = 0
 
-    def _set_up(self, model: Any) -> None:
+    def _set_up(self, model: Any) -> Any:
         self.dimension = int(model.config.embedding_dim)
         self._image_id = int(self._processor.image_token_id)
+        return model
 
     def patch_grid(self, page: Page) -> PatchGrid:
         """Which of the page's vectors shows which part of it, for similarity maps."""

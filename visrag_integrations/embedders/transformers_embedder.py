@@ -143,14 +143,15 @@ class TransformersEmbedder:
         model = load_network(
             self.network, self._folder, device=target, dtype=weight_type, attn_implementation=attn_implementation
         )
-        self._set_up(model)
-        self._runner = TransformersRunner(model, self._forward, batch_size=batch_size, token_budget=token_budget)
+        self._runner = TransformersRunner(
+            self._set_up(model), self._forward, batch_size=batch_size, token_budget=token_budget
+        )
         self._workers = workers or min(16, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
 
-    def _set_up(self, model: Any) -> None:
-        """Read what a system needs to know from the network: its dimension, at least."""
+    def _set_up(self, model: Any) -> Any:
+        """Read what a system needs to know from the network (its dimension, at least); gives the part that is run."""
         raise NotImplementedError
 
     def _prepare_page(self, image: Image) -> Inputs:

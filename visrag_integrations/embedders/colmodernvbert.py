@@ -1,0 +1,67 @@
+"""ColModernVBERT: a small encoder, pages and queries to many vectors each. See https://huggingface.co/ModernVBERT/colmodernvbert."""
+
+from __future__ import annotations
+
+from math import isqrt
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from visrag_integrations.embedders.device_runner import send
+from visrag_integrations.embedders.late_interaction import LateInteractionEmbedder, PatchGrid
+from visrag_integrations.embedders.transformers_embedder import Inputs
+
+
+class ColModernVBertEmbedder(LateInteractionEmbedder):
+    """128 numbers a patch and a token; a page is cut into tiles, and an overview comes after them."""
+
+    architectures: ClassVar[frozenset[str]] = frozenset({"ColModernVBertForRetrieval"})
+    network: ClassVar[str] = "ColModernVBertForRetrieval"
+    processor_class: ClassVar[str] = "ColModernVBertProcessor"
+
+    def __init__(self, model_name_or_path: str | Path = "ModernVBERT/colmodernvbert-merged", **settings: Any) -> None:
+        """Load a checkpoint; `**settings` are those of `TransformersEmbedder`."""
+        super().__init__(model_name_or_path, **settings)
+
+    def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
+        return {name: made[name][0] for name in ("pixel_values", "pixel_attention_mask")}
+
+    def _stack(self, batch: list[Inputs], model: Any) -> dict[str, Tensor]:
+        """Tiles of all pages in one row: the network goes through them in order, whichever page they are of."""
+        return {
+            name: send(filled(tensors), model.device).to(model.dtype if name == "pixel_values" else torch.bool)[None]
+            for name in batch[0].tensors
+            for tensors in [[tile for item in batch for tile in item.tensors[name]]]
+        }
+
+    def _grid(self, inputs: Inputs) -> PatchGrid:
+        """The tiles' patches, put together; the overview's where there are no tiles."""
+        side = isqrt(int(self._processor.image_seq_len))
+        tiles = self._places(inputs).reshape(-1, side, side)
+        if len(tiles) == 1:
+            return PatchGrid(tiles[0])
+        columns = self._tile_columns(inputs)
+        rows = tiles[:-1].reshape(-1, columns, side, side)  # the last one is the overview
+        return PatchGrid(np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0))
+
+    def _tile_columns(self, inputs: Inputs) -> int:
+        """How many tiles stand side by side: as many as come before the first that starts a second row."""
+        second = self._processor.tokenizer.convert_tokens_to_ids("<row_2_col_1>")
+        tiles = len(inputs.tensors["pixel_values"]) - 1
+        if second not in inputs.ids:
+            return tiles
+        return int((self._places(inputs) < inputs.ids.index(second)).sum()) // int(self._processor.image_seq_len)
+
+
+def filled(tensors: list[Tensor]) -> Tensor:
+    """Tensors of different heights and widths in one, filled up with zeros to the right and below."""
+    height, width = (max(int(tensor.shape[axis]) for tensor in tensors) for axis in (-2, -1))
+    return torch.stack(
+        [
+            torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))
+            for tensor in tensors
+        ]
+    )
