@@ -1,37 +1,51 @@
-"""Tests of an extra that is not installed are left out, and said so; with VISRAG_TEST_ALL=1 none may be."""
+"""Test files that import a package which is not installed are left out, and said so; with VISRAG_TEST_ALL=1 none may be.
+
+What a file needs is read from its imports at the top, and from those of our own files it imports there.
+"""
 
 from __future__ import annotations
 
+import ast
+import functools
 import os
+from collections.abc import Iterator
 from importlib.util import find_spec
+from pathlib import Path
 
-PARTS = {
-    "torch": [
-        "tests/test_models_*.py",
-        "tests/test_visrag_ret*.py",
-        "tests/visrag_ret_golden.py",
-        "visrag_integrations/models/*.py",
-        "visrag_integrations/embedders/device_batches.py",
-        "visrag_integrations/embedders/minicpm_*.py",
-        "visrag_integrations/embedders/visrag_ret.py",
-    ],
-    "transformers": ["tests/test_transformers_*.py"],
-    "openai": ["tests/test_openai_*.py"],
-    "langchain_tests": ["tests/test_langchain_*.py", "visrag_integrations/langchain/*.py"],
-    "llama_index.core": ["tests/test_llamaindex_*.py", "visrag_integrations/llamaindex/*.py"],
-}
-"""What each package is needed for."""
+import pytest
+
+ROOT = Path(__file__).parent
+OPTIONAL = {"torch", "transformers", "openai", "langchain_core", "langchain_tests", "llama_index", "ray", "gradio"}
+MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 
 
-def _is_missing(package: str) -> bool:
-    return find_spec(package.split(".")[0]) is None
+@functools.cache
+def missing_for(path: Path) -> frozenset[str]:
+    """The packages that are not installed and without which this file cannot be imported."""
+    found: set[str] = set()
+    for name in _top_imports(path):
+        if name.split(".")[0] in MISSING:
+            found.add(name.split(".")[0])
+        for ours in (ROOT / f"{name.replace('.', '/')}.py", path.parent / f"{name}.py"):
+            if ours.is_file() and ours != path:
+                found |= missing_for(ours)
+    return frozenset(found)
 
 
-MISSING = [package for package in PARTS if _is_missing(package)]
-collect_ignore_glob = [pattern for package in MISSING for pattern in PARTS[package]]
+def _top_imports(path: Path) -> Iterator[str]:
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def pytest_ignore_collect(collection_path: Path) -> bool | None:
+    return True if MISSING and collection_path.suffix == ".py" and missing_for(collection_path) else None
 
 
 def pytest_report_header() -> list[str]:
     if MISSING and os.environ.get("VISRAG_TEST_ALL"):
-        raise RuntimeError(f"VISRAG_TEST_ALL is set, and {', '.join(MISSING)} is not installed.")
-    return [f"left out, because {package} is not installed: {' '.join(PARTS[package])}" for package in MISSING]
+        raise pytest.UsageError(f"VISRAG_TEST_ALL is set, and {', '.join(sorted(MISSING))} is not installed.")
+    return [f"left out: tests that need {package}, which is not installed" for package in sorted(MISSING)]
