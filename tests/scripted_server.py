@@ -25,7 +25,7 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     if request.get("tools") and (must or last["role"] == "user"):
         message, reason = {"role": "assistant", "content": "", "tool_calls": [_call(request, last)]}, "tool_calls"
     elif (request.get("response_format") or {}).get("type") == "json_object":  # keys as the question quotes them
-        message["content"] = json.dumps({key: "a text" for key in re.findall(r"'(\w+)'", str(last["content"]))})
+        message["content"] = json.dumps(dict.fromkeys(re.findall(r"'(\w+)'", str(last["content"])), "a text"))
     elif schema is not None:
         message["content"] = json.dumps(_example(schema))
     usage = {"prompt_tokens": 9, "completion_tokens": 5, "total_tokens": 14}

@@ -15,8 +15,8 @@ from visrag_integrations.types import Conversation, Generation, GenerationSettin
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
 
-LINGER = 0.05
-"""Seconds without a new call after which those that wait go to the engine."""
+PATIENCE = 1.0
+"""Seconds without a new call after which those that wait go to the engine, however many are still to come."""
 MAX_BATCH = 256
 """Calls of one batch that may wait at once: each holds a thread while it does."""
 
@@ -24,14 +24,15 @@ _current: ContextVar[Gatherer | None] = ContextVar("visrag_gatherer", default=No
 
 
 class Gatherer:
-    """Collects the calls of one `batch` and generates for all that wait.
+    """Collects the calls of one `batch` and generates for all that wait, once no other can come before they are done.
 
-    Calls may be fewer than expected (answered from a cache, or failed before they came here): then those that wait go
-    on after a moment without a new one.
+    Args:
+        calls: How many there are in all; some may never come here (answered from a cache, failed before).
+        at_once: At most so many are under way at a time.
     """
 
-    def __init__(self, expected: int) -> None:
-        self._expected = expected
+    def __init__(self, calls: int, at_once: int) -> None:
+        self._left, self._at_once = calls, at_once
         self._waiting: list[tuple[Generator, GenerationSettings | None, Conversation, Future[Generation]]] = []
         self._changed = threading.Condition()
         self._leading = False
@@ -49,13 +50,18 @@ class Gatherer:
                 threading.Thread(target=self._lead, name="visrag-batch", daemon=True).start()
         return future
 
+    def ended(self) -> None:
+        """One of the calls is over."""
+        with self._changed:
+            self._left -= 1
+            self._changed.notify()
+
     def _lead(self) -> None:
         while True:
             with self._changed:
-                while len(self._waiting) < self._expected and self._changed.wait(LINGER):
+                while len(self._waiting) < min(self._at_once, self._left) and self._changed.wait(PATIENCE):
                     pass
                 taken, self._waiting = self._waiting, []
-                self._expected -= len(taken)
                 if not taken:
                     self._leading = False
                     return
@@ -67,13 +73,24 @@ class Gatherer:
 
 
 @contextmanager
-def gathering(calls: int) -> Iterator[None]:
+def gathering(calls: int, at_once: int) -> Iterator[None]:
     """Calls made inside, also in threads and tasks started there, are gathered."""
-    token = _current.set(Gatherer(calls))
+    token = _current.set(Gatherer(calls, at_once))
     try:
         yield
     finally:
         _current.reset(token)
+
+
+@contextmanager
+def one_call() -> Iterator[None]:
+    """Around each call of a batch: when it is over, however it ended, nobody waits for it any more."""
+    try:
+        yield
+    finally:
+        gatherer = _current.get()
+        if gatherer is not None:
+            gatherer.ended()
 
 
 def all_at_once(inputs: Sequence[Any], config: Any) -> tuple[int, Any]:

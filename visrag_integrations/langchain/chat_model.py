@@ -18,7 +18,7 @@ from pydantic import Field
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.strategies import Prompt
 from visrag_integrations.langchain import completions, structured
-from visrag_integrations.langchain.batching import all_at_once, gathering, generate_one
+from visrag_integrations.langchain.batching import all_at_once, gathering, generate_one, one_call
 from visrag_integrations.langchain.chat_request import SETTINGS, Request
 from visrag_integrations.types import GenerationSettings
 
@@ -148,17 +148,27 @@ class ChatEVisRAG(BaseChatModel):
         """The answers in order; all questions that are not in a cache go to the engine as one batch."""
         if len(inputs) < 2:
             return super().batch(inputs, config, **kwargs)
-        calls, config = all_at_once(inputs, config)
-        with gathering(calls):
+        at_once, config = all_at_once(inputs, config)
+        with gathering(len(inputs), at_once):
             return super().batch(inputs, config, **kwargs)
 
     async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
         """`batch`, without blocking the event loop."""
         if len(inputs) < 2:
             return await super().abatch(inputs, config, **kwargs)
-        calls, config = all_at_once(inputs, config)
-        with gathering(calls):
+        at_once, config = all_at_once(inputs, config)
+        with gathering(len(inputs), at_once):
             return await super().abatch(inputs, config, **kwargs)
+
+    def invoke(self, input: LanguageModelInput, config: Any = None, **kwargs: Any) -> AIMessage:
+        """The answer to one question."""
+        with one_call():
+            return super().invoke(input, config, **kwargs)
+
+    async def ainvoke(self, input: LanguageModelInput, config: Any = None, **kwargs: Any) -> AIMessage:
+        """`invoke`, without blocking the event loop."""
+        with one_call():
+            return await super().ainvoke(input, config, **kwargs)
 
     # --- tools and structured output --------------------------------------------------------------------------------
 
