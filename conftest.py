@@ -1,4 +1,4 @@
-"""Test files that import a package which is not installed are left out, and said so; with VISRAG_TEST_ALL=1 none may be.
+"""Test files that import a package which is not installed are left out, and said so; not with VISRAG_TEST_ALL=1.
 
 What a file needs is read from its imports at the top, and from those of our own files it imports there.
 """
@@ -33,7 +33,8 @@ def missing_for(path: Path) -> frozenset[str]:
 
 
 def _top_imports(path: Path) -> Iterator[str]:
-    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+    top = ast.parse(path.read_text(encoding="utf-8")).body
+    for node in [*top, *(inner for outer in top if isinstance(outer, ast.Try) for inner in outer.body)]:
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module:
