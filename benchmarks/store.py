@@ -26,7 +26,7 @@ from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.edge import _config
 from visrag_integrations.store.engine import KEYWORDS, TENANT, Schema, rescoring
 from visrag_integrations.store.payload import page_to_payload
-from visrag_integrations.store.search import text_vector
+from visrag_integrations.store.vectors import text_vector
 from visrag_integrations.types import Page, Word
 
 BATCH = 64

@@ -20,8 +20,10 @@ from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import filters
 from visrag_integrations.store.engine import (
     KEYWORDS,
+    POOLED_VECTOR,
     TENANT,
     TEXT_VECTOR,
+    Candidates,
     ForeignErrors,
     Found,
     Point,
@@ -96,7 +98,7 @@ class ClientEngine:
                 self.client.delete_collection(self.collection)  # half made, and empty
             self.client.create_collection(
                 self.collection,
-                vectors_config={schema.vector_name: _vector_params(schema)},
+                vectors_config=_vector_params(schema),
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             )
             keyword = models.PayloadSchemaType.KEYWORD
@@ -139,6 +141,7 @@ class ClientEngine:
         *,
         with_payload: bool = True,
         exact: bool = False,
+        among: Candidates | None = None,
     ) -> list[Found]:
         from qdrant_client import models
 
@@ -146,13 +149,16 @@ class ClientEngine:
         if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
             quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = models.SearchParams(exact=exact, quantization=quantized)
+        asked, only = _vector(vector), None if condition is None else _filter(condition)
+        first = among and models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
         with self._doing("searching"):
             found = self.client.query_points(
                 self.collection,
-                query=_vector(vector),
+                query=asked,
                 using=name,
+                prefetch=first,
                 limit=limit,
-                query_filter=None if condition is None else _filter(condition),
+                query_filter=only,
                 with_payload=with_payload,
                 search_params=params,
             ).points
@@ -223,19 +229,36 @@ def _advice(err: BaseException) -> str:
     return "What was added before is kept."
 
 
-def _vector_params(schema: Schema) -> Any:
+def _vector_params(schema: Schema) -> dict[str, Any]:
     from qdrant_client import models
 
     multi = schema.kind == "multi"
     maxsim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
     binary = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
-    return models.VectorParams(
-        size=schema.dimension,
-        distance=models.Distance.COSINE,
-        multivector_config=maxsim if multi else None,
+    common: dict[str, Any] = {
+        "size": schema.dimension,
+        "distance": models.Distance.COSINE,
+        "multivector_config": maxsim if multi else None,
+    }
+    dense = models.VectorParams(
+        **common,
+        datatype=_datatype(schema.storage),
         quantization_config=binary if schema.binary else None,
         hnsw_config=models.HnswConfigDiff(m=0) if multi else None,
+        on_disk=True if schema.pooling else None,
     )
+    pooled = {POOLED_VECTOR: models.VectorParams(**common, datatype=models.Datatype.FLOAT16)} if schema.pooling else {}
+    return {schema.vector_name: dense, **pooled}
+
+
+def _datatype(storage: str) -> Any:
+    from qdrant_client import models
+
+    if storage == "float32":
+        return None
+    if storage == "8bit" and not hasattr(models.Datatype, "TURBO8"):
+        raise SettingError("storage='8bit' needs an embedded folder or a newer qdrant-client. Say storage='float16'.")
+    return models.Datatype.TURBO8 if storage == "8bit" else models.Datatype.FLOAT16
 
 
 def _requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:

@@ -20,8 +20,10 @@ from visrag_integrations.errors import FilterError, StoreError
 from visrag_integrations.store import filters
 from visrag_integrations.store.engine import (
     KEYWORDS,
+    POOLED_VECTOR,
     TENANT,
     TEXT_VECTOR,
+    Candidates,
     ForeignErrors,
     Found,
     Point,
@@ -115,6 +117,7 @@ class EdgeEngine:
         *,
         with_payload: bool = True,
         exact: bool = False,
+        among: Candidates | None = None,
     ) -> list[Found]:
         import qdrant_edge as qe
 
@@ -122,10 +125,13 @@ class EdgeEngine:
         if name != TEXT_VECTOR:
             quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = qe.SearchParams(exact=exact, quantization=quantized)
+        asked, only = _vector(vector), _filter(condition)
+        first = among and qe.Prefetch(limit=among.limit, query=qe.Query.Nearest(asked, using=among.name), filter=only)
         request = qe.QueryRequest(
             limit=limit,
-            query=qe.Query.Nearest(_vector(vector), using=name),
-            filter=_filter(condition),
+            query=qe.Query.Nearest(asked, using=name),
+            prefetches=[first] if first else [],
+            filter=only,
             with_payload=with_payload,
             params=params,
         )
@@ -248,15 +254,22 @@ def _config(schema: Schema) -> qe.EdgeConfig:
     import qdrant_edge as qe
 
     multi = schema.kind == "multi"
+    types = qe.VectorStorageDatatype
+    common: dict[str, Any] = {
+        "size": schema.dimension,
+        "distance": qe.Distance.Cosine,
+        "multivector_config": qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
+    }
     dense = qe.EdgeVectorParams(
-        size=schema.dimension,
-        distance=qe.Distance.Cosine,
-        multivector_config=qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
+        **common,
+        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8}[schema.storage],
         quantization_config=qe.BinaryQuantizationConfig() if schema.binary else None,
         hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
+        memory=qe.Memory.Cold if schema.pooling else None,
     )
+    pooled = {POOLED_VECTOR: qe.EdgeVectorParams(**common, datatype=types.Float16)} if schema.pooling else {}
     return qe.EdgeConfig(
-        vectors={schema.vector_name: dense},
+        vectors={schema.vector_name: dense, **pooled},
         sparse_vectors={TEXT_VECTOR: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
     )
 

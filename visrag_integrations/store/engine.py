@@ -17,9 +17,11 @@ Vector = NDArray[np.float32]
 
 TEXT_VECTOR = "text"
 DENSE_VECTOR = {"single": "page", "multi": "patches"}
+POOLED_VECTOR = "pooled"
 RESCORED = 1000
 """Candidates of a quantised search that are scored again exactly: results then equal the exact ones for real pages."""
 
+STORAGES = ("float32", "float16", "8bit")
 KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
 TENANT = "visrag.tenant"
@@ -67,16 +69,29 @@ class Schema:
         kind: "single" or "multi".
         dimension: Of every vector.
         binary: Whether searches run over one bit a number and score the best again exactly.
+        storage: What the numbers of the vectors are kept as: one of `STORAGES`.
+        pooling: How a page's vectors are pooled into few, or None where they are not.
+        pooled: How many pooled vectors a page has at most.
     """
 
     kind: str
     dimension: int
     binary: bool
+    storage: str = "float32"
+    pooling: str | None = None
+    pooled: int = 0
 
     @property
     def vector_name(self) -> str:
         """The dense vector's name in the collection."""
         return DENSE_VECTOR[self.kind]
+
+
+class Candidates(NamedTuple):
+    """A first search, over another vector, whose best the real search scores."""
+
+    name: str
+    limit: int
 
 
 class Engine(Protocol):
@@ -100,6 +115,7 @@ class Engine(Protocol):
         *,
         with_payload: bool = True,
         exact: bool = False,
+        among: Candidates | None = None,
     ) -> list[Found]: ...
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()

@@ -13,15 +13,15 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
-from visrag_integrations.store.engine import Engine, Point, Record, Schema, SparseVector, Vector, batches
+from visrag_integrations.store.engine import Engine, Point, Record, Schema, Vector, batches
 from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import PICTURES, check_collection_name
-from visrag_integrations.store.info import CollectionInfo, check_info, info_of, read_info
+from visrag_integrations.store.info import CollectionInfo, Layout, check_info, info_of, read_info
 from visrag_integrations.store.payload import LISTING, content_key, page_to_payload, payload_to_page
 from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
 from visrag_integrations.store.portable import IndexFile, write_index
-from visrag_integrations.store.search import search, text_vector
-from visrag_integrations.store.vectors import check_embeddings
+from visrag_integrations.store.search import Asked, Fusion, SearchSettings, search
+from visrag_integrations.store.vectors import check_embeddings, in_batches, named_vectors
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
 if TYPE_CHECKING:
@@ -31,9 +31,7 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_BATCH = 64
 _EQUALS = 1024
-_BINARY_FROM = 1024  # below this, one bit a number loses too much and the full search is fast anyway
 _KNOWN = ("metadata.sources", "metadata.image")
 
 
@@ -50,7 +48,17 @@ class QdrantPageStore:
         picture_format: "JPEG", "PNG" or "WEBP"; pictures that already are such a file are kept as they are.
         picture_quality: Of JPEG and WEBP, from 1 to 100.
         quantization: "binary" searches over one bit a number and scores the best again exactly; None compares all
-            numbers. "auto": binary from 1024 dimensions.
+            numbers. "auto": binary from 1024 dimensions, for single vectors.
+        storage: What the numbers of the vectors are kept as: "float32", "float16" (half the size, scores change in the
+            fourth digit) or "8bit" (a quarter). "auto": float16 where vectors are pooled, else float32.
+        pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
+            a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
+            compares all vectors of all pages. "auto": what the embedder's `pooling` says, if it has one.
+        pooled_vectors: How many means a page gets at most.
+        candidates: How many pages a first pass proposes, at least: pooled vectors to the exact MaxSim, each half to a
+            hybrid search.
+        fusion: How a hybrid search makes one score of two: "scores" weighs the scores themselves, "rrf" the ranks.
+        fusion_weights: What the dense and the lexical half weigh with "rrf".
         api_key: Of a server.
         timeout: Seconds a server's answer may take.
         **client_options: Passed on to `QdrantClient` for a URL.
@@ -69,14 +77,19 @@ class QdrantPageStore:
         picture_format: str = "JPEG",
         picture_quality: int = 85,
         quantization: str | None = "auto",
+        storage: str = "auto",
+        pooling: str | None = "auto",
+        pooled_vectors: int = 32,
+        candidates: int = 100,
+        fusion: Fusion = "scores",
+        fusion_weights: tuple[float, float] = (1.0, 1.0),
         api_key: str | None = None,
         timeout: int | None = None,
         **client_options: Any,
     ) -> None:
-        if quantization not in ("auto", "binary", None):
-            raise SettingError(f"quantization is {quantization!r}; allowed: 'auto', 'binary', None.")
         self.collection = check_collection_name(collection)
-        self._quantization = quantization
+        self._layout = Layout(quantization, storage, pooling, pooled_vectors)
+        self._settings = SearchSettings(candidates, fusion, fusion_weights)
         self._guard = threading.RLock()
         self.folder = _folder(location)
         files = self._open_pictures(location, pictures)
@@ -133,12 +146,11 @@ class QdrantPageStore:
             if recreate:
                 self._remove_all()
             if self._load_info() is None:
-                binary = self._quantization == "binary" or (
-                    self._quantization == "auto" and embedder.kind == "single" and embedder.dimension >= _BINARY_FROM
+                info = replace(
+                    self._layout.applied(info_of(embedder), getattr(embedder, "pooling", None)),
+                    reader=dict(reader or {}),
                 )
-                info = info_of(embedder, quantization="binary" if binary else None)
-                info = replace(info, reader=dict(reader or {}))
-                self._engine.create(_schema(info), info.as_dict())
+                self._engine.create(info.schema, info.as_dict())
             stored = self._prepared()  # another process may have been first
             check_info(stored, embedder, self._engine.where)
             if reader and dict(reader) != dict(stored.reader):
@@ -185,12 +197,12 @@ class QdrantPageStore:
         """
         pages, embeddings = list(pages), list(embeddings)
         info = self._prepared()
-        vectors = check_embeddings(pages, embeddings, _schema(info))
+        vectors = check_embeddings(pages, embeddings, info.schema)
         with self._guard:
-            for start in range(0, len(pages), _BATCH):
-                self._add(pages[start : start + _BATCH], vectors[start : start + _BATCH], _schema(info).vector_name)
+            for start, end in in_batches(vectors):
+                self._add(pages[start:end], vectors[start:end], info.schema)
 
-    def _add(self, pages: Sequence[Page], vectors: Sequence[Vector | None], name: str) -> None:
+    def _add(self, pages: Sequence[Page], vectors: Sequence[Vector | None], schema: Schema) -> None:
         ids = [page.id for page in pages]
         known = {r.id: r.payload.get("metadata") or {} for r in self._engine.retrieve(list(dict.fromkeys(ids)), _KNOWN)}
         points: dict[str, Point] = {}
@@ -202,11 +214,7 @@ class QdrantPageStore:
             if before.get("image") not in (None, image):
                 replaced.add(before["image"])
             known[id_] = payload["metadata"]
-            named: dict[str, Vector | SparseVector] = {} if vector is None else {name: vector}
-            words = text_vector(page.text)
-            if words is not None:
-                named["text"] = words
-            points[id_] = Point(id_, named, payload)
+            points[id_] = Point(id_, named_vectors(vector, page.text, schema), payload)
         self._engine.upsert(list(points.values()))
         self._forget_pictures(replaced)
 
@@ -248,7 +256,8 @@ class QdrantPageStore:
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
-        found, score_type = search(self._engine, _schema(info), vector, text, top_k, condition, mode)
+        asked = Asked(vector, text, top_k, condition, mode)
+        found, score_type = search(self._engine, info.schema, asked, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
@@ -263,7 +272,7 @@ class QdrantPageStore:
         info = self._load_info()
         if info is None:
             return {}
-        name = _schema(info).vector_name
+        name = info.schema.vector_name
         found = (r for batch in batches(ids) for r in self._engine.retrieve(batch, (), [name]))
         return {record.id: record.vectors[name] for record in found if name in record.vectors}
 
@@ -361,7 +370,7 @@ class QdrantPageStore:
     def export(self, path: str | Path) -> int:
         """Write the whole index (pages, vectors, pictures) to one file; returns how many pages it holds."""
         info = self._prepared()
-        return write_index(Path(path), info, _schema(info), self._engine, self._pictures)
+        return write_index(Path(path), info, info.schema, self._engine, self._pictures)
 
     @classmethod
     def import_from(
@@ -390,11 +399,11 @@ class QdrantPageStore:
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
-        self._engine.create(_schema(file.info), file.info.as_dict())
+        self._engine.create(file.info.schema, file.info.as_dict())
         self._info = file.info
         self._pictures.keep_formats = True
         try:
-            for pages, vectors in file.batches(_schema(file.info)):
+            for pages, vectors in file.batches(file.info.schema):
                 self.add_pages(pages, vectors)
         except BaseException:
             self._remove_all()
@@ -449,7 +458,3 @@ def _folder(location: Any) -> Path | None:
     if location == "":
         raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
     return Path(location) if isinstance(location, (str, Path)) else None
-
-
-def _schema(info: CollectionInfo) -> Schema:
-    return Schema(info.kind, info.dimension, binary=info.quantization == "binary")

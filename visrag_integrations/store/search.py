@@ -2,40 +2,88 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal, get_args
 
 from visrag_integrations import lexical
 from visrag_integrations.errors import SettingError
-from visrag_integrations.store.engine import TEXT_VECTOR, Engine, Found, Schema, SparseVector, Vector
+from visrag_integrations.store.engine import (
+    POOLED_VECTOR,
+    TEXT_VECTOR,
+    Candidates,
+    Engine,
+    Found,
+    Schema,
+    SparseVector,
+    Vector,
+)
 from visrag_integrations.store.filters import Condition, Ids
 from visrag_integrations.store.vectors import check_vector
 from visrag_integrations.types import Mode
 
-CANDIDATES = 100
-"""How many pages each half of a hybrid search proposes, at least."""
+Fusion = Literal["scores", "rrf"]
+_RANK_OFFSET = 60.0  # of RRF: how little the first ranks differ
 
 
-def search(
-    engine: Engine, schema: Schema, vector: Any, text: str, top_k: int, condition: Condition | None, mode: Mode
-) -> tuple[list[Found], str]:
+@dataclass(frozen=True)
+class SearchSettings:
+    """How searches of more than one pass are done.
+
+    Attributes:
+        candidates: How many pages the pooled vectors propose to the exact MaxSim, and each half to a hybrid search,
+            at least.
+        fusion: How a hybrid search makes one score of two: "scores" (`lexical.fuse`) or "rrf" (reciprocal ranks).
+        weights: What the dense and the lexical half weigh in RRF.
+    """
+
+    candidates: int = 100
+    fusion: Fusion = "scores"
+    weights: tuple[float, float] = (1.0, 1.0)
+
+    def __post_init__(self) -> None:
+        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
+            raise SettingError(f"candidates is {self.candidates!r}; it is a number of pages, 1 or more.")
+        if self.fusion not in get_args(Fusion):
+            raise SettingError(f"fusion is {self.fusion!r}; allowed: {', '.join(get_args(Fusion))}.")
+        if len(self.weights) != 2 or not all(0 <= w < float("inf") for w in self.weights) or not any(self.weights):
+            raise SettingError(f"fusion_weights is {self.weights!r}; give two numbers, for example (1.0, 0.5).")
+        if self.fusion != "rrf" and tuple(self.weights) != (1.0, 1.0):
+            raise SettingError("fusion_weights are for fusion='rrf' only. Say fusion='rrf', or leave them out.")
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One question to a collection."""
+
+    vector: Any
+    text: str
+    top_k: int
+    condition: Condition | None
+    mode: Mode
+
+
+def search(engine: Engine, schema: Schema, asked: Asked, settings: SearchSettings) -> tuple[list[Found], str]:
     """The best points with their payload, best first, and what their score is."""
-    if mode == "lexical":
-        return _lexical(engine, text, top_k, condition), "bm25"
+    if asked.mode == "lexical":
+        return _lexical(engine, asked), "bm25"
+    if asked.vector is None:
+        raise SettingError(
+            f"mode={asked.mode!r} searches with a vector, and there is none. Give one, or say mode='lexical'."
+        )
+    vector = check_vector(asked.vector, schema, lambda: "The query")
+    if asked.mode == "hybrid":
+        return _hybrid(engine, schema, replace(asked, vector=vector), settings), "fused"
     if vector is None:
-        raise SettingError(f"mode={mode!r} searches with a vector, and there is none. Give one, or say mode='lexical'.")
-    checked = check_vector(vector, schema, lambda: "The query")
-    if mode == "hybrid":
-        return _hybrid(engine, schema.vector_name, checked, text, top_k, condition), "fused"
-    if checked is None:
         return [], "cosine"
-    found = engine.nearest(schema.vector_name, checked, top_k, condition)
+    among = _among(schema, asked.top_k, settings)
+    found = engine.nearest(schema.vector_name, vector, asked.top_k, asked.condition, among=among)
     return found, "maxsim" if schema.kind == "multi" else "cosine"
 
 
-def text_vector(text: str) -> SparseVector | None:
-    """The lexical vector of a page's text; None when it has no words."""
-    indices, values = lexical.document_vector(text) if text else ([], [])
-    return SparseVector(indices, values) if indices else None
+def _among(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:
+    """The first pass over pooled vectors, in a collection that has them."""
+    return Candidates(POOLED_VECTOR, max(settings.candidates, 4 * limit)) if schema.pooling else None
 
 
 def _query_vector(text: str) -> SparseVector | None:
@@ -43,35 +91,56 @@ def _query_vector(text: str) -> SparseVector | None:
     return SparseVector(indices, values) if indices else None
 
 
-def _lexical(engine: Engine, text: str, top_k: int, condition: Condition | None) -> list[Found]:
-    words = _query_vector(text)
-    return [] if words is None else engine.nearest(TEXT_VECTOR, words, top_k, condition)
+def _lexical(engine: Engine, asked: Asked) -> list[Found]:
+    words = _query_vector(asked.text)
+    return [] if words is None else engine.nearest(TEXT_VECTOR, words, asked.top_k, asked.condition)
 
 
-def _hybrid(
-    engine: Engine, name: str, vector: Vector | None, text: str, top_k: int, condition: Condition | None
-) -> list[Found]:
-    """Candidates of both halves, each scored by both, fused."""
-    halves: list[tuple[str, Vector | SparseVector]] = []
-    words = _query_vector(text)
-    if vector is not None:
-        halves.append((name, vector))
-    if words is not None:
-        halves.append((TEXT_VECTOR, words))
-    limit = max(CANDIDATES, 4 * top_k)
+def _hybrid(engine: Engine, schema: Schema, asked: Asked, settings: SearchSettings) -> list[Found]:
+    """Candidates of both halves, fused by their scores or by their ranks."""
+    name, words = schema.vector_name, _query_vector(asked.text)
+    limit = max(settings.candidates, 4 * asked.top_k)
     scores: dict[str, dict[str, float]] = {name: {}, TEXT_VECTOR: {}}
-    for half, asked in halves:
-        found = engine.nearest(half, asked, limit, condition, with_payload=False)
-        scores[half] = {hit.id: hit.score for hit in found}
-    candidates = {id_ for half in scores.values() for id_ in half}
-    for half, asked in halves:
-        missing = tuple(candidates - scores[half].keys())
-        if missing:
-            found = engine.nearest(half, asked, len(missing), Ids(missing), with_payload=False, exact=True)
-            scores[half].update({hit.id: hit.score for hit in found})
-    vectors = len(vector) if vector is not None and vector.ndim == 2 else 1  # MaxSim is a sum over the query's vectors
-    dense = {id_: score / vectors for id_, score in scores[name].items()}
-    fused = lexical.fuse(dense, scores[TEXT_VECTOR], text)
-    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[:top_k]
+    if asked.vector is not None:
+        among = _among(schema, limit // 4, settings)
+        found = engine.nearest(name, asked.vector, limit, asked.condition, with_payload=False, among=among)
+        scores[name] = {hit.id: hit.score for hit in found}
+    if words is not None:
+        found = engine.nearest(TEXT_VECTOR, words, limit, asked.condition, with_payload=False)
+        scores[TEXT_VECTOR] = {hit.id: hit.score for hit in found}
+    if settings.fusion == "rrf":
+        fused = reciprocal_ranks([scores[name], scores[TEXT_VECTOR]], settings.weights)
+    else:
+        _complete(engine, {name: asked.vector, TEXT_VECTOR: words}, scores)
+        vectors = len(asked.vector) if schema.kind == "multi" and asked.vector is not None else 1
+        dense = {id_: score / vectors for id_, score in scores[name].items()}  # MaxSim is a sum over so many
+        fused = lexical.fuse(dense, scores[TEXT_VECTOR], asked.text)
+    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[: asked.top_k]
     payloads = {record.id: record.payload for record in engine.retrieve(best)}
     return [Found(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]
+
+
+def _complete(
+    engine: Engine, asked: dict[str, Vector | SparseVector | None], scores: dict[str, dict[str, float]]
+) -> None:
+    """Give the candidates of one half the score they have in the other."""
+    candidates = {id_ for half in scores.values() for id_ in half}
+    for half, vector in asked.items():
+        missing = tuple(candidates - scores[half].keys())
+        if missing and vector is not None:
+            found = engine.nearest(half, vector, len(missing), Ids(missing), with_payload=False, exact=True)
+            scores[half].update({hit.id: hit.score for hit in found})
+
+
+def reciprocal_ranks(lists: Sequence[dict[str, float]], weights: Sequence[float]) -> dict[str, float]:
+    """Reciprocal rank fusion: for every id the sum of weight / (60 + its rank from 1) over the lists it is in.
+
+    >>> fused = reciprocal_ranks([{"a": 0.9, "b": 0.1}, {"b": 7.0}], (1.0, 0.5))
+    >>> [(id_, round(score * 1000, 2)) for id_, score in fused.items()]
+    [('a', 16.39), ('b', 24.33)]
+    """
+    fused: dict[str, float] = {}
+    for scores, weight in zip(lists, weights, strict=True):
+        for rank, id_ in enumerate(sorted(scores, key=lambda id_: (-scores[id_], id_)), 1):
+            fused[id_] = fused.get(id_, 0.0) + weight / (_RANK_OFFSET + rank)
+    return fused

@@ -1,20 +1,23 @@
-"""Embeddings checked before they reach an engine: shape, dimension, numbers."""
+"""Embeddings on their way into an engine: checked (shape, dimension, numbers), pooled, named, in batches."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from visrag_integrations import lexical
 from visrag_integrations.errors import EmbedderError
-from visrag_integrations.store.engine import Schema, Vector
+from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
+from visrag_integrations.store.pooling import pool
 
 if TYPE_CHECKING:
     from visrag_integrations.types import Page
 
 MAX_FLOATS = 1_048_576
 """Numbers in one multi-vector: what a Qdrant server takes."""
+_BATCH, _BATCH_FLOATS = 64, 2_000_000
 
 
 def check_embeddings(pages: Sequence[Page], embeddings: Sequence[Any], schema: Schema) -> list[Vector | None]:
@@ -60,3 +63,39 @@ def check_vector(embedding: Any, schema: Schema, name: Any) -> Vector | None:
             f"{MAX_FLOATS}. Pool its vectors, or give the embedder fewer patches a page."
         )
     return array
+
+
+def text_vector(text: str) -> SparseVector | None:
+    """The lexical vector of a page's text; None when it has no words."""
+    indices, values = lexical.document_vector(text) if text else ([], [])
+    return SparseVector(indices, values) if indices else None
+
+
+def named_vectors(vector: Vector | None, text: str, schema: Schema) -> dict[str, Vector | SparseVector]:
+    """Everything a page is found by, under its name in the collection."""
+    named: dict[str, Vector | SparseVector] = {}
+    if vector is not None:
+        named[schema.vector_name] = vector
+        if schema.pooling:
+            named[POOLED_VECTOR] = pool(vector, schema.pooled, schema.pooling)
+    words = text_vector(text)
+    if words is not None:
+        named[TEXT_VECTOR] = words
+    return named
+
+
+def in_batches(vectors: Sequence[Vector | None]) -> Iterator[tuple[int, int]]:
+    """Starts and ends of batches that an engine takes at once: so many pages, and not too many numbers.
+
+    >>> list(in_batches([None] * 70))
+    [(0, 64), (64, 70)]
+    """
+    start = floats = 0
+    for place, vector in enumerate(vectors):
+        size = 0 if vector is None else vector.size
+        if place > start and (place - start == _BATCH or floats + size > _BATCH_FLOATS):
+            yield start, place
+            start, floats = place, 0
+        floats += size
+    if start < len(vectors):
+        yield start, len(vectors)
