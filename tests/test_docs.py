@@ -16,6 +16,7 @@ ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 RUNNABLE = [page for page in PAGES if page.name != "design.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+WARNINGS = ["-W", "error", "-W", "ignore:builtin type:DeprecationWarning"]  # the second: PyMuPDF before 2.0, at import
 EXTRAS = re.compile(r"^\w+(?= = \[)", re.MULTILINE)
 
 
@@ -34,7 +35,7 @@ def workplace(tmp_path: Path) -> Path:
 def test_blocks_run(page: Path, workplace: Path) -> None:
     for language, code in blocks_of(page):
         if language == "python":
-            finished = run([sys.executable, "-W", "error", "-c", code], workplace)
+            finished = run([sys.executable, *WARNINGS, "-c", code], workplace)
             assert finished.stdout.strip(), f"{page.name}: this block prints nothing\n{code}"
         elif language == "bash":
             for line in code.strip().splitlines():
