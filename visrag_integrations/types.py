@@ -255,6 +255,10 @@ class Answer:
     problems: tuple[str, ...] = ()
     raw: str = ""
 
+    def __str__(self) -> str:
+        """The answer's text, or the model's where no answer could be read in it."""
+        return self.text or self.raw
+
 
 @dataclass(frozen=True)
 class Failure:

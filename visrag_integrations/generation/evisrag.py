@@ -5,6 +5,7 @@ The prompt is `evisrag.txt`, byte for byte as published; `{query}` is replaced l
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import re
 from collections.abc import Sequence
@@ -21,6 +22,7 @@ __all__ = [
     "plain_messages",
     "question_of",
     "quotable",
+    "wrap_question",
 ]
 
 INSUFFICIENT = "insufficient to answer"
@@ -66,6 +68,24 @@ def evisrag_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conve
 def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
     """One user turn for a general model: the question itself, then the pages in rank order."""
     return (Message((question, *_bare(pages))),)
+
+
+def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
+    """The conversation with its last turn put as the model was trained on, and the pages it shows.
+
+    Without pages in the last turn, (the conversation as it is, None).
+
+    >>> wrapped, pages = wrap_question((Message((Page("d", 1), "How many?")),))
+    >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
+    (True, True)
+    """
+    last = conversation[-1] if conversation else None
+    if last is None or last.role != "user" or not last.pages:
+        return conversation, None
+    asked = last.text
+    prompt = build_prompt(asked) if question_of(asked) == asked else asked
+    turn = dataclasses.replace(last, content=(prompt, *last.pages))
+    return (*conversation[:-1], turn), list(last.pages)
 
 
 def quotable(text: str) -> str:
