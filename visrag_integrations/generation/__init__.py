@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib
 import importlib.util
+import logging
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,8 @@ from visrag_integrations.errors import CheckpointError, MissingExtraError, Unkno
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
+
+logger = logging.getLogger(__name__)
 
 GENERATORS = {"extractive": "extractive:ExtractiveGenerator"}
 """Name -> module and class in this room."""
@@ -42,7 +45,7 @@ def load_generator(name_or_path_or_url: str | Path, **settings: Any) -> Generato
     if urlsplit(name).scheme in {"http", "https"}:
         return _make(_SERVER, name, **settings)
     if name in CHECKPOINTS or _is_checkpoint(name_or_path_or_url):
-        return _make(_engine(), name, **settings)
+        return _make(_engine(name), name, **settings)
     known = ", ".join([*GENERATORS, *CHECKPOINTS])
     raise UnknownNameError(
         f"No generator is called {name!r}, and it is no folder. Known: {known}, a checkpoint folder, or the URL of an "
@@ -61,10 +64,12 @@ def _is_checkpoint(path: str | Path) -> bool:
     return True
 
 
-def _engine() -> str:
-    """The first engine that is installed."""
+def _engine(name: str) -> str:
+    """The first engine that is installed; the log says which."""
     for package, target in ENGINES.items():
         if importlib.util.find_spec(package) is not None:
+            level = logging.INFO if package == "vllm" else logging.WARNING
+            logger.log(level, "%s runs on %s; engines in order of preference: %s.", name, package, ", ".join(ENGINES))
             return target
     raise MissingExtraError("To run a checkpoint, vLLM (or transformers with torch)", "vllm")
 
