@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import atexit
 import functools
 import tempfile
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 import transformers
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
@@ -15,6 +17,7 @@ from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors
 from visrag_integrations import load_embedder
 
 _ROOT = tempfile.TemporaryDirectory(prefix="tiny-retrievers-")
+atexit.register(_ROOT.cleanup)
 QWEN_MARKS = (
     "<|endoftext|>",
     "<|im_start|>",
@@ -109,6 +112,7 @@ def _clip(folder: Path) -> None:
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     tokens = [*alphabet, *(f"{letter}</w>" for letter in alphabet), *marks]
     tokenizer = transformers.CLIPTokenizer(vocab={token: number for number, token in enumerate(tokens)}, merges=[])
+    tokenizer.model_max_length = 77
     pictures = CLIPImageProcessorPil(size={"shortest_edge": 32}, crop_size={"height": 32, "width": 32})
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 2}
     text = {**sizes, "vocab_size": len(tokens), "bos_token_id": len(tokens) - 2, "eos_token_id": len(tokens) - 1}
@@ -174,12 +178,18 @@ def _colmodernvbert(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def _sentence_transformers(folder: Path) -> None:
+    sentence_transformers = pytest.importorskip("sentence_transformers")
+    sentence_transformers.SentenceTransformer(str(tiny("bge-vl-clip")), device="cpu").save(str(folder))
+
+
 BUILDERS: dict[str, Callable[[Path], None]] = {
     "bge-vl-clip": _clip,
     "bge-vl-mllm": _llava,
     "colqwen2": _colqwen2,
     "colpali": _colpali,
     "colmodernvbert": _colmodernvbert,
+    "sentence-transformers": _sentence_transformers,
 }
 
 

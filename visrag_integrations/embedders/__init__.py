@@ -23,6 +23,7 @@ SYSTEMS = {
     "colqwen2": "visrag_integrations.embedders.colqwen2:ColQwen2Embedder",
     "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
     "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
+    "sentence-transformers": "visrag_integrations.embedders.sentence_transformers:SentenceTransformersEmbedder",
 }
 """Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
 CHECKPOINTS = {
@@ -47,6 +48,8 @@ ARCHITECTURES = {
     "ColModernVBertForRetrieval": "colmodernvbert",
 }
 """What `architectures` in a folder's config.json says, and the system it means."""
+MODULES = "modules.json"
+"""A folder that has this file is one of sentence-transformers, whatever its architecture."""
 
 _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
 
@@ -123,8 +126,10 @@ def _recognise(folder: Path) -> str:
     names = config.get("architectures") if isinstance(config, dict) else None
     names = names if isinstance(names, list) else []
     for name in names:
-        if isinstance(name, str) and name in ARCHITECTURES:
+        if isinstance(name, str) and name in ARCHITECTURES and not (folder / MODULES).is_file():
             return ARCHITECTURES[name]
+    if (folder / MODULES).is_file():
+        return "sentence-transformers"
     raise UnknownNameError(
         f"config.json in {str(folder)!r} says architectures={names!r}; recognised: {', '.join(sorted(ARCHITECTURES))}. "
         f"Say which system it is with system=, one of: {', '.join(sorted(SYSTEMS))}."

@@ -52,10 +52,25 @@ def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
     tokenizer = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
     digest.update(tokenizer.read_bytes() if tokenizer else b"")
     for path in weight_files:
-        size = path.stat().st_size
-        digest.update(f"{path.name}:{size}".encode())
-        with path.open("rb") as file:
-            for sample in range(SAMPLES):
-                file.seek(size * sample // SAMPLES)
-                digest.update(file.read(SAMPLE_BYTES))
+        _sample(path, path.name, digest)
     return digest.hexdigest()[:16]
+
+
+def fingerprint_of_all(folder: Path) -> str:
+    """The same for a folder with folders in it: from every JSON file, and samples of all weights."""
+    digest = hashlib.sha256()
+    for path in sorted(folder.rglob("*.json")):
+        digest.update(f"{path.relative_to(folder).as_posix()}:".encode() + path.read_bytes())
+    for path in sorted(folder.rglob("*.safetensors")):
+        _sample(path, path.relative_to(folder).as_posix(), digest)
+    return digest.hexdigest()[:16]
+
+
+def _sample(path: Path, name: str, digest: hashlib._Hash) -> None:
+    """A file's name, size, and pieces from all over it, into the digest."""
+    size = path.stat().st_size
+    digest.update(f"{name}:{size}".encode())
+    with path.open("rb") as file:
+        for sample in range(SAMPLES):
+            file.seek(size * sample // SAMPLES)
+            digest.update(file.read(SAMPLE_BYTES))

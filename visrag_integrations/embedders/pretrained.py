@@ -69,7 +69,7 @@ def load_network(
     find_weight_files(folder)
     settings = {"dtype": dtype, "attn_implementation": attn_implementation, "use_safetensors": True}
     try:
-        with _silent():
+        with silent():
             model, report = network.from_pretrained(
                 str(folder), local_files_only=True, output_loading_info=True, **settings
             )
@@ -99,14 +99,14 @@ def load_processor(class_name: str, folder: Path) -> Any:
                 f"{str(folder)!r} has none of {', '.join(files)}. Give the folder of a whole checkpoint."
             )
     try:
-        with _silent():
+        with silent():
             return processor.from_pretrained(str(folder), local_files_only=True, backend="pil")
     except Exception as err:  # as above
         raise CheckpointError(f"{class_name} cannot be read from {str(folder)!r}: {err}") from err
 
 
 @contextlib.contextmanager
-def _silent() -> Iterator[None]:
+def silent() -> Iterator[None]:
     """Without transformers' progress bars and its remarks on what it loads, which are checked here instead."""
     from transformers.utils import logging
 

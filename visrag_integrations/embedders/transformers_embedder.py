@@ -22,6 +22,7 @@ from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_ch
 from visrag_integrations.embedders.device_batches import alike, prefetch
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
+from visrag_integrations.embedders.plain_text import marks_of, plain_text
 from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
 from visrag_integrations.errors import PictureError
 from visrag_integrations.models.weights import find_weight_files
@@ -230,19 +231,11 @@ class TransformersEmbedder:
         return self._prepare_query(self._plain(text), image)
 
     def _plain(self, text: str) -> str:
-        """A text in which nothing is taken for a token of the model's own, and that any tokenizer reads."""
-        text = text.encode("utf-8", "replace").decode("utf-8")
-        for token in self._marks:
-            text = text.replace(token, f"{token[0]} {token[1:]}")
-        return text
+        return plain_text(text, self._marks)
 
     @cached_property
     def _marks(self) -> list[str]:
-        """The tokenizer's special tokens, the longest first."""
-        tokenizer = self._processor.tokenizer
-        added = [str(token) for token in tokenizer.get_added_vocab()]
-        marks = {*map(str, tokenizer.all_special_tokens), *added}
-        return sorted((mark for mark in marks if len(mark) > 1 and not mark.isspace()), key=len, reverse=True)
+        return marks_of(self._processor.tokenizer)
 
     def _ahead(self, things: Iterable[Made], prepare: Callable[[Made], Any]) -> Iterator[Any]:
         return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
