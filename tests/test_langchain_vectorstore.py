@@ -18,7 +18,7 @@ from PIL import Image
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations import PageRetriever, QdrantPageStore, Query, load_embedder
-from visrag_integrations.errors import SettingError, StoreMismatchError
+from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.langchain import (
     VisRAGEmbeddings,
     VisRAGLoader,
@@ -204,3 +204,26 @@ def test_the_official_package_reads_what_we_wrote() -> None:
     assert (found.page_content, found.metadata["n"]) == ("foo", 1)
     assert theirs.get_by_ids([given])[0].page_content == "foo"
     assert ids(ours.similarity_search("foo", k=5, filter=by_n)) == [given]  # the client's own filters too
+
+
+def test_what_the_official_package_wrote_is_taken_over() -> None:
+    fake = DeterministicFakeEmbedding(size=6)
+    for name, vector in (("plain", ""), ("named", "dense")):
+        theirs = QdrantVectorStore.from_texts(
+            ["foo", "bar"],
+            fake,
+            [{"n": 1}, {"page": "iv"}],
+            location=":memory:",
+            collection_name=name,
+            vector_name=vector,
+        )
+        ours = VisRAGVectorStore.from_qdrant_collection(theirs.client, name, fake, vector_name=vector)
+        expected = [(d.page_content, s) for d, s in theirs.similarity_search_with_score("foo", k=2)]
+        found = [(d.page_content, s) for d, s in ours.similarity_search_with_score("foo", k=2)]
+        assert [text for text, _ in found] == [text for text, _ in expected]
+        assert [score for _, score in found] == pytest.approx([score for _, score in expected], abs=1e-5)
+        (best, other) = ours.similarity_search("foo", k=2)
+        assert (best.metadata, other.metadata) == ({"n": 1}, {"page": "iv"})
+        assert theirs.get_by_ids([str(best.id)])[0].page_content == "foo"
+    with pytest.raises(StoreFormatError, match=r"no vector ''.*dense"):
+        VisRAGVectorStore.from_qdrant_collection(theirs.client, "named", fake)

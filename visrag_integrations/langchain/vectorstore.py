@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -13,10 +13,12 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.langchain.arguments import paired, refuse_unknown
 from visrag_integrations.langchain.convert import document_to_page, page_id, page_to_document, to_query
 from visrag_integrations.langchain.embedder import as_page_embedder, embed_mixed
 from visrag_integrations.langchain.mmr import most_marginal
 from visrag_integrations.langchain.picture_pages import page_of_picture
+from visrag_integrations.langchain.takeover import stored_documents
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Page, ScoredPage
 
@@ -85,8 +87,8 @@ class VisRAGVectorStore(VectorStore):
             batch_size: So many are embedded at once.
             **kwargs: None are known.
         """
-        _refuse(kwargs)
-        pairs = _paired(documents, ids, "documents")
+        refuse_unknown(kwargs)
+        pairs = paired(documents, ids, "documents")
         return self.add_pages((document_to_page(document, given) for document, given in pairs), batch_size=batch_size)
 
     def add_texts(
@@ -98,7 +100,7 @@ class VisRAGVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[str]:
         """Embed and keep texts; gives their ids. See `add_documents`."""
-        pairs = _paired(texts, metadatas, "texts")
+        pairs = paired(texts, metadatas, "texts")
         documents = (Document(page_content=text, metadata=dict(metadata or {})) for text, metadata in pairs)
         return self.add_documents(documents, ids=ids, **kwargs)
 
@@ -118,7 +120,7 @@ class VisRAGVectorStore(VectorStore):
             ids: One each; made from the picture's bytes where None.
             batch_size: So many are embedded at once.
         """
-        pairs = _paired(_paired(uris, metadatas, "pictures"), ids, "pictures")
+        pairs = paired(paired(uris, metadatas, "pictures"), ids, "pictures")
         pages = (page_of_picture(uri, metadata or {}, given) for (uri, metadata), given in pairs)
         return self.add_pages(pages, batch_size=batch_size)
 
@@ -132,7 +134,7 @@ class VisRAGVectorStore(VectorStore):
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: Any = None, **kwargs: Any) -> bool:
         """Remove what has these ids, or fits the filter; without either, everything. Unknown ids do no harm."""
-        _refuse(kwargs)
+        refuse_unknown(kwargs)
         if ids is None and filter is None:
             if self.store.count():
                 _recreate(self.store, self.embedder)
@@ -173,7 +175,7 @@ class VisRAGVectorStore(VectorStore):
             score_threshold: Lower scores are left out; for mode "dense" only.
             **kwargs: None are known.
         """
-        _refuse(kwargs)
+        refuse_unknown(kwargs)
         hits = self._retriever.retrieve(to_query(query), k, filter=filter, mode=mode, score_threshold=score_threshold)
         return _documents(hits)
 
@@ -193,7 +195,7 @@ class VisRAGVectorStore(VectorStore):
         self, query: Any, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """Documents that fit the question and differ from each other, chosen among the `fetch_k` best."""
-        _refuse(kwargs)
+        refuse_unknown(kwargs)
         asked = to_query(query)
         (vector,) = self.embedder.embed_queries([asked])
         return self._marginal(vector, k, fetch_k, lambda_mult, filter)
@@ -209,7 +211,7 @@ class VisRAGVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search` for a vector."""
-        _refuse(kwargs)
+        refuse_unknown(kwargs)
         return self._marginal(np.asarray(embedding, np.float32), k, fetch_k, lambda_mult, filter)
 
     def _marginal(self, vector: Any, k: int, fetch_k: int, lambda_mult: float, filter: Any) -> list[Document]:
@@ -278,6 +280,37 @@ class VisRAGVectorStore(VectorStore):
         return made
 
     @classmethod
+    def from_qdrant_collection(
+        cls,
+        client: Any,
+        collection_name: str,
+        embedding: Any,
+        *,
+        vector_name: str = "",
+        store: PageStore | None = None,
+        location: Any = ":memory:",
+        **settings: Any,
+    ) -> Self:
+        """A vector store with everything that LangChain's own Qdrant package keeps in a collection, vectors included.
+
+        Nothing is embedded again, and the collection stays as it is.
+
+        Args:
+            client: The `QdrantClient` that has the collection.
+            collection_name: Its name.
+            embedding: What made its vectors.
+            vector_name: Of its dense vector.
+            store: Where to keep it. See `from_texts`.
+            location: See `from_texts`.
+            **settings: See `from_texts`.
+        """
+        made = cls(_store(store, location, settings), embedding)
+        for pages, vectors in stored_documents(client, collection_name, vector_name):
+            made.store.prepare(made.embedder)
+            made.store.add_pages(pages, vectors)
+        return made
+
+    @classmethod
     async def afrom_documents(cls, documents: Iterable[Document], embedding: Any, **kwargs: Any) -> Self:
         """`from_documents` in a thread."""
         return await run_in_executor(None, lambda: cls.from_documents(documents, embedding, **kwargs))
@@ -289,23 +322,11 @@ def _documents(hits: Sequence[ScoredPage]) -> list[tuple[Document, float]]:
 
 def _store(store: PageStore | None, location: Any, settings: dict[str, Any]) -> PageStore:
     if store is not None:
-        _refuse(settings)
+        refuse_unknown(settings)
         return store
     from visrag_integrations.store import QdrantPageStore
 
     return QdrantPageStore(location, **settings)
-
-
-def _paired(items: Iterable[Any], others: Iterable[Any] | None, name: str) -> Iterator[tuple[Any, Any]]:
-    """Each item with its other, lazily; None each where there are none."""
-    if others is None:
-        yield from ((item, None) for item in items)
-        return
-    missing = object()
-    for item, other in itertools.zip_longest(items, others, fillvalue=missing):
-        if item is missing or other is missing:
-            raise SettingError(f"There must be one id and one metadata for each of the {name}; their numbers differ.")
-        yield item, other
 
 
 def _recreate(store: Any, embedder: PageEmbedder) -> None:
@@ -314,8 +335,3 @@ def _recreate(store: Any, embedder: PageEmbedder) -> None:
     except TypeError:  # a store of the user's own
         for page in list(store.scroll()):
             store.delete(doc_id=page.doc_id)
-
-
-def _refuse(settings: dict[str, Any]) -> None:
-    if settings:
-        raise SettingError(f"Unknown settings: {', '.join(sorted(settings))}. See the method's arguments.")
