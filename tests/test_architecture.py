@@ -26,6 +26,7 @@ ROWS = {
     "store": 5,
     "generation": 5,
     "retrieval": 6,
+    "similarity": 6,
     "rag": 7,
     "agent": 7,
     "ingestion": 7,

@@ -1,17 +1,24 @@
-"""A question in, scored pages out: embed the question, ask the store."""
+"""A question in, scored pages out: embed the question, ask the store. Also by a page, by a region, and in two steps."""
 
 from __future__ import annotations
 
 import asyncio
+import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from typing import TYPE_CHECKING, get_args
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, get_args
 
+from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
-from visrag_integrations.types import Mode, Query, ScoredPage
+from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, Filter, PageEmbedder, PageStore
+
+logger = logging.getLogger(__name__)
+
+_PAGE_AS_QUERY = 64  # vectors of a page that is the query: more take longer and find the same
 
 
 class PageRetriever:
@@ -22,12 +29,23 @@ class PageRetriever:
         store: Where the pages are.
         mode: "dense" (vectors), "lexical" (words, BM25) or "hybrid" (both); the embedder's own default when None.
         filter: Holds for every search, together with the filter of the call.
+        reranker: Scores what was found anew; its scores are those of the results.
+        candidates: How many pages the reranker is given, at least.
     """
 
     def __init__(
-        self, embedder: PageEmbedder, store: PageStore, *, mode: Mode | None = None, filter: Filter | None = None
+        self,
+        embedder: PageEmbedder,
+        store: PageStore,
+        *,
+        mode: Mode | None = None,
+        filter: Filter | None = None,
+        reranker: PageReranker | None = None,
+        candidates: int = 50,
     ) -> None:
         self.embedder, self.store, self.filter = embedder, store, filter
+        _check_top_k(candidates, "candidates")
+        self.reranker, self.candidates = reranker, candidates
         self.mode = _check_mode(mode or getattr(embedder, "default_mode", None) or "dense")
         self._checked = False
         self._lock = threading.Lock()
@@ -79,7 +97,7 @@ class PageRetriever:
         """The best pages for every query, in order; the queries are embedded as one batch. See `retrieve`."""
         mode = self.mode if mode is None else _check_mode(mode)
         _check_top_k(top_k)
-        if score_threshold is not None and mode != "dense":
+        if score_threshold is not None and mode != "dense" and self.reranker is None:
             raise SettingError(
                 f"score_threshold={score_threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
                 "one result list only. Leave it out, or say mode='dense'."
@@ -87,12 +105,88 @@ class PageRetriever:
         both = _both(self.filter, filter)
         asked = [self._readable(query, mode) for query in queries]
         vectors = self._embed(asked) if mode != "lexical" else [None] * len(asked)
+        limit = top_k if self.reranker is None else max(top_k, self.candidates)
         found = [
-            self._search(query.text, vector, top_k, both, mode) for query, vector in zip(asked, vectors, strict=True)
+            self._search(query.text, vector, limit, both, mode) for query, vector in zip(asked, vectors, strict=True)
         ]
+        if self.reranker is not None:
+            again = self.reranker
+            found = [again.rerank(query, hits, top_k) if hits else [] for query, hits in zip(asked, found, strict=True)]
         if score_threshold is None:
             return found
         return [[hit for hit in hits if hit.score >= score_threshold] for hits in found]
+
+    def more_like(
+        self,
+        page: Page | str,
+        top_k: int = 5,
+        *,
+        filter: Filter | None = None,
+        mode: Mode | None = None,
+        same_document: bool = True,
+    ) -> list[ScoredPage]:
+        """Pages like this one, best first; the page itself is left out, and nothing is reranked.
+
+        Args:
+            page: A page, or the id of a stored one. The vectors of a stored page are not made again. A page of many
+                vectors is asked with their means, so that it costs little more than a question.
+            top_k: At most so many pages.
+            filter: Metadata the pages must have.
+            mode: As in `retrieve`; the words are those of the page's text.
+            same_document: False leaves out the other pages of its document too.
+        """
+        mode = self.mode if mode is None else _check_mode(mode)
+        _check_top_k(top_k)
+        page = self._stored(page) if isinstance(page, str) else page
+        both = _both(self.filter, filter)
+        if not same_document:
+            others: dict[str, Any] = {"$not": {"doc_id": page.doc_id}}
+            both = {"$and": [both, others]} if both else others
+        vector = None if mode == "lexical" else self._vector_of(page)
+        hits = self._search(page.text, vector, top_k + 1, both, mode)
+        return [hit for hit in hits if hit.page.id != page.id][:top_k]
+
+    def retrieve_region(
+        self,
+        page: Page | str,
+        box: Box,
+        top_k: int = 5,
+        *,
+        text: str = "",
+        filter: Filter | None = None,
+        mode: Mode = "dense",
+    ) -> list[ScoredPage]:
+        """Pages that show something like this part of a page, which itself is left out.
+
+        Args:
+            page: A page, or the id of a stored one; its picture is opened.
+            box: Left, top, right, bottom as fractions of the page.
+            top_k: At most so many pages.
+            text: What to look for, in words, beside the picture.
+            filter: Metadata the pages must have.
+            mode: As in `retrieve`.
+        """
+        page = self._stored(page) if isinstance(page, str) else page
+        query = Query(text, images.crop(page.open_image(), box))
+        hits = self.retrieve(query, top_k + 1, filter=filter, mode=mode)
+        return [hit for hit in hits if hit.page.id != page.id][:top_k]
+
+    def _stored(self, id_: str) -> Page:
+        found = self.store.get_pages([id_])
+        if not found:
+            raise SettingError(
+                f"No page with the id {id_!r} is stored. Give a Page, or the id of a stored one (Page.id)."
+            )
+        return found[0]
+
+    def _vector_of(self, page: Page) -> Embedding:
+        """The page's stored vectors, or new ones; as many as a question has."""
+        from visrag_integrations.store.pooling import pool
+
+        self._check_store()
+        stored: Mapping[str, Embedding] = getattr(self.store, "get_embeddings", lambda _: {})([page.id])
+        vector = stored[page.id] if page.id in stored else self.embedder.embed_pages([page])[0]
+        return pool(vector, _PAGE_AS_QUERY) if vector.ndim == 2 and len(vector) else vector
 
     def _readable(self, query: str | Query, mode: Mode) -> Query:
         """The query as a value; a picture is turned into text once where the embedder works on text."""
@@ -137,6 +231,45 @@ class PageRetriever:
                 self._checked = True
 
 
+class PageReranker:
+    """Scores pages that any retriever found by a second embedder, exactly, from the vectors in its own store.
+
+    Args:
+        embedder: Usually of late interaction (MaxSim); only the query is embedded.
+        store: What this embedder filled: a `QdrantPageStore`. It may be another collection than the retriever's; pages
+            are known by `Page.id`.
+
+    >>> reranker = PageReranker(load_embedder("vidore/colqwen2-v1.0-hf"), patches)  # doctest: +SKIP
+    >>> PageRetriever(embedder, store, reranker=reranker).retrieve("how many?")  # doctest: +SKIP
+    """
+
+    def __init__(self, embedder: PageEmbedder, store: Any) -> None:
+        self.embedder, self.store = embedder, store
+        self._checked = False
+
+    def rerank(self, query: str | Query, hits: Sequence[ScoredPage], top_k: int | None = None) -> list[ScoredPage]:
+        """The same pages by their exact score, best first; all of them when `top_k` is None.
+
+        Pages the store has no vectors of are left out, with a warning.
+        """
+        if top_k is not None:
+            _check_top_k(top_k)
+        if not hits:
+            return []
+        if not self._checked and self.store.info is not None:
+            self.store.prepare(self.embedder)
+            self._checked = True
+        (vector,) = self.embedder.embed_queries([query])
+        scores = self.store.score(vector, [hit.page.id for hit in hits])
+        score_type = "maxsim" if self.embedder.kind == "multi" else "cosine"
+        again = [
+            replace(hit, score=scores[hit.page.id], score_type=score_type) for hit in hits if hit.page.id in scores
+        ]
+        if len(again) < len(hits):
+            logger.warning("%d of %d pages have no vectors to rerank them by", len(hits) - len(again), len(hits))
+        return sorted(again, key=lambda hit: -hit.score)[:top_k]
+
+
 def _check_mode(mode: str) -> Mode:
     for allowed in get_args(Mode):
         if mode == allowed:
@@ -144,9 +277,9 @@ def _check_mode(mode: str) -> Mode:
     raise SettingError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}.")
 
 
-def _check_top_k(top_k: int) -> None:
+def _check_top_k(top_k: int, name: str = "top_k") -> None:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-        raise SettingError(f"top_k is {top_k!r}; it is the number of pages wanted, 1 or more.")
+        raise SettingError(f"{name} is {top_k!r}; it is the number of pages wanted, 1 or more.")
 
 
 def _both(first: Filter | None, second: Filter | None) -> Filter | None:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -21,7 +22,7 @@ from visrag_integrations.store.payload import LISTING, content_key, page_to_payl
 from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.search import Asked, Fusion, SearchSettings, search
-from visrag_integrations.store.vectors import check_embeddings, in_batches, named_vectors
+from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches, named_vectors
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
 if TYPE_CHECKING:
@@ -53,7 +54,8 @@ class QdrantPageStore:
             fourth digit) or "8bit" (a quarter). "auto": float16 where vectors are pooled, else float32.
         pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
             a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
-            compares all vectors of all pages. "auto": what the embedder's `pooling` says, if it has one.
+            compares all vectors of all pages. "auto": what the embedder's `pooling` says; "rows" for embedders with a
+            `patch_grid` that do not say.
         pooled_vectors: How many means a page gets at most.
         candidates: How many pages a first pass proposes, at least: pooled vectors to the exact MaxSim, each half to a
             hybrid search.
@@ -147,7 +149,7 @@ class QdrantPageStore:
                 self._remove_all()
             if self._load_info() is None:
                 info = replace(
-                    self._layout.applied(info_of(embedder), getattr(embedder, "pooling", None)),
+                    self._layout.applied(info_of(embedder), _pooling_of(embedder)),
                     reader=dict(reader or {}),
                 )
                 self._engine.create(info.schema, info.as_dict())
@@ -169,6 +171,20 @@ class QdrantPageStore:
         without it up to some 100,000 pages. A server optimizes itself: there it does nothing.
         """
         return self._engine.optimize() if self._info else False
+
+    @contextlib.contextmanager
+    def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
+        """Meanwhile use what `wrap(client, where)` makes of the client of a server; an embedded folder has none."""
+        engine: Any = self._engine
+        given = getattr(engine, "client", None)
+        if given is None:
+            yield
+            return
+        engine.client = wrap(given, engine.where)
+        try:
+            yield
+        finally:
+            engine.client = given
 
     def close(self) -> None:
         """Let others have the folder, or close the connection. A client that was given is left open."""
@@ -259,6 +275,16 @@ class QdrantPageStore:
         asked = Asked(vector, text, top_k, condition, mode)
         found, score_type = search(self._engine, info.schema, asked, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
+
+    def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
+        """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
+        info, wanted = self._load_info(), tuple(dict.fromkeys(ids))
+        asked = check_vector(vector, info.schema, lambda: "The query") if info is not None and wanted else None
+        if info is None or asked is None:
+            return {}
+        name, only = info.schema.vector_name, Ids(wanted)
+        found = self._engine.nearest(name, asked, len(wanted), only, with_payload=False, exact=True)
+        return {hit.id: hit.score for hit in found}
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""
@@ -458,3 +484,9 @@ def _folder(location: Any) -> Path | None:
     if location == "":
         raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
     return Path(location) if isinstance(location, (str, Path)) else None
+
+
+def _pooling_of(embedder: PageEmbedder) -> str | None:
+    """How the embedder's pages are pooled best, where it says or has patches."""
+    said: str | None = getattr(embedder, "pooling", "rows" if hasattr(embedder, "patch_grid") else None)
+    return said
