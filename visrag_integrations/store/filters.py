@@ -83,10 +83,11 @@ Condition = Match | Range | Empty | Ids | Not | All | Either | Native
 def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
     """The filter as one condition; None when it asks for nothing.
 
-    A key is a metadata key (nested ones with dots: `"author.name"`), or "tenant", or "$and", "$or" (lists of filters)
-    or "$not" (a filter). "source" matches the full path or the file name. A value is what the field must be, a list of
-    what it may be, None for a field that is not set, or a dict of operators: eq, ne, in, nin, gte, gt, lte, lt,
-    exists (each also with a "$" before it; "any" is in, "not" is ne or nin). Bounds may be ISO dates.
+    A key is a metadata key (nested ones with dots: `"author.name"`), or "tenant", or "$and", "$or" (lists of filters),
+    "$not" (a filter), "$ids" (a list of `Page.id`). "source" matches the full path or the file name. A value is what
+    the field must be, a list of what it may be, None for a field that is not set, or a dict of operators: eq, ne, in,
+    nin, gte, gt, lte, lt, exists (each also with a "$" before it; "any" is in, "not" is ne or nin). Bounds may be ISO
+    dates.
 
     >>> parse_filter({"doc_id": "a"})
     Match(key='metadata.doc_id', values=('a',))
@@ -134,8 +135,10 @@ def _parse_item(key: Any, value: Any) -> Condition:
         return All(parts) if key == "$and" or len(parts) < len(value) else Either(parts)
     if key == "$not":
         return Not(parse_filter(value) or All(()))
+    if key == "$ids":
+        return Ids(tuple(map(str, value)))
     if key.startswith("$"):
-        raise FilterError(f"Unknown operator {key!r}; around filters there are $and, $or and $not.")
+        raise FilterError(f"Unknown operator {key!r}; around filters there are $and, $or, $not and $ids.")
     if isinstance(value, Mapping):
         return _parse_operators(key, value)
     return _equal(key, value)

@@ -1,0 +1,62 @@
+"""LlamaIndex: the core behind LlamaIndex's own classes. Names are resolved when they are asked for."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import MissingExtraError
+
+if TYPE_CHECKING:
+    from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
+    from visrag_integrations.llamaindex.llm import EVisRAGLLM
+    from visrag_integrations.llamaindex.node_parser import PageNodeParser
+    from visrag_integrations.llamaindex.output_parser import EvidenceOutputParser
+    from visrag_integrations.llamaindex.pictures import open_node_image
+    from visrag_integrations.llamaindex.query_engine import VisRAGQueryEngine
+    from visrag_integrations.llamaindex.reader import VisRAGReader
+    from visrag_integrations.llamaindex.rerank import VisRAGRerank
+    from visrag_integrations.llamaindex.retriever import VisRAGRetriever
+    from visrag_integrations.llamaindex.vector_store import VisRAGVectorStore
+
+_HOMES = {
+    "EVisRAGLLM": "llm",
+    "EvidenceOutputParser": "output_parser",
+    "PageNodeParser": "node_parser",
+    "VisRAGEmbedding": "embedding",
+    "VisRAGQueryEngine": "query_engine",
+    "VisRAGReader": "reader",
+    "VisRAGRerank": "rerank",
+    "VisRAGRetriever": "retriever",
+    "VisRAGVectorStore": "vector_store",
+    "open_node_image": "pictures",
+}
+
+__all__ = [
+    "EVisRAGLLM",
+    "EvidenceOutputParser",
+    "PageNodeParser",
+    "VisRAGEmbedding",
+    "VisRAGQueryEngine",
+    "VisRAGReader",
+    "VisRAGRerank",
+    "VisRAGRetriever",
+    "VisRAGVectorStore",
+    "open_node_image",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+    try:
+        import llama_index.core  # noqa: F401
+    except ImportError as err:
+        raise MissingExtraError("llama-index-core", "llamaindex") from err
+    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return list(__all__)

@@ -1,0 +1,142 @@
+"""`VisRAGReader`: documents read into one `ImageDocument` per page."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.readers.base import BasePydanticReader
+from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo
+from llama_index.core.utils import get_cache_dir
+
+from visrag_integrations import images
+from visrag_integrations.errors import DocumentError, DocumentLimitError
+from visrag_integrations.llamaindex.convert import page_to_document
+from visrag_integrations.readers import PageReader
+from visrag_integrations.store.pictures import SUFFIXES, PictureFolder, reference_of
+from visrag_integrations.types import Page
+
+_QUALITY = 95  # pictures are looked at by embedders too, so few artefacts
+
+
+class VisRAGReader(BasePydanticReader):
+    """Reads PDF, picture and office files into one `ImageDocument` a page; also a `file_extractor` for directories.
+
+    Page pictures are written to `image_dir`, each under the sha256 of its bytes, so that documents stay small and
+    survive being stored and loaded. Ids are made of path and page number: reading a changed file again changes the
+    documents of its changed pages only.
+
+    >>> VisRAGReader(pages="1-3").load_data("report.pdf")  # doctest: +SKIP
+
+    Args:
+        reader: How pages are read; a `PageReader` of its own when None.
+        image_dir: Where page pictures are kept; a folder in LlamaIndex's cache folder when None.
+        settings: Of the `PageReader` that is made; further keyword arguments too, for example `ocr="never"`.
+    """
+
+    image_dir: str | None = Field(default=None, description="Where page pictures are kept.")
+    settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the page reader.")
+    _reader: PageReader = PrivateAttr()
+
+    def __init__(
+        self,
+        reader: PageReader | None = None,
+        *,
+        image_dir: str | os.PathLike[str] | None = None,
+        settings: Mapping[str, Any] | None = None,
+        is_remote: bool = False,
+        **more: Any,
+    ) -> None:
+        more.pop("class_name", None)
+        made = reader if reader is not None else PageReader(**{**(settings or {}), **more})
+        folder = None if image_dir is None else os.path.abspath(image_dir)
+        fields: dict[str, Any] = {"image_dir": folder, "settings": _settings_of(made), "is_remote": is_remote}
+        super().__init__(**fields)
+        self._reader = made
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "VisRAGReader"
+
+    def lazy_load_data(
+        self, file: Any, extra_info: Mapping[str, Any] | None = None, fs: Any = None
+    ) -> Iterable[Document]:
+        """One document a page, as the pages are read.
+
+        Args:
+            file: A path, bytes, a folder, or a list of these.
+            extra_info: More metadata for every document.
+            fs: An fsspec filesystem that holds the files; the local one when None.
+        """
+        pictures = PictureFolder(self.image_dir or Path(get_cache_dir(), "visrag_pictures"))
+        before: Document | None = None
+        for page in self._pages(file, fs):
+            document = self._document(page, pictures, extra_info)
+            if before is not None:
+                if before.metadata["doc_id"] == document.metadata["doc_id"]:
+                    before.relationships[NodeRelationship.NEXT] = RelatedNodeInfo(node_id=document.id_)
+                    document.relationships[NodeRelationship.PREVIOUS] = RelatedNodeInfo(node_id=before.id_)
+                yield before
+            before = document
+        if before is not None:
+            yield before
+
+    def load_data(self, file: Any, extra_info: Mapping[str, Any] | None = None, fs: Any = None) -> list[Document]:
+        """One document a page. See `lazy_load_data`."""
+        return list(self.lazy_load_data(file, extra_info, fs))
+
+    def _pages(self, file: Any, fs: Any) -> Iterable[Page]:
+        if fs is None:
+            yield from self._reader.read(file)
+            return
+        for path in _paths_on(fs, file):
+            yield from self._reader.read(self._download(fs, path), name=path)
+
+    def _download(self, fs: Any, path: str) -> bytes:
+        try:
+            size = fs.size(path)
+            if size is not None and size > self._reader.max_bytes:
+                raise DocumentLimitError(path, f"{size} bytes are more than max_bytes={self._reader.max_bytes}.")
+            data: bytes = fs.cat_file(path)
+        except OSError as err:
+            raise DocumentError(path, f"cannot be read from {type(fs).__name__}: {err}.") from err
+        return data
+
+    def _document(self, page: Page, pictures: PictureFolder, extra: Mapping[str, Any] | None) -> Document:
+        local = page.source if os.path.exists(page.source) else None
+        source = os.path.abspath(local) if local is not None else page.source
+        kind = self._reader.picture_format or "JPEG"
+        assert page.picture is not None  # readers give every page one
+        data = images.encode(page.picture, kind, _QUALITY)
+        reference = reference_of(data, "pages", SUFFIXES[kind.upper()])
+        pictures.save(data, reference)
+        known = dataclasses.replace(page, doc_id=source, source=source)
+        digest = hashlib.sha256(data).hexdigest()
+        return page_to_document(known, os.path.abspath(pictures.root / reference), digest, extra)
+
+
+def _settings_of(reader: PageReader) -> dict[str, Any]:
+    """The settings that differ from the defaults; never the password."""
+    found = {
+        field.name: getattr(reader, field.name) for field in dataclasses.fields(reader) if field.name != "password"
+    }
+    default = PageReader()
+    return {name: value for name, value in found.items() if value != getattr(default, name)}
+
+
+def _paths_on(fs: Any, file: Any) -> Iterable[str]:
+    """The files behind a path, a folder, or a list of these, on that filesystem."""
+    if not isinstance(file, (str, os.PathLike)):
+        for one in file:
+            yield from _paths_on(fs, one)
+        return
+    path = str(file)
+    if fs.isdir(path):
+        yield from sorted(fs.find(path))
+    else:
+        yield path

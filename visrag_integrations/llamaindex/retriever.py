@@ -1,0 +1,135 @@
+"""`VisRAGRetriever`: the core's retriever as a LlamaIndex retriever."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.schema import NodeWithScore, QueryBundle
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.llamaindex.convert import hit_to_node
+from visrag_integrations.llamaindex.filters import both, to_filter
+from visrag_integrations.llamaindex.pictures import page_picture
+from visrag_integrations.types import Mode, Page, Query, ScoredPage
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+
+class VisRAGRetriever(BaseRetriever):
+    """Finds pages; gives image nodes that say where they are from, with their score and picture.
+
+    A `QueryBundle` may have a text, an `image_path`, or both; its `embedding`, or its `custom_embedding_strs`, take the
+    place of the text for the dense search.
+
+    >>> VisRAGRetriever(retriever=page_retriever, similarity_top_k=3).retrieve("How many?")  # doctest: +SKIP
+
+    Args:
+        retriever: A `PageRetriever`, or any object with its `retrieve`.
+        similarity_top_k: At most so many pages.
+        filters: LlamaIndex's `MetadataFilters`, or a dict such as `{"source": "report.pdf"}`.
+        mode: "dense", "lexical" or "hybrid"; the core retriever's own when None.
+        score_threshold: Pages with a lower score are left out; for mode "dense" only.
+        **settings: Of LlamaIndex's `BaseRetriever`: `callback_manager`, `object_map`, `objects`, `verbose`.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        similarity_top_k: int = 5,
+        *,
+        filters: Any = None,
+        mode: Mode | None = None,
+        score_threshold: float | None = None,
+        **settings: Any,
+    ) -> None:
+        if not callable(getattr(retriever, "retrieve", None)):
+            raise SettingError(
+                f"retriever is {type(retriever).__name__}, without retrieve(). Give PageRetriever(embedder, store)."
+            )
+        if similarity_top_k < 1:
+            raise SettingError(f"similarity_top_k is {similarity_top_k}; it is the number of pages wanted, 1 or more.")
+        self.retriever, self.similarity_top_k, self.filters = retriever, similarity_top_k, filters
+        self.mode, self.score_threshold = mode, score_threshold
+        super().__init__(**settings)
+
+    @classmethod
+    def from_index(
+        cls, location: Any, embedder: Any = "openbmb/VisRAG-Ret", *, collection: str = "pages", **settings: Any
+    ) -> Self:
+        """A retriever on an index that is already there.
+
+        Args:
+            location: A folder, the URL of a Qdrant server, or a `QdrantClient`.
+            embedder: What filled it: a name, a checkpoint folder, or an embedder.
+            collection: The collection's name.
+            **settings: Of the retriever, for example `similarity_top_k=3`.
+        """
+        from visrag_integrations.llamaindex.embedder import as_page_embedder
+        from visrag_integrations.retrieval import PageRetriever
+        from visrag_integrations.store import QdrantPageStore
+
+        store = QdrantPageStore(location, collection)
+        return cls(PageRetriever(as_page_embedder(embedder), store), **settings)
+
+    def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return [hit_to_node(hit) for hit in self.find(query_bundle)]
+
+    async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
+        return await asyncio.to_thread(self._retrieve, query_bundle)
+
+    def find(self, query: QueryBundle) -> list[ScoredPage]:
+        """The pages as the core gives them."""
+        asked = {"filter": to_filter(self.filters, self._scroll), "mode": self.mode}
+        settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        if query.embedding is not None or query.custom_embedding_strs:
+            return self._find_by_vector(query, **settings)
+        if self.score_threshold is not None:
+            settings["score_threshold"] = self.score_threshold
+        found: list[ScoredPage] = list(self.retriever.retrieve(to_query(query), self.similarity_top_k, **settings))
+        return found
+
+    def _find_by_vector(self, query: QueryBundle, filter: Any = None, mode: Mode | None = None) -> list[ScoredPage]:
+        store, embedder = self._part("store"), self._part("embedder")
+        if query.embedding is not None:
+            vector = np.asarray(query.embedding, np.float32)
+        else:
+            vectors = embedder.embed_queries(list(query.custom_embedding_strs or ()))
+            vector = np.concatenate(vectors) if embedder.kind == "multi" else np.mean(vectors, axis=0)
+        hits: list[ScoredPage] = store.search(
+            vector,
+            text=query.query_str,
+            top_k=self.similarity_top_k,
+            filter=both(getattr(self.retriever, "filter", None), filter),
+            mode=mode or getattr(self.retriever, "mode", "dense"),
+        )
+        return [hit for hit in hits if self.score_threshold is None or hit.score >= self.score_threshold]
+
+    def _scroll(self) -> Iterator[Page]:
+        found: Iterator[Page] = self._part("store").scroll()
+        return found
+
+    def _part(self, name: str) -> Any:
+        part = getattr(self.retriever, name, None)
+        if part is None:
+            raise SettingError(
+                f"This query needs the retriever's {name}; {type(self.retriever).__name__} has none. "
+                "Use a PageRetriever."
+            )
+        return part
+
+
+def to_query(query: QueryBundle) -> str | Query:
+    """What was asked, as the core takes it.
+
+    >>> to_query(QueryBundle("how many?")), to_query(QueryBundle("", image_path="crop.png")).text
+    ('how many?', '')
+    """
+    if query.image_path is None:
+        return query.query_str
+    return Query(query.query_str or "", page_picture(Path(query.image_path)))
