@@ -33,7 +33,7 @@ if TYPE_CHECKING:
 
 dispatcher = get_dispatcher(__name__)
 
-Kind = TypeVar("Kind", Response, StreamingResponse, AsyncStreamingResponse)
+Given = TypeVar("Given", bound=Response | StreamingResponse | AsyncStreamingResponse)
 
 
 class VisRAGQueryEngine(BaseQueryEngine):
@@ -223,7 +223,7 @@ class _Watched:
         self._running = self._event.__enter__()
         return self
 
-    def __call__(self, response: Kind) -> Kind:
+    def __call__(self, response: Given) -> Given:
         """The response, once those who listen know of it."""
         self._running.on_end(payload={EventPayload.RESPONSE: response})
         if self._kind == CBEventType.SYNTHESIZE:
