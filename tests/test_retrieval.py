@@ -14,6 +14,8 @@ from PIL import Image
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query, load_embedder
 from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
 from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.retrieval import PageReranker
+from visrag_integrations.scoring import maxsims
 from visrag_integrations.types import Mode
 
 TEXTS = {
@@ -238,3 +240,132 @@ def test_a_store_without_info_is_checked_through_prepare(letters: Letters) -> No
     retriever = PageRetriever(letters, store)  # type: ignore[arg-type]
     assert retriever.retrieve("abc", 4) == retriever.retrieve("abc", 4) == ["abc", 4, "dense"]
     assert store.prepared == 1
+
+
+# --- by a page, by a region, in two steps -----------------------------------------------------------------------------
+
+
+class Chunks(Letters):
+    """Late interaction over words: one vector each."""
+
+    name, kind = "chunks", "multi"
+    pages_embedded = 0
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+        listed = list(pages)
+        self.pages_embedded += len(listed)
+        return [np.stack([self._vector(word) for word in page.text.split()]) for page in listed]
+
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[np.ndarray]:
+        self.batches.append(list(queries))
+        texts = [query if isinstance(query, str) else query.text for query in self.batches[-1]]
+        return [np.stack([self._vector(word) for word in text.split()]) for text in texts]
+
+
+@pytest.fixture
+def chunks() -> Iterator[tuple[Chunks, QdrantPageStore]]:
+    embedder = Chunks()
+    with filled(embedder) as store:
+        embedder.pages_embedded = 0
+        yield embedder, store
+
+
+def test_rerank_gives_the_exact_scores_of_the_second_embedder(
+    retriever: PageRetriever, chunks: tuple[Chunks, QdrantPageStore]
+) -> None:
+    embedder, store = chunks
+    query = "wages salaries and tips"
+    expected = maxsims(embedder.embed_queries([query])[0], Chunks().embed_pages(pages()))
+    order = sorted(range(5), key=lambda place: -expected[place])
+    hits = PageReranker(embedder, store).rerank(query, retriever.retrieve(query, 5))
+    assert places(hits) == [(pages()[place].doc_id, pages()[place].number) for place in order]
+    assert [hit.score for hit in hits] == pytest.approx([expected[place] for place in order], abs=1e-3)
+    assert {hit.score_type for hit in hits} == {"maxsim"}
+    assert embedder.pages_embedded == 0, "pages are never embedded again"
+    assert places(PageReranker(embedder, store).rerank(query, hits[::-1], 2)) == places(hits)[:2]
+    assert PageReranker(embedder, store).rerank(query, []) == []
+
+
+def test_a_retriever_with_a_reranker(
+    retriever: PageRetriever, letters: Letters, chunks: tuple[Chunks, QdrantPageStore]
+) -> None:
+    both = PageRetriever(letters, retriever.store, mode="lexical", reranker=PageReranker(*chunks), candidates=4)
+    hits = both.retrieve("wages and a bow", 1, score_threshold=0.1)
+    assert len(hits) == 1
+    alone = PageReranker(*chunks).rerank("wages and a bow", retriever.retrieve("wages and a bow", 4, mode="lexical"))
+    assert places(hits) == places(alone)[:1]
+    assert both.retrieve("unheard") == []
+    with pytest.raises(SettingError, match="candidates is 0"):
+        PageRetriever(letters, retriever.store, reranker=both.reranker, candidates=0)
+
+
+def test_reranking_by_a_store_of_another_embedder_or_without_the_pages(
+    retriever: PageRetriever, letters: Letters, caplog: pytest.LogCaptureFixture
+) -> None:
+    hits = retriever.retrieve("violin", 3)
+    with pytest.raises(StoreMismatchError):
+        PageReranker(Chunks(), retriever.store).rerank("violin", hits)
+    with QdrantPageStore(":memory:") as empty:
+        assert PageReranker(letters, empty).rerank("violin", hits) == []
+    assert "3 of 3 pages" in caplog.text
+
+
+@pytest.mark.parametrize("mode", ["dense", "lexical", "hybrid"])
+def test_more_like_a_page_leaves_it_out(retriever: PageRetriever, letters: Letters, mode: Mode) -> None:
+    copy = Page("copy.pdf", 1, text=pages()[0].text)
+    retriever.store.add_pages([copy], letters.embed_pages([copy]))
+    for asked in (pages()[0], pages()[0].id):
+        hits = retriever.more_like(asked, 2, mode=mode)
+        assert places(hits)[0] == ("copy.pdf", 1)
+        assert ("violin.pdf", 1) not in places(hits)
+    assert letters.batches == [], "nothing is embedded for a stored page"
+
+
+def test_more_like_a_page_outside_its_document_and_within_a_filter(retriever: PageRetriever) -> None:
+    hits = retriever.more_like(pages()[0], 9, same_document=False)
+    assert {hit.page.doc_id for hit in hits} == {"tax.pdf"}
+    one = retriever.more_like(pages()[0], 9, same_document=False, filter={"number": 2})
+    assert places(one) == [("tax.pdf", 2)]
+    with pytest.raises(SettingError, match="No page with the id 'nope'"):
+        retriever.more_like("nope")
+
+
+def test_more_like_a_page_that_is_not_stored_and_of_many_vectors(chunks: tuple[Chunks, QdrantPageStore]) -> None:
+    embedder, store = chunks
+    many = Page("new", 1, text=" ".join([pages()[4].text] * 12))
+    assert places(PageRetriever(embedder, store).more_like(many, 1)) == [("tax.pdf", 2)]
+    assert embedder.pages_embedded == 1
+    assert places(PageRetriever(embedder, store).more_like(pages()[1], 1))[0] != ("violin.pdf", 2)
+    assert embedder.pages_embedded == 1
+
+
+def test_a_region_is_cut_out_and_asked_as_a_picture() -> None:
+    class Shades(Letters):
+        """The mean colour of a picture."""
+
+        name, dimension = "shades", 3
+
+        def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+            return [np.asarray(page.open_image().convert("RGB"), np.float32).mean(axis=(0, 1)) for page in pages]
+
+        def embed_queries(self, queries: Iterable[str | Query]) -> list[np.ndarray]:
+            self.batches.append(list(queries))
+            return self.embed_pages(Page("q", 1, picture=query.image) for query in self.batches[-1])  # type: ignore[union-attr]
+
+    half = Image.new("RGB", (40, 20), "red")
+    half.paste("blue", (20, 0, 40, 20))
+    drawn = [Page("half", 1, picture=half)]
+    drawn += [Page(colour, 1, picture=Image.new("RGB", (9, 9), colour)) for colour in ("red", "blue")]
+    embedder = Shades()
+    with QdrantPageStore(":memory:", picture_format="PNG") as store:
+        store.prepare(embedder)
+        store.add_pages(drawn, embedder.embed_pages(drawn))
+        retriever = PageRetriever(embedder, store)
+        for box, found in (((0, 0, 0.5, 1), "red"), ((0.5, 0, 1, 1), "blue")):
+            for asked in (drawn[0], drawn[0].id):
+                assert places(retriever.retrieve_region(asked, box, 2))[0] == (found, 1)
+        assert ("half", 1) not in places(retriever.retrieve_region(drawn[0], (0, 0, 1, 1), 3))
+        retriever.retrieve_region(drawn[0], (0, 0, 0.5, 1), text="what is this?")
+        assert embedder.batches[-1][0].text == "what is this?"  # type: ignore[union-attr]
+        with pytest.raises(SettingError, match="empty"):
+            retriever.retrieve_region(drawn[0], (0.5, 0, 0.5, 1))

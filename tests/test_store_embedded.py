@@ -33,13 +33,15 @@ import sys, numpy as np
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page
 class Filler: name, kind, dimension = "filler", "single", 8
-store = QdrantPageStore(sys.argv[1])
+Filler.kind = sys.argv[2]
+store = QdrantPageStore(sys.argv[1], pooling="rows" if Filler.kind == "multi" else None, pooled_vectors=2)
 store.prepare(Filler())
 print("ready", flush=True)
 first = 1
 while True:
     pages = [Page("d", n, text=f"word{n}", source="a.pdf") for n in range(first, first + 7)]
-    store.add_pages(pages, np.random.default_rng(first).standard_normal((7, 8)))
+    shape = (7, 8) if Filler.kind == "single" else (7, 5, 8)
+    store.add_pages(pages, np.random.default_rng(first).standard_normal(shape))
     first += 7
     print(first - 1, flush=True)
 """
@@ -51,9 +53,14 @@ def folder(tmp_path: Path) -> Path:
 
 
 @pytest.fixture
-def writer(folder: Path) -> Iterator[subprocess.Popen[str]]:
+def kind() -> str:
+    return "single"
+
+
+@pytest.fixture
+def writer(folder: Path, kind: str) -> Iterator[subprocess.Popen[str]]:
     """Another process that adds pages and says how many are in."""
-    process = subprocess.Popen([sys.executable, "-c", CHILD, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", CHILD, str(folder), kind], stdout=subprocess.PIPE, text=True)
     with process:
         yield process
         process.kill()
@@ -80,7 +87,8 @@ def test_opening_touches_nothing(folder: Path) -> None:
     assert not folder.exists()
 
 
-def test_a_kill_loses_no_page_that_was_added(folder: Path, writer: subprocess.Popen[str]) -> None:
+@pytest.mark.parametrize("kind", ["single", "multi"])
+def test_a_kill_loses_no_page_that_was_added(folder: Path, kind: str, writer: subprocess.Popen[str]) -> None:
     assert writer.stdout is not None
     acknowledged = 0
     until = time.monotonic() + 1.0
@@ -94,8 +102,10 @@ def test_a_kill_loses_no_page_that_was_added(folder: Path, writer: subprocess.Po
     with QdrantPageStore(folder) as store:
         assert store.count() in (acknowledged, acknowledged + 7)  # a batch is in, or it is not
         assert store.page_numbers("d") == frozenset(range(1, store.count() + 1))
-        hit = store.search(np.random.default_rng(1).standard_normal((7, 8))[3], text="word4", mode="hybrid", top_k=1)[0]
-        assert hit.page.number == 4
+        given = np.random.default_rng(1).standard_normal((7, 8) if kind == "single" else (7, 5, 8))
+        for mode in ("dense", "hybrid"):
+            assert store.search(given[3], text="word4", mode=mode, top_k=1)[0].page.number == 4
+        assert len(store.get_embeddings([page.id for page in store.scroll()])) == store.count()
         store.add_pages([Page("e", 1)], np.ones((1, 8)))
         assert store.documents()[0].doc_id == "e"
 
