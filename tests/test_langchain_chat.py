@@ -152,6 +152,45 @@ def test_leaving_a_stream_stops_the_generator() -> None:
     assert model.generator.closed
 
 
+async def test_leaving_an_async_stream_stops_the_generator() -> None:
+    model = chat(WRITTEN)
+    stream = model.astream(QUESTION)
+    await anext(stream)
+    await stream.aclose()  # type: ignore[attr-defined]
+    for _ in range(200):  # the host leaves the inner iterator to the event loop, which closes it soon after
+        if model.generator.closed:
+            break
+        await asyncio.sleep(0.01)
+    assert model.generator.closed
+
+
+async def test_cancelling_stops_the_generator_between_two_pieces() -> None:
+    class Slow(ScriptedGenerator):
+        told = 0
+
+        def stream(self, *args: Any) -> Iterator[Generation]:
+            for piece in super().stream(*args):
+                time.sleep(0.05)
+                self.told += 1
+                yield piece
+
+    model = ChatEVisRAG(generator=Slow(WRITTEN))
+
+    async def read() -> None:
+        async for _ in model.astream(QUESTION):
+            pass
+
+    task = asyncio.create_task(read())
+    await asyncio.sleep(0.12)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await asyncio.sleep(0.1)
+    told = model.generator.told
+    await asyncio.sleep(0.15)
+    assert model.generator.told == told < 10  # of 25 pieces: nothing more is written
+
+
 def test_tokens_reach_callbacks() -> None:
     seen: list[str] = []
 

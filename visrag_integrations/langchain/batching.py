@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
@@ -10,6 +11,7 @@ from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import GenerationError
+from visrag_integrations.langchain.asynchronous import agenerate
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 if TYPE_CHECKING:
@@ -104,14 +106,20 @@ def all_at_once(inputs: Sequence[Any], config: Any) -> tuple[int, Any]:
     return calls, {**(config or {}), "max_concurrency": calls}
 
 
-def generate_one(
-    generator: Generator, conversation: Conversation, settings: GenerationSettings
-) -> Future[Generation] | Generation:
-    """What the generator writes: at once, or later with the rest of a batch."""
+def generate_one(generator: Generator, conversation: Conversation, settings: GenerationSettings) -> Generation:
+    """What the generator writes; inside `gathering`, together with the rest of the batch."""
     gatherer = _current.get()
     if gatherer is not None:
-        return gatherer.submit(generator, conversation, settings)
-    return _one_each(generator, [conversation], settings)[0]
+        return gatherer.submit(generator, conversation, settings).result()
+    return _one_each(generator, generator.generate([conversation], settings), 1)[0]
+
+
+async def agenerate_one(generator: Generator, conversation: Conversation, settings: GenerationSettings) -> Generation:
+    """`generate_one`, without blocking the event loop; cancelling the task stops an engine that can be stopped."""
+    gatherer = _current.get()
+    if gatherer is not None:
+        return await asyncio.wrap_future(gatherer.submit(generator, conversation, settings))
+    return _one_each(generator, await agenerate(generator, conversation, settings), 1)[0]
 
 
 def _generate(
@@ -121,7 +129,7 @@ def _generate(
     futures: list[Future[Generation]],
 ) -> None:
     try:
-        generations = _one_each(generator, conversations, settings)
+        generations = _one_each(generator, generator.generate(conversations, settings), len(conversations))
     except BaseException as err:  # noqa: BLE001 (every waiting call raises it)
         for future in futures:
             future.set_exception(err)
@@ -130,13 +138,10 @@ def _generate(
         future.set_result(generation)
 
 
-def _one_each(
-    generator: Generator, conversations: list[Conversation], settings: GenerationSettings | None
-) -> list[Generation]:
-    generations = generator.generate(conversations, settings)
-    if len(generations) != len(conversations):
+def _one_each(generator: Generator, generations: list[Generation], calls: int) -> list[Generation]:
+    if len(generations) != calls:
         raise GenerationError(
-            f"Generator {generator.name!r} gave {len(generations)} texts for {len(conversations)} conversations; "
+            f"Generator {generator.name!r} gave {len(generations)} texts for {calls} conversations; "
             "generate() must give one for each, in order."
         )
     return generations

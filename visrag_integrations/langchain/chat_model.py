@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -18,7 +16,7 @@ from pydantic import Field
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.strategies import Prompt
 from visrag_integrations.langchain import completions, structured
-from visrag_integrations.langchain.batching import all_at_once, gathering, generate_one, one_call
+from visrag_integrations.langchain.batching import agenerate_one, all_at_once, gathering, generate_one, one_call
 from visrag_integrations.langchain.chat_request import SETTINGS, Request
 from visrag_integrations.types import GenerationSettings
 
@@ -89,8 +87,7 @@ class ChatEVisRAG(BaseChatModel):
         generator, request = self._request(messages, stop, kwargs)
         if request.passed_on is not None:
             return completions.generate(generator, request.passed_on)
-        written = generate_one(generator, request.conversation, request.settings)
-        return request.result(generator, written.result() if isinstance(written, Future) else written)
+        return request.result(generator, generate_one(generator, request.conversation, request.settings))
 
     async def _agenerate(
         self,
@@ -102,8 +99,7 @@ class ChatEVisRAG(BaseChatModel):
         generator, request = await run_in_executor(None, self._request, messages, stop, kwargs)
         if request.passed_on is not None:
             return await run_in_executor(None, completions.generate, generator, request.passed_on)
-        written = await run_in_executor(None, generate_one, generator, request.conversation, request.settings)
-        return request.result(generator, await asyncio.wrap_future(written) if isinstance(written, Future) else written)
+        return request.result(generator, await agenerate_one(generator, request.conversation, request.settings))
 
     def _stream(
         self,

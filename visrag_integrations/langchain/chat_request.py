@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
@@ -11,6 +12,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence
 from visrag_integrations.langchain import completions
+from visrag_integrations.langchain.asynchronous import astream
 from visrag_integrations.langchain.evidence import RAW, EvidenceBlocks, answer_blocks
 from visrag_integrations.langchain.messages import to_conversation
 from visrag_integrations.langchain.prompting import wrap_question
@@ -68,30 +70,51 @@ class Request:
 
     def chunks(self, generator: Generator) -> Iterator[ChatGenerationChunk]:
         """The answer piece by piece; closing the iterator stops the generator."""
-        blocks = EvidenceBlocks(self.pages) if self.pages is not None else None
+        chunks = _Chunks(generator, self.pages)
         writing = generator.stream(self.conversation, self.settings)
-        last = Generation("")
         try:
             for piece in writing:
-                last = piece
-                if piece.text:
-                    yield self._chunk(piece.text, blocks)
+                yield from chunks.feed(piece)
         finally:
             close = getattr(writing, "close", None)
             if close is not None:
                 close()
+        yield chunks.last()
+
+    async def achunks(self, generator: Generator) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """`chunks`, without blocking the event loop."""
+        chunks = _Chunks(generator, self.pages)
+        async with contextlib.aclosing(astream(generator, self.conversation, self.settings)) as writing:
+            async for piece in writing:
+                for chunk in chunks.feed(piece):
+                    yield chunk
+        yield chunks.last()
+
+
+class _Chunks:
+    """Pieces of a generation as message chunks."""
+
+    def __init__(self, generator: Generator, pages: list[Page] | None) -> None:
+        self._generator = generator
+        self._blocks = EvidenceBlocks(pages) if pages is not None else None
+        self._last = Generation("")
+
+    def feed(self, piece: Generation) -> Iterator[ChatGenerationChunk]:
+        self._last = piece
+        if not piece.text:
+            return
+        content: Any = piece.text if self._blocks is None else self._blocks.feed(piece.text)
+        extra = {} if self._blocks is None else {RAW: piece.text}
+        yield ChatGenerationChunk(message=AIMessageChunk(content=content, additional_kwargs=extra))
+
+    def last(self) -> ChatGenerationChunk:
+        """What is known at the end: citations, usage, how it ended."""
+        content: Any = "" if self._blocks is None else self._blocks.finish()
         message = AIMessageChunk(
-            content=blocks.finish() if blocks is not None else "",  # type: ignore[arg-type]
-            additional_kwargs={RAW: ""} if blocks is not None else {},
-            response_metadata=completions.metadata_of(generator, last),
-            usage_metadata=completions.usage_of(last),
+            content=content,
+            additional_kwargs={} if self._blocks is None else {RAW: ""},
+            response_metadata=completions.metadata_of(self._generator, self._last),
+            usage_metadata=completions.usage_of(self._last),
             chunk_position="last",
         )
-        yield ChatGenerationChunk(message=message)
-
-    @staticmethod
-    def _chunk(text: str, blocks: EvidenceBlocks | None) -> ChatGenerationChunk:
-        if blocks is None:
-            return ChatGenerationChunk(message=AIMessageChunk(content=text))
-        content: Any = blocks.feed(text)
-        return ChatGenerationChunk(message=AIMessageChunk(content=content, additional_kwargs={RAW: text}))
+        return ChatGenerationChunk(message=message)
