@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
-from visrag_integrations.generation.budget import Grid
+from visrag_integrations.generation.processors import load_processor
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from visrag_integrations.generation.prompting import Chat
     from visrag_integrations.types import GenerationSettings
 
 
@@ -23,9 +21,7 @@ class Checkpoint:
 
     Attributes:
         end_tokens: Ids that end an answer.
-        control_tokens: Texts that the tokenizer reads as control tokens.
         context_length: What the network was trained for; None when it does not say.
-        grid: How pictures become tokens; None for models with a fixed number of tokens per picture or their own tiling.
     """
 
     name: str
@@ -33,19 +29,7 @@ class Checkpoint:
     processor: Any
     tokenizer: Any
     end_tokens: frozenset[int]
-    control_tokens: tuple[str, ...]
     context_length: int | None
-    grid: Grid | None
-
-    def prompt(self, chat: Chat) -> str:
-        """The chat as the text the model was trained on, with one placeholder per picture."""
-        templated = self.processor if getattr(self.processor, "chat_template", None) else self.tokenizer
-        text: str = templated.apply_chat_template(chat.messages, tokenize=False, add_generation_prompt=True)
-        return text
-
-    def count(self, text: str) -> int:
-        """Tokens of a text."""
-        return len(self.tokenizer(text, add_special_tokens=False)["input_ids"])
 
     def inputs(self, prompt: str, pictures: Sequence[Image]) -> Any:
         """The tensors of one prompt."""
@@ -98,39 +82,10 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
         model, found = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
         )
-        processor = load_processor(name, model.config.model_type, trust_remote_code)
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
         raise CheckpointError(f"{name!r} cannot be loaded with transformers: {err}") from err
     _check_keys(name, found)
-    return _described(name, model.eval().to(chosen), processor)
-
-
-def load_processor(name: str, model_type: str, trust_remote_code: bool = False) -> Any:
-    """The processor; where torchvision is missing, without its part for videos."""
-    from transformers import AutoProcessor
-
-    try:
-        return AutoProcessor.from_pretrained(name, trust_remote_code=trust_remote_code)
-    except ImportError as err:
-        if "torchvision" not in str(err).lower():
-            raise
-    return _processor_of_pictures(name, model_type)
-
-
-def _processor_of_pictures(name: str, model_type: str) -> Any:
-    """The model's own processor with Pillow's image processor and no video processor."""
-    import transformers
-    from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
-
-    own = getattr(transformers, PROCESSOR_MAPPING_NAMES[model_type])
-    made = type(own.__name__, (own,), {"check_argument_for_proper_class": lambda *_: None})
-    tokenizer = transformers.AutoTokenizer.from_pretrained(name)
-    return made(
-        image_processor=transformers.AutoImageProcessor.from_pretrained(name),
-        tokenizer=tokenizer,
-        video_processor=None,
-        chat_template=tokenizer.chat_template,
-    )
+    return _described(name, model.eval().to(chosen), load_processor(name))
 
 
 def _described(name: str, model: Any, processor: Any) -> Checkpoint:
@@ -144,21 +99,8 @@ def _described(name: str, model: Any, processor: Any) -> Checkpoint:
         processor=processor,
         tokenizer=tokenizer,
         end_tokens=frozenset(int(token) for token in ends if token is not None),
-        control_tokens=tuple(sorted(tokenizer.all_special_tokens)),
         context_length=getattr(text_config, "max_position_embeddings", None),
-        grid=grid_of(getattr(processor, "image_processor", None)),
     )
-
-
-def grid_of(image_processor: Any) -> Grid | None:
-    """How the processor cuts pictures, for the Qwen-VL family; None for others."""
-    patch, merge = getattr(image_processor, "patch_size", None), getattr(image_processor, "merge_size", None)
-    if not isinstance(patch, int) or not isinstance(merge, int):
-        return None
-    size = image_processor.size
-    unit = patch * merge
-    least, most = size["shortest_edge"] / unit**2, size["longest_edge"] / unit**2
-    return Grid(unit, max(1, math.ceil(least)), max(1, math.floor(most)))
 
 
 def _check_keys(name: str, found: Any) -> None:

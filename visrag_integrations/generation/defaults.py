@@ -18,8 +18,9 @@ MAX_CONTEXT = 32768
 def over(settings: GenerationSettings | None, defaults: GenerationSettings) -> GenerationSettings:
     """The settings, with what they leave open taken from the defaults.
 
-    >>> over(GenerationSettings(temperature=0.0), PUBLISHED).max_tokens
-    2048
+    >>> filled = over(GenerationSettings(temperature=0.0), PUBLISHED)
+    >>> filled.max_tokens, filled.temperature
+    (2048, 0.0)
 
     Raises:
         SettingError: A value is outside what is allowed.
@@ -29,7 +30,7 @@ def over(settings: GenerationSettings | None, defaults: GenerationSettings) -> G
     given = {
         field.name: value
         for field in dataclasses.fields(settings)
-        if (value := getattr(settings, field.name)) not in (None, (), False)
+        if (value := getattr(settings, field.name)) is not None and value is not False and value != ()
     }
     return _checked(dataclasses.replace(defaults, **given))
 

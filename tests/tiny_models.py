@@ -1,0 +1,96 @@
+"""A tiny Qwen2.5-VL with random weights, as a whole checkpoint: network, tokenizer, chat template, picture settings."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+SPECIAL = (
+    *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"),
+    "<|video_pad|>",
+)
+CHAT_TEMPLATE = (
+    "{% for message in messages %}<|im_start|>{{ message.role }}\n"
+    "{% if message.content is string %}{{ message.content }}{% else %}"
+    "{% for part in message.content %}"
+    "{% if part.type in ('image', 'image_url') %}<|vision_start|><|image_pad|><|vision_end|>"
+    "{% elif part.type == 'text' %}{{ part.text }}{% endif %}"
+    "{% endfor %}{% endif %}<|im_end|>\n{% endfor %}"
+    "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+)
+
+
+def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192) -> Path:
+    """Writes the checkpoint to the folder: two layers, one byte a token, the same weights for the same seed."""
+    import torch
+    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
+
+    folder.mkdir(parents=True, exist_ok=True)
+    ids = _write_tokenizer(folder, context_length)
+    text = {
+        **dict(vocab_size=len(ids), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2),
+        **dict(num_key_value_heads=1, max_position_embeddings=context_length, bos_token_id=None, pad_token_id=None),
+        **dict(eos_token_id=ids["<|im_end|>"], rms_norm_eps=1e-6, max_window_layers=2),
+        "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
+    }
+    vision = {
+        **dict(depth=2, hidden_size=64, intermediate_size=96, num_heads=2, out_hidden_size=64, patch_size=14),
+        **dict(fullatt_block_indexes=[1], window_size=112, spatial_merge_size=2, temporal_patch_size=2),
+    }
+    config = Qwen2_5_VLConfig(
+        text_config=text,
+        vision_config=vision,
+        image_token_id=ids["<|image_pad|>"],
+        video_token_id=ids["<|video_pad|>"],
+        vision_start_token_id=ids["<|vision_start|>"],
+        vision_end_token_id=ids["<|vision_end|>"],
+        tie_word_embeddings=False,
+        architectures=["Qwen2_5_VLForConditionalGeneration"],
+        dtype="float32",
+    )
+    torch.manual_seed(seed)
+    network = Qwen2_5_VLForConditionalGeneration(config).eval()
+    with torch.no_grad():
+        for weights in network.parameters():
+            if weights.dim() > 1:
+                weights.normal_(0, 0.08)  # spread enough that one token is clearly the most probable
+    network.generation_config.eos_token_id = ids["<|im_end|>"]
+    network.generation_config.pad_token_id = ids["<|endoftext|>"]
+    network.save_pretrained(folder, safe_serialization=True)
+    return folder
+
+
+def _write_tokenizer(folder: Path, context_length: int) -> dict[str, int]:
+    """Tokenizer, chat template and picture settings; gives every token's id."""
+    from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
+
+    letters = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    tokenizer.decoder = decoders.ByteLevel()
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.save(str(folder / "tokenizer.json"))
+    _write_json(
+        folder / "tokenizer_config.json",
+        tokenizer_class="PreTrainedTokenizerFast",
+        eos_token="<|im_end|>",
+        pad_token="<|endoftext|>",
+        model_max_length=context_length,
+        clean_up_tokenization_spaces=False,
+    )
+    (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
+    pictures = {
+        **dict(min_pixels=4 * 28 * 28, max_pixels=1280 * 28 * 28, patch_size=14, temporal_patch_size=2, merge_size=2),
+        **dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711]),
+    }
+    _write_json(
+        folder / "preprocessor_config.json",
+        image_processor_type="Qwen2VLImageProcessor",
+        processor_class="Qwen2_5_VLProcessor",
+        **pictures,
+    )
+    return tokenizer.get_vocab()
+
+
+def _write_json(path: Path, **values: object) -> None:
+    path.write_text(json.dumps(values, indent=1), encoding="utf-8")

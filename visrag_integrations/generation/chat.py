@@ -1,0 +1,169 @@
+"""Conversations written out as the prompts of models that run on this machine: chat template, pictures, tokens."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import CheckpointError, GenerationError
+from visrag_integrations.generation.budget import PictureGrid, share_tokens
+from visrag_integrations.generation.defaults import MAX_IMAGES
+from visrag_integrations.images import to_rgb
+from visrag_integrations.types import Conversation, GenerationSettings, Page, Part
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+@dataclass(frozen=True)
+class Prompt:
+    """What a model reads.
+
+    Attributes:
+        text: The chat template filled in; a picture's place is the model's own placeholder.
+        pictures: In the order of their places, fitted to the context.
+        max_tokens: How many tokens may be written behind it.
+        tokens: How many it takes; None where the model's way of counting pictures is not known.
+    """
+
+    text: str
+    pictures: tuple[Image, ...]
+    max_tokens: int
+    tokens: int | None = None
+
+
+class PromptWriter:
+    """Writes conversations out for one model.
+
+    Args:
+        processor: transformers' processor of the model, with its tokenizer and chat template.
+        context_length: Tokens of prompt and answer together.
+        max_images: Pictures in one conversation.
+    """
+
+    def __init__(self, processor: Any, context_length: int, max_images: int = MAX_IMAGES) -> None:
+        self.processor, self.context_length, self.max_images = processor, context_length, max_images
+        self._tokenizer = getattr(processor, "tokenizer", processor)
+        self._grid = PictureGrid.of(getattr(processor, "image_processor", None))
+        self._control = _control_tokens(self._tokenizer)
+        if getattr(processor, "chat_template", None) is None:
+            raise CheckpointError(
+                "The checkpoint has no chat template (chat_template.jinja, or in tokenizer_config.json). "
+                "Copy the one of the model it was made from."
+            )
+
+    def write(self, conversation: Conversation, settings: GenerationSettings, written: str = "") -> Prompt:
+        """The prompt, its pictures fitted to the context; `written` is the beginning of the answer.
+
+        Raises:
+            GenerationError: It does not fit; the message says what does.
+        """
+        pictures = [to_rgb(open_part(part)) for message in conversation for part in message.content if _shown(part)]
+        check_image_count(len(pictures), self.max_images)
+        turns = [
+            {"role": message.role, "content": self._parts(parts)}
+            for message, parts in zip(conversation, merged_parts(conversation), strict=True)
+        ]
+        text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) + written
+        words = len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
+        room = self._room(words, settings)
+        if self._grid is None or not pictures:
+            return Prompt(text, tuple(pictures), settings.max_tokens or room, None if pictures else words)
+        shares = share_tokens([self._grid.tokens(*picture.size) for picture in pictures], room)
+        fitted = tuple(self._grid.fit(picture, share) for picture, share in zip(pictures, shares, strict=True))
+        taken = words + sum(self._grid.tokens(*picture.size) for picture in fitted)
+        left = self.context_length - taken
+        return Prompt(text, fitted, min(settings.max_tokens or left, left), taken)
+
+    def _room(self, words: int, settings: GenerationSettings) -> int:
+        """Tokens left for pictures, once the answer has its share: a quarter at most, unless pictures need less."""
+        answer = min(settings.max_tokens or self.context_length // 4, self.context_length // 4)
+        room = self.context_length - words - answer
+        if room < 1:
+            raise GenerationError(
+                f"The text alone takes {words} of {self.context_length} tokens, which leaves too few for pictures and "
+                f"an answer. At most {self.context_length - answer} fit. Shorten the text, show fewer pages, or raise "
+                "the generator's context_length if the model allows it."
+            )
+        return room
+
+    def _parts(self, parts: Sequence[str | None]) -> list[dict[str, str]]:
+        return [
+            {"type": "image"} if part is None else {"type": "text", "text": without_control(part, self._control)}
+            for part in parts
+        ]
+
+
+def merged_parts(conversation: Conversation) -> list[list[str | None]]:
+    """Per message its texts, neighbours joined, and None where a picture stands; a page without picture is its text.
+
+    >>> from visrag_integrations.types import Message
+    >>> merged_parts((Message(("Read:", Page("a", 1, "seven"), Page("a", 2, "", picture=b"..."))),))
+    [['Read:\\n\\nPage 1:\\nseven', None]]
+    """
+    shown, turns = 0, []
+    for message in conversation:
+        parts: list[str | None] = []
+        for part in message.content:
+            shown += not isinstance(part, str)
+            text = _text_of(part, shown)
+            if text is not None and parts and parts[-1] is not None:
+                parts[-1] += ("\n" if isinstance(part, str) else "\n\n") + text
+            else:
+                parts.append(text)
+        turns.append(parts)
+    return turns
+
+
+def _text_of(part: Part, number: int) -> str | None:
+    if isinstance(part, str):
+        return part
+    if isinstance(part, Page) and part.picture is None:
+        return f"Page {number}:\n{part.text}"
+    return None
+
+
+def _shown(part: Part) -> bool:
+    """Whether a part is shown as a picture."""
+    return not isinstance(part, str) and not (isinstance(part, Page) and part.picture is None)
+
+
+def open_part(part: Any) -> Image:
+    """The picture of a page, or the picture itself."""
+    image: Image = part.open_image() if isinstance(part, Page) else part
+    return image
+
+
+def check_image_count(count: int, allowed: int) -> None:
+    """Nothing, unless a conversation shows too many pictures.
+
+    Raises:
+        GenerationError: It does; the message says what fits.
+    """
+    if count > allowed:
+        raise GenerationError(
+            f"{count} pictures in one conversation; at most {allowed} are allowed. Show fewer pages (top_k={allowed}), "
+            f"or make the generator with max_images={count} if the model can take so many."
+        )
+
+
+def without_control(text: str, control: re.Pattern[str] | None) -> str:
+    """Text that no tokenizer takes for a control token: an invisible space goes behind its first character."""
+    return text if control is None else control.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
+
+
+def shortened(settings: GenerationSettings, prompt: Prompt) -> GenerationSettings:
+    """The settings with as many tokens as the prompt leaves."""
+    return dataclasses.replace(settings, max_tokens=prompt.max_tokens)
+
+
+def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+    """What a text must not contain: the tokens that have a meaning to the model."""
+    added: Iterable[Any] = getattr(tokenizer, "added_tokens_decoder", {}).values()
+    tokens = {str(token) for token in added if getattr(token, "special", False)}
+    tokens |= set(getattr(tokenizer, "all_special_tokens", ()))
+    found = sorted((re.escape(token) for token in tokens if len(token) > 2), key=len, reverse=True)
+    return re.compile("|".join(found)) if found else None

@@ -1,0 +1,126 @@
+"""Sync and async faces of a generator that writes in a thread of its own."""
+
+from __future__ import annotations
+
+import asyncio
+import queue
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from concurrent.futures import Future
+from typing import Generic, TypeVar
+
+from visrag_integrations.types import Conversation, Generation, GenerationSettings
+
+Piece = TypeVar("Piece")
+
+
+class Writing(Generic[Piece]):
+    """Pieces on their way from the thread that writes to whoever reads.
+
+    Args:
+        cancel: Stops the writer; called when the reader goes away before the end.
+    """
+
+    def __init__(self, cancel: Callable[[], object]) -> None:
+        self._cancel = cancel
+        self._pieces: queue.SimpleQueue[tuple[Piece] | BaseException | None] = queue.SimpleQueue()
+
+    def put(self, piece: Piece) -> None:
+        """Hand on one piece (the writer's side, as `end`)."""
+        self._pieces.put((piece,))
+
+    def end(self, error: BaseException | None = None) -> None:
+        """Nothing more comes; always called last."""
+        self._pieces.put(error)
+
+    def pieces(self) -> Generator[Piece, None, None]:
+        """The pieces as they come; closing the iterator stops the writer."""
+        done = False
+        try:
+            while True:
+                item = self._pieces.get()
+                if not isinstance(item, tuple):
+                    done = True
+                    if item is not None:
+                        raise item
+                    return
+                yield item[0]
+        finally:
+            if not done:
+                self._cancel()
+
+    async def apieces(self) -> AsyncGenerator[Piece, None]:
+        """The same for an event loop, which is never blocked."""
+        done = False
+        try:
+            while True:
+                item = await asyncio.to_thread(self._pieces.get)
+                if not isinstance(item, tuple):
+                    done = True
+                    if item is not None:
+                        raise item
+                    return
+                yield item[0]
+        finally:
+            if not done:
+                self._cancel()
+
+
+class Twins:
+    """`generate`, `stream` and their async twins, from `_submit` and `_start`."""
+
+    def _submit(
+        self, conversations: Sequence[Conversation], settings: GenerationSettings | None
+    ) -> tuple[Future[list[Generation]], Callable[[], object]]:
+        """What will be written, and what stops it."""
+        raise NotImplementedError
+
+    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> Writing[Generation]:
+        """One text, in pieces."""
+        raise NotImplementedError
+
+    def generate(
+        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
+    ) -> list[Generation]:
+        """One text per conversation, in order; the engine gets all of them at once.
+
+        Raises:
+            GenerationError: A conversation does not fit, or the engine failed.
+        """
+        if not conversations:
+            return []
+        future, cancel = self._submit(conversations, settings)
+        try:
+            return future.result()
+        except BaseException:
+            cancel()
+            raise
+
+    async def agenerate(
+        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
+    ) -> list[Generation]:
+        """`generate` for an event loop; cancelling the task stops the engine's work on it."""
+        if not conversations:
+            return []
+        future, cancel = self._submit(conversations, settings)
+        try:
+            return await asyncio.wrap_future(future)
+        except BaseException:
+            cancel()
+            raise
+
+    def stream(
+        self, conversation: Conversation, settings: GenerationSettings | None = None
+    ) -> Generator[Generation, None, None]:
+        """Pieces as they are written; the last carries `logprob`, `usage` and `finish_reason`. Closing it cancels."""
+        yield from self._start(conversation, settings).pieces()
+
+    async def astream(
+        self, conversation: Conversation, settings: GenerationSettings | None = None
+    ) -> AsyncGenerator[Generation, None]:
+        """`stream` for an event loop."""
+        pieces = self._start(conversation, settings).apieces()
+        try:
+            async for piece in pieces:
+                yield piece
+        finally:
+            await pieces.aclose()
