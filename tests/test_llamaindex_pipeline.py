@@ -10,11 +10,18 @@ import numpy as np
 import pytest
 from fakes import PixelEmbedder
 from llama_index.core.ingestion import DocstoreStrategy, IngestionCache, IngestionPipeline
+from llama_index.core.schema import ImageNode, TextNode
 from llama_index.core.storage.docstore import SimpleDocumentStore
 from PIL import Image
 
 from visrag_integrations import QdrantPageStore
-from visrag_integrations.llamaindex import PageNodeParser, VisRAGEmbedding, VisRAGReader, VisRAGVectorStore
+from visrag_integrations.llamaindex import (
+    PageNodeParser,
+    VisRAGEmbedding,
+    VisRAGReader,
+    VisRAGVectorStore,
+    with_picture_hashes,
+)
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
 from visrag_integrations.types import Page
 
@@ -66,6 +73,16 @@ def test_thirty_pages_without_text_get_thirty_vectors(folder: Path, embedder: Pi
         run = IngestionPipeline(transformations=[VisRAGEmbedding(embedder=embedder)], cache=cache)
         vectors += [node.embedding for node in run.run(documents=[document])]
     assert distinct(vectors) == embedder.embedded == 30
+
+
+def test_image_nodes_of_your_own_get_a_hash_first(folder: Path, embedder: PixelEmbedder) -> None:
+    run = IngestionPipeline(transformations=[VisRAGEmbedding(embedder=embedder)])
+    nodes: list[Any] = [ImageNode(image_path=str(path)) for path in sorted(folder.iterdir())]
+    vectors = [run.run(nodes=[node])[0].embedding for node in with_picture_hashes(nodes)]
+    assert distinct(vectors) == 30
+    assert not nodes[0].metadata
+    text = TextNode(text="a")
+    assert with_picture_hashes([text]) == [text]
 
 
 def test_the_second_run_embeds_nothing(folder: Path, embedder: PixelEmbedder, store: QdrantPageStore) -> None:

@@ -114,6 +114,7 @@ def test_host_conventions(tmp_path: Path) -> None:
     for back in (VisRAGReader.from_dict(reader.to_dict()), pickle.loads(pickle.dumps(reader))):
         assert back.image_dir == str(tmp_path)
         assert back._reader.pages == reader._reader.pages
+    assert pickle.loads(pickle.dumps(reader))._reader.password == "secret"  # for a directory reader's workers
     assert VisRAGReader(reader=PageReader(ocr="never"))._reader.ocr == "never"
 
 

@@ -177,7 +177,12 @@ def test_nodes_come_back_as_they_were(vector_store: VisRAGVectorStore, tmp_path:
     Image.new("RGB", (9, 9), "blue").save(picture)
     parent = {NodeRelationship.SOURCE: RelatedNodeInfo(node_id="parent")}
     nodes = [
-        TextNode(id_="any id", text="words", metadata={"n": 1, "page": "iv", "tags": ["a"]}, relationships=parent),
+        TextNode(
+            id_="any id",
+            text="words",
+            metadata={"n": 1, "source": "a.txt", "page": "iv", "tags": ["a"]},
+            relationships=parent,
+        ),
         ImageNode(id_="pic", text="caption", image_path=str(picture), metadata={"doc_id": "mine", "source": "s"}),
         IndexNode(id_="ix", text="about", index_id="other"),
         TextNode(text="t", text_template="{content}", excluded_llm_metadata_keys=["n"], start_char_idx=3),
@@ -190,6 +195,7 @@ def test_nodes_come_back_as_they_were(vector_store: VisRAGVectorStore, tmp_path:
     for node, found in zip(nodes, back, strict=True):
         own = {key: value for key, value in node.to_dict().items() if not key.startswith("image")}
         assert {key: value for key, value in found.to_dict().items() if not key.startswith("image")} == own
+        assert isinstance(node, ImageNode) or found.hash == node.hash
     assert open_node_image(back[1]).size == (9, 9)
     assert [node.node_id for node in vector_store.get_nodes(["ix", "none", "pic"])] == ["ix", "pic"]
 

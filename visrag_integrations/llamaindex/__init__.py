@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from visrag_integrations.llamaindex.convert import with_picture_hashes
     from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
     from visrag_integrations.llamaindex.llm import EVisRAGLLM
     from visrag_integrations.llamaindex.node_parser import PageNodeParser
@@ -30,6 +31,7 @@ _HOMES = {
     "VisRAGRetriever": "retriever",
     "VisRAGVectorStore": "vector_store",
     "open_node_image": "pictures",
+    "with_picture_hashes": "convert",
 }
 
 __all__ = [
@@ -43,6 +45,7 @@ __all__ = [
     "VisRAGRetriever",
     "VisRAGVectorStore",
     "open_node_image",
+    "with_picture_hashes",
 ]
 
 

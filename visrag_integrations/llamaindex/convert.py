@@ -7,9 +7,11 @@ what a payload has no place for is kept under the metadata key `_node`.
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -140,7 +142,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
         number=page_number(metadata),
         text=content_of(node),
         source=source,
-        metadata={**metadata, KEPT: {"ref_doc_id": ref_doc_id, **_what_else(node, picture)}},
+        metadata={**metadata, KEPT: {"ref_doc_id": ref_doc_id, "keys": list(metadata), **_what_else(node, picture)}},
         picture=picture,
         given_id=node.node_id,
     )
@@ -198,7 +200,9 @@ def _kept_node(page: Page, kept: Mapping[str, Any]) -> TextNode:
     if kind is ImageNode:
         known = {key: fields.pop(key) for key in _PICTURE_FIELDS & fields.keys()}
         fields |= _picture_fields(page.picture, known)
-    metadata = {key: value for key, value in page.metadata.items() if key != KEPT}
+    order = {key: place for place, key in enumerate(kept.get("keys") or ())}  # a text node's hash goes by it
+    known_keys = sorted(page.metadata.keys() - {KEPT}, key=lambda key: order.get(key, len(order)))
+    metadata = {key: page.metadata[key] for key in known_keys}
     return kind(id_=page.given_id, text=page.text, metadata=metadata, **fields)
 
 
@@ -211,3 +215,25 @@ def _picture_fields(picture: PictureSource | None, known: Mapping[str, Any]) -> 
     if picture is not None:
         return {"image": inline_base64(picture)}
     return {key: value for key, value in known.items() if key != "image"}
+
+
+def with_picture_hashes(nodes: Sequence[BaseNode], *, fetch_urls: bool = False) -> list[BaseNode]:
+    """New nodes whose metadata has the sha256 of their picture, so that a pipeline's cache tells them apart.
+
+    LlamaIndex's cache goes by text and metadata alone. Documents of `VisRAGReader` have this already.
+    """
+    return [_with_picture_hash(node, fetch_urls) for node in nodes]
+
+
+def _with_picture_hash(node: BaseNode, fetch_urls: bool) -> BaseNode:
+    picture = picture_of_node(node, fetch_urls=fetch_urls)
+    if picture is None:
+        return node
+    digest = hashlib.sha256(base64.b64decode(inline_base64(picture))).hexdigest()
+    return node.model_copy(
+        update={
+            "metadata": {**node.metadata, "image_sha256": digest},
+            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, "image_sha256"],
+            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, "image_sha256"],
+        }
+    )

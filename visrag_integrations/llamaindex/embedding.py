@@ -154,6 +154,8 @@ class VisRAGEmbedding(MultiModalEmbedding):
             with self.callback_manager.event(
                 CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: described}
             ) as event:
+                if self.rate_limiter is not None:
+                    self.rate_limiter.acquire()
                 vectors = embed(batch)
                 event.on_end(payload={EventPayload.CHUNKS: batch, EventPayload.EMBEDDINGS: vectors})
             dispatcher.event(EmbeddingEndEvent(chunks=[_name(item) for item in batch], embeddings=vectors))

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.readers.base import BasePydanticReader
 from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo
 from llama_index.core.utils import get_cache_dir
@@ -62,6 +62,9 @@ class VisRAGReader(BasePydanticReader):
     @classmethod
     def class_name(cls) -> str:
         return "VisRAGReader"
+
+    def __setstate__(self, state: Any) -> None:
+        BaseModel.__setstate__(self, state)  # as it was; LlamaIndex would make a new one, without the password
 
     def lazy_load_data(
         self, file: Any, extra_info: Mapping[str, Any] | None = None, fs: Any = None

@@ -15,7 +15,7 @@ _LEFT_TO_STORE = [0.0]  # no embedder has one dimension, so the store embeds the
 
 
 class StoreEmbedding(BaseEmbedding):
-    """Embeds questions with the store's embedder; nodes get a placeholder, so that nothing is embedded twice."""
+    """Embeds questions where the store's embedder makes flat vectors; nodes get a placeholder, for the store to fill."""
 
     _embedder: Any = PrivateAttr()
 
@@ -28,7 +28,9 @@ class StoreEmbedding(BaseEmbedding):
         return "StoreEmbedding"
 
     def _get_query_embedding(self, query: str) -> list[float]:
-        vector: list[float] = self._embedder.embed_queries([query])[0].ravel().tolist()
+        if self._embedder.kind != "single":
+            return _LEFT_TO_STORE
+        vector: list[float] = self._embedder.embed_queries([query])[0].tolist()
         return vector
 
     async def _aget_query_embedding(self, query: str) -> list[float]:

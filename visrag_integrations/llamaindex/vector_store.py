@@ -207,7 +207,8 @@ class VisRAGVectorStore(BasePydanticVectorStore):
             if not text.strip():
                 raise SettingError("The query has neither a text nor an embedding. Give query_str or query_embedding.")
             return self._core.retrieve(text, top_k, filter=condition, mode=mode)
-        return self.client.search(self._vector(query), text=text, top_k=top_k, filter=condition, mode=mode)
+        way: Mode = mode if text.strip() else "dense"
+        return self.client.search(self._vector(query), text=text, top_k=top_k, filter=condition, mode=way)
 
     def _mode(self, query: VectorStoreQuery) -> Mode:
         if query.mode == VectorStoreQueryMode.DEFAULT:
