@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ from fakes import CountingEmbedder
 
 from visrag_integrations import PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import SettingError, StoreMismatchError
+
+READER = PageReader(backend="pdfium", ocr="never")  # this engine starts faster
 
 
 @pytest.fixture
@@ -36,7 +39,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_pages_are_added_and_found(store: QdrantPageStore, folder: Path) -> None:
     embedder = CountingEmbedder()
-    report = index_documents([folder], store=store, embedder=embedder, workers=1)
+    report = index_documents([folder], store=store, embedder=embedder, reader=READER, workers=1)
     assert (report.documents, report.pages, report.added, report.unchanged, report.failed) == (2, 4, 4, 0, ())
     assert store.count() == 4
     hit = store.search(embedder.embed_queries(["beta"])[0], top_k=1)[0]
@@ -45,39 +48,39 @@ def test_pages_are_added_and_found(store: QdrantPageStore, folder: Path) -> None
 
 
 def test_a_second_run_reads_and_embeds_nothing(store: QdrantPageStore, folder: Path) -> None:
-    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     again = CountingEmbedder()
-    report = index_documents([folder], store=store, embedder=again, workers=1)
+    report = index_documents([folder], store=store, embedder=again, reader=READER, workers=1)
     assert again.embedded == []
     assert (report.documents, report.pages, report.added, report.unchanged) == (2, 4, 0, 4)
 
 
 def test_only_missing_pages_are_read(store: QdrantPageStore, folder: Path) -> None:
     index_documents(
-        folder / "one.pdf", store=store, embedder=CountingEmbedder(), reader=PageReader(max_pages=1), workers=1
+        folder / "one.pdf", store=store, embedder=CountingEmbedder(), reader=replace(READER, max_pages=1), workers=1
     )
     embedder = CountingEmbedder()
-    report = index_documents(folder / "one.pdf", store=store, embedder=embedder, workers=1)
+    report = index_documents(folder / "one.pdf", store=store, embedder=embedder, reader=READER, workers=1)
     assert [number for _, number in embedder.embedded] == [2, 3]
     assert (report.pages, report.added, report.unchanged) == (3, 2, 1)
 
 
 def test_a_changed_file_replaces_its_pages(store: QdrantPageStore, folder: Path) -> None:
-    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     draw_pdf(folder / "one.pdf", ["delta new"])
-    report = index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     assert (report.pages, report.added, report.unchanged, report.removed) == (2, 1, 1, 3)
     assert store.count() == 2
 
 
 def test_the_same_content_under_two_names_is_stored_once(store: QdrantPageStore, folder: Path) -> None:
     shutil.copy(folder / "one.pdf", folder / "copy of one.pdf")
-    report = index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     assert (report.documents, report.pages, report.added) == (2, 4, 4)
     (document,) = (d for d in store.documents() if d.pages == 3)
     assert {Path(source).name for source in document.sources} == {"one.pdf", "copy of one.pdf"}
     draw_pdf(folder / "one.pdf", ["delta new"])
-    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     assert store.count() == 5, "the copy still holds the three pages"
 
 
@@ -85,14 +88,14 @@ def test_bad_documents_are_reported_and_the_rest_is_indexed(store: QdrantPageSto
     (folder / "broken.pdf").write_bytes(b"%PDF-1.7 this is all there is")
     (folder / "empty.pdf").write_bytes(b"")
     sources = [folder, folder / "nothing here.pdf"]
-    report = index_documents(sources, store=store, embedder=CountingEmbedder(), workers=2)
+    report = index_documents(sources, store=store, embedder=CountingEmbedder(), reader=READER, workers=2)
     assert (report.documents, report.pages) == (2, 4)
     assert {Path(f.source).name for f in report.failed} == {"broken.pdf", "empty.pdf", "nothing here.pdf"}
     assert all(f.error for f in report.failed)
 
 
 def test_a_page_that_cannot_be_embedded_is_reported_alone(store: QdrantPageStore, folder: Path) -> None:
-    report = index_documents([folder], store=store, embedder=CountingEmbedder(refuse="beta"), workers=1)
+    report = index_documents([folder], store=store, embedder=CountingEmbedder(refuse="beta"), reader=READER, workers=1)
     assert (report.pages, report.added) == (3, 3)
     (failure,) = report.failed
     assert (Path(failure.source).name, failure.page) == ("one.pdf", 2)
@@ -100,11 +103,11 @@ def test_a_page_that_cannot_be_embedded_is_reported_alone(store: QdrantPageStore
 
 
 def test_another_embedder_is_refused(store: QdrantPageStore, folder: Path) -> None:
-    index_documents([folder], store=store, embedder=CountingEmbedder(), workers=1)
+    index_documents([folder], store=store, embedder=CountingEmbedder(), reader=READER, workers=1)
     other = CountingEmbedder()
     other.name = "other"
     with pytest.raises(StoreMismatchError, match=r"counting.*other|other.*counting"):
-        index_documents([folder], store=store, embedder=other, workers=1)
+        index_documents([folder], store=store, embedder=other, reader=READER, workers=1)
 
 
 def test_settings_are_checked(store: QdrantPageStore, folder: Path) -> None:
@@ -144,7 +147,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
     with QdrantPageStore(index) as store:
         durable = store.count()
         embedder = CountingEmbedder()
-        report = index_documents([folder], store=store, embedder=embedder, workers=1)
+        report = index_documents([folder], store=store, embedder=embedder, reader=READER, workers=1)
         assert store.count() == 48
     assert durable > 0
     assert len(embedder.embedded) == 48 - durable

@@ -7,7 +7,6 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 
 from visrag_integrations.errors import printable
-from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page, StoredDocument
@@ -24,9 +23,9 @@ class Documents:
         failed: What went wrong, in order.
     """
 
-    def __init__(self, store: QdrantPageStore, retry: Retry, on_failure: Callable[[Failure], None]) -> None:
-        self._store, self._retry, self.fail = store, retry, on_failure
-        self._was_filled = retry.call(store.count) > 0
+    def __init__(self, store: QdrantPageStore, on_failure: Callable[[Failure], None]) -> None:
+        self._store, self.fail = store, on_failure
+        self._was_filled = store.count() > 0
         self._guard = threading.Lock()
         self._met: set[str] = set()
         self._before: dict[str, int] = {}
@@ -41,16 +40,14 @@ class Documents:
             return None
         with self._guard:  # from here on nobody removes it
             self._met.add(doc_id)
-            found = (
-                self._retry.call(lambda: self._store.documents(filter={"doc_id": doc_id})) if self._was_filled else []
-            )
+            found = self._store.documents(filter={"doc_id": doc_id}) if self._was_filled else []
         if not found:
             return frozenset()
         (stored,) = found
         self._before[doc_id] = stored.pages
         if stored.total_pages is not None and stored.pages >= stored.total_pages:
             return None
-        return self._retry.call(lambda: self._store.page_numbers(doc_id))
+        return self._store.page_numbers(doc_id)
 
     def added_pages(self, pages: Iterable[Page]) -> None:
         """These are in the store now."""
@@ -75,7 +72,7 @@ class Documents:
         found = self._found_at(source)
         here = sum(document.pages for document in found if document.doc_id == doc_id)
         if here < self.pages[doc_id]:
-            self._retry.call(lambda: self._store.add_source(doc_id, source))
+            self._store.add_source(doc_id, source)
         for old in found:
             if old.doc_id == doc_id:
                 continue
@@ -91,7 +88,7 @@ class Documents:
         self._before.pop(done.doc_id, None)
         self.added -= len(ids)
         if ids:
-            self._retry.call(lambda: self._store.delete(ids=ids))
+            self._store.delete(ids=ids)
         self.fail(Failure(done.source, "changed while it was read; index it again."))
 
     def finish(self, gone: Callable[[str], bool] | None) -> None:
@@ -100,12 +97,12 @@ class Documents:
             self._replace(old, doc_id, source, 0)
         if gone is None:
             return
-        for document in self._retry.call(self._store.documents):
+        for document in self._store.documents():
             for source in filter(gone, document.sources):
                 self.removed += self._delete(document.doc_id, source)
 
     def _found_at(self, source: str) -> Sequence[StoredDocument]:
-        found = self._retry.call(lambda: self._store.documents(filter={"source": source}))
+        found = self._store.documents(filter={"source": source})
         return [document for document in found if source in document.sources]  # the filter takes file names too
 
     def _replace(self, old: StoredDocument, doc_id: str, source: str, added: int) -> None:
@@ -119,10 +116,10 @@ class Documents:
         self.unchanged += moved
 
     def _contents(self, doc_id: str) -> list[str]:
-        return self._retry.call(lambda: self._store.contents(doc_id))
+        return self._store.contents(doc_id)
 
     def _delete(self, doc_id: str, source: str) -> int:
-        return self._retry.call(lambda: self._store.delete(doc_id=doc_id, source=source))
+        return self._store.delete(doc_id=doc_id, source=source)
 
 
 def failed_page(page: Page, error: Exception) -> Failure:

@@ -8,7 +8,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from visrag_integrations.errors import EmbedderError, VisRAGError
-from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Page
@@ -31,10 +30,9 @@ class Embedding:
         self,
         embedder: PageEmbedder,
         store: QdrantPageStore,
-        retry: Retry,
         on_failure: Callable[[Page, Exception], None],
     ) -> None:
-        self._embedder, self._store, self._retry, self._fail = embedder, store, retry, on_failure
+        self._embedder, self._store, self._fail = embedder, store, on_failure
         self._largest = sys.maxsize
         self._crashes = 0
         self.flying: dict[str, Any] = {}
@@ -45,7 +43,7 @@ class Embedding:
         keys = [content_key(page) or page.id for page in pages]
         vectors: dict[str, Any] = {key: self.flying[key] for key in keys if key in self.flying}
         unknown = [page for key, page in zip(keys, pages, strict=True) if key not in vectors]
-        vectors |= self._retry.call(lambda: self._store.embeddings_of_equals(unknown))
+        vectors |= self._store.embeddings_of_equals(unknown)
         todo = {key: page for key, page in zip(keys, pages, strict=True) if key not in vectors}
         made = self._embed_all(list(todo.values()))
         vectors |= {key: made[page.id] for key, page in todo.items() if page.id in made}

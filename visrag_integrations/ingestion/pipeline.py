@@ -21,7 +21,7 @@ from visrag_integrations.ingestion.documents import Documents, failed_page
 from visrag_integrations.ingestion.embedding import Embedding
 from visrag_integrations.ingestion.progress import IndexProgress, ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
-from visrag_integrations.ingestion.retry import Retry
+from visrag_integrations.ingestion.retry import Retry, RetryingClient
 from visrag_integrations.ingestion.sources import GivenSources, size_of
 from visrag_integrations.ingestion.writer import Batch, Ended, Writer
 from visrag_integrations.interfaces import PageEmbedder
@@ -63,7 +63,7 @@ def index_documents(
         batch_size: Pages embedded and added together.
         prune: Also remove documents whose files are gone: those below the given folders or beside the given files
             that do not exist any more.
-        retry: How calls to a store over a network are tried again.
+        retry: How requests to a server are tried again.
         progress: A progress bar; by default only where standard error is a terminal.
         on_progress: Called in this thread after every batch; what it raises ends the run in order.
         on_failure: Called in this thread with every document and page that failed.
@@ -79,14 +79,15 @@ def index_documents(
         raise SettingError(f"batch_size is {batch_size}; it must be 1 or more.")
     started = time.monotonic()
     reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
-    retry.call(lambda: store.prepare(embedder, reader=reader.describe()))
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)
-    run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
-    run.on_progress, run.on_failure = on_progress, on_failure
-    run.bar = ProgressBar(given.total_bytes, progress)
     exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
     pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
-    run.all(pool, prune)
+    with store.client_through(lambda client, where: RetryingClient(client, retry, where)):
+        store.prepare(embedder, reader=reader.describe())
+        run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
+        run.on_progress, run.on_failure = on_progress, on_failure
+        run.bar = ProgressBar(given.total_bytes, progress)
+        run.all(pool, prune)
     return run.report(time.monotonic() - started)
 
 
@@ -138,9 +139,9 @@ class _Run:
         self.given, self.retry, self.max_bytes, self.batch_size = given, retry, max_bytes, batch_size
         self.failed: list[Failure] = []
         self.told = 0
-        self.documents = Documents(store, retry, self.failed.append)
-        self.embedding = Embedding(embedder, store, retry, self.fail_page)
-        self.writer = Writer(store, self.documents, retry, self.fail_page, self.embedding.flying)
+        self.documents = Documents(store, self.failed.append)
+        self.embedding = Embedding(embedder, store, self.fail_page)
+        self.writer = Writer(store, self.documents, self.fail_page, self.embedding.flying)
         self.waiting: list[Page] = []
         self.ended: list[Ended] = []
 

@@ -1,7 +1,9 @@
-"""Calls to a store over a network, tried again while the trouble may pass."""
+"""Requests to a store over a network, tried again while the trouble may pass."""
 
 from __future__ import annotations
 
+import functools
+import itertools
 import logging
 import random
 import threading
@@ -23,7 +25,7 @@ _PASSING_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABO
 
 @dataclass(frozen=True)
 class Retry:
-    """How often a call to a store is tried, and how long to wait between: doubled each time, with jitter.
+    """How often a request to a server is tried, and how long to wait between: doubled each time, with jitter.
 
     Only trouble that may pass is tried again: no connection, no answer in time, "too many requests", a server's own
     errors. Writes are idempotent (a page always has the same id), so one that arrived twice does no harm.
@@ -44,44 +46,79 @@ class Retry:
         if self.limit < 1 or self.first_wait < 0 or self.longest_wait < 0:
             raise SettingError(f"{self!r}: limit must be 1 or more, and the waits 0 or more seconds.")
 
-    def call(self, work: Callable[[], T]) -> T:
+    def call(self, work: Callable[[], T], where: str = "The store") -> T:
         """What `work` returns, at the first try that works.
 
         Raises:
-            StoreError: It fails for good, or failed `limit` times.
+            StoreError: It failed `limit` times. Errors that do not pass are raised as they are.
         """
         started = time.monotonic()
         for tries in range(1, self.limit + 1):
             try:
                 return work()
-            except StoreError as err:
+            except Exception as err:
                 if not may_pass(err):
                     raise
                 if tries == self.limit or self.stop.wait(self._wait(tries, err)):
+                    seconds, told = time.monotonic() - started, " ".join(str(err).split())
                     raise StoreError(
-                        f"{err} Given up after {tries} tries in {time.monotonic() - started:.0f} seconds. What was "
-                        "added is kept: when the store answers again, run the same again, and it goes on from there."
+                        f"{where} failed {tries} times in {seconds:.0f} seconds, at last with: {told}. "
+                        "What was added is kept: when it answers again, run the same again, and it goes on from there."
                     ) from err
-                logger.warning("try %d of %d failed: %s", tries, self.limit, err)
+                logger.warning("%s: try %d of %d failed: %s", where, tries, self.limit, err)
         raise AssertionError("unreachable")
 
-    def _wait(self, tries: int, err: StoreError) -> float:
-        asked: Any = getattr(err.__cause__, "retry_after_s", None)
+    def _wait(self, tries: int, err: Exception) -> float:
+        asked: Any = getattr(err, "retry_after_s", None)
         wait = min(self.longest_wait, self.first_wait * float(2 << tries) / 4) * random.uniform(0.5, 1.0)
         return wait if asked is None else min(self.longest_wait, max(wait, float(asked)))
 
 
-def may_pass(error: StoreError) -> bool:
+class RetryingClient:
+    """A Qdrant client whose requests are tried again."""
+
+    def __init__(self, client: Any, retry: Retry, where: str) -> None:
+        self._client, self._retry, self._where = client, retry, where
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._client, name)
+        if not callable(method):
+            return method
+
+        @functools.wraps(method)
+        def request(*arguments: Any, **settings: Any) -> Any:
+            work = functools.partial(method, *arguments, **settings)
+            return self._retry.call(_created(work) if name == "create_collection" else work, self._where)
+
+        return request
+
+
+def _created(work: Callable[[], Any]) -> Callable[[], Any]:
+    """A creation whose answer got lost has happened: the second try must not mind."""
+    tries = itertools.count(1)
+
+    def create() -> Any:
+        first = next(tries) == 1
+        try:
+            return work()
+        except Exception as err:
+            if first or "already exists" not in str(err):
+                raise
+            return True
+
+    return create
+
+
+def may_pass(error: Exception) -> bool:
     """Whether trying again may help.
 
-    >>> may_pass(StoreError("disk full"))
-    False
+    >>> may_pass(ConnectionResetError()), may_pass(ValueError("no such collection"))
+    (True, False)
     """
-    cause = error.__cause__
-    status = getattr(cause, "status_code", None)
+    status = getattr(error, "status_code", None)
     if isinstance(status, int):
         return status in _PASSING_STATUS
-    code = getattr(cause, "code", None)
+    code = getattr(error, "code", None)
     if callable(code):  # gRPC
         return getattr(code(), "name", "") in _PASSING_CODES
-    return type(cause).__name__ in _NO_ANSWER or isinstance(cause, (ConnectionError, TimeoutError))
+    return type(error).__name__ in _NO_ANSWER or isinstance(error, (ConnectionError, TimeoutError))

@@ -10,7 +10,6 @@ from typing import Any
 
 from visrag_integrations.errors import StoreError, VisRAGError
 from visrag_integrations.ingestion.documents import Documents
-from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page
@@ -43,7 +42,6 @@ class Writer:
     Args:
         store: Where pages go.
         documents: Is told of every page and document.
-        retry: How a failed write is tried again.
         on_failure: Is told of a page that the store refuses.
         flying: content key -> vector of what is not written yet; written keys are taken out.
     """
@@ -52,11 +50,10 @@ class Writer:
         self,
         store: QdrantPageStore,
         documents: Documents,
-        retry: Retry,
         on_failure: Callable[[Page, Exception], None],
         flying: dict[str, Any],
     ) -> None:
-        self._store, self._documents, self._retry = store, documents, retry
+        self._store, self._documents = store, documents
         self._fail, self._flying = on_failure, flying
         self._queue: queue.Queue[Batch | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
@@ -110,7 +107,7 @@ class Writer:
 
     def _add(self, pages: Sequence[Page], vectors: Sequence[Any]) -> None:
         try:
-            self._retry.call(lambda: self._store.add_pages(pages, vectors))
+            self._store.add_pages(pages, vectors)
         except StoreError:
             raise
         except VisRAGError as err:  # one of the pages is at fault: the others are kept
