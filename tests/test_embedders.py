@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import atexit
 import importlib.util
 import json
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
+from contextlib import ExitStack
+from functools import cache, partial
 from pathlib import Path
 
 import numpy as np
 import pytest
+from embedding_server import serving
 from PIL import Image
 from tiny_retrievers import BUILDERS, tiny_embedder
 
@@ -21,9 +24,19 @@ from visrag_integrations.interfaces import PageEmbedder
 
 CONTRACT: dict[str, Callable[[], PageEmbedder]] = {
     "ocr": lambda: load_embedder("ocr"),
+    "endpoint": lambda: served_embedder(),
     **{system: partial(tiny_embedder, system) for system in BUILDERS},
 }
 """Every embedder that can be made in a test, by name: add yours."""
+
+
+@cache
+def served_embedder() -> PageEmbedder:
+    """One that asks a server on this machine, which runs as long as the tests."""
+    stack = ExitStack()
+    atexit.register(stack.close)
+    server = stack.enter_context(serving())
+    return load_embedder("a/model", system="endpoint", base_url=f"http://127.0.0.1:{server.server_port}/v1")
 
 
 @pytest.fixture(params=sorted(CONTRACT))

@@ -14,6 +14,7 @@
     ├── PictureError              (ValueError)         a picture that cannot be opened or decoded
     ├── CheckpointError           (ValueError)         weights, config or tokenizer files are not what they should be
     ├── EmbedderError             (ValueError)         vectors that do not fit what was asked of them
+    │   └── EndpointError         (ConnectionError)    a server that embeds cannot be reached, or refuses
     ├── StoreError                (RuntimeError)       the vector store failed or cannot be reached
     │   ├── StoreLockedError                           another process holds the embedded folder
     │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
@@ -113,6 +114,10 @@ class CheckpointError(VisRAGError, ValueError):
 
 class EmbedderError(VisRAGError, ValueError):
     """Vectors that do not fit what was asked of them."""
+
+
+class EndpointError(EmbedderError, ConnectionError):
+    """A server that embeds cannot be reached, refuses, or fails, after all the tries that were allowed."""
 
 
 class StoreError(VisRAGError, RuntimeError):

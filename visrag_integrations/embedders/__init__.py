@@ -24,6 +24,7 @@ SYSTEMS = {
     "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
     "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
     "sentence-transformers": "visrag_integrations.embedders.sentence_transformers:SentenceTransformersEmbedder",
+    "endpoint": "visrag_integrations.embedders.endpoint:EndpointEmbedder",
 }
 """Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
 CHECKPOINTS = {

@@ -1,11 +1,9 @@
-"""Feeding a device: prepare ahead in threads, batch by cost, halve what does not fit, group what is alike."""
+"""Feeding a device: batch by cost, halve what does not fit, group what is alike."""
 
 from __future__ import annotations
 
 import logging
-from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future
 from typing import TypeVar
 
 import torch
@@ -14,21 +12,6 @@ logger = logging.getLogger(__name__)
 
 In = TypeVar("In")
 Out = TypeVar("Out")
-
-
-def prefetch(items: Iterable[In], prepare: Callable[[In], Out], pool: Executor, ahead: int) -> Iterator[Out]:
-    """`prepare` of every item, in order, while the pool works on the next `ahead` ones."""
-    waiting: deque[Future[Out]] = deque()
-    try:
-        for item in items:
-            waiting.append(pool.submit(prepare, item))
-            if len(waiting) > ahead:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        for future in waiting:
-            future.cancel()
 
 
 def batches(items: Iterable[In], cost: Callable[[In], int], limit: Callable[[], tuple[int, int]]) -> Iterator[list[In]]:

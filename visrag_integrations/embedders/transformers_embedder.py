@@ -19,10 +19,11 @@ from torch import Tensor
 
 from visrag_integrations import images
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
-from visrag_integrations.embedders.device_batches import alike, prefetch
+from visrag_integrations.embedders.device_batches import alike
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
 from visrag_integrations.embedders.plain_text import marks_of, plain_text
+from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
 from visrag_integrations.errors import PictureError
 from visrag_integrations.models.weights import find_weight_files

@@ -20,10 +20,10 @@ except ImportError as err:
 
 from visrag_integrations import images
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
-from visrag_integrations.embedders.device_batches import prefetch
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer
 from visrag_integrations.embedders.minicpm_runner import Runner
+from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.slicing import Slicing
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.visrag_ret import VisRAGRetModel
