@@ -50,7 +50,8 @@ def test_every_name_is_what_the_host_expects() -> None:
             "False False",
         ),
         (
-            "from visrag_integrations.langchain import *\nprint('torch' in sys.modules, 'qdrant_client' in sys.modules)",
+            "from visrag_integrations.langchain import *\n"
+            "print('torch' in sys.modules, 'qdrant_client' in sys.modules)",
             "False False",
         ),
         (

@@ -82,6 +82,7 @@ class VisRAGVectorStore(FilledStore):
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """The Documents nearest to a vector."""
+        refuse_unknown(kwargs)
         return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, filter=filter)]
 
     def similarity_search_with_score_by_vector(
