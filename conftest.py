@@ -26,7 +26,7 @@ def missing_for(path: Path) -> frozenset[str]:
     for name in _top_imports(path):
         if name.split(".")[0] in MISSING:
             found.add(name.split(".")[0])
-        for ours in (ROOT / f"{name.replace('.', '/')}.py", path.parent / f"{name}.py"):
+        for ours in (ROOT / f"{name.replace('.', '/')}.py", ROOT / "tests" / f"{name}.py"):
             if ours.is_file() and ours != path:
                 found |= missing_for(ours)
     return frozenset(found)
