@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import random
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -125,8 +124,11 @@ def test_killed_at_twenty_moments(tmp_path: Path, folder: Path, whole: dict[str,
         notes = tmp_path / f"embedded {kill}"
         notes.touch()
         with start_child(where, folder, notes) as child:
-            time.sleep(moments.uniform(0.0, 0.7))
-            child.send_signal(signal.SIGKILL)
+            wanted = moments.randrange(15)  # how many pages it may embed, whatever the speed of the machine
+            while len(notes.read_text().split()) < wanted and child.poll() is None:
+                time.sleep(0.005)
+            time.sleep(moments.uniform(0.0, 0.04))
+            child.kill()
         assert not durable & set(notes.read_text().split()), "what was durable is not embedded again"
         stored_when_killed.append(len(durable))
         if child.returncode == 0 or (len(durable) == len(whole) and kill < 19):
@@ -354,9 +356,8 @@ def test_a_file_that_changes_while_it_is_read(tmp_path: Path, folder: Path, vani
 
     with QdrantPageStore(tmp_path / "index") as store:
         report = index(folder, store, Meddling(meddle))
-        (failure,) = report.failed
-        assert failure.source == str(path)
-        assert "changed while it was read" in failure.error
+        assert {failure.source for failure in report.failed} == {str(path)}, "pages may have failed too"
+        assert any("changed while it was read" in failure.error for failure in report.failed)
         assert report.pages == store.count() == 56
         assert index(folder, store, prune=True).added == (0 if vanishes else 1)
         assert contents(store) == undisturbed(folder, tmp_path)
