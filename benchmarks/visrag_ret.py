@@ -23,12 +23,13 @@ import numpy as np
 import torch
 from PIL import Image, ImageDraw
 
-from visrag_integrations.embedders.device_batches import prefetch
+from visrag_integrations.embedders.devices import DTYPES, choose_device, choose_dtype
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer, exact_pixels
 from visrag_integrations.embedders.minicpm_runner import Runner
+from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.slicing import Slicing, plan_slices
-from visrag_integrations.embedders.visrag_ret import DTYPES, INSTRUCTION, choose_device, choose_dtype
+from visrag_integrations.embedders.visrag_ret import INSTRUCTION
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.minicpm import MiniCPMConfig
 from visrag_integrations.models.siglip import SiglipConfig

@@ -274,6 +274,31 @@ def test_async_gives_the_same_and_closing_closes() -> None:
             call([])
 
 
+def test_half_precision_is_near_and_comes_out_as_float32() -> None:
+    for system in SYSTEMS:
+        with load_embedder(tiny(system), device="cpu", dtype="bfloat16") as embedder:
+            (half,) = embedder.embed_pages([page(60, 100)])
+            (whole,) = made(system).embed_pages([page(60, 100)])
+            assert half.dtype == np.float32
+            assert (half * whole).sum(axis=-1).min() > 0.98  # cosines
+            np.testing.assert_allclose(np.linalg.norm(half, axis=-1), 1, atol=1e-6)
+
+
+def test_a_batch_that_does_not_fit_is_halved(caplog: pytest.LogCaptureFixture) -> None:
+    with load_embedder(tiny("colqwen2"), device="cpu") as embedder:
+        forward = embedder._runner._forward
+
+        def scarce(model: Any, batch: list[Any]) -> Any:
+            if len(batch) > 1:
+                raise torch.OutOfMemoryError("CUDA out of memory")
+            return forward(model, batch)
+
+        embedder._runner._forward = scarce
+        found = embedder.embed_pages([page(40, 40)] * 5)
+        assert "does not hold a batch of" in caplog.text
+        np.testing.assert_allclose(found[4], made("colqwen2").embed_pages([page(40, 40)])[0], atol=1e-5)
+
+
 # -- wrong checkpoints ------------------------------------------------------------------------------------------------
 
 
@@ -331,9 +356,11 @@ def test_no_pickle_is_read(copy: Path) -> None:
 
 
 def test_code_in_a_checkpoint_is_not_run(copy: Path, tmp_path: Path) -> None:
-    config = json.loads((copy / "config.json").read_text())
-    config["auto_map"] = {"AutoModel": "evil.Evil", "AutoProcessor": "evil.Evil"}
-    (copy / "config.json").write_text(json.dumps(config))
+    kinds = ("AutoConfig", "AutoModel", "AutoProcessor", "AutoImageProcessor", "AutoTokenizer")
+    for name in ("config.json", "processor_config.json", "tokenizer_config.json"):
+        config = json.loads((copy / name).read_text())
+        config["auto_map"] = dict.fromkeys(kinds, "evil.Evil") | {"AutoTokenizer": ["evil.Evil", "evil.Evil"]}
+        (copy / name).write_text(json.dumps(config))
     (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     load_embedder(copy, device="cpu").close()
     assert not (tmp_path / "ran").exists()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import atexit
 import importlib.util
 import json
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -121,6 +123,20 @@ def test_every_system_is_a_module_that_is_there() -> None:
 
 def test_settings_reach_the_embedder() -> None:
     assert vars(load_embedder("ocr", chunk_size=80, chunk_overlap=0))["chunk_size"] == 80
+
+
+def test_a_missing_package_names_its_pip_command(tmp_path: Path) -> None:
+    code = (
+        "import sys; sys.modules.update(torch=None); import visrag_integrations.embedders as e\n"
+        "from visrag_integrations.errors import MissingExtraError\n"
+        "for system in set(e.SYSTEMS) - {'endpoint', 'sentence-transformers'}:\n"
+        "    try: e.load_embedder('x/y', system=system)\n"
+        "    except MissingExtraError as err: print(system, err)\n"
+    )
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=tmp_path)
+    lines = dict(line.split(" ", 1) for line in run.stdout.splitlines())
+    assert set(lines) == set(registry.SYSTEMS) - {"endpoint", "sentence-transformers"}, run.stderr
+    assert all('pip install "visrag-integrations[torch]"' in line for line in lines.values())
 
 
 def test_an_unknown_name_lists_what_there_is() -> None:

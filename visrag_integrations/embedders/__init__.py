@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
+from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
@@ -51,6 +51,8 @@ ARCHITECTURES = {
 """What `architectures` in a folder's config.json says, and the system it means."""
 MODULES = "modules.json"
 """A folder that has this file is one of sentence-transformers, whatever its architecture."""
+TORCH = {"torch", "transformers", "safetensors"}
+"""Packages of the extra that most systems need."""
 
 _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
 
@@ -141,5 +143,10 @@ def _resolve(factory: Factory) -> Callable[..., PageEmbedder]:
     if not isinstance(factory, str):
         return factory
     module, _, attribute = factory.partition(":")
-    found: Callable[..., PageEmbedder] = getattr(importlib.import_module(module), attribute)
+    try:
+        found: Callable[..., PageEmbedder] = getattr(importlib.import_module(module), attribute)
+    except ModuleNotFoundError as err:
+        if err.name in TORCH:
+            raise MissingExtraError(err.name, "torch") from err
+        raise
     return found

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple, Protocol, TypeVar
+from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -21,19 +21,7 @@ logger = logging.getLogger(__name__)
 NO_LIMIT = 1 << 30
 
 
-class Sized(Protocol):
-    """What goes through a runner."""
-
-    @property
-    def length(self) -> int:
-        """Tokens of its sequence; those of about equal length share a batch where order is free."""
-
-    @property
-    def cost(self) -> int:
-        """Tokens and patches, which count towards a batch's budget."""
-
-
-In = TypeVar("In", bound=Sized)
+In = TypeVar("In")
 Network = TypeVar("Network", bound=nn.Module)
 
 
@@ -48,7 +36,7 @@ class Landing(NamedTuple):
 class DeviceRunner(Generic[Network, In]):
     """A network and how much of it fits on its device at once; safe to call from many threads.
 
-    A system's own runner says in `_launch` how a batch becomes one vector, or one matrix, an item.
+    A system's own runner says what an item costs, and in `_launch` how a batch becomes one vector, or one matrix, each.
     """
 
     def __init__(self, model: Network, batch_size: int | None, token_budget: int) -> None:
@@ -62,7 +50,7 @@ class DeviceRunner(Generic[Network, In]):
         """What `_launch` gives for each item, in order; the device works on a batch while the last one is fetched."""
         embeddings: list[Embedding] = []
         launched: Landing | None = None
-        for batch in batches(items, lambda item: item.cost, lambda: (self.batch_size, self.token_budget)):
+        for batch in batches(items, self._cost, lambda: (self.batch_size, self.token_budget)):
             with self._lock, torch.inference_mode():
                 landing = _take_off(run_halving(batch, self._launch, self._shrink))
             embeddings += _wait_for(launched)
@@ -71,7 +59,7 @@ class DeviceRunner(Generic[Network, In]):
 
     def embed_sorted(self, items: Sequence[In]) -> list[Embedding]:
         """The same for items that are all at hand: equally long ones share a batch."""
-        order = sorted(range(len(items)), key=lambda index: -items[index].length)
+        order = sorted(range(len(items)), key=lambda index: -self._length(items[index]))
         embeddings = dict(zip(order, self.embed(items[index] for index in order), strict=True))
         return [embeddings[index] for index in range(len(items))]
 
@@ -94,6 +82,14 @@ class DeviceRunner(Generic[Network, In]):
             self.model = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _cost(self, item: In) -> int:
+        """Tokens and patches, which count towards a batch's budget."""
+        raise NotImplementedError
+
+    def _length(self, item: In) -> int:
+        """Tokens of its sequence; those of about equal length share a batch where order is free."""
+        raise NotImplementedError
 
     def _launch(self, batch: list[In]) -> list[Tensor]:
         """One tensor an item, still on the device; nothing here waits for it."""

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal, NamedTuple
 
 import numpy as np
 from torch import Tensor
+from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from visrag_integrations.embedders.device_runner import send
@@ -84,7 +85,8 @@ class LateInteractionEmbedder(TransformersEmbedder):
         ids, mask = pad([item.ids for item in batch], self.pad_id, model.device)
         extras = self._stack(batch, model) if batch[0].tensors else {}
         vectors: Tensor = model(input_ids=ids, attention_mask=mask, **extras, **self._settings(ids)).embeddings
-        return [row[: item.length] for row, item in zip(vectors, batch, strict=True)]
+        exact = normalize(vectors.float(), dim=-1)  # half precision leaves lengths that are off by a few thousandths
+        return [row[: item.length] for row, item in zip(exact, batch, strict=True)]
 
     def _stack(self, batch: list[Inputs], model: Any) -> dict[str, Tensor]:
         """The batch's tensors as the network takes them; shorter ones are filled up with zeros."""

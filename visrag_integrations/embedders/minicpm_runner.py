@@ -2,107 +2,35 @@
 
 from __future__ import annotations
 
-import logging
-import threading
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from visrag_integrations.embedders.device_batches import alike, batches, run_halving
+from visrag_integrations.embedders.device_batches import alike
+from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.minicpm_inputs import Item, Pixels
-from visrag_integrations.errors import EmbedderError
 from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel
-
-if TYPE_CHECKING:
-    from visrag_integrations.interfaces import Embedding
-
-logger = logging.getLogger(__name__)
 
 GPU_BUDGET, CPU_BUDGET = 1 << 18, 1 << 13  # patches and tokens at once
 GPU_PASS, CPU_PASS = 1 << 16, 1 << 10  # patches in one pass of the tower: enough to fill a GPU; few, for a cache
 GPU_FLOOR, CPU_FLOOR = 4096, 64  # tokens under which a run of the decoder costs about the same however few they are
-NO_LIMIT = 1 << 30
 
 
-class Landing(NamedTuple):
-    """Vectors on their way from the device to the host, and the event that says they are there."""
-
-    vectors: Tensor
-    arrived: torch.cuda.Event | None = None
-
-
-class Runner:
-    """A network and how much of it fits on its device at once; safe to call from many threads."""
+class Runner(DeviceRunner[VisRAGRetModel, Item]):
+    """Batches of items through MiniCPM-V's tower, resampler and decoder."""
 
     def __init__(self, model: VisRAGRetModel, batch_size: int | None, token_budget: int | None) -> None:
-        self.model: VisRAGRetModel | None = model
-        self.batch_size = batch_size or NO_LIMIT
-        self.token_budget = token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET)
+        super().__init__(model, batch_size, token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET))
         self._patch_pixels: int = model.config.tower.patch_size**2
-        self._lock = threading.Lock()
-        self._said = False
 
-    def embed(self, items: Iterable[Item]) -> list[Embedding]:
-        """One unit vector an item, in order; the device works on a batch while the one before it is fetched."""
-        embeddings: list[Embedding] = []
-        launched: Landing | None = None
-        for batch in batches(items, self._cost, lambda: (self.batch_size, self.token_budget)):
-            with self._lock, torch.inference_mode():
-                landing = _take_off(torch.stack(run_halving(batch, self._launch, self._shrink)))
-            embeddings += _wait_for(launched)
-            launched = landing
-        return embeddings + _wait_for(launched)
-
-    def embed_sorted(self, items: Sequence[Item]) -> list[Embedding]:
-        """The same for items that are all at hand: equally long ones share a batch."""
-        order = sorted(range(len(items)), key=lambda index: -len(items[index].ids))
-        embeddings = dict(zip(order, self.embed(items[index] for index in order), strict=True))
-        return [embeddings[index] for index in range(len(items))]
-
-    def check_open(self) -> None:
-        """Nothing, unless this was closed.
-
-        Raises:
-            EmbedderError: It was.
-        """
-        self._open_model()
-
-    def move(self, device: torch.device) -> None:
-        """Take the network to another device."""
-        with self._lock:
-            self._open_model().to(device)
-
-    def close(self) -> None:
-        """Let go of the network and of its memory."""
-        with self._lock:
-            self.model = None
-            if torch.cuda.is_available():
-                torch.cuda.empty_cache()
-
-    def _open_model(self) -> VisRAGRetModel:
-        if self.model is None:
-            raise EmbedderError("This embedder was closed. Load it again with load_embedder(...).")
-        return self.model
+    def _length(self, item: Item) -> int:
+        return len(item.ids)
 
     def _cost(self, item: Item) -> int:
         pixels = sum(picture.shape[0] * picture.shape[1] for picture in item.pixels)
         return len(item.ids) + int(pixels // self._patch_pixels)
-
-    def _shrink(self, count: int) -> None:
-        """Smaller batches from now on."""
-        self.batch_size = min(self.batch_size, max(1, count // 2))
-        if not self._said:
-            logger.warning(
-                "The device's memory does not hold a batch of %d; going on with batches of at most %d. "
-                "Set batch_size or token_budget to avoid this.",
-                count,
-                self.batch_size,
-            )
-        self._said = True
 
     def _launch(self, batch: list[Item]) -> list[Tensor]:
         """One vector an item, still on the device; nothing here waits for it."""
@@ -159,25 +87,4 @@ class Runner:
 
     def _send(self, array: np.ndarray[tuple[int, ...], np.dtype[np.generic]]) -> Tensor:
         """An array to the device, without waiting for it."""
-        device = self._open_model().device
-        tensor = torch.from_numpy(array)
-        return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
-
-
-def _take_off(vectors: Tensor) -> Landing:
-    """Start the way of a batch's vectors to the host, right behind their computation."""
-    if vectors.device.type != "cuda":
-        return Landing(vectors.cpu())
-    host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
-    host.copy_(vectors, non_blocking=True)
-    arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
-    arrived.record(torch.cuda.current_stream(vectors.device))
-    return Landing(host, arrived)
-
-
-def _wait_for(landing: Landing | None) -> list[Embedding]:
-    if landing is None:
-        return []
-    if landing.arrived is not None:
-        landing.arrived.synchronize()
-    return list(landing.vectors.numpy().copy())
+        return send(torch.from_numpy(array), self._open_model().device)

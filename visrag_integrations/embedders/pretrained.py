@@ -71,7 +71,7 @@ def load_network(
     try:
         with silent():
             model, report = network.from_pretrained(
-                str(folder), local_files_only=True, output_loading_info=True, **settings
+                str(folder), local_files_only=True, trust_remote_code=False, output_loading_info=True, **settings
             )
     except Exception as err:  # whatever transformers finds wrong with it, the caller learns which checkpoint it was
         raise CheckpointError(f"{class_name} cannot be read from {str(folder)!r}: {err}") from err
@@ -100,7 +100,7 @@ def load_processor(class_name: str, folder: Path) -> Any:
             )
     try:
         with silent():
-            return processor.from_pretrained(str(folder), local_files_only=True, backend="pil")
+            return processor.from_pretrained(str(folder), local_files_only=True, trust_remote_code=False, backend="pil")
     except Exception as err:  # as above
         raise CheckpointError(f"{class_name} cannot be read from {str(folder)!r}: {err}") from err
 

@@ -12,15 +12,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
-from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
-
-import torch  # isort: skip  # after devices, which says how to install it
+import torch
 from torch import Tensor
 
 from visrag_integrations import images
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
 from visrag_integrations.embedders.device_batches import alike
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
+from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
 from visrag_integrations.embedders.plain_text import marks_of, plain_text
 from visrag_integrations.embedders.prefetch import prefetch
@@ -73,6 +72,12 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
     ) -> None:
         super().__init__(model, batch_size, token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET))
         self._forward = forward
+
+    def _cost(self, item: Inputs) -> int:
+        return item.cost
+
+    def _length(self, item: Inputs) -> int:
+        return item.length
 
     def _launch(self, batch: list[Inputs]) -> list[Tensor]:
         model = self._open_model()

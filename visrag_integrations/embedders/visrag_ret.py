@@ -11,71 +11,28 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
-from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
-
-try:
-    import torch
-except ImportError as err:
-    raise MissingExtraError("torch", "torch") from err
-
 from visrag_integrations import images
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype, lookup
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer
 from visrag_integrations.embedders.minicpm_runner import Runner
 from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.slicing import Slicing
+from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.visrag_ret import VisRAGRetModel
 from visrag_integrations.models.weights import find_weight_files, read_json
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
+    import torch
+
     from visrag_integrations.interfaces import Embedding
 
 Made = TypeVar("Made")
 
 INSTRUCTION = "Represent this query for retrieving relevant documents: "
-DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
-
-
-def _lookup(setting: str, value: str, table: dict[str, Made]) -> Made:
-    if value not in table:
-        raise UnknownNameError(f"Unknown {setting} {value!r}. There is: {', '.join(sorted(table))}.")
-    return table[value]
-
-
-def _at_least_one(**settings: int | None) -> None:
-    for name, value in settings.items():
-        if value is not None and value < 1:
-            raise SettingError(f"{name} is {value}; it must be at least 1.")
-
-
-def choose_device(device: str | torch.device | None) -> torch.device:
-    """The device asked for; without one, the first GPU there is, else the processor.
-
-    Raises:
-        SettingError: It is no device, or not one of this machine.
-    """
-    if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        chosen = torch.device(device)
-        torch.empty(0, device=chosen)
-    except (RuntimeError, AssertionError) as err:
-        raise SettingError(f'device is {str(device)!r}, which this machine does not have: {err}. Try "cpu".') from err
-    return chosen
-
-
-def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch.dtype:
-    """The type asked for; without one, bfloat16 on a GPU and float32 elsewhere.
-
-    Raises:
-        UnknownNameError: It is none of `DTYPES`.
-    """
-    if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return _lookup("dtype", str(dtype).removeprefix("torch."), DTYPES)
 
 
 class VisRAGRetEmbedder:
@@ -131,8 +88,8 @@ class VisRAGRetEmbedder:
             CheckpointError: The checkpoint is not there, not whole, or not of this architecture.
             SettingError: A setting is not allowed.
         """
-        _at_least_one(batch_size=batch_size, token_budget=token_budget, workers=workers, max_tokens=max_tokens)
-        resizer = _lookup("resize", resize, RESIZERS)
+        at_least_one(batch_size=batch_size, token_budget=token_budget, workers=workers, max_tokens=max_tokens)
+        resizer = lookup("resize", resize, RESIZERS)
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
         self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
