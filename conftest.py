@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-OPTIONAL = {"torch", "transformers", "openai", "langchain_core", "langchain_tests", "llama_index", "ray", "gradio"}
+OPTIONAL = {"torch", "transformers", "openai", "langchain_core", "langchain_tests", "llama_index"}
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 
 
