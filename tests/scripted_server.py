@@ -5,12 +5,10 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
-
-from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
 
 TEXT = "Hello, I am a scripted model."
 
@@ -113,34 +111,3 @@ def _example(schema: dict[str, Any], said: str = "a text") -> Any:
     if kind == "object" or "properties" in schema:
         return {name: _example(part, said) for name, part in (schema.get("properties") or {}).items()}
     return said or "a text"
-
-
-class ServedGenerator:
-    """The smallest generator behind a chat completions server that hands requests through."""
-
-    def __init__(self, url: str, model: str = "scripted") -> None:
-        import openai
-
-        self.name, self.url = model, url
-        self._client = openai.OpenAI(base_url=url, api_key="none", max_retries=0)
-
-    def with_model(self, name: str) -> ServedGenerator:
-        return ServedGenerator(self.url, name)
-
-    def chat(self, request: dict[str, Any]) -> dict[str, Any]:
-        return dict(self._client.chat.completions.create(**{"model": self.name, **request}).model_dump())
-
-    def stream_chat(self, request: dict[str, Any]) -> Iterator[dict[str, Any]]:
-        whole = {"model": self.name, **request, "stream": True, "stream_options": {"include_usage": True}}
-        for chunk in self._client.chat.completions.create(**whole):
-            yield chunk.model_dump()
-
-    def generate(
-        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
-    ) -> list[Generation]:
-        return [list(self.stream(conversation, settings))[-1] for conversation in conversations]
-
-    def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:
-        answer = self.chat({"messages": [{"role": turn.role, "content": turn.text} for turn in conversation]})
-        usage = Usage(answer["usage"]["prompt_tokens"], answer["usage"]["completion_tokens"])
-        yield Generation(answer["choices"][0]["message"]["content"], usage=usage, finish_reason="stop")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import pickle
 import threading
@@ -19,11 +20,12 @@ from langchain_core.rate_limiters import InMemoryRateLimiter
 from langchain_core.runnables import ConfigurableField
 from PIL import Image
 from pydantic import BaseModel
-from scripted_server import ServedGenerator, serving
+from scripted_server import serving
 
 from visrag_integrations import Page
 from visrag_integrations.errors import GenerationError, SettingError, UnknownNameError
 from visrag_integrations.generation.evisrag import build_prompt, parse_evidence
+from visrag_integrations.generation.openai import OpenAIGenerator
 from visrag_integrations.langchain import ChatEVisRAG, EvidenceOutputParser
 from visrag_integrations.langchain.messages import page_to_block
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
@@ -208,17 +210,25 @@ def test_tokens_reach_callbacks() -> None:
 
 def test_settings_of_the_model_and_of_one_call() -> None:
     echo = Echo()
-    model = ChatEVisRAG(generator=echo, temperature=0.5, max_tokens=9, stop=["x"], guided=True)
+    model = ChatEVisRAG(generator=echo, temperature=0.5, max_tokens=9, stop=["x"])
     model.invoke("a")
     model.invoke("a", temperature=0, stop=["y"], seed=3)
     list(model.bind(max_tokens=1).stream("a"))
     first, second, third = echo.settings[0], echo.settings[1], echo.settings[2]
-    assert first == GenerationSettings(max_tokens=9, temperature=0.5, stop=("x",), guided=True)
-    assert second == GenerationSettings(max_tokens=9, temperature=0, stop=("y",), guided=True, seed=3)
+    assert first == GenerationSettings(max_tokens=9, temperature=0.5, stop=("x",))
+    assert second == GenerationSettings(max_tokens=9, temperature=0, stop=("y",), seed=3)
     assert third is not None
     assert third.max_tokens == 1
     with pytest.raises(SettingError, match=r"'echo' does not know logit_bias.*temperature"):
         model.invoke("a", logit_bias={})
+
+
+def test_guidance_is_for_questions_about_pages() -> None:
+    echo = Echo()
+    model = ChatEVisRAG(generator=echo, guided=True)
+    model.invoke("a")
+    model.invoke(QUESTION)
+    assert [settings.guided for settings in echo.settings if settings] == [False, True]
 
 
 def test_another_model_for_one_call() -> None:
@@ -347,8 +357,8 @@ def test_engines_without_tools_and_schemas_say_so() -> None:
 
 
 def test_tools_and_settings_reach_the_server() -> None:
-    with serving() as (url, seen):
-        model = ChatEVisRAG(generator=ServedGenerator(url), temperature=0.2, stop=["x"])
+    with serving() as (url, seen), contextlib.closing(OpenAIGenerator(url)) as generator:
+        model = ChatEVisRAG(generator=generator, temperature=0.2, stop=["x"])
         message = model.bind_tools([Total], tool_choice="Total").invoke(QUESTION)
         (call,) = message.tool_calls
         assert (call["name"], call["args"]["units"]) == ("Total", 3)

@@ -8,6 +8,7 @@ generator has neither).
 
 from __future__ import annotations
 
+import contextlib
 import io
 from collections.abc import Iterator
 from typing import Any
@@ -18,8 +19,9 @@ from langchain_core.language_models import BaseChatModel
 from langchain_tests.integration_tests import ChatModelIntegrationTests
 from langchain_tests.unit_tests import ChatModelUnitTests
 from PIL import Image
-from scripted_server import ServedGenerator, serving
+from scripted_server import serving
 
+from visrag_integrations.generation.openai import OpenAIGenerator
 from visrag_integrations.langchain import ChatEVisRAG
 
 pytestmark = [
@@ -38,13 +40,13 @@ def local_picture(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture(scope="module", autouse=True)
 def server() -> Iterator[None]:
-    with serving() as (url, _):
-        _Served.generator = ServedGenerator(url)
+    with serving() as (url, _), contextlib.closing(OpenAIGenerator(url)) as generator:
+        _Served.generator = generator
         yield
 
 
 class _Served:
-    generator: ServedGenerator
+    generator: OpenAIGenerator
 
     @property
     def chat_model_class(self) -> type[BaseChatModel]:

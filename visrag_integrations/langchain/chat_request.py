@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -38,11 +39,15 @@ class Request:
         """Put a question about images as EVisRAG was trained on it."""
         if self.settings.json_schema is None:
             self.conversation, self.pages = wrap_question(self.conversation)
+        if self.pages is None:  # the four sections are for questions about pages
+            self.settings = dataclasses.replace(self.settings, guided=False)
 
     def needs_server(self, generator: Generator) -> bool:
         """Whether only a chat completions request says it all, and the generator takes those."""
-        schema = self.settings.json_schema is not None and "json_schema" not in getattr(generator, "supports", ())
-        return completions.offered(generator) and (schema or completions.needs_passing_on(self.messages))
+        schema = self.settings.json_schema
+        unknown = schema is not None and "json_schema" not in getattr(generator, "supports", ())
+        special = unknown or schema == completions.ANY_OBJECT
+        return completions.offered(generator) and (special or completions.needs_passing_on(self.messages))
 
     def pass_on(self, generator: Generator, kwargs: Mapping[str, Any]) -> None:
         """Send it as a chat completions request: tools and other settings of a server."""
