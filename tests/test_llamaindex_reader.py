@@ -140,3 +140,9 @@ def test_remote_pictures_only_when_asked() -> None:
         open_node_image(ImageNode(image_url="https://example.invalid/a.png"))
     with pytest.raises(PictureError, match="no picture"):
         open_node_image(ImageNode(id_="7"))
+
+
+def test_pictures_of_another_format(pdf: Path, tmp_path: Path) -> None:
+    (first, *_) = VisRAGReader(image_dir=tmp_path / "pictures", picture_format="PNG").load_data(pdf)
+    assert first.image_mimetype == "image/png"
+    assert open_node_image(first).format in (None, "PNG")

@@ -361,3 +361,22 @@ async def test_async_queries_do_not_block(vector_store: VisRAGVectorStore) -> No
     await vector_store.adelete("a")
     await vector_store.adelete_nodes(["b"])
     assert {node.node_id for node in await vector_store.aget_nodes()} == set("cdef")
+
+
+def test_of_nodes_with_one_id_the_last_stands(vector_store: VisRAGVectorStore) -> None:
+    assert vector_store.add([TextNode(id_="7", text="first"), TextNode(id_="7", text="last")]) == ["7", "7"]
+    assert [node.text for node in vector_store.get_nodes()] == ["last"]
+
+
+def test_among_many_ids(vector_store: VisRAGVectorStore) -> None:
+    vector_store.add([TextNode(id_=f"{n}", text="abc"[n % 3] * 3) for n in range(300)])
+
+    def found(wanted: set[int], **more: Any) -> set[int]:
+        ids = [str(n) for n in sorted(wanted)]
+        asked = VectorStoreQuery(query_str="aaa", similarity_top_k=120, node_ids=ids, **more)
+        return {int(id_) for id_ in vector_store.query(asked).ids or []}
+
+    everything = set(range(300))
+    assert set(range(0, 300, 3)) <= found(everything)
+    assert found(everything - {0, 3}, mode=VectorStoreQueryMode.SPARSE) == set(range(6, 300, 3))
+    assert not {0, 3} & found(everything - {0, 3})

@@ -8,6 +8,7 @@ what a payload has no place for is kept under the metadata key `_node`.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import os
 import re
@@ -67,7 +68,7 @@ def page_to_document(
     return ImageDocument(
         id_=document_id(page.doc_id, page.number),
         text_resource=MediaResource(text=page.text),
-        image_resource=MediaResource(path=Path(image_path), mimetype="image/jpeg"),
+        image_resource=MediaResource(path=Path(image_path)),
         metadata={**own, **(extra or {})},
         excluded_embed_metadata_keys=list(NOT_EMBEDDED),
         excluded_llm_metadata_keys=list(NOT_FOR_LLMS),
@@ -148,6 +149,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     )
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def page_id(node_id: str) -> str:
     """The id under which a store keeps the node with this id.
 

@@ -26,22 +26,23 @@ class Incoming:
 
 
 def incoming_pages(nodes: Sequence[BaseNode], embedder: PageEmbedder, *, fetch_urls: bool = False) -> list[Incoming]:
-    """The nodes as pages; nodes of one document with one picture are one page, with their texts in order."""
-    found: dict[Hashable, Incoming] = {}
+    """The nodes as pages; of nodes with one id the last, and nodes of one document with one picture are one page."""
+    pieces: dict[Hashable, dict[str, Incoming]] = {}
     for node in nodes:
         page = node_to_page(node, fetch_urls=fetch_urls)
-        key = _same_page(node, page)
-        if key in found:
-            whole = found[key]
-            text = f"{whole.page.text}\n{page.text}"
-            found[key] = Incoming(dataclasses.replace(whole.page, text=text), whole.vector)
-        else:
-            found[key] = Incoming(page, _vector_of(node, page, embedder))
-    return list(found.values())
+        pieces.setdefault(_same_page(node, page), {})[node.node_id] = Incoming(page, _vector_of(node, page, embedder))
+    return [_whole(list(of_page.values())) for of_page in pieces.values()]
+
+
+def _whole(pieces: Sequence[Incoming]) -> Incoming:
+    """One page of its pieces, under the id of the first, with their texts in order."""
+    first = pieces[0]
+    text = "\n".join(piece.page.text for piece in pieces)
+    return first if len(pieces) == 1 else Incoming(dataclasses.replace(first.page, text=text), first.vector)
 
 
 def _same_page(node: BaseNode, page: Page) -> Hashable:
-    """The same for two chunks of one page, and for a node that is given twice."""
+    """The same for two pieces of one page, and for a node that is given twice."""
     picture: Any = page.picture
     if picture is None or node.source_node is None or callable(picture):
         return node.node_id

@@ -15,7 +15,7 @@ _LEFT_TO_STORE = [0.0]  # no embedder has one dimension, so the store embeds the
 
 
 class StoreEmbedding(BaseEmbedding):
-    """Embeds questions where the store's embedder makes flat vectors; leaves nodes, with a placeholder, to the store."""
+    """Embeds questions where the store's embedder makes flat vectors; leaves nodes, by a placeholder, to the store."""
 
     _embedder: Any = PrivateAttr()
 

@@ -38,6 +38,7 @@ _MODES: dict[VectorStoreQueryMode, Mode] = {
     VectorStoreQueryMode.MMR: "dense",
 }
 _BATCH = 32
+_MANY_IDS = 256
 _DEFAULT = "openbmb/VisRAG-Ret"
 
 
@@ -190,7 +191,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         return VectorStoreQueryResult(
             nodes=[page_to_node(hit.page) for hit in hits],
             similarities=[hit.score for hit in hits],
-            ids=[hit.page.given_id or hit.page.id for hit in hits],
+            ids=[_node_id(hit) for hit in hits],
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -199,8 +200,17 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     def _search(self, query: VectorStoreQuery) -> list[ScoredPage]:
         mode = self._mode(query)
+        if query.node_ids and len(query.node_ids) > _MANY_IDS and mode != "hybrid":
+            # an index asks for every node it was built from: mostly that is no restriction, and a slow one
+            hits = self._matching(query, mode, self._condition(None, query.doc_ids or None, query.filters))
+            if {_node_id(hit) for hit in hits} <= set(query.node_ids):
+                return hits
+        return self._matching(
+            query, mode, self._condition(query.node_ids or None, query.doc_ids or None, query.filters)
+        )
+
+    def _matching(self, query: VectorStoreQuery, mode: Mode, condition: CoreFilter | None) -> list[ScoredPage]:
         top_k, text = _wanted(query, mode), query.query_str or ""
-        condition = self._condition(query.node_ids or None, query.doc_ids or None, query.filters)
         if query.mode == VectorStoreQueryMode.MMR:
             return self._most_marginal(query, self._vector(query), condition)
         if mode == "lexical" or query.query_embedding is None or not self.is_embedding_query:
@@ -250,6 +260,10 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     def _scroll(self) -> Iterator[Page]:
         return self.client.scroll()
+
+
+def _node_id(hit: ScoredPage) -> str:
+    return hit.page.given_id or hit.page.id
 
 
 def _wanted(query: VectorStoreQuery, mode: Mode) -> int:

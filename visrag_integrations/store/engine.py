@@ -22,7 +22,7 @@ RESCORED = 1000
 """Candidates of a quantised search that are scored again exactly: results then equal the exact ones for real pages."""
 
 STORAGES = ("float32", "float16", "8bit")
-KEYWORDS = ("metadata.doc_id", "metadata.image", "visrag.source_keys", "visrag.content")
+KEYWORDS = ("metadata.doc_id", "metadata.image", "metadata._node.ref_doc_id", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
 TENANT = "visrag.tenant"
 """Indexed too, so as to keep tenants apart."""
