@@ -1,0 +1,148 @@
+"""Late interaction in the store: one exact pass against two passes, and the ways to keep vectors. Medians, one run.
+
+    python benchmarks/store_multi.py embeddings.npz                   2,000 pages made from those in the file
+    python benchmarks/store_multi.py embeddings.npz --pages 400
+
+The file holds real page embeddings, name -> (n, d). More pages are made from them by adding noise to every vector,
+which makes near copies: finding the exact best five among them is harder than among different pages. A query is twenty
+vectors of a page with noise. Recall is against the exact search over float32.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import statistics
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.types import Page
+
+LAYOUTS: dict[str, dict[str, Any]] = {
+    "exact, float32": {"pooling": None, "storage": "float32"},
+    "rows, float32": {"pooling": "rows", "storage": "float32"},
+    "rows, float16": {"pooling": "rows", "storage": "float16"},
+    "hierarchical, float16": {"pooling": "hierarchical", "storage": "float16"},
+    "rows, 8bit": {"pooling": "rows", "storage": "8bit"},
+}
+BATCH = 64
+
+
+@dataclass
+class Filler:
+    dimension: int
+    name: str = "benchmark"
+    kind: str = "multi"
+
+
+@dataclass
+class Made:
+    """Pages and queries made from real embeddings; the same number gives the same page."""
+
+    real: list[np.ndarray]
+    noise: float
+    pages: int
+
+    def page(self, number: int) -> np.ndarray:
+        return self._noisy(self.real[number % len(self.real)], self.noise, number)
+
+    def query(self, number: int) -> np.ndarray:
+        rng = np.random.default_rng((number, 1))
+        page = self.page(int(rng.integers(self.pages)))
+        return self._noisy(page[rng.choice(len(page), 20, replace=False)], 0.8, number)
+
+    def _noisy(self, vectors: np.ndarray, noise: float, seed: int) -> np.ndarray:
+        drawn = np.random.default_rng((seed, 2)).standard_normal(vectors.shape) * noise / np.sqrt(vectors.shape[1])
+        noisy = vectors + drawn.astype(np.float32)
+        return noisy / np.linalg.norm(noisy, axis=1, keepdims=True)
+
+
+def megabytes(folder: Path) -> float:
+    """What the folder takes on the disk."""
+    return sum(file.stat().st_blocks * 512 for file in folder.rglob("*") if file.is_file()) / 1e6
+
+
+def resident() -> float:
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE") / 1e6
+
+
+def fill(store: QdrantPageStore, made: Made) -> float:
+    """Pages added a second, without the time it takes to make them."""
+    times = 0.0
+    for first in range(0, made.pages, BATCH):
+        numbers = range(first, min(first + BATCH, made.pages))
+        pages = [Page(f"d{number // 50}", number + 1, text=f"page {number}") for number in numbers]
+        vectors = [made.page(number) for number in numbers]
+        started = time.perf_counter()
+        store.add_pages(pages, vectors)
+        times += time.perf_counter() - started
+    return made.pages / times
+
+
+def search(store: QdrantPageStore, queries: list[np.ndarray], mode: Any) -> tuple[list[list[int]], list[float]]:
+    found, times = [], []
+    for number, query in enumerate(queries):
+        started = time.perf_counter()
+        hits = store.search(query, text=f"page {number}", top_k=5, mode=mode)
+        times.append((time.perf_counter() - started) * 1e3)
+        found.append([hit.page.number for hit in hits])
+    return found, times
+
+
+def measure(name: str, folder: Path, made: Made, queries: list[np.ndarray]) -> tuple[list[list[int]], float, float]:
+    """Fill, reopen and search one collection; prints a line and gives what was found, megabytes and milliseconds."""
+    dimension = made.real[0].shape[1]
+    before = resident()
+    with QdrantPageStore(folder, pictures=False, **LAYOUTS[name]) as store:
+        store.prepare(Filler(dimension))
+        rate = fill(store, made)
+    started = time.perf_counter()
+    with QdrantPageStore(folder, pictures=False, **LAYOUTS[name]) as store:
+        opened = time.perf_counter() - started
+        found, dense = search(store, queries, "dense")
+        _, hybrid = search(store, queries, "hybrid")
+        size, memory = megabytes(folder / "pages" / "shard" / "segments"), resident() - before
+    middle, high = statistics.median(dense), float(np.percentile(dense, 95))
+    print(
+        f"{name:22} {rate:5.0f} pages/s, {size:6.0f} MB, {memory:+6.0f} MB resident, reopened in {opened:.2f} s; "
+        f"dense p50 {middle:.1f} p95 {high:.1f} ms, hybrid p50 {statistics.median(hybrid):.1f} ms",
+        flush=True,
+    )
+    return found, size, middle
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("embeddings", type=Path, help="an .npz of page embeddings")
+    parser.add_argument("--pages", type=int, default=2000)
+    parser.add_argument("--queries", type=int, default=40)
+    parser.add_argument("--noise", type=float, default=0.3, help="length of the noise beside a vector's 1")
+    parser.add_argument("--layouts", nargs="+", choices=LAYOUTS, default=list(LAYOUTS))
+    arguments = parser.parse_args()
+    with np.load(arguments.embeddings) as file:
+        made = Made([file[name].astype(np.float32) for name in sorted(file)], arguments.noise, arguments.pages)
+    queries = [made.query(number) for number in range(arguments.queries)]
+    original = sum(made.real[n % len(made.real)].nbytes for n in range(made.pages)) / 1e6
+    print(f"{made.pages} pages, {original:.0f} MB of float32; log not counted")
+    best: list[list[int]] = []
+    exact = 0.0
+    for name in dict.fromkeys(["exact, float32", *arguments.layouts]):
+        with tempfile.TemporaryDirectory() as folder:
+            found, size, took = measure(name, Path(folder) / "index", made, queries)
+        best, exact = best or found, exact or took
+        shared = sum(len(set(one) & set(other)) for one, other in zip(best, found, strict=True))
+        print(
+            f"{'':22} recall@5 {shared / (5 * len(best)):.3f}, {exact / took:.1f} x as fast as exact, "
+            f"size 1/{original / size:.1f} of the originals",
+            flush=True,
+        )
+
+
+if __name__ == "__main__":
+    main()
