@@ -1,0 +1,300 @@
+"""The `openai` generator: a model behind any OpenAI-compatible server that takes several pictures."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import logging
+import os
+from collections.abc import AsyncGenerator, Generator, Mapping
+from typing import Any, Literal
+from urllib.parse import urlsplit, urlunsplit
+
+from visrag_integrations.errors import GenerationError, MissingExtraError, SettingError, VisRAGError
+from visrag_integrations.generation.chat import merged_parts
+from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, over
+from visrag_integrations.generation.guided import Form, Guide
+from visrag_integrations.generation.loop import LoopGenerator
+from visrag_integrations.generation.openai_errors import explained
+from visrag_integrations.generation.openai_messages import (
+    Tally,
+    encoded_pictures,
+    shown_pictures,
+    to_openai_messages,
+    to_request,
+)
+from visrag_integrations.generation.twins import Writing
+from visrag_integrations.types import Conversation, Generation, GenerationSettings
+
+try:
+    import openai
+except ImportError as err:
+    raise MissingExtraError("The openai client", "openai") from err
+
+logger = logging.getLogger(__name__)
+
+Kind = Literal["vllm", "other"]
+
+
+class OpenAIGenerator(LoopGenerator):
+    """A vLLM server, GPT-4o, or whatever else speaks OpenAI's chat completions with pictures.
+
+    Requests are tried again with growing pauses when the server is busy (429), fails (5xx) or cannot be reached.
+
+    >>> OpenAIGenerator("http://localhost:8000/v1")  # doctest: +SKIP
+    >>> OpenAIGenerator("https://api.openai.com/v1", model="gpt-4o")  # doctest: +SKIP
+
+    Args:
+        server: Its URL; without a path "/v1" is meant. Or a client of the openai package.
+        model: Which of the server's models; its first when None.
+        api_key: The environment's OPENAI_API_KEY when None.
+        kind: "vllm" knows more settings (`repetition_penalty`, `guided`); None finds out from the server's model list.
+        timeout: Seconds a request may take.
+        max_retries: How often a request is tried again.
+        max_concurrency: Requests at once.
+        max_images: Pictures in one conversation; None leaves it to the server.
+        context_length: Tokens of prompt and answer together, to which pictures are fitted. None asks the server; one
+            that does not say gets pictures as they are.
+        image_format: "PNG" (exact), "JPEG" or "WEBP" (smaller requests).
+        logprobs: Whether to ask for log-probabilities; some servers refuse.
+        settings: How to write where a call does not say; the published settings otherwise.
+    """
+
+    supports = ("json_schema",)
+
+    def __init__(
+        self,
+        server: Any,
+        model: str | None = None,
+        *,
+        api_key: str | None = None,
+        kind: Kind | None = None,
+        timeout: float | None = 600.0,
+        max_retries: int = 4,
+        max_concurrency: int = 32,
+        max_images: int | None = None,
+        context_length: int | None = None,
+        image_format: str = "PNG",
+        logprobs: bool = True,
+        settings: GenerationSettings | None = None,
+    ) -> None:
+        if kind not in (None, "vllm", "other"):
+            raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
+        if max_concurrency < 1 or max_retries < 0:
+            raise SettingError(
+                f"max_concurrency is {max_concurrency} and max_retries {max_retries}; at least 1 and 0 are needed."
+            )
+        super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
+        self._source, self._model, self._kind = server, model, kind
+        self._options = {"api_key": api_key, "timeout": timeout, "max_retries": max_retries}
+        self._max_images, self._context_length = max_images, context_length
+        self._image_format, self._logprobs = image_format, logprobs
+        self._defaults = over(settings, PUBLISHED)
+        self._client: Any = None
+        self._asked: asyncio.Future[None] | None = None
+
+    def with_model(self, name: str) -> OpenAIGenerator:
+        """The same server, another of its models."""
+        self._loop()
+        self._connected()
+        other = copy.copy(self)
+        other.name = other._model = name
+        other._asked = None
+        return other
+
+    def close(self) -> None:
+        """Stop what is being written and the connections of a client that was made here."""
+        if self._thread is not None and self._client is not None and self._client is not self._source:
+            self._thread.submit(self._client.close()).result()
+            self._client = None
+        super().close()
+
+    # --- one text ---------------------------------------------------------------------------------------------------
+
+    async def _write(
+        self, conversation: Conversation, settings: GenerationSettings | None, *, whole: bool
+    ) -> AsyncGenerator[Generation, None]:
+        wanted = over(settings, self._defaults)
+        await self._find_out()
+        if wanted.guided and self._kind != "vllm":
+            raise SettingError(
+                f"guided=True needs a vLLM server, and {self._url} does not say that it is one. Start one with "
+                '`vllm serve openbmb/EVisRAG-7B`, or pass kind="vllm" if it is.'
+            )
+        messages = await asyncio.to_thread(self._messages, conversation, wanted)
+        guide = Guide(Form.of(conversation), wanted) if wanted.guided else None
+        tally = Tally()
+        async for piece in self._pieces(messages, guide.first if guide else wanted, tally, guide, whole):
+            yield Generation(piece)
+        if guide is not None and (rest := guide.rest(tally.finish_reason)) is not None:
+            messages = [*messages, {"role": "assistant", "content": guide.written}]
+            async for piece in self._pieces(messages, rest, tally, guide, whole):
+                yield Generation(piece)
+        yield tally.last_piece()
+
+    async def _pieces(
+        self,
+        messages: list[dict[str, Any]],
+        settings: GenerationSettings,
+        tally: Tally,
+        guide: Guide | None,
+        whole: bool,
+    ) -> AsyncGenerator[str, None]:
+        """The texts of one request."""
+        request = self._request(settings)
+        if guide is not None:
+            extra: dict[str, Any] = {"structured_outputs": {"regex": guide.regex}}
+            if guide.written:
+                extra |= {"continue_final_message": True, "add_generation_prompt": False}
+            request["extra_body"] = {**request.get("extra_body", {}), **extra}
+        tally.begin()
+        chunks = self._answers({**request, "messages": messages}, stream=not whole)
+        try:
+            async for answer in chunks:
+                if text := tally.read(answer):
+                    if guide is not None:
+                        guide.add(text)
+                    yield text
+        finally:
+            await chunks.aclose()
+        if tally.finish_reason is None:
+            raise GenerationError(
+                f"{self._url} broke off in the middle of an answer. Look at the server's log; ask again once it runs."
+            )
+
+    def _request(self, settings: GenerationSettings) -> dict[str, Any]:
+        own = urlsplit(self._url).hostname == "api.openai.com"
+        return to_request(
+            settings,
+            vllm=self._kind == "vllm",
+            logprobs=self._logprobs,
+            token_limit="max_completion_tokens" if own else "max_tokens",
+        )
+
+    def _messages(self, conversation: Conversation, settings: GenerationSettings) -> list[dict[str, Any]]:
+        pictures = shown_pictures(conversation, self._max_images)
+        budget = None
+        if self._context_length is not None:  # a token is a byte or more of text
+            texts = [part or "" for parts in merged_parts(conversation) for part in parts]
+            answer = min(settings.max_tokens or MAX_CONTEXT, self._context_length // 4)
+            words = sum(len(text.encode()) for text in texts) + 64 * len(conversation)
+            budget = self._context_length - min(words, self._context_length // 2) - answer
+        return to_openai_messages(conversation, encoded_pictures(pictures, budget, self._image_format))
+
+    # --- the server -------------------------------------------------------------------------------------------------
+
+    def chat(self, request: Mapping[str, Any]) -> dict[str, Any]:
+        """The server's answer to a chat completions request, both as dicts."""
+
+        async def ask() -> dict[str, Any]:
+            await self._find_out()
+            async for answer in self._answers(dict(request), stream=False):
+                return answer
+            raise GenerationError(f"{self._url} gave no answer.")
+
+        return self._loop().submit(ask()).result()
+
+    def stream_chat(self, request: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
+        """The chunks of the server's answer; closing the iterator cancels."""
+        futures: list[Any] = []
+        writing: Writing[dict[str, Any]] = Writing(lambda: futures[0].cancel())
+
+        async def ask() -> None:
+            try:
+                await self._find_out()
+                async for chunk in self._answers(dict(request), stream=True):
+                    writing.put(chunk)
+                writing.end()
+            except asyncio.CancelledError:
+                writing.end()
+                raise
+            except BaseException as err:  # noqa: BLE001 (raised again where the chunks are read)
+                writing.end(err)
+
+        futures.append(self._loop().submit(ask()))
+        yield from writing.pieces()
+
+    async def _answers(self, request: dict[str, Any], *, stream: bool) -> AsyncGenerator[dict[str, Any], None]:
+        """The answer, or its chunks."""
+        request = {"model": self._model, **request}
+        try:
+            if not stream:
+                answer = await self._connected().chat.completions.create(**request)
+                yield answer.model_dump()
+                return
+            request = {"stream_options": {"include_usage": True}, **request, "stream": True}
+            chunks = await self._connected().chat.completions.create(**request)
+            async with chunks:
+                async for chunk in chunks:
+                    yield chunk.model_dump()
+        except VisRAGError:
+            raise
+        except Exception as err:  # the client lets through whatever its transport raises
+            raise explained(err, self._url, self._model) from err
+
+    async def _find_out(self) -> None:
+        """Ask the server, once, for its models, what it is, and how much it reads."""
+        if self._asked is None:
+            self._asked = asyncio.ensure_future(self._ask_for_models())
+        try:
+            await asyncio.shield(self._asked)
+        except BaseException:
+            self._asked = None if self._asked is None or self._asked.done() else self._asked
+            raise
+
+    async def _ask_for_models(self) -> None:
+        if self._model and self._kind and (self._kind == "other" or self._context_length):
+            return
+        try:
+            listed = [model.model_dump() for model in (await self._connected().models.list()).data]
+        except (openai.NotFoundError, openai.PermissionDeniedError):
+            listed = []
+        except Exception as err:  # as above
+            raise explained(err, self._url, self._model) from err
+        found = next((model for model in listed if self._model in (None, model["id"])), None)
+        if found is None and self._model is None:
+            raise GenerationError(f"{self._url} lists no models. Name one: load_generator(url, model=...).")
+        known = found or {}
+        self._model = self.name = self._model or str(known["id"])
+        self._kind = self._kind or ("vllm" if known.get("owned_by") == "vllm" else "other")
+        self._context_length = self._context_length or known.get("max_model_len")
+        logger.info("%s: model %s, kind %s, context %s", self._url, self._model, self._kind, self._context_length)
+
+    def _connected(self) -> Any:
+        if self._client is None:
+            self._client = _make_client(self._source, self._options)
+        return self._client
+
+    @property
+    def _url(self) -> str:
+        return str(getattr(self._source, "base_url", self._source))
+
+
+def _make_client(source: Any, options: dict[str, Any]) -> Any:
+    if isinstance(source, openai.AsyncOpenAI):
+        return source
+    if isinstance(source, openai.OpenAI):
+        return openai.AsyncOpenAI(
+            api_key=source.api_key,
+            base_url=source.base_url,
+            timeout=source.timeout,
+            max_retries=source.max_retries,
+            default_headers=source._custom_headers,
+        )
+    key = options["api_key"] or os.environ.get("OPENAI_API_KEY") or "none"
+    return openai.AsyncOpenAI(base_url=completed_url(str(source)), **{**options, "api_key": key})
+
+
+def completed_url(url: str) -> str:
+    """The URL of the server's interface; without a path it is "/v1".
+
+    >>> completed_url("http://localhost:8000"), completed_url("http://host/api/v3/")
+    ('http://localhost:8000/v1', 'http://host/api/v3/')
+
+    Raises:
+        SettingError: It is no http or https URL.
+    """
+    parts = urlsplit(url)
+    if parts.scheme not in {"http", "https"} or not parts.hostname:
+        raise SettingError(f'{url!r} is no URL of a server. Give one such as "http://localhost:8000/v1".')
+    return urlunsplit(parts._replace(path="/v1")) if parts.path in {"", "/"} else url
