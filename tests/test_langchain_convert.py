@@ -58,6 +58,8 @@ def test_what_a_search_adds_is_not_kept() -> None:
     found = hit_to_document(ScoredPage(page, 0.5, "cosine"))
     assert (found.metadata["score"], found.metadata["score_type"]) == (0.5, "cosine")
     assert document_to_page(found) == Page("d1", 1, "Hi")
+    own = Document("Hi", id="x", metadata={"score": 5})
+    assert page_to_document(document_to_page(own)) == own
 
 
 def test_text_documents_keep_any_metadata_and_get_an_id() -> None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import threading
 from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from PIL import Image
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations import PageRetriever, QdrantPageStore, Query, load_embedder
-from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
+from visrag_integrations.errors import PictureError, SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.langchain import (
     VisRAGEmbeddings,
     VisRAGLoader,
@@ -126,6 +128,28 @@ def test_pictures_are_found_by_pictures(embeddings: VisRAGEmbeddings, pictures: 
     assert open_document_image(document).getpixel((0, 0)) == (0, 0, 255)
     assert str(tmp_path / "index" / "pictures") in document.metadata["image"]
     assert ids(store.max_marginal_relevance_search(Query(image=pictures[2]), k=1)) == [added[2]]
+
+
+def test_remote_pictures_are_fetched_only_when_asked(embeddings: VisRAGEmbeddings, pictures: list[Path]) -> None:
+    class Files(BaseHTTPRequestHandler):
+        def log_message(self, *_: Any) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.end_headers()
+            self.wfile.write(pictures[0].read_bytes())
+
+    store = VisRAGVectorStore.from_documents([], embeddings)
+    with ThreadingHTTPServer(("127.0.0.1", 0), Files) as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True).start()
+        url = f"http://127.0.0.1:{server.server_address[1]}/red.png"
+        with pytest.raises(PictureError, match="fetch_urls=True"):
+            store.add_images([url])
+        (remote,) = store.add_images([url], fetch_urls=True)
+        server.shutdown()
+    assert [remote] == store.add_images([pictures[0]])
+    assert store.get_by_ids([remote])[0].metadata["source"] == url
 
 
 def test_loaded_pages_are_embedded_by_their_pictures(embeddings: VisRAGEmbeddings, tmp_path: Path) -> None:

@@ -61,7 +61,8 @@ def document_to_page(document: Document, id: str | None = None) -> Page:
     >>> document_to_page(Document("Hi", id="7", metadata={"n": 1}))
     Page(doc_id='7', number=1, text='Hi', source='', metadata={'n': 1}, tenant='', given_id='7')
     """
-    metadata = {key: value for key, value in document.metadata.items() if key not in _FOUND}
+    found = "score_type" in document.metadata or "context_of" in document.metadata
+    metadata = {key: value for key, value in document.metadata.items() if not (found and key in _FOUND)}
     source = metadata.get("source")
     source = source if isinstance(source, str) else ""
     given = id or document.id or ""

@@ -98,6 +98,7 @@ class FilledStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int = 32,
+        fetch_urls: bool = False,
     ) -> list[str]:
         """Embed and keep pictures; gives their ids. The same picture without an id is kept once.
 
@@ -106,9 +107,10 @@ class FilledStore(VectorStore):
             metadatas: One each.
             ids: One each; made from the picture's bytes where None.
             batch_size: So many are embedded at once.
+            fetch_urls: Whether http and https URLs are fetched.
         """
         pairs = paired(paired(uris, metadatas, "pictures"), ids, "pictures")
-        pages = (page_of_picture(uri, metadata or {}, given) for (uri, metadata), given in pairs)
+        pages = (page_of_picture(uri, metadata or {}, given, fetch_urls=fetch_urls) for (uri, metadata), given in pairs)
         return self.add_pages(pages, batch_size=batch_size)
 
     async def aadd_pages(self, pages: Iterable[Page], *, batch_size: int = 32) -> list[str]:
