@@ -225,7 +225,13 @@ async def test_an_engine_with_an_async_way_is_asked_that_way() -> None:
         async def agenerate(self, conversations: Any, settings: Any = None) -> list[Generation]:
             return [Generation("async") for _ in conversations]
 
-    assert (await EVisRAGLLM(generator=Async()).achat(HELLO)).message.content == "async"
+        async def astream(self, conversation: Any, settings: Any = None) -> Any:
+            for piece in ("as", "ync"):
+                yield Generation(piece)
+
+    llm = EVisRAGLLM(generator=Async())
+    assert (await llm.achat(HELLO)).message.content == "async"
+    assert [piece.message.content async for piece in await llm.astream_chat(HELLO)] == ["as", "async"]
 
 
 async def test_batches_reach_the_engine_as_one() -> None:
@@ -296,6 +302,7 @@ def test_in_the_settings_with_callbacks_and_counted_tokens(monkeypatch: pytest.M
         callback_manager=CallbackManager([debug, counter]),
     )
     monkeypatch.setattr(Settings, "_llm", llm)
+    monkeypatch.setattr(Settings, "_callback_manager", llm.callback_manager)
     assert Settings.llm.predict(PromptTemplate("Greet {who}."), who="me") == "Hi"
     assert len(debug.get_event_pairs(CBEventType.LLM)) == 1
     assert (counter.prompt_llm_token_count, counter.completion_llm_token_count) == (30, 4)

@@ -210,6 +210,26 @@ async def test_64_questions_at_once(retriever: VisRAGRetriever) -> None:
     assert ticks > 10
 
 
+async def test_engines_with_an_async_way_get_all_questions_at_once(retriever: VisRAGRetriever) -> None:
+    asked, everyone = [], asyncio.Event()
+
+    class Async(EchoGenerator):
+        async def agenerate(self, conversations: Any, settings: Any = None) -> list[Generation]:
+            asked.append(conversations)
+            if len(asked) >= 64:  # nobody is answered before all have asked
+                everyone.set()
+            await everyone.wait()
+            return self.generate(conversations, settings)
+
+    debug = LlamaDebugHandler(print_trace_on_end=False)
+    llm = EVisRAGLLM(generator=Async())
+    engine = VisRAGQueryEngine(retriever, llm, callback_manager=CallbackManager([debug]))
+    answers = await asyncio.gather(*(engine.aquery(f"How many boxes, {n}?") for n in range(64)))
+    assert [str(answer) for answer in answers] == [f"How many boxes, {n}?" for n in range(64)]
+    assert len(debug.get_event_pairs(CBEventType.LLM)) == 64
+    assert str(await engine.aquery("xylophone")) == INSUFFICIENT
+
+
 # --- in LlamaIndex --------------------------------------------------------------------------------------------------
 
 

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
-from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, find_strategy, run_plans
+from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, combine_plans, find_strategy, run_plans
 from visrag_integrations.types import Answer, Generation, GenerationSettings, ScoredPage
 
 if TYPE_CHECKING:
@@ -65,8 +65,15 @@ class VisRAG:
         return self.ask_many([question], top_k, filter)[0]
 
     async def aask(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Answer:
-        """`ask`, in a thread of its own: the event loop is never blocked."""
-        return await asyncio.to_thread(self.ask, question, top_k, filter)
+        """`ask`, without blocking the event loop; many at once, where the generator has `agenerate`."""
+        agenerate = getattr(self.generator, "agenerate", None)
+        if agenerate is None:
+            return await asyncio.to_thread(self.ask, question, top_k, filter)
+        plan = await asyncio.to_thread(self._plan_for, question, top_k, filter)
+        if plan is None:
+            return _nothing_found()
+        written = await agenerate(plan.conversations, self.settings)
+        return (await asyncio.to_thread(combine_plans, [plan], written, self.generator.name))[0]
 
     def ask_many(
         self, questions: Iterable[str], top_k: int | None = None, filter: Filter | None = None
@@ -126,6 +133,10 @@ class VisRAG:
         if many is not None:
             return list(many(questions, wanted, filter=filter))
         return [self.retriever.retrieve(question, wanted, filter=filter) for question in questions]
+
+    def _plan_for(self, question: str, top_k: int | None, filter: Filter | None) -> Plan | None:
+        question = _checked_question(question)
+        return self._plan(question, self._retrieve([question], top_k, filter)[0])
 
     def _plan(self, question: str, hits: Sequence[ScoredPage]) -> Plan | None:
         return self.strategy(question, hits, self.prompt) if hits else None

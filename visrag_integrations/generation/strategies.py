@@ -126,12 +126,16 @@ def find_strategy(strategy: str | Strategy) -> Strategy:
 def run_plans(plans: Sequence[Plan], generator: Generator, settings: GenerationSettings | None = None) -> list[Answer]:
     """The answers to all plans, their conversations generated in one batch."""
     conversations = [conversation for plan in plans for conversation in plan.conversations]
-    if not conversations:
-        return [plan.combine([]) for plan in plans]
-    generations = generator.generate(conversations, settings)
-    if len(generations) != len(conversations):
+    generations = generator.generate(conversations, settings) if conversations else []
+    return combine_plans(plans, generations, generator.name)
+
+
+def combine_plans(plans: Sequence[Plan], generations: Sequence[Generation], name: str) -> list[Answer]:
+    """The answers to all plans, from what the generator of that name wrote for their conversations in order."""
+    asked = sum(len(plan.conversations) for plan in plans)
+    if len(generations) != asked:
         raise GenerationError(
-            f"Generator {generator.name!r} gave {len(generations)} texts for {len(conversations)} conversations; "
+            f"Generator {name!r} gave {len(generations)} texts for {asked} conversations; "
             "generate() must give one for each, in order."
         )
     remaining = iter(generations)

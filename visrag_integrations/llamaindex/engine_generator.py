@@ -31,6 +31,22 @@ class WatchedGenerator:
     def __init__(self, llm: EVisRAGLLM) -> None:
         self.llm, self.name = llm, llm.model
 
+    def __getattr__(self, name: str) -> Any:
+        """`agenerate`, where the engine has it, so that many questions are under way at once."""
+        own = getattr(self.llm.generator, name) if name == "agenerate" else None
+        if own is None:
+            raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
+
+        async def agenerate(
+            conversations: Sequence[Conversation], settings: GenerationSettings | None = None
+        ) -> list[Generation]:
+            with self._watched(conversations) as done:
+                written: list[Generation] = await own(conversations, settings)
+                done.extend(written)
+            return written
+
+        return agenerate
+
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from dataclasses import fields, replace
@@ -135,7 +136,7 @@ class EVisRAGLLM(StructuredOutputs):
     @llm_chat_callback()
     async def astream_chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
         """`stream_chat`, without blocking the event loop."""
-        return in_thread(self._stream(messages, **kwargs))
+        return self._astream(messages, **kwargs)
 
     def chat_batch(self, chats: Sequence[Sequence[ChatMessage]], **kwargs: Any) -> list[ChatResponse]:
         """The answers to many chats, in order; the engine gets them as one batch."""
@@ -177,7 +178,7 @@ class EVisRAGLLM(StructuredOutputs):
     ) -> AsyncGenerator[CompletionResponse, None]:
         """`stream_complete`, without blocking the event loop."""
         messages = self._messages(prompt, formatted, kwargs)
-        return astream_chat_response_to_completion_response(in_thread(self._stream(messages, **kwargs)))
+        return astream_chat_response_to_completion_response(self._astream(messages, **kwargs))
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
@@ -201,11 +202,23 @@ class EVisRAGLLM(StructuredOutputs):
         return to_response(_checked(self.generator, [conversation], settings)[0], self.model)
 
     async def _achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        if not hasattr(self._generator, "agenerate"):
+        generator: Any = await asyncio.to_thread(lambda: self.generator)
+        if not hasattr(generator, "agenerate"):
             return await asyncio.to_thread(self._chat, messages, **kwargs)
         conversation, settings = await asyncio.to_thread(self._request, messages, kwargs)
-        (written,) = await self._generator.agenerate([conversation], settings)
+        (written,) = await generator.agenerate([conversation], settings)
         return to_response(written, self.model)
+
+    async def _astream(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
+        generator: Any = await asyncio.to_thread(lambda: self.generator)
+        conversation, settings = await asyncio.to_thread(self._request, messages, kwargs)
+        own = getattr(generator, "astream", None)
+        writing = own(conversation, settings) if own else in_thread(generator.stream(conversation, settings))
+        text = ""
+        async with contextlib.aclosing(writing):
+            async for piece in writing:
+                text += piece.text
+                yield to_response(replace(piece, text=text), self.model, delta=piece.text)
 
     def _stream(self, messages: Sequence[ChatMessage], **kwargs: Any) -> Generator[ChatResponse, None, None]:
         conversation, settings = self._request(messages, kwargs)

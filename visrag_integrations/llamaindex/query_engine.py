@@ -132,7 +132,8 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 metadata: dict[str, Any] = {}
                 pieces = self._pieces(query_bundle, nodes, metadata)
                 return done(StreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            return done(self._response(query_bundle, nodes, sources))
+            answer = self._rag(nodes).ask(query_bundle.query_str)
+            return done(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
 
     async def asynthesize(
         self,
@@ -147,7 +148,10 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 metadata: dict[str, Any] = {}
                 pieces = in_thread(self._pieces(query_bundle, nodes, metadata))
                 return done(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            return done(await asyncio.to_thread(self._response, query_bundle, nodes, sources))
+            await asyncio.to_thread(hasattr, self._generator, "agenerate")  # loads the engine, away from the loop
+            rag = await asyncio.to_thread(self._rag, nodes)
+            answer = await rag.aask(query_bundle.query_str)
+            return done(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
 
     @dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> Any:
@@ -158,10 +162,6 @@ class VisRAGQueryEngine(BaseQueryEngine):
     async def _aquery(self, query_bundle: QueryBundle) -> Any:
         with self._querying(query_bundle) as done:
             return done(await self.asynthesize(query_bundle, await self.aretrieve(query_bundle)))
-
-    def _response(self, query: QueryBundle, nodes: Sequence[NodeWithScore], sources: list[NodeWithScore]) -> Response:
-        answer = self._rag(nodes).ask(query.query_str)
-        return Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes))
 
     def _pieces(
         self, query: QueryBundle, nodes: Sequence[NodeWithScore], metadata: dict[str, Any]
