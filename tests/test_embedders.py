@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import atexit
 import importlib.util
 import json
@@ -11,6 +12,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
 from functools import cache, partial
+from itertools import pairwise
 from pathlib import Path
 
 import numpy as np
@@ -102,6 +104,38 @@ def test_threads_get_what_one_thread_gets(embedder: PageEmbedder) -> None:
         together = list(threads.map(lambda i: embedder.embed_queries([f"question {i}"])[0], range(8)))
     for one, other in zip(alone, together, strict=True):
         np.testing.assert_allclose(one, other, atol=1e-5)
+
+
+def test_async_gives_the_same(embedder: PageEmbedder) -> None:
+    if not hasattr(embedder, "aembed_pages"):
+        pytest.skip("has no async calls")
+
+    async def both() -> list[list[np.ndarray]]:
+        return await asyncio.gather(embedder.aembed_pages(pages()[:2]), embedder.aembed_queries(["x", Query("y")]))
+
+    found = asyncio.run(both())
+    for one, other in zip(found, (embedder.embed_pages(pages()[:2]), embedder.embed_queries(["x", "y"])), strict=True):
+        for mine, its in zip(one, other, strict=True):
+            np.testing.assert_allclose(mine, its, atol=1e-5)
+
+
+def test_pages_of_mixed_sizes_are_the_same_as_alone(embedder: PageEmbedder) -> None:
+    pictures = [Image.effect_noise(size, 90).convert("RGB") for size in [(60, 140), (200, 90), (33, 33)]]
+    mixed = [Page(doc_id="m", number=i, text=f"text {i}", picture=each) for i, each in enumerate(pictures, 1)]
+    together = embedder.embed_pages(mixed)
+    for page, vectors in zip(mixed, together, strict=True):
+        np.testing.assert_allclose(embedder.embed_pages([page])[0], vectors, atol=1e-5)
+    assert not any(np.array_equal(one, other) for one, other in pairwise(together))
+
+
+def test_the_same_again_is_the_same(embedder: PageEmbedder) -> None:
+    for one, other in zip(embedder.embed_pages(pages()), embedder.embed_pages(pages()), strict=True):
+        assert np.array_equal(one, other)
+
+
+def test_texts_of_any_writing(embedder: PageEmbedder) -> None:
+    for vectors in embedder.embed_queries(["Ελληνικά عربى 한국어 🙂‍↔️", "\x00 \ufffd", "<image> <|endoftext|>"]):
+        assert np.isfinite(vectors).all()
 
 
 def test_a_query_of_100_kb_works(embedder: PageEmbedder) -> None:

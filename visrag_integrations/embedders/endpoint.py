@@ -2,26 +2,23 @@
 
 from __future__ import annotations
 
-import asyncio
 import base64
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
 from visrag_integrations import images
+from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.http_retries import RetryingClient
 from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from visrag_integrations.images import PictureSource
     from visrag_integrations.interfaces import Embedding
 
@@ -45,7 +42,7 @@ def user_message(text: str = "", picture: PictureSource | None = None, image_for
     return {"role": "user", "content": content}
 
 
-class EndpointEmbedder:
+class EndpointEmbedder(AsyncEmbedder):
     """Pages and queries embedded by a server; several requests are on their way at once, failed ones are tried again.
 
     Vectors get unit length here. The collection remembers the model's name, not the server's address.
@@ -124,12 +121,16 @@ class EndpointEmbedder:
             connections=concurrency,
         )
         self._pool = ThreadPoolExecutor(concurrency, thread_name_prefix="endpoint")
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        super().__init__()
 
     @cached_property
     def dimension(self) -> int:
         """Numbers of a vector: as given, else as the server answers a first text."""
         return self._given_dimension or int(self._vectors(1, self._conversation("dimension"))[0].shape[-1])
+
+    def check_open(self) -> None:
+        """Nothing, unless this was closed, which raises EmbedderError."""
+        self._http.check_open()
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """Float32 unit vectors of each page, in order; the pages are read once, a few ahead of the server.
@@ -139,12 +140,12 @@ class EndpointEmbedder:
             EndpointError: The server cannot be reached, refuses, or fails.
             EmbedderError: It answers with something else than vectors of one dimension.
         """
-        self._http.check_open()
+        self.check_open()
         return [vector for (vector,) in prefetch(pages, self._embed_page, self._pool, ahead=2 * self.concurrency)]
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""
-        self._http.check_open()
+        self.check_open()
         asked = [Query(query) if isinstance(query, str) and query.strip() else query for query in queries]
         if self.texts_as == "input" and all(isinstance(query, Query) and query.image is None for query in asked):
             return self._embed_inputs([self.instruction + query.text for query in asked if isinstance(query, Query)])
@@ -152,33 +153,17 @@ class EndpointEmbedder:
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """Float32 unit vectors of each text that is itself a document, in order: no instruction comes before it."""
-        self._http.check_open()
+        self.check_open()
         if self.texts_as == "input":
             return self._embed_inputs(list(texts))
         found = prefetch(texts, lambda text: self._vectors(1, self._conversation(text)), self._pool, self.concurrency)
         return [vector for (vector,) in found]
 
-    async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
-
-    async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
-
     def close(self) -> None:
         """End the connections and threads; the embedder cannot be used after."""
         self._http.close()
         self._pool.shutdown(cancel_futures=True)
-        self._queue.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def _embed_page(self, page: Page) -> list[Embedding]:
         return self._vectors(1, self._conversation(self.page_text, page.open_image()))

@@ -2,25 +2,21 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from itertools import islice
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal
 
 from visrag_integrations import images
+from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import fingerprint_of_all, resolve_checkpoint
 from visrag_integrations.embedders.plain_text import marks_of, plain_text
 from visrag_integrations.errors import CheckpointError, EmbedderError, MissingExtraError, SettingError
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from visrag_integrations.interfaces import Embedding
 
     Input = dict[str, Any]
@@ -30,7 +26,7 @@ CONFIG = "config_sentence_transformers.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
-class SentenceTransformersEmbedder:
+class SentenceTransformersEmbedder(AsyncEmbedder):
     """What a `SentenceTransformer` or a `MultiVectorEncoder` makes of pages and queries, with the model's own prompts.
 
     Texts and pictures are handed over as what they are: a text that looks like an address or a path is never opened.
@@ -92,12 +88,16 @@ class SentenceTransformersEmbedder:
         self.batch_size = batch_size
         self._model: Any = model
         self._lock = threading.Lock()
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        super().__init__()
 
     @cached_property
     def fingerprint(self) -> str:
         """Tells checkpoints apart, wherever they lie; "" for a model that was loaded elsewhere."""
         return "" if self._folder is None else fingerprint_of_all(self._folder)
+
+    def check_open(self) -> None:
+        """Nothing, unless this was closed, which raises EmbedderError."""
+        self._open_model()
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """Float32 unit vectors of each page, in order; the pages are read once, a batch at a time.
@@ -130,27 +130,11 @@ class SentenceTransformersEmbedder:
         encode = self._open_model().encode_document
         return self._encode([self._input(text) for text in texts], encode)
 
-    async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
-
-    async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
-
     def close(self) -> None:
         """Let go of the model; the embedder cannot be used after."""
         with self._lock:
             self._model = None
-        self._queue.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def _open_model(self) -> Any:
         if self._model is None:

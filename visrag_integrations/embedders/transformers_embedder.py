@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 import torch
 from torch import Tensor
 
 from visrag_integrations import images
+from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
 from visrag_integrations.embedders.device_batches import alike
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
@@ -91,7 +90,7 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
         return [rows[index] for index in range(len(batch))]
 
 
-class TransformersEmbedder:
+class TransformersEmbedder(AsyncEmbedder):
     """An embedder on a network of transformers; a system says how pages and queries become inputs and vectors.
 
     Thread-safe: pages are prepared in worker threads, one batch at a time is on the device.
@@ -155,7 +154,7 @@ class TransformersEmbedder:
         )
         self._workers = workers or min(16, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
+        super().__init__()
 
     def _set_up(self, model: Any) -> Any:
         """Read what a system needs to know from the network (its dimension, at least); gives the part that is run."""
@@ -178,6 +177,10 @@ class TransformersEmbedder:
         """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
         return fingerprint_of(self._folder, find_weight_files(self._folder))
 
+    def check_open(self) -> None:
+        """Nothing, unless this was closed, which raises EmbedderError."""
+        self._runner.check_open()
+
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """Float32 unit vectors of each page, in order; the pages are read once, a batch ahead of the device.
 
@@ -194,16 +197,6 @@ class TransformersEmbedder:
         vectors = iter(self._runner.embed_sorted([part for query in parts for part in query]))
         return [_joined([next(vectors) for _ in query]) for query in parts]
 
-    async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
-        self._runner.check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
-
-    async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
-        self._runner.check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
-
     def to(self, device: str | torch.device) -> Self:
         """The same embedder, computing on another device from now on."""
         self._runner.move(choose_device(device))
@@ -213,15 +206,7 @@ class TransformersEmbedder:
         """Free the network's memory and end the threads; the embedder cannot be used after."""
         self._runner.close()
         self._pool.shutdown(cancel_futures=True)
-        self._queue.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def _picture(self, image: Image) -> Inputs:
         image = to_rgb(image)

@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property, partial
+from functools import cached_property
 from pathlib import Path
-from types import TracebackType
 from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from visrag_integrations import images
+from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype, lookup
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
@@ -35,7 +34,7 @@ Made = TypeVar("Made")
 INSTRUCTION = "Represent this query for retrieving relevant documents: "
 
 
-class VisRAGRetEmbedder:
+class VisRAGRetEmbedder(AsyncEmbedder):
     """One unit vector a page or query; the numbers of the published model, without its code.
 
     Thread-safe: pages are cut in worker threads, one batch at a time is on the device.
@@ -135,6 +134,10 @@ class VisRAGRetEmbedder:
         """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
         return fingerprint_of(self._folder, find_weight_files(self._folder))
 
+    def check_open(self) -> None:
+        """Nothing, unless this was closed, which raises EmbedderError."""
+        self._runner.check_open()
+
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One float32 unit vector a page, in order; the pages are read once, a batch ahead of the device.
 
@@ -160,16 +163,6 @@ class VisRAGRetEmbedder:
         self._runner.check_open()
         return self._runner.embed_sorted([self._preparer.text_item(text) for text in texts])
 
-    async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
-        self._runner.check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
-
-    async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
-        self._runner.check_open()
-        return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
-
     def to(self, device: str | torch.device) -> VisRAGRetEmbedder:
         """The same embedder, computing on another device from now on."""
         self._runner.move(choose_device(device))
@@ -179,15 +172,7 @@ class VisRAGRetEmbedder:
         """Free the network's memory and end the threads; the embedder cannot be used after."""
         self._runner.close()
         self._pool.shutdown(cancel_futures=True)
-        self._queue.shutdown(cancel_futures=True)
-
-    def __enter__(self) -> VisRAGRetEmbedder:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
+        super().close()
 
     def _query_item(self, query: str | Query) -> Item:
         if isinstance(query, str):
