@@ -2,7 +2,8 @@
 
 from visrag_integrations.ingestion.pipeline import aindex_documents, index_documents
 from visrag_integrations.ingestion.progress import IndexProgress
+from visrag_integrations.ingestion.reindex import reindex
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry
 
-__all__ = ["IndexProgress", "IndexReport", "Retry", "aindex_documents", "index_documents"]
+__all__ = ["IndexProgress", "IndexReport", "Retry", "aindex_documents", "index_documents", "reindex"]

@@ -82,7 +82,7 @@ def index_documents(
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)
     exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
     pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
-    with store.client_through(lambda client, where: RetryingClient(client, retry, where)):
+    with store.client_through(functools.partial(RetryingClient, retry=retry)):
         store.prepare(embedder, reader=reader.describe())
         run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
         run.on_progress, run.on_failure = on_progress, on_failure

@@ -77,7 +77,7 @@ class Retry:
 class RetryingClient:
     """A Qdrant client whose requests are tried again."""
 
-    def __init__(self, client: Any, retry: Retry, where: str) -> None:
+    def __init__(self, client: Any, where: str, retry: Retry) -> None:
         self._client, self._retry, self._where = client, retry, where
 
     def __getattr__(self, name: str) -> Any:

@@ -119,7 +119,35 @@ class ClientEngine:
 
     def drop(self) -> None:
         with self._doing("dropping the collection"):
-            self.client.delete_collection(self.collection)
+            self.client.delete_collection(self._behind_alias() or self.collection)
+
+    def take_over(self, other: ClientEngine, info: Mapping[str, Any]) -> None:
+        """Let this collection's name mean the other one; at once, where it is an alias already."""
+        from qdrant_client import models
+
+        with self._doing("switching the collection"):
+            old = self._behind_alias()
+            change: list[Any] = []
+            if old is not None:
+                change.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.collection)))
+            elif self.client.collection_exists(self.collection):
+                self.client.delete_collection(self.collection)  # an alias cannot have the name of a collection
+            alias = models.CreateAlias(collection_name=other.collection, alias_name=self.collection)
+            change.append(models.CreateAliasOperation(create_alias=alias))
+            self.client.update_collection_aliases(change)
+            if old is not None:
+                self.client.delete_collection(old)
+
+    @property
+    def version(self) -> str:
+        """The collection that holds the points: this one, or the one its name is an alias of."""
+        with self._doing("reading aliases"):
+            return self._behind_alias() or self.collection
+
+    def _behind_alias(self) -> str | None:
+        """The collection this name is an alias of; None when it is none."""
+        aliases = self.client.get_aliases().aliases
+        return next((alias.collection_name for alias in aliases if alias.alias_name == self.collection), None)
 
     def upsert(self, points: Sequence[Point]) -> None:
         from qdrant_client import models
@@ -247,7 +275,7 @@ def _vector_params(schema: Schema) -> dict[str, Any]:
         hnsw_config=models.HnswConfigDiff(m=0) if multi else None,
         on_disk=True if schema.pooling else None,
     )
-    pooled = {POOLED_VECTOR: models.VectorParams(**common, datatype=models.Datatype.FLOAT16)} if schema.pooling else {}
+    pooled = {POOLED_VECTOR: models.VectorParams(**common)} if schema.pooling else {}
     return {schema.vector_name: dense, **pooled}
 
 

@@ -33,7 +33,14 @@ from visrag_integrations.store.engine import (
     Vector,
     rescoring,
 )
-from visrag_integrations.store.folder import MARKER, FolderLock, check_folder, read_json, write_json
+from visrag_integrations.store.folder import (
+    MARKER,
+    FolderLock,
+    check_collection_name,
+    check_folder,
+    read_json,
+    write_json,
+)
 from visrag_integrations.store.info import FORMAT_VERSION
 
 if TYPE_CHECKING:
@@ -66,6 +73,7 @@ class EdgeEngine:
         self._guard = threading.RLock()
         self._lock: FolderLock | None = None
         self._shard: qe.EdgeShard | None = None
+        self.version = home.name
         if (home / MARKER).exists():
             self._load()
 
@@ -76,7 +84,7 @@ class EdgeEngine:
             return read_json(self.home / MARKER)
 
     def save_info(self, info: Mapping[str, Any]) -> None:
-        write_json(self.home / MARKER, info)
+        write_json(self.home / MARKER, {**info, "version": self.version})
 
     def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
         import qdrant_edge as qe
@@ -96,6 +104,24 @@ class EdgeEngine:
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
             self._shard = shard
             self.save_info(info)
+
+    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> None:
+        """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
+        with self._guard, other._guard, self._errors("switching the collection"):
+            old, before = self._path, self.version
+            other._ready().close()
+            other._shard = None
+            self.version = other.version
+            try:
+                self.save_info(info)  # this is the moment
+            except BaseException:
+                self.version = before
+                raise
+            if self._shard is not None:
+                self._shard.close()
+            self._load()
+            (other.home / MARKER).unlink(missing_ok=True)
+            shutil.rmtree(old, ignore_errors=True)
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
@@ -211,7 +237,8 @@ class EdgeEngine:
         self._lock = self._lock or FolderLock(self.home)
         try:
             with self._errors("opening the index"):
-                self._shard = qe.EdgeShard.load(str(self.home / "shard"))
+                self.version = (read_json(self.home / MARKER) or {}).get("version", self.home.name)
+                self._shard = qe.EdgeShard.load(str(self._path))
         except BaseException:
             self._lock.release()
             self._lock = None
@@ -222,7 +249,14 @@ class EdgeEngine:
         if self._shard is not None:
             self._shard.close()
         self._shard = None
-        shutil.rmtree(self.home / "shard", ignore_errors=True)
+        shutil.rmtree(self._path, ignore_errors=True)
+        self.version = self.home.name
+        shutil.rmtree(self._path, ignore_errors=True)
+
+    @property
+    def _path(self) -> Path:
+        """Where the shard is: in the collection's own folder, or in that of a version that took its place."""
+        return self.home.parent / check_collection_name(self.version) / "shard"
 
     def _ready(self) -> qe.EdgeShard:
         if self._pid != os.getpid():
@@ -267,7 +301,7 @@ def _config(schema: Schema) -> qe.EdgeConfig:
         hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
         memory=qe.Memory.Cold if schema.pooling else None,
     )
-    pooled = {POOLED_VECTOR: qe.EdgeVectorParams(**common, datatype=types.Float16)} if schema.pooling else {}
+    pooled = {POOLED_VECTOR: qe.EdgeVectorParams(**common)} if schema.pooling else {}
     return qe.EdgeConfig(
         vectors={schema.vector_name: dense, **pooled},
         sparse_vectors={TEXT_VECTOR: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},

@@ -172,6 +172,30 @@ class QdrantPageStore:
         """
         return self._engine.optimize() if self._info else False
 
+    def next_version(self) -> QdrantPageStore:
+        """A store that is filled beside this one, with the same pictures, to take its place; close it."""
+        engine: Any = self._engine
+        names = (f"{self.collection}.next", f"{self.collection}.other")
+        name = next(name for name in names if name != engine.version)
+        location = self.folder if self.folder is not None else engine.client
+        staged = QdrantPageStore(location, name, pictures=False)
+        staged._layout, staged._settings, staged._pictures = self._layout, self._settings, self._pictures
+        return staged
+
+    def forget(self) -> None:
+        """Drop the collection; its pictures stay, for they may be another's too."""
+        with self._guard:
+            self._engine.drop()
+            self._info = None
+
+    def take_over(self, staged: QdrantPageStore) -> None:
+        """Hold what the next version holds, from one moment to the next; what was here before is gone."""
+        engine: Any = self._engine
+        with self._guard:
+            info = staged._prepared()
+            engine.take_over(staged._engine, info.as_dict())
+            self._info = info
+
     @contextlib.contextmanager
     def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
         """Meanwhile use what `wrap(client, where)` makes of the client of a server; an embedded folder has none."""
