@@ -64,14 +64,19 @@ def shortest(pattern: str) -> str:
 
 
 @pytest.mark.parametrize("images", [1, 3, 8])
-def test_the_reserve_always_holds_the_end(images: int) -> None:
-    """One byte a token, and the longest end there is: every section of it full."""
-    form, longest = Form(images), 0
-    for cut in range(0, 12):
-        rest = form.rest("<observe>"[: cut % 10])
-        filled = re.sub(r"\[0-9A-Za-z[^\]]*\]\[\^[^\]]*\]\{0,(\d+)\}", "a" * 16, rest.replace(r"[^<\[\n\r]", "[^x]"))
-        longest = max(longest, len(re.sub(r"\\(.)", r"\1", filled)))
-    assert 0.8 * form.reserve < longest <= form.reserve
+@pytest.mark.parametrize("size", [1, 16])
+def test_the_reserve_holds_the_longest_end(images: int, size: int) -> None:
+    """With a token for each byte, the longest characters there are, and nothing written yet."""
+    form = Form(images)
+    longest = "".join(part if isinstance(part, str) else "\U0001f600" * size for part in form.parts)
+    assert len(longest.encode()) == form.reserve(size)
+    assert re.fullmatch(form.rest("", size), longest.replace("\U0001f600" * size, "a" + "\U0001f600" * (size - 1)))
+
+
+@pytest.mark.parametrize(("total", "share"), [(2048, 0.25), (300, 0.5)])
+def test_the_end_gets_a_quarter_unless_there_is_little(total: int, share: float) -> None:
+    guide = Guide(Form(3), GenerationSettings(max_tokens=total))
+    assert 0 < total - (guide.first.max_tokens or 0) <= share * total
 
 
 def test_two_requests_share_the_tokens() -> None:

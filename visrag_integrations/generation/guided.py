@@ -15,6 +15,7 @@ CHARACTERS_PER_TOKEN = 4
 _SHARES = {"observe": 0.3, "line": 0.3, "think": 0.3, "answer": 0.1}
 _FIRST = r"[0-9A-Za-z\u00c0-\u1fff\u3041-\ud7a3]"  # a section begins with a letter or a digit, so it is never blank
 _MORE = {"text": r"[^<]", "line": r"[^<\[\n\r]"}
+_LONGEST_CHARACTER = 4  # bytes, and a token is at least one
 
 Kind = Literal["observe", "line", "think", "answer"]
 
@@ -53,24 +54,23 @@ class Form:
             *("\n</evidence>\n<think>", ("think",), "</think>\n<answer>", ("answer",), "</answer>"),
         ]
 
-    @property
-    def reserve(self) -> int:
-        """Bytes, and so tokens at most, that end an answer whatever came before."""
-        return sum(len(part) if isinstance(part, str) else _SHORTEST for part in self.parts)
+    def reserve(self, size: int) -> int:
+        """Bytes, and so tokens at most, of the form with sections of so many characters."""
+        return sum(len(part) if isinstance(part, str) else _LONGEST_CHARACTER * size for part in self.parts)
 
     def regex(self, characters: int) -> str:
         """The whole form with about so many characters in its sections."""
         return "".join(re_escape(p) if isinstance(p, str) else self._free(p[0], characters) for p in self.parts)
 
-    def rest(self, written: str) -> str:
-        """What may follow a beginning of the form, as short as it can be: "" when it is complete.
+    def rest(self, written: str, size: int = 16) -> str:
+        """What may follow a beginning of the form, its sections of `size` characters: "" when it is complete.
 
         >>> Form(1).rest("<observe>A page</observe>\\n<evidence>\\n[1]: seven\\n</evidence>\\n<think>So")
         '</think>\\\\n<answer>[0-9A-Za-z\\\\u00c0-\\\\u1fff\\\\u3041-\\\\ud7a3][^<]{0,15}</answer>'
         """
         parts, place = self.parts, 0
         for i, part in enumerate(parts):
-            tail = "".join(re_escape(p) if isinstance(p, str) else _bounded(p[0], _SHORTEST) for p in parts[i + 1 :])
+            tail = "".join(re_escape(p) if isinstance(p, str) else _bounded(p[0], size) for p in parts[i + 1 :])
             if isinstance(part, str):
                 if not written.startswith(part, place):
                     return re_escape(part[len(written) - place :]) + tail
@@ -78,16 +78,13 @@ class Form:
                 continue
             ends = re.compile(r"[<\n]" if part == ("line",) else "<").search(written, place)
             if ends is None:
-                return tail if len(written) > place else _bounded(part[0], _SHORTEST) + tail
+                return tail if len(written) > place else _bounded(part[0], size) + tail
             place = ends.start()
         return ""
 
     def _free(self, kind: Kind, characters: int) -> str:
         share = characters * _SHARES[kind] / (self.images if kind == "line" else 1)
-        return _bounded(kind, max(_SHORTEST, int(share)))
-
-
-_SHORTEST = 16
+        return _bounded(kind, max(16, int(share)))
 
 
 class Guide:
@@ -101,12 +98,14 @@ class Guide:
     def __init__(self, form: Form, settings: GenerationSettings) -> None:
         self._form, self._settings, self.written = form, settings, ""
         total = settings.max_tokens or 2048
-        if total <= form.reserve:
+        self._size = next((size for size in (16, 8, 4, 2) if form.reserve(size) <= total // 4), 1)
+        self._reserve = form.reserve(self._size)
+        if total <= self._reserve:
             raise SettingError(
-                f"max_tokens is {total}; guided=True with {form.images} pages needs more than {form.reserve}."
+                f"max_tokens is {total}; guided=True with {form.images} pages needs more than {self._reserve}."
             )
-        self.first = dataclasses.replace(settings, max_tokens=total - form.reserve, guided=False)
-        self.regex = form.regex((total - form.reserve) * CHARACTERS_PER_TOKEN)
+        self.first = dataclasses.replace(settings, max_tokens=total - self._reserve, guided=False)
+        self.regex = form.regex((total - self._reserve) * CHARACTERS_PER_TOKEN)
 
     def add(self, text: str) -> None:
         """What was written."""
@@ -116,8 +115,8 @@ class Guide:
         """How to write the end; None when the answer has one."""
         if finish_reason != "length":
             return None
-        self.regex = self._form.rest(self.written)
-        return dataclasses.replace(self.first, max_tokens=self._form.reserve, stop=()) if self.regex else None
+        self.regex = self._form.rest(self.written, self._size)
+        return dataclasses.replace(self.first, max_tokens=self._reserve, stop=()) if self.regex else None
 
 
 def re_escape(text: str) -> str:
@@ -130,4 +129,5 @@ def re_escape(text: str) -> str:
 
 
 def _bounded(kind: Kind, most: int) -> str:
-    return f"{_FIRST}{_MORE['line' if kind == 'line' else 'text']}{{0,{most - 1}}}"
+    more = _MORE["line" if kind == "line" else "text"]
+    return f"{_FIRST}{more}{{0,{most - 1}}}" if most > 1 else _FIRST
