@@ -334,7 +334,9 @@ def test_another_architecture_is_refused_by_name(copy: Path) -> None:
         load_embedder(copy, system="colqwen2")
     (copy / "config.json").unlink()
     (copy / "adapter_config.json").write_text(json.dumps({"peft_type": "LORA"}))
-    with pytest.raises(CheckpointError, match="adapter"):
+    with pytest.raises(CheckpointError, match=r"adapter.*-hf"):
+        load_embedder(copy)
+    with pytest.raises(CheckpointError, match=r"no config\.json"):
         load_embedder(copy, system="colqwen2")
 
 
@@ -364,6 +366,54 @@ def test_code_in_a_checkpoint_is_not_run(copy: Path, tmp_path: Path) -> None:
     (copy / "evil.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')")
     load_embedder(copy, device="cpu").close()
     assert not (tmp_path / "ran").exists()
+
+
+# -- published layouts ------------------------------------------------------------------------------------------------
+
+LAYOUTS: list[tuple[str, dict[str, str], list[str]]] = [
+    ("bge-vl-clip", {}, ["text_model.embeddings.position_ids", "vision_model.embeddings.position_ids"]),
+    ("bge-vl-mllm", {"vision_tower.": "vision_tower.vision_model."}, []),
+    ("bge-vl-mllm", {"language_model.lm_head.": "language_model.dropped."}, []),
+    (
+        "colqwen2",
+        {"vlm.language_model.": "vlm.model.language_model.", "vlm.visual.": "vlm.model.visual."},
+        ["vlm.lm_head.weight"],
+    ),
+    ("colpali", {"vlm.vision_tower.": "vlm.vision_tower.vision_model."}, ["vlm.language_model.lm_head.weight"]),
+]
+"""How checkpoints on the hub name their weights: what they rename, and what they have besides."""
+
+
+@pytest.mark.parametrize(("system", "renamed", "added"), LAYOUTS)
+def test_weights_under_the_names_that_were_published(
+    system: str, renamed: dict[str, str], added: list[str], tmp_path: Path
+) -> None:
+    folder = shutil.copytree(tiny(system), tmp_path / "published")
+    weights = {name: torch.arange(9)[None] for name in added}
+    for name, tensor in load_file(folder / "model.safetensors").items():
+        for old, new in renamed.items():
+            name = name.replace(old, new)
+        weights[name] = tensor
+    save_file({k: v for k, v in weights.items() if "dropped" not in k}, folder / "model.safetensors", {"format": "pt"})
+    with load_embedder(folder, device="cpu") as embedder:
+        assert_same_pages(embedder, made(system))
+
+
+@pytest.mark.parametrize("system", SYSTEMS)
+def test_a_processor_in_the_older_files(system: str, tmp_path: Path) -> None:
+    folder = shutil.copytree(tiny(system), tmp_path / "older")
+    config = json.loads((folder / "processor_config.json").read_text())
+    (folder / "preprocessor_config.json").write_text(json.dumps(config.pop("image_processor")))
+    kept = {} if system == "bge-vl-mllm" else config  # older LLaVA processors do not know their patches
+    (folder / "processor_config.json").write_text(json.dumps({"processor_class": "x", **kept}))
+    with load_embedder(folder, device="cpu") as embedder:
+        assert_same_pages(embedder, made(system))
+
+
+def assert_same_pages(one: Any, other: Any) -> None:
+    pages = [page(*size) for size in SIZES]
+    for found, expected in zip(one.embed_pages(pages), other.embed_pages(pages), strict=True):
+        np.testing.assert_allclose(found, expected, atol=1e-6)
 
 
 @pytest.mark.parametrize("system", SYSTEMS)

@@ -123,6 +123,11 @@ def _recognise(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as err:
+        if (folder / "adapter_config.json").is_file():
+            raise CheckpointError(
+                f"{str(folder)!r} holds an adapter, no whole model. Give the merged checkpoint: "
+                'published ones have "-hf" or "-merged" in their names.'
+            ) from err
         raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.") from err
     except (OSError, ValueError) as err:
         raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err

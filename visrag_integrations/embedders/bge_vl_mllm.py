@@ -82,7 +82,9 @@ class BGEVLMLLMEmbedder(TransformersEmbedder):
         config = model.config
         self.dimension = int(config.text_config.hidden_size)
         self._image_id = int(config.image_token_id)
-        self._processor.patch_size = config.vision_config.patch_size
+        tower = config.vision_config  # the checkpoint's processor need not know what the network does
+        self._processor.num_additional_image_tokens = int(tower.model_type == "clip_vision_model")  # its class token
+        self._processor.patch_size = tower.patch_size
         self._processor.vision_feature_select_strategy = config.vision_feature_select_strategy
         return model.model  # without the head that writes text
 
