@@ -158,9 +158,7 @@ class OpenAIGenerator(LoopGenerator):
         finally:
             await chunks.aclose()
         if tally.finish_reason is None:
-            raise GenerationError(
-                f"{self._url} broke off in the middle of an answer. Look at the server's log; ask again once it runs."
-            )
+            raise explained(EOFError("the answer has no end"), self._url, self._model, begun=True)
 
     def _request(self, settings: GenerationSettings) -> dict[str, Any]:
         own = urlsplit(self._url).hostname == "api.openai.com"
@@ -174,7 +172,7 @@ class OpenAIGenerator(LoopGenerator):
     def _messages(self, conversation: Conversation, settings: GenerationSettings) -> list[dict[str, Any]]:
         pictures = shown_pictures(conversation, self._max_images)
         budget = None
-        if self._context_length is not None:  # a token is a byte or more of text
+        if self._context_length is not None:  # a token is a byte or more of text, and in long texts much more
             texts = [part or "" for parts in merged_parts(conversation) for part in parts]
             answer = min(settings.max_tokens or MAX_CONTEXT, self._context_length // 4)
             words = sum(len(text.encode()) for text in texts) + 64 * len(conversation)
@@ -216,7 +214,7 @@ class OpenAIGenerator(LoopGenerator):
 
     async def _answers(self, request: dict[str, Any], *, stream: bool) -> AsyncGenerator[dict[str, Any], None]:
         """The answer, or its chunks."""
-        request = {"model": self._model, **request}
+        request, begun = {"model": self._model, **request}, False
         try:
             if not stream:
                 answer = await self._connected().chat.completions.create(**request)
@@ -224,13 +222,14 @@ class OpenAIGenerator(LoopGenerator):
                 return
             request = {"stream_options": {"include_usage": True}, **request, "stream": True}
             chunks = await self._connected().chat.completions.create(**request)
+            begun = True
             async with chunks:
                 async for chunk in chunks:
                     yield chunk.model_dump()
         except VisRAGError:
             raise
         except Exception as err:  # the client lets through whatever its transport raises
-            raise explained(err, self._url, self._model) from err
+            raise explained(err, self._url, self._model, begun=begun) from err
 
     async def _find_out(self) -> None:
         """Ask the server, once, for its models, what it is, and how much it reads."""

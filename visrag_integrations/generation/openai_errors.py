@@ -29,9 +29,10 @@ _ADVICE: list[tuple[type[Exception], str]] = [
 _BROKEN_OFF = "broke off in the middle of an answer. Look at the server's log; ask again once it runs."
 
 
-def explained(error: Exception, url: str, model: str | None) -> GenerationError:
-    """The error as ours: which server and model, what it said, what to do."""
-    what = next((advice for kind, advice in _ADVICE if isinstance(error, kind)), _BROKEN_OFF)
+def explained(error: Exception, url: str, model: str | None, *, begun: bool = False) -> GenerationError:
+    """The error as ours: which server and model, what it said, what to do; `begun` when an answer was on its way."""
+    advice = _ADVICE if not begun or isinstance(error, openai.APIStatusError) else []
+    what = next((words for kind, words in advice if isinstance(error, kind)), _BROKEN_OFF)
     said = printable(str(error))
     said = said if len(said) <= _LONGEST else said[:_LONGEST] + "…"
     named = f" (model {model!r})" if model else ""
