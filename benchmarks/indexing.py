@@ -19,6 +19,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -108,6 +109,25 @@ def index(sources: list[Path], store: QdrantPageStore, embedder: Any, options: a
     return index_documents(sources, store=store, embedder=embedder, workers=options.workers, progress=False)
 
 
+class Peak:
+    """The most memory of its own that this process had (files that the engine maps are not in it), MiB."""
+
+    def __init__(self) -> None:
+        self._most, self._ended = 0.0, threading.Event()
+        self._thread = threading.Thread(target=self._watch)
+        self._thread.start()
+
+    def _watch(self) -> None:
+        while not self._ended.wait(0.05):
+            status = Path("/proc/self/status").read_text()
+            self._most = max(self._most, int(status.split("RssAnon:")[1].split()[0]) / 1024)
+
+    def stop(self) -> float:
+        self._ended.set()
+        self._thread.join()
+        return self._most
+
+
 def peak_of(pages: int, options: argparse.Namespace) -> float:
     """MiB that a run of so many pages takes at its peak, in a process of its own."""
     arguments = [f"--pages={pages}", f"--device-ms={options.device_ms or 1}", f"--workers={options.workers}", "--peak"]
@@ -134,8 +154,9 @@ def main() -> None:
         embedder = Waiting(options.device_ms) if options.device_ms else load_embedder("ocr")
         if options.peak:
             with QdrantPageStore(Path(folder) / "index") as store:
+                peak = Peak()
                 index(sources, store, embedder, options)
-            print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024)
+            print(peak.stop())
             return
         embedder.embed_pages([Page("warm", 1, "up")])
         rows = [measure(sources, embedder, options) for _ in range(options.runs)]
