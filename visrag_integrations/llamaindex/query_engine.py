@@ -148,8 +148,7 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 metadata: dict[str, Any] = {}
                 pieces = in_thread(self._pieces(query_bundle, nodes, metadata))
                 return done(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            await asyncio.to_thread(hasattr, self._generator, "agenerate")  # loads the engine, away from the loop
-            rag = await asyncio.to_thread(self._rag, nodes)
+            rag = await asyncio.to_thread(self._loaded_rag, nodes)
             answer = await rag.aask(query_bundle.query_str)
             return done(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
 
@@ -178,6 +177,10 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 metadata.update(answer_metadata(event.answer, nodes))
                 if not said and event.answer.text:
                     yield event.answer.text
+
+    def _loaded_rag(self, nodes: Sequence[NodeWithScore]) -> VisRAG:
+        hasattr(self._generator, "agenerate")  # loads the engine here, not on the event loop
+        return self._rag(nodes)
 
     def _rag(self, nodes: Sequence[NodeWithScore]) -> VisRAG:
         fetch_urls = bool(getattr(self.llm, "fetch_urls", False))
