@@ -14,7 +14,7 @@ from typing import Any
 from qdrant_client import QdrantClient, models
 
 Plan = Callable[[int, str, str], "str | None"]
-"""(number of the request, method, path) -> None, "refused", "429", "503", "slow", "cut", "twice" or "lost"."""
+"""(number of the request, method, path) -> None, "refused", "400", "429", "503", "slow", "cut", "twice" or "lost"."""
 
 
 class FakeQdrant(ThreadingHTTPServer):
@@ -65,7 +65,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.server.requests.append(f"{self.command} {path}")
             fault = self.server.plan(len(self.server.requests), self.command, path)
             self.server.faults[fault or ""] += 1
-        if fault in ("refused", "429", "503"):
+        if fault in ("refused", "400", "429", "503"):
             self.fail(fault)
             return
         for _ in range(2 if fault == "twice" else 1):

@@ -21,7 +21,7 @@ from fake_qdrant import serving
 from fakes import CountingEmbedder
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
-from visrag_integrations.errors import StoreError, StoreLockedError
+from visrag_integrations.errors import SettingError, StoreError, StoreLockedError
 from visrag_integrations.ingestion import Retry
 
 TESTS = Path(__file__).parent
@@ -267,6 +267,18 @@ def test_a_server_that_stays_away_is_an_error_and_the_run_goes_on_later(two: Pat
         index(two, store, embedder)
         assert len(embedder.embedded) == 16 - kept
         assert contents(store) == first_two(whole)
+
+
+def test_what_does_not_pass_is_not_tried_again(two: Path) -> None:
+    with serving() as server, QdrantPageStore(server.url, timeout=2) as store:
+        index(two, store)
+        before = len(server.requests)
+        server.plan = lambda *_: "400"
+        with pytest.raises(StoreError, match="400"):
+            index(two, store)
+        assert len(server.requests) == before + 1
+    with pytest.raises(SettingError, match="limit must be 1 or more"):
+        Retry(limit=0)
 
 
 class FullDisk:

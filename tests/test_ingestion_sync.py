@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ from drawing import draw_pdf
 from fakes import CountingEmbedder
 
 from visrag_integrations import PageReader, QdrantPageStore, index_documents
+from visrag_integrations.cli import main
 from visrag_integrations.ingestion import IndexProgress, IndexReport, aindex_documents
 from visrag_integrations.types import Failure, Page
 
@@ -240,3 +242,17 @@ async def test_cancelling_keeps_what_was_added(store: QdrantPageStore, folder: P
     assert kept == len(embedder.embedded) < 44
     report, embedded = run(store, folder)
     assert (report.pages, len(embedded)) == (44, 44 - kept)
+
+
+def test_prune_from_the_command_line(
+    folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    index = ["index", str(folder), "--embedder", "ocr", "--backend", "pdfium", "--workers", "1", "--json", "--quiet"]
+    assert main(index) == 0
+    for path in folder.iterdir():
+        path.unlink()
+    capsys.readouterr()
+    assert main([*index, "--prune"]) == 1, "that the folder is empty is told too"
+    report = json.loads(capsys.readouterr().out)
+    assert (report["documents"], report["pages"], report["removed"], len(report["failed"])) == (0, 0, 4, 1)
