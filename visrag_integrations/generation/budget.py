@@ -104,7 +104,8 @@ def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
             f"{LEAST}, so {fitting} would fit. Show fewer pages (top_k={max(1, fitting)}), lower max_tokens, or raise "
             "the generator's context_length if the model allows it."
         )
-    shares = _evenly(wanted, min(budget, READABLE * len(wanted)))
+    level = min(READABLE, _water_level(wanted, budget))
+    shares = [min(want, level) for want in wanted]
     left = budget - sum(shares)
     for i, want in enumerate(wanted):
         more = min(left, want - shares[i])
@@ -112,13 +113,14 @@ def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
     return shares
 
 
-def _evenly(wanted: Sequence[int], budget: int) -> list[int]:
-    """Up to `READABLE` tokens each, and the same for all that want more than there is."""
-    shares = [0] * len(wanted)
-    for place, i in enumerate(sorted(range(len(wanted)), key=lambda i: wanted[i])):
-        shares[i] = min(wanted[i], READABLE, budget // (len(wanted) - place))
-        budget -= shares[i]
-    return shares
+def _water_level(wanted: Sequence[int], budget: int) -> int:
+    """The most that every picture can have, unless it wants less."""
+    for place, want in enumerate(sorted(wanted)):
+        level = budget // (len(wanted) - place)
+        if want > level:
+            return level
+        budget -= want
+    return max(wanted, default=0)
 
 
 def _entry(size: Any, name: str) -> int | None:
