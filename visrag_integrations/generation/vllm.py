@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import itertools
 import threading
+import weakref
 from collections.abc import AsyncGenerator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -144,20 +145,24 @@ class Engine:
             raise CheckpointError(f"vLLM cannot load {name!r}: {type(err).__name__}: {err}") from err
         self.writer = PromptWriter(processor, self._llm.model_config.max_model_len, max_images)
         self._numbers = itertools.count()
+        self.close = weakref.finalize(self, _shut_down, self._llm)
+        """Stop its process; at the latest when this process ends."""
 
-    def generate(self, request: dict[str, Any], sampling: SamplingParams) -> AsyncGenerator[Any, None]:
+    async def generate(self, request: dict[str, Any], sampling: SamplingParams) -> AsyncGenerator[Any, None]:
         """The outputs of one request; closing it aborts the request."""
-        outputs: AsyncGenerator[Any, None] = self._llm.generate(request, sampling, f"visrag-{next(self._numbers)}")
-        return outputs
+        renderer = getattr(self._llm, "renderer", None)
+        prompt = (await renderer.render_cmpl_async([request]))[0] if renderer is not None else request
+        outputs = self._llm.generate(prompt, sampling, f"visrag-{next(self._numbers)}")
+        try:
+            async for output in outputs:
+                yield output
+        finally:
+            await outputs.aclose()
 
     @property
     def dead(self) -> bool:
         """Whether its process is gone."""
         return bool(self._llm.errored)
-
-    def close(self) -> None:
-        """Stop its process."""
-        self._llm.shutdown()
 
 
 @dataclass
@@ -214,3 +219,9 @@ def _own_context_length(name: str, trust_remote_code: bool) -> int:
 
     config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code).get_text_config()
     return int(getattr(config, "max_position_embeddings", None) or MAX_CONTEXT)
+
+
+def _shut_down(llm: Any) -> None:
+    """Stop the engine's process, and only once: done again while Python ends, it fails."""
+    llm.shutdown()
+    llm.shutdown = lambda *_: None
