@@ -79,7 +79,9 @@ class Embedding:
                     f"The embedder {self._embedder.name!r} gave {len(vectors)} vectors for {len(batch)} pages."
                 )
         except Exception as err:  # noqa: BLE001  embedders of all kinds raise anything
-            error = err.with_traceback(None)  # its frames hold what filled the memory
+            error = (
+                err.with_traceback(None) if _is_out_of_memory(err) else err
+            )  # its frames hold what filled the memory
         else:
             made |= {page.id: vector for page, vector in zip(batch, vectors, strict=True)}
             self.embedded += len(batch)

@@ -11,7 +11,7 @@ from typing import Any
 from visrag_integrations.errors import StoreError, StoreMismatchError
 from visrag_integrations.ingestion.documents import failed_page
 from visrag_integrations.ingestion.embedding import Embedding
-from visrag_integrations.ingestion.pipeline import Source, index_documents
+from visrag_integrations.ingestion.pipeline import index_documents
 from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
@@ -65,14 +65,10 @@ def reindex(
             report = _copy(store, staged, embedder, batch_size, progress)
         else:
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
-            report = _read_again(sources, staged, embedder, settings)
+            report = index_documents(sources, store=staged, embedder=embedder, **settings)
         if allow_failures or not report.failed:
             store.take_over(staged)
     return report
-
-
-def _read_again(sources: Source, staged: QdrantPageStore, embedder: PageEmbedder, settings: Any) -> IndexReport:
-    return index_documents(sources, store=staged, embedder=embedder, **settings)
 
 
 def _prepare(staged: QdrantPageStore, embedder: PageEmbedder, reader: Any) -> None:
