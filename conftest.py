@@ -15,7 +15,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
-OPTIONAL = {"torch", "transformers", "openai", "langchain_core", "langchain_tests", "llama_index"}
+OPTIONAL = {
+    "torch",
+    "transformers",
+    "sentence_transformers",
+    "openai",
+    "langchain_core",
+    "langchain_tests",
+    "llama_index",
+}
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 
 
