@@ -19,6 +19,7 @@ from llama_index.core.utils import get_tqdm_iterable
 from visrag_integrations.errors import SettingError
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
 from visrag_integrations.llamaindex.embedder import embed_mixed
+from visrag_integrations.llamaindex.payload import payload_of
 from visrag_integrations.llamaindex.pictures import page_picture, picture_of_node
 from visrag_integrations.types import Page
 
@@ -149,13 +150,14 @@ class VisRAGEmbedding(MultiModalEmbedding):
         starts = range(0, len(items), self.embed_batch_size)
         for start in get_tqdm_iterable(starts, show_progress, "Generating image embeddings"):
             batch = items[start : start + self.embed_batch_size]
-            described = self.to_payload()
+            described = payload_of(self)
             dispatcher.event(EmbeddingStartEvent(model_dict=described))
             with self.callback_manager.event(
                 CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: described}
             ) as event:
-                if self.rate_limiter is not None:
-                    self.rate_limiter.acquire()
+                limiter = getattr(self, "rate_limiter", None)  # older versions of LlamaIndex have none
+                if limiter is not None:
+                    limiter.acquire()
                 vectors = embed(batch)
                 event.on_end(payload={EventPayload.CHUNKS: batch, EventPayload.EMBEDDINGS: vectors})
             dispatcher.event(EmbeddingEndEvent(chunks=[_name(item) for item in batch], embeddings=vectors))

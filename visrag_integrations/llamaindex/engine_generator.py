@@ -17,6 +17,7 @@ from llama_index.core.llms import LLM
 from visrag_integrations.errors import SettingError
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
 from visrag_integrations.llamaindex.messages import spoken, to_chat_messages, to_response
+from visrag_integrations.llamaindex.payload import payload_of
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 if TYPE_CHECKING:
@@ -74,7 +75,7 @@ class WatchedGenerator:
     @contextmanager
     def _watched(self, conversations: Sequence[Conversation]) -> Iterator[list[Generation]]:
         """Events before, and, for what is put into the list, after."""
-        described = self.llm.to_payload()
+        described = payload_of(self.llm)
         chats = [spoken(conversation) for conversation in conversations]
         started = [self._start(messages, described) for messages in chats]
         done: list[Generation] = []
