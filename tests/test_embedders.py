@@ -189,6 +189,8 @@ def write_config(folder: Path, config: object) -> Path:
 class Recorder:
     """An embedder's class that only remembers how it was called."""
 
+    name = "recorded"
+
     def __init__(self, *args: object, **settings: object) -> None:
         self.args, self.settings = args, settings
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -39,4 +40,22 @@ def test_index_and_search_with_a_local_checkpoint(
         pages = list(PageReader().read("docs"))
         scores = np.stack(embedder.embed_pages(pages)) @ query
     expected = {(Path(page.source).name, page.number): score for page, score in zip(pages, scores, strict=True)}
-    assert found == pytest.approx(expected, abs=5e-3)  # the pictures of an index may be compressed
+    assert found == pytest.approx(expected, abs=1e-5)  # the pixels that were drawn, not a JPEG of them
+
+
+def test_a_checkpoint_folder_may_move(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    moved, pdf, index = tmp_path / "moved", draw_pdf(tmp_path / "one.pdf", ["Boats."]), str(tmp_path / "index")
+    assert main(["index", str(pdf), "--embedder", str(CHECKPOINT), "--index", index]) == 0
+    shutil.copytree(CHECKPOINT, moved)
+    assert main(["index", str(pdf), "--embedder", str(moved), "--index", index]) == 0
+    assert "0 added, 1 unchanged" in capsys.readouterr().out
+
+
+def test_the_collection_remembers_the_system_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pdf, index = draw_pdf(tmp_path / "one.pdf", ["Boats."]), str(tmp_path / "index")
+    name = f"minicpm-visual-embedding:{CHECKPOINT}"
+    assert main(["index", str(pdf), "--embedder", name, "--index", index]) == 0
+    assert main(["search", "boats", "--index", index, "--json"]) == 0
+    assert len(json.loads(capsys.readouterr().out.splitlines()[-1])["pages"]) == 1
+    assert main(["index", str(pdf), "--embedder", str(CHECKPOINT), "--index", index]) == 2
+    assert "minicpm-visual-embedding" in capsys.readouterr().err

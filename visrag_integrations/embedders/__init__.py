@@ -61,7 +61,8 @@ def load_embedder(name_or_path: str | Path, *, system: str | None = None, **sett
     """The embedder of that name, or of the checkpoint in that folder.
 
     Args:
-        name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder.
+        name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
+            embedder that was loaded with `system` is "system:name", and can be given so.
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
         **settings: Handed to the embedder's class, for example `device="cuda"`.
 
@@ -71,10 +72,13 @@ def load_embedder(name_or_path: str | Path, *, system: str | None = None, **sett
         MissingExtraError: The embedder needs a package that is not installed.
     """
     name = str(name_or_path)
-    if system is not None:
-        return _resolve(_system_target(system))(name, **settings)
     if name in _named:
         return _resolve(_named[name])(**settings)
+    before, _, after = name.partition(":")
+    if system is None and before in SYSTEMS and after:
+        system, name = before, after
+    if system is not None:
+        return _load_as(system, name, settings)
     if name in CHECKPOINTS:
         return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
     if Path(name).expanduser().exists():
@@ -108,6 +112,23 @@ def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> 
 def embedder_names() -> list[str]:
     """Every name `load_embedder` knows, sorted."""
     return sorted({*_named, *CHECKPOINTS})
+
+
+def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
+    """The checkpoint as that system; the system is in the embedder's name where the checkpoint does not tell it."""
+    embedder = _resolve(_system_target(system))(name, **settings)
+    if not _tells(name, system):
+        embedder.name = f"{system}:{embedder.name}"
+    return embedder
+
+
+def _tells(name: str, system: str) -> bool:
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name] == system
+    try:
+        return _recognise(Path(name).expanduser()) == system
+    except (CheckpointError, UnknownNameError):
+        return False
 
 
 def _system_target(system: str) -> str:

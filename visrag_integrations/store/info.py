@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
@@ -151,7 +152,7 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
         StoreMismatchError: It is another one; the message names both.
     """
     asked = info_of(embedder)
-    same = (info.embedder, info.kind, info.dimension) == (asked.embedder, asked.kind, asked.dimension)
+    same = _same_name(info, asked) and (info.kind, info.dimension) == (asked.kind, asked.dimension)
     for one, other in ((info.fingerprint, asked.fingerprint), (info.instruction, asked.instruction)):
         same = same and (one is None or other is None or one == other)
     if not same:
@@ -159,6 +160,12 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
             f"{where} holds {_describe(info)}; {_describe(asked, 'the embedder at hand makes')}. "
             "Search it with the embedder that filled it, use another collection, or index again with recreate=True."
         )
+
+
+def _same_name(info: CollectionInfo, asked: CollectionInfo) -> bool:
+    """A checkpoint folder may have moved: then its fingerprint tells."""
+    moved = info.fingerprint == asked.fingerprint is not None and os.path.sep in info.embedder
+    return info.embedder == asked.embedder or (moved and os.path.sep in asked.embedder)
 
 
 def _describe(info: CollectionInfo, makes: str = "") -> str:
