@@ -78,6 +78,8 @@ def _ask_parser(subparsers: Any) -> None:
     parser.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
     parser.add_argument("--strategy", default="multi_image", metavar="NAME", help="how the pages are shown to it")
     parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
+    parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
+    parser.add_argument("--max-tokens", type=_positive, metavar="N", help="at most so many tokens of answer")
     parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
     _add_store_options(parser)
     _add_reading_options(parser)

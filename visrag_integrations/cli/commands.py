@@ -85,10 +85,16 @@ def _ask(
     from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.types import GenerationSettings
 
     retriever = PageRetriever(embedder, store)
-    rag = VisRAG(retriever, load_generator(generator), strategy=arguments.strategy, prompt=arguments.prompt)
-    return rag.ask(question, top_k=arguments.k, filter=only)
+    settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
+    writer = load_generator(generator)
+    rag = VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    try:
+        return rag.ask(question, top_k=arguments.k, filter=only)
+    finally:
+        getattr(writer, "close", lambda: None)()
 
 
 def _open_store(arguments: argparse.Namespace, *, must_exist: bool = False) -> QdrantPageStore:

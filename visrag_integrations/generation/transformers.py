@@ -31,11 +31,11 @@ class TransformersGenerator(Twins):
         dtype: "auto" is the checkpoint's own.
         context_length: At most so many tokens of prompt, pictures and answer; the model's own limit if that is lower.
         max_images: At most so many pictures in one conversation.
-        defaults: Settings where a call says nothing; EVisRAG's published ones.
+        settings: How to write where a call does not say; the published settings otherwise.
         trust_remote_code: Run code that comes with the checkpoint. Only for checkpoints you have read.
     """
 
-    supports: frozenset[str] = frozenset()
+    supports: tuple[str, ...] = ()
 
     def __init__(
         self,
@@ -45,11 +45,12 @@ class TransformersGenerator(Twins):
         dtype: str = "auto",
         context_length: int = MAX_CONTEXT,
         max_images: int = MAX_IMAGES,
-        defaults: GenerationSettings = PUBLISHED,
+        settings: GenerationSettings | None = None,
         trust_remote_code: bool = False,
     ) -> None:
         self.name = str(model_name_or_path)
-        self.defaults, self.context_length, self.max_images = defaults, context_length, max_images
+        self.context_length, self.max_images = context_length, max_images
+        self._defaults = over(settings, PUBLISHED)
         self._options: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
         self._checkpoint: Checkpoint | None = None
         self._loading, self._running = threading.Lock(), threading.Lock()
@@ -87,7 +88,7 @@ class TransformersGenerator(Twins):
         return writing
 
     def _filled(self, settings: GenerationSettings | None) -> GenerationSettings:
-        filled = over(settings, self.defaults)
+        filled = over(settings, self._defaults)
         asked = "guided=True" if filled.guided else "json_schema" if filled.json_schema is not None else ""
         if asked:
             raise SettingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import itertools
+import os
 import threading
 import weakref
 from collections.abc import AsyncGenerator
@@ -128,6 +129,7 @@ class Engine:
     """
 
     def __init__(self, name: str, arguments: dict[str, Any], *, context_length: int, max_images: int) -> None:
+        os.environ.setdefault("VLLM_LOGGING_STREAM", "ext://sys.stderr")  # standard output is the caller's
         try:
             from vllm.engine.arg_utils import AsyncEngineArgs
             from vllm.v1.engine.async_llm import AsyncLLM
@@ -223,5 +225,8 @@ def _own_context_length(name: str, trust_remote_code: bool) -> int:
 
 def _shut_down(llm: Any) -> None:
     """Stop the engine's process, and only once: done again while Python ends, it fails."""
+    handler = getattr(llm, "output_handler", None)
+    if handler is not None and handler.get_loop().is_running():  # it would take the stop for a crash
+        handler.get_loop().call_soon_threadsafe(handler.cancel)
     llm.shutdown()
     llm.shutdown = lambda *_: None
