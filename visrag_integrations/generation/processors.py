@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import inspect
 from typing import Any
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
@@ -30,6 +31,14 @@ def load_processor(name_or_path: str) -> Any:
         ) from err
 
 
+class NoVideo:
+    """Stands where a processor looks up the settings of its video part: it has none."""
+
+    def __getattr__(self, name: str) -> None:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+
 def _without_video(transformers: Any, name_or_path: str) -> Any:
     """The processor with tokenizer and pictures; where it would have a video part, that is left out."""
     from transformers.models.auto.processing_auto import PROCESSOR_MAPPING_NAMES
@@ -42,12 +51,18 @@ def _without_video(transformers: Any, name_or_path: str) -> Any:
 
     class WithoutVideo(found):  # type: ignore[misc, valid-type]
         def check_argument_for_proper_class(self, argument_name: str, argument: Any) -> Any:
-            if argument is None and argument_name == "video_processor":
-                return type(None)
+            if argument_name == "video_processor":
+                return NoVideo
             return super().check_argument_for_proper_class(argument_name, argument)
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path)
     pictures = transformers.AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
+    taken = set(inspect.signature(found.__init__).parameters) - {*found.get_attributes(), "chat_template"}
+    saved, _ = found.get_processor_dict(name_or_path)
     return WithoutVideo(
-        image_processor=pictures, tokenizer=tokenizer, video_processor=None, chat_template=tokenizer.chat_template
+        image_processor=pictures,
+        tokenizer=tokenizer,
+        video_processor=NoVideo(),
+        chat_template=saved.get("chat_template") or tokenizer.chat_template,
+        **{name: value for name, value in saved.items() if name in taken},
     )
