@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from tiny_models import build_qwen2_5_vl
+from tiny_models import build_idefics3, build_qwen2_5_vl
 
 from visrag_integrations.errors import CheckpointError, GenerationError, PictureError, SettingError
 from visrag_integrations.generation import load_generator
@@ -239,3 +239,14 @@ def test_it_is_found_by_its_folder(folder: Path, monkeypatch: pytest.MonkeyPatch
     assert generator.name == str(folder)
     with pytest.raises(GenerationError, match="of 500 tokens"):
         generator.generate([(Message(("word " * 600,)),)], GREEDY)
+
+
+def test_a_model_that_cuts_pictures_its_own_way(tmp_path: Path) -> None:
+    generator = TransformersGenerator(str(build_idefics3(tmp_path)))
+    usages = [generator.generate([question(*map(drawn, range(1, n + 1)))], GREEDY)[0].usage for n in (0, 1, 3)]
+    taken = [usage.input_tokens for usage in usages if usage is not None]
+    assert taken[1] - taken[0] > 3 * 16  # 280 x 140 becomes 224 x 112: two tiles and the whole, 16 tokens each
+    assert taken[2] - taken[0] == 3 * (taken[1] - taken[0])
+    small = TransformersGenerator(str(tmp_path), context_length=taken[2])
+    with pytest.raises(GenerationError, match=rf"The prompt is {taken[2]} tokens long"):
+        small.generate([question(drawn(1), drawn(2), drawn(3))], GREEDY)

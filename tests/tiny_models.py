@@ -80,7 +80,7 @@ def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192)
     return folder
 
 
-def _write_tokenizer(folder: Path, context_length: int) -> dict[str, int]:
+def _write_tokenizer(folder: Path, context_length: int, special: tuple[str, ...] = SPECIAL) -> dict[str, int]:
     """Tokenizer, chat template and picture settings; gives every token's id."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -88,7 +88,7 @@ def _write_tokenizer(folder: Path, context_length: int) -> dict[str, int]:
     tokenizer = Tokenizer(models.BPE(vocab={letter: i for i, letter in enumerate(letters)}, merges=[]))
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
-    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in SPECIAL])
+    tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(
         folder / "tokenizer_config.json",
@@ -119,3 +119,33 @@ def _write_tokenizer(folder: Path, context_length: int) -> dict[str, int]:
 
 def _write_json(path: Path, **values: object) -> None:
     path.write_text(json.dumps(values, indent=1), encoding="utf-8")
+
+
+def build_idefics3(folder: Path) -> Path:
+    """A tiny Idefics3 (what SmolVLM grew from): pictures are cut into tiles of 16 tokens, whatever their size."""
+    import torch
+    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
+
+    places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
+    marks = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
+    ids = _write_tokenizer(folder, 8192, (*SPECIAL, *marks, *places))
+    text = {"model_type": "llama", "vocab_size": len(ids), "hidden_size": 64, "intermediate_size": 96}
+    text |= {"num_hidden_layers": 2, "num_attention_heads": 2, "num_key_value_heads": 1, "pad_token_id": 0}
+    vision = {"hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2, "num_attention_heads": 2}
+    config = Idefics3Config(
+        text_config={**text, "max_position_embeddings": 8192, "eos_token_id": ids["<|im_end|>"]},
+        vision_config={**vision, "image_size": 112, "patch_size": 14},
+        scale_factor=2,
+        image_token_id=ids["<image>"],
+        pad_token_id=0,
+    )
+    torch.manual_seed(0)
+    network = Idefics3ForConditionalGeneration(config)
+    network.generation_config.eos_token_id = ids["<|im_end|>"]
+    network.save_pretrained(folder)
+    template = CHAT_TEMPLATE.replace("<|vision_start|><|image_pad|><|vision_end|>", "<image>")
+    (folder / "chat_template.jinja").write_text(template, encoding="utf-8")
+    pictures = {"size": {"longest_edge": 224}, "max_image_size": {"longest_edge": 112}, "do_image_splitting": True}
+    _write_json(folder / "preprocessor_config.json", image_processor_type="Idefics3ImageProcessor", **pictures)
+    _write_json(folder / "processor_config.json", processor_class="Idefics3Processor", image_seq_len=16)
+    return folder
