@@ -169,7 +169,7 @@ def test_load_generator_refuses_a_folder_without_checkpoint(tmp_path: object) ->
 def test_engine_missing_names_the_pip_command(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda name, package=None: None)
     with pytest.raises(MissingExtraError, match=r"visrag-integrations\[vllm\]"):
-        _engine()
+        _engine("openbmb/EVisRAG-7B")
     assert list(ENGINES) == ["vllm", "transformers"]
 
 

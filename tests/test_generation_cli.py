@@ -13,6 +13,7 @@ from tiny_models import build_qwen2_5_vl
 
 from visrag_integrations import generation
 from visrag_integrations.cli import main
+from visrag_integrations.errors import UnknownNameError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.generation.strategies import STRATEGIES
 from visrag_integrations.generation.transformers import TransformersGenerator
@@ -82,3 +83,9 @@ def test_the_log_says_which_engine_runs(
     with caplog.at_level(logging.WARNING):
         assert isinstance(load_generator(folder), TransformersGenerator)
     assert f"{folder} runs on transformers" in caplog.text
+
+
+def test_an_engine_can_be_named(folder: Path) -> None:
+    assert isinstance(load_generator(folder, engine="transformers"), TransformersGenerator)
+    with pytest.raises(UnknownNameError, match=r"'vlm'; choose one of vllm, transformers"):
+        load_generator(folder, engine="vlm")

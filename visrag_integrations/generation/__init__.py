@@ -26,12 +26,14 @@ ENGINES = {"vllm": "vllm:VLLMGenerator", "transformers": "transformers:Transform
 _SERVER = "openai:OpenAIGenerator"
 
 
-def load_generator(name_or_path_or_url: str | Path, **settings: Any) -> Generator:
+def load_generator(name_or_path_or_url: str | Path, *, engine: str | None = None, **settings: Any) -> Generator:
     """The generator of that name, for that checkpoint folder, or behind that URL.
 
     Args:
         name_or_path_or_url: "extractive", "openbmb/EVisRAG-7B", a local checkpoint folder, or the URL of an
             OpenAI-compatible server.
+        engine: What runs a checkpoint: "vllm" or "transformers"; the first that is installed when None. With an engine
+            named, any checkpoint name it knows how to find will do.
         **settings: Handed to the generator's constructor.
 
     Raises:
@@ -40,6 +42,8 @@ def load_generator(name_or_path_or_url: str | Path, **settings: Any) -> Generato
         MissingExtraError: What the generator needs is not installed.
     """
     name = str(name_or_path_or_url)
+    if engine is not None:
+        return _make(_named_engine(engine), name, **settings)
     if name in GENERATORS:
         return _make(GENERATORS[name], **settings)
     if urlsplit(name).scheme in {"http", "https"}:
@@ -72,6 +76,12 @@ def _engine(name: str) -> str:
             logger.log(level, "%s runs on %s; engines in order of preference: %s.", name, package, ", ".join(ENGINES))
             return target
     raise MissingExtraError("To run a checkpoint, vLLM (or transformers with torch)", "vllm")
+
+
+def _named_engine(engine: str) -> str:
+    if engine not in ENGINES:
+        raise UnknownNameError(f"No engine is called {engine!r}; choose one of {', '.join(ENGINES)}.")
+    return ENGINES[engine]
 
 
 def _make(target: str, *arguments: Any, **settings: Any) -> Generator:
