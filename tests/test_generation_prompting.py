@@ -135,6 +135,21 @@ def test_a_batch_is_written_at_once_and_in_order() -> None:
     generator.close()
 
 
+async def test_many_readers_need_no_threads() -> None:
+    generator = Counting()
+
+    async def read(letter: str) -> str:
+        return "".join([piece.text async for piece in generator.astream(asking(letter * 40)[0])])
+
+    before = threading.active_count()
+    reading = [asyncio.create_task(read(letter)) for letter in "abcdefghijklmnopqrstuvwxyz" * 4]
+    await asyncio.sleep(0.1)
+    assert threading.active_count() <= before + 1  # the generator's own
+    assert await asyncio.gather(*reading) == [letter * 40 for letter in "abcdefghijklmnopqrstuvwxyz" * 4]
+    assert generator.most == 104
+    generator.close()
+
+
 def test_threads_share_the_engine() -> None:
     generator = Counting()
     found: dict[str, str] = {}

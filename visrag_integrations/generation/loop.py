@@ -8,6 +8,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
+from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.twins import Twins, Writing
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
@@ -45,6 +46,8 @@ class LoopGenerator(Twins):
     """
 
     def __init__(self, name: str, max_concurrency: int | None = None) -> None:
+        if max_concurrency is not None and max_concurrency < 1:
+            raise SettingError(f"max_concurrency is {max_concurrency}; it must be 1 or more.")
         self.name = name
         self._max_concurrency = max_concurrency
         self._thread: LoopThread | None = None

@@ -80,14 +80,12 @@ class OpenAIGenerator(LoopGenerator):
     ) -> None:
         if kind not in (None, "vllm", "other"):
             raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
-        if max_concurrency < 1 or max_retries < 0:
-            raise SettingError(
-                f"max_concurrency is {max_concurrency} and max_retries {max_retries}; at least 1 and 0 are needed."
-            )
+        if max_retries < 0:
+            raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
         super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
         self._source, self._model, self._kind = server, model, kind
         self._options = {"api_key": api_key, "timeout": timeout, "max_retries": max_retries}
-        self._max_images, self._context_length = max_images, context_length
+        self._max_images, self._context_length, self._given_context = max_images, context_length, context_length
         self._image_format, self._logprobs = image_format, logprobs
         self._defaults = over(settings, PUBLISHED)
         self._client: Any = None

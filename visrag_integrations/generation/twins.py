@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import functools
 import queue
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from concurrent.futures import Future
@@ -23,14 +25,22 @@ class Writing(Generic[Piece]):
     def __init__(self, cancel: Callable[[], object]) -> None:
         self._cancel = cancel
         self._pieces: queue.SimpleQueue[tuple[Piece] | BaseException | None] = queue.SimpleQueue()
+        self._wake: Callable[[], object] | None = None  # set by a reader in an event loop
 
     def put(self, piece: Piece) -> None:
         """Hand on one piece (the writer's side, as `end`)."""
         self._pieces.put((piece,))
+        self._notify()
 
     def end(self, error: BaseException | None = None) -> None:
         """Nothing more comes; always called last."""
         self._pieces.put(error)
+        self._notify()
+
+    def _notify(self) -> None:
+        if self._wake is not None:
+            with contextlib.suppress(RuntimeError):  # the reader's loop is closed
+                self._wake()
 
     def pieces(self) -> Generator[Piece, None, None]:
         """The pieces as they come; closing the iterator stops the writer."""
@@ -49,11 +59,16 @@ class Writing(Generic[Piece]):
                 self._cancel()
 
     async def apieces(self) -> AsyncGenerator[Piece, None]:
-        """The same for an event loop, which is never blocked."""
-        done = False
+        """The same for an event loop, which is never blocked; no thread waits, however many read."""
+        loop, arrived, done = asyncio.get_running_loop(), asyncio.Event(), False
+        self._wake = functools.partial(loop.call_soon_threadsafe, arrived.set)
         try:
             while True:
-                item = await asyncio.to_thread(self._pieces.get)
+                if self._pieces.empty():
+                    await arrived.wait()
+                    arrived.clear()
+                    continue
+                item = self._pieces.get()
                 if not isinstance(item, tuple):
                     done = True
                     if item is not None:

@@ -32,6 +32,7 @@ class VLLMGenerator(LoopGenerator):
         model_name_or_path: A checkpoint folder, or a name that vLLM finds.
         context_length: At most so many tokens of prompt, pictures and answer; the model's own limit if that is lower.
         max_images: At most so many pictures in one conversation.
+        max_concurrency: At most so many conversations in flight, their pictures in memory; vLLM computes what it can.
         settings: How to write where a call does not say; the published settings otherwise.
         trust_remote_code: Run code that comes with the checkpoint. Only for checkpoints you have read.
         **engine: vLLM's own engine arguments, such as `gpu_memory_utilization` or `tensor_parallel_size`.
@@ -45,11 +46,12 @@ class VLLMGenerator(LoopGenerator):
         *,
         context_length: int = MAX_CONTEXT,
         max_images: int = MAX_IMAGES,
+        max_concurrency: int = 256,
         settings: GenerationSettings | None = None,
         trust_remote_code: bool = False,
         **engine: Any,
     ) -> None:
-        super().__init__(str(model_name_or_path))
+        super().__init__(str(model_name_or_path), max_concurrency)
         self._defaults = over(settings, PUBLISHED)
         self._options = {"context_length": context_length, "max_images": max_images}
         self._arguments = {"trust_remote_code": trust_remote_code, **engine}
