@@ -5,6 +5,14 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import torch
+from transformers import (
+    Idefics3Config,
+    Idefics3ForConditionalGeneration,
+    Qwen2_5_VLConfig,
+    Qwen2_5_VLForConditionalGeneration,
+)
+
 SPECIAL = (
     *("<|endoftext|>", "<|im_start|>", "<|im_end|>", "<|vision_start|>", "<|vision_end|>", "<|image_pad|>"),
     "<|video_pad|>",
@@ -22,9 +30,6 @@ CHAT_TEMPLATE = (
 
 def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192) -> Path:
     """Writes the checkpoint to the folder: two layers, one byte a token, the same weights for the same seed."""
-    import torch
-    from transformers import Qwen2_5_VLConfig, Qwen2_5_VLForConditionalGeneration
-
     folder.mkdir(parents=True, exist_ok=True)
     ids = _write_tokenizer(folder, context_length)
     text = {
@@ -123,8 +128,6 @@ def _write_json(path: Path, **values: object) -> None:
 
 def build_idefics3(folder: Path) -> Path:
     """A tiny Idefics3 (what SmolVLM grew from): pictures are cut into tiles of 16 tokens, whatever their size."""
-    import torch
-    from transformers import Idefics3Config, Idefics3ForConditionalGeneration
 
     places = [f"<row_{row}_col_{column}>" for row in range(1, 7) for column in range(1, 7)]
     marks = ("<image>", "<fake_token_around_image>", "<global-img>", "<end_of_utterance>")
