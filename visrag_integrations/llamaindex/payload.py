@@ -8,9 +8,9 @@ from typing import Any
 def payload_of(model: Any) -> dict[str, Any]:
     """The model's own description, without secrets; older versions of LlamaIndex have none, and get its names.
 
-    >>> from llama_index.core import MockEmbedding
-    >>> payload_of(MockEmbedding(embed_dim=2))["class_name"]
-    'MockEmbedding'
+    >>> from types import SimpleNamespace
+    >>> payload_of(SimpleNamespace(class_name=lambda: "Mine", model_name="small"))
+    {'class_name': 'Mine', 'model_name': 'small'}
     """
     if hasattr(model, "to_payload"):
         described: dict[str, Any] = model.to_payload()
