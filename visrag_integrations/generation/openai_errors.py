@@ -12,7 +12,8 @@ _ADVICE: list[tuple[type[Exception], str]] = [
     (openai.APITimeoutError, "did not answer in time. Raise timeout=, or ask for less (max_tokens, fewer pages)."),
     (
         openai.APIConnectionError,
-        "cannot be reached. Check the URL and that the server runs, for example: vllm serve openbmb/EVisRAG-7B",
+        "cannot be reached or hung up. Check the URL and that the server runs, for example: "
+        "vllm serve openbmb/EVisRAG-7B",
     ),
     (openai.AuthenticationError, "refuses the API key. Set OPENAI_API_KEY, or pass api_key=."),
     (openai.PermissionDeniedError, "does not let this key use the model. Use another key or model=."),
