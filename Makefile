@@ -45,7 +45,7 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	.venv-vllm/bin/python $(PIP) --no-deps torchvision
 	.venv-vllm/bin/python -m pip uninstall --quiet --yes torchaudio torchcodec
 	echo '$(NO_TORCHVISION_OPERATORS)' > "$$(.venv-vllm/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchvision_operators.pth"
-	.venv-vllm/bin/python $(PIP) --editable ".[dev,openai,llamaindex]"
+	.venv-vllm/bin/python $(PIP) --editable ".[dev,openai,langchain,llamaindex]" "langchain-tests>=1.0"
 	touch $@
 
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt

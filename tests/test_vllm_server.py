@@ -30,7 +30,7 @@ CONTEXT, IMAGES = 6144, 3
 class Server:
     """A vLLM server in a process group of its own."""
 
-    def __init__(self, checkpoint: Path, log: Path) -> None:
+    def __init__(self, checkpoint: Path, log: Path, *options: str) -> None:
         with socket.socket() as free:
             free.bind(("127.0.0.1", 0))
             port = free.getsockname()[1]
@@ -39,6 +39,7 @@ class Server:
             *("--model", str(checkpoint), "--served-model-name", "tiny", "--port", str(port), "--host", "127.0.0.1"),
             *("--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--seed", "0"),
             *("--limit-mm-per-prompt", f'{{"image": {IMAGES}, "video": 0}}'),
+            *options,
         ]
         with log.open("wb") as output:
             self.process = subprocess.Popen(
