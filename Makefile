@@ -12,7 +12,7 @@ test: .venv-test/ready  ## unit tests, doctests and the code blocks of README an
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest
 
 test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
-	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests
+	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff check .

@@ -22,6 +22,8 @@ OPTIONAL = {
     "openai",
     "langchain_core",
     "langchain_tests",
+    "langchain_classic",
+    "langchain_qdrant",
     "llama_index",
 }
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
