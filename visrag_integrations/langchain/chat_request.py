@@ -11,12 +11,11 @@ from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.evisrag import parse_evidence
+from visrag_integrations.generation.evisrag import parse_evidence, wrap_question
 from visrag_integrations.langchain import completions
 from visrag_integrations.langchain.asynchronous import astream
 from visrag_integrations.langchain.evidence import RAW, EvidenceBlocks, answer_blocks
 from visrag_integrations.langchain.messages import to_conversation
-from visrag_integrations.langchain.prompting import wrap_question
 from visrag_integrations.types import Generation, GenerationSettings, Page
 
 if TYPE_CHECKING:
