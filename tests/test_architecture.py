@@ -16,6 +16,7 @@ ROWS = {
     "errors": 0,
     "images": 1,
     "types": 2,
+    "image_urls": 2,
     "interfaces": 3,
     "models": 4,
     "scoring": 4,

@@ -6,21 +6,18 @@ have no address (a store that keeps them in memory), `visrag:<page id>`, which o
 
 from __future__ import annotations
 
-import base64
-import binascii
 import functools
 import os
 import re
 import threading
-import urllib.error
-import urllib.request
 from collections import OrderedDict
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
+from visrag_integrations.image_urls import decode_data_url, remote_picture
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -29,11 +26,7 @@ if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
     from visrag_integrations.types import Page
 
-MAX_FETCHED = 20 * 1024 * 1024
-"""Bytes of a remote picture; a larger one is refused."""
-FETCH_SECONDS = 20.0
 _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
-_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 class _LivePictures:
@@ -102,12 +95,7 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     if reference.startswith("visrag:"):
         return _live.find(reference)
     if reference.startswith(("http://", "https://")):
-        if not fetch_urls:
-            raise PictureError(
-                f"{_short(reference)} is a remote picture, and those are fetched only when asked: say fetch_urls=True, "
-                "or give a file, bytes or a data URL."
-            )
-        return functools.partial(fetch, reference)
+        return remote_picture(reference, fetch_urls=fetch_urls)
     if reference.startswith("file:"):
         parts = urlsplit(reference)
         reference = unquote(parts.path) + (f"#{parts.fragment}" if parts.fragment else "")
@@ -141,69 +129,6 @@ def open_document_image(document: Document) -> Image:
     return open_reference(reference)
 
 
-def data_url(picture: PictureSource) -> str:
-    """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
-    if callable(picture):
-        picture = picture()
-    if isinstance(picture, Path):
-        path = picture
-        try:
-            picture = path.read_bytes()
-        except OSError as err:
-            raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
-    kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
-    if not isinstance(picture, bytes) or kind not in _MIMES:
-        picture, kind = images.encode(picture, "JPEG"), "JPEG"
-    return f"data:{_MIMES[kind]};base64,{base64.b64encode(picture).decode('ascii')}"
-
-
-def decode_data_url(url: str) -> bytes:
-    """The bytes of a data URL.
-
-    >>> decode_data_url("data:image/png;base64,aGk="), decode_data_url("data:,a%20b")
-    (b'hi', b'a b')
-
-    Raises:
-        PictureError: It is damaged.
-    """
-    head, comma, body = url.partition(",")
-    if not comma:
-        raise PictureError(f"{_short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
-    if not head.endswith(";base64"):
-        return unquote_to_bytes(body)
-    return decode_base64(body)
-
-
-def decode_base64(text: str) -> bytes:
-    """The bytes, whatever line breaks and padding.
-
-    Raises:
-        PictureError: It is not base64.
-    """
-    compact = "".join(text.split())
-    try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError) as err:
-        raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
-
-
-def fetch(url: str) -> bytes:
-    """The bytes behind an http or https URL, within limits on time and size.
-
-    Raises:
-        PictureError: It cannot be fetched, or is too large.
-    """
-    request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
-    try:
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
-            data: bytes = answer.read(MAX_FETCHED + 1)
-    except (urllib.error.URLError, OSError, ValueError) as err:
-        raise PictureError(f"{_short(url)} cannot be fetched: {err}.") from err
-    if len(data) > MAX_FETCHED:
-        raise PictureError(f"{_short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes.")
-    return data
-
-
 def _read_page(path: str, number: int) -> Image:
     from visrag_integrations.errors import DocumentError, PageError
     from visrag_integrations.readers import PageReader
@@ -213,7 +138,3 @@ def _read_page(path: str, number: int) -> Image:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:
         raise PictureError(f"The picture of page {number} cannot be read again: {err}") from err
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -6,28 +6,21 @@ LlamaIndex's own `resolve_image` fetches every URL it meets; so it is not used h
 from __future__ import annotations
 
 import base64
-import binascii
-import functools
 import io
 import os
-import urllib.error
-import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, unquote_to_bytes, urlsplit
+from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
+from visrag_integrations.image_urls import decode_base64, decode_data_url, remote_picture, short
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
     from PIL.Image import Image
 
     from visrag_integrations.images import PictureSource
-
-MAX_FETCHED = 20 * 1024 * 1024
-"""Bytes of a remote picture; a larger one is refused."""
-FETCH_SECONDS = 20.0
 
 
 def picture_of_node(node: BaseNode, *, fetch_urls: bool = False) -> PictureSource | None:
@@ -80,17 +73,12 @@ def picture_of_url(url: str, *, fetch_urls: bool = False) -> PictureSource:
     """
     scheme = urlsplit(url[:32]).scheme
     if scheme == "data":
-        return _decode_data_url(url)
+        return decode_data_url(url)
     if scheme == "file":
         return Path(unquote(urlsplit(url).path))
     if scheme not in ("http", "https"):
-        raise PictureError(f"{_short(url)} is no URL of a picture; data:, file:, http: and https: URLs are.")
-    if not fetch_urls:
-        raise PictureError(
-            f"{_short(url)} is a remote picture, and those are fetched only when asked: say fetch_urls=True, or give "
-            "a path, bytes or a data URL."
-        )
-    return functools.partial(_fetch, url)
+        raise PictureError(f"{short(url)} is no URL of a picture; data:, file:, http: and https: URLs are.")
+    return remote_picture(url, fetch_urls=fetch_urls)
 
 
 def inline_base64(picture: PictureSource) -> str:
@@ -110,35 +98,8 @@ def _inline(data: Any) -> bytes:
         return data
     text = data.decode("ascii", "replace") if isinstance(data, bytes) else str(data)
     if text.startswith("data:"):
-        return _decode_data_url(text)
-    return _decode_base64(text)
-
-
-def _decode_data_url(url: str) -> bytes:
-    head, comma, body = url.partition(",")
-    if not comma:
-        raise PictureError(f"{_short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
-    return _decode_base64(unquote(body)) if head.endswith(";base64") else unquote_to_bytes(body)
-
-
-def _decode_base64(text: str) -> bytes:
-    compact = "".join(text.split())
-    try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
-    except (binascii.Error, ValueError) as err:
-        raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
-
-
-def _fetch(url: str) -> bytes:
-    request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
-    try:
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
-            data: bytes = answer.read(MAX_FETCHED + 1)
-    except (urllib.error.URLError, OSError, ValueError) as err:
-        raise PictureError(f"{_short(url)} cannot be fetched: {err}.") from err
-    if len(data) > MAX_FETCHED:
-        raise PictureError(f"{_short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes.")
-    return data
+        return decode_data_url(text)
+    return decode_base64(text)
 
 
 def page_picture(image: Any, *, fetch_urls: bool = False) -> PictureSource:
@@ -151,7 +112,3 @@ def page_picture(image: Any, *, fetch_urls: bool = False) -> PictureSource:
         return Path(image)
     found: PictureSource = image
     return found
-
-
-def _short(text: str) -> str:
-    return repr(text if len(text) <= 80 else text[:77] + "...")

@@ -1,0 +1,75 @@
+"""`visrag ask`: an answer with its evidence."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.cli import options, output
+from visrag_integrations.cli.index import exit_code as index_exit_code
+from visrag_integrations.cli.index import index_paths
+from visrag_integrations.errors import SettingError
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.types import Answer
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag ask` and its options."""
+    parser = subparsers.add_parser("ask", help="answer a question from the pages that fit it, with evidence")
+    parser.add_argument("question", help="the question; - reads it from standard input")
+    parser.add_argument("paths", nargs="*", metavar="PATH", help="index these first, and search only them")
+    parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
+    options.add_generator_options(parser)
+    parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
+    options.add_store_options(parser)
+    options.add_reading_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`visrag ask`."""
+    question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
+    arguments.generator = arguments.generator or options.preset_models(arguments)[1]
+    exit_code, only = 0, None
+    with options.open_store(arguments, must_exist=not arguments.paths) as store:
+        if arguments.paths:
+            embedder = options.embedder_to_fill(arguments, store)
+            report = index_paths(arguments, store, embedder)
+            exit_code, only = index_exit_code(report), {"doc_id": list(report.doc_ids)}
+            if not report.documents:
+                return exit_code
+        else:
+            embedder = options.embedder_that_filled(store, arguments)
+        rag = options.build_rag(arguments, embedder, store)
+        answer = _ask(rag, question, arguments.k, only)
+        if arguments.html:
+            _write_html(arguments.html, question, answer)
+    print(
+        json.dumps(output.answer_json(question, answer), ensure_ascii=False)
+        if arguments.json
+        else output.answer_text(answer)
+    )
+    return exit_code
+
+
+def _ask(rag: VisRAG, question: str, top_k: int, only: Filter | None) -> Answer:
+    try:
+        return rag.ask(question, top_k=top_k, filter=only)
+    finally:
+        getattr(rag.generator, "close", lambda: None)()
+
+
+def _write_html(path: str, question: str, answer: Answer) -> None:
+    from visrag_integrations.report import answer_to_html
+
+    try:
+        Path(path).write_text(answer_to_html(question, answer), encoding="utf-8")
+    except OSError as error:
+        raise SettingError(
+            f"The HTML report cannot be written to {path!r} ({error.strerror or error}). Give --html another file."
+        ) from error

@@ -1,0 +1,68 @@
+"""`visrag index`: documents into an index."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.cli import options, output
+
+if TYPE_CHECKING:
+    from visrag_integrations.ingestion import IndexReport
+    from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.store import QdrantPageStore
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag index` and its options."""
+    parser = subparsers.add_parser("index", help="read documents and add their pages to an index")
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
+    parser.add_argument("--prune", action="store_true", help="also remove documents whose files are gone from there")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options.add_store_options(parser)
+    options.add_reading_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`visrag index`."""
+    with options.open_store(arguments) as store:
+        report = index_paths(arguments, store, options.embedder_to_fill(arguments, store))
+    if arguments.json:
+        print(json.dumps(report.as_dict(), ensure_ascii=False))
+    elif report.documents or report.removed:
+        print(output.report_line(report, arguments.index))
+    return exit_code(report)
+
+
+def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder: PageEmbedder) -> IndexReport:
+    """Index the paths of the command line; what failed is said on standard error."""
+    from visrag_integrations.ingestion import index_documents
+    from visrag_integrations.readers import PageReader
+
+    reader = PageReader(
+        backend=arguments.backend, ocr=arguments.ocr, password=arguments.password, max_pages=arguments.max_pages
+    )
+    report = index_documents(
+        arguments.paths,
+        store=store,
+        embedder=embedder,
+        reader=reader,
+        workers=arguments.workers,
+        page_timeout=arguments.page_timeout,
+        prune=getattr(arguments, "prune", False),
+        progress=False if getattr(arguments, "quiet", False) else None,
+    )
+    for line in output.failure_lines(report):
+        options.note(line)
+    if not report.documents and not report.removed:
+        options.note("nothing was indexed.")
+    return report
+
+
+def exit_code(report: IndexReport) -> int:
+    """0: all done; 1: some inputs failed; 2: nothing done."""
+    if not report.documents and not report.removed:
+        return 2
+    return 1 if report.failed else 0

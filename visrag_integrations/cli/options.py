@@ -1,0 +1,137 @@
+"""Options that several commands take, and what they turn into: the store, the embedder, the models of a preset."""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import sys
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from visrag_integrations.errors import SettingError, StoreError
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.store import QdrantPageStore
+
+PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B")}
+"""Preset -> (embedder, generator)."""
+
+
+def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
+    """Where the pages are; `--json` for commands that print results and end."""
+    parser.add_argument("--index", default=".visrag", metavar="DIR|URL", help="the index: a folder, or a Qdrant server")
+    parser.add_argument("--collection", default="pages", metavar="NAME", help="the collection in it (default: pages)")
+    parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+    if json:
+        parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_reading_options(parser: argparse.ArgumentParser) -> None:
+    """How documents are read and embedded."""
+    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    reading = parser.add_argument_group("reading documents")
+    reading.add_argument("--backend", choices=["pymupdf", "pdfium"], default="pymupdf", help="PDF engine to try first")
+    reading.add_argument("--ocr", choices=["auto", "always", "never"], default="auto", help="read text from pixels")
+    reading.add_argument("--password", help="of encrypted documents")
+    reading.add_argument("--max-pages", type=positive, metavar="N", help="at most the first N pages of a document")
+    reading.add_argument("--page-timeout", type=float, default=60.0, metavar="SECONDS", help="time limit per page")
+    reading.add_argument("--workers", type=positive, metavar="N", help="reading processes (default: one per core)")
+
+
+def add_generator_options(parser: argparse.ArgumentParser) -> None:
+    """What answers, and how."""
+    parser.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
+    parser.add_argument("--strategy", default="multi_image", metavar="NAME", help="how the pages are shown to it")
+    parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
+    parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
+    parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
+
+
+def positive(text: str) -> int:
+    """A whole number from 1, as an argparse type."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number from 1")
+    return int(text)
+
+
+def open_store(arguments: argparse.Namespace, *, must_exist: bool = False) -> QdrantPageStore:
+    """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
+    from visrag_integrations.store import QdrantPageStore
+
+    is_url = "://" in arguments.index
+    if must_exist and not is_url and not Path(arguments.index).is_dir():
+        raise StoreError(
+            f"There is no index at {arguments.index!r}. Make one first: visrag index PATH... --index {arguments.index}"
+        )
+    api_key = os.environ.get("QDRANT_API_KEY") if is_url else None
+    return QdrantPageStore(arguments.index, collection=arguments.collection, api_key=api_key)
+
+
+def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> PageEmbedder:
+    """The embedder that was asked for; else the one that filled the collection; else the preset's."""
+    from visrag_integrations.embedders import load_embedder
+
+    if arguments.embedder is None and store.info is not None:
+        return load_embedder(store.info.embedder)
+    return load_embedder(arguments.embedder or preset_models(arguments)[0])
+
+
+def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
+    """The embedder the collection remembers."""
+    from visrag_integrations.embedders import load_embedder
+
+    if store.info is None:
+        raise StoreError(
+            f"Collection {arguments.collection!r} in {arguments.index!r} is empty. "
+            f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
+        )
+    return load_embedder(store.info.embedder)
+
+
+def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:
+    """What answers from this store, as the generator options say."""
+    from visrag_integrations.generation import load_generator
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.types import GenerationSettings
+
+    settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
+    writer = load_generator(arguments.generator or preset_models(arguments)[1])
+    retriever = PageRetriever(embedder, store)
+    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+
+
+def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
+    """(embedder, generator) of the preset; `auto` says on standard error which it took and why."""
+    if arguments.preset != "auto":
+        return PRESETS[arguments.preset]
+    missing = _missing_for_gpu()
+    chosen = "cpu" if missing else "gpu"
+    why = missing or "an NVIDIA driver, torch and vLLM are here"
+    note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
+    arguments.preset = chosen
+    return PRESETS[chosen]
+
+
+def _missing_for_gpu() -> str:
+    """Why the gpu preset cannot run here; "" when it can."""
+    if shutil.which("nvidia-smi") is None:
+        return "no NVIDIA driver was found"
+    return next((f"{name} is not installed" for name in ("torch", "vllm") if find_spec(name) is None), "")
+
+
+def text_or_stdin(text: str, example: str) -> str:
+    """The text, or standard input where it is "-"."""
+    text = sys.stdin.read() if text == "-" else text
+    if not text.strip():
+        raise SettingError(f"The question is empty. Type one, for example: {example}")
+    return text.strip()
+
+
+def note(message: str) -> None:
+    """Say something beside the results, on standard error."""
+    print(f"visrag: {message}", file=sys.stderr)

@@ -1,0 +1,32 @@
+"""`visrag search`: the pages that fit a query."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from typing import Any
+
+from visrag_integrations.cli import options, output
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag search` and its options."""
+    parser = subparsers.add_parser("search", help="find the pages that fit a query")
+    parser.add_argument("query", help="what to search for; - reads it from standard input")
+    parser.add_argument("-k", type=options.positive, default=5, help="how many pages (default: 5)")
+    options.add_store_options(parser)
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`visrag search`."""
+    query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
+    with options.open_store(arguments, must_exist=True) as store:
+        from visrag_integrations.retrieval import PageRetriever
+
+        hits = PageRetriever(options.embedder_that_filled(store, arguments), store).retrieve(query, top_k=arguments.k)
+    if arguments.json:
+        print(json.dumps({"query": query, "pages": output.pages_json(hits)}, ensure_ascii=False))
+    else:
+        print("\n".join(output.hit_lines(hits)) or "No page was found.")
+    return 0

@@ -1,0 +1,103 @@
+"""Pictures that come as URLs: data URLs and base64 both ways, and remote ones, fetched when asked, within limits."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import functools
+import urllib.error
+import urllib.request
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote, unquote_to_bytes
+
+from visrag_integrations import images
+from visrag_integrations.errors import PictureError
+
+if TYPE_CHECKING:
+    from visrag_integrations.images import PictureSource
+
+MAX_FETCHED = 20 * 1024 * 1024
+"""Bytes of a remote picture; a larger one is refused."""
+FETCH_SECONDS = 20.0
+_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+
+
+def data_url(picture: PictureSource) -> str:
+    """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
+    if callable(picture):
+        picture = picture()
+    if isinstance(picture, Path):
+        path = picture
+        try:
+            picture = path.read_bytes()
+        except OSError as err:
+            raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
+    kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
+    if not isinstance(picture, bytes) or kind not in _MIMES:
+        picture, kind = images.encode(picture, "JPEG"), "JPEG"
+    return f"data:{_MIMES[kind]};base64,{base64.b64encode(picture).decode('ascii')}"
+
+
+def decode_data_url(url: str) -> bytes:
+    """The bytes of a data URL.
+
+    >>> decode_data_url("data:image/png;base64,aGk="), decode_data_url("data:,a%20b")
+    (b'hi', b'a b')
+
+    Raises:
+        PictureError: It is damaged.
+    """
+    head, comma, body = url.partition(",")
+    if not comma:
+        raise PictureError(f"{short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
+    return decode_base64(unquote(body)) if head.endswith(";base64") else unquote_to_bytes(body)
+
+
+def decode_base64(text: str) -> bytes:
+    """The bytes, whatever line breaks and padding.
+
+    Raises:
+        PictureError: It is not base64.
+    """
+    compact = "".join(text.split())
+    try:
+        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+    except (binascii.Error, ValueError) as err:
+        raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
+
+
+def remote_picture(url: str, *, fetch_urls: bool) -> PictureSource:
+    """Where an http or https picture is; it is fetched when it is opened.
+
+    Raises:
+        PictureError: `fetch_urls` is off.
+    """
+    if not fetch_urls:
+        raise PictureError(
+            f"{short(url)} is a remote picture, and those are fetched only when asked: say fetch_urls=True, or give "
+            "a file, bytes or a data URL."
+        )
+    return functools.partial(fetch, url)
+
+
+def fetch(url: str) -> bytes:
+    """The bytes behind an http or https URL, within limits on time and size.
+
+    Raises:
+        PictureError: It cannot be fetched, or is too large.
+    """
+    request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
+    try:
+        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
+            data: bytes = answer.read(MAX_FETCHED + 1)
+    except (urllib.error.URLError, OSError, ValueError) as err:
+        raise PictureError(f"{short(url)} cannot be fetched: {err}.") from err
+    if len(data) > MAX_FETCHED:
+        raise PictureError(f"{short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes.")
+    return data
+
+
+def short(text: str) -> str:
+    """The beginning of a long URL, quoted, for a message."""
+    return repr(text if len(text) <= 80 else text[:77] + "...")
