@@ -25,6 +25,16 @@ OPTIONAL = {
     "langchain_classic",
     "langchain_qdrant",
     "llama_index",
+    "langgraph",
+    "ray",
+    "gradio",
+    "datasets",
+    "pyarrow",
+    "fastapi",
+    "mcp",
+    "nbclient",
+    "pytrec_eval",
+    "schemathesis",
 }
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 
