@@ -34,14 +34,14 @@ ROWS = {
     "evaluation": 7,
     "grounding": 7,
     "report": 8,
-    "langchain": 8,
-    "llamaindex": 8,
-    "demo": 8,
-    "serve": 8,
-    "mcp": 8,
-    "cli": 9,
+    "langchain": 9,
+    "llamaindex": 9,
+    "demo": 9,
+    "serve": 9,
+    "mcp": 9,
+    "cli": 10,
 }
-LEAVES = {"report", "langchain", "llamaindex", "demo", "serve", "mcp"}
+LEAVES = {"langchain", "llamaindex", "demo", "serve", "mcp"}
 HEAVY = {
     "torch",
     "transformers",
