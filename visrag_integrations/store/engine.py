@@ -168,3 +168,16 @@ def batches(ids: Collection[str], size: int = 256) -> Iterator[list[str]]:
     listed = list(ids)
     for start in range(0, len(listed), size):
         yield listed[start : start + size]
+
+
+def payload_fields(fields: Sequence[str] | None) -> Any:
+    """The fields as engines want them said."""
+    return True if fields is None else (list(fields) or False)
+
+
+def to_record(record: Any) -> Record:
+    """An engine's point as ours; sparse vectors are left out."""
+    vectors: dict[str, Vector] = {}
+    if record.vector:
+        vectors = {n: np.asarray(v, dtype=np.float32) for n, v in record.vector.items() if isinstance(v, list)}
+    return Record(str(record.id), record.payload or {}, vectors)
