@@ -47,7 +47,7 @@ class Raw:
     """The engine alone, set up as the store sets it up."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        self.shard = qe.EdgeShard.create(str(folder), to_config(Schema("single", dimension, binary=True)))
+        self.shard = qe.EdgeShard.create(str(folder), to_config([Schema("single", dimension, binary=True)]))
         for field in KEYWORDS:
             self.shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
         self.shard.update(qe.UpdateOperation.create_field_index(TENANT, qe.KeywordIndexParams(is_tenant=True)))

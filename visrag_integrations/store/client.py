@@ -63,7 +63,7 @@ class ClientEngine:
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
 
-    def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models
 
         with self._doing("creating the collection"):
@@ -73,7 +73,7 @@ class ClientEngine:
                 self.client.delete_collection(self.collection)  # half made, and empty
             self.client.create_collection(
                 self.collection,
-                vectors_config=vector_params(schema),
+                vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             )
             keyword = models.PayloadSchemaType.KEYWORD

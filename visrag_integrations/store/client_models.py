@@ -15,7 +15,7 @@ _FLOATS_PER_REQUEST = 500_000  # a server takes 32 MiB a request, and a float is
 
 
 def vector_params(schema: Schema) -> dict[str, Any]:
-    """The settings of a new collection's dense vectors, by name."""
+    """The settings of one embedder's vectors in a new collection, and of their pooled ones, by name."""
     from qdrant_client import models
 
     multi = schema.kind == "multi"
@@ -33,18 +33,21 @@ def vector_params(schema: Schema) -> dict[str, Any]:
         hnsw_config=models.HnswConfigDiff(m=0) if multi else None,
         on_disk=True if schema.pooling else None,
     )
-    pooled = {POOLED_VECTOR: models.VectorParams(**common)} if schema.pooling else {}
-    return {schema.vector_name: dense, **pooled}
+    if not schema.pooling:
+        return {schema.vector_name: dense}
+    pooled = models.VectorParams(**common, datatype=_datatype("8bit" if schema.storage == "compact" else "float32"))
+    return {schema.vector_name: dense, POOLED_VECTOR: pooled}
 
 
 def _datatype(storage: str) -> Any:
     from qdrant_client import models
 
-    if storage == "float32":
-        return None
-    if storage == "8bit" and not hasattr(models.Datatype, "TURBO8"):
-        raise SettingError("storage='8bit' needs an embedded folder or a newer qdrant-client. Say storage='float16'.")
-    return models.Datatype.TURBO8 if storage == "8bit" else models.Datatype.FLOAT16
+    name = {"float32": None, "float16": "FLOAT16", "8bit": "TURBO8", "compact": "TURBO4"}[storage]
+    if name is not None and not hasattr(models.Datatype, name):
+        raise SettingError(
+            f"storage={storage!r} needs an embedded folder or a newer qdrant-client. Say storage='float16'."
+        )
+    return None if name is None else models.Datatype[name]
 
 
 def requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:

@@ -6,14 +6,14 @@ import contextlib
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store.engine import Engine
-from visrag_integrations.store.info import CollectionInfo, Layout, check_info, info_of, read_info
+from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
 from visrag_integrations.store.pictures import PagePictures
 
 if TYPE_CHECKING:
@@ -50,29 +50,34 @@ class Collection:
         return self._info
 
     def prepare(
-        self, embedder: PageEmbedder, reader: Mapping[str, Any] | None = None, *, recreate: bool = False
+        self,
+        embedder: PageEmbedder,
+        reader: Mapping[str, Any] | None = None,
+        *,
+        also: Iterable[PageEmbedder] = (),
+        recreate: bool = False,
     ) -> None:
-        """Create the collection for this embedder, or check that it was filled by the same one.
+        """Create the collection for this embedder, or check that this embedder fills it.
 
         Args:
             embedder: What makes the vectors.
             reader: How pages are read (`PageReader.describe()`), to be remembered.
+            also: An embedder of the other kind whose vectors the same collection holds.
             recreate: Remove the collection with all its pages first.
 
         Raises:
-            StoreMismatchError: Another embedder filled the collection.
+            StoreMismatchError: Others fill the collection.
         """
+        embedders = [embedder, *also]
         with self._guard:
             if recreate:
                 self._remove_all()
             if self._load_info() is None:
-                info = replace(
-                    self._layout.applied(info_of(embedder), _pooling_of(embedder)),
-                    reader=dict(reader or {}),
-                )
-                self._engine.create(info.schema, info.as_dict())
+                new = self._layout.describe(embedders, reader or {})
+                self._engine.create(new.schemas, new.as_dict())
             stored = self._prepared()  # another process may have been first
-            check_info(stored, embedder, self._engine.where)
+            for each in embedders:
+                check_info(stored, each, self._engine.where)
             if reader and dict(reader) != dict(stored.reader):
                 if stored.reader:
                     logger.warning(
@@ -151,9 +156,3 @@ class Collection:
             self._engine.drop()
             self._info = None
             self._pictures.delete(images_ - {None})
-
-
-def _pooling_of(embedder: PageEmbedder) -> str | None:
-    """How the embedder's pages are pooled best, where it says or has patches."""
-    said: str | None = getattr(embedder, "pooling", "rows" if hasattr(embedder, "patch_grid") else None)
-    return said

@@ -34,6 +34,7 @@ from visrag_integrations.store.engine import (
     to_record,
 )
 from visrag_integrations.store.folder import (
+    FOLDER_VERSION,
     MARKER,
     FolderLock,
     check_collection_name,
@@ -41,7 +42,6 @@ from visrag_integrations.store.folder import (
     read_json,
     write_json,
 )
-from visrag_integrations.store.info import FORMAT_VERSION
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
@@ -86,18 +86,18 @@ class EdgeEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.home / MARKER, {**info, "version": self.version})
 
-    def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         import qdrant_edge as qe
 
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self.home.mkdir(parents=True, exist_ok=True)
-            write_json(self.home.parent / MARKER, {"format_version": FORMAT_VERSION})
+            write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
                 return  # another process was first
             self._discard()
-            shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schema))
+            shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
             for field in KEYWORDS:
                 shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
             tenant = qe.KeywordIndexParams(is_tenant=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -14,29 +15,42 @@ if TYPE_CHECKING:
     import qdrant_edge as qe
 
 
-def to_config(schema: Schema) -> qe.EdgeConfig:
+def to_config(schemas: Sequence[Schema]) -> qe.EdgeConfig:
     """The settings of a new collection."""
     import qdrant_edge as qe
 
-    multi = schema.kind == "multi"
-    types = qe.VectorStorageDatatype
+    vectors: dict[str, qe.EdgeVectorParams] = {}
+    for schema in schemas:
+        vectors |= _vector_params(schema)
+    words = qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)
+    return qe.EdgeConfig(vectors=dict(vectors), sparse_vectors={TEXT_VECTOR: words})
+
+
+def _vector_params(schema: Schema) -> dict[str, qe.EdgeVectorParams]:
+    """One embedder's vectors, and their pooled ones."""
+    import qdrant_edge as qe
+
+    multi, types = schema.kind == "multi", qe.VectorStorageDatatype
+    compact = schema.storage == "compact"
     common: dict[str, Any] = {
         "size": schema.dimension,
         "distance": qe.Distance.Cosine,
         "multivector_config": qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
     }
+    four_bits: Any = types.Turbo4  # type: ignore[attr-defined]  # its stubs do not know it yet
     dense = qe.EdgeVectorParams(
         **common,
-        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8}[schema.storage],
+        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8, "compact": four_bits}[
+            schema.storage
+        ],
         quantization_config=qe.BinaryQuantizationConfig() if schema.binary else None,
         hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
         memory=qe.Memory.Cold if schema.pooling else None,
     )
-    pooled = {POOLED_VECTOR: qe.EdgeVectorParams(**common)} if schema.pooling else {}
-    return qe.EdgeConfig(
-        vectors={schema.vector_name: dense, **pooled},
-        sparse_vectors={TEXT_VECTOR: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
-    )
+    if not schema.pooling:
+        return {schema.vector_name: dense}
+    pooled = qe.EdgeVectorParams(**common, datatype=types.Turbo8 if compact else None)
+    return {schema.vector_name: dense, POOLED_VECTOR: pooled}
 
 
 def to_vector(vector: Vector | SparseVector) -> Any:

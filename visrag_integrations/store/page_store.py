@@ -6,7 +6,6 @@ import logging
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
@@ -18,22 +17,21 @@ from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.info import Layout
-from visrag_integrations.store.payload import LISTING, content_key, payload_to_page
+from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.pictures import PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
+from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import Asked, Fusion, SearchSettings, search
-from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches
+from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches, schema_for
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-    from visrag_integrations.interfaces import Filter
+    from visrag_integrations.interfaces import Filter, PageEmbedder
 
 logger = logging.getLogger(__name__)
-
-_EQUALS = 1024
 
 
 class QdrantPageStore(Collection):
@@ -51,7 +49,8 @@ class QdrantPageStore(Collection):
         quantization: "binary" searches over one bit a number and scores the best again exactly; None compares all
             numbers. "auto": binary from 1024 dimensions, for single vectors.
         storage: What the numbers of the vectors are kept as: "float32", "float16" (half the size, scores change in the
-            fourth digit) or "8bit" (a quarter). "auto": float16 where vectors are pooled, else float32.
+            fourth digit), "8bit" (a quarter) or "compact" (an eighth: four bits a number, and the most alike of
+            many vectors a page joined). "auto": float16 where vectors are pooled, else float32.
         pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
             a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
             compares all vectors of all pages. "auto": what the embedder's `pooling` says; "rows" for embedders with a
@@ -114,8 +113,9 @@ class QdrantPageStore(Collection):
 
         Args:
             pages: The pages; their pictures are encoded and kept unless the store keeps none.
-            embeddings: One each, in order: `(dim,)` or `(n, dim)`. Vectors are kept at unit length. An empty one leaves
-                the page to the lexical search.
+            embeddings: One each, in order: `(dim,)` or `(n, dim)`, or both as `{"page": ..., "patches": ...}` where
+                two embedders fill the collection. Vectors are kept at unit length. A page with an empty one is not
+                found by it.
 
         Raises:
             EmbedderError: An embedding that does not fit.
@@ -124,10 +124,10 @@ class QdrantPageStore(Collection):
         """
         pages, embeddings = list(pages), list(embeddings)
         info = self._prepared()
-        vectors = check_embeddings(pages, embeddings, info.schema)
+        vectors = check_embeddings(pages, embeddings, info.schemas)
         with self._guard:
             for start, end in in_batches(vectors):
-                write_pages(self._engine, self._pictures, pages[start:end], vectors[start:end], info.schema)
+                write_pages(self._engine, self._pictures, pages[start:end], vectors[start:end], info.schemas)
 
     def add_source(self, doc_id: str, source: str) -> int:
         """Remember that a stored document was also found at `source`; returns how many pages it has."""
@@ -152,7 +152,8 @@ class QdrantPageStore(Collection):
         """The best pages, best first; none while nothing was indexed.
 
         Args:
-            vector: The query's embedding; None for mode "lexical".
+            vector: The query's embedding; None for mode "lexical". Where two embedders fill the collection, its shape
+                says whose it is: `(dim,)` or `(n, dim)`.
             text: The query's text, for modes "lexical" and "hybrid".
             top_k: At most so many.
             filter: Metadata the pages must have. See `filters.parse_filter`.
@@ -168,17 +169,20 @@ class QdrantPageStore(Collection):
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         asked = Asked(vector, text, top_k, condition, mode)
-        found, score_type = search(self._engine, info.schema, asked, self._settings)
+        found, score_type = search(self._engine, info.schemas, asked, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
         info, wanted = self._load_info(), tuple(dict.fromkeys(ids))
-        asked = check_vector(vector, info.schema, lambda: "The query") if info is not None and wanted else None
-        if info is None or asked is None:
+        if info is None or not wanted:
             return {}
-        name, only = info.schema.vector_name, Ids(wanted)
-        found = self._engine.nearest(name, asked, len(wanted), only, with_payload=False, exact=True)
+        schema = schema_for(vector, info.schemas)
+        asked = check_vector(vector, schema, lambda: "The query")
+        if asked is None:
+            return {}
+        only = Ids(wanted)
+        found = self._engine.nearest(schema.vector_name, asked, len(wanted), only, with_payload=False, exact=True)
         return {hit.id: hit.score for hit in found}
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
@@ -188,35 +192,34 @@ class QdrantPageStore(Collection):
         found = {record.id: record for batch in batches(ids) for record in self._engine.retrieve(batch)}
         return [self._page(found[id_].payload) for id_ in ids if id_ in found]
 
-    def get_embeddings(self, ids: Sequence[str]) -> dict[str, Vector]:
-        """The stored vectors of these pages (unit length); pages without one are left out."""
-        info = self._load_info()
-        if info is None:
-            return {}
-        name = info.schema.vector_name
-        found = (r for batch in batches(ids) for r in self._engine.retrieve(batch, (), [name]))
-        return {record.id: record.vectors[name] for record in found if name in record.vectors}
+    def get_embeddings(
+        self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
+    ) -> dict[str, Vector]:
+        """The stored vectors of these pages (unit length); pages without one are left out.
 
-    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Vector]:
-        """Stored vectors of pages with the same picture and text as one of these, by `content_key`; best effort."""
-        keys = {content_key(page) for page in pages} - {""}
-        if not keys or self._load_info() is None:
+        Args:
+            ids: The pages.
+            embedder: Whose vectors; those of the first that fills the collection when not given.
+            as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
+        """
+        info = self._load_info()
+        whose = info if info is None or embedder is None else info.of(embedder)
+        if whose is None:
             return {}
-        equals: dict[str, str] = {}
-        condition = Match("visrag.content", tuple(keys))
-        for record in islice(self._engine.scroll(condition, ("visrag.content",)), _EQUALS):  # blank pages are many
-            equals.setdefault(record.payload["visrag"]["content"], record.id)
-            if len(equals) == len(keys):
-                break
-        vectors = self.get_embeddings(list(equals.values()))
-        return {key: vectors[id_] for key, id_ in equals.items() if id_ in vectors}
+        schema = whose.schema
+        found = stored_vectors(self._engine, ids, [schema.vector_name])
+        kept = {id_: named[schema.vector_name] for id_, named in found.items() if schema.vector_name in named}
+        joined = schema.kept if as_made else None
+        return {id_: vector for id_, vector in kept.items() if len(vector) != joined}
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
+        """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
+        info = self._load_info()
+        return equal_embeddings(self._engine, info.schemas, pages) if info is not None else {}
 
     def contents(self, doc_id: str) -> list[str]:
         """The `content_key` of each of a document's pages that has one."""
-        if not self._load_info():
-            return []
-        records = self._engine.scroll(of_document(doc_id), ("visrag.content",))
-        return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
+        return content_keys(self._engine, doc_id) if self._load_info() else []
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
@@ -281,7 +284,7 @@ class QdrantPageStore(Collection):
     def export(self, path: str | Path) -> int:
         """Write the whole index (pages, vectors, pictures) to one file; returns how many pages it holds."""
         info = self._prepared()
-        return write_index(Path(path), info, info.schema, self._engine, self._pictures)
+        return write_index(Path(path), info, self._engine, self._pictures)
 
     @classmethod
     def import_from(
@@ -310,12 +313,12 @@ class QdrantPageStore(Collection):
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
-        self._engine.create(file.info.schema, file.info.as_dict())
+        self._engine.create(file.info.schemas, file.info.as_dict())
         self._info = file.info
         self._pictures.keep_formats = True
         try:
-            for pages, vectors in file.batches(file.info.schema):
-                self.add_pages(pages, vectors)
+            for pages, embeddings in file.batches():
+                self.add_pages(pages, embeddings)
         except BaseException:
             self._remove_all()
             raise

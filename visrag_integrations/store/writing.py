@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from visrag_integrations.store.documents import set_sources, sources_of
@@ -17,21 +17,25 @@ _KNOWN = ("metadata.sources", "metadata.image")
 
 
 def write_pages(
-    engine: Engine, pictures: PagePictures, pages: Sequence[Page], vectors: Sequence[Vector | None], schema: Schema
+    engine: Engine,
+    pictures: PagePictures,
+    pages: Sequence[Page],
+    vectors: Sequence[Mapping[str, Vector]],
+    schemas: Sequence[Schema],
 ) -> None:
     """Add or overwrite pages; a page that was found elsewhere before keeps those sources."""
     ids = [page.id for page in pages]
     known = {r.id: r.payload.get("metadata") or {} for r in engine.retrieve(list(dict.fromkeys(ids)), _KNOWN)}
     points: dict[str, Point] = {}
     replaced: set[str] = set()
-    for id_, page, vector in zip(ids, pages, vectors, strict=True):
+    for id_, page, named in zip(ids, pages, vectors, strict=True):
         before = known.get(id_, {})
         image = pictures.save(page.picture)
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
         if before.get("image") not in (None, image):
             replaced.add(before["image"])
         known[id_] = payload["metadata"]
-        points[id_] = Point(id_, named_vectors(vector, page.text, schema), payload)
+        points[id_] = Point(id_, named_vectors(named, page.text, schemas), payload)
     engine.upsert(list(points.values()))
     _forget_pictures(engine, pictures, replaced)
 
