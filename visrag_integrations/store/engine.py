@@ -91,7 +91,7 @@ class Schema:
     @property
     def kept(self) -> int | None:
         """How many vectors of a page are kept at most; the most alike are joined. None keeps all."""
-        return COMPACT_VECTORS if self.storage == "compact" and self.kind == "multi" else None
+        return COMPACT_VECTORS if self.storage == "compact" else None
 
 
 class Candidates(NamedTuple):

@@ -134,9 +134,11 @@ class Layout:
         multi = info.kind == "multi"
         pooling = (_pooling_of(embedder) if self.pooling == "auto" else self.pooling) if multi else None
         _allowed("the embedder's pooling", pooling, (*METHODS, None))
+        storage = self.storage if self.storage != "auto" else ("float16" if pooling else "float32")
+        if storage == "compact" and not multi:
+            storage = "8bit"  # a single vector has nothing to spare, and takes little
         large = not multi and info.dimension >= _BINARY_FROM
         binary = self.quantization == "binary" or (self.quantization == "auto" and large)
-        storage = self.storage if self.storage != "auto" else ("float16" if pooling else "float32")
         return replace(
             info,
             quantization="binary" if binary else None,
