@@ -26,7 +26,7 @@ import qdrant_edge as qe
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.store.edge import _config
+from visrag_integrations.store.edge_models import to_config
 from visrag_integrations.store.engine import KEYWORDS, TENANT, Schema, rescoring
 from visrag_integrations.store.payload import page_to_payload
 from visrag_integrations.store.vectors import text_vector
@@ -47,7 +47,7 @@ class Raw:
     """The engine alone, set up as the store sets it up."""
 
     def __init__(self, folder: Path, dimension: int) -> None:
-        self.shard = qe.EdgeShard.create(str(folder), _config(Schema("single", dimension, binary=True)))
+        self.shard = qe.EdgeShard.create(str(folder), to_config([Schema("single", dimension, binary=True)]))
         for field in KEYWORDS:
             self.shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
         self.shard.update(qe.UpdateOperation.create_field_index(TENANT, qe.KeywordIndexParams(is_tenant=True)))

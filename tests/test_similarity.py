@@ -85,6 +85,29 @@ def test_vectors_come_from_the_store_where_they_are(page: Page, tmp_path: Path) 
         assert explain("red", elsewhere, embedder, store).best()[0][:2] == (0, 2)
 
 
+def test_vectors_that_a_compact_collection_joined_are_made_again(page: Page, tmp_path: Path) -> None:
+    class Fine(Painter):
+        """Of 24 x 30 patches, which are more vectors than a compact collection keeps."""
+
+        def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+            self.embedded += 1
+            pictures = [page.open_image().resize((30, 24), Image.Resampling.BOX) for page in pages]
+            return [np.asarray(picture, np.float32).reshape(-1, 3) + 1e-3 for picture in pictures]
+
+        def patch_grid(self, page: Page) -> Grid:
+            return Grid(np.arange(720).reshape(24, 30))
+
+    embedder = Fine()
+    with QdrantPageStore(tmp_path / "index", storage="compact") as store:
+        store.prepare(embedder)
+        store.add_pages([page], embedder.embed_pages([page]))
+        assert len(store.get_embeddings([page.id])[page.id]) < 720
+        before = embedder.embedded
+        found = explain("red", page, embedder, store)
+        assert embedder.embedded == before + 1
+        np.testing.assert_allclose(found.values, explain("red", page, embedder).values)
+
+
 def test_the_overlay_has_the_pages_size_and_is_hottest_where_it_matched(page: Page) -> None:
     picture = page.open_image()
     overlay = explain("red", page, Painter()).overlay(picture, 0, opacity=1.0)

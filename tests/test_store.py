@@ -661,7 +661,7 @@ def test_another_process_may_be_first_to_make_the_collection(location: Any) -> N
         one.prepare(Filler())
         one.add_pages(book(), vectors(3))
         assert one.info is not None
-        two._engine.create(Schema("single", DIM, binary=False), one.info.as_dict())
+        two._engine.create([Schema("single", DIM, binary=False)], one.info.as_dict())
         two.prepare(Filler())
         assert (one.count(), two.count()) == (3, 3)
 

@@ -193,7 +193,9 @@ def test_exact_scores_of_given_pages(open_store: Open) -> None:
 # --- how vectors are kept -------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(("storage", "tolerance"), [("float32", 1e-5), ("float16", 1e-3), ("8bit", 0.02)])
+@pytest.mark.parametrize(
+    ("storage", "tolerance"), [("float32", 1e-5), ("float16", 1e-3), ("8bit", 0.02), ("compact", 0.2)]
+)
 def test_numbers_are_kept_as_asked(open_store: Open, storage: str, tolerance: float) -> None:
     store, given = open_store(storage=storage), patches(20)
     assert store.info is not None
@@ -205,6 +207,42 @@ def test_numbers_are_kept_as_asked(open_store: Open, storage: str, tolerance: fl
         assert hit.score == pytest.approx(expected[hit.page.number - 1], abs=tolerance * len(query))
     kept = store.get_embeddings([pages(5)[4].id])[pages(5)[4].id]
     np.testing.assert_allclose(kept, given[4] / np.linalg.norm(given[4], axis=1, keepdims=True), atol=tolerance)
+
+
+def test_a_compact_collection_joins_the_most_alike_vectors_of_large_pages(open_store: Open) -> None:
+    """A page with every vector twice: what is joined are pairs, and nothing is lost."""
+    store = open_store(pooling=None, storage="compact")
+    rng = np.random.default_rng(3)
+    once = rng.standard_normal((300, DIM)).astype(np.float32)
+    twice = np.concatenate([once, once])[rng.permutation(600)]
+    small = rng.standard_normal((576, DIM)).astype(np.float32)
+    store.add_pages(pages(2), [twice, small])
+    first, second = (page.id for page in pages(2))
+    kept = store.get_embeddings([first, second])
+    assert (len(kept[first]), len(kept[second])) == (576, 576)
+    for vector in kept[first]:
+        assert np.max(once @ vector / np.linalg.norm(once, axis=1)) > 0.9, "four bits; the mean of two has 0.7"
+    assert store.get_embeddings([first, second], as_made=True) == {}, "576 may have been more"
+    store.add_pages([Page("again", 1)], [kept[first]])
+    again = store.get_embeddings([Page("again", 1).id])[Page("again", 1).id]
+    np.testing.assert_allclose(again, kept[first], atol=0.02)
+    store.add_pages([Page("few", 1)], [small[:9]])
+    assert len(store.get_embeddings([Page("few", 1).id], as_made=True)[Page("few", 1).id]) == 9
+
+
+def test_compact_collections_take_an_eighth_on_the_disk(tmp_path: Path) -> None:
+    """Of four bits a number and at most 576 of 750 vectors, with those of the first pass."""
+    original = 0
+    with QdrantPageStore(tmp_path, pooling="rows", storage="compact", pictures=False) as store:
+        store.prepare(Filler(dimension=128))
+        rng = np.random.default_rng(5)
+        for first in (1, 11):
+            given = [rng.standard_normal((750, 128)).astype(np.float32) for _ in range(10)]
+            original += sum(vectors.nbytes for vectors in given)
+            store.add_pages([Page("d", number) for number in range(first, first + 10)], given)
+        files = [*tmp_path.rglob("vector_storage-patches/**/*"), *tmp_path.rglob("vector_storage-pooled/**/*")]
+        taken = sum(file.stat().st_blocks * 512 for file in files if file.is_file())
+    assert original / 12 < taken < original / 8
 
 
 def test_a_collection_remembers_its_layout(open_store: Open) -> None:

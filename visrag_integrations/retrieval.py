@@ -184,7 +184,7 @@ class PageRetriever:
         from visrag_integrations.store.pooling import pool
 
         self._check_store()
-        stored: Mapping[str, Embedding] = getattr(self.store, "get_embeddings", lambda _: {})([page.id])
+        stored: Mapping[str, Embedding] = getattr(self.store, "get_embeddings", lambda *_: {})([page.id], self.embedder)
         vector = stored[page.id] if page.id in stored else self.embedder.embed_pages([page])[0]
         return pool(vector, _PAGE_AS_QUERY) if vector.ndim == 2 and len(vector) else vector
 

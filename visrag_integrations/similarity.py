@@ -103,7 +103,7 @@ def explain(query: str | Query, page: Page, embedder: PageEmbedder, store: Any =
         raise SettingError(
             f"Embedder {embedder.name!r} has no patches to show. Use a late-interaction embedder such as ColQwen2."
         )
-    stored = store.get_embeddings([page.id]) if store is not None else {}
+    stored = store.get_embeddings([page.id], embedder, as_made=True) if store is not None else {}
     vectors = stored[page.id] if page.id in stored else embedder.embed_pages([page])[0]
     grid = patch_grid(page)
     return similarity_map(embedder.embed_queries([query])[0], vectors, getattr(grid, "indices", grid))

@@ -47,7 +47,7 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
     report = index_documents(
         arguments.paths,
         store=store,
-        embedder=embedder,
+        embedder=[embedder, *options.second_embedder(arguments, store)],
         reader=reader,
         workers=arguments.workers,
         page_timeout=arguments.page_timeout,

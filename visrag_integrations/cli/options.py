@@ -115,6 +115,14 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
     return load_embedder(arguments.embedder or preset_models(arguments)[0])
 
 
+def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
+    """The other one of a collection that two fill; none where an embedder was asked for."""
+    from visrag_integrations.embedders import load_embedder
+
+    also = store.info.also if store.info is not None and arguments.embedder is None else ()
+    return [load_embedder(info.embedder) for info in also]
+
+
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
     """The embedder the collection remembers."""
     from visrag_integrations.embedders import load_embedder

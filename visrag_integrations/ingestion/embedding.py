@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from visrag_integrations.errors import EmbedderError, VisRAGError
-from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.ingestion.together import EmbedsPages
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Page
 
@@ -28,7 +28,7 @@ class Embedding:
 
     def __init__(
         self,
-        embedder: PageEmbedder,
+        embedder: EmbedsPages,
         store: QdrantPageStore,
         on_failure: Callable[[Page, Exception], None],
     ) -> None:

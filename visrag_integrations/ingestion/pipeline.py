@@ -23,8 +23,8 @@ from visrag_integrations.ingestion.progress import IndexProgress, ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
 from visrag_integrations.ingestion.sources import GivenSources, size_of
+from visrag_integrations.ingestion.together import Embedders, EmbedsPages, as_list, filling
 from visrag_integrations.ingestion.writer import Batch, Ended, Writer
-from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore
@@ -37,7 +37,7 @@ def index_documents(
     sources: Source | Iterable[Source],
     *,
     store: QdrantPageStore,
-    embedder: PageEmbedder,
+    embedder: Embedders,
     reader: PageReader | None = None,
     workers: int | None = None,
     page_timeout: float = 60.0,
@@ -56,7 +56,8 @@ def index_documents(
     Args:
         sources: Files and folders.
         store: Where the pages go; its collection is created for `embedder`, or checked against it.
-        embedder: What makes the vectors; used in this thread.
+        embedder: What makes the vectors; used in this thread. A list of two, one of each kind, fills the collection
+            with the vectors of both.
         reader: How documents are read; `PageReader()` when not given.
         workers: Reading processes; one per core when not given.
         page_timeout: Seconds one page may take before its process is killed and the page reported.
@@ -80,11 +81,13 @@ def index_documents(
     started = time.monotonic()
     reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)
-    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
+    embedders = as_list(embedder)
+    # a JPEG's errors would be in the vectors
+    exact_pixels = any(getattr(each, "reads", "pixels") == "pixels" for each in embedders)
     pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
     with store.client_through(functools.partial(RetryingClient, retry=retry)):
-        store.prepare(embedder, reader=reader.describe())
-        run = _Run(store, embedder, retry, given, reader.max_bytes, batch_size)
+        fills = filling(store, embedders, reader.describe())
+        run = _Run(store, fills, retry, given, reader.max_bytes, batch_size)
         run.on_progress, run.on_failure = on_progress, on_failure
         run.bar = ProgressBar(given.total_bytes, progress)
         run.all(pool, prune)
@@ -130,7 +133,7 @@ class _Run:
     def __init__(
         self,
         store: QdrantPageStore,
-        embedder: PageEmbedder,
+        embedder: EmbedsPages,
         retry: Retry,
         given: GivenSources,
         max_bytes: int,

@@ -1,10 +1,10 @@
-"""A collection made again with another embedder, beside the one in use, which it replaces when it is whole."""
+"""A collection made again with other embedders, beside the one in use, which it replaces when it is whole."""
 
 from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from itertools import islice
 from typing import Any
 
@@ -15,6 +15,7 @@ from visrag_integrations.ingestion.pipeline import index_documents
 from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
+from visrag_integrations.ingestion.together import Embedders, EmbedsPages, Together, as_list, filling
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
@@ -25,7 +26,7 @@ _CHECKED = 256
 def reindex(
     store: QdrantPageStore,
     *,
-    embedder: PageEmbedder,
+    embedder: Embedders,
     sources: Any = None,
     allow_failures: bool = False,
     batch_size: int = 16,
@@ -36,10 +37,12 @@ def reindex(
     """Embed everything again with another embedder; searches see the old vectors until all new ones are there.
 
     A run that was killed goes on where it stopped. Pages that are added to the store meanwhile are not taken along.
+    Given the embedder that fills the store and a second one of the other kind, it keeps the vectors of the first and
+    makes only those of the second; given one of two, it keeps only its.
 
     Args:
         store: What is made again.
-        embedder: What makes the new vectors.
+        embedder: What makes the new vectors: one embedder, or a list of one of each kind.
         sources: Files and folders to read again, as for `index_documents`. When not given, the pages come from the
             store, pictures included; those are JPEG files unless the store was told otherwise.
         allow_failures: Switch although pages failed; they are missing then. Otherwise the old collection stays in use,
@@ -52,7 +55,7 @@ def reindex(
     Raises:
         StoreError: There is nothing to make again, or the store failed.
     """
-    tries = retry or Retry()
+    tries, embedders = retry or Retry(), as_list(embedder)
     again = functools.partial(RetryingClient, retry=tries)
     with store.next_version() as staged, store.client_through(again), staged.client_through(again):
         if store.info is None:
@@ -60,9 +63,9 @@ def reindex(
                 raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
             store.take_over(staged)  # a run was cut off in the very moment
             return IndexReport()
-        _prepare(staged, embedder, store.info.reader)
+        fills = _prepare(staged, embedders, store)
         if sources is None:
-            report = _copy(store, staged, embedder, batch_size, progress)
+            report = _copy(store, staged, fills, batch_size, progress)
         else:
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
             report = index_documents(sources, store=staged, embedder=embedder, **settings)
@@ -71,16 +74,41 @@ def reindex(
     return report
 
 
-def _prepare(staged: QdrantPageStore, embedder: PageEmbedder, reader: Any) -> None:
+def _prepare(staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore) -> EmbedsPages:
+    """What embeds the pages of the store for the next version, which is prepared for it."""
+    assert store.info is not None
     try:
-        staged.prepare(embedder, reader)
-    except StoreMismatchError:  # a run with a third embedder was given up
+        filling(staged, embedders, store.info.reader)
+    except StoreMismatchError:  # a run with other embedders was given up
         staged.forget()
-        staged.prepare(embedder, reader)
+        filling(staged, embedders, store.info.reader)
+    assert staged.info is not None
+    before, after = store.info.embedders, staged.info.embedders
+    kept = {info.kind for info in after if info in before} if len(before) != len(after) else set()
+    each: list[PageEmbedder] = [_Kept(e, store) if e.kind in kept else e for e in embedders]
+    return each[0] if len(each) == 1 else Together(each)
+
+
+class _Kept:
+    """An embedder whose vectors are taken from a store that it fills; pages that have none there are embedded."""
+
+    def __init__(self, embedder: PageEmbedder, store: QdrantPageStore) -> None:
+        self.name, self.kind, self.dimension = embedder.name, embedder.kind, embedder.dimension
+        self.embed_queries = embedder.embed_queries
+        self._embedder, self._store = embedder, store
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
+        pages = list(pages)
+        stored: dict[str, Any] = self._store.get_embeddings([page.id for page in pages], self._embedder)
+        missing = [page for page in pages if page.id not in stored]
+        if missing:
+            made = self._embedder.embed_pages(missing)
+            stored |= {page.id: vector for page, vector in zip(missing, made, strict=True)}
+        return [stored[page.id] for page in pages]
 
 
 def _copy(
-    store: QdrantPageStore, staged: QdrantPageStore, embedder: PageEmbedder, batch_size: int, progress: bool | None
+    store: QdrantPageStore, staged: QdrantPageStore, embedder: EmbedsPages, batch_size: int, progress: bool | None
 ) -> IndexReport:
     """Every page of the one store into the other, with new vectors."""
     started = time.monotonic()

@@ -123,7 +123,7 @@ class VisRAGVectorStore(FilledStore):
         stored = getattr(self.store, "get_embeddings", None)
         if stored is None:  # a store of the user's own
             return list(embed_mixed(self.embedder, pages)) if pages else []
-        found = stored([page.id for page in pages])
+        found = stored([page.id for page in pages], self.embedder)
         return [found[page.id] for page in pages]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:

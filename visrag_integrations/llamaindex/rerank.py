@@ -85,7 +85,7 @@ class VisRAGRerank(BaseNodePostprocessor):
 
     def _vectors(self, pages: Sequence[Page], embedder: PageEmbedder) -> list[Embedding]:
         stored = getattr(self._store, "get_embeddings", None)
-        known: dict[str, Embedding] = stored([page.id for page in pages]) if stored is not None else {}
+        known: dict[str, Embedding] = stored([page.id for page in pages], embedder) if stored is not None else {}
         missing = [page for page in pages if page.id not in known]
         made = iter(embed_mixed(embedder, missing))
         return [known[page.id] if page.id in known else next(made) for page in pages]

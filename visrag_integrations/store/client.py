@@ -9,18 +9,15 @@ from __future__ import annotations
 import contextlib
 import json
 import threading
-import uuid
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.errors import StoreFormatError
 from visrag_integrations.store import filters
+from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
     KEYWORDS,
-    POOLED_VECTOR,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -31,37 +28,15 @@ from visrag_integrations.store.engine import (
     Schema,
     SparseVector,
     Vector,
+    payload_fields,
     rescoring,
+    to_record,
 )
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-INFO_ID = str(uuid.UUID("00000000-0000-5000-8000-000000000001"))
 _SCROLLED = 256
-_FLOATS_PER_REQUEST = 500_000  # a server takes 32 MiB a request, and a float is up to 20 bytes of JSON
-
-
-def connect(
-    location: Any, *, api_key: str | None, timeout: int | None, **options: Any
-) -> tuple[QdrantClient, str, bool]:
-    """The client for a location, its name in messages, and whether it is ours to close.
-
-    Raises:
-        SettingError: The location is none of a folder, ":memory:", a URL or a client.
-    """
-    from qdrant_client import QdrantClient
-
-    if isinstance(location, QdrantClient):
-        if api_key is not None or timeout is not None or options:
-            raise SettingError("A QdrantClient has its own api_key, timeout and options; give them to the client.")
-        return location, "the given QdrantClient", False
-    if location == ":memory:":
-        return QdrantClient(":memory:"), ":memory:", True
-    if isinstance(location, str):
-        options.setdefault("check_compatibility", False)  # it prints a warning when the server is away; we raise
-        return QdrantClient(url=location, api_key=api_key, timeout=timeout, **options), location, True
-    raise SettingError(f'The location is {location!r}; give a folder, ":memory:", a URL or a QdrantClient.')
 
 
 class ClientEngine:
@@ -88,7 +63,7 @@ class ClientEngine:
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
 
-    def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models
 
         with self._doing("creating the collection"):
@@ -98,7 +73,7 @@ class ClientEngine:
                 self.client.delete_collection(self.collection)  # half made, and empty
             self.client.create_collection(
                 self.collection,
-                vectors_config=_vector_params(schema),
+                vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             )
             keyword = models.PayloadSchemaType.KEYWORD
@@ -153,11 +128,11 @@ class ClientEngine:
         from qdrant_client import models
 
         structs = [
-            models.PointStruct(id=p.id, vector={n: _vector(v) for n, v in p.vectors.items()}, payload=p.payload)
+            models.PointStruct(id=p.id, vector={n: to_vector(v) for n, v in p.vectors.items()}, payload=p.payload)
             for p in points
         ]
         with self._doing("adding pages"):
-            for batch in _requests(points, structs):
+            for batch in requests(points, structs):
                 self.client.upsert(self.collection, batch, wait=True)
 
     def nearest(
@@ -177,7 +152,7 @@ class ClientEngine:
         if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
             quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = models.SearchParams(exact=exact, quantization=quantized)
-        asked, only = _vector(vector), None if condition is None else _filter(condition)
+        asked, only = to_vector(vector), None if condition is None else to_filter(condition)
         first = among and models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
         with self._doing("searching"):
             found = self.client.query_points(
@@ -199,9 +174,9 @@ class ClientEngine:
             return []
         with self._doing("reading pages"):
             records = self.client.retrieve(
-                self.collection, list(ids), with_payload=_fields(fields), with_vectors=list(vectors) or False
+                self.collection, list(ids), with_payload=payload_fields(fields), with_vectors=list(vectors) or False
             )
-        return [_record(record) for record in records if str(record.id) != INFO_ID]
+        return [to_record(record) for record in records if str(record.id) != INFO_ID]
 
     def scroll(
         self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -211,19 +186,19 @@ class ClientEngine:
             with self._doing("listing pages"):
                 records, offset = self.client.scroll(
                     self.collection,
-                    scroll_filter=_pages(condition),
+                    scroll_filter=only_pages(condition),
                     limit=_SCROLLED,
                     offset=offset,
-                    with_payload=_fields(fields),
+                    with_payload=payload_fields(fields),
                     with_vectors=list(vectors) or False,
                 )
-            yield from map(_record, records)
+            yield from map(to_record, records)
             if offset is None:
                 return
 
     def count(self, condition: filters.Condition | None) -> int:
         with self._doing("counting pages"):
-            return int(self.client.count(self.collection, count_filter=_pages(condition), exact=True).count)
+            return int(self.client.count(self.collection, count_filter=only_pages(condition), exact=True).count)
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
@@ -255,117 +230,3 @@ def _advice(err: BaseException) -> str:
     if status is None:
         return "Is the Qdrant server running and the URL right? Longer answers need timeout=seconds."
     return "What was added before is kept."
-
-
-def _vector_params(schema: Schema) -> dict[str, Any]:
-    from qdrant_client import models
-
-    multi = schema.kind == "multi"
-    maxsim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-    binary = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
-    common: dict[str, Any] = {
-        "size": schema.dimension,
-        "distance": models.Distance.COSINE,
-        "multivector_config": maxsim if multi else None,
-    }
-    dense = models.VectorParams(
-        **common,
-        datatype=_datatype(schema.storage),
-        quantization_config=binary if schema.binary else None,
-        hnsw_config=models.HnswConfigDiff(m=0) if multi else None,
-        on_disk=True if schema.pooling else None,
-    )
-    pooled = {POOLED_VECTOR: models.VectorParams(**common)} if schema.pooling else {}
-    return {schema.vector_name: dense, **pooled}
-
-
-def _datatype(storage: str) -> Any:
-    from qdrant_client import models
-
-    if storage == "float32":
-        return None
-    if storage == "8bit" and not hasattr(models.Datatype, "TURBO8"):
-        raise SettingError("storage='8bit' needs an embedded folder or a newer qdrant-client. Say storage='float16'.")
-    return models.Datatype.TURBO8 if storage == "8bit" else models.Datatype.FLOAT16
-
-
-def _requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:
-    """The structs in requests that a server takes."""
-    batch: list[Any] = []
-    floats = 0
-    for point, struct in zip(points, structs, strict=True):
-        size = 2000 + sum(v.size for v in point.vectors.values() if not isinstance(v, SparseVector))
-        if batch and floats + size > _FLOATS_PER_REQUEST:
-            yield batch
-            batch, floats = [], 0
-        batch.append(struct)
-        floats += size
-    if batch:
-        yield batch
-
-
-def _vector(vector: Vector | SparseVector) -> Any:
-    if isinstance(vector, SparseVector):
-        from qdrant_client import models
-
-        return models.SparseVector(indices=vector.indices, values=vector.values)
-    return vector.tolist()
-
-
-def _fields(fields: Sequence[str] | None) -> Any:
-    return True if fields is None else (list(fields) or False)
-
-
-def _record(record: Any) -> Record:
-    vectors: dict[str, Vector] = {}
-    if record.vector:
-        vectors = {n: np.asarray(v, dtype=np.float32) for n, v in record.vector.items() if isinstance(v, list)}
-    return Record(str(record.id), record.payload or {}, vectors)
-
-
-def _pages(condition: filters.Condition | None) -> Any:
-    """The filter, and the reserved point left out."""
-    return _filter(filters.both(filters.Not(filters.Ids((INFO_ID,))), condition) or filters.All(()))
-
-
-def _filter(condition: filters.Condition) -> Any:
-    from qdrant_client import models
-
-    translated = _condition(condition)
-    return translated if isinstance(translated, models.Filter) else models.Filter(must=[translated])
-
-
-def _condition(condition: filters.Condition) -> Any:
-    from qdrant_client import models
-
-    match condition:
-        case filters.Match(key, values):
-            return _match(key, values)
-        case filters.Range(key, bounds, True):
-            return models.FieldCondition(key=key, range=models.DatetimeRange(**bounds))
-        case filters.Range(key, bounds):
-            return models.FieldCondition(key=key, range=models.Range(**bounds))
-        case filters.Empty(key):
-            return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-        case filters.Ids(ids):
-            return models.HasIdCondition(has_id=list(ids))
-        case filters.Not(inner):
-            return models.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
-            return models.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
-            return models.Filter(should=[_condition(inner) for inner in inner_conditions])
-        case _:
-            return condition.filter
-
-
-def _match(key: str, values: tuple[filters.Value, ...]) -> Any:
-    from qdrant_client import models
-
-    texts = [v for v in values if isinstance(v, str)]
-    numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-    matches: list[Any] = [models.MatchValue(value=v) for v in values if isinstance(v, bool)]
-    matches += [models.MatchAny(any=texts)] if texts or not values else []
-    matches += [models.MatchAny(any=numbers)] if numbers else []
-    conditions: list[Any] = [models.FieldCondition(key=key, match=match) for match in matches]
-    return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)

@@ -14,13 +14,11 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from visrag_integrations.errors import FilterError, StoreError
+from visrag_integrations.errors import StoreError
 from visrag_integrations.store import filters
+from visrag_integrations.store.edge_models import to_config, to_filter, to_vector
 from visrag_integrations.store.engine import (
     KEYWORDS,
-    POOLED_VECTOR,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -31,9 +29,12 @@ from visrag_integrations.store.engine import (
     Schema,
     SparseVector,
     Vector,
+    payload_fields,
     rescoring,
+    to_record,
 )
 from visrag_integrations.store.folder import (
+    FOLDER_VERSION,
     MARKER,
     FolderLock,
     check_collection_name,
@@ -41,7 +42,6 @@ from visrag_integrations.store.folder import (
     read_json,
     write_json,
 )
-from visrag_integrations.store.info import FORMAT_VERSION
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
@@ -86,18 +86,18 @@ class EdgeEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.home / MARKER, {**info, "version": self.version})
 
-    def create(self, schema: Schema, info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         import qdrant_edge as qe
 
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self.home.mkdir(parents=True, exist_ok=True)
-            write_json(self.home.parent / MARKER, {"format_version": FORMAT_VERSION})
+            write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
                 return  # another process was first
             self._discard()
-            shard = qe.EdgeShard.create(str(self.home / "shard"), _config(schema))
+            shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
             for field in KEYWORDS:
                 shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
             tenant = qe.KeywordIndexParams(is_tenant=True)
@@ -131,7 +131,7 @@ class EdgeEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         import qdrant_edge as qe
 
-        ready = [qe.Point(p.id, {n: _vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
+        ready = [qe.Point(p.id, {n: to_vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
         self._update(qe.UpdateOperation.upsert_points(ready), "adding pages")
 
     def nearest(
@@ -151,7 +151,7 @@ class EdgeEngine:
         if name != TEXT_VECTOR:
             quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = qe.SearchParams(exact=exact, quantization=quantized)
-        asked, only = _vector(vector), _filter(condition)
+        asked, only = to_vector(vector), to_filter(condition)
         first = among and qe.Prefetch(limit=among.limit, query=qe.Query.Nearest(asked, using=among.name), filter=only)
         request = qe.QueryRequest(
             limit=limit,
@@ -172,9 +172,9 @@ class EdgeEngine:
             return []
         with self._guard, self._errors("reading pages"):
             records = self._ready().retrieve(
-                list(ids), with_payload=_fields(fields), with_vector=list(vectors) if vectors else False
+                list(ids), with_payload=payload_fields(fields), with_vector=list(vectors) if vectors else False
             )
-        return [_record(record) for record in records]
+        return [to_record(record) for record in records]
 
     def scroll(
         self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -186,13 +186,13 @@ class EdgeEngine:
             request = qe.ScrollRequest(
                 offset=offset,
                 limit=_SCROLLED,
-                filter=_filter(condition),
-                with_payload=_fields(fields),
+                filter=to_filter(condition),
+                with_payload=payload_fields(fields),
                 with_vector=list(vectors) if vectors else False,
             )
             with self._guard, self._errors("listing pages"):
                 records, offset = self._ready().scroll(request)
-            yield from map(_record, records)
+            yield from map(to_record, records)
             if offset is None:
                 return
 
@@ -200,7 +200,7 @@ class EdgeEngine:
         import qdrant_edge as qe
 
         with self._guard, self._errors("counting pages"):
-            return self._ready().count(qe.CountRequest(exact=True, filter=_filter(condition)))
+            return self._ready().count(qe.CountRequest(exact=True, filter=to_filter(condition)))
 
     def delete(self, ids: Sequence[str]) -> None:
         import qdrant_edge as qe
@@ -282,92 +282,3 @@ def _advice(err: BaseException) -> str:
     if "No space left" in str(err):
         return "Make room on the disk and run it again; what was added before is kept."
     return "Run it again; what was added before is kept."
-
-
-def _config(schema: Schema) -> qe.EdgeConfig:
-    import qdrant_edge as qe
-
-    multi = schema.kind == "multi"
-    types = qe.VectorStorageDatatype
-    common: dict[str, Any] = {
-        "size": schema.dimension,
-        "distance": qe.Distance.Cosine,
-        "multivector_config": qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
-    }
-    dense = qe.EdgeVectorParams(
-        **common,
-        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8}[schema.storage],
-        quantization_config=qe.BinaryQuantizationConfig() if schema.binary else None,
-        hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
-        memory=qe.Memory.Cold if schema.pooling else None,
-    )
-    pooled = {POOLED_VECTOR: qe.EdgeVectorParams(**common)} if schema.pooling else {}
-    return qe.EdgeConfig(
-        vectors={schema.vector_name: dense, **pooled},
-        sparse_vectors={TEXT_VECTOR: qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)},
-    )
-
-
-def _vector(vector: Vector | SparseVector) -> Any:
-    if isinstance(vector, SparseVector):
-        import qdrant_edge as qe
-
-        return qe.SparseVector(vector.indices, vector.values)
-    return vector  # the engine reads numpy arrays, and faster than lists
-
-
-def _fields(fields: Sequence[str] | None) -> Any:
-    return True if fields is None else (list(fields) or False)
-
-
-def _record(record: Any) -> Record:
-    vectors: dict[str, Vector] = {}
-    if record.vector:
-        vectors = {n: np.asarray(v, dtype=np.float32) for n, v in record.vector.items() if isinstance(v, list)}
-    return Record(str(record.id), record.payload or {}, vectors)
-
-
-def _filter(condition: filters.Condition | None) -> qe.Filter | None:
-    import qdrant_edge as qe
-
-    if condition is None:
-        return None
-    translated = _condition(condition)
-    return translated if isinstance(translated, qe.Filter) else qe.Filter(must=[translated])
-
-
-def _condition(condition: filters.Condition) -> Any:
-    import qdrant_edge as qe
-
-    match condition:
-        case filters.Match(key, values):
-            return _match(key, values)
-        case filters.Range(key, bounds, True):
-            return qe.FieldCondition(key, range=qe.RangeDateTime(**bounds))
-        case filters.Range(key, bounds):
-            return qe.FieldCondition(key, range=qe.RangeFloat(**bounds))
-        case filters.Empty(key):
-            return qe.IsEmptyCondition(key)
-        case filters.Ids(ids):
-            return qe.HasIdCondition(set(ids))
-        case filters.Not(inner):
-            return qe.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
-            return qe.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
-            return qe.Filter(should=[_condition(inner) for inner in inner_conditions])
-        case _:
-            raise FilterError("A Qdrant client Filter works with a client, not with an embedded folder; use a dict.")
-
-
-def _match(key: str, values: tuple[filters.Value, ...]) -> Any:
-    import qdrant_edge as qe
-
-    texts = [v for v in values if isinstance(v, str)]
-    numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-    # A Python bool would be taken for the integer it is; numpy's is taken for a bool.
-    matches: list[Any] = [qe.MatchValue(np.bool_(v)) for v in values if isinstance(v, bool)]  # type: ignore[arg-type]
-    matches += [qe.MatchAny(texts)] if texts or not values else []
-    matches += [qe.MatchAny(numbers)] if numbers else []
-    conditions: list[Any] = [qe.FieldCondition(key, match=match) for match in matches]
-    return conditions[0] if len(conditions) == 1 else qe.Filter(should=conditions)

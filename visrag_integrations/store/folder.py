@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, printable
-from visrag_integrations.store.info import FORMAT_VERSION
 
 MARKER = "visrag.json"
 PICTURES = "pictures"
+FOLDER_VERSION = 1
+"""Of the folder's layout; a collection has a version of its own."""
 _LOCKED_BYTE = 1 << 30  # Windows locks bytes; this one is behind the text of the file
 
 
@@ -39,9 +40,9 @@ def check_folder(folder: Path) -> None:
             )
         return
     version = marker.get("format_version")
-    if not isinstance(version, int) or version > FORMAT_VERSION:
+    if not isinstance(version, int) or version > FOLDER_VERSION:
         raise StoreFormatError(
-            f"{printable(str(folder))} has format version {version!r}; this version reads up to {FORMAT_VERSION}. "
+            f"{printable(str(folder))} has format version {version!r}; this version reads up to {FOLDER_VERSION}. "
             "Update it: pip install --upgrade visrag-integrations"
         )
 

@@ -2,27 +2,28 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import threading
-import weakref
-from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection as Group
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.store.collection import Collection
+from visrag_integrations.store.connect import folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
-from visrag_integrations.store.engine import Engine, Point, Record, Schema, Vector, batches
+from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
-from visrag_integrations.store.folder import PICTURES, check_collection_name
-from visrag_integrations.store.info import CollectionInfo, Layout, check_info, info_of, read_info
-from visrag_integrations.store.payload import LISTING, content_key, page_to_payload, payload_to_page
-from visrag_integrations.store.pictures import PagePictures, PictureMemory, Pictures, open_pictures
+from visrag_integrations.store.folder import check_collection_name
+from visrag_integrations.store.info import Layout
+from visrag_integrations.store.payload import LISTING, payload_to_page
+from visrag_integrations.store.pictures import PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
+from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import Asked, Fusion, SearchSettings, search
-from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches, named_vectors
+from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches, schema_for
+from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
 if TYPE_CHECKING:
@@ -32,11 +33,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_EQUALS = 1024
-_KNOWN = ("metadata.sources", "metadata.image")
 
-
-class QdrantPageStore:
+class QdrantPageStore(Collection):
     """Keeps pages with their vectors and pictures in a Qdrant collection, and finds them again.
 
     A context manager; thread-safe. An embedded folder belongs to one process at a time.
@@ -51,7 +49,8 @@ class QdrantPageStore:
         quantization: "binary" searches over one bit a number and scores the best again exactly; None compares all
             numbers. "auto": binary from 1024 dimensions, for single vectors.
         storage: What the numbers of the vectors are kept as: "float32", "float16" (half the size, scores change in the
-            fourth digit) or "8bit" (a quarter). "auto": float16 where vectors are pooled, else float32.
+            fourth digit), "8bit" (a quarter) or "compact" (an eighth, for many vectors a page: four bits a number, the
+            most alike vectors joined). "auto": float16 where vectors are pooled, else float32.
         pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
             a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
             compares all vectors of all pages. "auto": what the embedder's `pooling` says; "rows" for embedders with a
@@ -90,135 +89,22 @@ class QdrantPageStore:
         **client_options: Any,
     ) -> None:
         self.collection = check_collection_name(collection)
-        self._layout = Layout(quantization, storage, pooling, pooled_vectors)
         self._settings = SearchSettings(candidates, fusion, fusion_weights)
-        self._guard = threading.RLock()
-        self.folder = _folder(location)
-        files = self._open_pictures(location, pictures)
-        self._pictures = PagePictures(files, self.collection, picture_format, picture_quality)
-        self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
-        self._finalizer = weakref.finalize(self, self._engine.close)
-        self._info: CollectionInfo | None = None
-        try:
-            self._load_info()
-        except BaseException:
-            self.close()
-            raise
-
-    def _open(self, location: Any, **options: Any) -> Engine:
-        if self.folder is not None:
-            from visrag_integrations.store.edge import EdgeEngine
-
-            return EdgeEngine.open(self.folder, self.collection)
-        from visrag_integrations.store.client import ClientEngine, connect
-
-        client, where, owned = connect(location, **options)
-        return ClientEngine(client, self.collection, where, owned=owned)
-
-    def _open_pictures(self, location: Any, pictures: str | Path | bool | None) -> Pictures | None:
-        if pictures is False:
-            return None
-        if isinstance(pictures, (str, Path)):
-            return open_pictures(pictures)
-        if self.folder is not None:
-            return open_pictures(self.folder / PICTURES)
-        return PictureMemory() if location == ":memory:" else None
-
-    # --- the collection ---------------------------------------------------------------------------------------------
-
-    @property
-    def info(self) -> CollectionInfo | None:
-        """Who filled the collection; None while there is none."""
-        return self._info
-
-    def prepare(
-        self, embedder: PageEmbedder, reader: Mapping[str, Any] | None = None, *, recreate: bool = False
-    ) -> None:
-        """Create the collection for this embedder, or check that it was filled by the same one.
-
-        Args:
-            embedder: What makes the vectors.
-            reader: How pages are read (`PageReader.describe()`), to be remembered.
-            recreate: Remove the collection with all its pages first.
-
-        Raises:
-            StoreMismatchError: Another embedder filled the collection.
-        """
-        with self._guard:
-            if recreate:
-                self._remove_all()
-            if self._load_info() is None:
-                info = replace(
-                    self._layout.applied(info_of(embedder), _pooling_of(embedder)),
-                    reader=dict(reader or {}),
-                )
-                self._engine.create(info.schema, info.as_dict())
-            stored = self._prepared()  # another process may have been first
-            check_info(stored, embedder, self._engine.where)
-            if reader and dict(reader) != dict(stored.reader):
-                if stored.reader:
-                    logger.warning(
-                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader
-                    )
-                info = replace(stored, reader=dict(reader))
-                self._engine.save_info(info.as_dict())
-                self._info = info
-
-    def optimize(self) -> bool:
-        """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.
-
-        This takes minutes on large collections and stops every other Python thread meanwhile. Searches are fast
-        without it up to some 100,000 pages. A server optimizes itself: there it does nothing.
-        """
-        return self._engine.optimize() if self._info else False
+        self.folder = folder_of(location)
+        layout = Layout(quantization, storage, pooling, pooled_vectors)
+        files = pictures_for(location, self.folder, pictures)
+        kept = PagePictures(files, self.collection, picture_format, picture_quality)
+        engine = open_engine(location, self.collection, api_key=api_key, timeout=timeout, **client_options)
+        super().__init__(engine, layout, kept)
 
     def next_version(self) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it."""
         engine: Any = self._engine
         names = (f"{self.collection}.next", f"{self.collection}.other")
         name = next(name for name in names if name != engine.version)
-        location = self.folder if self.folder is not None else engine.client
-        staged = QdrantPageStore(location, name, pictures=False)
+        staged = QdrantPageStore(engine.client if self.folder is None else self.folder, name, pictures=False)
         staged._layout, staged._settings, staged._pictures = self._layout, self._settings, self._pictures
         return staged
-
-    def forget(self) -> None:
-        """Drop the collection; its pictures stay, for they may be another's too."""
-        with self._guard:
-            self._engine.drop()
-            self._info = None
-
-    def take_over(self, staged: QdrantPageStore) -> None:
-        """Hold what the next version holds, from one moment to the next; what was here before is gone."""
-        engine: Any = self._engine
-        with self._guard:
-            info = staged._prepared()
-            engine.take_over(staged._engine, info.as_dict())
-            self._info = info
-
-    @contextlib.contextmanager
-    def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
-        """Meanwhile use what `wrap(client, where)` makes of the client of a server; an embedded folder has none."""
-        engine: Any = self._engine
-        given = getattr(engine, "client", None)
-        if given is None:
-            yield
-            return
-        engine.client = wrap(given, engine.where)
-        try:
-            yield
-        finally:
-            engine.client = given
-
-    def close(self) -> None:
-        """Let others have the folder, or close the connection. A client that was given is left open."""
-        self._finalizer()
-
-    def __enter__(self) -> QdrantPageStore:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     # --- pages in ---------------------------------------------------------------------------------------------------
 
@@ -227,8 +113,9 @@ class QdrantPageStore:
 
         Args:
             pages: The pages; their pictures are encoded and kept unless the store keeps none.
-            embeddings: One each, in order: `(dim,)` or `(n, dim)`. Vectors are kept at unit length. An empty one leaves
-                the page to the lexical search.
+            embeddings: One each, in order: `(dim,)` or `(n, dim)`, or both as `{"page": ..., "patches": ...}` where
+                two embedders fill the collection. Vectors are kept at unit length. A page with an empty one is not
+                found by it.
 
         Raises:
             EmbedderError: An embedding that does not fit.
@@ -237,26 +124,10 @@ class QdrantPageStore:
         """
         pages, embeddings = list(pages), list(embeddings)
         info = self._prepared()
-        vectors = check_embeddings(pages, embeddings, info.schema)
+        vectors = check_embeddings(pages, embeddings, info.schemas)
         with self._guard:
             for start, end in in_batches(vectors):
-                self._add(pages[start:end], vectors[start:end], info.schema)
-
-    def _add(self, pages: Sequence[Page], vectors: Sequence[Vector | None], schema: Schema) -> None:
-        ids = [page.id for page in pages]
-        known = {r.id: r.payload.get("metadata") or {} for r in self._engine.retrieve(list(dict.fromkeys(ids)), _KNOWN)}
-        points: dict[str, Point] = {}
-        replaced: set[str] = set()
-        for id_, page, vector in zip(ids, pages, vectors, strict=True):
-            before = known.get(id_, {})
-            image = self._pictures.save(page.picture)
-            payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
-            if before.get("image") not in (None, image):
-                replaced.add(before["image"])
-            known[id_] = payload["metadata"]
-            points[id_] = Point(id_, named_vectors(vector, page.text, schema), payload)
-        self._engine.upsert(list(points.values()))
-        self._forget_pictures(replaced)
+                write_pages(self._engine, self._pictures, pages[start:end], vectors[start:end], info.schemas)
 
     def add_source(self, doc_id: str, source: str) -> int:
         """Remember that a stored document was also found at `source`; returns how many pages it has."""
@@ -281,7 +152,8 @@ class QdrantPageStore:
         """The best pages, best first; none while nothing was indexed.
 
         Args:
-            vector: The query's embedding; None for mode "lexical".
+            vector: The query's embedding; None for mode "lexical". Where two embedders fill the collection, its shape
+                says whose it is: `(dim,)` or `(n, dim)`.
             text: The query's text, for modes "lexical" and "hybrid".
             top_k: At most so many.
             filter: Metadata the pages must have. See `filters.parse_filter`.
@@ -297,17 +169,20 @@ class QdrantPageStore:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         asked = Asked(vector, text, top_k, condition, mode)
-        found, score_type = search(self._engine, info.schema, asked, self._settings)
+        found, score_type = search(self._engine, info.schemas, asked, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
         info, wanted = self._load_info(), tuple(dict.fromkeys(ids))
-        asked = check_vector(vector, info.schema, lambda: "The query") if info is not None and wanted else None
-        if info is None or asked is None:
+        if info is None or not wanted:
             return {}
-        name, only = info.schema.vector_name, Ids(wanted)
-        found = self._engine.nearest(name, asked, len(wanted), only, with_payload=False, exact=True)
+        schema = schema_for(vector, info.schemas)
+        asked = check_vector(vector, schema, lambda: "The query")
+        if asked is None:
+            return {}
+        only = Ids(wanted)
+        found = self._engine.nearest(schema.vector_name, asked, len(wanted), only, with_payload=False, exact=True)
         return {hit.id: hit.score for hit in found}
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
@@ -317,35 +192,34 @@ class QdrantPageStore:
         found = {record.id: record for batch in batches(ids) for record in self._engine.retrieve(batch)}
         return [self._page(found[id_].payload) for id_ in ids if id_ in found]
 
-    def get_embeddings(self, ids: Sequence[str]) -> dict[str, Vector]:
-        """The stored vectors of these pages (unit length); pages without one are left out."""
-        info = self._load_info()
-        if info is None:
-            return {}
-        name = info.schema.vector_name
-        found = (r for batch in batches(ids) for r in self._engine.retrieve(batch, (), [name]))
-        return {record.id: record.vectors[name] for record in found if name in record.vectors}
+    def get_embeddings(
+        self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
+    ) -> dict[str, Vector]:
+        """The stored vectors of these pages (unit length); pages without one are left out.
 
-    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Vector]:
-        """Stored vectors of pages with the same picture and text as one of these, by `content_key`; best effort."""
-        keys = {content_key(page) for page in pages} - {""}
-        if not keys or self._load_info() is None:
+        Args:
+            ids: The pages.
+            embedder: Whose vectors; those of the first that fills the collection when not given.
+            as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
+        """
+        info = self._load_info()
+        whose = info if info is None or embedder is None else info.of(embedder)
+        if whose is None:
             return {}
-        equals: dict[str, str] = {}
-        condition = Match("visrag.content", tuple(keys))
-        for record in islice(self._engine.scroll(condition, ("visrag.content",)), _EQUALS):  # blank pages are many
-            equals.setdefault(record.payload["visrag"]["content"], record.id)
-            if len(equals) == len(keys):
-                break
-        vectors = self.get_embeddings(list(equals.values()))
-        return {key: vectors[id_] for key, id_ in equals.items() if id_ in vectors}
+        schema = whose.schema
+        found = stored_vectors(self._engine, ids, [schema.vector_name])
+        kept = {id_: named[schema.vector_name] for id_, named in found.items() if schema.vector_name in named}
+        joined = schema.kept if as_made else None
+        return {id_: vector for id_, vector in kept.items() if len(vector) != joined}
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
+        """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
+        info = self._load_info()
+        return equal_embeddings(self._engine, info.schemas, pages) if info is not None else {}
 
     def contents(self, doc_id: str) -> list[str]:
         """The `content_key` of each of a document's pages that has one."""
-        if not self._load_info():
-            return []
-        records = self._engine.scroll(of_document(doc_id), ("visrag.content",))
-        return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
+        return content_keys(self._engine, doc_id) if self._load_info() else []
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
@@ -364,7 +238,7 @@ class QdrantPageStore:
         condition = parse_filter(filter)
         return list_documents(self._engine.scroll(condition, LISTING)) if self._load_info() else []
 
-    def page_numbers(self, doc_id: str) -> Collection[int]:
+    def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
         if not self._load_info():
             return frozenset()
@@ -403,24 +277,14 @@ class QdrantPageStore:
         if source is not None:
             condition = both(Match("visrag.source_keys", (storable(source),)), condition)
         with self._guard:
-            records = list(self._engine.scroll(condition, (*LISTING, "metadata.image")))
-            left: dict[Record, list[str]] = {record: [] for record in records}
-            if source is not None:  # exactly this one; the condition takes a file name too
-                held = [record for record in records if storable(source) in sources_of(record)]
-                left = {record: [s for s in sources_of(record) if s != storable(source)] for record in held}
-            set_sources(self._engine, {record: sources for record, sources in left.items() if sources})
-            gone = [record for record, sources in left.items() if not sources]
-            for batch in batches([record.id for record in gone]):
-                self._engine.delete(batch)
-            self._forget_pictures({r.payload["metadata"].get("image") for r in gone})
-        return len(gone)
+            return remove_pages(self._engine, self._pictures, condition, source)
 
     # --- the whole index --------------------------------------------------------------------------------------------
 
     def export(self, path: str | Path) -> int:
         """Write the whole index (pages, vectors, pictures) to one file; returns how many pages it holds."""
         info = self._prepared()
-        return write_index(Path(path), info, info.schema, self._engine, self._pictures)
+        return write_index(Path(path), info, self._engine, self._pictures)
 
     @classmethod
     def import_from(
@@ -449,12 +313,12 @@ class QdrantPageStore:
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
-        self._engine.create(file.info.schema, file.info.as_dict())
+        self._engine.create(file.info.schemas, file.info.as_dict())
         self._info = file.info
         self._pictures.keep_formats = True
         try:
-            for pages, vectors in file.batches(file.info.schema):
-                self.add_pages(pages, vectors)
+            for pages, embeddings in file.batches():
+                self.add_pages(pages, embeddings)
         except BaseException:
             self._remove_all()
             raise
@@ -465,52 +329,5 @@ class QdrantPageStore:
 
     # --- inside -----------------------------------------------------------------------------------------------------
 
-    def _load_info(self) -> CollectionInfo | None:
-        if self._info is None:
-            with self._guard:
-                stored = self._engine.load_info()
-                self._info = read_info(stored, self._engine.where) if stored is not None else None
-                if self._info is not None and not self._info.complete:
-                    logger.warning("%s: an import did not finish; import it again", self._engine.where)
-        return self._info
-
-    def _prepared(self) -> CollectionInfo:
-        info = self._load_info()
-        if info is None:
-            raise StoreError(f"{self._engine.where} has no collection yet. Call store.prepare(embedder) first.")
-        return info
-
-    def _remove_all(self) -> None:
-        if self._load_info() is not None:
-            images_ = {
-                r.payload.get("metadata", {}).get("image") for r in self._engine.scroll(None, ("metadata.image",))
-            }
-            self._engine.drop()
-            self._info = None
-            self._pictures.delete(images_ - {None})
-
     def _page(self, payload: Mapping[str, Any]) -> Page:
         return payload_to_page(payload, self._pictures.source((payload.get("metadata") or {}).get("image")))
-
-    def _forget_pictures(self, references: set[Any]) -> None:
-        """Delete those of the pictures that no page speaks of any more."""
-        for batch in batches(references - {None}):
-            records = self._engine.scroll(Match("metadata.image", tuple(batch)), ("metadata.image",))
-            self._pictures.delete(set(batch) - {record.payload["metadata"]["image"] for record in records})
-
-
-def _folder(location: Any) -> Path | None:
-    """The folder, where the location is one."""
-    if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
-        return None
-    if isinstance(location, str) and "://" in location:
-        raise SettingError(f"The location {location!r} is of no kind a store can open: http:// and https:// it can.")
-    if location == "":
-        raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
-    return Path(location) if isinstance(location, (str, Path)) else None
-
-
-def _pooling_of(embedder: PageEmbedder) -> str | None:
-    """How the embedder's pages are pooled best, where it says or has patches."""
-    said: str | None = getattr(embedder, "pooling", "rows" if hasattr(embedder, "patch_grid") else None)
-    return said

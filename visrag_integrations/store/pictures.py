@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, StoreError
+from visrag_integrations.store.folder import PICTURES
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -232,3 +233,14 @@ def refused(reference: Any) -> bytes:
 def open_pictures(location: str | Path) -> Pictures:
     """The pictures below a folder, or below a URL."""
     return PictureURL(location) if isinstance(location, str) and "://" in location else PictureFolder(location)
+
+
+def pictures_for(location: Any, folder: Path | None, wanted: str | Path | bool | None) -> Pictures | None:
+    """Where a store on `location` keeps its pictures: as it was asked to, else beside the index."""
+    if wanted is False:
+        return None
+    if isinstance(wanted, (str, Path)):
+        return open_pictures(wanted)
+    if folder is not None:
+        return open_pictures(folder / PICTURES)
+    return PictureMemory() if location == ":memory:" else None

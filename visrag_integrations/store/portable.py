@@ -4,6 +4,7 @@
     pictures/ab/cdef.jpg    each once, before the first page that shows it, named by the sha256 of its bytes
     points/000000.jsonl     a line a page: its id, how many vectors it has, its payload
     vectors/000000.npy      those vectors, one under the other
+    patches/000000.npy      the second embedder's, where there is one (or `page/`)
     end.json                how many pages there are: a file without it is cut off
 
 The file is not trusted: names in it are never used as paths, sizes are limited, and every page goes into the store the
@@ -27,7 +28,7 @@ import numpy as np
 
 from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
 from visrag_integrations.store.engine import Engine, Record, Schema, Vector
-from visrag_integrations.store.info import FORMAT_VERSION, CollectionInfo, read_info
+from visrag_integrations.store.info import CollectionInfo, read_info
 from visrag_integrations.store.payload import payload_to_page
 from visrag_integrations.types import Page
 
@@ -42,13 +43,13 @@ _ENTRY_ERRORS = (
 )
 
 
-def write_index(path: Path, info: CollectionInfo, schema: Schema, engine: Engine, pictures: PagePictures) -> int:
+def write_index(path: Path, info: CollectionInfo, engine: Engine, pictures: PagePictures) -> int:
     """Write the collection to `path`, whole or not at all; returns how many pages it holds."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
             temporary = Path(folder) / path.name
             with zipfile.ZipFile(temporary, "w") as archive:
-                pages = _write(_Writer(archive, schema, pictures), info, engine)
+                pages = _write(_Writer(archive, info.schemas, pictures), info, engine)
             temporary.replace(path)
     except OSError as err:
         raise StoreError(f"The index cannot be written to {path}: {err}. Make room, or name another place.") from err
@@ -56,9 +57,9 @@ def write_index(path: Path, info: CollectionInfo, schema: Schema, engine: Engine
 
 
 def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
-    writer.json("index.json", {"format_version": FORMAT_VERSION, "info": info.as_dict()})
+    writer.json("index.json", {"format_version": info.format_version, "info": info.as_dict()})
     batch: list[Record] = []
-    for record in engine.scroll(None, None, [writer.schema.vector_name]):
+    for record in engine.scroll(None, None, [schema.vector_name for schema in writer.schemas]):
         batch.append(record)
         if len(batch) == _BATCH:
             writer.points(batch)
@@ -69,8 +70,8 @@ def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
 
 
 class _Writer:
-    def __init__(self, archive: zipfile.ZipFile, schema: Schema, pictures: PagePictures) -> None:
-        self.archive, self.schema, self.pictures = archive, schema, pictures
+    def __init__(self, archive: zipfile.ZipFile, schemas: Sequence[Schema], pictures: PagePictures) -> None:
+        self.archive, self.schemas, self.pictures = archive, schemas, pictures
         self.pages = 0
         self._written: set[str] = set()
 
@@ -79,24 +80,24 @@ class _Writer:
 
     def points(self, records: Sequence[Record]) -> None:
         """Pictures, payloads and vectors of these pages."""
-        lines, vectors = [], []
+        if not records:
+            return
+        number = f"{self.pages // _BATCH:06}"
+        lines = []
         for record in records:
             payload = {**record.payload, "metadata": {**record.payload["metadata"]}}
             image = payload["metadata"].pop("image", None)
-            vector = record.vectors.get(self.schema.vector_name)
-            rows = np.zeros((0, self.schema.dimension), np.float32) if vector is None else np.atleast_2d(vector)
-            entry: dict[str, Any] = {"id": record.id, "vectors": len(rows), "payload": payload}
+            entry: dict[str, Any] = {"id": record.id, "payload": payload}
+            for folder, schema in _folders(self.schemas):
+                entry[folder] = len(_rows(record, schema))
             if image is not None:
                 entry["picture"] = self._picture(image)
             lines.append(json.dumps(entry, ensure_ascii=False))
-            vectors.append(rows)
-        if not lines:
-            return
-        buffer = io.BytesIO()
-        np.save(buffer, np.concatenate(vectors), allow_pickle=False)
-        number = f"{self.pages // _BATCH:06}"
         self.archive.writestr(f"points/{number}.jsonl", "\n".join(lines), zipfile.ZIP_DEFLATED)
-        self.archive.writestr(f"vectors/{number}.npy", buffer.getvalue())
+        for folder, schema in _folders(self.schemas):
+            buffer = io.BytesIO()
+            np.save(buffer, np.concatenate([_rows(record, schema) for record in records]), allow_pickle=False)
+            self.archive.writestr(f"{folder}/{number}.npy", buffer.getvalue())
         self.pages += len(lines)
 
     def _picture(self, reference: str) -> str | None:
@@ -111,6 +112,16 @@ class _Writer:
             self._written.add(name)
             self.archive.writestr(name, data)
         return name
+
+
+def _folders(schemas: Sequence[Schema]) -> list[tuple[str, Schema]]:
+    """Where in the archive each embedder's vectors are; also the entry that counts them."""
+    return [("vectors", schemas[0]), *((schema.vector_name, schema) for schema in schemas[1:])]
+
+
+def _rows(record: Record, schema: Schema) -> Vector:
+    vector = record.vectors.get(schema.vector_name)
+    return np.zeros((0, schema.dimension), np.float32) if vector is None else np.atleast_2d(vector)
 
 
 class IndexFile:
@@ -139,16 +150,16 @@ class IndexFile:
             self.close()
             raise self._damaged(err) from err
 
-    def batches(self, schema: Schema) -> Iterator[tuple[list[Page], list[Vector]]]:
-        """Pages and their vectors, a hundred or so at a time; all of them, or an error at the end."""
+    def batches(self) -> Iterator[tuple[list[Page], list[Any]]]:
+        """Pages and their embeddings, a hundred or so at a time; all of them, or an error at the end."""
         seen = 0
         for number in range((self.pages + _BATCH - 1) // _BATCH):
             try:
-                pages, vectors = self._batch(number, schema)
+                pages, embeddings = self._batch(number)
             except _ENTRY_ERRORS as err:
                 raise self._damaged(err) from err
             seen += len(pages)
-            yield pages, vectors
+            yield pages, embeddings
         if seen != self.pages:
             raise self._damaged(f"it speaks of {self.pages} pages and holds {seen}")
 
@@ -156,23 +167,32 @@ class IndexFile:
         """Close the file."""
         self._archive.close()
 
-    def _batch(self, number: int, schema: Schema) -> tuple[list[Page], list[Vector]]:
-        rows = np.load(io.BytesIO(self._read(f"vectors/{number:06}.npy")), allow_pickle=False)
-        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != schema.dimension:
-            raise ValueError(f"vectors of {rows.dtype} {rows.shape} in a collection of dimension {schema.dimension}")
-        pages, vectors, start = [], [], 0
+    def _batch(self, number: int) -> tuple[list[Page], list[Any]]:
+        folders = _folders(self.info.schemas)
+        rows = {folder: self._vectors(f"{folder}/{number:06}.npy", schema) for folder, schema in folders}
+        starts = dict.fromkeys(rows, 0)
+        pages, embeddings = [], []
         for line in self._read(f"points/{number:06}.jsonl").decode("utf-8").split("\n"):
             entry = json.loads(line)
-            count = int(entry["vectors"])
-            if count < 0 or start + count > len(rows):
-                raise ValueError("more vectors are announced than there are")
+            named = {}
+            for folder, schema in folders:
+                start, count = starts[folder], int(entry[folder])
+                if count < 0 or start + count > len(rows[folder]):
+                    raise ValueError("more vectors are announced than there are")
+                named[schema.vector_name] = rows[folder][start : start + count]
+                starts[folder] = start + count
             page = self._page(entry)
             if page.id != entry["id"]:
                 raise ValueError(f"the id of page {page.number} of {page.doc_id!r} does not fit it")
             pages.append(page)
-            vectors.append(rows[start : start + count])
-            start += count
-        return pages, vectors
+            embeddings.append(named)
+        return pages, embeddings
+
+    def _vectors(self, name: str, schema: Schema) -> Vector:
+        rows: Vector = np.load(io.BytesIO(self._read(name)), allow_pickle=False)
+        if rows.dtype != np.float32 or rows.ndim != 2 or rows.shape[1] != schema.dimension:
+            raise ValueError(f"vectors of {rows.dtype} {rows.shape} in a collection of dimension {schema.dimension}")
+        return rows
 
     def _page(self, entry: dict[str, Any]) -> Page:
         name = entry.get("picture")

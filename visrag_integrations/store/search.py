@@ -19,7 +19,7 @@ from visrag_integrations.store.engine import (
     Vector,
 )
 from visrag_integrations.store.filters import Condition, Ids
-from visrag_integrations.store.vectors import check_vector
+from visrag_integrations.store.vectors import check_vector, schema_for
 from visrag_integrations.types import Mode
 
 Fusion = Literal["scores", "rrf"]
@@ -63,7 +63,9 @@ class Asked:
     mode: Mode
 
 
-def search(engine: Engine, schema: Schema, asked: Asked, settings: SearchSettings) -> tuple[list[Found], str]:
+def search(
+    engine: Engine, schemas: Sequence[Schema], asked: Asked, settings: SearchSettings
+) -> tuple[list[Found], str]:
     """The best points with their payload, best first, and what their score is."""
     if asked.mode == "lexical":
         return _lexical(engine, asked), "bm25"
@@ -71,6 +73,7 @@ def search(engine: Engine, schema: Schema, asked: Asked, settings: SearchSetting
         raise SettingError(
             f"mode={asked.mode!r} searches with a vector, and there is none. Give one, or say mode='lexical'."
         )
+    schema = schema_for(asked.vector, schemas)
     vector = check_vector(asked.vector, schema, lambda: "The query")
     if asked.mode == "hybrid":
         return _hybrid(engine, schema, replace(asked, vector=vector), settings), "fused"

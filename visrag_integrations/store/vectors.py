@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,8 +20,10 @@ MAX_FLOATS = 1_048_576
 _BATCH, _BATCH_FLOATS = 64, 2_000_000
 
 
-def check_embeddings(pages: Sequence[Page], embeddings: Sequence[Any], schema: Schema) -> list[Vector | None]:
-    """One float32 array per page; None for a page whose embedding is empty.
+def check_embeddings(
+    pages: Sequence[Page], embeddings: Sequence[Any], schemas: Sequence[Schema]
+) -> list[dict[str, Vector]]:
+    """The float32 arrays of each page by their names; an empty embedding is left out.
 
     Raises:
         EmbedderError: Not one each, another shape or dimension, or not finite; the message names the page.
@@ -30,10 +32,27 @@ def check_embeddings(pages: Sequence[Page], embeddings: Sequence[Any], schema: S
         raise EmbedderError(
             f"{len(pages)} pages came with {len(embeddings)} embeddings; there must be one each, in order."
         )
-    return [
-        check_vector(embedding, schema, lambda page=page: f"Page {page.number} of {page.source or page.doc_id!r}")
-        for page, embedding in zip(pages, embeddings, strict=True)
-    ]
+    return [_check_page(page, embedding, schemas) for page, embedding in zip(pages, embeddings, strict=True)]
+
+
+def _check_page(page: Page, embedding: Any, schemas: Sequence[Schema]) -> dict[str, Vector]:
+    named: Mapping[str, Any] = embedding if isinstance(embedding, Mapping) else {schemas[0].vector_name: embedding}
+    names = [schema.vector_name for schema in schemas]
+    title = f"Page {page.number} of {page.source or page.doc_id!r}"
+    if (len(schemas) > 1 and not isinstance(embedding, Mapping)) or named.keys() - set(names):
+        example = ", ".join(f'"{name}": ...' for name in names)
+        what = f"vectors named {', '.join(map(repr, named))}" if isinstance(embedding, Mapping) else "one embedding"
+        raise EmbedderError(
+            f"{title} comes with {what}; this collection holds {{{example}}}. Give it a dict like that."
+        )
+    checked = {s.vector_name: check_vector(named.get(s.vector_name, ()), s, lambda: title) for s in schemas}
+    return {name: vector for name, vector in checked.items() if vector is not None}
+
+
+def schema_for(vector: Any, schemas: Sequence[Schema]) -> Schema:
+    """Whose vectors a query is compared with: where there are two kinds, its shape tells."""
+    kind = "multi" if np.ndim(vector) == 2 else "single"
+    return next((schema for schema in schemas if schema.kind == kind), schemas[0])
 
 
 def check_vector(embedding: Any, schema: Schema, name: Any) -> Vector | None:
@@ -71,28 +90,34 @@ def text_vector(text: str) -> SparseVector | None:
     return SparseVector(indices, values) if indices else None
 
 
-def named_vectors(vector: Vector | None, text: str, schema: Schema) -> dict[str, Vector | SparseVector]:
+def named_vectors(
+    vectors: Mapping[str, Vector], text: str, schemas: Sequence[Schema]
+) -> dict[str, Vector | SparseVector]:
     """Everything a page is found by, under its name in the collection."""
-    named: dict[str, Vector | SparseVector] = {}
-    if vector is not None:
-        named[schema.vector_name] = vector
+    named: dict[str, Vector | SparseVector] = dict(vectors)
+    for schema in schemas:
+        vector = vectors.get(schema.vector_name)
+        if vector is None:
+            continue
         if schema.pooling:
             named[POOLED_VECTOR] = pool(vector, schema.pooled, schema.pooling)
+        if schema.kept:
+            named[schema.vector_name] = pool(vector, schema.kept, "hierarchical")
     words = text_vector(text)
     if words is not None:
         named[TEXT_VECTOR] = words
     return named
 
 
-def in_batches(vectors: Sequence[Vector | None]) -> Iterator[tuple[int, int]]:
+def in_batches(vectors: Sequence[Mapping[str, Vector]]) -> Iterator[tuple[int, int]]:
     """Starts and ends of batches that an engine takes at once: so many pages, and not too many numbers.
 
-    >>> list(in_batches([None] * 70))
+    >>> list(in_batches([{}] * 70))
     [(0, 64), (64, 70)]
     """
     start = floats = 0
-    for place, vector in enumerate(vectors):
-        size = 0 if vector is None else vector.size
+    for place, named in enumerate(vectors):
+        size = sum(vector.size for vector in named.values())
         if place > start and (place - start == _BATCH or floats + size > _BATCH_FLOATS):
             yield start, place
             start, floats = place, 0

@@ -1,0 +1,68 @@
+"""Several embedders that fill one collection, as one: pages are read once, and each page is embedded by all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Protocol
+
+from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
+from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.engine import DENSE_VECTOR
+from visrag_integrations.store.info import describe_all
+from visrag_integrations.types import Page
+
+Embedders = PageEmbedder | Sequence[PageEmbedder]
+
+
+class EmbedsPages(Protocol):
+    """What ingestion needs of an embedder."""
+
+    name: str
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Any]: ...
+
+
+class Together:
+    """Embeds pages by each of the embedders, as `{"page": ..., "patches": ...}`."""
+
+    def __init__(self, embedders: Sequence[PageEmbedder]) -> None:
+        self.embedders = tuple(embedders)
+        self.name = " and ".join(embedder.name for embedder in embedders)
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
+        pages = list(pages)
+        embeddings: list[dict[str, Any]] = [{} for _ in pages]
+        for embedder in self.embedders:
+            vectors = list(embedder.embed_pages(pages))
+            if len(vectors) != len(pages):
+                raise EmbedderError(
+                    f"The embedder {embedder.name!r} gave {len(vectors)} vectors for {len(pages)} pages."
+                )
+            for embedding, vector in zip(embeddings, vectors, strict=True):
+                embedding[DENSE_VECTOR[embedder.kind]] = vector
+        return embeddings
+
+
+def as_list(embedder: Embedders) -> list[PageEmbedder]:
+    """One or several embedders, as a list."""
+    embedders: list[PageEmbedder] = list(embedder) if isinstance(embedder, Sequence) else [embedder]
+    if not embedders:
+        raise SettingError("There is no embedder in the list. Give one, or one of each kind.")
+    return embedders
+
+
+def filling(store: QdrantPageStore, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> EmbedsPages:
+    """What embeds pages for this store, whose collection is created for these embedders or checked against them.
+
+    Raises:
+        StoreMismatchError: Others fill the collection, or others too: their vectors would be missing.
+    """
+    store.prepare(embedders[0], reader, also=embedders[1:])
+    assert store.info is not None
+    if len(store.info.embedders) > len(embedders):
+        raise StoreMismatchError(
+            f"The collection {store.collection!r} holds {describe_all(store.info)}; pages added by "
+            f"{embedders[0].name!r} alone could not be found by the other. Give both: embedder=[..., ...]."
+        )
+    return embedders[0] if len(embedders) == 1 else Together(embedders)

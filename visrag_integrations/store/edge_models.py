@@ -1,0 +1,109 @@
+"""What the embedded engine's own classes look like for our values: its settings, vectors, filters. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visrag_integrations.errors import FilterError
+from visrag_integrations.store import filters
+from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
+
+if TYPE_CHECKING:
+    import qdrant_edge as qe
+
+
+def to_config(schemas: Sequence[Schema]) -> qe.EdgeConfig:
+    """The settings of a new collection."""
+    import qdrant_edge as qe
+
+    vectors: dict[str, qe.EdgeVectorParams] = {}
+    for schema in schemas:
+        vectors |= _vector_params(schema)
+    words = qe.EdgeSparseVectorParams(modifier=qe.Modifier.Idf)
+    return qe.EdgeConfig(vectors=dict(vectors), sparse_vectors={TEXT_VECTOR: words})
+
+
+def _vector_params(schema: Schema) -> dict[str, qe.EdgeVectorParams]:
+    """One embedder's vectors, and their pooled ones."""
+    import qdrant_edge as qe
+
+    multi, types = schema.kind == "multi", qe.VectorStorageDatatype
+    compact = schema.storage == "compact"
+    common: dict[str, Any] = {
+        "size": schema.dimension,
+        "distance": qe.Distance.Cosine,
+        "multivector_config": qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
+    }
+    four_bits: Any = types.Turbo4  # type: ignore[attr-defined]  # its stubs do not know it yet
+    dense = qe.EdgeVectorParams(
+        **common,
+        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8, "compact": four_bits}[
+            schema.storage
+        ],
+        quantization_config=qe.BinaryQuantizationConfig() if schema.binary else None,
+        hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
+        memory=qe.Memory.Cold if schema.pooling else None,
+    )
+    if not schema.pooling:
+        return {schema.vector_name: dense}
+    pooled = qe.EdgeVectorParams(**common, datatype=types.Turbo8 if compact else None)
+    return {schema.vector_name: dense, POOLED_VECTOR: pooled}
+
+
+def to_vector(vector: Vector | SparseVector) -> Any:
+    """A vector as the engine takes it."""
+    if isinstance(vector, SparseVector):
+        import qdrant_edge as qe
+
+        return qe.SparseVector(vector.indices, vector.values)
+    return vector  # the engine reads numpy arrays, and faster than lists
+
+
+def to_filter(condition: filters.Condition | None) -> qe.Filter | None:
+    """A condition as a filter; None for none."""
+    import qdrant_edge as qe
+
+    if condition is None:
+        return None
+    translated = _condition(condition)
+    return translated if isinstance(translated, qe.Filter) else qe.Filter(must=[translated])
+
+
+def _condition(condition: filters.Condition) -> Any:
+    import qdrant_edge as qe
+
+    match condition:
+        case filters.Match(key, values):
+            return _match(key, values)
+        case filters.Range(key, bounds, True):
+            return qe.FieldCondition(key, range=qe.RangeDateTime(**bounds))
+        case filters.Range(key, bounds):
+            return qe.FieldCondition(key, range=qe.RangeFloat(**bounds))
+        case filters.Empty(key):
+            return qe.IsEmptyCondition(key)
+        case filters.Ids(ids):
+            return qe.HasIdCondition(set(ids))
+        case filters.Not(inner):
+            return qe.Filter(must_not=[_condition(inner)])
+        case filters.All(inner_conditions):
+            return qe.Filter(must=[_condition(inner) for inner in inner_conditions])
+        case filters.Either(inner_conditions):
+            return qe.Filter(should=[_condition(inner) for inner in inner_conditions])
+        case _:
+            raise FilterError("A Qdrant client Filter works with a client, not with an embedded folder; use a dict.")
+
+
+def _match(key: str, values: tuple[filters.Value, ...]) -> Any:
+    import qdrant_edge as qe
+
+    texts = [v for v in values if isinstance(v, str)]
+    numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+    # A Python bool would be taken for the integer it is; numpy's is taken for a bool.
+    matches: list[Any] = [qe.MatchValue(np.bool_(v)) for v in values if isinstance(v, bool)]  # type: ignore[arg-type]
+    matches += [qe.MatchAny(texts)] if texts or not values else []
+    matches += [qe.MatchAny(numbers)] if numbers else []
+    conditions: list[Any] = [qe.FieldCondition(key, match=match) for match in matches]
+    return conditions[0] if len(conditions) == 1 else qe.Filter(should=conditions)
