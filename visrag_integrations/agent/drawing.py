@@ -118,15 +118,15 @@ def _figure(shown: Shown, boxes: Sequence[tuple[int, Box]]) -> str:
     """The picture as the model saw it, with the boxes of later turns on it; a click enlarges it."""
     place = _place(shown.page.page)
     if shown.picture is None:
-        return f"<figure><figcaption><b>{_escaped(place)}</b><br>shown as its text</figcaption></figure>"
+        return f"<figure><figcaption><b>{_escaped(place)}</b><br/>shown as its text</figcaption></figure>"
     marks = "".join(_mark(turn, box) for turn, box in boxes)
     source = data_url(images.encode(images.to_rgb(shown.picture), "JPEG", _QUALITY))
     score = f" · {_escaped(shown.page.score_type)} {shown.page.score:.3g}" if shown.whole else ""
     kind = "" if shown.whole else "close-up of "
     return (
-        f'<figure><label><input type="checkbox" aria-label="Enlarge"><span class="picture">'
-        f'<img src="{source}" alt="{_escaped(kind + place)}" width="{shown.size[0]}" height="{shown.size[1]}">{marks}'
-        f"</span></label><figcaption>{kind}<b>{_escaped(place)}</b><br>"
+        f'<figure><label><input type="checkbox" aria-label="Enlarge"/><span class="picture">'
+        f'<img src="{source}" alt="{_escaped(kind + place)}" width="{shown.size[0]}" height="{shown.size[1]}"/>{marks}'
+        f"</span></label><figcaption>{kind}<b>{_escaped(place)}</b><br/>"
         f"{shown.size[0]} × {shown.size[1]} pixels{score}</figcaption></figure>"
     )
 

@@ -52,7 +52,8 @@ class PictureGrid:
         ((112, 196), (140, 280))
         """
         most = self.most if limit is None else min(limit, self.most)
-        columns, rows = (max(1, round(side / self.cell)) for side in (width, height))
+        thinnest = 0 if limit is None else 1  # cells: a line without any is enlarged, where that is allowed
+        columns, rows = (max(thinnest, round(side / self.cell)) for side in (width, height))
         if columns * rows > most:
             shrink = math.sqrt(width * height / (most * self.cell**2))
             columns, rows = (max(1, math.floor(side / shrink / self.cell)) for side in (width, height))
@@ -60,7 +61,7 @@ class PictureGrid:
         elif columns * rows < self.least and limit is None:
             grow = math.sqrt(self.least * self.cell**2 / (width * height))
             columns, rows = (math.ceil(side * grow / self.cell) for side in (width, height))
-        return columns * self.cell, rows * self.cell
+        return max(1, columns) * self.cell, max(1, rows) * self.cell
 
     def tokens(self, width: int, height: int) -> int:
         """Tokens of a picture that is shown as it is.

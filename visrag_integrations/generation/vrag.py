@@ -154,12 +154,12 @@ def parse_turn(text: str, *, cut_off: bool = False) -> Turn:
     tags = [_Tag(tag[2].lower(), bool(tag[1]), tag.start(), tag.end()) for tag in _TAG.finditer(text)]
     thoughts, actions, problems = _read(text, tags, cut_off)
     action = actions[0] if actions else None
-    if len(actions) > 1:
+    if len(actions) > 1 and not actions[0].flaw:
         problems.append("several_actions")
     if action is None:
         problems = ["empty" if not text.strip() else "cut_off" if cut_off else "no_action"]
     kept = text if action is None else text[: action.end]
-    return Turn("\n\n".join(thoughts), tuple(actions), tuple(problems), kept)
+    return Turn("\n\n".join(thoughts), tuple(actions), tuple(dict.fromkeys(problems)), kept)
 
 
 def _restored(text: str) -> str:
