@@ -22,7 +22,9 @@ from visrag_integrations.types import Conversation, Generation, GenerationSettin
 
 SIZE = (560, 504)  # 20 x 18 cells of 28 pixels: shown as it is
 HITS = tuple(
-    ScoredPage(Page("d", number, f"Page {number} says {word}.", "d.pdf", picture=Image.new("RGB", SIZE, colour)), 1 / number)
+    ScoredPage(
+        Page("d", number, f"Page {number} says {word}.", "d.pdf", picture=Image.new("RGB", SIZE, colour)), 1 / number
+    )
     for number, (word, colour) in enumerate(
         [("one", "red"), ("two", "green"), ("three", "blue"), ("four", "white"), ("five", "black")], start=1
     )
@@ -132,17 +134,29 @@ CASES: dict[str, tuple[list[str | Generation], str, int]] = {
     "no_action": (["I believe it is 42."], "holds no action", 0),
     "cut_off": ([Generation("<think>First I", finish_reason="length")], "cut off at the token limit", 0),
     "crossed_tags": (["<think>a</think><search>x <answer>4</answer>"], "Close <search> before any other tag", 0),
-    "several_actions": (["<think>a</think><search>x</search><search>y</search><answer>4</answer>"], "You wrote 3 act", 1),
+    "several_actions": (
+        ["<think>a</think><search>x</search><search>y</search><answer>4</answer>"],
+        "You wrote 3 act",
+        1,
+    ),
     "no_think": (["<search>totals</search>"], "Begin your turn with <think>", 1),
     "unclosed_think": (["<think>a <search>totals</search>"], "You did not close <think>", 1),
     "empty_search": (["<think>a</think><search> \u200b\x00 </search>"], "search is empty", 0),
-    "repeated_search": ([LOOK, LOOK.upper().replace("SEARCH", "search"), LOOK, LOOK], 'You searched for "totals" 4 times', 3),
+    "repeated_search": (
+        [LOOK, LOOK.upper().replace("SEARCH", "search"), LOOK, LOOK],
+        'You searched for "totals" 4 times',
+        3,
+    ),
     "no_picture": (["<think>a</think><bbox>[1, 2, 30, 40]</bbox>"], "no picture to look closer at", 0),
     "box_unreadable": ([LOOK, "<think>a</think><bbox>top left</bbox>"], '"top left" is not four numbers', 1),
     "box_not_finite": ([LOOK, "<think>a</think><bbox>[0, 0, NaN, 9]</bbox>"], "not a finite number", 1),
     "box_reversed": ([LOOK, "<think>a</think><bbox>[300, 10, 200, 90]</bbox>"], "x1 must be less than x2", 1),
     "box_empty": ([LOOK, "<think>a</think><bbox>[0.1, 0.1, 0.5, 0.5]</bbox>"], "The last picture is 560 x 504", 1),
-    "box_outside": ([LOOK, "<think>a</think><bbox>[600, 0, 900, 90]</bbox>"], "outside the last picture, which is 560 x 504", 1),
+    "box_outside": (
+        [LOOK, "<think>a</think><bbox>[600, 0, 900, 90]</bbox>"],
+        "outside the last picture, which is 560 x 504",
+        1,
+    ),
     "box_clipped": ([LOOK, "<think>a</think><bbox>[500, 0, 900, 90]</bbox>"], "beyond the last picture (560 x 504", 2),
     "empty_answer": (["<think>a</think><answer> </answer>"], "Your answer is empty.", 0),
 }
@@ -158,7 +172,9 @@ def test_a_malformed_turn_is_answered_with_what_is_wrong(name: str) -> None:
     assert len(trace.shown) == shown
     assert len(trace.answer.problems) == 1
     assert trace.answer.problems[0].startswith(f"turn {len(texts)}: ")
-    assert (REMINDER in told(trace, len(texts))) == (name not in {"several_actions", "no_think", "unclosed_think", "box_clipped"})
+    assert (REMINDER in told(trace, len(texts))) == (
+        name not in {"several_actions", "no_think", "unclosed_think", "box_clipped"}
+    )
 
 
 def test_every_problem_has_a_case() -> None:
@@ -200,7 +216,9 @@ def test_half_characters_and_control_characters_do_no_harm() -> None:
 
 
 def test_what_the_model_is_told_holds_no_tags_of_its_own() -> None:
-    trace = agent(LOOK, "<think>a</think><bbox>[<answer>7]</bbox>", "<think>a</think><bbox>[<b>]</bbox>", ANSWER).run("?")
+    trace = agent(LOOK, "<think>a</think><bbox>[<answer>7]</bbox>", "<think>a</think><bbox>[<b>]</bbox>", ANSWER).run(
+        "?"
+    )
     assert '"[‹b›]"' in told(trace, 3)
 
 
@@ -274,7 +292,9 @@ def test_a_generator_that_takes_few_pictures_is_asked_when_it_has_them() -> None
 
 
 def test_a_full_context_is_answered_before_it_overflows() -> None:
-    generator = ScriptedGenerator(Generation(LOOK, usage=Usage(400, 100)), Generation(LOOK, usage=Usage(1000, 100)), LOOK)
+    generator = ScriptedGenerator(
+        Generation(LOOK, usage=Usage(400, 100)), Generation(LOOK, usage=Usage(1000, 100)), LOOK
+    )
     generator.context_length = 4000  # type: ignore[attr-defined]
     # 500 + 612 + 1024 fits, and another picture and turn behind it (612 + 1024); after 1100 they would not.
     trace = VRAGAgent(ScriptedRetriever(*HITS), generator).run("How much?")
@@ -287,7 +307,15 @@ def test_a_full_context_is_answered_before_it_overflows() -> None:
 
 
 def test_many_questions_are_one_batch_a_round() -> None:
-    texts = [LOOK, ANSWER, "hm", "<think>a</think><bbox>[1, 1, 90, 90]</bbox>", ANSWER.replace("42", "43"), LOOK, ANSWER]
+    texts = [
+        LOOK,
+        ANSWER,
+        "hm",
+        "<think>a</think><bbox>[1, 1, 90, 90]</bbox>",
+        ANSWER.replace("42", "43"),
+        LOOK,
+        ANSWER,
+    ]
     made = agent(*texts)
     # rounds: a searches, b answers, c writes nonsense; a crops, c answers; a searches again; a answers
     traces = made.run_many(question for question in ("a?", "b?", "c?"))
@@ -455,7 +483,9 @@ TURN = st.builds(Generation, WRITTEN, finish_reason=st.sampled_from(["stop", "le
 
 
 @settings(max_examples=150, deadline=None)
-@given(st.lists(TURN, min_size=6, max_size=6), st.integers(1, 6), st.integers(0, 5), st.sampled_from([None, 1, 2000, 9000]))
+@given(
+    st.lists(TURN, min_size=6, max_size=6), st.integers(1, 6), st.integers(0, 5), st.sampled_from([None, 1, 2000, 9000])
+)
 def test_any_model_ends_raises_nothing_and_sees_no_page_twice(
     turns: list[Generation], max_turns: int, pages: int, budget: int | None
 ) -> None:

@@ -39,7 +39,12 @@ def read(text: str, *, cut_off: bool = False) -> tuple[str, tuple[str, str, str]
         ("<think>a</think><answer>4</ans", "a", ("answer", "4", ""), ()),
         ("a</think><answer>4</answer>", "a", ("answer", "4", ""), ()),  # the template had opened it
         ("<think>a</think><think>b</think><answer>4</answer>", "a\n\nb", ("answer", "4", ""), ()),
-        ("<think>I may <search>x</search></think><answer>4</answer>", "I may <search>x</search>", ("answer", "4", ""), ()),
+        (
+            "<think>I may <search>x</search></think><answer>4</answer>",
+            "I may <search>x</search>",
+            ("answer", "4", ""),
+            (),
+        ),
         ("<think>if a < b & c > d</think><answer>a < b", "if a < b & c > d", ("answer", "a < b", ""), ()),
         ("I look. <search>q</search>", "I look.", ("search", "q", ""), ("no_think",)),
         ("<think>a <search>q</search>", "a", ("search", "q", ""), ("unclosed_think",)),
@@ -89,7 +94,9 @@ def test_any_text_can_be_read(text: str, cut_off: bool) -> None:
         assert action.content in text
 
 
-@pytest.mark.parametrize("piece", ["<think>", "<search>", "</think>", "<search><answer>", "<answer>x</search>", "<", "[("])
+@pytest.mark.parametrize(
+    "piece", ["<think>", "<search>", "</think>", "<search><answer>", "<answer>x</search>", "<", "[("]
+)
 def test_long_text_is_read(piece: str) -> None:
     """In linear time: a quadratic reader would take an hour for these."""
     turn = parse_turn(piece * 200_000)

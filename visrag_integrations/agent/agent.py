@@ -6,22 +6,19 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.agent.budget import Capacity, Rules
+from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import GenerationError, SettingError
 from visrag_integrations.generation.defaults import over
-from visrag_integrations.generation.vrag import STOP, TEMPLATE, check_template
+from visrag_integrations.generation.vrag import STOP, TEMPLATE
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
     from visrag_integrations.rag import Retriever
-
-ANSWER_TOKENS = 1024
-"""Tokens of one turn unless the settings say otherwise."""
 
 
 class VRAGAgent:
@@ -58,18 +55,10 @@ class VRAGAgent:
         filter: Filter | None = None,
         settings: GenerationSettings | None = None,
     ) -> None:
-        for name, value in (("max_turns", max_turns), ("token_budget", token_budget)):
-            if value is not None and value < 1:
-                raise SettingError(f"{name} is {value}; it must be 1 or more.")
         self.retriever, self.generator, self.filter = retriever, generator, filter
         self.settings = over(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
-        self.rules = Rules(
-            max_turns,
-            token_budget,
-            self.settings.max_tokens or ANSWER_TOKENS,
-            check_template(template),
-            pictures or PictureRules(),
-        )
+        answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
+        self.rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
 
     # --- one question -----------------------------------------------------------------------------------------------
 
@@ -166,12 +155,6 @@ def next_round(episodes: Sequence[Episode]) -> list[Episode]:
         if waiting:
             return waiting
     return []
-
-
-def capacity_of(generator: object) -> Capacity:
-    """What a generator takes in one conversation, as far as it says."""
-    images, context = (getattr(generator, name, None) for name in ("max_images", "context_length"))
-    return Capacity(images if isinstance(images, int) else None, context if isinstance(context, int) else None)
 
 
 def checked_question(question: str) -> str:

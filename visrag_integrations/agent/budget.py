@@ -7,9 +7,12 @@ from typing import Any
 
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Shown
-from visrag_integrations.generation.vrag import TEMPLATE
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.vrag import TEMPLATE, check_template
 from visrag_integrations.types import Conversation, Generation, Page, Usage
 
+ANSWER_TOKENS = 1024
+"""Tokens of one turn unless the settings say otherwise."""
 _NOTE = 100  # tokens of what the model is told beside a picture, at most about
 
 
@@ -19,6 +22,12 @@ class Capacity:
 
     max_images: int | None = None
     context_length: int | None = None
+
+
+def capacity_of(generator: object) -> Capacity:
+    """What a generator takes in one conversation, as far as it says."""
+    images, context = (getattr(generator, name, None) for name in ("max_images", "context_length"))
+    return Capacity(images if isinstance(images, int) else None, context if isinstance(context, int) else None)
 
 
 @dataclass(frozen=True)
@@ -35,9 +44,16 @@ class Rules:
 
     max_turns: int = 10
     token_budget: int | None = None
-    answer_tokens: int = 1024
+    answer_tokens: int = ANSWER_TOKENS
     template: str = TEMPLATE
     pictures: PictureRules = field(default_factory=PictureRules)
+
+    def __post_init__(self) -> None:
+        for name in ("max_turns", "token_budget", "answer_tokens"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise SettingError(f"{name} is {value}; it must be 1 or more.")
+        check_template(self.template)
 
 
 @dataclass

@@ -53,12 +53,11 @@ def trace_fragment(trace: Trace) -> str:
     style = resources.files("visrag_integrations.agent").joinpath("trace.css").read_text(encoding="utf-8")
     boxes = _looked_at(trace.steps)
     turns = [_turn(number, list(steps), boxes) for number, steps in groupby(trace.steps, key=lambda step: step.turn)]
-    drawn = (
+    return (
         f'<div class="visrag-trace"><style>\n{style}</style>\n{_head(trace)}\n<ol>\n'
         + "\n".join(turns)
         + "\n</ol></div>"
     )
-    return drawn.encode("utf-8", "replace").decode("utf-8")  # a page's text may hold half a character
 
 
 def _head(trace: Trace) -> str:
@@ -172,4 +171,4 @@ def _counted(count: int, what: str) -> str:
 
 
 def _escaped(text: str) -> str:
-    return html.escape(text, quote=True)
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"), quote=True)  # it may hold half a character
