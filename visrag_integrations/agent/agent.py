@@ -76,23 +76,23 @@ class VRAGAgent:
 
     def stream(self, question: str) -> Iterator[Step | Trace]:
         """The steps as they happen, then the whole `Trace`. Closing the iterator ends the run."""
-        episode = self._episodes([question])[0]
+        (episode,) = self.begin([question])
         return self._streamed(episode)
 
     def _streamed(self, episode: Episode) -> Iterator[Step | Trace]:
         given = 0
         while episode.waiting is not None:
-            episode.tell(self._done([episode.waiting])[0])
+            episode.tell(self.perform([episode.waiting])[0])
             yield from episode.steps[given:]
             given = len(episode.steps)
         yield episode.trace
 
     async def astream(self, question: str) -> AsyncIterator[Step | Trace]:
         """`stream`, without blocking the event loop."""
-        episode = self._episodes([question])[0]
+        (episode,) = await self.abegin([question])
         given = 0
         while episode.waiting is not None:
-            episode.tell((await self._adone([episode.waiting]))[0])
+            episode.tell((await self.aperform([episode.waiting]))[0])
             for step in episode.steps[given:]:
                 yield step
             given = len(episode.steps)
@@ -102,27 +102,35 @@ class VRAGAgent:
 
     def run_many(self, questions: Iterable[str]) -> list[Trace]:
         """The runs in order; in each round the turns of all of them go to the generator as one batch."""
-        episodes = self._episodes(questions)
+        episodes = self.begin(questions)
         while waiting := next_round(episodes):
-            for episode, result in zip(waiting, self._done(_requests(waiting)), strict=True):
+            for episode, result in zip(waiting, self.perform(_requests(waiting)), strict=True):
                 episode.tell(result)
         return [episode.trace for episode in episodes]
 
     async def arun_many(self, questions: Iterable[str]) -> list[Trace]:
         """`run_many`, without blocking the event loop."""
-        episodes = self._episodes(questions)
+        episodes = await self.abegin(questions)
         while waiting := next_round(episodes):
-            for episode, result in zip(waiting, await self._adone(_requests(waiting)), strict=True):
+            for episode, result in zip(waiting, await self.aperform(_requests(waiting)), strict=True):
                 episode.tell(result)
         return [episode.trace for episode in episodes]
 
-    def _episodes(self, questions: Iterable[str]) -> list[Episode]:
+    # --- for those who drive episodes themselves ----------------------------------------------------------------------
+
+    def begin(self, questions: Iterable[str]) -> list[Episode]:
+        """The runs before their first turn; the generator may be loaded for it."""
         asked = [checked_question(question) for question in questions]
         return [Episode(question, self.rules, lambda: capacity_of(self.generator)) for question in asked]
 
-    # --- what episodes ask for; all requests of one call are of one kind ----------------------------------------------
+    async def abegin(self, questions: Iterable[str]) -> list[Episode]:
+        """`begin`, without blocking the event loop."""
+        return await asyncio.to_thread(self.begin, questions)
 
-    def _done(self, requests: Sequence[Request]) -> list[Any]:
+    def perform(self, requests: Sequence[Request]) -> list[Any]:
+        """The results of requests of one kind, in order."""
+        if not requests:
+            return []
         if isinstance(requests[0], Write):
             conversations = _conversations(requests)
             return one_each(self.generator.name, self.generator.generate(conversations, self.settings), conversations)
@@ -130,10 +138,11 @@ class VRAGAgent:
             return self._found([request for request in requests if isinstance(request, Find)])
         return [request.work() for request in requests if isinstance(request, Look)]
 
-    async def _adone(self, requests: Sequence[Request]) -> list[Any]:
+    async def aperform(self, requests: Sequence[Request]) -> list[Any]:
+        """`perform`, without blocking the event loop."""
         agenerate = getattr(self.generator, "agenerate", None)
-        if agenerate is None or not isinstance(requests[0], Write):
-            return await asyncio.to_thread(self._done, requests)
+        if agenerate is None or not requests or not isinstance(requests[0], Write):
+            return await asyncio.to_thread(self.perform, requests)
         conversations = _conversations(requests)
         written: list[Generation] = await agenerate(conversations, self.settings)
         return one_each(self.generator.name, written, conversations)
