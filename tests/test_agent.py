@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import threading
-from collections.abc import Iterator, Sequence
-from typing import Any
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, get_args
 
 import pytest
 from fakes import ScriptedGenerator, ScriptedRetriever
@@ -15,6 +17,7 @@ from PIL import Image
 
 from visrag_integrations import Page, ScoredPage, load_generator
 from visrag_integrations.agent import Crop, Finish, PictureRules, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent.steps import Reason
 from visrag_integrations.agent.wording import PROBLEMS, REMINDER
 from visrag_integrations.errors import GenerationError, SettingError, StoreError
 from visrag_integrations.generation.vrag import ANSWER_NOW, STOP, build_prompt
@@ -413,7 +416,7 @@ async def test_a_generator_with_agenerate_is_awaited() -> None:
     assert (await VRAGAgent(ScriptedRetriever(*HITS), Awaited(LOOK, ANSWER)).arun("How much?")).answer.text == "42"
 
 
-# --- what does raise ----------------------------------------------------------------------------------------------------
+# --- what does raise --------------------------------------------------------------------------------------------------
 
 
 def test_a_dead_store_and_a_dead_engine_raise() -> None:
@@ -441,7 +444,7 @@ def test_a_generator_that_gives_too_few_texts_is_refused() -> None:
         VRAGAgent(ScriptedRetriever(*HITS), Short()).run("How much?")
 
 
-# --- a generator that understands nothing -------------------------------------------------------------------------------
+# --- a generator that understands nothing -----------------------------------------------------------------------------
 
 
 def test_the_extractive_generator_searches_and_quotes() -> None:
@@ -461,7 +464,7 @@ def test_the_extractive_generator_searches_and_quotes() -> None:
     assert once.reason == "answered"
 
 
-# --- anything at all ----------------------------------------------------------------------------------------------------
+# --- anything at all --------------------------------------------------------------------------------------------------
 
 NUMBER = st.one_of(
     st.integers(-9, 700).map(str), st.floats().map(str), st.sampled_from(["1e999", "NaN", "9" * 400, "", "x", "½"])
@@ -515,7 +518,13 @@ SMALL = PictureRules(min_pixels=4 * 28 * 28, max_pixels=40 * 28 * 28, from_sourc
 
 
 @pytest.fixture(autouse=True)
-def _no_files(tmp_path: Any, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+def _no_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """`d.pdf`, the source of the pages, is not there."""
     monkeypatch.chdir(tmp_path)
-    yield
+
+
+def test_every_problem_and_reason_is_in_the_documentation() -> None:
+    text = (Path(__file__).parent.parent / "docs" / "agent.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| `(\w+)` \|", text, re.MULTILINE)
+    reasons = {reason for reason in get_args(Reason) if reason != "answered"}
+    assert sorted(rows) == sorted([*PROBLEMS, *reasons])

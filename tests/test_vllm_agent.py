@@ -1,4 +1,4 @@
-"""The agent on a real vLLM server (its CPU build): a random model writes rubbish, and a scripted one leads a whole run."""
+"""The agent on a real vLLM server (its CPU build): a random model's rubbish, a scripted whole run."""
 
 from __future__ import annotations
 
@@ -105,7 +105,7 @@ def test_the_server_reads_every_conversation_of_a_scripted_run(generator: OpenAI
 
 
 def test_the_context_is_never_overrun(server: Server) -> None:
-    """The model always searches; the server's context ends the run before it is full, with the pictures as they were."""
+    """The model always searches; the context ends the run before it is full, with the pictures as they were."""
     generator = OpenAIGenerator(server.url, max_retries=0, max_images=IMAGES, context_length=2600)
     scripted = ScriptedGenerator(*[LOOK] * 9)
     agent = VRAGAgent(ScriptedRetriever(*HITS), generator, settings=SETTINGS)

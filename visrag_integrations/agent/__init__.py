@@ -3,7 +3,7 @@
 from visrag_integrations.agent.agent import VRAGAgent
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, Search, Shown, Step, Thought
-from visrag_integrations.agent.trace import Trace
+from visrag_integrations.agent.trace import Recording, Trace
 
 __all__ = [
     "Crop",
@@ -11,6 +11,7 @@ __all__ = [
     "Observation",
     "PictureRules",
     "Problem",
+    "Recording",
     "Search",
     "Shown",
     "Step",
