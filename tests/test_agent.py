@@ -99,14 +99,7 @@ def test_every_search_shows_the_best_page_that_was_not_shown() -> None:
 
 
 def test_settings_reach_the_generator_with_the_closing_tags_as_stops() -> None:
-    class Watching(ScriptedGenerator):
-        def generate(
-            self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
-        ) -> list[Generation]:
-            self.settings = settings
-            return super().generate(conversations, settings)
-
-    generator = Watching(ANSWER, ANSWER)
+    generator = ScriptedGenerator(ANSWER, ANSWER)
     VRAGAgent(ScriptedRetriever(), generator).run("How much?")
     assert generator.settings == GenerationSettings(max_tokens=1024, stop=STOP)
     VRAGAgent(ScriptedRetriever(), generator, settings=GenerationSettings(max_tokens=9, temperature=0.0)).run("How?")

@@ -48,18 +48,8 @@ def retriever(core: PageRetriever) -> VisRAGRetriever:
     return VisRAGRetriever(retriever=core, k=1)
 
 
-class Watching(ScriptedGenerator):
-    """Remembers the settings, too."""
-
-    def generate(
-        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
-    ) -> list[Generation]:
-        self.settings = settings
-        return super().generate(conversations, settings)
-
-
 def test_invoke_gives_steps_pages_and_the_answer(retriever: VisRAGRetriever) -> None:
-    generator = Watching(*RUN)
+    generator = ScriptedGenerator(*RUN)
     agent = create_vrag_agent(retriever, ChatEVisRAG(generator=generator))
     found = agent.invoke("How many violins?")
     assert set(found) == {"question", "steps", "context", "answer", "sufficient", "reason", "result", "trace"}
@@ -80,7 +70,7 @@ def test_invoke_gives_steps_pages_and_the_answer(retriever: VisRAGRetriever) -> 
 
 def test_the_run_is_the_cores(core: PageRetriever, retriever: VisRAGRetriever) -> None:
     """The same pages, the same pixels, the same words, through LangChain's retriever and chat model."""
-    ours, theirs = Watching(*RUN), Watching(*RUN)
+    ours, theirs = ScriptedGenerator(*RUN), ScriptedGenerator(*RUN)
     expected = VRAGAgent(core, ours).run("How many violins?")
     trace = create_vrag_agent(retriever, ChatEVisRAG(generator=theirs)).invoke("How many violins?")["trace"]
     assert [type(step) for step in trace] == [type(step) for step in expected]

@@ -99,14 +99,7 @@ def test_core_objects_and_settings_are_taken(core: PageRetriever) -> None:
         "The ware"
     )
 
-    class Watching(ScriptedGenerator):
-        def generate(
-            self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
-        ) -> list[Generation]:
-            self.settings = settings
-            return super().generate(conversations, settings)
-
-    generator = Watching(ANSWER)
+    generator = ScriptedGenerator(ANSWER)
     model = EVisRAGLLM(generator=generator, temperature=0.0, max_tokens=77)
     VRAGQueryEngine(core, model, template="Q: {question}").query("How many?")
     assert generator.settings is not None

@@ -24,6 +24,8 @@ HITS = tuple(
     ScoredPage(Page("d", number, f"Page {number}.", picture=Image.new("RGB", (200, 280), colour)), 1 / number)
     for number, colour in enumerate(["red", "green", "blue", "white"], start=1)
 )
+CONTEXT_OF_TWO = 2200
+"""Tokens that hold the prompt, two pages, and the answer, but no third page and turn."""
 SETTINGS = GenerationSettings(temperature=1.0, max_tokens=48, seed=1)
 LOOK = "<think>I look.</think><search>boxes</search>"
 CLOSER = "<think>Small.</think><bbox>[100, 100, 300, 300]</bbox>"
@@ -95,7 +97,7 @@ def test_the_server_reads_every_conversation_of_a_scripted_run(generator: OpenAI
     assert episode.trace.answer.text == "12"
     assert len(read) == 4
     told = [step.observation for step in episode.trace if step.observation.shown][:3]
-    for observed, before, after, said in zip(told, read, read[1:], (LOOK, CLOSER, LOOK), strict=True):
+    for observed, before, after, said in zip(told, read[:-1], read[1:], (LOOK, CLOSER, LOOK), strict=True):
         (shown,) = observed.shown
         cells = shown.size[0] * shown.size[1] // 28**2
         # one byte a token: what was written and told, the marks of two turns, and one for each cell of the picture
@@ -106,7 +108,7 @@ def test_the_server_reads_every_conversation_of_a_scripted_run(generator: OpenAI
 
 def test_the_context_is_never_overrun(server: Server) -> None:
     """The model always searches; the context ends the run before it is full, with the pictures as they were."""
-    generator = OpenAIGenerator(server.url, max_retries=0, max_images=IMAGES, context_length=2600)
+    generator = OpenAIGenerator(server.url, max_retries=0, max_images=IMAGES, context_length=CONTEXT_OF_TWO)
     scripted = ScriptedGenerator(*[LOOK] * 9)
     agent = VRAGAgent(ScriptedRetriever(*HITS), generator, settings=SETTINGS)
     (episode,) = agent.begin(["How many boxes?"])
@@ -120,9 +122,10 @@ def test_the_context_is_never_overrun(server: Server) -> None:
     finally:
         generator.close()
     assert episode.trace.reason == "context"
+    assert len(episode.trace.turns) == 3
     for turn in episode.trace.turns:
         assert turn.usage is not None
-        assert turn.usage.input_tokens + 48 <= 2600
+        assert turn.usage.input_tokens + 48 <= CONTEXT_OF_TWO
 
 
 @pytest.mark.filterwarnings("default")  # vLLM's own warnings
