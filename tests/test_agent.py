@@ -154,6 +154,7 @@ CASES: dict[str, tuple[list[str | Generation], str, int]] = {
         1,
     ),
     "box_clipped": ([LOOK, "<think>a</think><bbox>[500, 0, 900, 90]</bbox>"], "beyond the last picture (560 x 504", 2),
+    "box_whole": ([LOOK, "<think>a</think><bbox>[9, 9, 550, 490]</bbox>"], "takes in the whole of the last picture", 1),
     "empty_answer": (["<think>a</think><answer> </answer>"], "Your answer is empty.", 0),
 }
 
@@ -201,6 +202,10 @@ def test_nothing_new_is_said_and_is_no_problem() -> None:
     assert "No page that you have not seen" in told(trace, 2)
     assert trace.problems == ()
     assert len(trace.shown) == 1
+
+
+def test_a_trace_says_what_it_is() -> None:
+    assert repr(agent(LOOK, ANSWER).run("How much?")) == "Trace('How much?', 2 turns, answered: '42')"
 
 
 def test_half_characters_and_control_characters_do_no_harm() -> None:

@@ -210,13 +210,14 @@ class Episode:
         if last is None or isinstance(box, str) or (wrong is not None and wrong.name not in CARRIED_OUT):
             observation = self._refuse(*remarks, *([wrong] if wrong else []))
         else:
-            remarks = [*remarks, *([wrong] if wrong else [])]
             crop = self.rules.pictures.crop
             cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
             if isinstance(cut, str):
                 observation = self._refuse(*remarks, *_unshowable(last.page, cut))
+            elif cut.region == last.region:
+                observation = self._refuse(*remarks, problem("box_whole", written=quoted(written)))
             else:
-                observation = self._observe(_shown(last.page, cut), remarks)
+                observation = self._observe(_shown(last.page, cut), [*remarks, *([wrong] if wrong else [])])
         self.steps.append(Crop(len(self._turns), written, None if isinstance(box, str) else box, observation))
         return observation
 

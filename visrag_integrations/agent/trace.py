@@ -14,7 +14,7 @@ from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.types import Answer, Conversation, Generation, GenerationSettings, Usage
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Trace:
     """One run, step by step; in a notebook it draws itself.
 
@@ -36,6 +36,9 @@ class Trace:
     def __str__(self) -> str:
         """The answer's text."""
         return str(self.answer)
+
+    def __repr__(self) -> str:
+        return f"Trace({self.question!r}, {len(self.turns)} turns, {self.reason}: {self.answer.text!r})"
 
     @property
     def answer(self) -> Answer:

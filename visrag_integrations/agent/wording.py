@@ -22,6 +22,7 @@ PROBLEMS = {
     "box_outside": "Your box {written} lies outside the last picture, which is {width} x {height} pixels.",
     "box_clipped": "Your box {written} reaches beyond the last picture ({width} x {height} pixels); what is inside is "
     "shown.",
+    "box_whole": "Your box {written} takes in the whole of the last picture. Give a smaller one, to see it larger.",
     "unshowable": "The picture of {page} cannot be shown: {reason}",
     "empty_answer": "Your answer is empty.",
     "no_answer": "You were asked to answer and did not.",
