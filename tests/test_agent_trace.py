@@ -207,6 +207,14 @@ def test_the_drawing_is_safe_whatever_models_and_documents_say() -> None:
     assert "default-src 'none'" in trace.to_html()
 
 
+def test_an_answer_that_was_not_given_as_one_is_called_so() -> None:
+    texts = (f"{LOOK} or <answer>41</answer>", LOOK)
+    trace = VRAGAgent(ScriptedRetriever(*HITS), ScriptedGenerator(*texts), 2).run("How much?")
+    elements = Elements(trace._repr_html_())
+    assert "Best answer so far41" in elements.text
+    assert "the turns were used up" in elements.text
+
+
 def test_an_empty_run_and_a_page_without_a_picture_can_be_drawn() -> None:
     assert "The model gave no answer." in Trace("How much?", ())._repr_html_()
     text = ScoredPage(Page("d", 1, "Only text."), 0.5)

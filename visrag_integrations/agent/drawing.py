@@ -62,13 +62,14 @@ def trace_fragment(trace: Trace) -> str:
 
 def _head(trace: Trace) -> str:
     answer = trace.answer
-    label = "Answer" if answer.sufficient else "No answer"
+    sure = answer.sufficient and trace.reason == "answered"
+    label = "Answer" if sure else "Best answer so far" if answer.sufficient else "No answer"
     text = answer.text or "The model gave no answer."
     names = "".join(f"<li>{_escaped(_place(hit.page))}</li>" for hit in answer.pages)
     seen = f'<p class="label">Pages it saw</p><ul class="pages">{names}</ul>' if names else ""
     return (
         f'<header><p class="label">Question</p><h2>{_escaped(trace.question)}</h2></header>'
-        f'<div class="answer{"" if answer.sufficient else " none"}"><p class="label">{label}</p>'
+        f'<div class="answer{"" if sure else " none"}"><p class="label">{label}</p>'
         f'<p class="text">{_escaped(text)}</p>{seen}<p class="how">{_escaped(_how(trace))}</p></div>'
     )
 
