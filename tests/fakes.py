@@ -14,19 +14,21 @@ from visrag_integrations.types import Conversation, Generation, GenerationSettin
 
 
 class ScriptedGenerator:
-    """Writes what was queued, in order, and remembers what it was asked and whether its stream was closed."""
+    """Writes what was queued, in order, and remembers what it was asked, how, and whether its stream was closed."""
 
     name = "scripted"
 
     def __init__(self, *texts: str | Generation) -> None:
         self.queue = [text if isinstance(text, Generation) else Generation(text) for text in texts]
         self.batches: list[list[Conversation]] = []
+        self.settings: GenerationSettings | None = None
         self.closed = False
 
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:
         self.batches.append(list(conversations))
+        self.settings = settings
         return [self.queue.pop(0) for _ in conversations]
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
@@ -13,9 +13,16 @@ from typing import Any
 TEXT = "Hello, I am a scripted model."
 
 
-def complete(request: dict[str, Any]) -> dict[str, Any]:
-    """The answer to a chat completions request: a tool call, JSON of the schema, or a fixed text."""
-    message: dict[str, Any] = {"role": "assistant", "content": TEXT}
+def complete(request: dict[str, Any], script: Sequence[str] = ()) -> dict[str, Any]:
+    """The answer to a chat completions request: a tool call, JSON of the schema, or a text, ended by its stop strings.
+
+    The text is that of the script which comes next in the conversation; the same one always where there is none.
+    """
+    place = sum(message["role"] == "assistant" for message in request["messages"])
+    text = script[place] if script else TEXT
+    for stop in request.get("stop") or ():
+        text = text.split(stop)[0]
+    message: dict[str, Any] = {"role": "assistant", "content": text}
     reason = "stop"
     schema = (request.get("response_format") or {}).get("json_schema", {}).get("schema")
     last = request["messages"][-1]
@@ -38,9 +45,9 @@ def complete(request: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-def chunks(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def chunks(request: dict[str, Any], script: Sequence[str] = ()) -> Iterator[dict[str, Any]]:
     """The same answer in pieces."""
-    whole = complete(request)
+    whole = complete(request, script)
     head = {"id": "1", "object": "chat.completion.chunk", "created": 0, "model": whole["model"]}
     message = whole["choices"][0]["message"]
     for start in range(0, len(message["content"] or ""), 5):
@@ -54,7 +61,7 @@ def chunks(request: dict[str, Any]) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def serving() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+def serving(script: Sequence[str] = ()) -> Iterator[tuple[str, list[dict[str, Any]]]]:
     """The URL of a running server, and every request it gets."""
     seen: list[dict[str, Any]] = []
 
@@ -71,10 +78,12 @@ def serving() -> Iterator[tuple[str, list[dict[str, Any]]]]:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             seen.append(request)
             if request.get("stream"):
-                body = "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(request)) + "data: [DONE]\n\n"
+                body = (
+                    "".join(f"data: {json.dumps(chunk)}\n\n" for chunk in chunks(request, script)) + "data: [DONE]\n\n"
+                )
                 self._send(body.encode(), "text/event-stream")
             else:
-                self._send(json.dumps(complete(request)).encode())
+                self._send(json.dumps(complete(request, script)).encode())
 
         def _send(self, body: bytes, kind: str = "application/json") -> None:
             self.send_response(200)

@@ -84,5 +84,6 @@ def test_objects_pickle_and_can_be_told_apart_in_traces() -> None:
     with QdrantPageStore(":memory:") as store:
         retriever = langchain.VisRAGRetriever(retriever=PageRetriever(PixelEmbedder(), store))
         chain = langchain.create_visrag_chain(retriever, made[0])
-        for runnable in (made[0], made[1], retriever, chain, langchain.create_visrag_tool(retriever)):
+        agent = langchain.create_vrag_agent(retriever, made[0])
+        for runnable in (made[0], made[1], retriever, chain, agent, langchain.create_visrag_tool(retriever)):
             assert dumpd(runnable)["id"]

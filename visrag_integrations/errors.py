@@ -20,6 +20,7 @@
     │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
     │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
     │   └── FilterError           (ValueError)         a filter that cannot be understood
+    ├── TraceError                (ValueError)         a kept run of the agent that cannot be read
     └── GenerationError           (RuntimeError)       a generator failed; model text itself never raises
 
 Messages say what happened, with which value, what is allowed, and what to type next.
@@ -138,6 +139,10 @@ class StoreFormatError(StoreError, ValueError):
 
 class FilterError(StoreError, ValueError):
     """A metadata filter that cannot be understood."""
+
+
+class TraceError(VisRAGError, ValueError):
+    """A folder that holds no run of the agent, or one that is damaged or of a newer version."""
 
 
 class GenerationError(VisRAGError, RuntimeError):

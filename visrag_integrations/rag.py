@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
@@ -14,12 +14,7 @@ from visrag_integrations.types import Answer, Generation, GenerationSettings, Sc
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
-
-
-class Retriever(Protocol):
-    """What VisRAG needs of a retriever; `PageRetriever` is one. `retrieve_many` is used where there is one."""
-
-    def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
+    from visrag_integrations.retrieval import Retriever
 
 
 class VisRAG:

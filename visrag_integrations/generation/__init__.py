@@ -19,7 +19,7 @@ logger = logging.getLogger(__name__)
 
 GENERATORS = {"extractive": "extractive:ExtractiveGenerator"}
 """Name -> module and class in this room."""
-CHECKPOINTS = ("openbmb/EVisRAG-7B", "openbmb/EVisRAG-3B")
+CHECKPOINTS = ("openbmb/EVisRAG-7B", "openbmb/EVisRAG-3B", "autumncc/Qwen2.5-VL-7B-VRAG")
 """Published checkpoints that are loaded by an engine on this machine, as any checkpoint folder is."""
 ENGINES = {"vllm": "vllm:VLLMGenerator", "transformers": "transformers:TransformersGenerator"}
 """Package -> the generator that runs a checkpoint with it, best first."""

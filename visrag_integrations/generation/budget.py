@@ -52,16 +52,16 @@ class PictureGrid:
         ((112, 196), (140, 280))
         """
         most = self.most if limit is None else min(limit, self.most)
-        columns, rows = (max(1, round(side / self.cell)) for side in (width, height))
-        cells = width * height / self.cell**2
+        thinnest = 0 if limit is None else 1  # cells: a line without any is enlarged, where that is allowed
+        columns, rows = (max(thinnest, round(side / self.cell)) for side in (width, height))
         if columns * rows > most:
-            shrink = math.sqrt(cells / most)
+            shrink = math.sqrt(width * height / (most * self.cell**2))
             columns, rows = (max(1, math.floor(side / shrink / self.cell)) for side in (width, height))
             columns, rows = min(columns, max(1, most // rows)), min(rows, max(1, most // columns))
         elif columns * rows < self.least and limit is None:
-            grow = math.sqrt(self.least / cells)
+            grow = math.sqrt(self.least * self.cell**2 / (width * height))
             columns, rows = (math.ceil(side * grow / self.cell) for side in (width, height))
-        return columns * self.cell, rows * self.cell
+        return max(1, columns) * self.cell, max(1, rows) * self.cell
 
     def tokens(self, width: int, height: int) -> int:
         """Tokens of a picture that is shown as it is.
@@ -74,17 +74,17 @@ class PictureGrid:
 
     def fit(self, image: Image, limit: int) -> Image:
         """The picture scaled down to at most so many tokens, or itself when it has no more."""
-        from PIL import Image as PILImage
+        _check_shape(image)
+        return image if self.tokens(*image.size) <= limit else _resized(image, self.size(*image.size, limit))
 
-        longer, shorter = max(image.size), min(image.size)
-        if longer > _LONGEST * shorter:
-            raise PictureError(
-                f"A picture of {image.width} x {image.height} pixels is more than {_LONGEST} times as long as wide, "
-                "which the model does not take. Cut it into several."
-            )
-        if self.tokens(*image.size) <= limit:
-            return image
-        return image.resize(self.size(*image.size, limit), PILImage.Resampling.BICUBIC)
+    def seen(self, image: Image) -> Image:
+        """The picture with the pixels that the model itself would give it: whole cells, neither too few nor too many.
+
+        Raises:
+            PictureError: It is far longer than wide.
+        """
+        _check_shape(image)
+        return _resized(image, self.size(*image.size))
 
 
 def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
@@ -121,6 +121,20 @@ def _water_level(wanted: Sequence[int], budget: int) -> int:
             return level
         budget -= want
     return max(wanted, default=0)
+
+
+def _check_shape(image: Image) -> None:
+    if max(image.size) > _LONGEST * min(image.size):
+        raise PictureError(
+            f"A picture of {image.width} x {image.height} pixels is more than {_LONGEST} times as long as wide, "
+            "which the model does not take. Cut it into several."
+        )
+
+
+def _resized(image: Image, size: tuple[int, int]) -> Image:
+    from PIL import Image as PILImage
+
+    return image if image.size == size else image.resize(size, PILImage.Resampling.BICUBIC)
 
 
 def _entry(size: Any, name: str) -> int | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation import vrag
 from visrag_integrations.generation.evisrag import INSUFFICIENT, NOTHING_RELEVANT, build_prompt, question_of, quotable
 from visrag_integrations.generation.passages import Passage, best_passages
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
@@ -13,6 +14,8 @@ ENOUGH_TO_ANSWER = 0.5
 """The share of the question's words, rare ones weighing more, that a passage must hold to be the answer."""
 ENOUGH_TO_QUOTE = 0.35
 """The share a passage must hold to be quoted as evidence."""
+MOST_SEARCHES = 3
+"""Pages that are asked for, one by one, when the prompt is the agent's."""
 
 
 class ExtractiveGenerator:
@@ -20,7 +23,8 @@ class ExtractiveGenerator:
 
     For each page it quotes the passage of the page's *text* that covers the question's words best, in EVisRAG's output
     format, and answers with the best of them word for word. Below a threshold it says `insufficient to answer`. A page
-    without text holds nothing for it. The same input always gives the same output; settings such as `temperature` are
+    without text holds nothing for it. Asked by the agent (`VRAGAgent`), it searches for the question until a page holds
+    the answer, three times at most. The same input always gives the same output; settings such as `temperature` are
     ignored. To have a model look at the pages: `load_generator("openbmb/EVisRAG-7B")`.
 
     Args:
@@ -47,6 +51,10 @@ class ExtractiveGenerator:
         yield Generation("", finish_reason="stop")
 
     def _pieces(self, conversation: Conversation) -> Iterator[str]:
+        asked = vrag.question_of(conversation)
+        if asked is not None:
+            yield self._turn(asked, conversation)
+            return
         prompt, pages = _asked(conversation)
         question = question_of(prompt)
         passages = best_passages(question, [page.text if page else "" for page in pages])
@@ -68,6 +76,22 @@ class ExtractiveGenerator:
         reason = reason if chosen else "shares a word with the question"
         yield f"</evidence>\n<think>{place} {reason}; {needed}.</think>\n"
         yield f"<answer>{answer}</answer>"
+
+    def _turn(self, question: str, conversation: Conversation) -> str:
+        """One turn of the agent's protocol: search, or answer."""
+        prompt, pages = _asked(conversation)
+        passages = best_passages(question, [page.text if page else "" for page in pages])
+        best = max((found for found in passages if found is not None), key=lambda found: found.score, default=None)
+        if best is not None and best.coverage >= self.threshold:
+            thought, act = (
+                "A passage shares enough words with the question.",
+                f"answer> {vrag.quotable(best.text)} </answer",
+            )
+        elif len(pages) >= MOST_SEARCHES or len(conversation) > 2 * MOST_SEARCHES or vrag.ANSWER_NOW in prompt:
+            thought, act = "No passage shares enough words with the question.", f"answer> {INSUFFICIENT} </answer"
+        else:
+            thought, act = "I look for the question's words.", f"search> {vrag.quotable(question)} </search"
+        return f"<think>{thought}</think><{act}>"
 
 
 def _asked(conversation: Conversation) -> tuple[str, list[Page | None]]:

@@ -85,11 +85,16 @@ class OpenAIGenerator(LoopGenerator):
         super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
         self._source, self._model, self._kind = server, model, kind
         self._options = {"api_key": api_key, "timeout": timeout, "max_retries": max_retries}
-        self._max_images, self._context_length, self._given_context = max_images, context_length, context_length
+        self.max_images, self._context_length = max_images, context_length
         self._image_format, self._logprobs = image_format, logprobs
         self._defaults = over(settings, PUBLISHED)
         self._client: Any = None
         self._asked: asyncio.Future[None] | None = None
+
+    @property
+    def context_length(self) -> int | None:
+        """Tokens of prompt and answer together; None while it is not known."""
+        return self._context_length
 
     def with_model(self, name: str) -> OpenAIGenerator:
         """The same server, another of its models."""
@@ -168,7 +173,7 @@ class OpenAIGenerator(LoopGenerator):
         )
 
     def _messages(self, conversation: Conversation, settings: GenerationSettings) -> list[dict[str, Any]]:
-        pictures = shown_pictures(conversation, self._max_images)
+        pictures = shown_pictures(conversation, self.max_images)
         budget = None
         if self._context_length is not None:  # a token is a byte or more of text, and in long texts much more
             texts = [part or "" for parts in merged_parts(conversation) for part in parts]

@@ -53,10 +53,17 @@ class VLLMGenerator(LoopGenerator):
     ) -> None:
         super().__init__(str(model_name_or_path), max_concurrency)
         self._defaults = over(settings, PUBLISHED)
+        self.max_images = max_images
         self._options = {"context_length": context_length, "max_images": max_images}
         self._arguments = {"trust_remote_code": trust_remote_code, **engine}
         self._engine: Engine | None = None
         self._loading = threading.Lock()
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together: as it was asked for, and, once the engine is loaded, as it is."""
+        engine = self._engine
+        return self._options["context_length"] if engine is None else engine.writer.context_length
 
     def close(self) -> None:
         """Stop the engine and free its memory; after that the generator is of no use."""

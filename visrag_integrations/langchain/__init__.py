@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from visrag_integrations.langchain.agent import create_vrag_agent
     from visrag_integrations.langchain.chain import create_visrag_chain
     from visrag_integrations.langchain.chat_model import ChatEVisRAG
     from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
@@ -30,6 +31,7 @@ _HOMES = {
     "VisRAGVectorStore": "vectorstore",
     "create_visrag_chain": "chain",
     "create_visrag_tool": "tool",
+    "create_vrag_agent": "agent",
     "open_document_image": "image_references",
 }
 
@@ -44,6 +46,7 @@ __all__ = [
     "VisRAGVectorStore",
     "create_visrag_chain",
     "create_visrag_tool",
+    "create_vrag_agent",
     "open_document_image",
 ]
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
+    from visrag_integrations.llamaindex.agent import VRAGQueryEngine
     from visrag_integrations.llamaindex.convert import with_picture_hashes
     from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
     from visrag_integrations.llamaindex.llm import EVisRAGLLM
@@ -19,11 +20,15 @@ if TYPE_CHECKING:
     from visrag_integrations.llamaindex.rerank import VisRAGRerank
     from visrag_integrations.llamaindex.retriever import VisRAGRetriever
     from visrag_integrations.llamaindex.vector_store import VisRAGVectorStore
+    from visrag_integrations.llamaindex.workflow import VRAGStepEvent, VRAGWorkflow
 
 _HOMES = {
     "EVisRAGLLM": "llm",
     "EvidenceOutputParser": "output_parser",
     "PageNodeParser": "node_parser",
+    "VRAGQueryEngine": "agent",
+    "VRAGStepEvent": "workflow",
+    "VRAGWorkflow": "workflow",
     "VisRAGEmbedding": "embedding",
     "VisRAGQueryEngine": "query_engine",
     "VisRAGReader": "reader",
@@ -38,6 +43,9 @@ __all__ = [
     "EVisRAGLLM",
     "EvidenceOutputParser",
     "PageNodeParser",
+    "VRAGQueryEngine",
+    "VRAGStepEvent",
+    "VRAGWorkflow",
     "VisRAGEmbedding",
     "VisRAGQueryEngine",
     "VisRAGReader",

@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
 dispatcher = get_dispatcher(__name__)
 
+_LIMITS = ("max_images", "context_length")
+
 
 class WatchedGenerator:
     """The generator of an `EVisRAGLLM`, called directly: pages stay pages. Callbacks and events are those of a chat."""
@@ -33,10 +35,12 @@ class WatchedGenerator:
         self.llm, self.name = llm, llm.model
 
     def __getattr__(self, name: str) -> Any:
-        """`agenerate`, where the engine has it, so that many questions are under way at once."""
-        own = getattr(self.llm.generator, name) if name == "agenerate" else None
+        """What the engine says it takes; `agenerate`, where it has it, so that many questions are under way at once."""
+        own = getattr(self.llm.generator, name, None) if name in ("agenerate", *_LIMITS) else None
         if own is None:
             raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
+        if name in _LIMITS:
+            return own
 
         async def agenerate(
             conversations: Sequence[Conversation], settings: GenerationSettings | None = None

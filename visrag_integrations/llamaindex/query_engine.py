@@ -196,11 +196,11 @@ class VisRAGQueryEngine(BaseQueryEngine):
 
     # --- events -----------------------------------------------------------------------------------------------------
 
-    def _querying(self, query: QueryBundle) -> _Watched:
-        return _Watched(self.callback_manager, CBEventType.QUERY, query)
+    def _querying(self, query: QueryBundle) -> Watched:
+        return Watched(self.callback_manager, CBEventType.QUERY, query)
 
-    def _synthesizing(self, query: QueryBundle) -> _Watched:
-        return _Watched(self.callback_manager, CBEventType.SYNTHESIZE, query)
+    def _synthesizing(self, query: QueryBundle) -> Watched:
+        return Watched(self.callback_manager, CBEventType.SYNTHESIZE, query)
 
 
 class _Found:
@@ -213,14 +213,14 @@ class _Found:
         return self.hits
 
 
-class _Watched:
+class Watched:
     """LlamaIndex's callbacks and events around a step that ends with a response."""
 
     def __init__(self, manager: CallbackManager, kind: CBEventType, query: QueryBundle) -> None:
         self._query, self._kind = query, kind
         self._event = manager.event(kind, payload={EventPayload.QUERY_STR: query.query_str})
 
-    def __enter__(self) -> _Watched:
+    def __enter__(self) -> Watched:
         if self._kind == CBEventType.SYNTHESIZE:
             dispatcher.event(SynthesizeStartEvent(query=self._query))
         self._running = self._event.__enter__()

@@ -1,0 +1,21 @@
+"""VRAG's loop: think, search, look closer, answer; every step can be seen, kept and run again."""
+
+from visrag_integrations.agent.agent import VRAGAgent
+from visrag_integrations.agent.pictures import PictureRules
+from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, Search, Shown, Step, Thought
+from visrag_integrations.agent.trace import Recording, Trace
+
+__all__ = [
+    "Crop",
+    "Finish",
+    "Observation",
+    "PictureRules",
+    "Problem",
+    "Recording",
+    "Search",
+    "Shown",
+    "Step",
+    "Thought",
+    "Trace",
+    "VRAGAgent",
+]

@@ -1,0 +1,306 @@
+"""One question on its way to an answer: what happens next, without doing any of it.
+
+An `Episode` asks for what it needs (`Write`, `Find`, `Look`) and is told the result, so that the same rules hold
+whoever does the work: one thread, an event loop, a batch of many questions, or a host with its callbacks.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections import Counter
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visrag_integrations.agent.budget import Capacity, Rules, Tokens
+from visrag_integrations.agent.pictures import Cut
+from visrag_integrations.agent.steps import (
+    WHOLE,
+    Crop,
+    Finish,
+    Observation,
+    Problem,
+    Reason,
+    Search,
+    Shown,
+    Step,
+    Thought,
+)
+from visrag_integrations.agent.trace import Trace
+from visrag_integrations.agent.wording import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
+from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.vrag import (
+    ANSWER_NOW,
+    Action,
+    PixelBox,
+    Turn,
+    box_problem,
+    build_prompt,
+    parse_box,
+    parse_turn,
+)
+from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
+
+MOST_REPEATS = 3
+"""How often the same words may be searched for: each time the next best page is shown."""
+
+
+@dataclass(frozen=True)
+class Write:
+    """The generator is to write the next turn; the result is a `Generation`."""
+
+    conversation: Conversation
+
+
+@dataclass(frozen=True)
+class Find:
+    """The best pages for a query, `count` of them, are needed; the result is a sequence of `ScoredPage`."""
+
+    query: str
+    count: int
+
+
+@dataclass(frozen=True)
+class Look:
+    """A picture is to be opened, which takes a while; the result is what `work()` gives."""
+
+    work: Callable[[], Cut | str]
+
+
+Request = Write | Find | Look
+
+
+@dataclass
+class Episode:
+    """One run.
+
+    Attributes:
+        question: What was asked.
+        rules: What holds for it.
+        capacity: Tells what the generator takes; it may know more once it has written.
+        steps: What has happened so far.
+        waiting: What is needed next; None when the run is over.
+    """
+
+    question: str
+    rules: Rules = field(default_factory=Rules)
+    capacity: Callable[[], Capacity] = Capacity
+    steps: list[Step] = field(default_factory=list)
+    waiting: Request | None = None
+    _turns: list[Generation] = field(default_factory=list)
+    _hits: list[ScoredPage] = field(default_factory=list)
+    _searches: Counter[str] = field(default_factory=Counter)
+    _shown: list[Shown] = field(default_factory=list)  # pictures only
+    _tokens: Tokens = field(default_factory=Tokens)
+    _best: str = ""  # the last answer that stood anywhere
+
+    def __post_init__(self) -> None:
+        self._why_last = self._budget_that_ends()
+        first = build_prompt(self.question, self.rules.template)
+        self._conversation: Conversation = (Message((first, ANSWER_NOW) if self._why_last else (first,)),)
+        self._course = self._run()
+        self.waiting = next(self._course)
+
+    def tell(self, result: Any) -> None:
+        """The result of what was waited for."""
+        try:
+            self.waiting = self._course.send(result)
+        except StopIteration:
+            self.waiting = None
+
+    @property
+    def trace(self) -> Trace:
+        """Everything that happened so far."""
+        return Trace(self.question, tuple(self.steps), tuple(self._turns), self.rules.template)
+
+    # --- a turn -----------------------------------------------------------------------------------------------------
+
+    def _run(self) -> Generator[Request, Any, None]:
+        while True:
+            turn = self._read((yield Write(self._conversation)))
+            if self._is_last(turn):
+                return
+            action = turn.action
+            if action is not None and not action.flaw and action.name != "answer":
+                self._think(turn)
+                act = self._search if action.name == "search" else self._crop
+                observation = yield from act(action, _remarks(turn))
+            else:
+                observation = self._refuse(*_wrong_with(turn))
+                self.steps.append(Thought(len(self._turns), turn.thought, observation))
+            self._go_on(turn, observation)
+
+    def _read(self, written: Generation) -> Turn:
+        text = written.text.encode("utf-8", "replace").decode("utf-8")  # half a character breaks tokenizers
+        self._turns.append(dataclasses.replace(written, text=text))
+        self._tokens.count(self._conversation, self._turns[-1])
+        turn = parse_turn(text, cut_off=written.finish_reason == "length")
+        self._best = turn.answers[-1] if turn.answers else self._best
+        return turn
+
+    def _is_last(self, turn: Turn) -> bool:
+        """Whether the model answered or has used up its budget; then the run is over."""
+        action, budget = turn.action, self.rules.token_budget
+        if action is not None and action.name == "answer" and action.content and not action.flaw:
+            self._think(turn)
+            self._finish("answered", action.content, _remarks(turn))
+        elif self._why_last is not None:
+            self._think(turn)
+            self._finish(self._why_last, self._best, [problem("no_answer")])
+        elif budget is not None and self._tokens.spent >= budget:
+            self._think(turn)
+            self._finish("tokens", self._best, [])
+        else:
+            return False
+        return True
+
+    def _think(self, turn: Turn) -> None:
+        if turn.thought:
+            self.steps.append(Thought(len(self._turns), turn.thought))
+
+    def _finish(self, reason: Reason, text: str, problems: Sequence[Problem]) -> None:
+        number = len(self._turns)
+        pages = tuple(shown for step in self.steps for shown in step.observation.shown if shown.whole)
+        noted = [(step.turn, one) for step in self.steps for one in step.observation.problems]
+        noted += [(number, one) for one in problems]
+        answer = Answer(
+            text,
+            sufficient=bool(text) and not says_insufficient(text),
+            thinking="\n\n".join(step.text for step in self.steps if isinstance(step, Thought) and step.text),
+            pages=tuple(self._hits),
+            problems=tuple(f"turn {turn}: {one.text}" for turn, one in noted),
+            raw="\n".join(turn.text for turn in self._turns),
+        )
+        self.steps.append(Finish(number, answer, reason, Observation(pages, problems=tuple(problems))))
+
+    # --- actions ----------------------------------------------------------------------------------------------------
+
+    def _search(self, action: Action, remarks: Sequence[Problem]) -> Generator[Request, Any, Observation]:
+        query = _readable(action.content)
+        observation = self._wrong_search(query, remarks)
+        if observation is None:
+            hits = yield Find(query, len(self._hits) + 1)
+            seen = {hit.page.id for hit in self._hits}
+            new = next((hit for hit in hits if hit.page.id not in seen), None)
+            if new is None:
+                observation = self._observe(None, remarks, NOTHING_NEW)
+            else:
+                self._hits.append(new)
+                cut = yield Look(functools.partial(_looked, self.rules.pictures.whole, new.page))
+                observation = self._observe(_shown(new, cut), [*remarks, *_unshowable(new, cut)])
+        self.steps.append(Search(len(self._turns), query, observation))
+        return observation
+
+    def _wrong_search(self, query: str, remarks: Sequence[Problem]) -> Observation | None:
+        if not query:
+            return self._refuse(*remarks, problem("empty_search"))
+        said = query.casefold()
+        self._searches[said] += 1
+        if self._searches[said] > MOST_REPEATS:
+            count = self._searches[said]
+            return self._refuse(*remarks, problem("repeated_search", query=quoted(query), count=count))
+        return None
+
+    def _crop(self, action: Action, remarks: Sequence[Problem]) -> Generator[Request, Any, Observation]:
+        written, box = _readable(action.content), parse_box(action.content)
+        last = self._shown[-1] if self._shown else None
+        wrong = problem("no_picture") if last is None else _wrong_box(written, box, last.size)
+        if last is None or isinstance(box, str) or (wrong is not None and wrong.name not in CARRIED_OUT):
+            observation = self._refuse(*remarks, *([wrong] if wrong else []))
+        else:
+            crop = self.rules.pictures.crop
+            cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
+            if isinstance(cut, str):
+                observation = self._refuse(*remarks, *_unshowable(last.page, cut))
+            elif cut.region == last.region:
+                observation = self._refuse(*remarks, problem("box_whole", written=quoted(written)))
+            else:
+                observation = self._observe(_shown(last.page, cut), [*remarks, *([wrong] if wrong else [])])
+        self.steps.append(Crop(len(self._turns), written, None if isinstance(box, str) else box, observation))
+        return observation
+
+    # --- what the model is shown and told ---------------------------------------------------------------------------
+
+    def _refuse(self, *problems: Problem) -> Observation:
+        return self._observe(None, problems, REMINDER)
+
+    def _observe(self, shown: Shown | None, problems: Sequence[Problem], note: str = "") -> Observation:
+        if shown is not None and shown.picture is not None:
+            self._shown.append(shown)
+        self._tokens.add(shown, self.rules)
+        self._why_last = self._budget_that_ends()
+        told = [*(one.text for one in problems), note, ANSWER_NOW if self._why_last else ""]
+        return Observation((shown,) if shown else (), "\n".join(filter(None, told)), tuple(problems))
+
+    def _budget_that_ends(self) -> Reason | None:
+        """Which budget leaves room for only one more turn."""
+        rules, capacity, tokens = self.rules, self.capacity(), self._tokens
+        if len(self._turns) + 1 >= rules.max_turns:
+            return "turns"
+        if rules.token_budget is not None and tokens.spent + tokens.next_turn(rules) > rules.token_budget:
+            return "tokens"
+        if capacity.max_images is not None and len(self._shown) >= capacity.max_images:
+            return "pictures"
+        if capacity.context_length is not None and tokens.turn_after(rules) > capacity.context_length:
+            return "context"
+        return None
+
+    def _go_on(self, turn: Turn, observation: Observation) -> None:
+        parts: list[Part] = [_part(shown) for shown in observation.shown]
+        parts += [observation.text] if observation.text else []
+        said = Message((turn.kept.strip() or "(nothing)",), "assistant")
+        self._conversation = (*self._conversation, said, Message(tuple(parts)))
+
+
+def _remarks(turn: Turn) -> list[Problem]:
+    """What is off about a turn that can be carried out all the same."""
+    return [problem(name, count=len(turn.actions)) for name in turn.problems]
+
+
+def _wrong_with(turn: Turn) -> list[Problem]:
+    """Why a turn cannot be carried out."""
+    action = turn.action
+    if action is None:
+        return _remarks(turn)
+    return [*_remarks(turn), problem(action.flaw or "empty_answer", tag=action.name)]
+
+
+def _wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> Problem | None:
+    width, height = size
+    name = box if isinstance(box, str) else box_problem(box, width, height)
+    return problem(name, written=quoted(written), width=width, height=height) if name else None
+
+
+def _readable(text: str) -> str:
+    """Model text on one line, without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+
+
+def _looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
+    """The picture, or why it cannot be shown."""
+    try:
+        return open_cut(*arguments)
+    except PictureError as err:
+        return " ".join(str(err).split())
+
+
+def _shown(hit: ScoredPage, cut: Cut | str) -> Shown:
+    if isinstance(cut, str):
+        return Shown(hit, WHOLE, (0, 0))
+    return Shown(hit, cut.region, cut.picture.size, cut.picture)
+
+
+def _unshowable(hit: ScoredPage, cut: Cut | str) -> list[Problem]:
+    if not isinstance(cut, str):
+        return []
+    page = hit.page
+    return [problem("unshowable", page=f"page {page.number} of {quoted(page.source or page.doc_id)}", reason=cut)]
+
+
+def _part(shown: Shown) -> Part:
+    """A whole page stays a page, so that a generator that sees nothing can read its text; a crop is its pixels."""
+    if shown.whole or shown.picture is None:
+        return dataclasses.replace(shown.page.page, picture=shown.picture)
+    return shown.picture

@@ -1,0 +1,145 @@
+"""`VRAGQueryEngine`: an answer from several searches and closer looks, with every step in the response."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import AsyncIterator, Iterator, Sequence
+from typing import TYPE_CHECKING, Any
+
+from llama_index.core import Settings
+from llama_index.core.base.base_query_engine import BaseQueryEngine
+from llama_index.core.base.base_retriever import BaseRetriever
+from llama_index.core.base.response.schema import Response
+from llama_index.core.callbacks import CallbackManager
+from llama_index.core.callbacks.schema import CBEventType
+from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
+from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+
+from visrag_integrations.agent import PictureRules, Step, Trace, VRAGAgent
+from visrag_integrations.agent.steps import step_dict
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.vrag import TEMPLATE
+from visrag_integrations.llamaindex.convert import node_to_page, page_to_node
+from visrag_integrations.llamaindex.engine_generator import generator_of, resolve_llm
+from visrag_integrations.llamaindex.llm import EVisRAGLLM
+from visrag_integrations.llamaindex.query_engine import Watched, answer_metadata
+from visrag_integrations.llamaindex.retriever import VisRAGRetriever
+from visrag_integrations.types import ScoredPage
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter
+
+dispatcher = get_dispatcher(__name__)
+
+
+class NodeSearch:
+    """Any retriever of LlamaIndex as one of the core: with its callbacks and events, and as many nodes as are wanted.
+
+    Args:
+        retriever: Of LlamaIndex, or of the core. One without `similarity_top_k` gives as many nodes as it gives.
+        fetch_urls: Whether pictures behind http and https URLs are fetched.
+    """
+
+    def __init__(self, retriever: Any, *, fetch_urls: bool = False) -> None:
+        if not isinstance(retriever, BaseRetriever):
+            retriever = VisRAGRetriever(retriever)
+        self.retriever, self._fetch_urls = retriever, fetch_urls
+
+    def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
+        """The best nodes as pages."""
+        asked: Any = self.retriever
+        if hasattr(asked, "similarity_top_k"):
+            asked = copy.copy(asked)  # the caller's own keeps its number
+            asked.similarity_top_k = top_k
+        found = asked.retrieve(query)
+        return [ScoredPage(node_to_page(one.node, fetch_urls=self._fetch_urls), one.score or 0.0) for one in found]
+
+
+class VRAGQueryEngine(BaseQueryEngine):
+    """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
+
+    `Response.source_nodes` are the pages that were shown. `metadata["answer"]` is the core's `Answer` and
+    `metadata["trace"]` its `Trace`, which draws itself in a notebook; beside them stand, JSON-like, `steps`, `reason`
+    (why the run ended), `sufficient`, `thinking` and `problems`.
+
+    >>> VRAGQueryEngine(retriever, EVisRAGLLM("http://localhost:8000/v1")).query("How many?")  # doctest: +SKIP
+
+    Args:
+        retriever: Any retriever of LlamaIndex, or one of the core such as `PageRetriever`.
+        llm: An `EVisRAGLLM`, another multi-modal LLM, a generator of the core, or a name; `Settings.llm` when None.
+        max_turns: At most so many; before the last one the model is asked to answer.
+        token_budget: At most about so many tokens read and written in all turns of a question together.
+        template: The prompt; `{question}` in it is replaced.
+        pictures: How large pages and crops are shown.
+        callback_manager: That of `Settings` when None.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        llm: Any = None,
+        max_turns: int = 10,
+        *,
+        token_budget: int | None = None,
+        template: str = TEMPLATE,
+        pictures: PictureRules | None = None,
+        callback_manager: CallbackManager | None = None,
+    ) -> None:
+        self.llm = resolve_llm(llm)
+        super().__init__(callback_manager=callback_manager or Settings.callback_manager)
+        if callback_manager is not None or not self.llm.callback_manager.handlers:
+            self.llm.callback_manager = self.callback_manager
+        self.agent = make_agent(
+            retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
+        )
+
+    def stream_steps(self, query: QueryType) -> Iterator[Step | Trace]:
+        """The steps as they happen, then the whole `Trace`."""
+        return self.agent.stream(text_of(query))
+
+    def astream_steps(self, query: QueryType) -> AsyncIterator[Step | Trace]:
+        """`stream_steps`, without blocking the event loop."""
+        return self.agent.astream(text_of(query))
+
+    def _get_prompt_modules(self) -> dict[str, Any]:
+        return {}
+
+    @dispatcher.span
+    def _query(self, query_bundle: QueryBundle) -> Any:
+        with Watched(self.callback_manager, CBEventType.QUERY, query_bundle) as done:
+            return done(to_response(self.agent.run(text_of(query_bundle))))
+
+    @dispatcher.span
+    async def _aquery(self, query_bundle: QueryBundle) -> Any:
+        with Watched(self.callback_manager, CBEventType.QUERY, query_bundle) as done:
+            return done(to_response(await self.agent.arun(text_of(query_bundle))))
+
+
+def make_agent(retriever: Any, llm: Any, max_turns: int, **settings: Any) -> VRAGAgent:
+    """The core's agent around a retriever and an LLM of LlamaIndex, whose callbacks and events fire."""
+    if not isinstance(retriever, BaseRetriever) and not callable(getattr(retriever, "retrieve", None)):
+        raise SettingError(
+            f"retriever is {type(retriever).__name__}, without retrieve(). Give VisRAGRetriever(...), another "
+            "retriever of LlamaIndex, or PageRetriever(embedder, store)."
+        )
+    search = NodeSearch(retriever, fetch_urls=bool(getattr(llm, "fetch_urls", False)))
+    own = llm.settings() if isinstance(llm, EVisRAGLLM) else None
+    return VRAGAgent(search, generator_of(llm), max_turns, settings=own, **settings)
+
+
+def to_response(trace: Trace) -> Response:
+    """A run as a response."""
+    answer = trace.answer
+    nodes = [NodeWithScore(node=page_to_node(hit.page), score=hit.score) for hit in answer.pages]
+    steps = [step_dict(step) for step in trace]
+    metadata = {**answer_metadata(answer, nodes), "steps": steps, "reason": trace.reason, "trace": trace}
+    return Response(answer.text, source_nodes=nodes, metadata=metadata)
+
+
+def text_of(query: QueryType) -> str:
+    """The question's text.
+
+    >>> text_of(QueryBundle("How many?")), text_of("How many?")
+    ('How many?', 'How many?')
+    """
+    return query if isinstance(query, str) else query.query_str

@@ -1,0 +1,110 @@
+"""`VRAGWorkflow`: the agent as a workflow; what it does next is an event, and every step is an event of its stream."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
+
+from visrag_integrations.agent import PictureRules
+from visrag_integrations.agent.episode import Episode, Find, Look, Write
+from visrag_integrations.generation.vrag import TEMPLATE
+from visrag_integrations.llamaindex.agent import make_agent, to_response
+from visrag_integrations.llamaindex.engine_generator import resolve_llm
+
+
+class VRAGStepEvent(Event):
+    """Something happened; `step` is a `Thought`, `Search`, `Crop` or `Finish`."""
+
+    step: Any
+
+
+class WriteEvent(Event):
+    """The model is to write its next turn."""
+
+    episode: Any
+
+
+class FindEvent(Event):
+    """The model searched."""
+
+    episode: Any
+
+
+class LookEvent(Event):
+    """A page, or a part of one, is to be shown."""
+
+    episode: Any
+
+
+_EVENTS: dict[type, type[WriteEvent | FindEvent | LookEvent]] = {Write: WriteEvent, Find: FindEvent, Look: LookEvent}
+
+
+class VRAGWorkflow(Workflow):
+    """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
+
+    `run(query=...)` gives the same response as `VRAGQueryEngine`; `stream_events()` of what it returns gives a
+    `VRAGStepEvent` for every step. Many runs may be under way at once.
+
+    >>> await VRAGWorkflow(retriever, EVisRAGLLM("http://localhost:8000/v1")).run(query="How many?")  # doctest: +SKIP
+
+    Args:
+        retriever: Any retriever of LlamaIndex, or one of the core such as `PageRetriever`.
+        llm: An `EVisRAGLLM`, another multi-modal LLM, a generator of the core, or a name; `Settings.llm` when None.
+        max_turns: At most so many; before the last one the model is asked to answer.
+        token_budget: At most about so many tokens read and written in all turns of a question together.
+        template: The prompt; `{question}` in it is replaced.
+        pictures: How large pages and crops are shown.
+        timeout: Seconds a run may take; no limit when None.
+        **workflow: Settings of LlamaIndex's `Workflow`.
+    """
+
+    def __init__(
+        self,
+        retriever: Any,
+        llm: Any = None,
+        max_turns: int = 10,
+        *,
+        token_budget: int | None = None,
+        template: str = TEMPLATE,
+        pictures: PictureRules | None = None,
+        timeout: float | None = None,
+        **workflow: Any,
+    ) -> None:
+        super().__init__(timeout=timeout, **workflow)
+        self.llm = resolve_llm(llm)
+        self.agent = make_agent(
+            retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
+        )
+
+    @step
+    async def begin(self, ctx: Context, ev: StartEvent) -> WriteEvent:
+        """The question, as `query`, becomes a run."""
+        (episode,) = await self.agent.abegin([str(ev.get("query") or "")])
+        return WriteEvent(episode=episode)
+
+    @step
+    async def write(self, ctx: Context, ev: WriteEvent) -> WriteEvent | FindEvent | LookEvent | StopEvent:
+        """The model writes."""
+        return await self._go_on(ctx, ev.episode)
+
+    @step
+    async def find(self, ctx: Context, ev: FindEvent) -> WriteEvent | LookEvent:
+        """The pages are searched."""
+        return await self._go_on(ctx, ev.episode)  # type: ignore[return-value]
+
+    @step
+    async def look(self, ctx: Context, ev: LookEvent) -> WriteEvent:
+        """A picture is opened."""
+        return await self._go_on(ctx, ev.episode)  # type: ignore[return-value]
+
+    async def _go_on(self, ctx: Context, episode: Episode) -> WriteEvent | FindEvent | LookEvent | StopEvent:
+        """Do what is waited for, tell what happened, and say what comes next."""
+        before = len(episode.steps)
+        for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
+            episode.tell(result)
+        for happened in episode.steps[before:]:
+            ctx.write_event_to_stream(VRAGStepEvent(step=happened))
+        if episode.waiting is None:
+            return StopEvent(result=to_response(episode.trace))
+        return _EVENTS[type(episode.waiting)](episode=episode)
