@@ -96,7 +96,9 @@ writable = st.text(st.characters(exclude_characters="\t\r\n", exclude_categories
         writable, st.dictionaries(writable, st.floats(allow_nan=False, allow_infinity=False), min_size=1), max_size=3
     )
 )
-def test_runs_come_back_as_they_were(run: dict[str, dict[str, float]], tmp_path_factory: pytest.TempPathFactory) -> None:
+def test_runs_come_back_as_they_were(
+    run: dict[str, dict[str, float]], tmp_path_factory: pytest.TempPathFactory
+) -> None:
     path = tmp_path_factory.mktemp("run") / "run.trec"
     write_run({f"q{query}": pages for query, pages in run.items()}, path)  # a file may not begin with a byte order mark
     assert read_run(path) == {f"q{query}": pages for query, pages in run.items()}
@@ -183,7 +185,12 @@ def test_randomisation_test_counts_every_swap() -> None:
 
 
 def test_compare_two_runs() -> None:
-    one = {"a": {"m": 1.0, "x": 0.0}, "b": {"m": 1.0, "x": 0.0}, "c": {"m": 0.0, "x": 0.0}, "only": {"m": 9.0, "x": 9.0}}
+    one = {
+        "a": {"m": 1.0, "x": 0.0},
+        "b": {"m": 1.0, "x": 0.0},
+        "c": {"m": 0.0, "x": 0.0},
+        "only": {"m": 9.0, "x": 9.0},
+    }
     two = {"a": {"m": 0.0}, "b": {"m": 1.0}, "c": {"m": 0.5}}
     (found,) = compare(one, two)
     assert (found.metric, found.queries, found.wins, found.losses) == ("m", 3, 1, 1)

@@ -6,9 +6,12 @@ import math
 import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
+
+N = TypeVar("N", int, float)
 
 _GAP = re.compile(r"[ \t]+")
 _UNWRITABLE = re.compile(r"[\t\r\n]")
@@ -67,10 +70,10 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
             continue
         if len(cells) not in (3, 4):
             raise _bad(path, number, f"has {len(cells)} columns; judgements have 4 (query 0 page grade) or 3")
-        query, page, grade = cells[0], cells[-2], _number(int, cells[-1])
+        grade = _number(int, cells[-1])
         if grade is None:
             raise _bad(path, number, f"the grade {cells[-1]!r} is no whole number")
-        qrels.setdefault(query, {})[page] = grade
+        qrels.setdefault(cells[0], {})[cells[-2]] = grade
     return qrels
 
 
@@ -87,7 +90,7 @@ def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
             yield number, line.split("\t") if "\t" in line else _GAP.split(line.strip(" "))
 
 
-def _number(kind: Callable[[str], float], text: str) -> float | int | None:
+def _number(kind: Callable[[str], N], text: str) -> N | None:
     try:
         return kind(text)
     except ValueError:
