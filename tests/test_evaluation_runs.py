@@ -1,4 +1,4 @@
-"""Retrieval and answers evaluated end to end: real store and retriever, scripted generator; stopped, resumed, failing."""
+"""Retrieval and answers evaluated end to end on a real store: stopped, resumed, failing, in parallel."""
 
 from __future__ import annotations
 
@@ -40,7 +40,9 @@ def page(name: str, text: str) -> Page:
 
 
 PAGES = tuple(page(f"{word}.png", f"{word} {word}") for word in WORDS)
-QUESTIONS = tuple(Question(word, f"{word}?", answers=(word,), group="greek" if i else "first") for i, word in enumerate(WORDS))
+QUESTIONS = tuple(
+    Question(word, f"{word}?", answers=(word,), group="greek" if i else "first") for i, word in enumerate(WORDS)
+)
 SET = EvaluationSet("words", QUESTIONS, {word: {f"{word}.png": 1} for word in WORDS}, PAGES)
 
 
@@ -75,7 +77,7 @@ def test_retrieval_of_a_set(retriever: PageRetriever) -> None:
     result = evaluate_retrieval(SET, retriever, ["mrr@10", "recall@1"], progress=False)
     assert result.metrics == {"mrr@10": 1.0, "recall@1": 1.0}
     assert result.intervals == {"mrr@10": (1.0, 1.0), "recall@1": (1.0, 1.0)}
-    assert list(result.run["beta"])[0] == "beta.png"
+    assert next(iter(result.run["beta"])) == "beta.png"
     assert result.settings["embedder"] == "counting"
     assert result.settings["mode"] == "dense"
     assert result.settings["indexed"] == 4
@@ -84,7 +86,9 @@ def test_retrieval_of_a_set(retriever: PageRetriever) -> None:
 @pytest.mark.parametrize(("batch_size", "workers"), [(32, 1), (1, 1), (3, 2), (1, 8)])
 def test_the_retrievers_own_order_counts(batch_size: int, workers: int, tmp_path: Path) -> None:
     """All scores are equal, and a run file ranks equal scores by id: it must not."""
-    result = evaluate_retrieval(SET, ScriptedRanks(RANKS), ["mrr@10", "recall@2"], batch_size=batch_size, workers=workers)
+    result = evaluate_retrieval(
+        SET, ScriptedRanks(RANKS), ["mrr@10", "recall@2"], batch_size=batch_size, workers=workers
+    )
     assert [result.per_query[word]["mrr@10"] for word in WORDS] == [1.0, 0.5, 0.25, 0.0]
     assert result.metrics == {"mrr@10": 1.75 / 4, "recall@2": 0.5}
     assert list(result.per_query) == list(WORDS)
@@ -141,7 +145,9 @@ def test_a_broken_retriever_ends_the_run() -> None:
             self.calls += 1
             raise ConnectionError("the server is away")
 
-    many = EvaluationSet("many", tuple(Question(str(i), f"q{i}") for i in range(50)), {str(i): {"a": 1} for i in range(50)})
+    many = EvaluationSet(
+        "many", tuple(Question(str(i), f"q{i}") for i in range(50)), {str(i): {"a": 1} for i in range(50)}
+    )
     broken = Broken()
     with pytest.raises(ConnectionError, match="the server is away"):
         evaluate_retrieval(many, broken, ["mrr@10"], batch_size=1)
@@ -249,7 +255,12 @@ def test_answers_from_retrieved_pages(retriever: PageRetriever) -> None:
     generator = ScriptedGenerator(*map(written, ("alpha", "it is Beta", "insufficient to answer", "wrong")))
     rag = VisRAG(retriever, generator, top_k=2)
     result = evaluate_answers(SET, rag, ["em", "accuracy"], progress=False)
-    assert result.answers == {"alpha": "alpha", "beta": "it is Beta", "gamma": "insufficient to answer", "delta": "wrong"}
+    assert result.answers == {
+        "alpha": "alpha",
+        "beta": "it is Beta",
+        "gamma": "insufficient to answer",
+        "delta": "wrong",
+    }
     assert result.metrics == {"em": 0.25, "accuracy": 0.5}
     assert len(generator.batches) == 1  # one batch of four
     assert [len(pages) for pages in result.run.values()] == [2, 2, 2, 2]

@@ -181,7 +181,13 @@ def test_questions_about_documents_elsewhere(tmp_path: Path) -> None:
 def test_one_table_with_pictures(tmp_path: Path) -> None:
     """As ViDoRe's sets are: a row is a page, and a question about it where there is one."""
     rows = [
-        {"query": q, "image": {"bytes": png((n, 0, 0)), "path": None}, "image_filename": f"{n}.png", "page": "3", "answer": a}
+        {
+            "query": q,
+            "image": {"bytes": png((n, 0, 0)), "path": None},
+            "image_filename": f"{n}.png",
+            "page": "3",
+            "answer": a,
+        }
         for q, n, a in [("One?", 1, "1"), ("Two?", 2, "2"), ("Two again?", 2, "2"), (None, 3, None)]
     ]
     write_parquet(tmp_path / "set" / "data" / "test-00000-of-00001.parquet", rows)
@@ -270,7 +276,7 @@ def test_bad_files_are_refused_by_name(content: str, says: str, tmp_path: Path) 
 
 def test_bad_folders_are_refused(visrag: Path, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    with pytest.raises(DatasetError, match="no layout that is known. A set is a folder with corpus/"):
+    with pytest.raises(DatasetError, match=r"no layout that is known\. A set is a folder with corpus/"):
         load_evaluation_set(tmp_path / "empty")
     with pytest.raises(DatasetError, match="no such file or folder"):
         load_evaluation_set(tmp_path / "nowhere" / "at" / "all")

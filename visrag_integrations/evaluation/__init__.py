@@ -1,6 +1,6 @@
 """How well pages are found and questions answered: sets of questions, metrics, runs, and how sure they are."""
 
-from visrag_integrations.evaluation.answer_runs import evaluate_answers
+from visrag_integrations.evaluation.answer_runs import evaluate_answers, read_answers
 from visrag_integrations.evaluation.answers import ANSWER_METRICS, evaluate_answers_of
 from visrag_integrations.evaluation.corpus import PagesReport, index_pages
 from visrag_integrations.evaluation.loading import load_evaluation_set
@@ -33,6 +33,7 @@ __all__ = [
     "mean_metrics",
     "page_key",
     "randomisation_test",
+    "read_answers",
     "read_qrels",
     "read_run",
     "write_qrels",

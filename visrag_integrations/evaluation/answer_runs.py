@@ -6,13 +6,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
 from visrag_integrations.evaluation.asking import Asking, Key, about, keyed, search
 from visrag_integrations.evaluation.record import Record
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
-from visrag_integrations.generation.parser import scored
+from visrag_integrations.evaluation.tables import read_rows
+from visrag_integrations.generation.parser import parse_evidence, scored
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 PagesFrom = Literal["auto", "retrieved", "given", "relevant"]
@@ -78,6 +79,26 @@ def evaluate_answers(
     answers = {id_: str(entry["answer"]) for id_, entry in done.items()}
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
     return asking.result(dataset.name, evaluate_answers_of(answers, questions, metrics), run=run, answers=answers)
+
+
+def read_answers(path: str | Path) -> dict[str, str]:
+    """Question id -> answer, from a record of `evaluate_answers` or a file of one JSON object a line.
+
+    Such a line has `id` or `qid`, and `answer` or, as EVisRAG's scripts write it, `pred` with the answer in its tags.
+
+    Raises:
+        DatasetError: Not such a file; says which line.
+    """
+    answers: dict[str, str] = {}
+    for number, row in enumerate(read_rows(Path(path), Path(path).parent), 1):
+        id_, said = row.get("id", row.get("qid")), row.get("answer", row.get("pred"))
+        if id_ is None and number == 1:  # the first line of a record
+            continue
+        if id_ is None or not isinstance(said, str):
+            raise DatasetError(str(path), f"line {number} is no answer: it needs id and answer, or qid and pred.")
+        tagged = "pred" in row and "<answer>" in said
+        answers[str(id_)] = parse_evidence(said).text if tagged else said
+    return answers
 
 
 def with_options(question: Question) -> str:

@@ -35,6 +35,7 @@ class EvaluationResult:
         run: Question id -> page key -> score: what was found, or shown to the generator.
         answers: Question id -> answer; empty for retrieval.
         seconds: How long it took; what a record held already took none.
+        notes: What else a reader of the numbers should know.
     """
 
     name: str
@@ -45,6 +46,7 @@ class EvaluationResult:
     run: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
     answers: Mapping[str, str] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
+    notes: tuple[str, ...] = ()
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -78,6 +80,7 @@ class EvaluationResult:
                 name: {"queries": len(part.per_query), "metrics": part.metrics} for name, part in self._parts().items()
             },
             "failed": [{"id": failure.id, "error": failure.error} for failure in self.failed],
+            "notes": list(self.notes),
             "seconds": self.seconds,
         }
 
@@ -102,12 +105,10 @@ class EvaluationResult:
 
     def _notes(self) -> list[str]:
         if not self.failed:
-            return []
-        first = self.failed[0]
-        return [
-            f"{len(self.failed)} of {len(self.failed) + len(self.per_query)} queries failed and are not in the table; "
-            f"the first: {first.id}: {first.error}"
-        ]
+            return list(self.notes)
+        first, asked = self.failed[0], len(self.failed) + len(self.per_query)
+        said = f"{len(self.failed)} of {asked} queries failed and are not in the table; the first: "
+        return [f"{said}{first.id}: {first.error}", *self.notes]
 
     def _parts(self) -> dict[str, EvaluationResult]:
         return {name: self.group(name) for name in self.groups} if len(self.groups) > 1 else {}

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.asking import Asking, Key, about, keyed, search
-from visrag_integrations.evaluation.metrics import evaluate_run, parse_metric
+from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric
 from visrag_integrations.evaluation.record import Record
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
@@ -72,4 +72,16 @@ def evaluate_retrieval(
     done = asking.all(progress)
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
     asked = {id_: dataset.qrels[id_] for id_ in done}
-    return asking.result(dataset.name, evaluate_run(run, asked, metrics), run=run)
+    return asking.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
+
+
+def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
+    """What is strange: as a rule the wrong documents, or pages that go by another name."""
+    wanted = {key for judged in qrels.values() for key, grade in judged.items() if grade > 0}
+    found = {key for scores in run.values() for key in scores}
+    if not wanted or wanted & found:
+        return ()
+    if not found:
+        return ("No page was found for any question: is the index empty?",)
+    names = f"the set names pages like {min(wanted)!r}, and found were pages like {min(found)!r}"
+    return (f"No relevant page was found at all: {names}.",)
