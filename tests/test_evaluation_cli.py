@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -27,16 +28,44 @@ QUESTIONS = [
 ]
 
 
+def fill(folder: Path) -> Path:
+    """Two documents and questions about them."""
+    (folder / "docs").mkdir()
+    boats = ["The harbour holds forty sailing boats.", "Anchors have a weight of two hundred pounds."]
+    draw_pdf(folder / "docs" / "boats.pdf", boats)
+    draw_pdf(folder / "docs" / "bread.pdf", ["Bake the sourdough loaf for fifty minutes."])
+    write(folder / "questions.jsonl", QUESTIONS)
+    return folder
+
+
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A working folder with two documents and questions about them."""
+    """A working folder with the documents, not indexed."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    boats = ["The harbour holds forty sailing boats.", "Anchors have a weight of two hundred pounds."]
-    draw_pdf(tmp_path / "docs" / "boats.pdf", boats)
-    draw_pdf(tmp_path / "docs" / "bread.pdf", ["Bake the sourdough loaf for fifty minutes."])
-    write(tmp_path / "questions.jsonl", QUESTIONS)
+    return fill(tmp_path)
+
+
+@pytest.fixture(scope="module")
+def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder in which the documents were indexed by the first evaluation."""
+    folder = fill(tmp_path_factory.mktemp("filled"))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        filling = ("--documents", "docs", "--workers", "1", "--quiet", "--preset", "cpu")
+        assert main(["eval", "retrieval", "questions.jsonl", *filling, "--run-out", "run.trec"]) == 0
+    return folder
+
+
+@pytest.fixture
+def indexed(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder of one's own, with the index of `filled` and the questions."""
+    shutil.copytree(filled / ".visrag-eval", tmp_path / ".visrag-eval")
+    shutil.copy(filled / "questions.jsonl", tmp_path)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
+
+
+INDEX = ("--index", ".visrag-eval", "--collection", "questions")
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -51,9 +80,9 @@ def visrag(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return code, said.out, said.err
 
 
-def test_retrieval(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_retrieval(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = visrag(
-        capsys, "retrieval", "questions.jsonl", "--documents", "docs", "--workers", "1", "--run-out", "run.trec",
+        capsys, "retrieval", "questions.jsonl", *INDEX, "--run-out", "run.trec",
         "--per-query", "each.jsonl", "--record", "record.jsonl", "--metrics", "mrr@10, hit@1",
     )  # fmt: skip
     assert code == 0, err
@@ -62,30 +91,38 @@ def test_retrieval(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert lines[1].split() == ["queries", "mrr@10", "hit@1"]
     assert lines[2].startswith("all        3  1.000 [1.000, 1.000]")
     assert set(read_run("run.trec")) == {"boats", "anchors", "bread"}
-    each = [json.loads(line) for line in (place / "each.jsonl").read_text(encoding="utf-8").splitlines()]
+    each = [json.loads(line) for line in (indexed / "each.jsonl").read_text(encoding="utf-8").splitlines()]
     assert each[1]["metrics"] == {"mrr@10": 1.0, "hit@1": 1.0}
     assert next(iter(each[1]["pages"])) == "boats.pdf#page=2"
     assert each[1]["relevant"] == {"boats.pdf#page=2": 1}
-    assert (place / ".visrag-eval").is_dir()
 
+    code, _, err = visrag(capsys, "retrieval", "questions.jsonl", *INDEX, "--record", "record.jsonl", "--mode", "dense")
+    assert code == 2
+    assert "mode was 'hybrid', is 'dense'" in err
+
+
+def test_two_runs_are_compared(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shifted = "boats\tQ0\tboats.pdf#page=2\t1\t2.0\tx\nboats\tQ0\tboats.pdf#page=1\t2\t1.0\tx\n"
-    (place / "other.trec").write_text(shifted, encoding="utf-8")
-    index = ("--index", ".visrag-eval", "--collection", "questions")
-    code, out, err = visrag(capsys, "retrieval", "questions.jsonl", *index, "--compare", "other.trec", "--quiet")
+    (indexed / "other.trec").write_text(shifted, encoding="utf-8")
+    compare = ("retrieval", "questions.jsonl", *INDEX, "--compare", "other.trec", "--quiet")
+    code, out, err = visrag(capsys, *compare)
     assert code == 0, err
     row = next(line.split() for line in out.splitlines() if line.startswith("mrr@10"))
     assert row[:4] == ["mrr@10", "1.000", "0.167", "+0.833"]  # the other run: 1/2, 0 and 0
-    code, out, err = visrag(
-        capsys, "retrieval", "questions.jsonl", *index, "--compare", "other.trec", "--json", "--limit", "1"
-    )
+    code, out, err = visrag(capsys, *compare, "--json", "--limit", "1")
     values = json.loads(out)
     assert (values["queries"], values["metrics"]) == (1, {"mrr@10": 1.0, "recall@5": 1.0})
     assert values["comparison"][0]["second"] == 0.5
     assert values["failed"] == []
 
 
-def test_answers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    arguments = ("answers", "questions.jsonl", "--documents", "docs", "--workers", "1", "--generator", "extractive")
+def test_the_first_run_filled_an_index_of_the_sets_own(filled: Path) -> None:
+    assert set(read_run(filled / "run.trec")) == {"boats", "anchors", "bread"}
+    assert (filled / ".visrag-eval").is_dir()
+
+
+def test_answers(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ("answers", "questions.jsonl", *INDEX, "--generator", "extractive")
     code, out, err = visrag(capsys, *arguments, "--record", "one.jsonl", "--metrics", "accuracy,anls")
     assert code == 0, err
     assert "generator extractive" in out
@@ -97,7 +134,7 @@ def test_answers(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     values = json.loads(out)
     assert values["settings"]["top_k"] == 1
     assert [one["metric"] for one in values["comparison"]] == ["em", "accuracy", "f1"]
-    each = [json.loads(line) for line in (place / "each.jsonl").read_text(encoding="utf-8").splitlines()]
+    each = [json.loads(line) for line in (indexed / "each.jsonl").read_text(encoding="utf-8").splitlines()]
     assert "forty" in each[0]["answer"]
 
 
@@ -128,10 +165,9 @@ def test_sets_with_pages_are_indexed_once(place: Path, capsys: pytest.CaptureFix
         assert values["settings"]["indexed"] == 2
 
 
-def test_a_wrong_index_is_told(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [{"query": "how many sailing boats", "source": "other.pdf", "page": 1}]
-    write(place / "questions.jsonl", rows)
-    code, out, _ = visrag(capsys, "retrieval", "questions.jsonl", "--documents", "docs", "--workers", "1", "--quiet")
+def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(indexed / "questions.jsonl", [{"query": "how many sailing boats", "source": "other.pdf", "page": 1}])
+    code, out, _ = visrag(capsys, "retrieval", "questions.jsonl", *INDEX, "--quiet")
     assert code == 0
     assert "No relevant page was found at all: the set names pages like 'other.pdf#page=1'" in out
 
@@ -143,7 +179,7 @@ def test_a_wrong_index_is_told(place: Path, capsys: pytest.CaptureFixture[str]) 
         (("retrieval", "questions.jsonl"), "comes without pages, and there is no index here"),
         (("retrieval", "questions.jsonl", "--index", "gone"), "There is no index at 'gone'"),
         (("retrieval", "questions.jsonl", "--documents", "docs", "--metrics", "map@3"), "no retrieval metric 'map@3'"),
-        (("retrieval", "questions.jsonl", "--documents", "docs", "-k", "3"), "they need 10 or more"),
+        (("retrieval", "questions.jsonl", "--documents", "docs", "-k", "3"), "look at 10 pages, and top_k is 3"),
         (("retrieval", "questions.jsonl", "--compare", "none.trec"), "none.trec"),
         (("answers", "questions.jsonl", "--pages", "given"), "gives no pages"),
         (("answers", "questions.jsonl", "--documents", "docs", "--metrics", "bleu"), "no answer metric 'bleu'"),

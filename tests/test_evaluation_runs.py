@@ -206,8 +206,8 @@ def test_a_record_of_other_settings_is_refused(retriever: PageRetriever, tmp_pat
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        ({"metrics": ["mrr@10"], "top_k": 5}, "they need 10 or more"),
-        ({"metrics": []}, "need a or more"),
+        ({"metrics": ["mrr@10"], "top_k": 5}, "look at 10 pages, and top_k is 5"),
+        ({"metrics": []}, "look at 0 pages"),
         ({"batch_size": 0}, "batch_size is 0"),
         ({"workers": True}, "workers is True"),
     ],

@@ -93,9 +93,11 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """`visrag eval retrieval`."""
     from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
+    from visrag_integrations.evaluation.runs import pages_needed
     from visrag_integrations.retrieval import PageRetriever
 
     dataset, metrics = _dataset(arguments), _metrics(arguments)
+    pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
     baseline = read_run(arguments.compare) if arguments.compare else None
     with _open_store(arguments, dataset) as store:
         failed = _fill(arguments, dataset, store)
@@ -120,6 +122,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
 
     dataset, metrics = _dataset(arguments), _metrics(arguments)
+    evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
     searches = arguments.pages == "retrieved" or (

@@ -52,10 +52,7 @@ def evaluate_retrieval(
     Raises:
         SettingError: The set has no judgements, or an argument that does not fit.
     """
-    deepest = max(depth for _, depth in map(parse_metric, metrics)) if metrics else 0
-    top_k = deepest if top_k is None else top_k
-    if not metrics or top_k < deepest:
-        raise SettingError(f"top_k is {top_k} and the metrics are {list(metrics)}: they need {deepest or 'a'} or more.")
+    top_k = pages_needed(metrics, top_k)
     questions = [question for question in dataset.questions if question.id in dataset.qrels]
     if not questions:
         raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
@@ -73,6 +70,23 @@ def evaluate_retrieval(
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
     asked = {id_: dataset.qrels[id_] for id_ in done}
     return asking.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
+
+
+def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
+    """How many pages to ask for: `top_k`, or as many as the deepest metric looks at.
+
+    >>> pages_needed(["mrr@10", "recall@5"])
+    10
+
+    Raises:
+        SettingError: `top_k` is less than that, or there is no metric.
+    """
+    deepest = max((depth for _, depth in map(parse_metric, metrics)), default=0)
+    if not deepest or (top_k is not None and top_k < deepest):
+        raise SettingError(
+            f"The metrics {list(metrics)} look at {deepest} pages, and top_k is {top_k}. Ask for as many."
+        )
+    return deepest if top_k is None else top_k
 
 
 def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
