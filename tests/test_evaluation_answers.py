@@ -1,11 +1,17 @@
-"""Every rule for answers against values computed by hand from the published definitions."""
+"""Every rule for answers against values computed by hand from the published definitions; the room's names and docs."""
 
 from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from visrag_integrations import evaluation
 from visrag_integrations.errors import UnknownNameError
 from visrag_integrations.evaluation.answers import (
     ANSWER_METRICS,
@@ -14,6 +20,7 @@ from visrag_integrations.evaluation.answers import (
     normalized,
     vqa_normalized,
 )
+from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS
 from visrag_integrations.evaluation.sets import Question
 
 
@@ -171,3 +178,17 @@ def test_evaluate_answers_of() -> None:
     assert scores == {"a": {"em": 1.0, "f1": 1.0}, "c": {"em": 0.0, "f1": 0.0}}
     with pytest.raises(UnknownNameError, match=r"bleu.*em, accuracy, f1, anls, exact, relaxed, choice"):
         find_answer_metric("bleu")
+
+
+def test_every_metric_is_in_the_docs() -> None:
+    docs = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
+    named = re.findall(r"^\| `([a-z0-9]+)(?:@K)?` \|", docs, re.MULTILINE)
+    assert named == [*RETRIEVAL_METRICS, *ANSWER_METRICS]
+
+
+def test_public_names() -> None:
+    assert all(hasattr(evaluation, name) for name in evaluation.__all__)
+    heavy = "{'torch', 'transformers', 'pyarrow', 'datasets'}"
+    code = f"import sys, visrag_integrations.evaluation; print(*{heavy} & {{*sys.modules}})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert loaded.split() == []

@@ -13,7 +13,8 @@ from drawing import draw_pdf
 from PIL import Image
 
 from visrag_integrations.cli import main
-from visrag_integrations.evaluation import read_run
+from visrag_integrations.errors import DatasetError
+from visrag_integrations.evaluation import read_answers, read_run
 
 QUESTIONS = [
     {"id": "boats", "query": "how many sailing boats", "source": "boats.pdf", "page": 1, "answer": "forty"},
@@ -181,6 +182,11 @@ def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]
         (("retrieval", "questions.jsonl", "--documents", "docs", "--metrics", "map@3"), "no retrieval metric 'map@3'"),
         (("retrieval", "questions.jsonl", "--documents", "docs", "-k", "3"), "look at 10 pages, and top_k is 3"),
         (("retrieval", "questions.jsonl", "--compare", "none.trec"), "none.trec"),
+        (
+            ("retrieval", "questions.jsonl", "--documents", "docs", "--run-out", "no/run"),
+            "--run-out 'no/run' is no file",
+        ),
+        (("answers", "questions.jsonl", "--documents", "docs", "--per-query", "docs"), "--per-query 'docs' is no file"),
         (("answers", "questions.jsonl", "--pages", "given"), "gives no pages"),
         (("answers", "questions.jsonl", "--documents", "docs", "--metrics", "bleu"), "no answer metric 'bleu'"),
         (("answers", "questions.jsonl", "--compare", "docs"), "of no kind that holds rows"),
@@ -199,3 +205,16 @@ def test_failed_documents_change_the_exit_code(place: Path, capsys: pytest.Captu
     assert code == 1
     assert "1.000" in out
     assert "broken.pdf" in err
+
+
+def test_predictions_of_others_are_read(tmp_path: Path) -> None:
+    rows = [
+        {"qid": 7, "pred": "<think>x</think><answer>42</answer>"},
+        {"qid": "b", "pred": "plain"},
+        {"id": "c", "answer": "y"},
+    ]
+    write(tmp_path / "preds.jsonl", rows)
+    assert read_answers(tmp_path / "preds.jsonl") == {"7": "42", "b": "plain", "c": "y"}
+    write(tmp_path / "preds.jsonl", [{"qid": 7, "pred": "x"}, {"qid": 8}])
+    with pytest.raises(DatasetError, match="line 2 is no answer"):
+        read_answers(tmp_path / "preds.jsonl")

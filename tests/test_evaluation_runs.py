@@ -199,8 +199,12 @@ def test_a_record_of_other_settings_is_refused(retriever: PageRetriever, tmp_pat
     record.write_bytes(before.split(b"\n")[0] + b"\nnonsense\n")
     with pytest.raises(SettingError, match="line 2: this is no line of a record"):
         evaluate_retrieval(SET, retriever, ["mrr@10"], record=record)
-    with pytest.raises(SettingError, match=r"cannot be (read|written)"):
+    with pytest.raises(SettingError, match=r"cannot be read"):
         evaluate_retrieval(SET, retriever, ["mrr@10"], record=tmp_path)
+    asked = ScriptedRanks(RANKS)
+    with pytest.raises(SettingError, match=r"cannot be written.*Name another file"):
+        evaluate_retrieval(SET, asked, ["mrr@10"], record=tmp_path / "no" / "such" / "folder.jsonl")
+    assert asked.asked == []
 
 
 @pytest.mark.parametrize(

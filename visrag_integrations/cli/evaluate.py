@@ -96,6 +96,7 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation.runs import pages_needed
     from visrag_integrations.retrieval import PageRetriever
 
+    _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
     baseline = read_run(arguments.compare) if arguments.compare else None
@@ -121,6 +122,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
     from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
 
+    _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare) if arguments.compare else None
@@ -148,6 +150,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
     from visrag_integrations.generation import load_generator
     from visrag_integrations.readers import PageReader
 
+    _check_outputs(arguments)
     generator = load_generator(arguments.generator)
     if generator.name == "extractive":
         raise SettingError(
@@ -179,6 +182,14 @@ def run_queries(arguments: argparse.Namespace) -> int:
     else:
         print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
     return (1 if failed else 0) if made.questions else 2
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """What is written at the end must not fail only then."""
+    for option in ("run_out", "per_query", "record", "out"):
+        path = getattr(arguments, option, None)
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise SettingError(f"--{option.replace('_', '-')} {path!r} is no file in a folder that exists.")
 
 
 def _dataset(arguments: argparse.Namespace) -> EvaluationSet:

@@ -6,7 +6,7 @@ from visrag_integrations.evaluation.corpus import PagesReport, index_pages
 from visrag_integrations.evaluation.loading import load_evaluation_set
 from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS, evaluate_run, mean_metrics
 from visrag_integrations.evaluation.questions import make_queries
-from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
+from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure, comparison_table
 from visrag_integrations.evaluation.runs import evaluate_retrieval
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.statistics import Comparison, bootstrap_interval, compare, randomisation_test
@@ -23,6 +23,7 @@ __all__ = [
     "Question",
     "bootstrap_interval",
     "compare",
+    "comparison_table",
     "evaluate_answers",
     "evaluate_answers_of",
     "evaluate_retrieval",

@@ -69,13 +69,13 @@ def _from_folder(folder: Path, split: str) -> EvaluationSet:
         judged = (row for row in queries if str(_first(row, _QUESTION_ID)) in qrels)  # other splits' are in there too
         return _from_tables(name, corpus, judged, qrels)
     if all((folder / table).is_dir() for table in ("corpus", "queries", "qrels")):
-        parquet = {table: sorted((folder / table).rglob("*.parquet")) for table in ("corpus", "queries", "qrels")}
+        parquet = {table: _parquet_files(folder / table, split) for table in ("corpus", "queries", "qrels")}
         rows = {table: [row for file in files for row in read_rows(file, folder)] for table, files in parquet.items()}
         qrels = (
             _grades(rows["qrels"], str(folder)) if rows["qrels"] else read_qrels(_qrels_file(folder / "qrels", split))
         )
         return _from_tables(name, rows["corpus"], rows["queries"], qrels)
-    files = sorted(folder.rglob("*.parquet"))
+    files = _parquet_files(folder, split)
     if files:
         return _from_rows(name, (row for file in files for row in read_rows(file, folder)))
     raise DatasetError(str(folder), f"is in no layout that is known. A set is {LAYOUTS}.")
@@ -84,6 +84,12 @@ def _from_folder(folder: Path, split: str) -> EvaluationSet:
 def _from_file(path: Path) -> EvaluationSet:
     name = path.resolve().parent.name if path.name == EVISRAG_FILE else path.stem
     return _from_rows(name, read_rows(path, path.parent))
+
+
+def _parquet_files(folder: Path, split: str) -> list[Path]:
+    """Those of the split; all there are, where none has its name."""
+    files = sorted(folder.rglob("*.parquet"))
+    return [file for file in files if re.match(rf"{re.escape(split)}\b", file.name)] or files
 
 
 def _qrels_file(folder: Path, split: str) -> Path:
@@ -168,8 +174,8 @@ def _question(row: Row, where: str, number: int) -> Question:
     return Question(
         id=str(given) if given is not None else f"q{number}",
         text=text.strip(),
-        answers=_texts(answers),
-        options=_texts(row.get("options")),
+        answers=_texts(answers, where),
+        options=_texts(row.get("options"), where),
         answerable=answerable,
         numeric=None if numeric is None else bool(numeric),
         group=str(group or ""),
@@ -182,7 +188,7 @@ def _relevant(row: Row, where: str) -> dict[str, int]:
     if isinstance(relevant, Mapping):
         return {str(key): _whole(grade, where, "the grade") for key, grade in relevant.items()}
     if relevant is not None:
-        return dict.fromkeys(_texts(relevant), 1)
+        return dict.fromkeys(_texts(relevant, where), 1)
     if source is None:
         return {}
     if isinstance(number, list):
@@ -227,10 +233,13 @@ def _first(row: Row, columns: Iterable[str], default: Any = None) -> Any:
     return next((row[column] for column in columns if row.get(column) is not None), default)
 
 
-def _texts(value: Any) -> tuple[str, ...]:
+def _texts(value: Any, where: str) -> tuple[str, ...]:
     """One text or several; numbers as they are written."""
-    values = value if isinstance(value, (list, tuple)) else [value]
-    return tuple(str(one) for one in values if one is not None)
+    values = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None]
+    for one in values:
+        if not isinstance(one, (str, int, float)):
+            raise DatasetError(where, f"{one!r} is {type(one).__name__}; answers, options and page keys are texts.")
+    return tuple(map(str, values))
 
 
 def _whole(value: Any, where: str, what: str) -> int:

@@ -31,36 +31,39 @@ class Record:
     """What was done, by id; in a file where one is given.
 
     Args:
-        path: The file, made when the first thing is done; None keeps everything in memory.
+        path: The file, made at once where there is none; None keeps everything in memory.
         settings: What the work depends on. A file of other settings is refused.
 
     Raises:
-        SettingError: The file is of other settings, of a newer version, or no record.
+        SettingError: The file is of other settings, of a newer version, no record, or cannot be written.
     """
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
         self.path = None if path is None else Path(path)
         self.settings: dict[str, Any] = json.loads(json.dumps(settings))
         self.done: dict[str, dict[str, Any]] = {}
-        if self.path is not None and self.path.exists():
-            self._load(self.path)
+        if self.path is not None:
+            if self.path.exists():
+                self._load(self.path)
+            self._write(self.path, [])
 
     def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
         """Add things that are done; each has an `id`. When it returns, they survive a kill."""
         self.done |= {entry["id"]: dict(entry) for entry in entries}
-        if self.path is None or not entries:
-            return
-        lines = [json.dumps(entry, ensure_ascii=False) for entry in entries]
+        if self.path is not None:
+            self._write(self.path, [json.dumps(entry, ensure_ascii=False) for entry in entries])
+
+    def _write(self, path: Path, lines: list[str]) -> None:
         try:
-            with self.path.open("ab") as file:
+            with path.open("ab") as file:
                 if file.tell() == 0:
-                    lines.insert(0, json.dumps({_KEY: FORMAT, "settings": self.settings}, ensure_ascii=False))
+                    lines = [json.dumps({_KEY: FORMAT, "settings": self.settings}, ensure_ascii=False), *lines]
                 file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as err:
             raise SettingError(
-                f"{str(self.path)!r} cannot be written: {err.strerror or err}. Give record=... another file."
+                f"The record {str(path)!r} cannot be written: {err.strerror or err}. Name another file."
             ) from err
 
     def _load(self, path: Path) -> None:

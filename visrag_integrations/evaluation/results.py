@@ -39,7 +39,7 @@ class EvaluationResult:
     """
 
     name: str
-    per_query: PerQuery
+    per_query: PerQuery = field(repr=False)
     settings: Mapping[str, Any] = field(default_factory=dict)
     groups: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
     failed: tuple[QueryFailure, ...] = ()
