@@ -139,6 +139,16 @@ def test_answers(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert "forty" in each[0]["answer"]
 
 
+def test_answers_from_the_relevant_pages(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, err = visrag(
+        capsys, "answers", "questions.jsonl", *INDEX, "--pages", "relevant", "--per-query", "each.jsonl", "--json"
+    )
+    assert code == 0, err
+    assert json.loads(out)["settings"]["pages"] == "relevant"
+    each = [json.loads(line) for line in (indexed / "each.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert [list(one["pages"]) for one in each] == [list(one["relevant"]) for one in each]
+
+
 def test_answers_from_the_sets_own_pages_need_no_index(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = io.BytesIO()
     Image.new("RGB", (8, 8)).save(file, "PNG")

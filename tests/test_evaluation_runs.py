@@ -283,6 +283,9 @@ def test_answers_are_kept_and_scored_again(retriever: PageRetriever, tmp_path: P
         evaluate_answers(SET, rag, record=record)
     with pytest.raises(UnknownNameError, match="bleu"):
         evaluate_answers(SET, rag, ["bleu"], record=record)
+    rag.settings, rag.top_k = GenerationSettings(temperature=0.0), 1
+    with pytest.raises(SettingError, match="top_k was 3, is 1"):
+        evaluate_answers(SET, rag, record=record)
 
 
 def test_given_pages_and_unanswerable_questions() -> None:
@@ -305,6 +308,13 @@ def test_relevant_pages_show_how_good_it_could_be() -> None:
     generator = ScriptedGenerator(*map(written, WORDS))
     evaluate_answers(SET, VisRAG(ScriptedRanks({}), generator), pages="relevant")
     shown = [[part.doc_id for part in conversation[0].pages] for conversation in generator.batches[0]]
+    assert shown == [[f"{word}.png"] for word in WORDS]
+
+
+def test_relevant_pages_are_taken_from_the_index_where_the_set_has_none(retriever: PageRetriever) -> None:
+    generator = ScriptedGenerator(*map(written, WORDS))
+    evaluate_answers(replace(SET, pages=()), VisRAG(retriever, generator), pages="relevant")
+    shown = [[part.metadata["corpus_id"] for part in asked[0].pages] for asked in generator.batches[0]]
     assert shown == [[f"{word}.png"] for word in WORDS]
 
 
@@ -355,5 +365,5 @@ def test_other_answerers() -> None:
     rag = VisRAG(ScriptedRanks({}), ScriptedGenerator())
     with pytest.raises(SettingError, match="gives no pages"):
         evaluate_answers(SET, rag, pages="given")
-    with pytest.raises(SettingError, match="comes without pages"):
+    with pytest.raises(SettingError, match="None of the pages that words calls relevant"):
         evaluate_answers(replace(SET, pages=()), rag, pages="relevant")

@@ -127,10 +127,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
-    searches = arguments.pages == "retrieved" or (
-        arguments.pages == "auto" and not all(question.pages for question in dataset.questions)
-    )
-    if searches:
+    if _needs_index(arguments, dataset):
         with _open_store(arguments, dataset) as store:
             failed = _fill(arguments, dataset, store)
             rag = options.build_rag(arguments, options.embedder_that_filled(store, arguments), store)
@@ -238,6 +235,13 @@ def _fill(arguments: argparse.Namespace, dataset: EvaluationSet, store: QdrantPa
     for line in output.failure_lines(report.failed):
         options.note(line)
     return len(report.failed)
+
+
+def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
+    """Whether the set itself does not hold what the generator is to be shown."""
+    if arguments.pages == "auto":
+        return not all(question.pages for question in dataset.questions)
+    return arguments.pages == "retrieved" or (arguments.pages == "relevant" and not dataset.pages)
 
 
 class _Nothing:

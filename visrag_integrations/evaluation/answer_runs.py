@@ -67,6 +67,7 @@ def evaluate_answers(
         raise SettingError(f"{dataset.name} does not say what the right answers are; evaluate its retrieval instead.")
     if pages == "auto":
         pages = "given" if all(question.pages for question in questions) else "retrieved"
+    top_k = getattr(rag, "top_k", None) if pages == "retrieved" and top_k is None else top_k
     settings = {"task": "answers", "set": dataset.name, **about(rag), "pages": pages, "top_k": top_k}
 
     def entry(question: Question, answer: Answer) -> dict[str, Any]:
@@ -128,10 +129,9 @@ def _asker(
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
     choose = {"retrieved": _retrieved, "given": _given, "relevant": _relevant}[pages](dataset, rag)
-    number = getattr(rag, "top_k", 3) if pages == "retrieved" and top_k is None else top_k
 
     def ask(batch: list[Question]) -> list[Answer]:
-        shown = choose(batch, number)
+        shown = choose(batch, top_k)
         return list(rag.answer_from([with_options(question) for question in batch], shown))
 
     return ask
@@ -141,7 +141,7 @@ Chosen = Callable[[Sequence[Question], Any], Sequence[Sequence[ScoredPage]]]
 
 
 def _retrieved(dataset: EvaluationSet, rag: Any) -> Chosen:
-    return lambda batch, number: search(rag.retriever, [question.text for question in batch], number)
+    return lambda batch, number: search(rag.retriever, [question.text for question in batch], number or 3)
 
 
 def _given(dataset: EvaluationSet, rag: Any) -> Chosen:
@@ -151,9 +151,12 @@ def _given(dataset: EvaluationSet, rag: Any) -> Chosen:
 
 
 def _relevant(dataset: EvaluationSet, rag: Any) -> Chosen:
-    known = {page_key(page): page for page in dataset.pages}
+    wanted = {key for judged in dataset.qrels.values() for key, grade in judged.items() if grade > 0}
+    store: Any = getattr(getattr(rag, "retriever", None), "store", None)
+    pages = dataset.pages or (store.scroll() if hasattr(store, "scroll") else ())
+    known = {page_key(page): page for page in pages if page_key(page) in wanted}
     if not known:
-        raise SettingError(f"{dataset.name} comes without pages, so the relevant ones cannot be shown.")
+        raise SettingError(f"None of the pages that {dataset.name} calls relevant is in the set or in the index.")
 
     def choose(batch: Sequence[Question], number: int | None) -> list[Sequence[ScoredPage]]:
         return [scored(_best(dataset.qrels.get(question.id, {}), known)[:number]) for question in batch]

@@ -106,7 +106,7 @@ def about(evaluated: Any) -> dict[str, Any]:
     store: Any = getattr(retriever, "store", None)
     reranker = getattr(getattr(retriever, "reranker", None), "embedder", None)
     settings = getattr(evaluated, "settings", None)
-    about = {
+    said = {
         "retriever": None if embedder else type(retriever).__name__,
         "embedder": getattr(embedder, "name", None),
         "fingerprint": getattr(embedder, "fingerprint", None),
@@ -119,7 +119,7 @@ def about(evaluated: Any) -> dict[str, Any]:
         "strategy": getattr(getattr(evaluated, "strategy", None), "__name__", None),
         "generation": _given_settings(settings) if dataclasses.is_dataclass(settings) else None,
     }
-    return {name: value for name, value in about.items() if value not in (None, {})}
+    return {name: value for name, value in said.items() if value not in (None, {})}
 
 
 def _given_settings(settings: Any) -> dict[str, Any]:

@@ -40,7 +40,7 @@ class Record:
 
     def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
         self.path = None if path is None else Path(path)
-        self.settings: dict[str, Any] = json.loads(json.dumps(settings))
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
         self.done: dict[str, dict[str, Any]] = {}
         if self.path is not None:
             if self.path.exists():
