@@ -40,6 +40,7 @@ def written(*pairs: tuple[str, str]) -> str:
         ('{"question": {"question": "A?", "answer": "1"}}', [("A?", "1")]),
         ('{"question": " ", "answer": "1"}', []),
         ('{"pairs": []}', []),
+        (r'{"question": "A \ud800 b?", "answer": "\udc00"}', [("A ? b?", "?")]),  # halves of characters
         ("I cannot see the page.", []),
         ("", []),
         ("{" * 5000, []),

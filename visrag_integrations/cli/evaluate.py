@@ -310,7 +310,10 @@ def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult
     ]
     try:
         Path(path).write_text(
-            "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows), encoding="utf-8", newline="\n"
+            "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
+            encoding="utf-8",
+            errors="replace",
+            newline="\n",
         )
     except OSError as error:
         raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

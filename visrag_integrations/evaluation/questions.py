@@ -139,7 +139,8 @@ def parse_pairs(text: str) -> list[Pair]:
     >>> parse_pairs('Sure! ```json {"pairs": [{"question": "Who?", "answer": "Ada"}, {"question": "Wh')
     [('Who?', 'Ada')]
     """
-    text, decoder, pairs, start = text[:MAX_PARSED], json.JSONDecoder(), list[Pair](), 0
+    decoder, pairs, start = json.JSONDecoder(), list[Pair](), 0
+    text = text[:MAX_PARSED]
     while (start := text.find("{", start)) >= 0:
         try:
             value, end = decoder.raw_decode(text, start)
@@ -206,8 +207,14 @@ def _pairs_in(value: Any) -> list[Pair]:
         return []
     question, answer = value.get("question", value.get("query")), value.get("answer")
     if isinstance(question, str):
-        return [(question, str(answer) if isinstance(answer, (str, int, float)) else "")] if question.strip() else []
+        pair = _whole(question), _whole(str(answer)) if isinstance(answer, (str, int, float)) else ""
+        return [pair] if question.strip() else []
     return [pair for part in value.values() for pair in _pairs_in(part)]
+
+
+def _whole(text: str) -> str:
+    """The text without halves of characters, which JSON escapes can write and no file can hold."""
+    return text.encode("utf-8", "replace").decode("utf-8")
 
 
 def _stands_on(answer: str, text: str) -> bool:

@@ -68,7 +68,9 @@ class EvaluationSet:
             for question in self.questions
         ]
         try:
-            Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+            Path(path).write_text(
+                "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="replace", newline="\n"
+            )
         except OSError as err:
             raise SettingError(f"{str(path)!r} cannot be written: {err.strerror or err}. Name another file.") from err
 
