@@ -11,6 +11,7 @@
     │   ├── DocumentLimitError                         beyond a limit on bytes, pixels or pages
     │   └── DocumentTimeoutError  (TimeoutError)       the time limit passed, or the engine crashed
     ├── PageError                 (ValueError)         one page of a readable document failed
+    ├── DatasetError              (ValueError)         questions, pages or judgements to evaluate with cannot be read
     ├── PictureError              (ValueError)         a picture that cannot be opened or decoded
     ├── CheckpointError           (ValueError)         weights, config or tokenizer files are not what they should be
     ├── EmbedderError             (ValueError)         vectors that do not fit what was asked of them
@@ -103,6 +104,22 @@ class PageError(VisRAGError, ValueError):
 
     def __reduce__(self) -> tuple[type, tuple[str, int, str]]:
         return type(self), (self.source, self.number, self.reason)
+
+
+class DatasetError(VisRAGError, ValueError):
+    """A file or folder to evaluate with is not what it should be.
+
+    Attributes:
+        source: Which one, as the caller gave it.
+        reason: Why, without the name.
+    """
+
+    def __init__(self, source: str, reason: str) -> None:
+        super().__init__(f"{printable(source)}: {reason}")
+        self.source, self.reason = source, reason
+
+    def __reduce__(self) -> tuple[type, tuple[str, str]]:
+        return type(self), (self.source, self.reason)
 
 
 class PictureError(VisRAGError, ValueError):

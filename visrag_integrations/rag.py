@@ -75,7 +75,11 @@ class VisRAG:
     ) -> list[Answer]:
         """The answers in order; all questions go to the generator as one batch."""
         asked = [_checked_question(question) for question in questions]
-        plans = [self._plan(q, hits) for q, hits in zip(asked, self._retrieve(asked, top_k, filter), strict=True)]
+        return self.answer_from(asked, self._retrieve(asked, top_k, filter))
+
+    def answer_from(self, questions: Iterable[str], pages: Iterable[Sequence[ScoredPage]]) -> list[Answer]:
+        """The answers in order, each from the pages that are given with its question; nothing is searched."""
+        plans = [self._plan(_checked_question(q), hits) for q, hits in zip(questions, pages, strict=True)]
         answers = iter(run_plans([plan for plan in plans if plan is not None], self.generator, self.settings))
         return [next(answers) if plan is not None else _nothing_found() for plan in plans]
 

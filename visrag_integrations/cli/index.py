@@ -54,7 +54,7 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
         prune=getattr(arguments, "prune", False),
         progress=False if getattr(arguments, "quiet", False) else None,
     )
-    for line in output.failure_lines(report):
+    for line in output.failure_lines(report.failed):
         options.note(line)
     if not report.documents and not report.removed:
         options.note("nothing was indexed.")

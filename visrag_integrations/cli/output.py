@@ -10,14 +10,12 @@ from visrag_integrations.errors import printable
 
 if TYPE_CHECKING:
     from visrag_integrations.ingestion import IndexReport
-    from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
+    from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage
 
 
-def failure_lines(report: IndexReport) -> list[str]:
+def failure_lines(failed: Sequence[Failure]) -> list[str]:
     """One line per document or page that failed."""
-    return [
-        f"failed: {printable(f.source)}{'' if f.page is None else f', page {f.page}'}: {f.error}" for f in report.failed
-    ]
+    return [f"failed: {printable(f.source)}{'' if f.page is None else f', page {f.page}'}: {f.error}" for f in failed]
 
 
 def report_line(report: IndexReport, index: str) -> str:

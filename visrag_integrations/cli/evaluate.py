@@ -1,0 +1,319 @@
+"""`visrag eval`: how well pages are found and questions answered, and questions for documents of your own."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.cli import options, output
+from visrag_integrations.cli.index import index_paths
+from visrag_integrations.errors import SettingError, printable
+
+if TYPE_CHECKING:
+    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.types import Failure, Page, ScoredPage
+
+_WHERE = (
+    "Without --index and --collection, pages that come with the set, or --documents, are indexed in .visrag-eval, in a "
+    "collection of the set's name, and kept for the next run; else the pages are searched that are in .visrag."
+)
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag eval` and its three tasks."""
+    parser = subparsers.add_parser("eval", help="measure retrieval and answers on a set of questions")
+    tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
+    _add_retrieval(tasks.add_parser("retrieval", help="how well the right pages are found", epilog=_WHERE))
+    _add_answers(tasks.add_parser("answers", help="how well questions are answered", epilog=_WHERE))
+    _add_queries(tasks.add_parser("queries", help="write questions for documents of your own"))
+
+
+def _add_retrieval(parser: argparse.ArgumentParser) -> None:
+    _add_set_options(parser, metrics="mrr@10,recall@5")
+    parser.add_argument("--run-out", metavar="FILE", help="write what was found as a TREC run")
+    parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with")
+    options.add_search_options(parser)
+    parser.set_defaults(run=run_retrieval)
+
+
+def _add_answers(parser: argparse.ArgumentParser) -> None:
+    _add_set_options(parser, metrics="em,accuracy,f1")
+    parser.add_argument("--compare", metavar="FILE", help="answers to compare with: a --record of another run")
+    parser.add_argument(
+        "--pages",
+        choices=["auto", "retrieved", "given", "relevant"],
+        default="auto",
+        help="what the generator is shown (default: the pages the set gives with each question, else retrieved ones)",
+    )
+    options.add_generator_options(parser)
+    parser.set_defaults(run=run_answers)
+
+
+def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
+    """What is asked, of which pages, and what is done with the results."""
+    parser.add_argument("set", metavar="SET", help="a file, a folder, or the name of a data set on the hub")
+    parser.add_argument("--split", default="test", help="which part of it, where it has several (default: test)")
+    parser.add_argument("--limit", type=options.positive, metavar="N", help="only its first N questions")
+    parser.add_argument("--documents", nargs="+", default=[], metavar="PATH", help="index these first")
+    parser.add_argument("-k", type=options.positive, help="how many pages (default: as many as are needed)")
+    parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
+    parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
+    parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
+    parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options.add_store_options(parser)
+    options.add_reading_options(parser)
+    parser.set_defaults(index=None, collection=None)
+
+
+def _add_queries(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
+    parser.add_argument("--out", required=True, metavar="FILE", help="where the questions go; `visrag eval` takes it")
+    parser.add_argument(
+        "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
+    )
+    parser.add_argument(
+        "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
+    )
+    parser.add_argument("--record", metavar="FILE", help="keep what was written there; a run that was stopped goes on")
+    parser.add_argument(
+        "--max-pages", type=options.positive, metavar="N", help="at most the first N pages of a document"
+    )
+    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    parser.add_argument("--json", action="store_true", help="print one JSON object")
+    parser.set_defaults(run=run_queries)
+
+
+def run_retrieval(arguments: argparse.Namespace) -> int:
+    """`visrag eval retrieval`."""
+    from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
+    from visrag_integrations.evaluation.runs import pages_needed
+    from visrag_integrations.retrieval import PageRetriever
+
+    _check_outputs(arguments)
+    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
+    baseline = read_run(arguments.compare) if arguments.compare else None
+    with _open_store(arguments, dataset) as store:
+        failed = _fill(arguments, dataset, store)
+        retriever = PageRetriever(
+            options.embedder_that_filled(store, arguments),
+            store,
+            mode=arguments.mode,
+            filter=options.filter_of(arguments),
+        )
+        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
+    if arguments.run_out:
+        write_run(result.run, arguments.run_out)
+    compared: list[Comparison] = []
+    if baseline is not None and result.per_query:
+        judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
+        compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
+    return _tell(arguments, dataset, result, compared, failed)
+
+
+def run_answers(arguments: argparse.Namespace) -> int:
+    """`visrag eval answers`."""
+    from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
+
+    _check_outputs(arguments)
+    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
+    baseline = read_answers(arguments.compare) if arguments.compare else None
+    how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
+    if _needs_index(arguments, dataset):
+        with _open_store(arguments, dataset) as store:
+            failed = _fill(arguments, dataset, store)
+            rag = options.build_rag(arguments, options.embedder_that_filled(store, arguments), store)
+            result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
+    else:
+        failed, rag = 0, _rag_without_search(arguments)
+        result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
+    compared: list[Comparison] = []
+    if baseline is not None and result.per_query:
+        compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
+    return _tell(arguments, dataset, result, compared, failed)
+
+
+def run_queries(arguments: argparse.Namespace) -> int:
+    """`visrag eval queries`."""
+    from visrag_integrations.evaluation import make_queries
+    from visrag_integrations.generation import load_generator
+    from visrag_integrations.readers import PageReader
+
+    _check_outputs(arguments)
+    generator = load_generator(arguments.generator)
+    if generator.name == "extractive":
+        raise SettingError(
+            "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
+        )
+    failed: list[Failure] = []
+    dropped: list[tuple[Page, tuple[str, str], str]] = []
+    try:
+        made = make_queries(
+            PageReader(max_pages=arguments.max_pages).read(arguments.paths, on_error=failed.append),
+            generator,
+            per_page=arguments.per_page,
+            name=Path(arguments.out).stem,
+            record=arguments.record,
+            progress=False if arguments.quiet else None,
+            on_dropped=lambda page, pair, reason: dropped.append((page, pair, reason)),
+            on_failure=failed.append,
+        )
+    finally:
+        getattr(generator, "close", lambda: None)()
+    for line in output.failure_lines(failed):
+        options.note(line)
+    made.save(arguments.out)
+    if arguments.json:
+        counts = {"questions": len(made.questions), "left_out": len(dropped), "out": arguments.out}
+        print(
+            json.dumps({**counts, "failed": [{"source": f.source, "page": f.page, "error": f.error} for f in failed]})
+        )
+    else:
+        print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
+    return (1 if failed else 0) if made.questions else 2
+
+
+def _check_outputs(arguments: argparse.Namespace) -> None:
+    """What is written at the end must not fail only then."""
+    for option in ("run_out", "per_query", "record", "out"):
+        path = getattr(arguments, option, None)
+        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+            raise SettingError(f"--{option.replace('_', '-')} {path!r} is no file in a folder that exists.")
+
+
+def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
+    from visrag_integrations.evaluation import load_evaluation_set
+
+    dataset = load_evaluation_set(arguments.set, split=arguments.split)
+    return dataset.first(arguments.limit) if arguments.limit else dataset
+
+
+def _metrics(arguments: argparse.Namespace) -> list[str]:
+    return [metric.strip() for metric in arguments.metrics.split(",") if metric.strip()]
+
+
+def _running(arguments: argparse.Namespace) -> dict[str, Any]:
+    progress = False if arguments.quiet else None
+    return {"record": arguments.record, "batch_size": arguments.batch_size, "progress": progress}
+
+
+def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
+    """The index that is named; else one of the set's own, where there are pages to fill it with."""
+    fills = bool(arguments.documents or dataset.pages)
+    own = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset.name).strip("-")[:100] or "set"
+    if not fills and arguments.index is None and not Path(".visrag").is_dir():
+        raise SettingError(
+            f"The set {dataset.name!r} comes without pages, and there is no index here. "
+            "Say which documents it is about: --documents PATH..., or which index they are in: --index DIR"
+        )
+    if arguments.index is None and fills:
+        arguments.collection = arguments.collection or own
+    arguments.index = arguments.index or (".visrag-eval" if fills else ".visrag")
+    arguments.collection = arguments.collection or "pages"
+    return options.open_store(arguments, must_exist=not fills)
+
+
+def _fill(arguments: argparse.Namespace, dataset: EvaluationSet, store: QdrantPageStore) -> int:
+    """Index what comes with the set, or --documents; says how many documents or pages failed."""
+    from visrag_integrations.evaluation import index_pages
+
+    if arguments.documents:
+        arguments.paths = arguments.documents
+        return len(index_paths(arguments, store, options.embedder_to_fill(arguments, store)).failed)
+    if not dataset.pages:
+        return 0
+    embedder = options.embedder_to_fill(arguments, store)
+    report = index_pages(dataset.pages, embedder, store, progress=False if arguments.quiet else None)
+    for line in output.failure_lines(report.failed):
+        options.note(line)
+    return len(report.failed)
+
+
+def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
+    """Whether the set itself does not hold what the generator is to be shown."""
+    if arguments.pages == "auto":
+        return not all(question.pages for question in dataset.questions)
+    return arguments.pages == "retrieved" or (arguments.pages == "relevant" and not dataset.pages)
+
+
+class _Nothing:
+    """Searches nothing: the pages come with the questions."""
+
+    def retrieve(self, query: str, top_k: int = 5, *, filter: Mapping[str, Any] | None = None) -> list[ScoredPage]:
+        return []
+
+
+def _rag_without_search(arguments: argparse.Namespace) -> VisRAG:
+    from visrag_integrations.generation import load_generator
+    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.types import GenerationSettings
+
+    writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
+    settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
+    return VisRAG(_Nothing(), writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+
+
+def _closing(rag: VisRAG, work: Callable[[], EvaluationResult]) -> EvaluationResult:
+    try:
+        return work()
+    finally:
+        getattr(rag.generator, "close", lambda: None)()
+
+
+def _tell(
+    arguments: argparse.Namespace,
+    dataset: EvaluationSet,
+    result: EvaluationResult,
+    compared: list[Comparison],
+    failed: int,
+) -> int:
+    """Print the result, write what was asked for, and give the exit code."""
+    from visrag_integrations.evaluation.results import comparison_table
+
+    if arguments.per_query:
+        _write_per_query(arguments.per_query, dataset, result)
+    for failure in result.failed:
+        options.note(f"failed: {printable(failure.id)}: {printable(failure.error)}")
+    if arguments.json:
+        values = {**result.as_dict(), "comparison": [one.as_dict() for one in compared]}
+        print(json.dumps(values, ensure_ascii=False))
+    elif result.per_query:
+        print(result)
+        if compared:
+            print(f"\n{comparison_table(compared, 'this run', Path(arguments.compare).name)}")
+    if not result.per_query:
+        options.note("no question could be asked.")
+        return 2
+    return 1 if result.failed or failed else 0
+
+
+def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:
+    rows = [
+        {
+            "id": question.id,
+            "query": question.text,
+            **({"answer": result.answers[question.id]} if question.id in result.answers else {}),
+            "metrics": result.per_query[question.id],
+            "pages": result.run.get(question.id, {}),
+            "relevant": dataset.qrels.get(question.id, {}),
+        }
+        for question in dataset.questions
+        if question.id in result.per_query
+    ]
+    try:
+        Path(path).write_text(
+            "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
+            encoding="utf-8",
+            errors="replace",
+            newline="\n",
+        )
+    except OSError as error:
+        raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

@@ -1,0 +1,193 @@
+"""Whether an answer is right: EVisRAG's and VisRAG-Gen's published rules, and ANLS. Each gives a value from 0 to 1."""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+from visrag_integrations.errors import UnknownNameError
+from visrag_integrations.evaluation.metrics import PerQuery
+from visrag_integrations.evaluation.sets import Question
+
+REFUSALS = ("no relevant information", "insufficient to answer", "insufficient to answer the question")
+"""What an unanswerable question must be answered with."""
+
+_ARTICLES = {"a", "an", "the"}
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+_NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
+
+# VisRAG-Gen's normalisation, that of the VQA benchmarks.
+_MARKS = ';/[]"{}()=+\\_-><@`,?!'
+_THOUSANDS = re.compile(r"\d,\d")
+_LONE_POINT = re.compile(r"\.(?!\d)")
+_DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
+_NUMBERS = {"none": "0"} | {word: str(n) for n, word in enumerate(_DIGITS)}
+_CONTRACTIONS = (
+    "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
+    "isn't it'd it'll ma'am mightn't might've mustn't needn't not've o'clock oughtn't shan't should've shouldn't "
+    "somebody'd somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd "
+    "there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've "
+    "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
+    "you'd you'll you're you've"
+)
+_CONTRACTED = {word.replace("'", ""): word for word in _CONTRACTIONS.split()}
+
+
+def evaluate_answers_of(
+    answers: Mapping[str, str], questions: Iterable[Question], metrics: Iterable[str] = ("em", "accuracy", "f1")
+) -> PerQuery:
+    """Each metric for each question that was answered; see `ANSWER_METRICS`.
+
+    >>> evaluate_answers_of({"q": "The total is 7."}, [Question("q", "How many?", answers=("7",))], ["em", "accuracy"])
+    {'q': {'em': 0.0, 'accuracy': 1.0}}
+    """
+    rules = {metric: find_answer_metric(metric) for metric in metrics}
+    return {
+        question.id: {metric: float(rule(answers[question.id], question)) for metric, rule in rules.items()}
+        for question in questions
+        if question.id in answers
+    }
+
+
+def find_answer_metric(metric: str) -> Callable[[str, Question], float]:
+    """The rule of that name."""
+    if metric not in ANSWER_METRICS:
+        raise UnknownNameError(f"There is no answer metric {metric!r}; there is {', '.join(ANSWER_METRICS)}.")
+    return ANSWER_METRICS[metric]
+
+
+def normalized(text: str) -> str:
+    """Lower case, without punctuation (ASCII), articles and extra spaces: how EVisRAG compares.
+
+    >>> normalized(" The U.S. -  total,")
+    'us total'
+    """
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
+
+
+def vqa_normalized(text: str) -> str:
+    """How VisRAG-Gen compares: number words become digits, contractions get their apostrophe, punctuation goes.
+
+    >>> vqa_normalized("The seven red/blue cars, dont!"), vqa_normalized("1,234.50")
+    ("7 red blue cars don't", '1234.50')
+    """
+    text = text.replace("\n", " ").replace("\t", " ").strip()
+    for mark in _MARKS:
+        at_a_space = f"{mark} " in text or f" {mark}" in text
+        text = text.replace(mark, "" if at_a_space or _THOUSANDS.search(text) else " ")
+    words = [_NUMBERS.get(word, word) for word in _LONE_POINT.sub("", text).lower().split()]
+    return " ".join(_CONTRACTED.get(word, word) for word in words if word not in _ARTICLES)
+
+
+def em(answer: str, question: Question) -> float:
+    """Exact match: the same text as one of the right answers, both normalised."""
+    given = normalized(answer)
+    return float(bool(given) and any(given == normalized(truth) for truth in _truths(question)))
+
+
+def accuracy(answer: str, question: Question) -> float:
+    """Whether every word of one of the right answers is in the answer, whatever their order."""
+    given = set(normalized(answer).split())
+    truths = (set(normalized(truth).split()) for truth in _truths(question))
+    return float(any(truth and truth <= given for truth in truths))
+
+
+def f1(answer: str, question: Question) -> float:
+    """Shared words: the harmonic mean of precision and recall, against the right answer that fits best."""
+    return max(
+        (_shared(normalized(answer).split(), normalized(truth).split()) for truth in _truths(question)), default=0.0
+    )
+
+
+def anls(answer: str, question: Question) -> float:
+    """1 - edit distance / length of the longer text, against the right answer that fits best; 0 below or at a half."""
+    return max((_similarity(_folded(answer), _folded(truth)) for truth in _truths(question)), default=0.0)
+
+
+def exact(answer: str, question: Question) -> float:
+    """VisRAG-Gen's rule for MP-DocVQA, InfoVQA and SlideVQA: the same text, apart from a percent sign only one has."""
+    given, truths = _without_odd_percent(answer, _truths(question))
+    return float(bool(given) and given in truths)
+
+
+def relaxed(answer: str, question: Question) -> float:
+    """VisRAG-Gen's rule for ChartQA and PlotQA: as `exact`, or a number within 5 % of the right one.
+
+    Where the set says that the answer is no number (`Question.numeric`), only the exact text counts.
+    """
+    given, truths = _without_odd_percent(answer, _truths(question))
+    if given and given in truths:
+        return 1.0
+    return float(question.numeric is not False and any(_is_near(given, truth) for truth in truths))
+
+
+def choice(answer: str, question: Question) -> float:
+    """VisRAG-Gen's rule for ArxivQA: the first character is the right option's letter."""
+    given = answer.strip()[:1].upper()
+    return float(bool(given) and any(given == truth.strip()[:1].upper() for truth in _truths(question)))
+
+
+ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
+    "em": em,
+    "accuracy": accuracy,
+    "f1": f1,
+    "anls": anls,
+    "exact": exact,
+    "relaxed": relaxed,
+    "choice": choice,
+}
+"""Name -> function of the answer and its question."""
+
+
+def _truths(question: Question) -> Sequence[str]:
+    return question.answers if question.answerable else REFUSALS
+
+
+def _shared(given: Sequence[str], truth: Sequence[str]) -> float:
+    same = sum((Counter(given) & Counter(truth)).values())
+    return 2 * same / (len(given) + len(truth)) if same else 0.0
+
+
+def _without_odd_percent(answer: str, truths: Sequence[str]) -> tuple[str, list[str]]:
+    """Both normalised; a percent sign that the answer or the first right answer lacks is taken from the other."""
+    given, wanted = vqa_normalized(answer), [vqa_normalized(truth) for truth in truths]
+    there = "%" in wanted[0] if wanted else False
+    if "%" in given and not there:
+        given = given.replace("%", "")
+    elif "%" not in given and there:
+        wanted = [truth.replace("%", "") for truth in wanted]
+    return given, wanted
+
+
+def _is_near(given: str, truth: str) -> bool:
+    """Whether both are numbers and the first is within 5 % of the second; nothing is near 0."""
+    try:
+        number, right = float(given), float(truth)
+    except ValueError:
+        return False
+    return right != 0 and abs((number - right) / right) * 100 <= 5
+
+
+def _folded(text: str) -> str:
+    return " ".join(text.lower().split())
+
+
+def _similarity(given: str, truth: str) -> float:
+    longer = max(len(given), len(truth))
+    if not longer or abs(len(given) - len(truth)) * 2 >= longer:  # at least so many edits: no need to count them
+        return float(given == truth and bool(longer))
+    distance = _edits(given, truth)
+    return 1 - distance / longer if distance * 2 < longer else 0.0
+
+
+def _edits(one: str, other: str) -> int:
+    """Levenshtein distance: insertions, deletions and replacements."""
+    before = list(range(len(other) + 1))
+    for i, first in enumerate(one, 1):
+        row = [i]
+        for j, second in enumerate(other, 1):
+            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (first != second)))
+        before = row
+    return before[-1]

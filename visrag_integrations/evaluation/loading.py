@@ -1,0 +1,252 @@
+"""`load_evaluation_set`: the published layouts, told by their files, as one `EvaluationSet`."""
+
+from __future__ import annotations
+
+import logging
+import re
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from visrag_integrations.errors import DatasetError
+from visrag_integrations.evaluation.hub import hub_tables
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
+from visrag_integrations.evaluation.tables import Row, read_rows
+from visrag_integrations.evaluation.trec import read_qrels
+from visrag_integrations.types import Page
+
+logger = logging.getLogger(__name__)
+
+EVISRAG_FILE = "top3_test.jsonl"
+LAYOUTS = (
+    "a folder with corpus/, queries/ and qrels/ (parquet), as VisRAG-Ret-Test sets have; "
+    f"one with {EVISRAG_FILE}, as EVisRAG-Test sets have; "
+    "one with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR sets have; "
+    "a .jsonl or .parquet file of questions"
+)
+
+_QUESTION_ID = ("query-id", "query_id", "qid", "_id", "id")
+_PAGE_ID = ("corpus-id", "corpus_id", "_id", "id")
+_PAGE_ID_BESIDE_QUESTION = ("image_filename", "corpus-id", "corpus_id")
+_GRADE = ("score", "grade", "relevance")
+_HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+
+
+def load_evaluation_set(source: str | Path, *, split: str = "test") -> EvaluationSet:
+    """Questions, judgements and pages from a file, a folder or the Hugging Face hub; pictures are opened when needed.
+
+    Args:
+        source: A path in one of the layouts of docs/evaluation.md, or, where there is no such path, the name of a set
+            on the hub ("openbmb/VisRAG-Ret-Test-InfoVQA"), which needs the `eval` extra and the net.
+        split: Which part of the set, where it has several.
+
+    Raises:
+        DatasetError: No such set, or its files are not what they should be.
+    """
+    path = Path(source)
+    if path.is_dir():
+        return _checked(_from_folder(path, split), str(source))
+    if path.is_file():
+        return _checked(_from_file(path), str(source))
+    if not _HUB_NAME.fullmatch(str(source)):
+        raise DatasetError(str(source), f"there is no such file or folder. A set is {LAYOUTS}; or a name on the hub.")
+    corpus, queries, qrels = hub_tables(str(source), split)
+    name = str(source).rpartition("/")[2]
+    found = _from_tables(name, corpus, queries, _grades(qrels, str(source))) if corpus else _from_rows(name, queries)
+    return _checked(found, str(source))
+
+
+def _from_folder(folder: Path, split: str) -> EvaluationSet:
+    name = folder.resolve().name
+    if (folder / EVISRAG_FILE).is_file():
+        return _from_rows(name, read_rows(folder / EVISRAG_FILE, folder))
+    if (folder / "corpus.jsonl").is_file() and (folder / "queries.jsonl").is_file():
+        qrels = read_qrels(_qrels_file(folder / "qrels", split))
+        corpus, queries = (read_rows(folder / f"{table}.jsonl", folder) for table in ("corpus", "queries"))
+        judged = (row for row in queries if str(_first(row, _QUESTION_ID)) in qrels)  # other splits' are in there too
+        return _from_tables(name, corpus, judged, qrels)
+    if all((folder / table).is_dir() for table in ("corpus", "queries", "qrels")):
+        parquet = {table: _parquet_files(folder / table, split) for table in ("corpus", "queries", "qrels")}
+        rows = {table: [row for file in files for row in read_rows(file, folder)] for table, files in parquet.items()}
+        qrels = (
+            _grades(rows["qrels"], str(folder)) if rows["qrels"] else read_qrels(_qrels_file(folder / "qrels", split))
+        )
+        return _from_tables(name, rows["corpus"], rows["queries"], qrels)
+    files = _parquet_files(folder, split)
+    if files:
+        return _from_rows(name, (row for file in files for row in read_rows(file, folder)))
+    raise DatasetError(str(folder), f"is in no layout that is known. A set is {LAYOUTS}.")
+
+
+def _from_file(path: Path) -> EvaluationSet:
+    name = path.resolve().parent.name if path.name == EVISRAG_FILE else path.stem
+    return _from_rows(name, read_rows(path, path.parent))
+
+
+def _parquet_files(folder: Path, split: str) -> list[Path]:
+    """Those of the split; all there are, where none has its name."""
+    files = sorted(folder.rglob("*.parquet"))
+    return [file for file in files if re.match(rf"{re.escape(split)}\b", file.name)] or files
+
+
+def _qrels_file(folder: Path, split: str) -> Path:
+    """The judgements of the split; the only ones there are, where none has its name."""
+    files = sorted([*folder.glob("*.tsv"), *folder.glob("*.trec"), *folder.glob("*.txt")])
+    named = [file for file in files if file.stem == split]
+    if named or len(files) == 1:
+        return (named or files)[0]
+    there = ", ".join(file.stem for file in files) or "none"
+    raise DatasetError(str(folder), f"has no judgements of split {split!r}; there are: {there}.")
+
+
+def _from_tables(
+    name: str, corpus: Iterable[Row], queries: Iterable[Row], qrels: Mapping[str, dict[str, int]]
+) -> EvaluationSet:
+    """A set of three tables."""
+    pages: dict[str, Page] = {}
+    for number, row in enumerate(corpus, 1):
+        page = _page(row, f"{name}, corpus row {number}", name)
+        if page.doc_id in pages:
+            logger.warning("%s: the corpus has %r more than once; the first is kept", name, page.doc_id)
+        pages.setdefault(page.doc_id, page)
+    questions = [_question(row, f"{name}, queries row {number}", number) for number, row in enumerate(queries, 1)]
+    return EvaluationSet(name, tuple(questions), qrels, tuple(pages.values()))
+
+
+def _from_rows(name: str, rows: Iterable[Row]) -> EvaluationSet:
+    """A set of one table: each row is a question with its page, its pages, or where the page is."""
+    questions: list[Question] = []
+    qrels: dict[str, dict[str, int]] = {}
+    corpus: dict[str, Page] = {}
+    for number, row in enumerate(rows, 1):
+        where = f"{name}, row {number}"
+        if isinstance(row.get("image"), list):
+            shown = [_shown(picture, where, i) for i, picture in enumerate(row["image"], 1)]
+            questions.append(replace(_question(row, where, number), pages=tuple(shown)))
+            continue
+        if row.get("image") is not None:
+            page = _page(row, where, name, _PAGE_ID_BESIDE_QUESTION)
+            corpus.setdefault(page.doc_id, page)
+            row.setdefault("relevant", [page.doc_id])
+        if row.get("image") is None or row.get("query") is not None:  # a row may hold a page that nobody asks for
+            question = _question(row, where, number)
+            questions.append(question)
+            relevant = _relevant(row, where)
+            if relevant:
+                qrels[question.id] = relevant
+    return EvaluationSet(name, tuple(questions), qrels, tuple(corpus.values()))
+
+
+def _page(row: Row, where: str, name: str, columns: Sequence[str] = _PAGE_ID) -> Page:
+    given = _first(row, columns)
+    if given is None or str(given) == "":
+        raise DatasetError(where, f"a page needs an id, in one of the columns {', '.join(columns)}.")
+    text = "\n".join(str(row[column]) for column in ("title", "text") if row.get(column))
+    if row.get("image") is None and not text:
+        raise DatasetError(where, f"page {given!r} has neither a picture (column image) nor a text (column text).")
+    return Page(
+        str(given), 1, text, source=f"{name}/{given}", metadata={"corpus_id": str(given)}, picture=row.get("image")
+    )
+
+
+def _shown(picture: Any, where: str, number: int) -> Page:
+    """A picture that comes with a question; known by its file's name."""
+    if picture is None:
+        raise DatasetError(where, f"image {number} is no picture.")
+    name = picture.name if isinstance(picture, Path) else f"image-{number}"
+    return Page.from_image(picture, doc_id=name, source=name, metadata={"corpus_id": name})
+
+
+def _question(row: Row, where: str, number: int) -> Question:
+    text = _first(row, ("query", "question", "text"))
+    if not isinstance(text, str) or not text.strip():
+        raise DatasetError(where, f"has no question: column query is {text!r}.")
+    given, group = _first(row, _QUESTION_ID), _first(row, ("group", "kind"))
+    answerable = bool(_first(row, ("answerable", "is_sufficient"), True))
+    if not group and "is_sufficient" in row:
+        group = "answerable" if answerable else "unanswerable"
+    answers, numeric = _first(row, ("answers", "answer")), _first(row, ("numeric", "is_numerical"))
+    if numeric is None and isinstance(answers, (int, float)):
+        numeric = True
+    return Question(
+        id=str(given) if given is not None else f"q{number}",
+        text=text.strip(),
+        answers=_texts(answers, where),
+        options=_texts(row.get("options"), where),
+        answerable=answerable,
+        numeric=None if numeric is None else bool(numeric),
+        group=str(group or ""),
+    )
+
+
+def _relevant(row: Row, where: str) -> dict[str, int]:
+    """The pages that hold the answer: `relevant` (keys, or key -> grade), or `source` and `page`."""
+    relevant, source, number = row.get("relevant"), row.get("source"), row.get("page")
+    if isinstance(relevant, Mapping):
+        return {str(key): _whole(grade, where, "the grade") for key, grade in relevant.items()}
+    if relevant is not None:
+        return dict.fromkeys(_texts(relevant, where), 1)
+    if source is None:
+        return {}
+    if isinstance(number, list):
+        return {key_of(str(source), _whole(one, where, "page")): 1 for one in number}
+    return {key_of(str(source), _whole(number, where, "page")): 1}
+
+
+def _grades(rows: Sequence[Row], where: str) -> dict[str, dict[str, int]]:
+    qrels: dict[str, dict[str, int]] = {}
+    for number, row in enumerate(rows, 1):
+        question, page = _first(row, ("query-id", "query_id", "qid")), _first(row, ("corpus-id", "corpus_id"))
+        if question is None or page is None:
+            raise DatasetError(where, f"row {number} of qrels lacks query-id or corpus-id; it has {', '.join(row)}.")
+        grade = _whole(_first(row, _GRADE, 1), f"{where}, qrels row {number}", "the grade")
+        qrels.setdefault(str(question), {})[str(page)] = grade
+    return qrels
+
+
+def _checked(found: EvaluationSet, source: str) -> EvaluationSet:
+    """The set, if questions have ids of their own and judgements are about them and about its pages."""
+    if not found.questions:
+        raise DatasetError(source, "holds no question.")
+    ids = Counter(question.id for question in found.questions)
+    twice, count = ids.most_common(1)[0]
+    if count > 1:
+        raise DatasetError(source, f"has {count} questions with the id {twice!r}; ids must differ.")
+    qrels = {question: judged for question, judged in found.qrels.items() if question in ids}
+    if found.qrels and not qrels:
+        one, other = next(iter(found.qrels)), next(iter(ids))
+        raise DatasetError(source, f"its judgements are about other questions: there is {one!r}, and not {other!r}.")
+    known = {page.doc_id for page in found.pages}
+    lost = [page for judged in qrels.values() for page, grade in judged.items() if grade > 0 and page not in known]
+    if known and lost:
+        examples = ", ".join(map(repr, islice(lost, 3)))
+        logger.warning(
+            "%s: %d relevant pages are not in the corpus and can never be found: %s", source, len(lost), examples
+        )
+    return replace(found, qrels=qrels)
+
+
+def _first(row: Row, columns: Iterable[str], default: Any = None) -> Any:
+    return next((row[column] for column in columns if row.get(column) is not None), default)
+
+
+def _texts(value: Any, where: str) -> tuple[str, ...]:
+    """One text or several; numbers as they are written."""
+    values = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None]
+    for one in values:
+        if not isinstance(one, (str, int, float)):
+            raise DatasetError(where, f"{one!r} is {type(one).__name__}; answers, options and page keys are texts.")
+    return tuple(map(str, values))
+
+
+def _whole(value: Any, where: str, what: str) -> int:
+    try:
+        number = int(value)
+    except (TypeError, ValueError, OverflowError):
+        number = None
+    if number is None or isinstance(value, bool) or number != float(value):
+        raise DatasetError(where, f"{what} is {value!r}; it must be a whole number.")
+    return number

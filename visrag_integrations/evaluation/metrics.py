@@ -1,0 +1,111 @@
+"""Retrieval metrics from runs and judgements, equal to trec_eval's: what is relevant, and how ties are ranked."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable, Mapping, Sequence
+
+import numpy as np
+
+from visrag_integrations.errors import SettingError, UnknownNameError
+
+Run = Mapping[str, Mapping[str, float]]
+"""Query id -> page id -> score; higher is better."""
+Qrels = Mapping[str, Mapping[str, int]]
+"""Query id -> page id -> grade: 1 and more is relevant, 0 and less is not."""
+PerQuery = dict[str, dict[str, float]]
+"""Query id -> metric -> value."""
+
+
+def evaluate_run(run: Run, qrels: Qrels, metrics: Iterable[str] = ("mrr@10", "recall@10")) -> PerQuery:
+    """Each metric for each query that was judged; one that the run lacks found nothing, and counts 0.
+
+    >>> evaluate_run({"q1": {"a": 0.9, "b": 0.8}}, {"q1": {"b": 1}, "q2": {"a": 1}}, ["mrr@10", "hit@1"])
+    {'q1': {'mrr@10': 0.5, 'hit@1': 0.0}, 'q2': {'mrr@10': 0.0, 'hit@1': 0.0}}
+
+    Args:
+        run: What was found. Queries without judgements are left out.
+        qrels: What should be found.
+        metrics: Names such as "ndcg@5"; see `RETRIEVAL_METRICS`.
+
+    Raises:
+        UnknownNameError: A metric that there is not.
+        SettingError: A score that is not a number.
+    """
+    wanted = [(metric, *parse_metric(metric)) for metric in metrics]
+    found: PerQuery = {}
+    for query, judged in qrels.items():
+        grades = [judged.get(page, 0) for page in ranked(run.get(query, {}), query)]
+        ideal = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
+        found[query] = {metric: RETRIEVAL_METRICS[name](grades, ideal, k) for metric, name, k in wanted}
+    return found
+
+
+def ranked(scores: Mapping[str, float], query: str = "") -> list[str]:
+    """Page ids, best first, as trec_eval ranks: scores in single precision, of equal ones the last id first.
+
+    >>> ranked({"a": 1.0, "b": 1.0 + 1e-9, "c": 2.0})
+    ['c', 'b', 'a']
+    """
+    with np.errstate(over="ignore"):
+        singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32).tolist()
+    if any(math.isnan(score) for score in singles):
+        raise SettingError(f"A score of query {query!r} is not a number (nan), so its pages cannot be ranked.")
+    return [page for _, page in sorted(zip(singles, scores, strict=True), reverse=True)]
+
+
+def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
+    """The mean over the queries, by metric; nothing for no queries.
+
+    >>> mean_metrics({"q1": {"hit@1": 1.0}, "q2": {"hit@1": 0.0}})
+    {'hit@1': 0.5}
+    """
+    rows = list(per_query.values())
+    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in (rows[0] if rows else ())}
+
+
+def parse_metric(metric: str) -> tuple[str, int]:
+    """The name and the depth.
+
+    >>> parse_metric("nDCG@10")
+    ('ndcg', 10)
+    """
+    name, _, depth = metric.strip().lower().partition("@")
+    if name not in RETRIEVAL_METRICS or not (depth.isascii() and depth.isdecimal()) or int(depth) < 1:
+        allowed = ", ".join(f"{known}@K" for known in RETRIEVAL_METRICS)
+        raise UnknownNameError(f"There is no retrieval metric {metric!r}; there is {allowed}, for example mrr@10.")
+    return name, int(depth)
+
+
+def _mrr(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
+    return next((1 / rank for rank, grade in enumerate(grades[:k], 1) if grade > 0), 0.0)
+
+
+def _recall(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
+    return sum(grade > 0 for grade in grades[:k]) / len(ideal) if ideal else 0.0
+
+
+def _hit(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
+    return float(any(grade > 0 for grade in grades[:k]))
+
+
+def _ndcg(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
+    return _gain(grades[:k]) / _gain(ideal[:k]) if ideal else 0.0
+
+
+def _gain(grades: Sequence[int]) -> float:
+    """Discounted: a page at rank r counts its grade / log2(r + 1)."""
+    total = 0.0
+    for place, grade in enumerate(grades):
+        if grade > 0:
+            total += grade / math.log2(place + 2)
+    return total
+
+
+RETRIEVAL_METRICS: dict[str, Callable[[Sequence[int], Sequence[int], int], float]] = {
+    "mrr": _mrr,
+    "recall": _recall,
+    "ndcg": _ndcg,
+    "hit": _hit,
+}
+"""Name -> function of the grades in ranked order, the relevant grades best first, and the depth."""

@@ -1,0 +1,172 @@
+"""`EvaluationResult`: what came out, per query and on average, as text, HTML and JSON."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
+
+from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
+from visrag_integrations.evaluation.statistics import Comparison, Interval, bootstrap_interval, compare
+
+_STYLE = "text-align:right;padding:2px 12px"
+
+
+@dataclass(frozen=True)
+class QueryFailure:
+    """A question that could not be asked, and why."""
+
+    id: str
+    error: str
+
+
+@dataclass(frozen=True)
+class EvaluationResult:
+    """What an evaluation found. Printed, it is a table; in a notebook too.
+
+    Attributes:
+        name: The set's name.
+        per_query: Question id -> metric -> value; without those that failed.
+        settings: What was evaluated, and how.
+        groups: Group -> ids of its questions, where the set has groups.
+        failed: Questions that could not be asked; run again with the same `record` to ask only them.
+        run: Question id -> page key -> score: what was found, or shown to the generator.
+        answers: Question id -> answer; empty for retrieval.
+        seconds: How long it took; what a record held already took none.
+        notes: What else a reader of the numbers should know.
+    """
+
+    name: str
+    per_query: PerQuery = field(repr=False)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    groups: Mapping[str, Sequence[str]] = field(default_factory=dict, repr=False)
+    failed: tuple[QueryFailure, ...] = ()
+    run: Mapping[str, Mapping[str, float]] = field(default_factory=dict, repr=False)
+    answers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    seconds: float = 0.0
+    notes: tuple[str, ...] = ()
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """The mean of each metric over the questions."""
+        return mean_metrics(self.per_query)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """Where each mean lies with 95 % confidence (bootstrap over the questions)."""
+        return _intervals(self.per_query)
+
+    def group(self, name: str) -> EvaluationResult:
+        """The result of one group's questions."""
+        ids = self.groups[name]
+        found = {id_: self.per_query[id_] for id_ in ids if id_ in self.per_query}
+        return EvaluationResult(f"{self.name}, {name}", found, self.settings)
+
+    def compare(self, other: EvaluationResult) -> list[Comparison]:
+        """Each metric of both, the interval of the difference, and how likely chance makes it; see `Comparison`."""
+        return compare(self.per_query, other.per_query)
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON: everything but what each question gave."""
+        return {
+            "set": self.name,
+            "queries": len(self.per_query),
+            "settings": dict(self.settings),
+            "metrics": self.metrics,
+            "intervals": {metric: list(interval) for metric, interval in self.intervals.items()},
+            "groups": {
+                name: {"queries": len(part.per_query), "metrics": part.metrics} for name, part in self._parts().items()
+            },
+            "failed": [{"id": failure.id, "error": failure.error} for failure in self.failed],
+            "notes": list(self.notes),
+            "seconds": self.seconds,
+        }
+
+    def __str__(self) -> str:
+        """A table: all questions, then each group."""
+        return "\n".join([self._title(), *aligned(self._rows()), *self._notes()])
+
+    def _repr_html_(self) -> str:
+        head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
+        cells = "".join(f'<th style="{_STYLE}">{cell}</th>' for cell in head)
+        body = "".join("<tr>" + "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in row) + "</tr>" for row in rows)
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        return f"<table><caption>{html.escape(self._title())}</caption><tr>{cells}</tr>{body}</table>{notes}"
+
+    def _title(self) -> str:
+        how = ", ".join(f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value)
+        return f"{self.name}: {how}" if how else self.name
+
+    def _rows(self) -> list[list[str]]:
+        rows = [["", "queries", *self.metrics], _row("all", self)]
+        return rows + [_row(name, part) for name, part in self._parts().items()]
+
+    def _notes(self) -> list[str]:
+        if not self.failed:
+            return list(self.notes)
+        first, asked = self.failed[0], len(self.failed) + len(self.per_query)
+        said = f"{len(self.failed)} of {asked} queries failed and are not in the table; the first: "
+        return [f"{said}{first.id}: {first.error}", *self.notes]
+
+    def _parts(self) -> dict[str, EvaluationResult]:
+        return {name: self.group(name) for name in self.groups} if len(self.groups) > 1 else {}
+
+
+_SHOWN = ("retriever", "embedder", "mode", "generator", "prompt", "pages", "top_k")
+
+
+def comparison_table(comparisons: Sequence[Comparison], first: str, second: str) -> str:
+    """The comparisons as a table for people.
+
+    Args:
+        comparisons: From `compare`.
+        first: What the first run is called.
+        second: What the second run is called.
+    """
+    rows = [["", first, second, "difference", "95 % interval", "p", "better on", "worse on"]]
+    for found in comparisons:
+        low, high = found.interval
+        numbers = [
+            f"{found.first:.3f}",
+            f"{found.second:.3f}",
+            f"{found.difference:+.3f}",
+            f"{low:+.3f} to {high:+.3f}",
+        ]
+        rows.append([found.metric, *numbers, _p(found.p_value), str(found.wins), str(found.losses)])
+    note = "p: how often chance alone makes such a difference (paired randomisation test, two-sided)."
+    return "\n".join([*aligned(rows), note])
+
+
+def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
+    """Lines of a table: the first column to the left, the others to the right.
+
+    >>> aligned([["", "n"], ["all", "12"]])
+    ['      n', 'all  12']
+    """
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    lines = []
+    for row in rows:
+        name, *others = row
+        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
+        lines.append("  ".join([name.ljust(widths[0]), *cells]))
+    return lines
+
+
+def _row(name: str, result: EvaluationResult) -> list[str]:
+    cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, (low, high) in _with_intervals(result)]
+    return [name, str(len(result.per_query)), *cells]
+
+
+def _with_intervals(result: EvaluationResult) -> list[tuple[float, Interval]]:
+    return [(mean, result.intervals[metric]) for metric, mean in result.metrics.items()]
+
+
+def _intervals(per_query: PerQuery) -> dict[str, Interval]:
+    rows = list(per_query.values())
+    return {metric: bootstrap_interval([row[metric] for row in rows]) for metric in (rows[0] if rows else ())}
+
+
+def _p(value: float) -> str:
+    return "< 0.001" if value < 0.001 else f"{value:.3f}"

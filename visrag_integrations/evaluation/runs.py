@@ -1,0 +1,101 @@
+"""`evaluate_retrieval`: every question of a set through a retriever."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.evaluation.asking import Asking, Key, about, keyed, search
+from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric
+from visrag_integrations.evaluation.record import Record
+from visrag_integrations.evaluation.results import EvaluationResult
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.types import ScoredPage
+
+
+class Retriever(Protocol):
+    """What is evaluated: `PageRetriever`, or an object of yours. `retrieve_many(queries, top_k)` is used if there."""
+
+    def retrieve(self, query: str, top_k: int = 5) -> Sequence[ScoredPage]: ...
+
+
+def evaluate_retrieval(
+    dataset: EvaluationSet,
+    retriever: Retriever,
+    metrics: Sequence[str] = ("mrr@10", "recall@5"),
+    *,
+    top_k: int | None = None,
+    mode: str | None = None,
+    record: str | Path | None = None,
+    batch_size: int = 32,
+    workers: int = 1,
+    progress: bool | None = None,
+    key: Key = page_key,
+) -> EvaluationResult:
+    """How well a retriever finds the pages that hold the answers.
+
+    Args:
+        dataset: What is asked; questions without judgements are left out.
+        retriever: What is evaluated. Its order counts, also of pages with the same score.
+        metrics: Names such as "ndcg@5"; see `RETRIEVAL_METRICS`.
+        top_k: So many pages are asked for; by default as many as the deepest metric looks at.
+        mode: Given to the retriever, where it is given.
+        record: A file that keeps what was found, question by question. With the same file a run that was stopped goes
+            on, and one that was finished is only scored again. A file of other settings is refused.
+        batch_size: Questions asked together.
+        workers: Batches asked at the same time.
+        progress: A progress bar; by default only where standard error is a terminal.
+        key: How the judgements name a page.
+
+    Raises:
+        SettingError: The set has no judgements, or an argument that does not fit.
+    """
+    top_k = pages_needed(metrics, top_k)
+    questions = [question for question in dataset.questions if question.id in dataset.qrels]
+    if not questions:
+        raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
+    options = {} if mode is None else {"mode": mode}
+    settings = {"task": "retrieval", "set": dataset.name, **about(retriever), **options, "top_k": top_k}
+
+    def ask(batch: list[Question]) -> list[Sequence[ScoredPage]]:
+        return search(retriever, [question.text for question in batch], top_k, **options)
+
+    def entry(question: Question, hits: Sequence[ScoredPage]) -> dict[str, Any]:
+        return {"hits": keyed(hits, key)}
+
+    asking = Asking(Record(record, settings), questions, ask, entry, batch_size, workers)
+    done = asking.all(progress)
+    run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
+    asked = {id_: dataset.qrels[id_] for id_ in done}
+    return asking.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
+
+
+def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
+    """How many pages to ask for: `top_k`, or as many as the deepest metric looks at.
+
+    >>> pages_needed(["mrr@10", "recall@5"])
+    10
+
+    Raises:
+        SettingError: `top_k` is less than that, or there is no metric.
+    """
+    deepest = max((depth for _, depth in map(parse_metric, metrics)), default=0)
+    if not deepest or (top_k is not None and top_k < deepest):
+        raise SettingError(
+            f"The metrics {list(metrics)} look at {deepest} pages, and top_k is {top_k}. Ask for as many."
+        )
+    return deepest if top_k is None else top_k
+
+
+def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
+    """What is strange: as a rule the wrong documents, or pages that go by another name."""
+    wanted = {key for judged in qrels.values() for key, grade in judged.items() if grade > 0}
+    found = {key for scores in run.values() for key in scores}
+    if not wanted or wanted & found:
+        return ()
+    if not found:
+        return ("No page was found for any question: is the index empty?",)
+    names = f"the set names pages like {min(wanted)!r}, and found were pages like {min(found)!r}"
+    return (f"No relevant page was found at all: {names}.",)

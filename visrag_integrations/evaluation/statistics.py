@@ -1,0 +1,158 @@
+"""How sure a mean is, and whether two runs differ by more than chance. Seeded: the same values, the same result."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from visrag_integrations.errors import SettingError
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+Interval = tuple[float, float]
+
+SAMPLES = 10_000
+_CELLS = 4_000_000  # numbers drawn at a time: memory stays bounded
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """One metric of two runs, over the queries they share.
+
+    Attributes:
+        metric: Its name.
+        first: The first run's mean.
+        second: The second run's mean.
+        interval: Of the difference first - second, by paired bootstrap.
+        p_value: How often chance alone makes a difference this large (paired randomisation test, two-sided).
+        queries: How many were compared.
+        wins: On how many the first run is better.
+        losses: On how many the second one is.
+    """
+
+    metric: str
+    first: float
+    second: float
+    interval: Interval
+    p_value: float
+    queries: int
+    wins: int
+    losses: int
+
+    @property
+    def difference(self) -> float:
+        """First minus second."""
+        return self.first - self.second
+
+    def as_dict(self) -> dict[str, Any]:
+        """For JSON."""
+        return {**vars(self), "interval": list(self.interval), "difference": self.difference}
+
+
+def bootstrap_interval(
+    values: Sequence[float], *, level: float = 0.95, samples: int = SAMPLES, seed: int = 0
+) -> Interval:
+    """Where the mean of such values lies, by the percentiles of means of resampled values.
+
+    >>> bootstrap_interval([1.0, 1.0, 1.0])
+    (1.0, 1.0)
+    """
+    if not 0 < level < 1:
+        raise SettingError(f"level is {level!r}; it is a share between 0 and 1, for example 0.95.")
+    data = _checked(values, samples)
+    generator = np.random.default_rng(seed)
+    means = np.concatenate(
+        [data[generator.integers(0, len(data), (rows, len(data)))].mean(axis=1) for rows in _chunks(samples, len(data))]
+    )
+    low, high = np.quantile(means, [(1 - level) / 2, (1 + level) / 2])
+    return float(low), float(high)
+
+
+def randomisation_test(
+    first: Sequence[float], second: Sequence[float], *, samples: int = SAMPLES, seed: int = 0
+) -> float:
+    """The chance of a mean difference at least this large if, for each query, both runs' values could be swapped.
+
+    Exact where there are no more ways to swap than `samples`; else from that many random ones.
+
+    >>> randomisation_test([1.0, 1.0, 1.0], [0.0, 0.0, 0.0])  # 2 of the 8 ways: none swapped, all swapped
+    0.25
+    """
+    if len(first) != len(second):
+        raise SettingError(f"A paired test needs as many values of both: {len(first)} and {len(second)} were given.")
+    differences = _checked(first, samples) - _checked(second, samples)
+    differences = differences[differences != 0]
+    if not len(differences):
+        return 1.0
+    least = abs(differences.sum()) * (1 - 1e-9)  # sums in another order differ in the last digit
+    exact = len(differences) < 63 and 2 ** len(differences) <= samples
+    signs = _every_sign(len(differences)) if exact else _random_signs(len(differences), samples, seed)
+    extreme = sum(int((abs(chunk @ differences) >= least).sum()) for chunk in signs)
+    return extreme / 2 ** len(differences) if exact else (extreme + 1) / (samples + 1)
+
+
+def compare(
+    first: Mapping[str, Mapping[str, float]],
+    second: Mapping[str, Mapping[str, float]],
+    *,
+    samples: int = SAMPLES,
+    seed: int = 0,
+) -> list[Comparison]:
+    """Two runs' values per query (`evaluate_run`) compared, metric by metric, over the queries both have.
+
+    Raises:
+        SettingError: They share no query or no metric.
+    """
+    shared = [query for query in first if query in second]
+    metrics = [m for m in first[shared[0]] if m in second[shared[0]]] if shared else []
+    if not metrics:
+        raise SettingError("The two runs share no query and metric. Evaluate both on the same questions and metrics.")
+    return [
+        _compared(metric, [first[q][metric] for q in shared], [second[q][metric] for q in shared], samples, seed)
+        for metric in metrics
+    ]
+
+
+def _compared(metric: str, first: Sequence[float], second: Sequence[float], samples: int, seed: int) -> Comparison:
+    differences = np.asarray(first, dtype=np.float64) - np.asarray(second, dtype=np.float64)
+    return Comparison(
+        metric=metric,
+        first=math.fsum(first) / len(first),
+        second=math.fsum(second) / len(second),
+        interval=bootstrap_interval(differences.tolist(), samples=samples, seed=seed),
+        p_value=randomisation_test(first, second, samples=samples, seed=seed),
+        queries=len(first),
+        wins=int((differences > 0).sum()),
+        losses=int((differences < 0).sum()),
+    )
+
+
+def _checked(values: Sequence[float], samples: int) -> NDArray[np.float64]:
+    data = np.asarray(values, dtype=np.float64)
+    if not len(data) or not np.isfinite(data).all():
+        raise SettingError(f"Statistics need finite numbers, one or more; {len(data)} values were given.")
+    if samples < 1:
+        raise SettingError(f"samples is {samples}; it must be 1 or more.")
+    return data
+
+
+def _chunks(samples: int, width: int) -> Iterator[int]:
+    size = max(1, _CELLS // width)
+    for start in range(0, samples, size):
+        yield min(size, samples - start)
+
+
+def _every_sign(width: int) -> Iterator[NDArray[np.int8]]:
+    """All 2^width rows of -1 and 1."""
+    yield (((np.arange(2**width)[:, None] >> np.arange(width)) & 1) * 2 - 1).astype(np.int8)
+
+
+def _random_signs(width: int, samples: int, seed: int) -> Iterator[NDArray[np.int8]]:
+    generator = np.random.default_rng(seed)
+    for rows in _chunks(samples, width):
+        yield generator.integers(0, 2, (rows, width), dtype=np.int8) * 2 - 1

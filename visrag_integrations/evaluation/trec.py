@@ -1,0 +1,114 @@
+"""Runs and judgements as TREC files, as trec_eval and the published projects read and write them."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TypeVar
+
+from visrag_integrations.errors import DatasetError, SettingError
+from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
+
+N = TypeVar("N", int, float)
+
+_GAP = re.compile(r"[ \t]+")
+_UNWRITABLE = re.compile(r"[\t\r\n]")
+_HEADERS = {"query-id", "query_id", "qid"}
+
+
+def write_run(run: Run, path: str | Path, *, name: str = "visrag") -> None:
+    """Write a run, best page first: `query Q0 page rank score name`, between tabs, so that ids may hold spaces.
+
+    Raises:
+        SettingError: An id with a tab or a line break in it, or the file cannot be written.
+    """
+    lines = []
+    for query, scores in run.items():
+        for rank, page in enumerate(ranked(scores, query), 1):
+            cells = [_writable(query), "Q0", _writable(page), str(rank), repr(float(scores[page])), _writable(name)]
+            lines.append("\t".join(cells))
+    _write(path, lines)
+
+
+def read_run(path: str | Path) -> dict[str, dict[str, float]]:
+    """A run, of six columns (TREC) or three (query, page, score), between tabs or spaces.
+
+    Raises:
+        DatasetError: Not such a file; says which line.
+    """
+    run: dict[str, dict[str, float]] = {}
+    for number, cells in _rows(path):
+        if len(cells) not in (3, 6):
+            raise _bad(path, number, f"has {len(cells)} columns; a run has 6 (query Q0 page rank score name)")
+        query, page, score = (cells[0], cells[2], cells[4]) if len(cells) == 6 else cells
+        value = _number(float, score)
+        if value is None or math.isnan(value):
+            raise _bad(path, number, f"the score {score!r} is no number")
+        if page in run.setdefault(query, {}):
+            raise _bad(path, number, f"page {page!r} was given for query {query!r} before")
+        run[query][page] = value
+    return run
+
+
+def write_qrels(qrels: Qrels, path: str | Path) -> None:
+    """Write judgements: `query 0 page grade`, between tabs. Raises as `write_run` does."""
+    rows = ((query, page, grade) for query, judged in qrels.items() for page, grade in judged.items())
+    _write(path, ["\t".join([_writable(query), "0", _writable(page), str(int(grade))]) for query, page, grade in rows])
+
+
+def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
+    """Judgements, of four columns (TREC) or three (query, page, grade, with or without BEIR's header line).
+
+    Raises:
+        DatasetError: Not such a file; says which line.
+    """
+    qrels: dict[str, dict[str, int]] = {}
+    for number, cells in _rows(path):
+        if number == 1 and cells[0].lower() in _HEADERS:
+            continue
+        if len(cells) not in (3, 4):
+            raise _bad(path, number, f"has {len(cells)} columns; judgements have 4 (query 0 page grade) or 3")
+        grade = _number(int, cells[-1])
+        if grade is None:
+            raise _bad(path, number, f"the grade {cells[-1]!r} is no whole number")
+        qrels.setdefault(cells[0], {})[cells[-2]] = grade
+    return qrels
+
+
+def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
+    """Line numbers and cells: cut at tabs where a line has any, else at spaces."""
+    try:
+        text = Path(path).read_text(encoding="utf-8-sig")
+    except (OSError, UnicodeDecodeError) as err:
+        reason = "it is no UTF-8 text" if isinstance(err, UnicodeDecodeError) else str(err.strerror or err)
+        raise DatasetError(str(path), f"cannot be read: {reason}.") from err
+    for number, line in enumerate(text.split("\n"), 1):
+        line = line.rstrip("\r")
+        if line.strip():
+            yield number, line.split("\t") if "\t" in line else _GAP.split(line.strip(" "))
+
+
+def _number(kind: Callable[[str], N], text: str) -> N | None:
+    try:
+        return kind(text)
+    except ValueError:
+        return None
+
+
+def _writable(id_: str) -> str:
+    if not id_ or _UNWRITABLE.search(id_):
+        raise SettingError(f"The id {id_!r} cannot be written to a TREC file: it is empty, or has a tab or line break.")
+    return id_
+
+
+def _bad(path: str | Path, number: int, reason: str) -> DatasetError:
+    return DatasetError(str(path), f"line {number} {reason}.")
+
+
+def _write(path: str | Path, lines: list[str]) -> None:
+    try:
+        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+    except OSError as err:
+        raise SettingError(f"{str(path)!r} cannot be written: {err.strerror or err}. Name another file.") from err
