@@ -17,7 +17,7 @@ import re
 import time
 import zlib
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -36,8 +36,8 @@ Cut = list[Word]
 
 
 def cuts(page: Page, rng: Rng, count: int = 4) -> Iterator[Cut]:
-    """Neighbouring words of the page, about a sentence: they begin after the end of one where there is one."""
-    words = list(page.words)
+    """Neighbouring words, about a sentence, that stand on the page once; they begin after the end of a sentence."""
+    words = [word for word in page.words if plain(word.text)]  # no dot leaders
     starts = [0, *(i + 1 for i, word in enumerate(words[:-1]) if word.text[-1] in ".!?。:")]
     for start in rng.sample(starts, min(count, len(starts))):
         cut: Cut = []
@@ -45,7 +45,7 @@ def cuts(page: Page, rng: Rng, count: int = 4) -> Iterator[Cut]:
             cut.append(word)
             if letters(cut) >= 25 and (word.text[-1] in ".!?。" or letters(cut) >= rng.randint(40, 160)):
                 break
-        if letters(cut) >= 25:
+        if letters(cut) >= 25 and plain(said(words)).count(plain(said(cut))) == 1:
             yield cut
 
 

@@ -15,6 +15,7 @@ from visrag_integrations.grounding.tokens import Claim, Token
 
 SEED = 8  # letters that must agree before a run is looked at; of scripts without spaces half as many
 ALONE = 16  # letters of a run that counts wherever it stands; a shorter one must be near the longest
+CLOSE = 60  # letters between two parts of one passage
 NEAR = 120  # letters of the page around a run in which single words are looked for
 _CANDIDATES = 64  # places of one seed or word that are tried
 _MOST_PLACES = 1000  # places of the whole text that are tried
@@ -118,17 +119,17 @@ def _runs(page: PageLetters, wanted: str) -> Iterator[_Run]:
     """From left to right of what is wanted: the longest stretch of the page that agrees from here on."""
     seed = SEED // 2 if is_unspaced(wanted) else SEED
     places = _seed_places(page.text, wanted, seed)
-    here, follows = 0, -1
+    here, last_end = 0, len(page.text)
     while here <= len(wanted) - seed:
         candidates = places.get(wanted[here : here + seed], ())
         runs = [_Run(here, at, _agree(page.text, at, wanted, here)) for at in candidates]
         if not runs:
             here += 1
             continue
-        goes_on = follows
-        best = max(runs, key=lambda run: (run.length + _FOLLOWS * (0 <= run.at - goes_on <= NEAR), -run.at))
+        worth = [(run.length + _FOLLOWS * (0 <= run.at - last_end <= NEAR), -run.at, run) for run in runs]
+        best = max(worth)[2]
         yield best
-        here, follows = here + best.length, best.at + best.length
+        here, last_end = here + best.length, best.at + best.length
 
 
 def _seed_places(text: str, wanted: str, seed: int) -> dict[str, list[int]]:
@@ -148,7 +149,8 @@ def _agree(text: str, at: int, wanted: str, here: int) -> int:
     while True:
         one, other = text[at + length : at + length + step], wanted[here + length : here + length + step]
         if one != other or len(one) < step:
-            return length + next((i for i, (a, b) in enumerate(zip(one, other)) if a != b), min(len(one), len(other)))
+            differs = (i for i, (a, b) in enumerate(zip(one, other, strict=False)) if a != b)
+            return length + next(differs, min(len(one), len(other)))
         length += step
 
 
@@ -261,7 +263,7 @@ def _fill_backward(alignment: Alignment, gap: Sequence[int], end: int) -> None:
         if alignment.found[index] is not None:
             return
         length = token.end - token.start
-        starts = range(end - length - 1, end - length + 2) if not token.exact else [end - length]
+        starts = (end - length, end - length - 1, end - length + 1)
         options = [_at(alignment, token, start, end) for start in starts if 0 <= start < end]
         match = next((option for option in options if option and not option.slip), None) or next(
             filter(None, options), None
@@ -312,7 +314,7 @@ def _occurrences(alignment: Alignment, token: Token, start: int, end: int) -> It
 
 
 def _look_around(alignment: Alignment) -> None:
-    """What is still missing, anywhere around what was found: these may be the cells of a table."""
+    """What is still missing, around what was found: these may be the cells of a table. Short words only close by."""
     placed = [index for index, match in enumerate(alignment.found) if match is not None]
     if not placed:
         return
@@ -320,7 +322,19 @@ def _look_around(alignment: Alignment) -> None:
     reach = len(alignment.claim.letters) + NEAR
     start, end = max(0, start - reach), min(len(alignment.page.text), end + reach)
     for index, token in enumerate(alignment.claim.tokens):
-        if alignment.found[index] is None and (token.kind in ("number", "name") or token.end - token.start > 3):
-            at = next(_occurrences(alignment, token, start, end), None)
-            if at is not None:
-                alignment.found[index] = Match(at, at + token.end - token.start)
+        if alignment.found[index] is not None:
+            continue
+        length = token.end - token.start
+        options = [Match(at, at + length) for at in _occurrences(alignment, token, start, end)]
+        nearest = min(options, key=lambda match: _distance(alignment, index, match), default=None)
+        if nearest and (token.kind != "word" or length > 3 or _distance(alignment, index, nearest) <= CLOSE):
+            alignment.found[index] = nearest
+
+
+def _distance(alignment: Alignment, index: int, match: Match) -> int:
+    """How far a match is from the tokens before and after it in the claim; much farther on their wrong side."""
+    before = next((found for found in reversed(alignment.found[:index]) if found), None)
+    after = next((found for found in alignment.found[index + 1 :] if found), None)
+    gaps = [match.start - before.end] if before else []
+    gaps += [after.start - match.end] if after else []
+    return min(gap if gap >= 0 else NEAR - 3 * gap for gap in gaps)

@@ -59,7 +59,7 @@ def _lines(boxes: Sequence[tuple[int, Box]]) -> list[Box]:
 
 
 def _same_line(one: Box, other: Box) -> bool:
-    """Whether the second box goes on the line of the first: as high, to its right, and not far."""
+    """Whether the second box goes on the line of the first: as high, to its right, and no farther than words are."""
     overlap = min(one[3], other[3]) - max(one[1], other[1])
     height = min(one[3] - one[1], other[3] - other[1])
-    return overlap >= 0.5 * height and -0.02 <= other[0] - one[2] <= 0.1
+    return overlap >= 0.5 * height and -0.02 <= other[0] - one[2] <= max(0.015, 1.5 * height)

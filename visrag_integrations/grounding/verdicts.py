@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from itertools import pairwise
 
-from visrag_integrations.grounding.alignment import SEED, Alignment, Match
+from visrag_integrations.grounding.alignment import CLOSE, SEED, Alignment, Match
 from visrag_integrations.grounding.numbers import NUMBER
 from visrag_integrations.types import Verdict
 
@@ -14,9 +14,8 @@ PARTLY_FROM = 0.4
 """The least support of the two verdicts."""
 _ELSEWHERE = 0.25  # what a word counts that stands on the page, but not where it should
 _SLIPPED = 0.9  # what a word counts that was misspelt
-_CLOSE = 60  # letters between two parts of one passage
-_BESIDE = 4  # tokens on both sides of a cut that what was cut out may contradict
-_CLAUSE = re.compile(r"[.,;:!?…|/\n。、，；：！？·•—–()\[\]]")
+_BESIDE = 3  # tokens on both sides of a cut that what was cut out may contradict
+_CLAUSE = re.compile(r"[.;!?…|\n。；！？•]")
 _NUMBER = re.compile(NUMBER)
 
 
@@ -49,14 +48,10 @@ def in_place(alignment: Alignment) -> set[int]:
     for fragment in fragments:
         if _letters(alignment, fragment) >= SEED:
             placed |= set(fragment)
-    for before, after in pairwise(fragments):  # a short part counts beside a long one that goes on with it
-        one, other = _match(alignment, before[-1]), _match(alignment, after[0])
-        if 0 <= other.start - one.end <= _CLOSE and (placed & {before[0], after[0]}):
+    pairs = [pair for pair in pairwise(fragments) if _goes_on(alignment, *pair)]
+    for before, after in [*pairs, *reversed(pairs)]:  # a short part counts beside a long one that goes on with it
+        if placed & {before[0], after[0]}:
             placed |= {*before, *after}
-    for before, after in reversed(list(pairwise(fragments))):
-        one, other = _match(alignment, before[-1]), _match(alignment, after[0])
-        if 0 <= other.start - one.end <= _CLOSE and after[0] in placed:
-            placed |= set(before)
     return placed
 
 
@@ -68,7 +63,7 @@ def contradicted(alignment: Alignment) -> bool:
     number where the claim has one beside, nor a name where it has a name.
     """
     tokens, found = alignment.claim.tokens, alignment.found
-    if any(token.exact and (match is None) for token, match in zip(tokens, found, strict=True)):
+    if any(token.exact and match is None for token, match in zip(tokens, found, strict=True)):
         return True
     if _has_loose(alignment):
         return True
@@ -93,16 +88,27 @@ def missing_of(alignment: Alignment) -> tuple[tuple[int, int], ...]:
 
 
 def _has_loose(alignment: Alignment) -> bool:
-    """Whether a number, unit or name stands alone, away from both its neighbours."""
-    if len(alignment.claim.tokens) == 1:
-        return False
-    for fragment in alignment.fragments():
+    """Whether a number, unit or name stands away from both its neighbours, or where the claim has said another."""
+    fragments = alignment.fragments()
+    close = [_goes_on(alignment, *pair) for pair in pairwise(fragments)]
+    for fragment, before, after in zip(fragments, [False, *close], [*close, False], strict=True):
         exact = any(alignment.claim.tokens[index].exact for index in fragment)
-        if exact and len(fragment) == 1 and alignment.claim.tokens[fragment[0]].cased:
+        short = (
+            len(fragment) == 1 if alignment.claim.tokens[fragment[0]].cased else _letters(alignment, fragment) < SEED
+        )
+        if exact and short and not before and not after and len(alignment.claim.tokens) > 1:
             return True
-        if exact and not alignment.claim.tokens[fragment[0]].cased and _letters(alignment, fragment) < 4:
-            return True
-    return False
+    exact_places = [
+        match.start
+        for token, match in zip(alignment.claim.tokens, alignment.found, strict=True)
+        if match is not None and token.kind != "word"
+    ]
+    return len(set(exact_places)) < len(exact_places)
+
+
+def _goes_on(alignment: Alignment, before: list[int], after: list[int]) -> bool:
+    """Whether the second fragment stands a little after the first."""
+    return 0 <= _match(alignment, after[0]).start - _match(alignment, before[-1]).end <= CLOSE
 
 
 def _cut(alignment: Alignment, one: int, other: int) -> bool:
@@ -114,7 +120,7 @@ def _cut(alignment: Alignment, one: int, other: int) -> bool:
     if other == one + 1 and alignment.touches(one, other):
         return False
     beside = tokens[max(0, one + 1 - _BESIDE) : one + 1] + tokens[other : other + _BESIDE]
-    if not 0 <= apart <= 4 * _CLOSE:  # a jump: fine between clauses, or of words alone
+    if not 0 <= apart <= 4 * CLOSE:  # a jump: fine between clauses, or of words alone
         clause = alignment.claim.text[tokens[one].span[1] : tokens[other].span[0]]
         return any(token.exact for token in beside) and not _CLAUSE.search(clause)
     if other > one + 1 and apart <= max(2 * written, 12):
