@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.grounding.alignment import Alignment, align
 from visrag_integrations.grounding.boxes import boxes_of
-from visrag_integrations.grounding.letters import PageLetters
+from visrag_integrations.grounding.letters import PageLetters, letters_of
 from visrag_integrations.grounding.pictures import outlined, similar_regions
 from visrag_integrations.grounding.tokens import Claim
 from visrag_integrations.grounding.verdicts import in_place, missing_of, support_of, verdict_of
@@ -119,19 +119,22 @@ def _with_words(entry: Evidence, answer: Answer | None) -> Page | None:
     return next(same, entry.page)
 
 
-def _claim(text: str, letters: PageLetters) -> tuple[Claim, bool]:
+def _claim(text: str, page: PageLetters) -> tuple[Claim, bool]:
     """What to look for, and whether it is all of the text: what cannot stand there as a whole is cut short."""
-    claim = Claim.of(text[:MAX_CHARACTERS])
-    complete = len(text) <= MAX_CHARACTERS
-    if len(claim.letters) <= _MAX_ALIGNED or (complete and claim.letters in letters.text):
-        return claim, complete
-    return Claim.of(text[: 2 * _MAX_ALIGNED]), False
+    shown = text[:MAX_CHARACTERS]
+    if len(text) <= MAX_CHARACTERS:
+        letters = letters_of(shown)[0]
+        if len(letters) <= _MAX_ALIGNED or letters in page.text:
+            return Claim.of(shown), True
+    return Claim.of(shown[: 2 * _MAX_ALIGNED]), False
 
 
 def _boxes(alignment: Alignment) -> tuple[Box, ...]:
+    """Around what stands as the claim has it, and around its numbers and names, which may be cells of a table."""
     placed = in_place(alignment)
-    found = (alignment.found[index] for index in sorted(placed))
-    return boxes_of(alignment.page, [(match.start, match.end) for match in found if match is not None])
+    tokens = zip(alignment.claim.tokens, alignment.found, strict=True)
+    found = [m for i, (token, m) in enumerate(tokens) if m is not None and (i in placed or token.kind != "word")]
+    return boxes_of(alignment.page, [(match.start, match.end) for match in found])
 
 
 def _note(text: str, missing: Sequence[tuple[int, int]], complete: bool) -> str:

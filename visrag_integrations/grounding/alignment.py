@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import accumulate, groupby, islice
 from typing import NamedTuple
 
 from visrag_integrations.grounding.letters import PageLetters, is_unspaced
@@ -18,6 +18,7 @@ ALONE = 16  # letters of a run that counts wherever it stands; a shorter one mus
 CLOSE = 60  # letters between two parts of one passage
 NEAR = 120  # letters of the page around a run in which single words are looked for
 _CANDIDATES = 64  # places of one seed or word that are tried
+_OPTIONS = 16  # places of a word that are compared
 _MOST_PLACES = 1000  # places of the whole text that are tried
 _FOLLOWS = 12  # letters that a run is worth more when it goes on where the last one ended
 
@@ -278,6 +279,8 @@ def _next(alignment: Alignment, token: Token, start: int, end: int) -> Match | N
     """The token itself, or it with a slip of the pen, between these letters of the page."""
     for at in _occurrences(alignment, token, start, end):
         return Match(at, at + token.end - token.start)
+    if not token.may_slip:
+        return None
     length = token.end - token.start
     words = [start, *(at for at in range(start + 1, min(end, start + 200)) if alignment.page.begins_word(at))]
     for at in words[:40]:
@@ -293,10 +296,10 @@ def _at(alignment: Alignment, token: Token, start: int, end: int) -> Match | Non
     here = page.text[start:end]
     if here == wanted:
         return Match(start, end) if stands_at(page, token, start) else None
-    if token.kind in ("number", "sign") or not (page.begins_word(start) and page.begins_word(end)):
+    if not (token.may_slip and page.begins_word(start) and page.begins_word(end)):
         return None
     raw = page.raw(start, end)[1]
-    exact = token.exact or raw != raw.lower() or not token.cased
+    exact = token.exact or raw != raw.lower()
     return Match(start, end, slip=True) if is_slip(wanted, here, exact=exact) else None
 
 
@@ -321,20 +324,27 @@ def _look_around(alignment: Alignment) -> None:
     start, end = _extent(alignment, placed)
     reach = len(alignment.claim.letters) + NEAR
     start, end = max(0, start - reach), min(len(alignment.page.text), end + reach)
+    after = _next_found(alignment.found)
+    before: Match | None = None
     for index, token in enumerate(alignment.claim.tokens):
-        if alignment.found[index] is not None:
-            continue
-        length = token.end - token.start
-        options = [Match(at, at + length) for at in _occurrences(alignment, token, start, end)]
-        nearest = min(options, key=lambda match: _distance(alignment, index, match), default=None)
-        if nearest and (token.kind != "word" or length > 3 or _distance(alignment, index, nearest) <= CLOSE):
-            alignment.found[index] = nearest
+        if alignment.found[index] is None:
+            length, around = token.end - token.start, (before, after[index])
+            places = islice(_occurrences(alignment, token, start, end), _OPTIONS)
+            distance, at = min(((_distance(around, at, at + length), at) for at in places), default=(0, -1))
+            if at >= 0 and (token.kind != "word" or length > 3 or distance <= CLOSE):
+                alignment.found[index] = Match(at, at + length)
+        before = alignment.found[index] or before
 
 
-def _distance(alignment: Alignment, index: int, match: Match) -> int:
-    """How far a match is from the tokens before and after it in the claim; much farther on their wrong side."""
-    before = next((found for found in reversed(alignment.found[:index]) if found), None)
-    after = next((found for found in alignment.found[index + 1 :] if found), None)
-    gaps = [match.start - before.end] if before else []
-    gaps += [after.start - match.end] if after else []
+def _next_found(found: Sequence[Match | None]) -> list[Match | None]:
+    """For each token what was found next after it."""
+    following = accumulate(reversed(found), lambda last, match: match or last)
+    return list(following)[::-1]
+
+
+def _distance(around: tuple[Match | None, Match | None], start: int, end: int) -> int:
+    """How far letters are from what stands before and after; much farther on their wrong side."""
+    before, after = around
+    gaps = [start - before.end] if before else []
+    gaps += [after.start - end] if after else []
     return min(gap if gap >= 0 else NEAR - 3 * gap for gap in gaps)

@@ -18,10 +18,9 @@ UNSPACED = (
 )
 """Scripts whose words are not told apart by spaces (of Korean, because extracted text often lost them)."""
 _UNSPACED = re.compile(f"[{UNSPACED}]")
-# A character with the marks that belong to it, so that composed and decomposed writing fold alike.
-_CLUSTER = re.compile("(?s).[\u0300-\u036f\u1160-\u11ff\u20d0-\u20ff\u3099\u309a]*")
+# A character with its marks, so that composed and decomposed writing fold alike; to normalise more marks is slow.
+_CLUSTER = re.compile("(?s).[\u0300-\u036f\u1160-\u11ff\u20d0-\u20ff\u3099\u309a]{0,30}")
 _SIGNS = frozenset("%‰")
-_SOFT_HYPHEN = "\u00ad"
 
 
 def fold(text: str) -> str:
@@ -90,23 +89,25 @@ class PageLetters:
         words: The page's words.
         text: Their folded letters, without anything between them.
         starts: Where the letters of each word begin in `text`.
+        places: For each word, which of its characters each letter comes from.
     """
 
     words: Sequence[Word]
     text: str
     starts: tuple[int, ...]
+    places: tuple[tuple[int, ...], ...]
 
     @classmethod
     def of(cls, words: Sequence[Word]) -> PageLetters:
         """The stream of these words."""
-        folded = [letters_of(word.text)[0] for word in words]
-        starts = tuple(accumulate(map(len, folded[:-1]), initial=0)) if folded else ()
-        return cls(words, "".join(folded), starts)
+        read = [letters_of(word.text) for word in words]
+        starts = tuple(accumulate((len(letters) for letters, _ in read[:-1]), initial=0)) if read else ()
+        return cls(words, "".join(letters for letters, _ in read), starts, tuple(places for _, places in read))
 
     def place(self, letter: int) -> tuple[int, int]:
         """Which word a letter is of, and which character of the word it comes from."""
         word = bisect_right(self.starts, letter) - 1
-        return word, letters_of(self.words[word].text)[1][letter - self.starts[word]]
+        return word, self.places[word][letter - self.starts[word]]
 
     def begins_word(self, at: int) -> bool:
         """Whether a word of the text begins here; scripts without spaces may be entered anywhere."""

@@ -12,20 +12,22 @@ from visrag_integrations.grounding.letters import UNSPACED, letters_of
 from visrag_integrations.grounding.numbers import NUMBER
 
 Kind = Literal["number", "unit", "name", "sign", "word"]
-WEIGHTS: dict[Kind, float] = {"number": 4.0, "unit": 2.0, "name": 3.0, "sign": 1.0, "word": 1.0}
+WEIGHTS: dict[Kind, float] = {"number": 4.0, "unit": 1.0, "name": 3.0, "sign": 1.0, "word": 1.0}
 _SHORT_WORD = 0.5  # articles and the like; and a character of a script without spaces
 _LONGEST_UNIT = 3
 
+# Accents and vowel signs are no letters to `re`, and still part of the word.
+_MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0dff"
 _TOKEN = re.compile(
     rf"(?P<number>{NUMBER})|(?P<one>[{UNSPACED}])"
-    rf"|(?P<word>(?:(?![{UNSPACED}\d_])[^\W]|(?<=[^\W\d_])[\u0300-\u036f\u0900-\u0dff])+)|(?P<sign>[%‰$€£¥₹₩₽¢])"
+    rf"|(?P<word>(?:(?![{UNSPACED}\d_])\w(?:(?!\d)[{_MARKS}])*)+)|(?P<sign>[%‰$€£¥₹₩₽₺₴₫₪¢])"
 )
 _HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u00ad\u2010]\s*\n\s*(?=[^\W\d_])")
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the evidence.
+    """A piece of the evidence. (A short word after a number is taken for its unit.)
 
     Attributes:
         kind: What it is; what is not a plain word must stand on the page exactly.
@@ -51,6 +53,11 @@ class Token:
     def exact(self) -> bool:
         """Whether another spelling makes it another thing; where a script has no capitals, names cannot be told."""
         return self.kind != "word" or not self.cased
+
+    @property
+    def may_slip(self) -> bool:
+        """Whether a word that looks like it may be meant."""
+        return self.cased and self.kind in ("word", "name", "unit")
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,8 @@ from visrag_integrations.types import Verdict
 SUPPORTED_FROM = 0.85
 PARTLY_FROM = 0.4
 """The least support of the two verdicts."""
-_ELSEWHERE = 0.25  # what a word counts that stands on the page, but not where it should
+_ELSEWHERE = 0.25  # what a word counts that stands on the page, but not beside its neighbours
+_CELL = 0.5  # what a number, unit or name does: it may be the cell of a table
 _SLIPPED = 0.9  # what a word counts that was misspelt
 _BESIDE = 3  # tokens on both sides of a cut that what was cut out may contradict
 _CLAUSE = re.compile(r"[.;!?…|\n。；！？•]")
@@ -28,7 +29,8 @@ def support_of(alignment: Alignment) -> float:
     for index, token in enumerate(tokens):
         match = alignment.found[index]
         if match is not None:
-            reached += token.weight * (_ELSEWHERE if index not in placed else _SLIPPED if match.slip else 1.0)
+            apart = _ELSEWHERE if token.kind == "word" else _CELL
+            reached += token.weight * (apart if index not in placed else _SLIPPED if match.slip else 1.0)
     return min(1.0, reached / total) if total else 0.0
 
 
@@ -65,7 +67,10 @@ def contradicted(alignment: Alignment) -> bool:
     tokens, found = alignment.claim.tokens, alignment.found
     if any(token.exact and match is None for token, match in zip(tokens, found, strict=True)):
         return True
-    if _has_loose(alignment):
+    fragments = alignment.fragments()
+    if len(fragments) == 1 and len(fragments[0]) == len(tokens):
+        return False
+    if _has_loose(alignment, fragments):
         return True
     placed = [index for index, match in enumerate(found) if match is not None]
     return any(_cut(alignment, one, other) for one, other in pairwise(placed))
@@ -87,16 +92,15 @@ def missing_of(alignment: Alignment) -> tuple[tuple[int, int], ...]:
     return tuple(spans)
 
 
-def _has_loose(alignment: Alignment) -> bool:
+def _has_loose(alignment: Alignment, fragments: list[list[int]]) -> bool:
     """Whether a number, unit or name stands away from both its neighbours, or where the claim has said another."""
-    fragments = alignment.fragments()
     close = [_goes_on(alignment, *pair) for pair in pairwise(fragments)]
     for fragment, before, after in zip(fragments, [False, *close], [*close, False], strict=True):
         exact = any(alignment.claim.tokens[index].exact for index in fragment)
         short = (
             len(fragment) == 1 if alignment.claim.tokens[fragment[0]].cased else _letters(alignment, fragment) < SEED
         )
-        if exact and short and not before and not after and len(alignment.claim.tokens) > 1:
+        if exact and short and not before and not after:
             return True
     exact_places = [
         match.start
