@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import accumulate, groupby, islice
+from itertools import groupby, islice
 from typing import NamedTuple
 
 from visrag_integrations.grounding.letters import PageLetters, is_unspaced
@@ -338,8 +338,12 @@ def _look_around(alignment: Alignment) -> None:
 
 def _next_found(found: Sequence[Match | None]) -> list[Match | None]:
     """For each token what was found next after it."""
-    following = accumulate(reversed(found), lambda last, match: match or last)
-    return list(following)[::-1]
+    following: list[Match | None] = []
+    last: Match | None = None
+    for match in reversed(found):
+        following.append(last)
+        last = match or last
+    return following[::-1]
 
 
 def _distance(around: tuple[Match | None, Match | None], start: int, end: int) -> int:

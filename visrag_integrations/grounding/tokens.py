@@ -27,7 +27,7 @@ _HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u00ad\u2010]\s*\n\s*(?=[^\W\d_])")
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the evidence. (A short word after a number is taken for its unit.)
+    """A piece of the evidence; a short word after a number is taken for its unit.
 
     Attributes:
         kind: What it is; what is not a plain word must stand on the page exactly.
