@@ -5,16 +5,19 @@ from __future__ import annotations
 import base64
 import io
 import re
+import string
 from html.parser import HTMLParser
+from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report
+from visrag_integrations.grounding import ground
+from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report, show
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
-ALLOWED = """html head meta title style body svg defs image use rect main section header article blockquote footer
+ALLOWED = """html head meta title style body svg defs image use g rect main section header article blockquote footer
 nav ol ul li a h1 h2 p b div span input label details summary"""
 
 
@@ -69,7 +72,8 @@ def test_report_shows_question_answer_place_and_evidence() -> None:
 
 def test_the_passage_is_outlined_where_its_words_are() -> None:
     found = Elements(answer_to_html("q", answer(page())))
-    (mark,) = found.all("rect")
+    mark, again = found.all("rect")  # on the page, and in the close-up beside it
+    assert mark == again
     x, y, width, height = (float(mark[name] or "") for name in ("x", "y", "width", "height"))
     # the words reach from 0.1 to 0.5 of 40 pixels and from 0.2 to 0.25 of 60, with a margin of under a pixel
     assert x == pytest.approx(4, abs=1)
@@ -135,7 +139,7 @@ def test_pages_without_evidence_are_shown_too() -> None:
 def test_a_missing_picture_and_missing_words_are_said() -> None:
     found = Elements(answer_to_html("q", answer(page(picture=None, words=()))))
     assert "has no picture" in found.text
-    assert "without word positions" in found.text
+    assert "no words to check against" in found.text
     assert found.all("rect") == []
 
 
@@ -154,3 +158,91 @@ def test_an_insufficient_answer_looks_like_none() -> None:
 
 def test_empty_report_is_a_page() -> None:
     assert "0 questions" in report([])
+
+
+# --- verdicts -----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "kind", "words"),
+    [
+        ("Taxes due", "supported", "Supported by the page100%"),
+        ("Taxes due 12", "partly", "Partly supported"),
+        ("Violins", "unfound", "Not found on the page0%"),
+    ],
+)
+def test_a_verdict_is_told_in_words_and_by_the_outline(text: str, kind: str, words: str) -> None:
+    wide = page(words=(Word("Taxes due and owed", (0.1, 0.2, 0.5, 0.25)),))
+    said = f"{text} and owed" if kind == "partly" else text
+    found = Elements(answer_to_html("q", answer(wide, text=said)))
+    assert words in found.text
+    assert any(kind in (attributes.get("class") or "").split() for attributes in found.all("p"))
+    assert any(attributes.get("class") == kind for attributes in found.all("g"))
+    assert bool(found.all("rect")) == (kind != "unfound")
+
+
+def test_what_is_not_on_the_page_is_marked_in_the_quotation() -> None:
+    wide = page(words=(Word("Taxes due and owed in May", (0.1, 0.2, 0.5, 0.25)),))
+    html = answer_to_html("q", answer(wide, text="Taxes due <and> owed in 2019 May"))
+    assert 'Taxes due &lt;and&gt; owed in <span class="absent" title="not there on the page">2019</span> May' in html
+
+
+def test_a_report_uses_the_grounding_that_is_there() -> None:
+    grounded = ground(answer(page()))
+    assert answer_to_html("q", grounded) == answer_to_html("q", answer(page()))
+
+
+# --- notebooks ----------------------------------------------------------------------------------------------------
+
+
+def test_show_displays_pages_evidence_and_verdict() -> None:
+    shown = show(answer(page(7)), "When are taxes due?")
+    found = Elements(shown._repr_html_())
+    assert found.open == []
+    for words in ("When are taxes due?", "Taxes due", "tax.pdf, page 7", "Supported by the page"):
+        assert words in found.text
+    assert len(found.all("image")) == 1
+    assert not {tag for tag, _ in found.tags} & {"html", "head", "body", "script", "link", "iframe", "meta"}
+
+
+def test_show_is_safe_whatever_the_model_wrote() -> None:
+    evil = page(source=f"a/{EVIL}", metadata={"page_label": EVIL}, words=(Word(EVIL, (-3, 0, 7, 1)),))
+    html = show(answer(evil, text=EVIL, thinking=EVIL, observation=EVIL, problems=(EVIL,)), EVIL)._repr_html_()
+    found = Elements(html)
+    assert {tag for tag, _ in found.tags} <= set(ALLOWED.split())
+    assert not any(name.startswith("on") for _, attributes in found.tags for name in attributes)
+    html.encode("utf-8")
+
+
+def test_the_style_of_a_display_stays_inside_it() -> None:
+    html = show(answer(page()))._repr_html_()
+    style = re.sub(r"/\*.*?\*/", "", html.split("<style>")[1].split("</style>")[0], flags=re.DOTALL)
+    rules = re.findall(r"([^{}]+)\{", re.sub(r"@media[^{]+\{", "", style))
+    assert len(rules) > 50
+    for rule in rules:
+        for selector in re.split(r",(?![^()]*\))", rule):
+            assert ".visrag" in selector, selector
+
+
+def test_two_displays_on_one_page_share_no_id() -> None:
+    shown = show(answer(page()), "q")
+    ids = [
+        {attributes["id"] for _, attributes in Elements(html).tags if "id" in attributes}
+        for html in (shown._repr_html_(), shown._repr_html_())
+    ]
+    assert ids[0]
+    assert not ids[0] & ids[1]
+    assert set("".join(i or "" for i in ids[0])) <= set(string.ascii_letters + string.digits + "-")
+
+
+def test_show_in_plain_python_is_a_text_and_a_file(tmp_path: Path) -> None:
+    shown = show(answer(page(7), text="Taxes due 12"), "When?")
+    assert repr(shown).splitlines() == [
+        "When?",
+        "Taxes due 12",
+        "[1] dir/tax.pdf, page 7: Taxes due 12  (not found on the page)",
+    ]
+    saved = shown.save(tmp_path / "x.html")
+    assert saved.read_text(encoding="utf-8") == answer_to_html("When?", shown.answer)
+    assert repr(show(Answer("", sufficient=False))) == "(no answer)"
+    assert "no answer" in show(Answer("", sufficient=False))._repr_html_()

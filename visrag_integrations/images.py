@@ -6,7 +6,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, Union
@@ -230,6 +230,52 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
         raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
     x, y = min(round(left * image.width), image.width - 1), min(round(top * image.height), image.height - 1)
     return image.crop((x, y, max(x + 1, round(right * image.width)), max(y + 1, round(bottom * image.height))))
+
+
+def outline(
+    image: Image, boxes: Iterable[tuple[float, float, float, float]], *, colour: str = "#c77700", dashed: bool = False
+) -> Image:
+    """A copy in RGB with the boxes (fractions of width and height) outlined, and tinted so that what is under shows.
+
+    >>> from PIL import Image
+    >>> outline(Image.new("RGB", (200, 100), "white"), [(0.25, 0.2, 0.75, 0.8)], colour="#ff0000").getpixel((50, 50))
+    (255, 0, 0)
+    """
+    from PIL import Image, ImageChops, ImageColor, ImageDraw
+
+    plain = to_rgb(image)
+    stroke = max(2, round(min(plain.size) / 400))
+    tint = Image.new("RGB", plain.size, "white")
+    lines = Image.new("L", plain.size, 0)
+    wash, pen = ImageDraw.Draw(tint), ImageDraw.Draw(lines)
+    rgb = ImageColor.getrgb(colour)[:3]
+    for box in boxes:
+        left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
+        x, y = round(left * plain.width), round(top * plain.height)
+        corner = max(x, round(right * plain.width)), max(y, round(bottom * plain.height))
+        wash.rectangle((x, y, *corner), fill=tuple(255 - (255 - value) // 5 for value in rgb))
+        for side in _sides(x, y, *corner):
+            for dash in _dashes(*side, length=4 * stroke if dashed else 0):
+                pen.rectangle(
+                    (dash[0] - stroke // 2, dash[1] - stroke // 2, dash[2] + stroke // 2, dash[3] + stroke // 2), 255
+                )
+    tinted = ImageChops.multiply(plain, tint)
+    tinted.paste(rgb, (0, 0), lines)
+    return tinted
+
+
+def _sides(x: int, y: int, right: int, bottom: int) -> tuple[tuple[int, int, int, int], ...]:
+    return (x, y, right, y), (x, bottom, right, bottom), (x, y, x, bottom), (right, y, right, bottom)
+
+
+def _dashes(x: int, y: int, right: int, bottom: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+    """A horizontal or vertical line in pieces; whole where the length is 0."""
+    if not length:
+        yield x, y, right, bottom
+        return
+    for start in range(0, max(right - x, bottom - y) + 1, 2 * length):
+        stop = start + length
+        yield min(right, x + start), min(bottom, y + start), min(right, x + stop), min(bottom, y + stop)
 
 
 def concatenate(pictures: Sequence[Image], direction: Direction = "horizontal") -> Image:

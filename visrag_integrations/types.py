@@ -214,6 +214,29 @@ class GenerationSettings:
     json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
+Verdict = Literal["supported", "partly", "not found on the page", "unchecked"]
+"""Whether a page holds what is said of it; "unchecked" where there is nothing to check it against."""
+
+
+@dataclass(frozen=True)
+class Grounding:
+    """Where a piece of evidence stands on its page, and how much of it does.
+
+    Attributes:
+        verdict: "supported": all of it stands there. "partly": some of it does, or its numbers or names do not.
+        support: The share of it that stands there, from 0 to 1; numbers, units and names weigh most.
+        boxes: Around what was found, one per line, in reading order.
+        missing: The parts of the evidence's text (start, end) that do not stand there.
+        note: What is missing or why it was not checked, in words; "" when nothing is to be said.
+    """
+
+    verdict: Verdict
+    support: float = 0.0
+    boxes: tuple[Box, ...] = ()
+    missing: tuple[tuple[int, int], ...] = ()
+    note: str = ""
+
+
 @dataclass(frozen=True)
 class Evidence:
     """What the model says it found on one of the pages it was shown.
@@ -223,12 +246,14 @@ class Evidence:
         text: The evidence in the model's words.
         relevant: False where the model says the page holds nothing about the question.
         page: The page itself, when the pages were given to the parser.
+        grounding: Where it stands on that page, once `ground` has looked.
     """
 
     page_index: int
     text: str
     relevant: bool = True
     page: Page | None = None
+    grounding: Grounding | None = field(default=None, compare=False)
 
 
 @dataclass(frozen=True)

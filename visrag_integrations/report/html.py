@@ -14,14 +14,22 @@ from importlib import resources
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.grounding import find_passage
-from visrag_integrations.types import Answer, Box, Evidence, Page, ScoredPage
+from visrag_integrations.grounding import ground
+from visrag_integrations.types import Answer, Box, Evidence, Grounding, Page, ScoredPage, Verdict
 
 logger = logging.getLogger(__name__)
 
 PICTURE_PIXELS = 1_200_000
 """Pixels of a page's picture in the report; larger ones are scaled down."""
 JPEG_QUALITY = 80
+
+VERDICTS: dict[Verdict, tuple[str, str, str]] = {
+    "supported": ("supported", "\u2713", "Supported by the page"),
+    "partly": ("partly", "\u25d0", "Partly supported"),
+    "not found on the page": ("unfound", "\u2715", "Not found on the page"),
+    "unchecked": ("unchecked", "\u2013", "Not checked"),
+}
+"""CSS class, sign and words of a verdict: never told by its colour alone."""
 
 _SHELL = """<!doctype html>
 <html lang="en">
@@ -34,12 +42,15 @@ _SHELL = """<!doctype html>
 <style>
 {style}</style>
 </head>
-<body>
+<body class="visrag-page">
+<div class="visrag">
 {pictures}
 <main>
 {body}
 </main>
-<footer>Made with visrag-integrations. Evidence is what the generator wrote; it is outlined on its page.</footer>
+<footer>Made with visrag-integrations. Evidence is what the generator wrote; its words were looked for on its page, and
+what was found is outlined. A verdict says whether they stand there, not whether they are true.</footer>
+</div>
 </body>
 </html>
 """
@@ -51,42 +62,71 @@ def answer_to_html(question: str, answer: Answer) -> str:
 
 
 def report(answers: Sequence[tuple[str, Answer]]) -> str:
-    """Questions and their answers as one HTML page; a page picture that several answers show is in it once."""
+    """Questions and their answers as one HTML page; a page picture that several answers show is in it once.
+
+    Evidence that has no grounding yet is checked against its page first.
+    """
     pictures = Pictures()
     sections = [
-        _answer(number, question, answer, pictures) for number, (question, answer) in enumerate(answers, start=1)
+        _answer(f"q{number}", question, answer, pictures) for number, (question, answer) in enumerate(answers, 1)
     ]
     contents = _contents([question for question, _ in answers]) if len(answers) > 1 else ""
     title = answers[0][0] if len(answers) == 1 else f"{len(answers)} questions"
-    style = resources.files("visrag_integrations").joinpath("report.css").read_text(encoding="utf-8")
     filled = _SHELL.format(
-        title=_escaped(title[:120]), style=style, pictures=pictures.html(), body=contents + "\n".join(sections)
+        title=_escaped(title[:120]), style=style(), pictures=pictures.html(), body=contents + "\n".join(sections)
     )
-    return filled.encode("utf-8", "replace").decode("utf-8")  # model text may hold half a character
+    return whole_characters(filled)
+
+
+def fragment(question: str, answer: Answer, name: str) -> str:
+    """One answer as a piece of HTML for a page of somebody else's; its style reaches nothing outside of it.
+
+    Args:
+        question: "" to leave it out.
+        answer: Grounded or not.
+        name: What the ids in it begin with: another one for every piece on the same page.
+    """
+    pictures = Pictures(name)
+    section = _answer(name, question, answer, pictures)
+    return whole_characters(
+        f'<div class="visrag visrag-inline">\n<style>\n{style()}</style>\n{pictures.html()}\n{section}\n</div>'
+    )
+
+
+def style() -> str:
+    """The style of reports; every rule of it is about what is inside an element of the class "visrag"."""
+    return resources.files("visrag_integrations.report").joinpath("report.css").read_text(encoding="utf-8")
+
+
+def whole_characters(html: str) -> str:
+    """The text without half characters, which a model may write and no file can hold."""
+    return html.encode("utf-8", "replace").decode("utf-8")
 
 
 @dataclass
 class Pictures:
     """The page pictures of a report, each once."""
 
+    name: str = "p"
     found: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # page id -> data URI, width, height
     missing: dict[str, str] = field(default_factory=dict)  # page id -> why there is none
 
-    def figure(self, page: Page, boxes: Sequence[Box], label: str) -> str:
-        """The page's picture with the boxes outlined on it, or a note that there is none."""
+    def figure(self, page: Page, label: str, grounding: Grounding | None = None) -> str:
+        """The page's picture with what was found outlined on it, or a note that there is none."""
         self._open(page)
         if page.id in self.missing:
             return f'<p class="missing">No picture: {_escaped(self.missing[page.id])}</p>'
         _, width, height = self.found[page.id]
-        marks = "".join(_mark(box, width, height) for box in boxes)
+        marks = _marks(grounding, width, height)
         return (
             f'<svg class="page" viewBox="0 0 {width} {height}" role="img" aria-label="{_escaped(label)}">'
-            f'<use href="#p{page.id}"/>{marks}</svg>'
+            f'<use href="#{self.name}{page.id}"/>{marks}</svg>'
         )
 
-    def close_up(self, page: Page, boxes: Sequence[Box], label: str) -> str:
+    def close_up(self, page: Page, label: str, grounding: Grounding | None) -> str:
         """The part of the page around the first boxes, large enough to read; "" where there is nothing to show."""
-        if not boxes or page.id not in self.found:
+        boxes = grounding.boxes if grounding is not None else ()
+        if not boxes or not page.words or page.id not in self.found:
             return ""
         _, width, height = self.found[page.id]
         top = max(0.0, boxes[0][1] - 0.02)
@@ -98,13 +138,13 @@ class Pictures:
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
         return (
             f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {_escaped(label)}">'
-            f'<use href="#p{page.id}"/></svg>'
+            f'<use href="#{self.name}{page.id}"/>{_marks(grounding, width, height)}</svg>'
         )
 
     def html(self) -> str:
         """The pictures themselves, drawn nowhere until a figure uses them."""
         drawn = [
-            f'<image id="p{page_id}" href="{uri}" width="{width}" height="{height}"/>'
+            f'<image id="{self.name}{page_id}" href="{uri}" width="{width}" height="{height}"/>'
             for page_id, (uri, width, height) in self.found.items()
         ]
         return '<svg class="store" aria-hidden="true"><defs>\n' + "\n".join(drawn) + "\n</defs></svg>"
@@ -126,17 +166,19 @@ def _contents(questions: Sequence[str]) -> str:
     return f"<nav><h1>{len(questions)} questions</h1><ol>{links}</ol></nav>\n"
 
 
-def _answer(number: int, question: str, answer: Answer, pictures: Pictures) -> str:
+def _answer(name: str, question: str, answer: Answer, pictures: Pictures) -> str:
+    if any(entry.relevant and entry.grounding is None for entry in answer.evidence):
+        answer = ground(answer)
     said = {entry.page_index for entry in answer.evidence}
     silent = [(i, hit) for i, hit in enumerate(answer.pages, start=1) if i not in said]
     useful = [entry for entry in answer.evidence if entry.relevant]
     useless = [entry for entry in answer.evidence if not entry.relevant]
     parts = [
-        f'<section id="q{number}" class="{"answered" if answer.sufficient else "unanswered"}">',
-        f'<header><p class="label">Question</p><h2>{_escaped(question)}</h2></header>',
+        f'<section id="{name}" class="{"answered" if answer.sufficient else "unanswered"}">',
+        f'<header><p class="label">Question</p><h2>{_escaped(question)}</h2></header>' if question else "",
         _answer_text(answer),
-        *(_evidence(f"q{number}e{place}", entry, answer, pictures) for place, entry in enumerate(useful, start=1)),
-        _others(number, useless, silent, answer, pictures),
+        *(_evidence(f"{name}e{place}", entry, answer, pictures) for place, entry in enumerate(useful, start=1)),
+        _others(name, useless, silent, pictures),
         _fold("Reasoning", answer.thinking),
         _fold("Observation", answer.observation),
         _problems(answer.problems),
@@ -148,53 +190,80 @@ def _answer(number: int, question: str, answer: Answer, pictures: Pictures) -> s
 def _answer_text(answer: Answer) -> str:
     label = "Answer" if answer.sufficient else "No answer"
     text = answer.text or "The model gave no answer."
-    return f'<div class="answer"><p class="label">{label}</p><p class="text">{_escaped(text)}</p></div>'
+    verdicts = [entry.grounding.verdict for entry in answer.evidence if entry.grounding is not None]
+    counts = [
+        f'<li class="{kind}"><span aria-hidden="true">{sign}</span> {verdicts.count(verdict)} {verdict}</li>'
+        for verdict, (kind, sign, _) in VERDICTS.items()
+        if verdict in verdicts
+    ]
+    tally = f'<ul class="tally" aria-label="Evidence">{"".join(counts)}</ul>' if counts else ""
+    return f'<div class="answer"><p class="label">{label}</p><p class="text">{_escaped(text)}</p>{tally}</div>'
 
 
 def _evidence(name: str, entry: Evidence, answer: Answer, pictures: Pictures) -> str:
     """One relevant entry: what was found beside the page it was found on."""
-    page = entry.page
+    page, found = entry.page, entry.grounding
     place = _place(page, entry.page_index)
-    boxes = find_passage(page, entry.text) if page is not None else []
-    figure = pictures.figure(page, boxes, place) if page is not None else ""
-    close_up = pictures.close_up(page, boxes, place) if page is not None else ""
+    figure = pictures.figure(page, place, found) if page is not None else ""
+    close_up = pictures.close_up(page, place, found) if page is not None else ""
     zoom = f'<input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
     return (
         f'<article>\n<div class="picture">{zoom if page is not None else ""}</div>\n<div class="found">'
-        f'<p class="label">Evidence {entry.page_index}</p><p class="place">{_source(page, entry, answer)}</p>'
-        f"<blockquote>{_escaped(entry.text)}</blockquote>{close_up}{_marked(page, boxes)}</div>\n</article>"
+        f'<div class="head"><p class="label">Evidence {entry.page_index}</p>{_badge(found)}</div>'
+        f'<p class="place">{_source(page, entry, answer)}</p>'
+        f"<blockquote>{_quotation(entry)}</blockquote>{_explained(entry)}{close_up}</div>\n</article>"
     )
 
 
-def _marked(page: Page | None, boxes: Sequence[Box]) -> str:
-    if page is None or boxes:
+def _badge(found: Grounding | None) -> str:
+    if found is None:
         return ""
-    reason = "its words are not in the page's text" if page.words else "the page came without word positions"
-    return f'<p class="note">Not outlined: {reason}.</p>'
+    kind, sign, words = VERDICTS[found.verdict]
+    share = "" if found.verdict == "unchecked" else f'<span class="share">{found.support:.0%}</span>'
+    return f'<p class="badge {kind}"><span aria-hidden="true">{sign}</span> {words}{share}</p>'
+
+
+def _quotation(entry: Evidence) -> str:
+    """The evidence's words; those that are not on the page are marked, where others are."""
+    found = entry.grounding
+    if found is None or found.verdict != "partly":
+        return _escaped(entry.text)
+    parts, last = [], 0
+    for start, end in found.missing:
+        parts.append(_escaped(entry.text[last:start]))
+        parts.append(f'<span class="absent" title="not there on the page">{_escaped(entry.text[start:end])}</span>')
+        last = end
+    return "".join([*parts, _escaped(entry.text[last:])])
+
+
+def _explained(entry: Evidence) -> str:
+    """What a reader needs beside the verdict."""
+    found = entry.grounding
+    if found is None or (not found.note and (found.boxes or found.verdict == "not found on the page")):
+        return ""
+    reason = "" if found.verdict == "not found on the page" else found.note
+    if not found.boxes and found.verdict in ("supported", "partly"):
+        reason += ("; " if reason else "") + "not outlined: the page came without word positions"
+    return f'<p class="note">{_escaped(reason[:1].upper() + reason[1:])}.</p>' if reason else ""
 
 
 def _others(
-    number: int,
-    useless: Sequence[Evidence],
-    silent: Sequence[tuple[int, ScoredPage]],
-    answer: Answer,
-    pictures: Pictures,
+    name: str, useless: Sequence[Evidence], silent: Sequence[tuple[int, ScoredPage]], pictures: Pictures
 ) -> str:
     """The pages that were shown and gave nothing, small."""
     shown: list[tuple[str, Page | None, int, str]] = []
-    shown += [(f"q{number}n{i}", entry.page, entry.page_index, entry.text) for i, entry in enumerate(useless)]
-    shown += [(f"q{number}s{i}", hit.page, i, "") for i, hit in silent]
+    shown += [(f"{name}n{i}", entry.page, entry.page_index, entry.text) for i, entry in enumerate(useless)]
+    shown += [(f"{name}s{i}", hit.page, i, "") for i, hit in silent]
     cards = []
-    for name, page, index, text in sorted(shown, key=lambda card: card[2]):
-        figure = pictures.figure(page, [], _place(page, index)) if page is not None else ""
+    for card, page, index, text in sorted(shown, key=lambda card: card[2]):
+        figure = pictures.figure(page, _place(page, index)) if page is not None else ""
         cards.append(
-            f'<li><input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
+            f'<li><input type="checkbox" id="{card}" aria-label="Enlarge the page"><label for="{card}">{figure}</label>'
             f'<p class="place">{_escaped(_place(page, index))}</p><p class="note">{_escaped(text)}</p></li>'
         )
     if not cards:
         return ""
-    title = "Also looked at" if any(entry.relevant for entry in answer.evidence) else "Looked at"
-    return f'<div class="others"><p class="label">{title}</p><ul>{"".join(cards)}</ul></div>'
+    return f'<div class="others"><p class="label">Also looked at</p><ul>{"".join(cards)}</ul></div>'
 
 
 def _fold(title: str, text: str) -> str:
@@ -233,6 +302,14 @@ def _place(page: Page | None, index: int) -> str:
 def _label(metadata: Mapping[str, object]) -> str:
     label = metadata.get("page_label")
     return label if isinstance(label, str) else ""
+
+
+def _marks(grounding: Grounding | None, width: int, height: int) -> str:
+    """Rectangles around what was found, drawn as the verdict is."""
+    if grounding is None:
+        return ""
+    kind = VERDICTS[grounding.verdict][0]
+    return f'<g class="{kind}">' + "".join(_mark(box, width, height) for box in grounding.boxes) + "</g>"
 
 
 def _mark(box: Box, width: int, height: int) -> str:
