@@ -200,7 +200,9 @@ def _value(key: str, value: Any) -> Value:
         return storable(value)
     if isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         return value
-    raise FilterError(f"The filter on {key!r} has {_short(value)}; a field can be a string, a number (64 bits) or true/false.")
+    raise FilterError(
+        f"The filter on {key!r} has {_short(value)}; a field can be a string, a number (64 bits) or true/false."
+    )
 
 
 def _range(key: str, bounds: Mapping[str, Any]) -> Range:

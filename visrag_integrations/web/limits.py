@@ -83,7 +83,7 @@ class LimitConcurrency:
 
 
 class LimitTime:
-    """At most so many seconds for a request, from its body to its last byte.
+    """At most so many seconds for a request, from its body to its last byte; work for a client that went away stops.
 
     Args:
         app: What is behind.
@@ -97,21 +97,45 @@ class LimitTime:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        started = False
-
-        async def watched(message: Message) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        answer, gone = _Answer(send), asyncio.Event()
+        body = await receive()
+        client = asyncio.ensure_future(_away(receive, gone))
+        work = asyncio.ensure_future(self.app(scope, _body_then_away(body, gone), answer))
         seconds = self.of_path.get(scope["path"], self.seconds)
         try:
-            return await asyncio.wait_for(self.app(scope, receive, watched), seconds)
-        except asyncio.TimeoutError:
-            if started:  # the server closes the connection of an answer without an end
-                logger.warning("%s %s: cut off after %g s", scope["method"], scope["path"], seconds)
-                return None
-            return await send_error(send, 504, "timeout", f"No answer within {seconds:g} seconds. Try again later.")
+            await asyncio.wait({work, client}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            if answer.ended or work.done():
+                return await work
+        finally:
+            client.cancel()
+            if not work.done():
+                work.cancel()
+                await asyncio.wait({work})
+        if gone.is_set():
+            return None
+        if answer.started:  # the server closes the connection of an answer without an end
+            logger.warning("%s %s: cut off after %g s", scope["method"], scope["path"], seconds)
+            return None
+        return await send_error(send, 504, "timeout", f"No answer within {seconds:g} seconds. Try again later.")
+
+
+class _Answer:
+    """Passes an answer on, and knows how far it is."""
+
+    def __init__(self, send: Send) -> None:
+        self._send, self.started, self.ended = send, False, False
+
+    async def __call__(self, message: Message) -> None:
+        self.started = True
+        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
+        await self._send(message)
+
+
+async def _away(receive: Receive, gone: asyncio.Event) -> None:
+    """Come back when the client went away."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    gone.set()
 
 
 class _TooLargeError(Exception):
@@ -120,13 +144,22 @@ class _TooLargeError(Exception):
 
 def _again(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body that was read already, then what really comes."""
-    given = False
+    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def once_more() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return first.pop() if first else await receive()
 
     return once_more
+
+
+def _body_then_away(body: Message, gone: asyncio.Event) -> Receive:
+    """A `receive` that gives the body, then that the client went away, once it did."""
+    first = [body]
+
+    async def receive() -> Message:
+        if first:
+            return first.pop()
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    return receive
