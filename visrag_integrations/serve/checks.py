@@ -27,7 +27,8 @@ def check_text(text: str, settings: ServeSettings, what: str = "text") -> None:
 def check_top_k(top_k: int | None, settings: ServeSettings) -> None:
     """Refuses a number of pages beyond the limit."""
     if top_k is not None and top_k > settings.max_top_k:
-        raise SettingError(f"top_k is {short(str(top_k))}; at most {settings.max_top_k} are allowed.")
+        shown = top_k if top_k < 10**9 else "huge"
+        raise SettingError(f"top_k is {shown}; at most {settings.max_top_k} are allowed.")
 
 
 def check_filter(filter: Mapping[str, Any] | None) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +17,7 @@ from visrag_integrations.serve.checks import check_filter, check_text, check_top
 from visrag_integrations.serve.metrics import Metrics
 from visrag_integrations.serve.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
+from visrag_integrations.web.stored import stored_page
 from visrag_integrations.web.telling import page_fields
 
 if TYPE_CHECKING:
@@ -56,16 +56,7 @@ class Service:
 
     async def page(self, id_: str) -> Page | None:
         """The page with this id, if it is one that searches here can find."""
-        return await asyncio.to_thread(self._page, id_)
-
-    def _page(self, id_: str) -> Page | None:
-        store = self.retriever.store
-        only: Any = self.retriever.filter
-        if only is None:
-            return next(iter(store.get_pages([id_])), None)
-        if not isinstance(only, Mapping):
-            return None  # a filter of the engine's own cannot be joined with an id
-        return next(store.scroll({"$and": [only, {"$ids": [id_]}]}), None)
+        return await asyncio.to_thread(stored_page, self.retriever, id_)
 
     async def ready(self) -> bool:
         """Whether the store answers; asked at most once a second."""
