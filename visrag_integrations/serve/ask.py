@@ -31,10 +31,19 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+_EVENT = {
+    "description": "One event.",
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["pages", "section", "text", "evidence", "answer", "error"]},
+        "data": {"type": "string", "description": "JSON; of `answer` the same as without `stream`."},
+    },
+}
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The answer; with `stream`, events: pages, section, text, evidence, answer, or error.",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
 

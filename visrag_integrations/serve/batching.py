@@ -44,7 +44,7 @@ class QueryBatcher:
         self, retriever: Any, max_batch: int = 32, on_batch: Callable[[int, float], object] = lambda *_: None
     ) -> None:
         self.retriever, self.max_batch, self._on_batch = retriever, max_batch, on_batch
-        self._finders = ThreadPoolExecutor(_SEARCHERS, "visrag-find")
+        self._finders = _Finders()
         self._texts = _Lane(self._embed, max_batch, "visrag-embed-texts")
         self._pictures = _Lane(self._embed, max_batch, "visrag-embed-pictures")
 
@@ -75,10 +75,10 @@ class QueryBatcher:
         return [future.result() for future in futures]
 
     def close(self) -> None:
-        """Finish what waits, then end the threads."""
+        """Finish what waits, then end the threads; they are started again when a search comes."""
         self._texts.close()
         self._pictures.close()
-        self._finders.shutdown()
+        self._finders.close()
 
     def _embed(self, batch: list[_Asked]) -> None:
         started = time.perf_counter()
@@ -106,29 +106,27 @@ class QueryBatcher:
 
 
 class _Lane:
-    """A queue and the thread that empties it, started with the first that comes."""
+    """A queue and the thread that empties it, which is there from the first that comes until it is closed."""
 
     def __init__(self, work: Callable[[list[_Asked]], None], max_batch: int, name: str) -> None:
-        self._work, self._max_batch = work, max_batch
+        self._work, self._max_batch, self._name = work, max_batch, name
         self._waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
-        self._thread = threading.Thread(target=self._run, name=name, daemon=True)
-        self._guard, self._started, self._closed = threading.Lock(), False, False
+        self._guard = threading.Lock()
+        self._thread: threading.Thread | None = None
 
     def put(self, asked: _Asked) -> None:
         with self._guard:
-            if self._closed:
-                raise RuntimeError("The server has ended; it takes no more searches.")
-            if not self._started:
-                self._started = True
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
             self._waiting.put(asked)
 
     def close(self) -> None:
         with self._guard:
-            self._closed = True
-            self._waiting.put(None)
-        if self._started:
-            self._thread.join()
+            if self._thread is not None:
+                self._waiting.put(None)
+                self._thread.join()
+                self._thread = None
 
     def _run(self) -> None:
         ended = False
@@ -140,6 +138,25 @@ class _Lane:
             batch = [asked for asked in taken if asked is not None and asked.future.set_running_or_notify_cancel()]
             if batch:
                 self._work(batch)
+
+
+class _Finders:
+    """Threads that search, which are there from the first search until they are closed."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._pool: ThreadPoolExecutor | None = None
+
+    def submit(self, work: Callable[..., object], *arguments: object) -> None:
+        with self._guard:
+            self._pool = self._pool or ThreadPoolExecutor(_SEARCHERS, "visrag-find")
+            self._pool.submit(work, *arguments)
+
+    def close(self) -> None:
+        with self._guard:
+            pool, self._pool = self._pool, None
+        if pool is not None:
+            pool.shutdown()
 
 
 def _fulfil(future: Future[list[ScoredPage]], work: Callable[[], Iterable[ScoredPage]]) -> None:

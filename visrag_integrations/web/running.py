@@ -44,6 +44,8 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: The address cannot be had.
     """
+    if not 0 <= port < 65536:
+        raise SettingError(f"--port {port} is no port; give one from 1 to 65535, or 0 for any that is free.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listening = socket.socket(family, kind, protocol)
