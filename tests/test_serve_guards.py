@@ -218,7 +218,9 @@ def test_a_slow_loris_is_cut_off(retriever: PageRetriever, before: bytes) -> Non
     with running(create_app(retriever), header_seconds=0.5) as server, connect(server.url) as connection:
         if before:
             connection.sendall(before)
-            assert connection.recv(65536).startswith(b"HTTP/1.1 200 ")
+            answer = b""
+            while b'"ok"}' not in answer:
+                answer += connection.recv(65536)
         connection.sendall(b"GET /search?queries=x HTTP/1.1\r\nHost: x\r\n")
         connection.settimeout(0.1)
         end = time.monotonic() + 20

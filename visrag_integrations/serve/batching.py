@@ -18,8 +18,6 @@ from visrag_integrations.types import Query, ScoredPage
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter
 
-_SEARCHERS = 4
-
 
 @dataclass(frozen=True)
 class _Asked:
@@ -38,13 +36,17 @@ class QueryBatcher:
         retriever: A `PageRetriever`; of any other retriever, `retrieve` is called for each search.
         max_batch: Queries that are embedded together, at most.
         on_batch: Told the size of every batch and how many seconds its embedding took.
+
+    The store is asked by four threads, while the embedder goes on; by one where it is an embedded folder, whose engine
+    does one thing at a time.
     """
 
     def __init__(
         self, retriever: Any, max_batch: int = 32, on_batch: Callable[[int, float], object] = lambda *_: None
     ) -> None:
         self.retriever, self.max_batch, self._on_batch = retriever, max_batch, on_batch
-        self._finders = _Finders()
+        embedded = getattr(getattr(retriever, "store", None), "folder", None) is not None
+        self._finders = _Finders(1 if embedded else 4)
         self._texts = _Lane(self._embed, max_batch, "visrag-embed-texts")
         self._pictures = _Lane(self._embed, max_batch, "visrag-embed-pictures")
 
@@ -143,13 +145,13 @@ class _Lane:
 class _Finders:
     """Threads that search, which are there from the first search until they are closed."""
 
-    def __init__(self) -> None:
-        self._guard = threading.Lock()
+    def __init__(self, threads: int) -> None:
+        self._guard, self._threads = threading.Lock(), threads
         self._pool: ThreadPoolExecutor | None = None
 
     def submit(self, work: Callable[..., object], *arguments: object) -> None:
         with self._guard:
-            self._pool = self._pool or ThreadPoolExecutor(_SEARCHERS, "visrag-find")
+            self._pool = self._pool or ThreadPoolExecutor(self._threads, "visrag-find")
             self._pool.submit(work, *arguments)
 
     def close(self) -> None:
