@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Iterator
+from collections.abc import AsyncGenerator, Iterator
 
 import pytest
 from fakes import ScriptedGenerator, ScriptedRetriever
@@ -12,6 +12,7 @@ from fakes import ScriptedGenerator, ScriptedRetriever
 from visrag_integrations import Page, ScoredPage, VisRAG, load_generator
 from visrag_integrations.errors import GenerationError, SettingError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, EvidenceFound, PagesFound, SectionStarted, SectionText
+from visrag_integrations.generation.loop import LoopGenerator
 from visrag_integrations.generation.strategies import STRATEGIES
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
@@ -101,6 +102,57 @@ def test_closing_the_stream_stops_the_generator() -> None:
     assert not generator.closed
     stream.close()  # type: ignore[attr-defined]
     assert generator.closed
+
+
+class Stepping(LoopGenerator):
+    """Asynchronous itself; remembers that it was stopped."""
+
+    def __init__(self, *texts: str) -> None:
+        super().__init__("stepping")
+        self.texts, self.stopped = texts, threading.Event()
+
+    async def _write(
+        self, conversation: Conversation, settings: GenerationSettings | None, *, whole: bool
+    ) -> AsyncGenerator[Generation, None]:
+        try:
+            for text in self.texts:
+                yield Generation(text)
+                await asyncio.sleep(0)
+        except (asyncio.CancelledError, GeneratorExit):
+            self.stopped.set()
+            raise
+
+
+@pytest.mark.parametrize("prompt", ["evisrag", "plain"])
+@pytest.mark.parametrize("strategy", STRATEGIES)
+async def test_astream_tells_what_stream_tells(strategy: str, prompt: str) -> None:
+    for generator in (load_generator("extractive"), Stepping(WRITTEN[:40], WRITTEN[40:])):
+        rag = VisRAG(ScriptedRetriever(*HITS), generator, strategy, prompt=prompt)  # type: ignore[arg-type]
+        told = [event async for event in rag.astream("When are taxes due?")]
+        assert told == list(rag.stream("When are taxes due?"))
+        assert isinstance(told[0], PagesFound)
+        assert isinstance(told[-1], AnswerReady)
+        getattr(generator, "close", lambda: None)()
+
+
+async def test_astream_says_when_nothing_is_found_and_when_nothing_is_asked() -> None:
+    rag = VisRAG(ScriptedRetriever(), ScriptedGenerator())
+    assert [event async for event in rag.astream("When?")] == list(rag.stream("When?"))
+    with pytest.raises(SettingError, match="empty"):
+        await anext(rag.astream(" "))
+
+
+async def test_closing_astream_stops_either_kind_of_generator() -> None:
+    own, plain = Stepping("<answer>", *("more " * 100_000).split()), ScriptedGenerator(WRITTEN)
+    for generator in (own, plain):
+        events = VisRAG(ScriptedRetriever(*HITS), generator).astream("When?")
+        async for event in events:
+            if isinstance(event, SectionText):
+                break
+        await events.aclose()
+    assert plain.closed
+    assert await asyncio.to_thread(own.stopped.wait, 10)
+    own.close()
 
 
 def test_a_generator_that_dies_while_streaming_raises() -> None:

@@ -14,7 +14,7 @@ from PIL import Image
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query, load_embedder
 from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
 from visrag_integrations.interfaces import PageEmbedder
-from visrag_integrations.retrieval import PageReranker
+from visrag_integrations.retrieval import PageReranker, Search
 from visrag_integrations.scoring import maxsims
 from visrag_integrations.types import Mode
 
@@ -112,6 +112,21 @@ def test_many_queries_are_one_batch_and_lexical_embeds_none(retriever: PageRetri
     assert retriever.retrieve("violin", mode="lexical")
     assert letters.batches == []
     assert retriever.retrieve_many([]) == []
+
+
+def test_searches_that_differ_are_embedded_together_and_found_as_alone(
+    retriever: PageRetriever, letters: Letters
+) -> None:
+    searches = [Search("violin bow", 2), Search("wages", mode="lexical"), Search("fiddle", 1, {"doc_id": "violin.pdf"})]
+    found = [retriever.find(search) for search in retriever.embed(searches)]
+    assert letters.batches == [["violin bow", "fiddle"]]
+    assert found == [
+        retriever.retrieve("violin bow", 2),
+        retriever.retrieve("wages", mode="lexical"),
+        retriever.retrieve("fiddle", 1, filter={"doc_id": "violin.pdf"}),
+    ]
+    with pytest.raises(SettingError, match="top_k is 0"):
+        retriever.embed([Search("a", 0)])
 
 
 def test_top_k_is_an_upper_bound(retriever: PageRetriever) -> None:

@@ -327,6 +327,26 @@ def test_filters_count(library: QdrantPageStore, filter: Any, expected: int) -> 
     assert len(library.search(vectors(1)[0], top_k=10, filter=filter)) == expected
 
 
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {"$ids": 5},
+        {"$ids": "abc"},
+        {"$ids": ["not-a-page-id"]},
+        {"year": 2**63},
+        {"year": [1, -(2**63) - 1]},
+        {"year": {"gte": 10**400}},
+        {"year": {"gte": "2024-W01"}},
+        {"year": {"gte": "2024-01-01T10:00:00+00:00:30"}},
+        {"a\\b": 1},
+        {"\ud800": 1},
+    ],
+)
+def test_filters_that_no_engine_understands_are_refused(library: QdrantPageStore, filter: Any) -> None:
+    with pytest.raises(FilterError):
+        library.search(vectors(1)[0], filter=filter)
+
+
 # --- documents and sources ------------------------------------------------------------------------------------------
 
 

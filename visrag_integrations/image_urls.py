@@ -25,6 +25,19 @@ _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF":
 
 def data_url(picture: PictureSource) -> str:
     """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
+    data, mime = encoded(picture)
+    return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
+
+
+def encoded(picture: PictureSource) -> tuple[bytes, str]:
+    """The picture as a file that browsers show, and its MIME type; one that is such a file is taken as it is.
+
+    >>> encoded(b"GIF89a...")
+    (b'GIF89a...', 'image/gif')
+
+    Raises:
+        PictureError: It cannot be opened.
+    """
     if callable(picture):
         picture = picture()
     if isinstance(picture, Path):
@@ -36,7 +49,7 @@ def data_url(picture: PictureSource) -> str:
     kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
     if not isinstance(picture, bytes) or kind not in _MIMES:
         picture, kind = images.encode(picture, "JPEG"), "JPEG"
-    return f"data:{_MIMES[kind]};base64,{base64.b64encode(picture).decode('ascii')}"
+    return picture, _MIMES[kind]
 
 
 def decode_data_url(url: str) -> bytes:

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterable, Iterator, Sequence
+import contextlib
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
 from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, combine_plans, find_strategy, run_plans
+from visrag_integrations.generation.threads import in_thread
 from visrag_integrations.types import Answer, Generation, GenerationSettings, ScoredPage
 
 if TYPE_CHECKING:
@@ -92,6 +94,22 @@ class VisRAG:
         hits = self._retrieve([question], top_k, filter)[0]
         return self._events(self._plan(question, hits), hits)
 
+    async def astream(
+        self, question: str, top_k: int | None = None, filter: Filter | None = None
+    ) -> AsyncGenerator[Event, None]:
+        """`stream`, without blocking the event loop; closing it stops the generator."""
+        question = _checked_question(question)
+        hits = (await asyncio.to_thread(self._retrieve, [question], top_k, filter))[0]
+        plan = await asyncio.to_thread(self._plan, question, hits)
+        own = getattr(self.generator, "astream", None)
+        if own is None or plan is None or len(plan.conversations) > 1:
+            events = in_thread(self._events(plan, hits))
+        else:
+            events = self._awritten(plan, hits, own(plan.conversations[0], self.settings))
+        async with contextlib.aclosing(events):
+            async for event in events:
+                yield event
+
     def _events(self, plan: Plan | None, hits: Sequence[ScoredPage]) -> Iterator[Event]:
         yield PagesFound(tuple(hits))
         if plan is None:
@@ -103,26 +121,30 @@ class VisRAG:
 
     def _written(self, plan: Plan) -> Iterator[Event]:
         """Events while the generator writes the plan's one conversation."""
-        reader = EvidenceStream(plan.shown) if self.prompt == "evisrag" else None
-        pieces: list[Generation] = []
-        if reader is None:
-            yield SectionStarted("answer")
+        reading = _Reading(plan, self.prompt)
         writing = self.generator.stream(plan.conversations[0], self.settings)
         try:
+            yield from reading.begin()
             for piece in writing:
-                pieces.append(piece)
-                if reader is not None:
-                    yield from reader.feed(piece.text)
-                elif piece.text:
-                    yield SectionText("answer", piece.text)
+                yield from reading.feed(piece)
         finally:
             close = getattr(writing, "close", None)
             if close is not None:
                 close()
-        if reader is not None:
-            yield from reader.finish()[:-1]
-        whole = Generation("".join(piece.text for piece in pieces))
-        yield AnswerReady(plan.combine([whole]))
+        yield from reading.finish()
+
+    async def _awritten(
+        self, plan: Plan, hits: Sequence[ScoredPage], writing: AsyncGenerator[Generation, None]
+    ) -> AsyncGenerator[Event, None]:
+        reading = _Reading(plan, self.prompt)
+        async with contextlib.aclosing(writing):
+            for event in (PagesFound(tuple(hits)), *reading.begin()):
+                yield event
+            async for piece in writing:
+                for event in reading.feed(piece):
+                    yield event
+        for event in await asyncio.to_thread(reading.finish):
+            yield event
 
     def _retrieve(
         self, questions: Sequence[str], top_k: int | None, filter: Filter | None
@@ -139,6 +161,27 @@ class VisRAG:
 
     def _plan(self, question: str, hits: Sequence[ScoredPage]) -> Plan | None:
         return self.strategy(question, hits, self.prompt) if hits else None
+
+
+class _Reading:
+    """Pieces of the model's text in, events out."""
+
+    def __init__(self, plan: Plan, prompt: Prompt) -> None:
+        self._plan, self._pieces = plan, list[str]()
+        self._sections = EvidenceStream(plan.shown) if prompt == "evisrag" else None
+
+    def begin(self) -> list[Event]:
+        return [] if self._sections is not None else [SectionStarted("answer")]
+
+    def feed(self, piece: Generation) -> list[Event]:
+        self._pieces.append(piece.text)
+        if self._sections is not None:
+            return self._sections.feed(piece.text)
+        return [SectionText("answer", piece.text)] if piece.text else []
+
+    def finish(self) -> list[Event]:
+        rest = self._sections.finish()[:-1] if self._sections is not None else []
+        return [*rest, AnswerReady(self._plan.combine([Generation("".join(self._pieces))]))]
 
 
 def _nothing_found() -> Answer:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Protocol, get_args
 
 from visrag_integrations import images
@@ -25,6 +25,29 @@ class Retriever(Protocol):
     """What answers are made with; `PageRetriever` is one. `retrieve_many` is used where there is one."""
 
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
+
+
+@dataclass(frozen=True)
+class Search:
+    """One of several searches whose queries are embedded together; the fields are the arguments of `retrieve`."""
+
+    query: str | Query
+    top_k: int = 5
+    filter: Filter | None = None
+    mode: Mode | None = None
+    score_threshold: float | None = None
+
+
+@dataclass(frozen=True)
+class EmbeddedSearch:
+    """A search whose query is embedded: everything `PageRetriever.find` needs."""
+
+    query: Query
+    vector: Embedding | None
+    top_k: int
+    filter: Filter | None
+    mode: Mode
+    score_threshold: float | None
 
 
 class PageRetriever:
@@ -101,26 +124,25 @@ class PageRetriever:
         score_threshold: float | None = None,
     ) -> list[list[ScoredPage]]:
         """The best pages for every query, in order; the queries are embedded as one batch. See `retrieve`."""
-        mode = self.mode if mode is None else _check_mode(mode)
-        _check_top_k(top_k)
-        if score_threshold is not None and mode != "dense" and self.reranker is None:
-            raise SettingError(
-                f"score_threshold={score_threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
-                "one result list only. Leave it out, or say mode='dense'."
-            )
-        both = _both(self.filter, filter)
-        asked = [self._readable(query, mode) for query in queries]
-        vectors = self._embed(asked) if mode != "lexical" else [None] * len(asked)
-        limit = top_k if self.reranker is None else max(top_k, self.candidates)
-        found = [
-            self._search(query.text, vector, limit, both, mode) for query, vector in zip(asked, vectors, strict=True)
-        ]
-        if self.reranker is not None:
-            again = self.reranker
-            found = [again.rerank(query, hits, top_k) if hits else [] for query, hits in zip(asked, found, strict=True)]
-        if score_threshold is None:
-            return found
-        return [[hit for hit in hits if hit.score >= score_threshold] for hits in found]
+        searches = [Search(query, top_k, filter, mode, score_threshold) for query in queries]
+        return [self.find(search) for search in self.embed(searches)]
+
+    def embed(self, searches: Sequence[Search]) -> list[EmbeddedSearch]:
+        """The first half of searches that need not be alike: all their queries are embedded as one batch."""
+        ready = [self._ready(search) for search in searches]
+        dense = [search.query for search in ready if search.mode != "lexical"]
+        vectors = iter(self._embed(dense) if dense else [])
+        return [search if search.mode == "lexical" else replace(search, vector=next(vectors)) for search in ready]
+
+    def find(self, search: EmbeddedSearch) -> list[ScoredPage]:
+        """The second half of a search: its pages, best first."""
+        limit = search.top_k if self.reranker is None else max(search.top_k, self.candidates)
+        hits = self._search(search.query.text, search.vector, limit, search.filter, search.mode)
+        if self.reranker is not None and hits:
+            hits = self.reranker.rerank(search.query, hits, search.top_k)
+        if search.score_threshold is None:
+            return hits
+        return [hit for hit in hits if hit.score >= search.score_threshold]
 
     def more_like(
         self,
@@ -176,6 +198,19 @@ class PageRetriever:
         query = Query(text, images.crop(page.open_image(), box))
         hits = self.retrieve(query, top_k + 1, filter=filter, mode=mode)
         return [hit for hit in hits if hit.page.id != page.id][:top_k]
+
+    def _ready(self, search: Search) -> EmbeddedSearch:
+        """The search with this retriever's own settings, checked; without a vector yet."""
+        mode = self.mode if search.mode is None else _check_mode(search.mode)
+        _check_top_k(search.top_k)
+        threshold = search.score_threshold
+        if threshold is not None and mode != "dense" and self.reranker is None:
+            raise SettingError(
+                f"score_threshold={threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
+                "one result list only. Leave it out, or say mode='dense'."
+            )
+        both = _both(self.filter, search.filter)
+        return EmbeddedSearch(self._readable(search.query, mode), None, search.top_k, both, mode, threshold)
 
     def _stored(self, id_: str) -> Page:
         found = self.store.get_pages([id_])

@@ -5,7 +5,8 @@ from __future__ import annotations
 import datetime
 import math
 import re
-from collections.abc import Mapping
+import uuid
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +14,7 @@ from visrag_integrations.errors import FilterError
 
 Value = str | int | bool
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\[\d*\])?")
+_DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?)?)?", re.ASCII)
 _OWN_PATHS = {"tenant": "visrag.tenant", "source": "visrag.source_keys", "sources": "visrag.source_keys"}
 _RANGE = ("gte", "gt", "lte", "lt")
 _OPERATORS = ("eq", "ne", "in", "nin", "any", "not", *_RANGE, "exists")
@@ -119,9 +121,11 @@ def path_of(key: str) -> str:
     """
     if key in _OWN_PATHS:
         return _OWN_PATHS[key]
-    parts = key.removeprefix("metadata.").split(".")
-    if not all(parts) or any('"' in part for part in parts):
-        raise FilterError(f"The filter key {key!r} cannot be a metadata key: no part may be empty or hold a quote.")
+    parts = storable(key).removeprefix("metadata.").split(".")
+    if not all(parts) or any('"' in part or "\\" in part for part in parts):
+        raise FilterError(
+            f"The filter key {_short(key)} cannot be a metadata key: no part may be empty or hold a quote or backslash."
+        )
     return ".".join(["metadata", *(part if _PLAIN.fullmatch(part) else f'"{part}"' for part in parts)])
 
 
@@ -136,12 +140,21 @@ def _parse_item(key: Any, value: Any) -> Condition:
     if key == "$not":
         return Not(parse_filter(value) or All(()))
     if key == "$ids":
-        return Ids(tuple(map(str, value)))
+        return Ids(_ids(value))
     if key.startswith("$"):
         raise FilterError(f"Unknown operator {key!r}; around filters there are $and, $or, $not and $ids.")
     if isinstance(value, Mapping):
         return _parse_operators(key, value)
     return _equal(key, value)
+
+
+def _ids(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (str, Mapping)) or not isinstance(value, Iterable):
+        raise FilterError(f"$ids takes a list of page ids (Page.id), not {_short(value)}.")
+    try:
+        return tuple(str(uuid.UUID(str(id_))) for id_ in value)
+    except ValueError as err:
+        raise FilterError(f"$ids has something that is no page id: {_short(value)}. Page ids are UUIDs.") from err
 
 
 def _parse_operators(key: str, operators: Mapping[Any, Any]) -> Condition:
@@ -185,9 +198,11 @@ def _value(key: str, value: Any) -> Value:
         value = str(value)
     if isinstance(value, str):
         return storable(value)
-    if isinstance(value, (bool, int)):
+    if isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63):
         return value
-    raise FilterError(f"The filter on {key!r} has {_short(value)}; a field can be a string, a number or true/false.")
+    raise FilterError(
+        f"The filter on {key!r} has {_short(value)}; a field can be a string, a number (64 bits) or true/false."
+    )
 
 
 def _range(key: str, bounds: Mapping[str, Any]) -> Range:
@@ -197,13 +212,22 @@ def _range(key: str, bounds: Mapping[str, Any]) -> Range:
             _check_date(key, text)
         return Range(path_of(key), texts, dates=True)
     for value in bounds.values():
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or math.isnan(value):
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_number(value):
             raise FilterError(f"A bound on {key!r} is {_short(value)}; bounds are numbers, or ISO dates (all of them).")
     return Range(path_of(key), dict(bounds))
 
 
+def _is_number(value: float) -> bool:
+    try:
+        return not math.isnan(value)
+    except OverflowError:
+        return False  # an integer of more than 308 digits
+
+
 def _check_date(key: str, text: str) -> None:
     try:
+        if not _DATE.fullmatch(text):
+            raise ValueError(text)
         datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
     except ValueError as err:
         raise FilterError(

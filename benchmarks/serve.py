@@ -1,0 +1,194 @@
+"""The HTTP server under load: so many clients that ask without a pause, with batching and without it.
+
+    python benchmarks/serve.py                        # the default of a machine without a GPU
+    python benchmarks/serve.py --embedder device      # a stand-in for a GPU: so many ms a call, however many queries
+    python benchmarks/serve.py --embedder tests/data/visrag_ret_tiny/checkpoint
+
+The server and the clients are processes of their own; every query is new. Every answer is checked: status 200, the
+asked number of pages. "Without batching" is the same server with batches of one query.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import json
+import os
+import random
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from visrag_integrations import Page, PageRetriever, QdrantPageStore, load_embedder
+from visrag_integrations.serve import ServeSettings, create_app
+from visrag_integrations.web.running import address_of, listen, run
+
+WORDS = ("harbour", "violin", "sourdough", "glacier", "lantern", "orchard", "quarry", "zeppelin", "torque", "budget")
+TOP_K = 5
+
+
+class Device:
+    """A stand-in for a model on a device: a call takes so long, plus a little for each query."""
+
+    name, kind, dimension = "device", "single", 256
+
+    def __init__(self, call_ms: float, query_ms: float) -> None:
+        self.call_ms, self.query_ms = call_ms, query_ms
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
+        return [self._vector(page.text) for page in pages]
+
+    def embed_queries(self, queries: Iterable[Any]) -> list[np.ndarray]:
+        queries = list(queries)
+        time.sleep((self.call_ms + self.query_ms * len(queries)) / 1000)
+        return [self._vector(str(query)) for query in queries]
+
+    def _vector(self, text: str) -> np.ndarray:
+        return np.random.default_rng(sum(text.encode())).normal(size=self.dimension).astype(np.float32)
+
+
+def serve(options: argparse.Namespace) -> None:
+    """The server's process: an index of drawn words, then requests until it is told to end."""
+    chance = random.Random(0)
+    embedder: Any = (
+        Device(options.call_ms, options.query_ms) if options.embedder == "device" else load_embedder(options.embedder)
+    )
+    with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder, pictures=False) as store:
+        store.prepare(embedder)
+        for first in range(0, options.pages, 50):
+            pages = [page_of(number, chance, embedder) for number in range(first, first + 50)]
+            store.add_pages(pages, embedder.embed_pages(pages))
+        embedder.embed_queries(["warm"])
+        app = create_app(PageRetriever(embedder, store), settings=ServeSettings(max_batch=options.max_batch))
+        with listen("127.0.0.1", 0) as listening:
+            print(address_of(listening), flush=True)
+            run(app, listening)
+
+
+def page_of(number: int, chance: random.Random, embedder: Any) -> Page:
+    text = " ".join(chance.choices(WORDS, k=200))
+    needs_picture = getattr(embedder, "reads", "pixels") == "pixels" and not isinstance(embedder, Device)
+    return Page("book", number + 1, text=text, picture=small_picture(number) if needs_picture else None)
+
+
+def small_picture(number: int) -> Any:
+    from PIL import Image
+
+    return Image.new("RGB", (112, 112), (number % 256, number * 7 % 256, 90))
+
+
+async def load(port: int, clients: int, seconds: float) -> dict[str, Any]:
+    """What so many clients saw: the seconds of each answer, and what was wrong."""
+    times: list[float] = []
+    wrong: list[str] = []
+    end = time.perf_counter() + seconds
+
+    async def client(number: int) -> None:
+        chance = random.Random(number)
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        while time.perf_counter() < end:
+            query = " ".join(chance.choices(WORDS, k=6)) + f" {chance.random()}"
+            body = json.dumps({"text": query, "top_k": TOP_K}).encode()
+            head = "POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+            started = time.perf_counter()
+            writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
+            answer = await reader.readuntil(b"\r\n\r\n")
+            length = int(answer.lower().split(b"content-length:")[1].split()[0])
+            payload = await reader.readexactly(length)
+            times.append(time.perf_counter() - started)
+            if b" 200 " not in answer[:15] or payload.count(b'"score_type"') != TOP_K:
+                wrong.append(answer[:40].decode())
+        writer.close()
+
+    await asyncio.gather(*map(client, range(clients)))
+    return {"times": times, "wrong": wrong}
+
+
+def measure(options: argparse.Namespace, max_batch: int) -> dict[str, float]:
+    """One server, one load; what came of it."""
+    common = [sys.executable, __file__, "--embedder", options.embedder, "--pages", str(options.pages)]
+    device = ["--call-ms", str(options.call_ms), "--query-ms", str(options.query_ms)]
+    server = subprocess.Popen(
+        [*common, *device, "--serve", "--max-batch", str(max_batch)], stdout=subprocess.PIPE, text=True
+    )
+    try:
+        assert server.stdout is not None
+        port = server.stdout.readline().strip().rpartition(":")[2]
+        before = processor_seconds(server.pid)
+        command = [sys.executable, __file__, "--load", port, "--clients", str(options.clients)]
+        loading = subprocess.run(
+            [*command, "--seconds", str(options.seconds)], capture_output=True, text=True, check=True,
+            timeout=options.seconds + 120,
+        )  # fmt: skip
+        seen: dict[str, float] = json.loads(loading.stdout)
+        used = processor_seconds(server.pid) - before
+        return {**seen, "batch": batch_size(int(port)), "cpu": 1000 * used / seen["answers"]}
+    finally:
+        server.terminate()
+        server.wait(60)
+
+
+def processor_seconds(process: int) -> float:
+    """What a process has used so far (Linux)."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def batch_size(port: int) -> float:
+    """Queries that were embedded together, on average."""
+    import urllib.request
+
+    text = urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=30).read().decode()
+    numbers = dict(line.rsplit(" ", 1) for line in text.splitlines() if line.startswith("visrag_batch_queries_"))
+    return float(numbers["visrag_batch_queries_sum"]) / float(numbers["visrag_batch_queries_count"])
+
+
+def told(seen: dict[str, Any], seconds: float) -> str:
+    """The clients' numbers as JSON."""
+    times = sorted(seen["times"])
+    cuts = statistics.quantiles(times, n=100)
+    numbers = {"answers": len(times), "errors": len(seen["wrong"]), "rate": len(times) / seconds}
+    return json.dumps({**numbers, "p50": 1000 * cuts[49], "p95": 1000 * cuts[94]})
+
+
+def line_of(seen: dict[str, float]) -> str:
+    return (
+        f"{seen['rate']:.0f} answers/s, p50 {seen['p50']:.0f} ms, p95 {seen['p95']:.0f} ms, {seen['errors']} errors of "
+        f"{seen['answers']}; {seen['batch']:.1f} queries a batch, {seen['cpu']:.1f} ms of processor an answer"
+    )
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--embedder", default="ocr", help="a name, a checkpoint folder, or device")
+    parser.add_argument("--clients", type=int, default=64)
+    parser.add_argument("--seconds", type=float, default=30)
+    parser.add_argument("--pages", type=int, default=500)
+    parser.add_argument("--call-ms", type=float, default=15.0, help="of the stand-in, for a call")
+    parser.add_argument("--query-ms", type=float, default=0.2, help="of the stand-in, for each query")
+    parser.add_argument("--max-batch", type=int, default=32)
+    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
+    parser.add_argument("--load", metavar="PORT", type=int, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.serve:
+        return serve(options)
+    if options.load:
+        return print(told(asyncio.run(load(options.load, options.clients, options.seconds)), options.seconds))
+    rates = {}
+    for max_batch in (1, options.max_batch):
+        seen = measure(options, max_batch)
+        rates[max_batch] = seen["rate"]
+        print(f"{options.embedder}, batches of up to {max_batch}:", line_of(seen), flush=True)
+    print(f"batched / unbatched: {rates[options.max_batch] / rates[1]:.2f} x (aim: 2)")
+    return None
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,354 @@
+"""The HTTP server's routes, as a client of a running server sees them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import fastapi
+import httpx
+import pytest
+from fakes import PixelEmbedder, ScriptedGenerator
+from web_server import library, picture, running, wait_until
+
+from visrag_integrations import Page, PageRetriever, QdrantPageStore, VisRAG
+from visrag_integrations.errors import SettingError
+from visrag_integrations.serve import ServeSettings, create_app
+from visrag_integrations.types import Generation
+
+MODEL_TEXT = (
+    "<observe>A page.</observe><evidence>[1]: the violin [2]: no relevant information</evidence>"
+    "<think>It is said there.</think><answer>a violin</answer>"
+)
+UNKNOWN = "00000000-0000-4000-8000-000000000000"
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[QdrantPageStore]:
+    with QdrantPageStore(":memory:") as store:
+        yield store
+
+
+@pytest.fixture(scope="module")
+def retriever(store: QdrantPageStore) -> PageRetriever:
+    return library(store, PixelEmbedder())
+
+
+@pytest.fixture(scope="module")
+def generator() -> ScriptedGenerator:
+    return ScriptedGenerator()
+
+
+@pytest.fixture(scope="module")
+def client(retriever: PageRetriever, generator: ScriptedGenerator) -> Iterator[httpx.Client]:
+    rag = VisRAG(retriever, generator, top_k=2)
+    settings = ServeSettings(max_queries=3, max_top_k=20, max_query_characters=100, max_pixels=100_000)
+    with running(create_app(retriever, rag, settings)) as server, httpx.Client(base_url=server.url) as client:
+        yield client
+
+
+def as_base64(image: Any, format: str = "PNG") -> str:
+    buffer = io.BytesIO()
+    image.save(buffer, format)
+    return base64.b64encode(buffer.getvalue()).decode()
+
+
+def error_of(answer: httpx.Response) -> tuple[int, str, str]:
+    assert set(answer.json()) == {"error"}, answer.text
+    assert set(answer.json()["error"]) == {"type", "message"}
+    return answer.status_code, answer.json()["error"]["type"], answer.json()["error"]["message"]
+
+
+def test_get_search_answers_as_vrags_engine(client: httpx.Client, retriever: PageRetriever) -> None:
+    answer = client.get("/search", params={"queries": ["violin violin page 1", "glacier"], "top_k": 3})
+    first, second = answer.json()
+    assert [item["idx"] for item in first] == [item["idx"] for item in second] == [0, 1, 2]
+    expected = [[hit.page.id for hit in retriever.retrieve(query, 3)] for query in ("violin violin page 1", "glacier")]
+    assert [[item["id"] for item in items] for items in (first, second)] == expected
+    address = first[0]["image_file"]
+    assert address == f"{client.base_url}/pages/{first[0]['id']}/image".replace("//pages", "/pages")
+    assert client.get(address).headers["content-type"] == "image/jpeg"
+
+
+def test_get_search_gives_ten_pages_unless_it_is_told(client: httpx.Client) -> None:
+    (found,) = client.get("/search", params={"queries": "lantern"}).json()
+    assert len(found) == 8  # all there are
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"text": "orchard"},
+        {"text": "orchard", "top_k": 2, "filter": {"year": {"gte": 2003}}},
+        {"text": "quarry", "mode": "lexical"},
+        {"text": "quarry", "mode": "hybrid", "top_k": 3},
+        {"text": "violin", "filter": {"source": "harbour-0.pdf"}},
+        {"text": "violin", "mode": "dense", "score_threshold": 0.03},
+    ],
+)
+def test_post_search_finds_what_the_retriever_finds(
+    client: httpx.Client, retriever: PageRetriever, asked: dict[str, Any]
+) -> None:
+    options = {key: value for key, value in asked.items() if key != "text"}
+    expected = retriever.retrieve(asked["text"], **options)
+    found = client.post("/search", json=asked).json()["pages"]
+    assert [(hit["id"], hit["page"], hit["score_type"]) for hit in found] == [
+        (hit.page.id, hit.page.number, hit.score_type) for hit in expected
+    ]
+    assert [hit["score"] for hit in found] == pytest.approx([hit.score for hit in expected], abs=1e-6)
+    assert expected
+
+
+@pytest.mark.parametrize("head", ["", "data:image/png;base64,"])
+def test_a_picture_finds_its_page(client: httpx.Client, head: str) -> None:
+    asked = {"image": head + as_base64(picture(5)), "top_k": 1}
+    (hit,) = client.post("/search", json=asked).json()["pages"]
+    assert (hit["doc_id"], hit["page"]) == ("doc2", 2)
+
+
+def test_ask_gives_what_the_core_gives(client: httpx.Client, generator: ScriptedGenerator) -> None:
+    generator.queue.append(Generation(MODEL_TEXT))
+    answer = client.post("/ask", json={"question": "Which violin?", "top_k": 2}).json()
+    assert (answer["answer"], answer["sufficient"], answer["problems"]) == ("a violin", True, [])
+    assert [(e["index"], e["relevant"]) for e in answer["evidence"]] == [(1, True), (2, False)]
+    assert answer["evidence"][0]["page"]["id"] == answer["pages"][0]["id"]
+    assert len(answer["pages"]) == 2
+    assert answer["pages"][0]["image"].startswith("http://127.0.0.1:")
+
+
+def test_a_stream_tells_pages_first_and_the_whole_answer_last(
+    client: httpx.Client, generator: ScriptedGenerator
+) -> None:
+    generator.queue += [Generation(MODEL_TEXT), Generation(MODEL_TEXT)]
+    whole = client.post("/ask", json={"question": "Which violin?"}).json()
+    streamed = client.post("/ask", json={"question": "Which violin?", "stream": True})
+    assert streamed.headers["content-type"].startswith("text/event-stream")
+    events = [event.split("\n") for event in streamed.text.strip().split("\n\n")]
+    names = [lines[0].removeprefix("event: ") for lines in events]
+    values = [json.loads(lines[1].removeprefix("data: ")) for lines in events]
+    assert names[0] == "pages"
+    assert names[-1] == "answer"
+    assert values[0]["pages"] == whole["pages"]
+    assert values[-1] == whole
+    sections = [value["section"] for name, value in zip(names, values, strict=True) if name == "section"]
+    assert sections == ["observe", "evidence", "think", "answer"]
+    said = [v["text"] for n, v in zip(names, values, strict=True) if n == "text" and v["section"] == "answer"]
+    assert "".join(said) == "a violin"
+    assert [value["index"] for name, value in zip(names, values, strict=True) if name == "evidence"] == [1, 2]
+
+
+def test_a_page_tells_its_text_and_nothing_of_the_servers_folders(client: httpx.Client, store: QdrantPageStore) -> None:
+    (page,) = store.scroll({"year": 2003})
+    told = client.get(f"/pages/{page.id}").json()
+    assert told["text"] == "glacier glacier page 3"
+    assert told["source"] == "violin-1.pdf"
+    assert told["metadata"] == {"year": 2003}
+    assert "/srv" not in json.dumps(told)
+
+
+def test_a_picture_is_the_stored_file_and_is_sent_once(client: httpx.Client, store: QdrantPageStore) -> None:
+    (page,) = store.scroll({"year": 2004})
+    address = f"/pages/{page.id}/image"
+    answer = client.get(address)
+    assert answer.content == page.picture()  # type: ignore[operator, misc]
+    assert answer.headers["content-type"] == "image/jpeg"
+    assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cache-control"] == "private, no-cache"
+    again = client.get(address, headers={"If-None-Match": answer.headers["etag"]})
+    assert (again.status_code, again.content) == (304, b"")
+    assert client.get(address, headers={"If-None-Match": '"other"'}).status_code == 200
+
+
+def test_a_picture_that_is_gone_is_not_found_and_its_path_is_not_told(tmp_path: Path) -> None:
+    with QdrantPageStore(tmp_path / "index") as store:
+        retriever = library(store, PixelEmbedder(), 2)
+        page = next(store.scroll())
+        for file in (tmp_path / "index" / "pictures").rglob("*.jpg"):
+            file.unlink()
+        with running(create_app(retriever)) as server:
+            status, _, message = error_of(httpx.get(f"{server.url}/pages/{page.id}/image"))
+    assert status == 404
+    assert str(tmp_path) not in message
+
+
+def test_only_pages_that_the_retriever_may_find_can_be_had(store: QdrantPageStore, retriever: PageRetriever) -> None:
+    narrow = PageRetriever(retriever.embedder, store, filter={"year": {"lt": 2004}})
+    inside, outside = next(store.scroll({"year": 2001})), next(store.scroll({"year": 2006}))
+    with running(create_app(narrow)) as server, httpx.Client(base_url=server.url) as client:
+        for what in ("", "/image"):
+            assert client.get(f"/pages/{inside.id}{what}").status_code == 200
+            assert client.get(f"/pages/{outside.id}{what}").status_code == 404
+        (found,) = client.get("/search", params={"queries": "quarry"}).json()
+        assert len(found) == 4
+
+
+def test_a_page_without_a_picture_says_so() -> None:
+    with QdrantPageStore(":memory:") as store:
+        page = Page("d", 1, text="words")
+        store.prepare(PixelEmbedder())
+        store.add_pages([page], PixelEmbedder().embed_pages([page]))
+        with running(create_app(PageRetriever(PixelEmbedder(), store))) as server:
+            (hit,) = httpx.post(f"{server.url}/search", json={"text": "words"}).json()["pages"]
+            assert hit["image"] is None
+            assert "without a picture" in error_of(httpx.get(f"{server.url}/pages/{hit['id']}/image"))[2]
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({}, "The query is empty"),
+        ({"text": " "}, "The query is empty"),
+        ({"text": "x" * 101}, "101 characters; at most 100"),
+        ({"text": "x", "top_k": 21}, "top_k is 21; at most 20"),
+        ({"text": "x", "top_k": 10**400}, "top_k"),
+        ({"text": "x", "top_k": 0}, "top_k"),
+        ({"text": "x", "mode": "fuzzy"}, "mode"),
+        ({"text": "x", "limit": 3}, "limit"),
+        ({"text": "x", "filter": {"year": {"near": 3}}}, "Unknown operator 'near'"),
+        ({"text": "x", "filter": {"$ids": ["nonsense"]}}, "no page id"),
+        ({"text": "x", "mode": "hybrid", "score_threshold": 0.5}, "score_threshold"),
+        ({"image": "*not base64*"}, "not valid base64"),
+        ({"image": base64.b64encode(b"%!PS-Adobe-3.0 EPSF-3.0").decode()}, "no JPEG, PNG"),
+        ({"image": base64.b64encode(b"\x89PNG\r\n\x1a\n broken").decode()}, "not a picture"),
+        ({"image": "file:///etc/passwd"}, "fetches nothing"),
+        ({"image": "/etc/passwd"}, "image cannot be used"),
+        ([], "body"),
+    ],
+)
+def test_what_is_not_allowed_is_said(client: httpx.Client, asked: Any, said: str) -> None:
+    status, kind, message = error_of(client.post("/search", json=asked))
+    assert (status, kind) == (422, "invalid_request")
+    assert said in message
+
+
+def test_a_filter_that_is_nested_without_end_is_refused(client: httpx.Client) -> None:
+    nested: dict[str, Any] = {"year": 1}
+    for _ in range(100):
+        nested = {"$not": nested}
+    assert "16 levels" in error_of(client.post("/search", json={"text": "x", "filter": nested}))[2]
+    body = b'{"text": "x", "filter": ' + b'{"a":' * 50_000 + b"1" + b"}" * 50_000 + b"}"
+    answer = client.post("/search", content=body, headers={"Content-Type": "application/json"})
+    assert answer.status_code in (400, 422)
+    many = {"text": "x", "filter": {"year": list(range(2000))}}
+    assert "1000 values" in error_of(client.post("/search", json=many))[2]
+
+
+def test_a_picture_of_too_many_pixels_is_refused(client: httpx.Client) -> None:
+    large = as_base64(picture(1).resize((400, 400)))
+    assert "at most 100000 are allowed" in error_of(client.post("/search", json={"image": large}))[2]
+
+
+def test_remote_pictures_are_never_fetched(client: httpx.Client) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as trap:
+        trap.settimeout(0.3)
+        address = f"http://127.0.0.1:{trap.getsockname()[1]}/page.png"
+        assert "fetches nothing" in error_of(client.post("/search", json={"image": address}))[2]
+        with pytest.raises(TimeoutError):
+            trap.accept()
+
+
+def test_too_many_queries_at_once(client: httpx.Client) -> None:
+    assert "4 queries were given; at most 3" in error_of(client.get("/search", params={"queries": list("abcd")}))[2]
+    assert error_of(client.get("/search"))[:2] == (422, "invalid_request")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/nothing", 404),
+        ("GET", f"/pages/{UNKNOWN}", 404),
+        ("GET", f"/pages/{UNKNOWN}/image", 404),
+        ("GET", "/pages/seven/image", 422),
+        ("DELETE", "/search", 405),
+        ("GET", "/docs", 404),
+    ],
+)
+def test_addresses_that_are_none(client: httpx.Client, method: str, path: str, status: int) -> None:
+    assert error_of(client.request(method, path))[0] == status
+
+
+def test_without_a_generator_there_is_no_ask(retriever: PageRetriever) -> None:
+    with running(create_app(retriever)) as server:
+        assert httpx.post(f"{server.url}/ask", json={"question": "?"}).status_code == 404
+        assert "/ask" not in httpx.get(f"{server.url}/openapi.json").json()["paths"]
+
+
+def test_a_store_that_is_away_is_503_and_its_place_is_not_told(tmp_path: Path) -> None:
+    store = QdrantPageStore(tmp_path / "index")
+    retriever = library(store, PixelEmbedder(), 2)
+    page = next(store.scroll())
+    with running(create_app(retriever)) as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/health").json() == {"status": "ok"}
+        store.close()
+        for answer in (client.post("/search", json={"text": "x"}), client.get(f"/pages/{page.id}")):
+            status, kind, message = error_of(answer)
+            assert (status, kind) == (503, "index_unavailable")
+            assert answer.headers["retry-after"] == "5"
+            assert str(tmp_path) not in message
+        assert client.get("/health/live").status_code == 200
+        wait_until(lambda: client.get("/health/ready").status_code == 503)
+
+
+def test_what_crashes_tells_nothing() -> None:
+    class Crashing:
+        filter = None
+
+        def retrieve(self, *_: Any, **__: Any) -> None:
+            raise RuntimeError("/srv/secret/key.pem")
+
+    with running(create_app(Crashing())) as server:  # type: ignore[arg-type]
+        answer = httpx.post(f"{server.url}/search", json={"text": "x"})
+        assert error_of(answer) == (500, "internal", "The server failed; its log says why.")
+
+
+def test_metrics_count_by_route(retriever: PageRetriever) -> None:
+    with running(create_app(retriever)) as server, httpx.Client(base_url=server.url) as client:
+        client.post("/search", json={"text": "x"})
+        client.post("/search", json={})
+        client.get(f"/pages/{UNKNOWN}")
+        client.get("/../../etc/passwd")
+        text = client.get("/metrics").text
+    assert 'visrag_requests_total{method="POST",route="/search",status="200"} 1.0' in text
+    assert 'visrag_requests_total{method="POST",route="/search",status="422"} 1.0' in text
+    assert 'visrag_requests_total{method="GET",route="/pages/{id}",status="404"} 1.0' in text
+    assert 'visrag_requests_total{method="GET",route="other",status="404"} 1.0' in text
+    assert "visrag_batch_queries_count 1.0" in text
+
+
+def test_openapi_has_examples_and_error_models(client: httpx.Client) -> None:
+    described = client.get("/openapi.json").json()
+    assert set(described["paths"]) >= {"/search", "/ask", "/pages/{page_id}", "/pages/{page_id}/image", "/health"}
+    for path in described["paths"].values():
+        for operation in path.values():
+            for status in ("401", "413", "422", "429", "503"):
+                if not (status == "503" and operation["tags"] == ["operations"]):
+                    schema = operation["responses"][status]["content"]["application/json"]["schema"]
+                    assert schema == {"$ref": "#/components/schemas/ErrorAnswer"}
+    schemas = described["components"]["schemas"]
+    assert all(schemas[name].get("examples") for name in ("SearchRequest", "SearchAnswer", "AskRequest", "AskAnswer"))
+
+
+def test_addresses_begin_with_the_public_url(retriever: PageRetriever) -> None:
+    settings = ServeSettings(public_url="https://search.example/visrag/")
+    with running(create_app(retriever, settings=settings)) as server:
+        ((hit,),) = httpx.get(f"{server.url}/search", params={"queries": "violin", "top_k": 1}).json()
+    assert hit["image_file"] == f"https://search.example/visrag/pages/{hit['id']}/image"
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [{"max_top_k": 0}, {"request_seconds": -1.0}, {"tokens": ("",)}, {"tokens": ("a b",)}, {"public_url": "ftp://x"},
+     {"cors_origins": ("*",)}],
+)  # fmt: skip
+def test_settings_are_checked(settings: dict[str, Any]) -> None:
+    with pytest.raises(SettingError):
+        ServeSettings(**settings)
+
+
+def test_the_app_is_a_fastapi_app(retriever: PageRetriever) -> None:
+    assert isinstance(create_app(retriever), fastapi.FastAPI)

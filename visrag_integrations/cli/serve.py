@@ -1,0 +1,107 @@
+"""`visrag serve`: one index for many programs, over HTTP."""
+
+from __future__ import annotations
+
+import argparse
+import logging
+import os
+import sys
+from typing import Any
+
+from visrag_integrations.cli import options
+from visrag_integrations.errors import SettingError
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag serve` and its options."""
+    parser = subparsers.add_parser("serve", help="serve an index over HTTP: search, answers, page pictures")
+    add_address_options(parser, port=8000)
+    parser.add_argument("--search-only", action="store_true", help="load no generator; there is no /ask then")
+    parser.add_argument("--cors", nargs="+", default=[], metavar="ORIGIN", help="web pages of these origins may ask")
+    parser.add_argument("--public-url", default="", metavar="URL", help="where clients reach it, if not here")
+    parser.add_argument("--rate", type=float, metavar="N", help="requests a second for each token or address")
+    parser.add_argument("--max-batch", type=options.positive, default=32, metavar="N", help="queries embedded together")
+    parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
+    options.add_generator_options(parser)
+    options.add_store_options(parser, json=False)
+    parser.set_defaults(run=run)
+
+
+def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
+    """Where a server listens, and who may ask it."""
+    parser.add_argument("--host", default="127.0.0.1", help="where to listen; others than this machine need a token")
+    parser.add_argument("--port", type=int, default=port, help=f"0 takes any that is free (default: {port})")
+    parser.add_argument("--token-file", metavar="FILE", help="tokens, one a line; else the variable VISRAG_TOKEN")
+    parser.add_argument("--allow-host", nargs="+", default=[], metavar="NAME", help="names the server is called by")
+    parser.add_argument("--proxy", default="", metavar="IP", help="believe X-Forwarded-For of this proxy")
+    parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`visrag serve`."""
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.serve import ServeSettings, create_app
+    from visrag_integrations.web.running import RunSettings, address_of, listen
+    from visrag_integrations.web.running import run as run_server
+
+    tokens = tokens_of(arguments)
+    settings = ServeSettings(
+        tokens=tokens,
+        hosts=hosts_of(arguments, tokens),
+        cors_origins=tuple(arguments.cors),
+        public_url=arguments.public_url,
+        requests_per_second=arguments.rate,
+        max_batch=arguments.max_batch,
+        max_concurrency=arguments.max_concurrency,
+    )
+    say_access(arguments)
+    with listen(arguments.host, arguments.port) as listening, options.open_store(arguments, must_exist=True) as store:
+        embedder = options.embedder_that_filled(store, arguments)
+        rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
+        retriever = PageRetriever(embedder, store)
+        if rag is not None:
+            rag.retriever = retriever  # the same, so that questions are embedded together with searches
+        try:
+            app = create_app(retriever, rag, settings)
+            options.note(f"serving {arguments.index} at {address_of(listening)} (Ctrl+C ends it)")
+            run_server(app, listening, RunSettings(proxies=arguments.proxy))
+        finally:
+            getattr(getattr(rag, "generator", None), "close", lambda: None)()
+    options.note("ended; every request was finished.")
+    return 0
+
+
+def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
+    """The tokens of `--token-file` or `VISRAG_TOKEN`; a server that others can reach must have one."""
+    from visrag_integrations.web.access import LOOPBACK, check_tokens, read_tokens
+
+    if arguments.token_file:
+        return read_tokens(arguments.token_file)
+    given = os.environ.get("VISRAG_TOKEN", "")
+    if given:
+        return check_tokens((given,))
+    if arguments.host not in LOOPBACK:
+        raise SettingError(
+            f"--host {arguments.host} lets other machines ask, and there is no token. Set the variable VISRAG_TOKEN, "
+            "or give --token-file FILE; python -c 'import secrets; print(secrets.token_urlsafe(32))' makes one."
+        )
+    return ()
+
+
+def hosts_of(arguments: argparse.Namespace, tokens: tuple[str, ...]) -> tuple[str, ...]:
+    """The names the server may be called by: of this machine only, unless a token keeps strangers out."""
+    from visrag_integrations.web.access import LOOPBACK
+
+    if arguments.allow_host:
+        return (*arguments.allow_host, *LOOPBACK)
+    return () if tokens else LOOPBACK
+
+
+def say_access(arguments: argparse.Namespace) -> None:
+    """With `--access-log`, a line for each request on standard error."""
+    if arguments.access_log:
+        logger = logging.getLogger("visrag_integrations.serve.access")
+        logger.setLevel(logging.INFO)
+        handler = logging.StreamHandler(sys.stderr)
+        handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        logger.handlers, logger.propagate = [handler], False

@@ -1,0 +1,41 @@
+"""What the server counts, for Prometheus."""
+
+from __future__ import annotations
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+
+_SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+_SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
+
+
+class Metrics:
+    """The numbers of one app, in a registry of its own."""
+
+    def __init__(self) -> None:
+        self.registry = CollectorRegistry()
+        self.requests = Counter(
+            "visrag_requests", "Requests that were answered", ["route", "method", "status"], registry=self.registry
+        )
+        self.seconds = Histogram(
+            "visrag_request_seconds", "From a request to its last byte", ["route"], buckets=_SECONDS,
+            registry=self.registry,
+        )  # fmt: skip
+        self.in_flight = Gauge("visrag_requests_in_flight", "Requests that are worked on", registry=self.registry)
+        self.overloaded = Counter(
+            "visrag_requests_overloaded", "Requests beyond the limit of concurrency", registry=self.registry
+        )
+        self.batch_queries = Histogram(
+            "visrag_batch_queries", "Queries that were embedded together", buckets=_SIZES, registry=self.registry
+        )
+        self.embed_seconds = Histogram(
+            "visrag_embed_seconds", "Embedding one batch of queries", buckets=_SECONDS, registry=self.registry
+        )
+
+    def batch(self, queries: int, seconds: float) -> None:
+        """One batch of queries was embedded."""
+        self.batch_queries.observe(queries)
+        self.embed_seconds.observe(seconds)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus' text format."""
+        return generate_latest(self.registry)

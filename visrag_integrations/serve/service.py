@@ -1,0 +1,114 @@
+"""What the routes work with: the index, what answers, the limits, and how pages look in answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+
+from visrag_integrations.errors import VisRAGError
+from visrag_integrations.retrieval import Search
+from visrag_integrations.serve.batching import QueryBatcher
+from visrag_integrations.serve.checks import check_filter, check_text, check_top_k, query_picture
+from visrag_integrations.serve.metrics import Metrics
+from visrag_integrations.serve.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
+from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
+from visrag_integrations.web.stored import stored_page
+from visrag_integrations.web.telling import page_fields
+
+if TYPE_CHECKING:
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.serve.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+_NO_PAGE = "00000000-0000-0000-0000-000000000000"
+_READY_SECONDS = 5.0
+_READY_KEPT = 1.0
+
+
+@dataclass
+class Service:
+    """One index behind the routes."""
+
+    retriever: PageRetriever
+    settings: ServeSettings
+    metrics: Metrics
+    batcher: QueryBatcher
+    _ready: tuple[float, bool] = field(default=(float("-inf"), False))
+
+    async def search(self, request: SearchRequest) -> list[ScoredPage]:
+        """The pages that fit the request."""
+        check_text(request.text, self.settings)
+        check_top_k(request.top_k, self.settings)
+        check_filter(request.filter)
+        query: str | Query = request.text
+        if request.image is not None:
+            query = Query(request.text, await asyncio.to_thread(query_picture, request.image, self.settings))
+        elif not request.text.strip():
+            query = Query(request.text)  # says that it is empty
+        search = Search(query, request.top_k, request.filter, request.mode, request.score_threshold)
+        return await self.batcher.find(search)
+
+    async def page(self, id_: str) -> Page | None:
+        """The page with this id, if it is one that searches here can find."""
+        return await asyncio.to_thread(stored_page, self.retriever, id_)
+
+    async def ready(self) -> bool:
+        """Whether the store answers; asked at most once a second."""
+        asked, ready = self._ready
+        if time.monotonic() - asked > _READY_KEPT:
+            try:
+                await asyncio.wait_for(asyncio.to_thread(self.retriever.store.get_pages, [_NO_PAGE]), _READY_SECONDS)
+                ready = True
+            except (VisRAGError, asyncio.TimeoutError, OSError) as err:
+                logger.warning("the index does not answer: %s", err)
+                ready = False
+            self._ready = (time.monotonic(), ready)
+        return ready
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """Pages and answers as clients see them; `base` is where they reach the server."""
+
+    base: str
+
+    def image_url(self, page: Page) -> str | None:
+        """The address of a page's picture; None where none is kept."""
+        return f"{self.base}/pages/{page.id}/image" if page.picture is not None else None
+
+    def fields(self, page: Page) -> dict[str, Any]:
+        """What every answer says of a page."""
+        return {**page_fields(page), "image": self.image_url(page)}
+
+    def hit(self, hit: ScoredPage) -> Hit:
+        """A page that was found."""
+        return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
+
+    def evidence(self, evidence: Evidence) -> EvidenceItem:
+        """What was found on a page."""
+        page = PageRef(**self.fields(evidence.page)) if evidence.page else None
+        return EvidenceItem(index=evidence.page_index, page=page, text=evidence.text, relevant=evidence.relevant)
+
+    def answer(self, question: str, answer: Answer) -> AskAnswer:
+        """A whole answer."""
+        return AskAnswer(
+            question=question,
+            answer=answer.text,
+            sufficient=answer.sufficient,
+            evidence=[self.evidence(evidence) for evidence in answer.evidence],
+            thinking=answer.thinking,
+            observation=answer.observation,
+            pages=[self.hit(hit) for hit in answer.pages],
+            problems=list(answer.problems),
+        )
+
+
+def presenter_for(request: Request, service: Service) -> Presenter:
+    """How pages look in the answer to this request."""
+    return Presenter((service.settings.public_url or str(request.base_url)).rstrip("/"))

@@ -1,0 +1,21 @@
+"""One page of an index, by its id."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.types import Page
+
+
+def stored_page(retriever: PageRetriever, id_: str) -> Page | None:
+    """The page with this id (a UUID), if it is one that the retriever, with its own filter, can find."""
+    store = retriever.store
+    only: Any = retriever.filter
+    if not only:
+        return next(iter(store.get_pages([id_])), None)
+    if not isinstance(only, Mapping):
+        return None  # a filter of the engine's own cannot be joined with an id
+    return next(store.scroll({"$and": [only, {"$ids": [id_]}]}), None)
