@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, index, search
+from visrag_integrations.cli import ask, demo, index, search
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, search, ask)
+COMMANDS = (index, search, ask, demo)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
