@@ -7,7 +7,7 @@ import getpass
 import logging
 import os
 import signal
-import threading
+import time
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options
@@ -102,9 +102,9 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
 
     only_here = arguments.host in _HERE and not arguments.share and password is None
     demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
-    ended = threading.Event()
+    signals: list[int] = []
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda *_: ended.set())
+        signal.signal(number, lambda number, _: signals.append(number))
     try:
         _, local, public = demo.launch(
             server_name=arguments.host,
@@ -114,7 +114,8 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
             quiet=True,
         )
         print(f"The demo is at {public or local}  (Ctrl-C stops it)", flush=True)
-        ended.wait()
+        while not signals:
+            time.sleep(0.2)
         options.note("stopping; what was indexed is kept.")
     except OSError as err:
         raise SettingError(f"The demo cannot listen on {arguments.host}: {err} Choose another --port or --host.") from err

@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"^[\dIVXivx.:)]+\s+")
 
 
 def example_questions(pages: Iterable[Page], wanted: int = 3) -> list[str]:
-    """Up to so many questions about different pages, from different documents first."""
+    """Up to so many questions about different pages, from different documents first; in the documents' own language."""
     by_document: dict[str, list[str]] = {}
     for page in islice(pages, _PAGES):
         found = heading(page.words)
@@ -23,7 +23,7 @@ def example_questions(pages: Iterable[Page], wanted: int = 3) -> list[str]:
             by_document.setdefault(page.doc_id, []).append(found)
     rounds = [list(dict.fromkeys(headings)) for headings in by_document.values()]
     turns = (headings[turn] for turn in range(_PAGES) for headings in rounds if turn < len(headings))
-    return [f"What is said about “{found}”?" for found in islice(dict.fromkeys(turns), wanted)]
+    return [f"{found}?" for found in islice(dict.fromkeys(turns), wanted)]
 
 
 def heading(words: Sequence[Word]) -> str:
@@ -43,7 +43,7 @@ def heading(words: Sequence[Word]) -> str:
     usual = sorted(map(_height, words))[len(words) // 2] if words else 0.0
     for line in sorted(lines, key=lambda line: -max(map(_height, line))):
         text = _NUMBER.sub("", " ".join(word.text for word in line)).strip(" .:•-–—")
-        if len(text) <= 60 and _WORTHY.search(text) and max(map(_height, line)) > 1.15 * usual:
+        if len(text) <= 60 and _WORTHY.search(text) and not text.isupper() and max(map(_height, line)) > 1.15 * usual:
             return text
     return ""
 

@@ -12,7 +12,9 @@ from visrag_integrations.types import Evidence, Failure
 MOST_ROWS = 100
 """Documents and failures that are listed; of more, the number is said."""
 
-_WELCOME = """<div class="vr-empty"><h3>{title}</h3><ol>{steps}</ol></div>"""
+EMPTY = "vr-empty"
+"""What only a welcome has."""
+_WELCOME = f"""<div class="{EMPTY}"><h3>{{title}}</h3><ol>{{steps}}</ol></div>"""
 
 
 def header(models: str) -> str:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import hmac
+import json
 import secrets
 from collections.abc import Awaitable, Callable, Collection, MutableMapping
 from dataclasses import dataclass, field
@@ -23,13 +24,13 @@ Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 COOKIE = "visrag-demo"
-UPLOAD = "/gradio_api/upload"
+UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
 LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
 """What a browser on this machine calls it."""
 
 _PAGES = {
     *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
-    *("/gradio_api/queue/join", "/gradio_api/queue/data", "/gradio_api/cancel", "/gradio_api/reset"),
+    *(JOIN, "/gradio_api/queue/data", "/gradio_api/cancel"),
     *(UPLOAD, "/gradio_api/upload_progress", "/gradio_api/startup-events", "/gradio_api/app_id"),
 }
 _FOLDERS = ("/assets/", "/static/", "/gradio_api/heartbeat/")
@@ -127,12 +128,11 @@ class Gate:
             limit = max(0, min(self._settings.upload_bytes, room)) + _BODY  # what stands around the files
             full = room < self._settings.upload_bytes
             reason = "The demo's folder is full." if full else "The upload is too large."
-        body = _Body(receive, limit)
-        declared = _declared(scope)
-        if declared > limit:
+        if _declared(scope) > limit:
             await _answer(send, 413, reason)
             return
         started = False
+        body: Receive = _Body(receive, limit)
 
         async def watched(message: MutableMapping[str, Any]) -> None:
             nonlocal started
@@ -140,6 +140,12 @@ class Gate:
             await send(message)
 
         try:
+            if path == JOIN:
+                read = await _Body(receive, limit).read()
+                if _names_a_url(read):
+                    await _answer(watched, 403, "Nothing is fetched from elsewhere.")
+                    return
+                body = _replayed(read, receive)
             await self._app(scope, body, watched)
         except _TooLarge:
             if not started:
@@ -193,6 +199,33 @@ class _Body:
             parts.append(message.get("body", b""))
             if not message.get("more_body"):
                 return b"".join(parts)
+
+
+def _replayed(body: bytes, receive: Receive) -> Receive:
+    """A receiving end that gives what was read, and then what comes."""
+    waiting = [{"type": "http.request", "body": body, "more_body": False}]
+
+    async def replayed() -> MutableMapping[str, Any]:
+        return waiting.pop() if waiting else await receive()
+
+    return replayed
+
+
+def _names_a_url(body: bytes) -> bool:
+    """Whether a file in a request is a URL: Gradio would fetch it, for any component, before it is asked for."""
+    try:
+        values = [json.loads(body)]
+    except (ValueError, RecursionError):
+        return True  # nothing Gradio could read either
+    while values:
+        value = values.pop()
+        if isinstance(value, dict):
+            if "://" in str(value.get("path", "")):
+                return True
+            values += value.values()
+        elif isinstance(value, list):
+            values += value
+    return False
 
 
 def _with_headers(send: Send) -> Send:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import functools
+import inspect
 import logging
 import os
 import time
@@ -96,10 +97,11 @@ def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSetting
         "run_history": False,
         "enable_monitoring": False,
         "pwa": False,
-        "num_workers": 0,
+        "num_workers": 0,  # its workers serve files on ports of their own
         "show_error": True,
     }
-    return launch(**{**ours, **settings})
+    known = inspect.signature(launch).parameters
+    return launch(**{**{name: ours[name] for name in ours if name in known}, **settings})
 
 
 def _theme() -> Any:
@@ -124,7 +126,7 @@ class _Page:
         """Everything, laid out and wired."""
         with gr.Blocks(title="visrag", analytics_enabled=False, fill_width=True) as demo:
             models = self.bases.models
-            gr.HTML(fragments.header(f"{models.embedder.name} + {models.generator.name}"))
+            _html(fragments.header(f"{models.embedder.name} + {models.generator.name}"))
             with gr.Row(elem_classes="vr-columns"):
                 with gr.Column(scale=2, min_width=320, elem_classes="vr-left"):
                     self._documents_column()
@@ -144,7 +146,7 @@ class _Page:
                 self.create = gr.Button("Create", variant="primary", size="sm", min_width=80, elem_id="create")
                 self.dismiss = gr.Button("Cancel", size="sm", min_width=80)
         with gr.Group(visible=False, elem_classes="vr-confirm") as self.deleting:
-            self.warning = gr.HTML()
+            self.warning = _html()
             with gr.Row(elem_classes="vr-small"):
                 self.confirm = gr.Button("Delete", variant="stop", size="sm", min_width=80, elem_id="confirm")
                 self.keep = gr.Button("Keep", size="sm", min_width=80)
@@ -157,8 +159,8 @@ class _Page:
             elem_id="upload",
         )
         allowed = f"PDF, pictures, office files · {limits.files} at once · {in_words(limits.file_bytes)} each"
-        gr.HTML(f'<p class="vr-note">{allowed}</p>')
-        self.status = gr.HTML(elem_id="status")
+        _html(f'<p class="vr-note">{allowed}</p>')
+        self.status = _html(elem_id="status")
 
     def _answers_column(self) -> None:
         with gr.Row(elem_classes="vr-ask"):
@@ -178,8 +180,8 @@ class _Page:
                 gr.Button("", size="sm", visible=False, min_width=120, elem_classes="vr-example")
                 for _ in range(_EXAMPLES)
             ]
-        self.answer = gr.HTML(elem_id="answer")
-        self.pages = gr.HTML(elem_id="pages")
+        self.answer = _html(elem_id="answer")
+        self.pages = _html(elem_id="pages")
 
     def _wire(self, demo: gr.Blocks) -> None:
         hidden = {"show_progress": "hidden", "api_visibility": "private"}
@@ -193,9 +195,8 @@ class _Page:
 
         demo.load(self.refresh, self.base, self.base, **hidden).then(**choose).then(**watch)
         self.base.input(**choose).then(**watch)
-        self.upload.upload(
-            self.take, [self.base, self.upload], self.upload, preprocess=False, concurrency_limit=4, **hidden
-        ).then(**watch)
+        uploaded = {"inputs": [self.base, self.upload, self.answer], "outputs": [self.upload, self.answer]}
+        self.upload.upload(self.take, **uploaded, preprocess=False, concurrency_limit=4, **hidden).then(**watch)
         gr.on([self.send.click, self.question.submit], **ask)
         for example in self.examples:
             example.click(lambda text: text, example, self.question, **hidden).then(**ask)
@@ -252,13 +253,15 @@ class _Page:
         examples += [""] * (_EXAMPLES - len(examples))
         return state.indexing.running, [fragments.status(state), *examples]
 
-    def take(self, name: str, uploads: Any) -> None:
+    def take(self, name: str, uploads: Any, answer: str | None) -> tuple[None, Any]:
         """Uploaded files go to the knowledge base; the field is empty again."""
         given = [upload for upload in uploads or () if isinstance(upload, dict)]
         try:
-            self.bases.upload(name, given)
+            taken = self.bases.upload(name, given)
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
+        asked_before = fragments.EMPTY not in (answer or "")
+        return None, gr.skip() if asked_before or not taken else fragments.welcome(len(taken))
 
     def ask(self, name: str, question: str) -> Iterator[tuple[Any, Any]]:
         """The answer as it comes, and the pages it rests on."""
@@ -312,6 +315,11 @@ class _Page:
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
         return self.refresh(None), gr.update(visible=False)
+
+
+def _html(value: str = "", **settings: Any) -> Any:
+    """A piece of the page whose look is all in demo.css."""
+    return gr.HTML(value, apply_default_css=False, padding=False, **settings)
 
 
 def _shown(error: Exception) -> gr.Error:
