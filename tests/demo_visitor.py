@@ -27,6 +27,12 @@ class Visitor:
         self.http = httpx.Client(base_url=url, timeout=PATIENCE, trust_env=False)
         self.session = secrets.token_hex(8)
 
+    def __enter__(self) -> Visitor:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.http.close()
+
     def config(self) -> dict[str, Any]:
         return self.http.get("/config").raise_for_status().json()
 

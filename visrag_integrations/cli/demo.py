@@ -103,8 +103,10 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
     only_here = arguments.host in _HERE and not arguments.share and password is None
     demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
     signals: list[int] = []
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda number, _: signals.append(number))
+    before = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         _, local, public = demo.launch(
             server_name=arguments.host,
@@ -121,3 +123,5 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
         raise SettingError(f"The demo cannot listen on {arguments.host}: {err} Choose another --port or --host.") from err
     finally:
         demo.close(verbose=False)
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -184,7 +184,8 @@ class _Page:
         self.pages = _html(elem_id="pages")
 
     def _wire(self, demo: gr.Blocks) -> None:
-        hidden = {"show_progress": "hidden", "api_visibility": "private"}
+        hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
+        hidden["preprocess"] = False  # what comes is checked here: other sessions make knowledge bases too
         seen = [self.status, *self.examples]
         watch = {"fn": self.watch, "inputs": self.base, "outputs": seen, "trigger_mode": "multiple", **hidden}
         watch["concurrency_limit"] = None
@@ -196,7 +197,7 @@ class _Page:
         demo.load(self.refresh, self.base, self.base, **hidden).then(**choose).then(**watch)
         self.base.input(**choose).then(**watch)
         uploaded = {"inputs": [self.base, self.upload, self.answer], "outputs": [self.upload, self.answer]}
-        self.upload.upload(self.take, **uploaded, preprocess=False, concurrency_limit=4, **hidden).then(**watch)
+        self.upload.upload(self.take, **uploaded, concurrency_limit=4, **hidden).then(**watch)
         gr.on([self.send.click, self.question.submit], **ask)
         for example in self.examples:
             example.click(lambda text: text, example, self.question, **hidden).then(**ask)
@@ -260,7 +261,7 @@ class _Page:
             taken = self.bases.upload(name, given)
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
-        asked_before = fragments.EMPTY not in (answer or "")
+        asked_before = fragments.EMPTY not in str(answer)
         return None, gr.skip() if asked_before or not taken else fragments.welcome(len(taken))
 
     def ask(self, name: str, question: str) -> Iterator[tuple[Any, Any]]:
@@ -292,7 +293,7 @@ class _Page:
     def make(self, name: str, chosen: str) -> tuple[Any, Any, Any]:
         """A new knowledge base, chosen at once."""
         try:
-            made = self.bases.create(name)
+            made = self.bases.create(str(name or ""))
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
         return gr.update(choices=self.bases.names(), value=made.name), gr.update(visible=False), ""
