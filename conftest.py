@@ -35,6 +35,7 @@ OPTIONAL = {
     "nbclient",
     "pytrec_eval",
     "schemathesis",
+    "selenium",
 }
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 

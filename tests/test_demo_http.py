@@ -1,0 +1,184 @@
+"""The running demo over HTTP: what it gives, what it refuses, several visitors at once, and how it starts and ends."""
+
+from __future__ import annotations
+
+import http.client
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import gradio  # noqa: F401  (these tests are left out where it is not installed)
+import pytest
+from demo_visitor import PATIENCE, ROOT, Visitor, running_demo
+from drawing import draw_pdf
+
+FIRST = "My documents"
+LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("demo") / "bases"
+
+
+@pytest.fixture(scope="module")
+def url(folder: Path) -> Iterator[str]:
+    with running_demo(folder, *LIMITS) as running:
+        yield running
+
+
+@pytest.fixture
+def visitor(url: str) -> Iterator[Visitor]:
+    with Visitor(url) as one:
+        yield one
+
+
+def pdf(tmp_path: Path, *texts: str) -> bytes:
+    return draw_pdf(tmp_path / "drawn.pdf", texts).read_bytes()
+
+
+def text_of(said: list[dict[str, object]]) -> str:
+    return "\n".join(str(message["output"]) for message in said if "output" in message)
+
+
+def test_upload_ask_and_see_the_page(visitor: Visitor, folder: Path, tmp_path: Path) -> None:
+    visitor.call("make", "Häfen", FIRST)
+    content = pdf(tmp_path, "The harbour holds forty sailing boats.", "Bread takes an hour.")
+    status = visitor.add("Häfen", ("../boats é.pdf", content), ("bad.pdf", b"nonsense"))
+    assert "1 document · 2 pages" in status
+    assert "boats é.pdf" in status
+    assert "is not a PDF" in status
+    said = text_of(visitor.ask("Häfen", "How many sailing boats are in the harbour?"))
+    assert "forty sailing boats" in said
+    assert "data:image/jpeg;base64," in said
+    assert "vr-outlined" in said
+    assert str(folder) not in said
+    assert [path for path in (folder / "incoming").rglob("*") if path.is_file()] == []
+    assert "file=" not in said
+
+
+def test_no_file_is_served(visitor: Visitor, url: str, folder: Path, tmp_path: Path) -> None:
+    (mine,) = visitor.upload(("secret.pdf", pdf(tmp_path, "secret")))
+    assert Path(mine["path"]).is_relative_to(folder / "incoming")
+    targets = [
+        *("/etc/passwd", mine["path"], str(folder / "visrag-demo.json"), str(ROOT / "README.md")),
+        f"{Path(mine['path']).parent}/../../visrag-demo.json",
+    ]
+    prefixes = ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/%66ile=", "/static/..", "/assets/../..")
+    for target in targets:
+        for prefix in prefixes:
+            status, body = raw_get(url, prefix + target)
+            assert status in {403, 404}, (prefix, target)
+            assert b"root:" not in body
+            assert b"format_version" not in body
+
+
+def raw_get(url: str, path: str) -> tuple[int, bytes]:
+    """Nothing of the path is normalised."""
+    connection = http.client.HTTPConnection(urlsplit(url).netloc, timeout=PATIENCE)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        return answer.status, answer.read()
+    finally:
+        connection.close()
+
+
+def test_no_file_of_the_machine_or_of_another_base_is_taken(visitor: Visitor, folder: Path, tmp_path: Path) -> None:
+    visitor.call("make", "Private", FIRST)
+    visitor.add("Private", ("private.pdf", pdf(tmp_path, "A private page.")))
+    (private,) = folder.glob("private-*/documents/private.pdf")
+    for path in ("/etc/passwd", str(private), str(folder / "visrag-demo.json"), str(folder / "incoming" / "a" / "b")):
+        said = text_of(visitor.call("take", FIRST, [visitor.file(path, "stolen.pdf")], ""))
+        assert "not uploaded by a user" in said or "did not arrive" in visitor.status(FIRST)
+    assert private.exists()
+    assert not list(folder.glob("*/documents/stolen*"))
+    assert visitor.join("ask", FIRST, visitor.file("http://localhost/x")).status_code == 403
+
+
+def test_a_visitor_cannot_guess_the_upload_of_another(url: str, visitor: Visitor, tmp_path: Path) -> None:
+    (mine,) = visitor.upload(("mine.pdf", pdf(tmp_path, "Mine.")))
+    with Visitor(url) as other:
+        for guess in (Path(mine["path"]).parent.parent, Path(mine["path"]).parent.parent / "mine.pdf"):
+            other.call("take", FIRST, [other.file(str(guess), "guessed.pdf")], "")
+        assert "guessed.pdf" not in text_of(other.ask(FIRST, "Mine?"))
+    assert Path(mine["path"]).is_file()
+    visitor.call("take", FIRST, [mine], "")
+    assert not Path(mine["path"]).exists()
+
+
+def test_upload_limits(visitor: Visitor) -> None:
+    large = visitor.http.post("/gradio_api/upload", files=[("files", ("a.pdf", b"x" * (2 << 20)))])
+    assert large.status_code == 413
+    many = [("files", (f"{i}.pdf", b"x" * (1 << 20))) for i in range(5)]
+    assert visitor.http.post("/gradio_api/upload", files=many).status_code == 413
+    status = visitor.add(FIRST, *[(f"{i}.txt", b"text") for i in range(4)])
+    assert "at most 3 files" in status
+    assert visitor.http.post("/gradio_api/queue/join", content=b"[" + b"1," * (1 << 20)).status_code == 413
+
+
+def test_bases_are_created_and_deleted_by_name(visitor: Visitor, folder: Path) -> None:
+    assert "../evil" in text_of(visitor.call("make", "../evil", FIRST))
+    assert {path.parent.parent for path in folder.parent.rglob("base.json")} == {folder}
+    assert "already" in text_of(visitor.call("make", "../EVIL", FIRST))
+    visitor.call("remove", "../evil")
+    for handler, inputs in (("chosen", ["../evil"]), ("ask", ["../evil", "boats?"])):
+        assert "There is no knowledge base" in text_of(visitor.call(handler, *inputs))
+
+
+def test_a_question_is_checked(visitor: Visitor) -> None:
+    assert "Type a question" in text_of(visitor.ask(FIRST, "  "))
+    assert "longer than" in text_of(visitor.ask(FIRST, "x" * 5000))
+
+
+def test_two_ask_while_one_indexes(url: str, visitor: Visitor, tmp_path: Path) -> None:
+    visitor.call("make", "Shared", FIRST)
+    visitor.add("Shared", ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
+    more = pdf(tmp_path, *[f"Page {i} about lighthouses." for i in range(12)])
+
+    def ask(question: str) -> str:
+        with Visitor(url) as one:
+            return text_of(one.ask("Shared", question))
+
+    with ThreadPoolExecutor(3) as people, Visitor(url) as busy:
+        indexing = people.submit(busy.add, "Shared", ("b.pdf", more))
+        asking = [people.submit(ask, "How many sailing boats are in the harbour?") for _ in range(4)]
+        assert all("forty sailing boats" in answer.result() for answer in asking)
+        assert "2 documents · 13 pages" in indexing.result()
+
+
+def test_a_port_in_use_is_said(url: str, tmp_path: Path) -> None:
+    ended = demo("--folder", str(tmp_path / "b"), "--port", str(urlsplit(url).port))
+    assert ended.returncode == 2
+    assert "Choose another --port" in ended.stderr
+
+
+def test_sharing_needs_a_password(tmp_path: Path) -> None:
+    ended = demo("--folder", str(tmp_path / "b"), "--share")
+    assert ended.returncode == 2
+    assert "--ask-password" in ended.stderr
+    assert not (tmp_path / "b").exists()
+
+
+def demo(*options: str) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, "-m", "visrag_integrations.cli", "demo", "--preset", "cpu", *options]
+    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
+    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
+
+
+def test_a_password_opens_it_and_a_restart_goes_on(tmp_path: Path) -> None:
+    folder = tmp_path / "bases"
+    content = pdf(tmp_path, *[f"Page {i} about lighthouses." for i in range(8)])
+    with running_demo(folder, password="open sesame") as url, Visitor(url) as visitor:
+        for path in ("/", "/config", "/gradio_api/queue/data", "/assets/x"):
+            assert visitor.http.get(path).status_code == 401
+        assert visitor.http.post("/gradio_api/upload", files=[("files", ("a.pdf", b"x"))]).status_code == 401
+        assert visitor.http.post("/login", data={"password": "open"}).status_code == 401
+        assert visitor.http.post("/login", data={"password": "open sesame"}).status_code == 303
+        visitor.call("take", FIRST, visitor.upload(("a.pdf", content)), "")  # and Ctrl-C at once
+    with running_demo(folder) as url, Visitor(url) as visitor:
+        assert "1 document · 8 pages" in visitor.status(FIRST)

@@ -1,0 +1,127 @@
+"""`visrag demo`: a web page to upload documents, ask, and see the evidence."""
+
+from __future__ import annotations
+
+import argparse
+import getpass
+import logging
+import os
+import signal
+import time
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.cli import options
+from visrag_integrations.errors import SettingError
+
+if TYPE_CHECKING:
+    from visrag_integrations.demo import KnowledgeBases
+
+PASSWORD = "VISRAG_DEMO_PASSWORD"
+_HERE = {"127.0.0.1", "localhost", "::1"}
+
+
+def add_parser(subparsers: Any) -> None:
+    """Add `visrag demo` and its options."""
+    parser = subparsers.add_parser(
+        "demo",
+        help="a web page: upload documents, ask, see the pages with the evidence outlined",
+        epilog=f"The password is taken from the environment variable {PASSWORD}, or asked for with --ask-password; "
+        "as an argument every user of this machine could read it.",
+    )
+    parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
+    parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
+    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
+    options.add_generator_options(parser)
+    server = parser.add_argument_group("server")
+    server.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may connect: 0.0.0.0 is everybody")
+    server.add_argument("--port", type=options.positive, metavar="N", help="default: the first free one from 7860")
+    server.add_argument("--ask-password", action="store_true", help="ask for the password that visitors have to type")
+    server.add_argument("--share", action="store_true", help="a public address through Gradio's servers; with password")
+    limits = parser.add_argument_group("limits")
+    limits.add_argument("--max-upload-mb", type=options.positive, default=100, metavar="N", help="of one file")
+    limits.add_argument("--max-files", type=options.positive, default=20, metavar="N", help="in one upload")
+    limits.add_argument("--max-total-mb", type=options.positive, default=10240, metavar="N", help="of the whole folder")
+    parser.set_defaults(run=run)
+
+
+def run(arguments: argparse.Namespace) -> int:
+    """`visrag demo`."""
+    password = _password(arguments)
+    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)
+    with _open(arguments) as bases:
+        _serve(arguments, bases, password)
+    return 0
+
+
+def _password(arguments: argparse.Namespace) -> str | None:
+    password = os.environ.pop(PASSWORD, None)  # not handed on to other processes
+    if arguments.ask_password:
+        password = getpass.getpass("Password for the demo: ")
+    if password is not None and not password.strip():
+        raise SettingError(f"The password is empty. Type one, or leave {PASSWORD} unset for none.")
+    if password is None and arguments.share:
+        raise SettingError(
+            "--share lets the whole world in. Set a password for it: visrag demo --share --ask-password"
+        )
+    if password is None and arguments.host not in _HERE:
+        options.note(f"everybody who can reach {arguments.host} sees all documents. --ask-password asks for a password.")
+    return password
+
+
+def _open(arguments: argparse.Namespace) -> KnowledgeBases:
+    from visrag_integrations.demo import KnowledgeBases, Limits, build_demo
+    from visrag_integrations.embedders import load_embedder
+    from visrag_integrations.generation import load_generator
+    from visrag_integrations.types import GenerationSettings
+
+    _ = build_demo  # a missing Gradio is said before models are loaded
+    embedder, generator = arguments.embedder, arguments.generator
+    if embedder is None or generator is None:
+        preset = options.preset_models(arguments)
+        embedder, generator = embedder or preset[0], generator or preset[1]
+    limits = Limits(
+        file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
+    )
+    return KnowledgeBases(
+        arguments.folder,
+        embedder=load_embedder(embedder),
+        generator=load_generator(generator),
+        limits=limits,
+        top_k=arguments.k,
+        strategy=arguments.strategy,
+        prompt=arguments.prompt,
+        settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
+    )
+
+
+def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:
+    """Serve until Ctrl-C or a termination signal, then close in order."""
+    from visrag_integrations.demo import build_demo
+    from visrag_integrations.demo.gate import LOOPBACK
+
+    only_here = arguments.host in _HERE and not arguments.share and password is None
+    demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
+    signals: list[int] = []
+    before = {
+        number: signal.signal(number, lambda number, _: signals.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        _, local, public = demo.launch(
+            server_name=arguments.host,
+            server_port=arguments.port,
+            share=arguments.share,
+            prevent_thread_lock=True,
+            quiet=True,
+        )
+        print(f"The demo is at {public or local}  (Ctrl-C stops it)", flush=True)
+        while not signals:
+            time.sleep(0.2)
+        options.note("stopping; what was indexed is kept.")
+    except OSError as err:
+        raise SettingError(f"The demo cannot listen on {arguments.host}: {err} Choose another --port or --host.") from err
+    finally:
+        demo.close(verbose=False)
+        for number, handler in before.items():
+            signal.signal(number, handler)

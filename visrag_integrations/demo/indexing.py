@@ -1,0 +1,113 @@
+"""Indexing in the background: one thread, what waits for it, and how far it is, as one value."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from visrag_integrations.errors import VisRAGError
+from visrag_integrations.ingestion import IndexProgress, IndexReport
+from visrag_integrations.types import Failure
+
+logger = logging.getLogger(__name__)
+
+Index = Callable[[Sequence[Path], Callable[[IndexProgress], None], Callable[[Failure], None]], IndexReport]
+"""Indexes files, and tells of progress and failures."""
+
+
+@dataclass(frozen=True)
+class IndexingState:
+    """How far the indexing of one knowledge base is.
+
+    Attributes:
+        running: Whether it goes on.
+        progress: Of the run at hand, or the last one.
+        failures: What could not be indexed since the indexer was last idle.
+        error: Why a whole run failed; "" when none did.
+    """
+
+    running: bool = False
+    progress: IndexProgress = IndexProgress()
+    failures: tuple[Failure, ...] = ()
+    error: str = ""
+
+
+class Indexer:
+    """Indexes the files it is given, in a thread that ends when nothing waits; files may come at any time.
+
+    Args:
+        index: Does one run.
+        after: Is told of every failure once its run is over.
+    """
+
+    def __init__(self, index: Index, after: Callable[[Sequence[Failure]], None]) -> None:
+        self._index, self._after = index, after
+        self._guard = threading.Lock()
+        self._waiting: list[Path] = []
+        self._thread: threading.Thread | None = None
+        self._stopped = threading.Event()
+        self.state = IndexingState()
+
+    def put(self, paths: Sequence[Path], failures: Sequence[Failure] = ()) -> None:
+        """Index these too; `failures` are shown with those to come."""
+        with self._guard:
+            if self._thread is None:
+                self.state = IndexingState()
+            self.state = replace(self.state, failures=(*self.state.failures, *failures))
+            self._waiting += paths
+            if self._thread is None and self._waiting and not self._stopped.is_set():
+                self.state = replace(self.state, running=True)
+                self._thread = threading.Thread(target=self._run, name="visrag-demo-indexing", daemon=True)
+                self._thread.start()
+
+    def stop(self, timeout: float) -> bool:
+        """End after the batch at hand; True when it ended in time. What was indexed is kept."""
+        self._stopped.set()
+        thread = self._thread
+        if thread is not None:
+            thread.join(timeout)
+        return thread is None or not thread.is_alive()
+
+    def _run(self) -> None:
+        while paths := self._next():
+            failed: list[Failure] = []
+            try:
+                self._index(paths, self._progress, lambda failure, failed=failed: self._failed(failure, failed))
+            except _Stopped:
+                logger.info("indexing stopped; it goes on when the knowledge base is opened again")
+            except VisRAGError as err:
+                self._tell(error=str(err))
+            except Exception:
+                logger.exception("indexing failed")
+                self._tell(error="Something went wrong while indexing; the log of the server says what.")
+            else:
+                self._after(failed)
+
+    def _next(self) -> list[Path]:
+        with self._guard:
+            paths, self._waiting = self._waiting, []
+            if not paths or self._stopped.is_set():
+                self.state = replace(self.state, running=False)
+                self._thread = None
+                return []
+            return paths
+
+    def _progress(self, progress: IndexProgress) -> None:
+        if self._stopped.is_set():
+            raise _Stopped
+        self._tell(progress=progress)
+
+    def _failed(self, failure: Failure, failed: list[Failure]) -> None:
+        failed.append(failure)
+        self._tell(failures=(*self.state.failures, failure))
+
+    def _tell(self, **news: object) -> None:
+        with self._guard:
+            self.state = replace(self.state, **news)  # type: ignore[arg-type]
+
+
+class _Stopped(Exception):
+    """Ends a run from within."""
