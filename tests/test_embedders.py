@@ -6,6 +6,7 @@ import asyncio
 import atexit
 import importlib.util
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -20,16 +21,25 @@ import pytest
 from embedding_server import serving
 from PIL import Image
 from tiny_retrievers import BUILDERS, tiny_embedder
+from visrag_ret_golden import CHECKPOINT
 
 from visrag_integrations import Page, Query, load_embedder
 from visrag_integrations import embedders as registry
-from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
+from visrag_integrations.errors import CheckpointError, EmbedderError, SettingError, UnknownNameError
 from visrag_integrations.interfaces import PageEmbedder
+
+
+@cache
+def golden_embedder(system: str) -> PageEmbedder:
+    """The tiny checkpoint that comes with expected embeddings."""
+    return load_embedder(CHECKPOINT, system=system, device="cpu")
+
 
 CONTRACT: dict[str, Callable[[], PageEmbedder]] = {
     "ocr": lambda: load_embedder("ocr"),
     "endpoint": lambda: served_embedder(),
     **{system: partial(tiny_embedder, system) for system in BUILDERS},
+    **{system: partial(golden_embedder, system) for system in ("visrag-ret", "minicpm-visual-embedding")},
 }
 """Every embedder that can be made in a test, by name: add yours."""
 
@@ -96,6 +106,25 @@ def test_generators_are_read_once_and_nothing_gives_nothing(embedder: PageEmbedd
 
 def test_a_text_and_a_query_of_that_text_are_the_same(embedder: PageEmbedder) -> None:
     assert np.array_equal(*(embedder.embed_queries([query])[0] for query in ("what?", Query("what?"))))
+
+
+def test_pictures_in_queries(embedder: PageEmbedder) -> None:
+    """Alone and with a text; a model that cannot take both says so by name."""
+    picture = Image.effect_noise((120, 90), 80).convert("RGB")
+    alone = embedder.embed_queries([Query(image=picture), "a text between", Query(image=picture)])
+    np.testing.assert_allclose(alone[0], alone[2], atol=1e-5)
+    assert alone[0].shape[-1] == embedder.dimension
+    if embedder is CONTRACT["sentence-transformers"]():
+        with pytest.raises(EmbedderError, match=re.escape(embedder.name)):
+            embedder.embed_queries([Query("a chart", picture)])
+        return
+    (composed,) = embedder.embed_queries([Query("a chart", picture)])
+    assert composed.shape[-1] == embedder.dimension
+    assert not np.array_equal(composed, alone[0])
+
+
+def test_the_contract_is_held_by_every_system() -> None:
+    assert CONTRACT.keys() == registry.SYSTEMS.keys() | {"ocr"}
 
 
 def test_threads_get_what_one_thread_gets(embedder: PageEmbedder) -> None:

@@ -14,7 +14,7 @@ from visrag_integrations.errors import GenerationError, SettingError, UnknownNam
 from visrag_integrations.generation.events import AnswerReady, EvidenceFound, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.loop import LoopGenerator
 from visrag_integrations.generation.strategies import STRATEGIES
-from visrag_integrations.types import Conversation, Generation, GenerationSettings
+from visrag_integrations.types import Conversation, Generation, GenerationSettings, Query
 
 WRITTEN = (
     "<observe>two pages</observe><evidence>[1]: April [2]: no relevant information</evidence>"
@@ -43,6 +43,18 @@ def test_three_pages_are_shown_unless_asked_otherwise() -> None:
     rag = VisRAG(ScriptedRetriever(*HITS), load_generator("extractive"))
     assert len(rag.ask("When are taxes due?").pages) == 3
     assert len(rag.ask("When are taxes due?", top_k=1).pages) == 1
+
+
+def test_a_question_may_have_a_picture_to_find_pages_by() -> None:
+    retriever, question = ScriptedRetriever(*HITS), Query("When?", image="crop.png")
+    generator = ScriptedGenerator(WRITTEN, WRITTEN)
+    rag = VisRAG(retriever, generator, top_k=1)
+    assert rag.ask(question).text == "April"
+    assert [type(event) for event in rag.stream(question)][-1] is AnswerReady
+    assert [call[0] for call in retriever.calls] == [question, question]
+    assert all("When?" in conversation[0].text for (conversation,) in generator.batches)
+    with pytest.raises(SettingError, match="empty"):
+        rag.ask(Query(image="crop.png"))
 
 
 def test_ask_many_is_one_batch_in_order() -> None:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
 from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, combine_plans, find_strategy, run_plans
 from visrag_integrations.generation.threads import in_thread
-from visrag_integrations.types import Answer, Generation, GenerationSettings, ScoredPage
+from visrag_integrations.types import Answer, Generation, GenerationSettings, Query, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
@@ -53,15 +53,17 @@ class VisRAG:
         self.strategy, self.prompt = find_strategy(strategy), prompt
         self.top_k = _checked_top_k(top_k)
 
-    def ask(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Answer:
+    def ask(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Answer:
         """The answer, with evidence by page and the pages it rests on.
 
+        A `Query` with a picture finds pages by both; the generator reads its text and the pages.
+
         Raises:
-            SettingError: The question is empty.
+            SettingError: The question is empty, or has no text.
         """
         return self.ask_many([question], top_k, filter)[0]
 
-    async def aask(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Answer:
+    async def aask(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Answer:
         """`ask`, without blocking the event loop; many at once, where the generator has `agenerate`."""
         agenerate = getattr(self.generator, "agenerate", None)
         if agenerate is None:
@@ -73,19 +75,19 @@ class VisRAG:
         return (await asyncio.to_thread(combine_plans, [plan], written, self.generator.name))[0]
 
     def ask_many(
-        self, questions: Iterable[str], top_k: int | None = None, filter: Filter | None = None
+        self, questions: Iterable[str | Query], top_k: int | None = None, filter: Filter | None = None
     ) -> list[Answer]:
         """The answers in order; all questions go to the generator as one batch."""
         asked = [_checked_question(question) for question in questions]
         return self.answer_from(asked, self._retrieve(asked, top_k, filter))
 
-    def answer_from(self, questions: Iterable[str], pages: Iterable[Sequence[ScoredPage]]) -> list[Answer]:
+    def answer_from(self, questions: Iterable[str | Query], pages: Iterable[Sequence[ScoredPage]]) -> list[Answer]:
         """The answers in order, each from the pages that are given with its question; nothing is searched."""
         plans = [self._plan(_checked_question(q), hits) for q, hits in zip(questions, pages, strict=True)]
         answers = iter(run_plans([plan for plan in plans if plan is not None], self.generator, self.settings))
         return [next(answers) if plan is not None else _nothing_found() for plan in plans]
 
-    def stream(self, question: str, top_k: int | None = None, filter: Filter | None = None) -> Iterator[Event]:
+    def stream(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Iterator[Event]:
         """What happens, as it happens: the pages, then what is written, then `AnswerReady` with what `ask` would give.
 
         Closing the iterator stops the generator.
@@ -95,7 +97,7 @@ class VisRAG:
         return self._events(self._plan(question, hits), hits)
 
     async def astream(
-        self, question: str, top_k: int | None = None, filter: Filter | None = None
+        self, question: str | Query, top_k: int | None = None, filter: Filter | None = None
     ) -> AsyncGenerator[Event, None]:
         """`stream`, without blocking the event loop; closing it stops the generator."""
         question = _checked_question(question)
@@ -147,7 +149,7 @@ class VisRAG:
             yield event
 
     def _retrieve(
-        self, questions: Sequence[str], top_k: int | None, filter: Filter | None
+        self, questions: Sequence[Any], top_k: int | None, filter: Filter | None
     ) -> list[Sequence[ScoredPage]]:
         wanted = self.top_k if top_k is None else _checked_top_k(top_k)
         many = getattr(self.retriever, "retrieve_many", None)
@@ -155,12 +157,12 @@ class VisRAG:
             return list(many(questions, wanted, filter=filter))
         return [self.retriever.retrieve(question, wanted, filter=filter) for question in questions]
 
-    def _plan_for(self, question: str, top_k: int | None, filter: Filter | None) -> Plan | None:
+    def _plan_for(self, question: str | Query, top_k: int | None, filter: Filter | None) -> Plan | None:
         question = _checked_question(question)
         return self._plan(question, self._retrieve([question], top_k, filter)[0])
 
-    def _plan(self, question: str, hits: Sequence[ScoredPage]) -> Plan | None:
-        return self.strategy(question, hits, self.prompt) if hits else None
+    def _plan(self, question: str | Query, hits: Sequence[ScoredPage]) -> Plan | None:
+        return self.strategy(_text(question), hits, self.prompt) if hits else None
 
 
 class _Reading:
@@ -189,8 +191,12 @@ def _nothing_found() -> Answer:
     return Answer(INSUFFICIENT, sufficient=False, problems=(problem,))
 
 
-def _checked_question(question: str) -> str:
-    if not question.strip():
+def _text(question: str | Query) -> str:
+    return question.text if isinstance(question, Query) else question
+
+
+def _checked_question(question: str | Query) -> str | Query:
+    if not _text(question).strip():
         raise SettingError("The question is empty. Ask something, for example: rag.ask('What is the total?').")
     return question
 

@@ -7,7 +7,7 @@ from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, get_args
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.collection import Collection
@@ -21,8 +21,8 @@ from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.pictures import PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
-from visrag_integrations.store.search import Asked, Fusion, SearchSettings, search
-from visrag_integrations.store.vectors import check_embeddings, check_vector, in_batches, schema_for
+from visrag_integrations.store.search import Asked, Fusion, SearchSettings, exact_scores, search
+from visrag_integrations.store.vectors import check_embeddings, in_batches
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
@@ -159,31 +159,18 @@ class QdrantPageStore(Collection):
             filter: Metadata the pages must have. See `filters.parse_filter`.
             mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
         """
-        if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
-            raise SettingError(f"top_k is {top_k!r}; it is the number of pages wanted, 1 or more.")
-        if mode not in get_args(Mode):
-            raise SettingError(f"mode is {mode!r}; allowed: {', '.join(get_args(Mode))}.")
-        condition = parse_filter(filter)
+        asked = Asked(vector, text, top_k, parse_filter(filter), mode)
         info = self._info or self._load_info()
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
-        asked = Asked(vector, text, top_k, condition, mode)
         found, score_type = search(self._engine, info.schemas, asked, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
         info, wanted = self._load_info(), tuple(dict.fromkeys(ids))
-        if info is None or not wanted:
-            return {}
-        schema = schema_for(vector, info.schemas)
-        asked = check_vector(vector, schema, lambda: "The query")
-        if asked is None:
-            return {}
-        only = Ids(wanted)
-        found = self._engine.nearest(schema.vector_name, asked, len(wanted), only, with_payload=False, exact=True)
-        return {hit.id: hit.score for hit in found}
+        return exact_scores(self._engine, info.schemas, vector, wanted) if info is not None and wanted else {}
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""

@@ -62,6 +62,12 @@ class Asked:
     condition: Condition | None
     mode: Mode
 
+    def __post_init__(self) -> None:
+        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
+            raise SettingError(f"top_k is {self.top_k!r}; it is the number of pages wanted, 1 or more.")
+        if self.mode not in get_args(Mode):
+            raise SettingError(f"mode is {self.mode!r}; allowed: {', '.join(get_args(Mode))}.")
+
 
 def search(
     engine: Engine, schemas: Sequence[Schema], asked: Asked, settings: SearchSettings
@@ -82,6 +88,16 @@ def search(
     among = _among(schema, asked.top_k, settings)
     found = engine.nearest(schema.vector_name, vector, asked.top_k, asked.condition, among=among)
     return found, "maxsim" if schema.kind == "multi" else "cosine"
+
+
+def exact_scores(engine: Engine, schemas: Sequence[Schema], vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
+    """The dense score of each of these points by all its vectors; of those that have some."""
+    schema = schema_for(vector, schemas)
+    asked = check_vector(vector, schema, lambda: "The query")
+    if asked is None:
+        return {}
+    found = engine.nearest(schema.vector_name, asked, len(ids), Ids(ids), with_payload=False, exact=True)
+    return {hit.id: hit.score for hit in found}
 
 
 def _among(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:
