@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -18,9 +19,10 @@ from llama_index.core.llms import ChatMessage, ChatResponse, MockLLM
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import QueryEngineTool
+from llama_index.core.workflow import Context
 
 from visrag_integrations import PageReader, PageRetriever, QdrantPageStore, ScoredPage, load_generator
-from visrag_integrations.agent import Crop, Finish, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent import Crop, Finish, Recording, Search, Step, Thought, Trace, VRAGAgent
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.llamaindex import EVisRAGLLM, VisRAGRetriever, VRAGQueryEngine, VRAGStepEvent, VRAGWorkflow
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
@@ -223,6 +225,35 @@ async def test_many_runs_of_a_workflow_are_under_way_at_once(core: PageRetriever
     answers = await asyncio.gather(*(workflow.run(query=question) for question in ("a?", "b?")))
     assert [str(answer) for answer in answers] == ["Twelve", "Twelve"]
     assert len(generator.asked) == 2
+
+
+class CountingRecording(Recording):
+    """Says how often it was asked."""
+
+    calls = 0
+
+    def generate(
+        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
+    ) -> list[Generation]:
+        self.calls += 1
+        return super().generate(conversations, settings)
+
+
+@pytest.mark.parametrize("after", range(1, 6))
+async def test_a_kept_context_is_taken_up_where_it_was(core: PageRetriever, after: int) -> None:
+    """In another process, which has another workflow: what was written is not written again."""
+    first = VRAGWorkflow(core, llm(*RUN))
+    handler, kept, seen = first.run(query="How many?"), {}, 0
+    async for event in handler.stream_events():
+        seen += isinstance(event, VRAGStepEvent)
+        if seen == after and not kept:
+            kept = json.loads(json.dumps(handler.ctx.to_dict()))
+    expected = await handler
+    again = CountingRecording([Generation(text) for text in RUN])
+    second = VRAGWorkflow(core, EVisRAGLLM(generator=again))
+    response = await second.run(ctx=Context.from_dict(second, kept))
+    assert response.metadata["trace"] == expected.metadata["trace"]
+    assert again.calls <= len(RUN) - (after - 1) // 2
 
 
 async def test_a_workflow_raises_what_fails() -> None:

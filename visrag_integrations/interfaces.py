@@ -78,8 +78,9 @@ class Generator(Protocol):
     """Conversations with pictures in, text with log-probability and usage out.
 
     Optional members: `supports` (what else it can: "json_schema" holds the text to a JSON schema), `agenerate`,
-    `with_model(name)` (the same engine, another model), and, of OpenAI-compatible servers, `chat(request)` and
-    `stream_chat(request)`: a chat completions request as a dict in, the server's answer (its chunks) as dicts out.
+    `max_images` and `context_length` (how many pictures and tokens one conversation may hold), `with_model(name)` (the
+    same engine, another model), and, of OpenAI-compatible servers, `chat(request)` and `stream_chat(request)`: a chat
+    completions request as a dict in, the server's answer (its chunks) as dicts out.
     """
 
     name: str

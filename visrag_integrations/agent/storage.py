@@ -69,7 +69,7 @@ def load_trace(folder: Path) -> Trace:
         loader = _Loader(folder, kept["pages"])
         loader.find_pictures(kept["steps"])
         steps = tuple(loader.step(step) for step in kept["steps"])
-        turns = tuple(_turn(turn) for turn in kept["turns"])
+        turns = tuple(generation_from(turn) for turn in kept["turns"])
         return Trace(kept["question"], steps, turns, kept["template"])
     except (KeyError, IndexError, TypeError, ValueError, VisRAGError) as err:
         raise TraceError(f"{folder / _FILE} is damaged: {type(err).__name__}: {err}") from err
@@ -170,7 +170,8 @@ class _Loader:
         return self._folder / _PICTURES / name
 
 
-def _turn(kept: Mapping[str, Any]) -> Generation:
+def generation_from(kept: Mapping[str, Any]) -> Generation:
+    """A turn that was kept as a dict of its fields."""
     usage = kept["usage"]
     return Generation(**{**kept, "usage": None if usage is None else Usage(**usage)})
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import uuid
+from dataclasses import asdict
 from typing import Any
 
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 
 from visrag_integrations.agent import PictureRules
 from visrag_integrations.agent.episode import Episode, Find, Look, Write
+from visrag_integrations.agent.storage import generation_from
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.llamaindex.agent import make_agent, to_response
 from visrag_integrations.llamaindex.engine_generator import resolve_llm
@@ -19,22 +22,24 @@ class VRAGStepEvent(Event):
     step: Any
 
 
-class WriteEvent(Event):
+class _Pending(Event):
+    """A run and what was written in it so far: all that is needed to take it up again, in another process too."""
+
+    run: str
+    question: str
+    turns: list[dict[str, Any]]
+
+
+class WriteEvent(_Pending):
     """The model is to write its next turn."""
 
-    episode: Any
 
-
-class FindEvent(Event):
+class FindEvent(_Pending):
     """The model searched."""
 
-    episode: Any
 
-
-class LookEvent(Event):
+class LookEvent(_Pending):
     """A page, or a part of one, is to be shown."""
-
-    episode: Any
 
 
 _EVENTS: dict[type, type[WriteEvent | FindEvent | LookEvent]] = {Write: WriteEvent, Find: FindEvent, Look: LookEvent}
@@ -44,7 +49,8 @@ class VRAGWorkflow(Workflow):
     """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
 
     `run(query=...)` gives the same response as `VRAGQueryEngine`; `stream_events()` of what it returns gives a
-    `VRAGStepEvent` for every step. Many runs may be under way at once.
+    `VRAGStepEvent` for every step. Many runs may be under way at once, and a context that was kept (`ctx.to_dict()`) is
+    taken up where it was: what was written is not written again, pages are searched anew.
 
     >>> await VRAGWorkflow(retriever, EVisRAGLLM("http://localhost:8000/v1")).run(query="How many?")  # doctest: +SKIP
 
@@ -73,6 +79,7 @@ class VRAGWorkflow(Workflow):
     ) -> None:
         super().__init__(timeout=timeout, **workflow)
         self.llm = resolve_llm(llm)
+        self._runs: dict[str, Episode] = {}
         self.agent = make_agent(
             retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
         )
@@ -81,30 +88,49 @@ class VRAGWorkflow(Workflow):
     async def begin(self, ctx: Context, ev: StartEvent) -> WriteEvent:
         """The question, as `query`, becomes a run."""
         (episode,) = await self.agent.abegin([str(ev.get("query") or "")])
-        return WriteEvent(episode=episode)
+        run = uuid.uuid4().hex
+        self._runs[run] = episode
+        return WriteEvent(run=run, question=episode.question, turns=[])
 
     @step
     async def write(self, ctx: Context, ev: WriteEvent) -> WriteEvent | FindEvent | LookEvent | StopEvent:
         """The model writes."""
-        return await self._go_on(ctx, ev.episode)
+        return await self._go_on(ctx, ev)
 
     @step
     async def find(self, ctx: Context, ev: FindEvent) -> WriteEvent | LookEvent:
         """The pages are searched."""
-        return await self._go_on(ctx, ev.episode)  # type: ignore[return-value]
+        return await self._go_on(ctx, ev)  # type: ignore[return-value]
 
     @step
     async def look(self, ctx: Context, ev: LookEvent) -> WriteEvent:
         """A picture is opened."""
-        return await self._go_on(ctx, ev.episode)  # type: ignore[return-value]
+        return await self._go_on(ctx, ev)  # type: ignore[return-value]
 
-    async def _go_on(self, ctx: Context, episode: Episode) -> WriteEvent | FindEvent | LookEvent | StopEvent:
+    async def _go_on(self, ctx: Context, ev: _Pending) -> WriteEvent | FindEvent | LookEvent | StopEvent:
         """Do what is waited for, tell what happened, and say what comes next."""
+        episode = self._runs.pop(ev.run, None) or await self._taken_up(ev)
         before = len(episode.steps)
-        for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
-            episode.tell(result)
+        await self._perform(episode)
         for happened in episode.steps[before:]:
             ctx.write_event_to_stream(VRAGStepEvent(step=happened))
         if episode.waiting is None:
             return StopEvent(result=to_response(episode.trace))
-        return _EVENTS[type(episode.waiting)](episode=episode)
+        self._runs[ev.run] = episode
+        turns = [asdict(turn) for turn in episode.trace.turns]
+        return _EVENTS[type(episode.waiting)](run=ev.run, question=ev.question, turns=turns)
+
+    async def _taken_up(self, ev: _Pending) -> Episode:
+        """A run that began elsewhere, at the same point."""
+        (episode,) = await self.agent.abegin([ev.question])
+        written = [generation_from(turn) for turn in ev.turns]
+        while written or not isinstance(ev, _EVENTS[type(episode.waiting)]):
+            if isinstance(episode.waiting, Write):
+                episode.tell(written.pop(0))
+            else:
+                await self._perform(episode)
+        return episode
+
+    async def _perform(self, episode: Episode) -> None:
+        for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
+            episode.tell(result)
