@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-vllm lint types docs lowest check clean
+.PHONY: demo test test-vllm notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -13,6 +13,9 @@ test: .venv-test/ready  ## unit tests, doctests and the code blocks of README an
 
 test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+
+notebooks: .venv-test/ready  ## every notebook, from top to bottom
+	.venv-test/bin/python -m pytest -m notebooks tests/test_notebooks.py
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff check .

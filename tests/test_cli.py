@@ -186,3 +186,25 @@ def test_the_index_is_in_use_elsewhere(place: Path, capsys: pytest.CaptureFixtur
         other.kill()
     assert exit_code == 2
     assert ".visrag" in err
+
+
+def test_filters_and_modes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert visrag(capsys, "index", "docs")[0] == 0
+
+    def found(*arguments: str) -> list[tuple[str, int]]:
+        code, out, err = visrag(capsys, "search", "anchors", "--json", *arguments)
+        assert code == 0, err
+        return [(page["source"], page["page"]) for page in as_json(out)["pages"]]
+
+    assert found("-k", "1") == [("docs/boats.pdf", 2)]
+    assert found("--filter", "source=bread.pdf") == [("docs/bread.pdf", 1)]
+    assert found("--filter", "source=boats.pdf", "--filter", "number=[1]") == [("docs/boats.pdf", 1)]
+    assert found("--mode", "lexical") == [("docs/boats.pdf", 2)]
+    code, out, _ = visrag(capsys, "ask", "How long to bake?", "--filter", "source=boats.pdf", "--json")
+    assert {page["source"] for page in as_json(out)["pages"]} == {"docs/boats.pdf"}
+    code, _, err = visrag(capsys, "search", "x", "--filter", 'number={"over": 3}')
+    assert code == 2
+    assert "over" in err
+    with pytest.raises(SystemExit):
+        visrag(capsys, "search", "x", "--filter", "source")
+    assert "KEY=VALUE" in capsys.readouterr().err

@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("question", help="the question; - reads it from standard input")
     parser.add_argument("paths", nargs="*", metavar="PATH", help="index these first, and search only them")
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
+    options.add_search_options(parser)
     options.add_generator_options(parser)
     parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
     options.add_store_options(parser)
@@ -35,12 +36,12 @@ def run(arguments: argparse.Namespace) -> int:
     """`visrag ask`."""
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
-    exit_code, only = 0, None
+    exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with options.open_store(arguments, must_exist=not arguments.paths) as store:
         if arguments.paths:
             embedder = options.embedder_to_fill(arguments, store)
             report = index_paths(arguments, store, embedder)
-            exit_code, only = index_exit_code(report), {"doc_id": list(report.doc_ids)}
+            exit_code, only["doc_id"] = index_exit_code(report), list(report.doc_ids)
             if not report.documents:
                 return exit_code
         else:
@@ -57,9 +58,9 @@ def run(arguments: argparse.Namespace) -> int:
     return exit_code
 
 
-def _ask(rag: VisRAG, question: str, top_k: int, only: Filter | None) -> Answer:
+def _ask(rag: VisRAG, question: str, top_k: int, only: Filter) -> Answer:
     try:
-        return rag.ask(question, top_k=top_k, filter=only)
+        return rag.ask(question, top_k=top_k, filter=only or None)
     finally:
         getattr(rag.generator, "close", lambda: None)()
 

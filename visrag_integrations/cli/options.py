@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import shutil
 import sys
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.types import Mode
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.interfaces import Filter, PageEmbedder
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.store import QdrantPageStore
 
@@ -49,6 +51,39 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
+
+
+def add_search_options(parser: argparse.ArgumentParser) -> None:
+    """How pages are searched, and which ones."""
+    parser.add_argument("--mode", choices=get_args(Mode), help="how to search (default: the embedder's own way)")
+    parser.add_argument(
+        "--filter",
+        action="append",
+        default=[],
+        type=condition,
+        metavar="KEY=VALUE",
+        help="only pages with this metadata, for example source=report.pdf; may be given several times",
+    )
+
+
+def condition(text: str) -> tuple[str, Any]:
+    """A metadata key and its value, as an argparse type; the value is JSON where it can be, else text.
+
+    >>> condition("source=a.pdf"), condition("number=[1, 2]"), condition('page_label="4"')
+    (('source', 'a.pdf'), ('number', [1, 2]), ('page_label', '4'))
+    """
+    key, equals, value = text.partition("=")
+    if not key.strip() or not equals:
+        raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, for example source=report.pdf")
+    try:
+        return key.strip(), json.loads(value)
+    except ValueError:
+        return key.strip(), value
+
+
+def filter_of(arguments: argparse.Namespace) -> Filter | None:
+    """The conditions of `--filter`; the last one of a key holds."""
+    return dict(arguments.filter) or None
 
 
 def positive(text: str) -> int:
@@ -101,7 +136,7 @@ def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: Qdra
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     writer = load_generator(arguments.generator or preset_models(arguments)[1])
-    retriever = PageRetriever(embedder, store)
+    retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 

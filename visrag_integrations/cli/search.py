@@ -14,6 +14,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("search", help="find the pages that fit a query")
     parser.add_argument("query", help="what to search for; - reads it from standard input")
     parser.add_argument("-k", type=options.positive, default=5, help="how many pages (default: 5)")
+    options.add_search_options(parser)
     options.add_store_options(parser)
     parser.set_defaults(run=run)
 
@@ -24,7 +25,8 @@ def run(arguments: argparse.Namespace) -> int:
     with options.open_store(arguments, must_exist=True) as store:
         from visrag_integrations.retrieval import PageRetriever
 
-        hits = PageRetriever(options.embedder_that_filled(store, arguments), store).retrieve(query, top_k=arguments.k)
+        retriever = PageRetriever(options.embedder_that_filled(store, arguments), store, mode=arguments.mode)
+        hits = retriever.retrieve(query, top_k=arguments.k, filter=options.filter_of(arguments))
     if arguments.json:
         print(json.dumps({"query": query, "pages": output.pages_json(hits)}, ensure_ascii=False))
     else:
