@@ -238,12 +238,15 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 async def test_the_sdks_client_over_stdio(index: Path) -> None:
     command = ["-m", "visrag_integrations.cli", "mcp", "--index", str(index), "--preset", "cpu"]
+    command += ["--filter", "doc_id=doc0"]
     parameters = StdioServerParameters(command=sys.executable, args=command, env=dict(os.environ))
     async with Client(stdio_client(parameters)) as client:
         assert len((await client.list_tools()).tools) == 3
         found = await client.call_tool("search_pages", {"query": "violin", "top_k": 1})
         (page,) = found.structured_content["pages"]  # type: ignore[index]
         assert (page["source"], page["page"]) == ("harbour-0.pdf", 2)
+        elsewhere = await client.call_tool("ask", {"question": "glacier glacier page 3?"})
+        assert {hit["doc_id"] for hit in elsewhere.structured_content["pages"]} == {"doc0"}  # type: ignore[index]
         read = await client.call_tool("read_page", {"page_id": page["id"]})
         assert image_of(read.content[1]).size == (160, 200)
         assert (await client.call_tool("ask", {"question": "violin page 1?"})).structured_content is not None

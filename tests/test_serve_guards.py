@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import fastapi  # noqa: F401  (what these tests need)
+import fastapi
 import httpx
 import pytest
 from web_server import HeldEmbedder, SteppedGenerator, connect, library, raw, read_all, running, wait_until
@@ -80,6 +80,18 @@ def test_only_tokens_open_it(retriever: PageRetriever) -> None:
             assert client.get(path).status_code == 401
         for path in ("/health", "/health/live", "/health/ready"):
             assert client.get(path).status_code == 200
+
+
+def test_its_open_paths_stay_open_where_it_is_mounted(retriever: PageRetriever) -> None:
+    outer = fastapi.FastAPI()
+    outer.mount("/visrag", create_app(retriever, settings=ServeSettings(tokens=("a-token",))))
+    with running(outer) as server, httpx.Client(base_url=server.url) as client:
+        assert client.get("/visrag/health").status_code == 200
+        assert client.get("/visrag/metrics").status_code == 401
+        bearer = {"Authorization": "Bearer a-token"}
+        (hit,) = client.post("/visrag/search", json=SEARCH, headers=bearer).json()["pages"]
+        assert hit["image"] == f"{server.url}/visrag/pages/{hit['id']}/image"
+        assert client.get(hit["image"], headers=bearer).status_code == 200
 
 
 def test_a_server_is_called_by_its_names_only(retriever: PageRetriever) -> None:

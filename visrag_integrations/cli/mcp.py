@@ -17,6 +17,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--http", action="store_true", help="serve over HTTP at /mcp instead of standard input/output")
     parser.add_argument("--search-only", action="store_true", help="load no generator; there is no tool ask then")
     add_address_options(parser, port=8001)
+    options.add_search_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)
@@ -31,10 +32,13 @@ def run(arguments: argparse.Namespace) -> int:
         with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
             store = stack.enter_context(options.open_store(arguments, must_exist=True))
             embedder = options.embedder_that_filled(store, arguments)
+            only = options.filter_of(arguments)
+            retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
             rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
             if rag is not None:
+                rag.retriever = retriever  # with the filter
                 stack.callback(getattr(rag.generator, "close", lambda: None))
-            server = create_mcp_server(PageRetriever(embedder, store), rag)
+            server = create_mcp_server(retriever, rag)
         if arguments.http:
             _run_http(server, arguments)
         else:

@@ -22,6 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--rate", type=float, metavar="N", help="requests a second for each token or address")
     parser.add_argument("--max-batch", type=options.positive, default=32, metavar="N", help="queries embedded together")
     parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
+    options.add_search_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)
@@ -58,7 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listening, options.open_store(arguments, must_exist=True) as store:
         embedder = options.embedder_that_filled(store, arguments)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
-        retriever = PageRetriever(embedder, store)
+        only = options.filter_of(arguments)
+        retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
+        retriever.retrieve("warm up", 1)  # loads the model now, and says now what does not fit
         if rag is not None:
             rag.retriever = retriever  # the same, so that questions are embedded together with searches
         try:

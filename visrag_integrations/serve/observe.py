@@ -6,7 +6,7 @@ import logging
 import time
 
 from visrag_integrations.serve.metrics import Metrics
-from visrag_integrations.web.asgi import CLIENT, App, Message, Receive, Scope, Send, send_error
+from visrag_integrations.web.asgi import CLIENT, App, Message, Receive, Scope, Send, path_of, send_error
 
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger("visrag_integrations.serve.access")
@@ -43,7 +43,7 @@ class Observe:
         try:
             await self.app(scope, receive, watched)
         except Exception:
-            logger.exception("%s %s failed", scope["method"], route_of(scope["path"]))
+            logger.exception("%s %s failed", scope["method"], route_of(path_of(scope)))
             if not status:
                 await send_error(watched, 500, "internal", "The server failed; its log says why.")
         finally:
@@ -52,7 +52,7 @@ class Observe:
         return None
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = route_of(scope["path"]), scope["method"] if scope["method"] in _METHODS else "other"
+        route, method = route_of(path_of(scope)), scope["method"] if scope["method"] in _METHODS else "other"
         self.metrics.requests.labels(route, method, str(status or "gone")).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         client = scope.get(CLIENT) or "-"

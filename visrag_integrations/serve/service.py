@@ -111,4 +111,5 @@ class Presenter:
 
 def presenter_for(request: Request, service: Service) -> Presenter:
     """How pages look in the answer to this request."""
-    return Presenter((service.settings.public_url or str(request.base_url)).rstrip("/"))
+    here = request.base_url.replace(path=request.scope.get("root_path", ""))
+    return Presenter((service.settings.public_url or str(here)).rstrip("/"))

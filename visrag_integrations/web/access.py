@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.web.asgi import CLIENT, App, Receive, Scope, Send, header, send_error
+from visrag_integrations.web.asgi import CLIENT, App, Receive, Scope, Send, header, path_of, send_error
 
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 """What a server on this machine only may be called."""
@@ -38,7 +38,7 @@ class RequireToken:
             return await self.app(scope, receive, send)
         place = self._place_of(header(scope, "authorization") or "")
         scope[CLIENT] = f"token {place}" if place is not None else _address(scope)
-        if self._digests and place is None and scope["path"] not in self.open_paths:
+        if self._digests and place is None and path_of(scope) not in self.open_paths:
             message = "This server asks for a token. Send the header: Authorization: Bearer TOKEN"
             return await send_error(send, 401, "unauthorized", message, www_authenticate="Bearer", connection="close")
         return await self.app(scope, receive, send)
@@ -91,7 +91,7 @@ class LimitRate:
         self._left: OrderedDict[str, tuple[float, float]] = OrderedDict()  # client -> (requests left, when)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.rate is not None and scope["path"] not in self.open_paths:
+        if scope["type"] == "http" and self.rate is not None and path_of(scope) not in self.open_paths:
             wait = self._take(scope.get(CLIENT) or _address(scope), self.rate)
             if wait > 0:
                 message = f"Too many requests: {self.rate:g} a second are allowed. Try again in {wait} s."

@@ -23,6 +23,17 @@ def header(scope: Scope, name: str) -> str | None:
     return next((value.decode("latin-1") for value in found), None)
 
 
+def path_of(scope: Scope) -> str:
+    """The request's path inside the app, wherever that is mounted.
+
+    >>> path_of({"path": "/visrag/health", "root_path": "/visrag"}), path_of({"path": "/health"})
+    ('/health', '/health')
+    """
+    path: str = scope["path"]
+    root: str = scope.get("root_path", "")
+    return path[len(root) :] if root and path.startswith(root + "/") else path
+
+
 def error_body(kind: str, message: str) -> dict[str, dict[str, str]]:
     """Every error of the servers has this shape.
 

@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
 
-from visrag_integrations.web.asgi import App, Message, Receive, Scope, Send, header, send_error
+from visrag_integrations.web.asgi import App, Message, Receive, Scope, Send, header, path_of, send_error
 
 logger = logging.getLogger(__name__)
 
@@ -69,7 +69,7 @@ class LimitConcurrency:
         self._running = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in self.open_paths:
+        if scope["type"] != "http" or path_of(scope) in self.open_paths:
             return await self.app(scope, receive, send)
         if self._running >= self.limit:
             self.on_refusal()
@@ -101,7 +101,7 @@ class LimitTime:
         body = await receive()
         client = asyncio.ensure_future(_away(receive, gone))
         work = asyncio.ensure_future(self.app(scope, _body_then_away(body, gone), answer))
-        seconds = self.of_path.get(scope["path"], self.seconds)
+        seconds = self.of_path.get(path_of(scope), self.seconds)
         try:
             await asyncio.wait({work, client}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
             if answer.ended or work.done():
@@ -114,7 +114,7 @@ class LimitTime:
         if gone.is_set():
             return None
         if answer.started:  # the server closes the connection of an answer without an end
-            logger.warning("%s %s: cut off after %g s", scope["method"], scope["path"], seconds)
+            logger.warning("%s %s: cut off after %g s", scope["method"], path_of(scope), seconds)
             return None
         return await send_error(send, 504, "timeout", f"No answer within {seconds:g} seconds. Try again later.")
 
