@@ -140,6 +140,7 @@ def test_answers(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert [one["metric"] for one in values["comparison"]] == ["em", "accuracy", "f1"]
     each = [json.loads(line) for line in (indexed / "each.jsonl").read_text(encoding="utf-8").splitlines()]
     assert "forty" in each[0]["answer"]
+    assert {key.partition("#")[0] for one in each for key in one["pages"]} == {"boats.pdf"}
 
 
 def test_answers_from_the_relevant_pages(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
