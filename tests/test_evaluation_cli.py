@@ -128,15 +128,19 @@ def test_answers(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 0, err
     assert "generator extractive" in out
     assert out.splitlines()[2].startswith("all        3  1.000 [1.000, 1.000]")
+    searching = ("-k", "1", "--mode", "lexical", "--filter", "source=boats.pdf")
     code, out, err = visrag(
-        capsys, *arguments, "-k", "1", "--compare", "one.jsonl", "--per-query", "each.jsonl", "--json"
+        capsys, *arguments, *searching, "--compare", "one.jsonl", "--per-query", "each.jsonl", "--json"
     )
     assert code == 0, err
     values = json.loads(out)
     assert values["settings"]["top_k"] == 1
+    assert values["settings"]["mode"] == "lexical"
+    assert values["settings"]["filter"] == {"source": "boats.pdf"}
     assert [one["metric"] for one in values["comparison"]] == ["em", "accuracy", "f1"]
     each = [json.loads(line) for line in (indexed / "each.jsonl").read_text(encoding="utf-8").splitlines()]
     assert "forty" in each[0]["answer"]
+    assert {key.partition("#")[0] for one in each for key in one["pages"]} == {"boats.pdf"}
 
 
 def test_answers_from_the_relevant_pages(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -137,7 +137,8 @@ def test_one_failing_query_is_reported_and_asked_again(tmp_path: Path) -> None:
     assert mended.asked == ["gamma?"]
 
 
-def test_a_broken_retriever_ends_the_run() -> None:
+@pytest.mark.parametrize(("batch_size", "calls"), [(1, 5), (32, 1 + 5)])
+def test_a_broken_retriever_ends_the_run(batch_size: int, calls: int) -> None:
     class Broken:
         calls = 0
 
@@ -150,8 +151,8 @@ def test_a_broken_retriever_ends_the_run() -> None:
     )
     broken = Broken()
     with pytest.raises(ConnectionError, match="the server is away"):
-        evaluate_retrieval(many, broken, ["mrr@10"], batch_size=1)
-    assert broken.calls == 5
+        evaluate_retrieval(many, broken, ["mrr@10"], batch_size=batch_size)
+    assert broken.calls == calls
 
 
 def test_another_embedder_ends_the_run_at_once(retriever: PageRetriever) -> None:

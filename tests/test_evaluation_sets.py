@@ -52,7 +52,7 @@ def test_evisrag_layout(tmp_path: Path) -> None:
         first, second = found.questions
         assert (first.id, first.answers, first.answerable, first.group) == ("7", ("7", "seven"), True, "answerable")
         assert (second.answerable, second.group) == (False, "unanswerable")
-        assert [page_key(page) for page in first.pages] == ["3.png", "1.png", "2.png"]
+        assert [page_key(page) for page in first.pages] == ["images/3.png", "images/1.png", "images/2.png"]
         assert [colour_of(page)[0] for page in first.pages] == [3, 1, 2]
         assert not found.pages
 
@@ -79,6 +79,9 @@ def test_beir_layout_with_texts_and_pictures(tmp_path: Path) -> None:
     assert colour_of(found.pages[2]) == (1, 2, 3)
     assert [question.id for question in load_evaluation_set(folder, split="train").questions] == ["q2"]
     with pytest.raises(DatasetError, match="no judgements of split 'dev'; there are: test, train"):
+        load_evaluation_set(folder, split="dev")
+    (folder / "qrels" / "dev.tsv").write_text("query-id\tcorpus-id\tscore\nq9\tp2\t1\n", encoding="utf-8")
+    with pytest.raises(DatasetError, match="holds no question that is judged"):
         load_evaluation_set(folder, split="dev")
 
 

@@ -15,7 +15,8 @@ from visrag_integrations.errors import SettingError, printable
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
-    from visrag_integrations.rag import VisRAG
+    from visrag_integrations.rag import Retriever, VisRAG
+    from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.store import QdrantPageStore
     from visrag_integrations.types import Failure, Page, ScoredPage
 
@@ -38,7 +39,6 @@ def _add_retrieval(parser: argparse.ArgumentParser) -> None:
     _add_set_options(parser, metrics="mrr@10,recall@5")
     parser.add_argument("--run-out", metavar="FILE", help="write what was found as a TREC run")
     parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with")
-    options.add_search_options(parser)
     parser.set_defaults(run=run_retrieval)
 
 
@@ -67,6 +67,7 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    options.add_search_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(index=None, collection=None)
@@ -94,7 +95,6 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     """`visrag eval retrieval`."""
     from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
-    from visrag_integrations.retrieval import PageRetriever
 
     _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
@@ -102,13 +102,9 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     baseline = read_run(arguments.compare) if arguments.compare else None
     with _open_store(arguments, dataset) as store:
         failed = _fill(arguments, dataset, store)
-        retriever = PageRetriever(
-            options.embedder_that_filled(store, arguments),
-            store,
-            mode=arguments.mode,
-            filter=options.filter_of(arguments),
+        result = evaluate_retrieval(
+            dataset, _retriever(arguments, store), metrics, top_k=arguments.k, **_running(arguments)
         )
-        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
     compared: list[Comparison] = []
@@ -130,10 +126,10 @@ def run_answers(arguments: argparse.Namespace) -> int:
     if _needs_index(arguments, dataset):
         with _open_store(arguments, dataset) as store:
             failed = _fill(arguments, dataset, store)
-            rag = options.build_rag(arguments, options.embedder_that_filled(store, arguments), store)
+            rag = _rag(arguments, _retriever(arguments, store))
             result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
     else:
-        failed, rag = 0, _rag_without_search(arguments)
+        failed, rag = 0, _rag(arguments, _Nothing())
         result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
     compared: list[Comparison] = []
     if baseline is not None and result.per_query:
@@ -251,14 +247,21 @@ class _Nothing:
         return []
 
 
-def _rag_without_search(arguments: argparse.Namespace) -> VisRAG:
+def _retriever(arguments: argparse.Namespace, store: QdrantPageStore) -> PageRetriever:
+    from visrag_integrations.retrieval import PageRetriever
+
+    embedder = options.embedder_that_filled(store, arguments)
+    return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments))
+
+
+def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
     writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
-    return VisRAG(_Nothing(), writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 
 def _closing(rag: VisRAG, work: Callable[[], EvaluationResult]) -> EvaluationResult:

@@ -62,7 +62,7 @@ def load_evaluation_set(source: str | Path, *, split: str = "test") -> Evaluatio
 def _from_folder(folder: Path, split: str) -> EvaluationSet:
     name = folder.resolve().name
     if (folder / EVISRAG_FILE).is_file():
-        return _from_rows(name, read_rows(folder / EVISRAG_FILE, folder))
+        return _from_rows(name, read_rows(folder / EVISRAG_FILE, folder), folder)
     if (folder / "corpus.jsonl").is_file() and (folder / "queries.jsonl").is_file():
         qrels = read_qrels(_qrels_file(folder / "qrels", split))
         corpus, queries = (read_rows(folder / f"{table}.jsonl", folder) for table in ("corpus", "queries"))
@@ -83,7 +83,7 @@ def _from_folder(folder: Path, split: str) -> EvaluationSet:
 
 def _from_file(path: Path) -> EvaluationSet:
     name = path.resolve().parent.name if path.name == EVISRAG_FILE else path.stem
-    return _from_rows(name, read_rows(path, path.parent))
+    return _from_rows(name, read_rows(path, path.parent), path.parent)
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
@@ -116,15 +116,15 @@ def _from_tables(
     return EvaluationSet(name, tuple(questions), qrels, tuple(pages.values()))
 
 
-def _from_rows(name: str, rows: Iterable[Row]) -> EvaluationSet:
-    """A set of one table: each row is a question with its page, its pages, or where the page is."""
+def _from_rows(name: str, rows: Iterable[Row], root: Path = Path()) -> EvaluationSet:
+    """A set of one table: each row is a question with its page, its pages (files below `root`), or where it is."""
     questions: list[Question] = []
     qrels: dict[str, dict[str, int]] = {}
     corpus: dict[str, Page] = {}
     for number, row in enumerate(rows, 1):
         where = f"{name}, row {number}"
         if isinstance(row.get("image"), list):
-            shown = [_shown(picture, where, i) for i, picture in enumerate(row["image"], 1)]
+            shown = [_shown(picture, root, where, i) for i, picture in enumerate(row["image"], 1)]
             questions.append(replace(_question(row, where, number), pages=tuple(shown)))
             continue
         if row.get("image") is not None:
@@ -152,11 +152,11 @@ def _page(row: Row, where: str, name: str, columns: Sequence[str] = _PAGE_ID) ->
     )
 
 
-def _shown(picture: Any, where: str, number: int) -> Page:
-    """A picture that comes with a question; known by its file's name."""
+def _shown(picture: Any, root: Path, where: str, number: int) -> Page:
+    """A picture that comes with a question; known by its path in the set."""
     if picture is None:
         raise DatasetError(where, f"image {number} is no picture.")
-    name = picture.name if isinstance(picture, Path) else f"image-{number}"
+    name = picture.relative_to(root).as_posix() if isinstance(picture, Path) else f"{where}, image {number}"
     return Page.from_image(picture, doc_id=name, source=name, metadata={"corpus_id": name})
 
 
@@ -210,7 +210,7 @@ def _grades(rows: Sequence[Row], where: str) -> dict[str, dict[str, int]]:
 def _checked(found: EvaluationSet, source: str) -> EvaluationSet:
     """The set, if questions have ids of their own and judgements are about them and about its pages."""
     if not found.questions:
-        raise DatasetError(source, "holds no question.")
+        raise DatasetError(source, f"holds no question{' that is judged' if found.qrels else ''}.")
     ids = Counter(question.id for question in found.questions)
     twice, count = ids.most_common(1)[0]
     if count > 1:

@@ -171,10 +171,17 @@ class Work(Generic[T, R]):
         except _ENDS:
             raise
         except Exception as err:  # noqa: BLE001  embedders and generators of all kinds raise anything
-            if len(batch) > 1:
-                return [outcome for thing in batch for outcome in self._try([thing])]
-            return [(batch[0], None, err)]
+            return self._one_by_one(batch) if len(batch) > 1 else [(batch[0], None, err)]
         return [(thing, result, None) for thing, result in zip(batch, results, strict=True)]
+
+    def _one_by_one(self, batch: list[T]) -> list[tuple[T, R | None, Exception | None]]:
+        """Each alone; what comes after too many failures in a row is not tried, as `all` ends there."""
+        outcomes: list[tuple[T, R | None, Exception | None]] = []
+        for thing in batch:
+            outcomes += self._try([thing])
+            if len(outcomes) >= _MANY and all(error is not None for _, _, error in outcomes[-_MANY:]):
+                break
+        return outcomes
 
 
 def _batches(things: Iterable[T], size: int) -> Iterator[list[T]]:
