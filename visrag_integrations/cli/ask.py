@@ -35,6 +35,8 @@ def run(arguments: argparse.Namespace) -> int:
     """`visrag ask`."""
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
+    from visrag_integrations.grounding import ground
+
     exit_code, only = 0, None
     with options.open_store(arguments, must_exist=not arguments.paths) as store:
         if arguments.paths:
@@ -46,7 +48,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             embedder = options.embedder_that_filled(store, arguments)
         rag = options.build_rag(arguments, embedder, store)
-        answer = _ask(rag, question, arguments.k, only)
+        answer = ground(_ask(rag, question, arguments.k, only))
         if arguments.html:
             _write_html(arguments.html, question, answer)
     print(
