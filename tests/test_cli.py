@@ -64,9 +64,13 @@ def test_index_search_ask(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     }  # fmt: skip
     assert "forty sailing boats" in answer["answer"]
     assert answer["problems"] == []
-    assert {"index", "source", "page", "text", "relevant"} == set(answer["evidence"][0])
+    entry = {"index", "source", "page", "text", "relevant", "verdict", "support", "boxes", "missing"}
+    assert entry == set(answer["evidence"][0])
     relevant = [e for e in answer["evidence"] if e["relevant"]]
     assert (relevant[0]["source"], relevant[0]["page"]) == ("docs/boats.pdf", 1)
+    assert (relevant[0]["verdict"], relevant[0]["support"]) == ("supported", 1.0)
+    assert all(0 <= edge <= 1 for box in relevant[0]["boxes"] for edge in box)
+    assert relevant[0]["boxes"]
     html = (place / "a.html").read_text(encoding="utf-8")
     assert "data:image/jpeg;base64," in html
     assert "://" not in html

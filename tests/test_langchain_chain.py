@@ -26,10 +26,12 @@ from visrag_integrations.langchain import (
     EvidenceOutputParser,
     VisRAGReranker,
     VisRAGRetriever,
+    VisRAGVectorStore,
     create_visrag_chain,
     create_visrag_tool,
 )
-from visrag_integrations.langchain.messages import to_conversation
+from visrag_integrations.langchain.messages import page_to_block, to_conversation
+from visrag_integrations.types import Word
 
 WRITTEN = (
     "<observe>two pages</observe><evidence>\n[1]: 12 violins\n[2]: no relevant information\n</evidence>"
@@ -98,6 +100,29 @@ async def test_streams_context_then_evidence_then_answer(retriever: VisRAGRetrie
     for other in (again, sum(streamed[1:], streamed[0]), sum(pieces[1:], pieces[0])):
         assert {k: v for k, v in other.items() if k != "context"} == {k: v for k, v in whole.items() if k != "context"}
         assert [d.id for d in other["context"]] == [d.id for d in whole["context"]]
+
+
+async def test_evidence_is_found_on_its_page() -> None:
+    embedder = PixelEmbedder()
+    words = tuple(Word(text, (0.1 * i, 0.2, 0.1 * i + 0.08, 0.3)) for i, text in enumerate(TEXTS[0].split(), 1))
+    page = Page("w", 1, TEXTS[0], "w.pdf", words=words, picture=Image.new("RGB", (8, 8), "red"))
+    with QdrantPageStore(":memory:", picture_format="PNG") as store:
+        store.prepare(embedder)
+        store.add_pages([page], embedder.embed_pages([page]))
+        found = VisRAGVectorStore(store=store, embedding=embedder).as_retriever(search_kwargs={"k": 1})
+        for retriever in (VisRAGRetriever(retriever=PageRetriever(embedder, store), k=1), found):
+            model = ChatEVisRAG(generator=ScriptedGenerator(WRITTEN, WRITTEN))
+            chain = create_visrag_chain(retriever, model)
+            for given in (chain.invoke("How many?"), await chain.ainvoke("How many?")):
+                grounding = given["evidence"][0].grounding
+                assert grounding.verdict == "supported"
+                assert grounding.boxes == (pytest.approx((0.3, 0.2, 0.48, 0.3)),)
+                assert given["result"].evidence[0].grounding == grounding
+        block = page_to_block(store.get_pages([page.id])[0])
+        message = ChatEVisRAG(generator=ScriptedGenerator(WRITTEN)).invoke([HumanMessage(["How many?", block])])
+    extras = message.content[-1]["annotations"][0]["extras"]
+    assert (extras["verdict"], extras["support"], extras["missing"]) == ("supported", 1.0, [])
+    assert len(extras["boxes"]) == 1
 
 
 def test_another_chat_model_is_asked_the_same(retriever: VisRAGRetriever) -> None:

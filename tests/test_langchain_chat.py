@@ -35,6 +35,7 @@ WRITTEN = (
     "<think>so it is 12</think>\n<answer>\n12 units \n</answer>"
 )
 PAGES = [Page("d1", n, f"page {n}", "sales.pdf", picture=Image.new("RGB", (4, 4), "red")) for n in (7, 8)]
+CHECKED = {"verdict": "not found on the page", "support": 0.0, "boxes": [], "missing": ["12 units sold"]}
 QUESTION = [HumanMessage([{"type": "text", "text": "How many?"}, *(page_to_block(page) for page in PAGES)])]
 
 
@@ -87,7 +88,7 @@ def test_evidence_travels_as_standard_content() -> None:
         "cited_text": "12 units sold",
         "title": "sales.pdf, page 7",
         "url": "sales.pdf#page=7",
-        "extras": {"page_index": 1, "doc_id": "d1", "number": 7, "source": "sales.pdf"},
+        "extras": {"page_index": 1, "doc_id": "d1", "number": 7, "source": "sales.pdf", **CHECKED},
     }
     assert message.text == "12 units"
     assert [block["type"] for block in message.content_blocks] == ["reasoning", "reasoning", "text"]

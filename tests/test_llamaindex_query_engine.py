@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import json
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -106,6 +107,20 @@ def test_a_real_pdf_without_any_model(retriever: VisRAGRetriever) -> None:
     response = VisRAGQueryEngine(retriever, load_generator("extractive")).query("How many boxes are in the warehouse?")
     assert "twelve boxes" in str(response)
     assert response.metadata["evidence"][0]["page"] == 1
+
+
+async def test_evidence_is_found_on_its_page(retriever: VisRAGRetriever) -> None:
+    question = "How many boxes are in the warehouse?"
+    engine = VisRAGQueryEngine(retriever, "extractive")
+    for response in (engine.query(question), await engine.aquery(question)):
+        entry = response.metadata["evidence"][0]
+        assert (entry["verdict"], entry["support"], entry["missing"]) == ("supported", 1.0, [])
+        assert entry["boxes"]
+        (node,) = (found.node for found in response.source_nodes if found.node.node_id == entry["node_id"])
+        (stored,) = retriever.retriever.store.get_pages([node.node_id])  # where the words are drawn
+        boxes = [word.box for word in stored.words if word.text.strip(".") == "warehouse"]
+        assert any(all(box[0] <= at[0] and at[2] <= box[2] for at in boxes[:1]) for box in entry["boxes"])
+        assert json.loads(json.dumps(response.metadata["evidence"])) == response.metadata["evidence"]
 
 
 async def test_async_says_the_same(retriever: VisRAGRetriever) -> None:

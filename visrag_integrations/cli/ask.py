@@ -34,6 +34,8 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag ask`."""
+    from visrag_integrations.grounding import ground
+
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
@@ -47,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             embedder = options.embedder_that_filled(store, arguments)
         rag = options.build_rag(arguments, embedder, store)
-        answer = _ask(rag, question, arguments.k, only)
+        answer = ground(_ask(rag, question, arguments.k, only))
         if arguments.html:
             _write_html(arguments.html, question, answer)
     print(

@@ -75,18 +75,23 @@ def answer_json(question: str, answer: Answer) -> dict[str, Any]:
 
 
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:
+    from visrag_integrations.grounding import grounding_dict
+
     return {
         "index": evidence.page_index,
         "source": evidence.page.source if evidence.page else None,
         "page": evidence.page.number if evidence.page else None,
         "text": evidence.text,
         "relevant": evidence.relevant,
+        **grounding_dict(evidence),
     }
 
 
 def _evidence_line(evidence: Evidence) -> str:
     place = f" {_place(evidence.page)}:" if evidence.page else ""
-    return f"  [{evidence.page_index}]{place} {evidence.text}"
+    found = evidence.grounding
+    verdict = f"\n      {found.verdict}{f' ({found.note})' if found.note else ''}" if found else ""
+    return f"  [{evidence.page_index}]{place} {evidence.text}{verdict}"
 
 
 def _place(page: Page) -> str:

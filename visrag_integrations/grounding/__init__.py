@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.grounding.alignment import Alignment, align
 from visrag_integrations.grounding.boxes import boxes_of
 from visrag_integrations.grounding.letters import PageLetters, letters_of
+from visrag_integrations.grounding.memory import remember_words, with_remembered_words
 from visrag_integrations.grounding.pictures import outlined, similar_regions
 from visrag_integrations.grounding.tokens import Claim
 from visrag_integrations.grounding.verdicts import in_place, missing_of, support_of, verdict_of
@@ -21,7 +22,16 @@ from visrag_integrations.types import Answer, Box, Evidence, Grounding, Page, Wo
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
 
-__all__ = ["find_passage", "ground", "ground_evidence", "ground_text", "grounding_dict", "outlined", "similar_regions"]
+__all__ = [
+    "find_passage",
+    "ground",
+    "ground_evidence",
+    "ground_text",
+    "grounding_dict",
+    "outlined",
+    "remember_words",
+    "similar_regions",
+]
 
 MAX_CHARACTERS = 200_000
 """Characters of a piece of evidence that are looked at; a longer one is never called supported."""
@@ -112,11 +122,12 @@ def grounding_dict(entry: Evidence) -> dict[str, Any]:
 
 
 def _with_words(entry: Evidence, answer: Answer | None) -> Page | None:
-    """The evidence's page; as the answer holds it where its own has lost its words."""
-    if entry.page is None or entry.page.words or answer is None:
+    """The evidence's page; where it has lost its words, with those of the answer's page or of an earlier search."""
+    if entry.page is None or entry.page.words:
         return entry.page
-    same = (hit.page for hit in answer.pages if hit.page.words and hit.page.id == entry.page.id)
-    return next(same, entry.page)
+    hits = answer.pages if answer is not None else ()
+    same = (hit.page for hit in hits if hit.page.words and hit.page.id == entry.page.id)
+    return next(same, None) or with_remembered_words(entry.page)
 
 
 def _claim(text: str, page: PageLetters) -> tuple[Claim, bool]:

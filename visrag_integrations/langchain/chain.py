@@ -16,6 +16,7 @@ from visrag_integrations.generation.events import AnswerReady, Event, EvidenceFo
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream, build_prompt
 from visrag_integrations.generation.strategies import Prompt
 from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.grounding import ground, ground_evidence
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
@@ -39,9 +40,10 @@ def create_visrag_chain(
     """A Runnable that answers questions from pages.
 
     It takes a question (a text, or a dict with it under `question_key`) and gives `question`, `context` (the
-    Documents), `evidence` (a list of `Evidence`), `thinking`, `observation`, `answer` (the text), `sufficient` and
-    `result` (the whole `Answer`). `stream` gives the context first, then the evidence entry by entry, then the answer
-    piece by piece; adding the pieces up gives what `invoke` gives.
+    Documents), `evidence` (a list of `Evidence`, each with its `grounding`: verdict, support, boxes), `thinking`,
+    `observation`, `answer` (the text), `sufficient` and `result` (the whole `Answer`). `stream` gives the context
+    first, then the evidence entry by entry, then the answer piece by piece; adding the pieces up gives what `invoke`
+    gives.
 
     Args:
         retriever: Any retriever; Documents without a picture are shown as text.
@@ -80,8 +82,8 @@ class _Steps:
             pages, messages = self._messages(question, documents)
             reader = _Reader(pages, self.prompt)
             for chunk in self.llm.stream(messages, config):
-                yield from reader.feed(_text(chunk))
-            yield from reader.finish()
+                yield from map(_grounded, reader.feed(_text(chunk)))
+            yield from map(_grounded, reader.finish())
 
     async def atransform(self, inputs: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[AddableDict]:
         async for given in inputs:
@@ -95,9 +97,9 @@ class _Steps:
             reader = _Reader(pages, self.prompt)
             async for chunk in self.llm.astream(messages, config):
                 for piece in reader.feed(_text(chunk)):
-                    yield piece
+                    yield await _agrounded(piece)
             for piece in reader.finish():
-                yield piece
+                yield await _agrounded(piece)
 
     def _question(self, given: Any) -> Any:
         question = given.get(self.question_key) if isinstance(given, dict) else given
@@ -165,6 +167,20 @@ class _Reader:
 def _nothing_found() -> AddableDict:
     answer = Answer(INSUFFICIENT, sufficient=False, problems=(NOTHING_FOUND,))
     return AddableDict(evidence=[], answer=answer.text, thinking="", observation="", sufficient=False, result=answer)
+
+
+def _grounded(piece: AddableDict) -> AddableDict:
+    """The piece with its evidence checked against the pages."""
+    if piece.get("evidence"):
+        piece["evidence"] = [ground_evidence(entry) for entry in piece["evidence"]]
+    if "result" in piece:
+        piece["result"] = ground(piece["result"])
+    return piece
+
+
+async def _agrounded(piece: AddableDict) -> AddableDict:
+    checks = bool(piece.get("evidence")) or "result" in piece
+    return await run_in_executor(None, _grounded, piece) if checks else piece
 
 
 def _shown(document: Document, as_text: bool) -> Page:

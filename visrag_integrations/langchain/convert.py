@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import Document
 
+from visrag_integrations.grounding import remember_words
 from visrag_integrations.image_urls import data_url
 from visrag_integrations.langchain.image_references import picture_of, reference_to
 from visrag_integrations.types import Page, Query, ScoredPage
@@ -45,9 +46,14 @@ def page_to_document(page: Page, *, image: str | None = None, inline_images: boo
     return Document(id=page.given_id or page.id, page_content=page.text, metadata=metadata)
 
 
+def found_page_to_document(page: Page, *, inline_images: bool = False) -> Document:
+    """A page of a store as a Document; its words are kept in this process, so that evidence can be found on it."""
+    return page_to_document(remember_words(page), inline_images=inline_images)
+
+
 def hit_to_document(hit: ScoredPage, *, inline_images: bool = False) -> Document:
     """The page that was found, with `score` and `score_type` in its metadata."""
-    document = page_to_document(hit.page, inline_images=inline_images)
+    document = found_page_to_document(hit.page, inline_images=inline_images)
     document.metadata.update(score=hit.score, score_type=hit.score_type)
     return document
 

@@ -11,6 +11,7 @@ from langchain_core.messages import BaseMessage
 from visrag_integrations.generation.events import AnswerReady, Event, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import EvidenceStream
 from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.grounding import ground, grounding_dict
 from visrag_integrations.types import Answer, Evidence, Page
 
 RAW = "evisrag"
@@ -99,11 +100,14 @@ def answer_blocks(answer: Answer) -> list[dict[str, Any]]:
 def text_block(answer: Answer) -> dict[str, Any]:
     """The answer's text, citing every page that has relevant evidence; the raw text where the model used no tags.
 
+    A citation's `extras` say where its page is, what the verdict on the evidence is, and where on the page it stands.
+
     >>> page = Page("d1", 3, source="a.pdf")
     >>> text_block(Answer("12", evidence=(Evidence(1, "12 units", page=page),)))["annotations"][0]["title"]
     'a.pdf, page 3'
     """
-    text = untagged(answer).text
+    answer = ground(untagged(answer))
+    text = answer.text
     citations = [citation(entry, len(text)) for entry in answer.evidence if entry.relevant]
     return {"type": "text", "text": text, **({"annotations": citations} if citations else {})}
 
@@ -123,7 +127,7 @@ def citation(entry: Evidence, length: int) -> dict[str, Any]:
         "start_index": 0,
         "end_index": length,
         "cited_text": entry.text,
-        "extras": {"page_index": entry.page_index},
+        "extras": {"page_index": entry.page_index, **grounding_dict(entry)},
     }
     page = entry.page
     if page is None:

@@ -12,7 +12,7 @@ from langchain_core.runnables.config import run_in_executor
 from pydantic import Field, field_validator
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.langchain.convert import hit_to_document, page_to_document, to_query
+from visrag_integrations.langchain.convert import found_page_to_document, hit_to_document, to_query
 from visrag_integrations.types import Mode, Page, ScoredPage
 
 if TYPE_CHECKING:
@@ -135,7 +135,7 @@ class VisRAGRetriever(BaseRetriever):
         for hit in hits:
             own = hit_to_document(hit, inline_images=inline)
             near = [stored.pop(page.id) for page in wanted[hit.page.id] if page.id in stored]
-            beside = [page_to_document(page, inline_images=inline) for page in near]
+            beside = [found_page_to_document(page, inline_images=inline) for page in near]
             for document in beside:
                 document.metadata["context_of"] = own.id
             before = sum(1 for page in near if page.number < hit.page.number)

@@ -10,7 +10,7 @@ from langchain_core.documents import Document
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.langchain.arguments import refuse_unknown
-from visrag_integrations.langchain.convert import page_id, page_to_document, to_query
+from visrag_integrations.langchain.convert import found_page_to_document, page_id, to_query
 from visrag_integrations.langchain.embedder import embed_mixed
 from visrag_integrations.langchain.filling import FilledStore
 from visrag_integrations.langchain.mmr import most_marginal
@@ -48,7 +48,7 @@ class VisRAGVectorStore(FilledStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
-        return [page_to_document(page) for page in self.store.get_pages([page_id(given) for given in ids])]
+        return [found_page_to_document(page) for page in self.store.get_pages([page_id(given) for given in ids])]
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
         """The Documents that fit best, best first. See `similarity_search_with_score`."""
@@ -117,7 +117,7 @@ class VisRAGVectorStore(FilledStore):
     def _marginal(self, vector: Any, k: int, fetch_k: int, lambda_mult: float, filter: Any) -> list[Document]:
         hits = self.store.search(vector, top_k=max(k, fetch_k), filter=filter)
         vectors = self._vectors([hit.page for hit in hits])
-        return [page_to_document(hits[place].page) for place in most_marginal(vector, vectors, k, lambda_mult)]
+        return [found_page_to_document(hits[place].page) for place in most_marginal(vector, vectors, k, lambda_mult)]
 
     def _vectors(self, pages: Sequence[Page]) -> list[Any]:
         stored = getattr(self.store, "get_embeddings", None)
@@ -136,7 +136,7 @@ class VisRAGVectorStore(FilledStore):
 
 
 def _documents(hits: Sequence[ScoredPage]) -> list[tuple[Document, float]]:
-    return [(page_to_document(hit.page), hit.score) for hit in hits]
+    return [(found_page_to_document(hit.page), hit.score) for hit in hits]
 
 
 def _recreate(store: Any, embedder: PageEmbedder) -> None:

@@ -29,6 +29,7 @@ from llama_index.core.schema import (
     TextNode,
 )
 
+from visrag_integrations.grounding import remember_words
 from visrag_integrations.llamaindex.pictures import inline_base64, picture_of_node
 from visrag_integrations.types import Page, ScoredPage
 
@@ -102,10 +103,12 @@ def hit_to_node(hit: ScoredPage) -> NodeWithScore:
 def page_to_node(page: Page) -> TextNode:
     """The page as the node it was made from; a page of the core's own becomes an `ImageNode`.
 
+    Its words are kept in this process, so that evidence can be found on it; a node has no place for them.
+
     >>> page_to_node(Page("d1", 3, text="Hi", source="a.pdf")).metadata["file_name"]
     'a.pdf'
     """
-    kept = page.metadata.get(KEPT)
+    kept = remember_words(page).metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_node(page, kept)
     metadata: dict[str, Any] = {

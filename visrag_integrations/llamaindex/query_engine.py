@@ -18,6 +18,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from visrag_integrations.generation.events import AnswerReady, SectionText
 from visrag_integrations.generation.strategies import Prompt, Strategy, find_strategy
 from visrag_integrations.generation.threads import in_thread
+from visrag_integrations.grounding import ground, grounding_dict
 from visrag_integrations.llamaindex.convert import node_to_page
 from visrag_integrations.llamaindex.engine_generator import generator_of, resolve_llm
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
@@ -40,8 +41,9 @@ class VisRAGQueryEngine(BaseQueryEngine):
     """Answers a question from page pictures; `Response.metadata` says which page holds what.
 
     All pages are shown at once, in one call. `metadata["answer"]` is the core's `Answer`; beside it stand, JSON-like,
-    `sufficient`, `evidence` (one entry per page: `index`, `node_id`, `source`, `page`, `text`, `relevant`), `thinking`,
-    `observation` and `problems`. A streaming response fills its metadata when its text has been read to the end.
+    `sufficient`, `evidence` (one entry per page: `index`, `node_id`, `source`, `page`, `text`, `relevant`, and what was
+    found of it there: `verdict`, `support`, `boxes`, `missing`), `thinking`, `observation` and `problems`. A streaming
+    response fills its metadata when its text has been read to the end.
 
     >>> VisRAGQueryEngine(retriever, EVisRAGLLM()).query("How many?").metadata["evidence"]  # doctest: +SKIP
 
@@ -150,7 +152,8 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 return done(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
             rag = await asyncio.to_thread(self._loaded_rag, nodes)
             answer = await rag.aask(query_bundle.query_str)
-            return done(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
+            known = await asyncio.to_thread(answer_metadata, answer, nodes)
+            return done(Response(answer.text, source_nodes=sources, metadata=known))
 
     @dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> Any:
@@ -243,6 +246,7 @@ def answer_metadata(answer: Answer, nodes: Sequence[NodeWithScore]) -> dict[str,
     >>> answer_metadata(Answer("12", thinking="Six and six."), [])["thinking"]
     'Six and six.'
     """
+    answer = ground(answer)
     return {
         "answer": answer,
         "sufficient": answer.sufficient,
@@ -262,4 +266,5 @@ def _entry(entry: Evidence, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:
         "page": entry.page.number if entry.page is not None else None,
         "text": entry.text,
         "relevant": entry.relevant,
+        **grounding_dict(entry),
     }

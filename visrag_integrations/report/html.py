@@ -126,13 +126,13 @@ class Pictures:
     def close_up(self, page: Page, label: str, grounding: Grounding | None) -> str:
         """The part of the page around the first boxes, large enough to read; "" where there is nothing to show."""
         boxes = grounding.boxes if grounding is not None else ()
-        if not boxes or not page.words or page.id not in self.found:
+        if not boxes or page.id not in self.found:
             return ""
         _, width, height = self.found[page.id]
         top = max(0.0, boxes[0][1] - 0.02)
         bottom = min(1.0, top + 0.25, max(box[3] for box in boxes if box[1] >= boxes[0][1]) + 0.02)
-        left = max(0.0, min(word.box[0] for word in page.words) - 0.02)  # as wide as the text: no word is cut
-        right = min(1.0, max(word.box[2] for word in page.words) + 0.02)
+        left = max(0.0, min((word.box[0] for word in page.words), default=0.0) - 0.02)  # as wide as the text
+        right = min(1.0, max((word.box[2] for word in page.words), default=1.0) + 0.02)
         if not left < right:
             return ""
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
