@@ -68,7 +68,14 @@ def test_no_file_is_served(visitor: Visitor, url: str, folder: Path, tmp_path: P
         *("/etc/passwd", mine["path"], str(folder / "visrag-demo.json"), str(ROOT / "README.md")),
         f"{Path(mine['path']).parent}/../../visrag-demo.json",
     ]
-    prefixes = ("/gradio_api/file=", "/file=", "/gradio_api/file/", "/gradio_api/%66ile=", "/static/..", "/assets/../..")
+    prefixes = (
+        "/gradio_api/file=",
+        "/file=",
+        "/gradio_api/file/",
+        "/gradio_api/%66ile=",
+        "/static/..",
+        "/assets/../..",
+    )
     for target in targets:
         for prefix in prefixes:
             status, body = raw_get(url, prefix + target)

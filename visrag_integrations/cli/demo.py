@@ -61,11 +61,9 @@ def _password(arguments: argparse.Namespace) -> str | None:
     if password is not None and not password.strip():
         raise SettingError(f"The password is empty. Type one, or leave {PASSWORD} unset for none.")
     if password is None and arguments.share:
-        raise SettingError(
-            "--share lets the whole world in. Set a password for it: visrag demo --share --ask-password"
-        )
+        raise SettingError("--share lets the whole world in. Set a password for it: visrag demo --share --ask-password")
     if password is None and arguments.host not in _HERE:
-        options.note(f"everybody who can reach {arguments.host} sees all documents. --ask-password asks for a password.")
+        options.note(f"everybody who can reach {arguments.host} sees all documents; --ask-password sets a password.")
     return password
 
 
@@ -120,7 +118,9 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
             time.sleep(0.2)
         options.note("stopping; what was indexed is kept.")
     except OSError as err:
-        raise SettingError(f"The demo cannot listen on {arguments.host}: {err} Choose another --port or --host.") from err
+        raise SettingError(
+            f"The demo cannot listen on {arguments.host}: {err} Choose another --port or --host."
+        ) from err
     finally:
         demo.close(verbose=False)
         for number, handler in before.items():

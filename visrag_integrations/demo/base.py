@@ -71,7 +71,7 @@ class BaseState:
     """A knowledge base as the page shows it."""
 
     documents: tuple[DocumentState, ...] = ()
-    indexing: IndexingState = IndexingState()
+    indexing: IndexingState = field(default_factory=IndexingState)
 
 
 class KnowledgeBase:

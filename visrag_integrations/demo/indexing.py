@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from visrag_integrations.errors import VisRAGError
@@ -30,7 +31,7 @@ class IndexingState:
     """
 
     running: bool = False
-    progress: IndexProgress = IndexProgress()
+    progress: IndexProgress = field(default_factory=IndexProgress)
     failures: tuple[Failure, ...] = ()
     error: str = ""
 
@@ -75,7 +76,7 @@ class Indexer:
         while paths := self._next():
             failed: list[Failure] = []
             try:
-                self._index(paths, self._progress, lambda failure, failed=failed: self._failed(failure, failed))
+                self._index(paths, self._progress, functools.partial(self._failed, failed))
             except _Stopped:
                 logger.info("indexing stopped; it goes on when the knowledge base is opened again")
             except VisRAGError as err:
@@ -100,7 +101,7 @@ class Indexer:
             raise _Stopped
         self._tell(progress=progress)
 
-    def _failed(self, failure: Failure, failed: list[Failure]) -> None:
+    def _failed(self, failed: list[Failure], failure: Failure) -> None:
         failed.append(failure)
         self._tell(failures=(*self.state.failures, failure))
 

@@ -70,11 +70,11 @@ def build_demo(
     return demo
 
 
-def _open(
-    folder: str | Path, embedder: PageEmbedder | str | None, generator: Generator | str | None
-) -> KnowledgeBases:
+def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Generator | str | None) -> KnowledgeBases:
     if embedder is None or generator is None:
-        raise SettingError('Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").')
+        raise SettingError(
+            'Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").'
+        )
     return KnowledgeBases(
         folder,
         embedder=load_embedder(embedder) if isinstance(embedder, str) else embedder,
