@@ -9,6 +9,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from html.parser import HTMLParser
@@ -29,11 +30,12 @@ from visrag_integrations.demo.base import BaseState, DocumentState, KnowledgeBas
 from visrag_integrations.demo.bases import FIRST_BASE, KnowledgeBases
 from visrag_integrations.demo.examples import example_questions
 from visrag_integrations.demo.gate import COOKIE, Gate, GateSettings
-from visrag_integrations.demo.indexing import IndexingState
+from visrag_integrations.demo.indexing import Indexer, IndexingState
 from visrag_integrations.demo.limits import Limits
 from visrag_integrations.demo.names import base_folder, base_name, safe_file_name, unused_name
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
+from visrag_integrations.ingestion import IndexReport
 from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;${1+1}{{x}}\ud800"
@@ -267,6 +269,35 @@ def test_without_gradio_the_command_says_what_to_install(tmp_path: Path) -> None
     assert ended.returncode == 2
     assert 'pip install "visrag-integrations[demo]"' in ended.stderr
     assert list(tmp_path.iterdir()) == []
+
+
+def test_one_knowledge_base_is_indexed_at_a_time() -> None:
+    turn, begun, go_on = threading.Lock(), threading.Event(), threading.Event()
+    order: list[str] = []
+
+    def slow(*_: Any) -> IndexReport:
+        begun.set()
+        assert go_on.wait(60)
+        order.append("slow")
+        return IndexReport()
+
+    def fast(*_: Any) -> IndexReport:
+        order.append("fast")
+        return IndexReport()
+
+    one, other, third = (Indexer(index, lambda _: None, turn) for index in (slow, fast, fast))
+    one.put([Path("a")])
+    assert begun.wait(60)
+    other.put([Path("b")])
+    third.put([Path("c")])
+    assert third.stop(60)  # while it waits
+    time.sleep(0.3)
+    assert order == []
+    assert other.state.running
+    go_on.set()
+    while other.state.running:
+        time.sleep(0.01)
+    assert order == ["slow", "fast"]
 
 
 # --- what is shown --------------------------------------------------------------------------------------------------

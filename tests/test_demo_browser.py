@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
@@ -75,6 +76,7 @@ class Browser:
     def keep(self, name: str) -> None:
         folder = os.environ.get("VISRAG_SCREENSHOTS")
         if folder:
+            time.sleep(1)  # colours and sizes change slowly
             Path(folder).mkdir(parents=True, exist_ok=True)
             self.driver.save_screenshot(str(Path(folder, f"{name}.png")))
 

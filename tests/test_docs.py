@@ -18,8 +18,15 @@ PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").g
 RUNNABLE = [page for page in PAGES if page.name != "design.md"]
 BLOCK = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
 WARNINGS = ["-W", "error", "-W", "ignore:builtin type:DeprecationWarning"]  # the second: PyMuPDF before 2.0, at import
-NEEDS = {"langchain": "langchain_core", "llama": "llama_index", "torch": "torch", "transformers": "transformers"}
-NEEDS |= {"integrations.serve": "fastapi", "integrations.mcp": "mcp"}
+NEEDS = {
+    "langchain": "langchain_core",
+    "llama": "llama_index",
+    "torch": "torch",
+    "transformers": "transformers",
+    "integrations.serve": "fastapi",
+    "integrations.mcp": "mcp",
+    "build_demo": "gradio",
+}
 """A word in a block, and the package the block then needs."""
 EXTRAS = re.compile(r"^\w+(?= = \[)", re.MULTILINE)
 

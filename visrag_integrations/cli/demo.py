@@ -63,9 +63,7 @@ def _password(arguments: argparse.Namespace) -> str | None:
     if password is None and arguments.share:
         raise SettingError("--share lets the whole world in. Set a password for it: visrag demo --share --ask-password")
     if password is None and arguments.host not in _HERE:
-        options.note(
-            f"everybody who can reach {arguments.host} sees all documents. --ask-password asks for a password."
-        )
+        options.note(f"everybody who can reach {arguments.host} sees all documents; --ask-password sets a password.")
     return password
 
 

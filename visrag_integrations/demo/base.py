@@ -71,7 +71,7 @@ class BaseState:
     """A knowledge base as the page shows it."""
 
     documents: tuple[DocumentState, ...] = ()
-    indexing: IndexingState = IndexingState()
+    indexing: IndexingState = field(default_factory=IndexingState)
 
 
 class KnowledgeBase:
@@ -83,9 +83,10 @@ class KnowledgeBase:
         folder: Where it is kept; made when it is not there.
         name: As people chose it.
         models: What embeds and answers.
+        turn: Held while pages are indexed, by one knowledge base at a time.
     """
 
-    def __init__(self, folder: Path, name: str, models: Models) -> None:
+    def __init__(self, folder: Path, name: str, models: Models, turn: threading.Lock | None = None) -> None:
         self.folder, self.name = folder, name
         self._models = models
         self._guard = threading.RLock()
@@ -93,7 +94,7 @@ class KnowledgeBase:
         self._closed = False
         self._documents = folder / DOCUMENTS
         self._documents.mkdir(parents=True, exist_ok=True)
-        self._indexer = Indexer(self._index, self._drop)
+        self._indexer = Indexer(self._index, self._drop, turn)
 
     @property
     def store(self) -> QdrantPageStore:

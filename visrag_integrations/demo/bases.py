@@ -58,7 +58,7 @@ class KnowledgeBases:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
         self.models = Models(embedder, generator, answering, functools.cache(load_embedder))
-        self._guard = threading.RLock()
+        self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         self._lock = _locked(self.folder)
@@ -104,7 +104,7 @@ class KnowledgeBases:
             if len(self._bases) >= self.limits.bases:
                 raise SettingError(f"There are {self.limits.bases} knowledge bases already. Delete one first.")
             folder = self.folder / base_folder(name)
-            base = KnowledgeBase(folder, name, self.models)
+            base = KnowledgeBase(folder, name, self.models, self._turn)
             write_json(folder / _BASE, {"name": name, "format_version": _VERSION})
             self._bases[base_key(name)] = base
             return base
@@ -183,7 +183,7 @@ class KnowledgeBases:
             if described.get("format_version") != _VERSION or not isinstance(described.get("name"), str):
                 logger.warning("%s is left alone: a newer version wrote it, or it is damaged", marker.parent)
                 continue
-            found.append(KnowledgeBase(marker.parent, described["name"], self.models))
+            found.append(KnowledgeBase(marker.parent, described["name"], self.models, self._turn))
         return found
 
     def _arrived(self, path: Any) -> Path | None:

@@ -1,11 +1,12 @@
-"""Indexing in the background: one thread, what waits for it, and how far it is, as one value."""
+"""Indexing in the background: a thread for each knowledge base, one of them at work, and how far it is as one value."""
 
 from __future__ import annotations
 
+import functools
 import logging
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from visrag_integrations.errors import VisRAGError
@@ -13,6 +14,8 @@ from visrag_integrations.ingestion import IndexProgress, IndexReport
 from visrag_integrations.types import Failure
 
 logger = logging.getLogger(__name__)
+
+_PATIENCE = 0.2  # seconds between two looks at whether to stop
 
 Index = Callable[[Sequence[Path], Callable[[IndexProgress], None], Callable[[Failure], None]], IndexReport]
 """Indexes files, and tells of progress and failures."""
@@ -30,7 +33,7 @@ class IndexingState:
     """
 
     running: bool = False
-    progress: IndexProgress = IndexProgress()
+    progress: IndexProgress = field(default_factory=IndexProgress)
     failures: tuple[Failure, ...] = ()
     error: str = ""
 
@@ -41,10 +44,13 @@ class Indexer:
     Args:
         index: Does one run.
         after: Is told of every failure once its run is over.
+        turn: Held while a run is at work; a run takes every core, so that several at once would only be slower.
     """
 
-    def __init__(self, index: Index, after: Callable[[Sequence[Failure]], None]) -> None:
-        self._index, self._after = index, after
+    def __init__(
+        self, index: Index, after: Callable[[Sequence[Failure]], None], turn: threading.Lock | None = None
+    ) -> None:
+        self._index, self._after, self._turn = index, after, turn or threading.Lock()
         self._guard = threading.Lock()
         self._waiting: list[Path] = []
         self._thread: threading.Thread | None = None
@@ -74,8 +80,10 @@ class Indexer:
     def _run(self) -> None:
         while paths := self._next():
             failed: list[Failure] = []
+            if not self._wait_for_turn():
+                continue
             try:
-                self._index(paths, self._progress, lambda failure, failed=failed: self._failed(failure, failed))
+                self._index(paths, self._progress, functools.partial(self._failed, failed))
             except _Stopped:
                 logger.info("indexing stopped; it goes on when the knowledge base is opened again")
             except VisRAGError as err:
@@ -85,6 +93,15 @@ class Indexer:
                 self._tell(error="Something went wrong while indexing; the log of the server says what.")
             else:
                 self._after(failed)
+            finally:
+                self._turn.release()
+
+    def _wait_for_turn(self) -> bool:
+        """True once nobody else is at work; False when this one is to stop."""
+        while not self._turn.acquire(timeout=_PATIENCE):
+            if self._stopped.is_set():
+                return False
+        return True
 
     def _next(self) -> list[Path]:
         with self._guard:
@@ -100,7 +117,7 @@ class Indexer:
             raise _Stopped
         self._tell(progress=progress)
 
-    def _failed(self, failure: Failure, failed: list[Failure]) -> None:
+    def _failed(self, failed: list[Failure], failure: Failure) -> None:
         failed.append(failure)
         self._tell(failures=(*self.state.failures, failure))
 

@@ -233,12 +233,14 @@ class _Page:
             shown: list[Any] = []
             running = True
             while running and self.watching.get(request.session_hash) is look:
+                started = time.monotonic()
                 running, news = await asyncio.to_thread(self._seen, name)
                 if news != shown:
                     shown = news
                     yield [news[0], *(gr.update(value=text, visible=bool(text)) for text in news[1:])]
                 if running:
-                    await asyncio.sleep(_LOOK_AGAIN)
+                    looked = time.monotonic() - started  # long where a knowledge base is large
+                    await asyncio.sleep(max(_LOOK_AGAIN, 4 * looked))
         finally:
             if self.watching.get(request.session_hash) is look:
                 del self.watching[request.session_hash]
