@@ -246,3 +246,22 @@ def test_show_in_plain_python_is_a_text_and_a_file(tmp_path: Path) -> None:
     assert saved.read_text(encoding="utf-8") == answer_to_html("When?", shown.answer)
     assert repr(show(Answer("", sufficient=False))) == "(no answer)"
     assert "no answer" in show(Answer("", sufficient=False))._repr_html_()
+
+
+def test_pages_are_shown_side_by_side() -> None:
+    pages = [page(1), ScoredPage(page(2), 0.5)]
+    shown = show(iter(pages))
+    html = shown._repr_html_()
+    assert html.count("<image ") == html.count('<svg class="page"') == 2
+    assert "cosine 0.5" in html
+    assert repr(show([])) == "(no pages)"
+    assert show(pages[0]).pages == (pages[0],)
+    ids = re.findall(r'id="([^"]+)"', html + shown._repr_html_())
+    assert len(ids) == len(set(ids))  # two displays in one notebook never share a picture
+
+
+def test_shown_pages_are_safe_whatever_the_document_is_called() -> None:
+    html = show(page(source=EVIL, metadata={"page_label": EVIL}, picture=None))._repr_html_()
+    assert {tag for tag, _ in Elements(html).tags} <= set(ALLOWED.split())
+    assert "<script" not in html
+    assert "No picture" in html

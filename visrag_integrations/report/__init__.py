@@ -1,6 +1,6 @@
 """Answers to look at: a self-contained HTML file, or a notebook's display, with the evidence outlined on its pages."""
 
-from visrag_integrations.report.display import ShownAnswer, show
+from visrag_integrations.report.display import ShownAnswer, ShownPages, show
 from visrag_integrations.report.html import PICTURE_PIXELS, answer_to_html, report
 
-__all__ = ["PICTURE_PIXELS", "ShownAnswer", "answer_to_html", "report", "show"]
+__all__ = ["PICTURE_PIXELS", "ShownAnswer", "ShownPages", "answer_to_html", "report", "show"]

@@ -21,6 +21,8 @@ logger = logging.getLogger(__name__)
 
 PICTURE_PIXELS = 1_200_000
 """Pixels of a page's picture in the report; larger ones are scaled down."""
+INLINE_PIXELS = 600_000
+"""The same inside a notebook, which keeps every picture it shows."""
 JPEG_QUALITY = 80
 
 VERDICTS: dict[Verdict, tuple[str, str, str]] = {
@@ -86,10 +88,30 @@ def fragment(question: str, answer: Answer, name: str) -> str:
         answer: Grounded or not.
         name: What the ids in it begin with: another one for every piece on the same page.
     """
-    pictures = Pictures(name)
-    section = _answer(name, question, answer, pictures)
+    pictures = Pictures(name, INLINE_PIXELS)
+    return _inline(_answer(name, question, answer, pictures), pictures)
+
+
+def pages_fragment(pages: Sequence[Page | ScoredPage], name: str) -> str:
+    """Pages side by side, small, as a piece of HTML for a page of somebody else's; a click enlarges one.
+
+    Args:
+        pages: As they were read or found.
+        name: What the ids in it begin with: another one for every piece on the same page.
+    """
+    pictures = Pictures(name, INLINE_PIXELS)
+    cards = []
+    for number, shown in enumerate(pages, 1):
+        page = shown.page if isinstance(shown, ScoredPage) else shown
+        score = _score(shown) if isinstance(shown, ScoredPage) else ""
+        place = _place(page, number)
+        cards.append(_card(f"{name}c{number}", pictures.figure(page, place), f"{_escaped(place)} {score}"))
+    return _inline(f'<div class="others found-pages"><ul>{"".join(cards)}</ul></div>', pictures)
+
+
+def _inline(body: str, pictures: Pictures) -> str:
     return whole_characters(
-        f'<div class="visrag visrag-inline">\n<style>\n{style()}</style>\n{pictures.html()}\n{section}\n</div>'
+        f'<div class="visrag visrag-inline">\n<style>\n{style()}</style>\n{pictures.html()}\n{body}\n</div>'
     )
 
 
@@ -108,6 +130,7 @@ class Pictures:
     """The page pictures of a report, each once."""
 
     name: str = "p"
+    pixels: int = PICTURE_PIXELS
     found: dict[str, tuple[str, int, int]] = field(default_factory=dict)  # page id -> data URI, width, height
     missing: dict[str, str] = field(default_factory=dict)  # page id -> why there is none
 
@@ -153,7 +176,7 @@ class Pictures:
         if page.id in self.found or page.id in self.missing:
             return
         try:
-            picture = images.fit(images.to_rgb(page.open_image()), PICTURE_PIXELS)
+            picture = images.fit(images.to_rgb(page.open_image()), self.pixels)
             data = base64.b64encode(images.encode(picture, "JPEG", JPEG_QUALITY)).decode("ascii")
             self.found[page.id] = f"data:image/jpeg;base64,{data}", picture.width, picture.height
         except (PictureError, OSError) as error:
@@ -257,13 +280,19 @@ def _others(
     cards = []
     for card, page, index, text in sorted(shown, key=lambda card: card[2]):
         figure = pictures.figure(page, _place(page, index)) if page is not None else ""
-        cards.append(
-            f'<li><input type="checkbox" id="{card}" aria-label="Enlarge the page"><label for="{card}">{figure}</label>'
-            f'<p class="place">{_escaped(_place(page, index))}</p><p class="note">{_escaped(text)}</p></li>'
-        )
+        cards.append(_card(card, figure, _escaped(_place(page, index)), _escaped(text)))
     if not cards:
         return ""
     return f'<div class="others"><p class="label">Also looked at</p><ul>{"".join(cards)}</ul></div>'
+
+
+def _card(name: str, figure: str, place: str, note: str = "") -> str:
+    """A small page; what stands below it is HTML already."""
+    below = f'<p class="place">{place}</p>' + (f'<p class="note">{note}</p>' if note else "")
+    return (
+        f'<li><input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
+        f"{below}</li>"
+    )
 
 
 def _fold(title: str, text: str) -> str:
@@ -281,9 +310,12 @@ def _source(page: Page | None, entry: Evidence, answer: Answer) -> str:
     """Document, page and score as HTML."""
     score = ""
     if page is not None and 1 <= entry.page_index <= len(answer.pages):
-        hit = answer.pages[entry.page_index - 1]
-        score = f'<span class="score" title="retrieval score">{_escaped(hit.score_type)} {hit.score:.3g}</span>'
+        score = _score(answer.pages[entry.page_index - 1])
     return f"<b>{_escaped(_place(page, entry.page_index))}</b> {score}"
+
+
+def _score(hit: ScoredPage) -> str:
+    return f'<span class="score" title="retrieval score">{_escaped(hit.score_type)} {hit.score:.3g}</span>'
 
 
 def _place(page: Page | None, index: int) -> str:
