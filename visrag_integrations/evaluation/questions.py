@@ -48,8 +48,9 @@ _PAIR = {
     "required": ["question", "answer"],
     "additionalProperties": False,
 }
-MAX_PARSED = 100_000
+MAX_PARSED = 30_000
 """Characters of a generator's text that are read."""
+_OBJECT = re.compile(r'\{\s*"')
 
 _THING = (
     r"(?:page|document|figure|image|picture|table|chart|graph|diagram|slide|text|passage|section|excerpt|screenshot)"
@@ -141,7 +142,8 @@ def parse_pairs(text: str) -> list[Pair]:
     """
     decoder, pairs, start = json.JSONDecoder(), list[Pair](), 0
     text = text[:MAX_PARSED]
-    while (start := text.find("{", start)) >= 0:
+    while found := _OBJECT.search(text, start):
+        start = found.start()
         try:
             value, end = decoder.raw_decode(text, start)
         except (ValueError, RecursionError):
