@@ -445,6 +445,7 @@ def behind_gate(room: int = 1 << 40, **settings: Any) -> Request:
         "/monitoring/x",
         "//gradio_api/file=/etc/passwd",
         "/gradio_api/queue/join/",
+        "/login",
     ],
 )
 async def test_routes_nobody_needs_do_not_exist(path: str) -> None:

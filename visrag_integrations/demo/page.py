@@ -8,7 +8,7 @@ import inspect
 import logging
 import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
@@ -31,6 +31,9 @@ from visrag_integrations.readers.sources import SUFFIXES
 
 logger = logging.getLogger(__name__)
 
+_OPENED: dict[Path, KnowledgeBases] = {}
+"""What `build_demo` opened itself: running a notebook's cell again takes the folder over from the page before."""
+
 _EXAMPLES = 3
 _LOOK_AGAIN = 0.7  # seconds between two looks at how far indexing is
 _SHOW_AGAIN = 0.15  # seconds between two versions of an answer that is being written
@@ -42,7 +45,7 @@ def build_demo(
     embedder: PageEmbedder | str | None = None,
     generator: Generator | str | None = None,
     password: str | None = None,
-    hosts: frozenset[str] | None = None,
+    hosts: Collection[str] | None = None,
 ) -> gr.Blocks:
     """The page; `.launch()` serves it, with what protects it. Its arguments are Gradio's own.
 
@@ -75,11 +78,16 @@ def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Ge
         raise SettingError(
             'Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").'
         )
-    return KnowledgeBases(
+    opened_before = _OPENED.pop(Path(folder).absolute(), None)
+    if opened_before is not None:
+        opened_before.close()
+    opened = KnowledgeBases(
         folder,
         embedder=load_embedder(embedder) if isinstance(embedder, str) else embedder,
         generator=load_generator(generator) if isinstance(generator, str) else generator,
     )
+    _OPENED[opened.folder] = opened
+    return opened
 
 
 def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, **settings: Any) -> Any:
