@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag demo`."""
     password = _password(arguments)
-    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)  # questions that fail are told there
+    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)  # what goes wrong for a visitor
     bases = _open(arguments)
     try:
         with bases:
