@@ -55,13 +55,19 @@ class Visitor:
         """Everything the server says until the handler ends; the last message has its output."""
         self.join(handler, *data).raise_for_status()
         said = []
-        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as lines:
-            for line in lines.iter_lines():
+        with self.listen() as lines:
+            for line in lines:
                 if line.startswith("data:"):
                     said.append(json.loads(line.removeprefix("data:")))
                     if said[-1]["msg"] == "process_completed":
                         break
         return said
+
+    @contextlib.contextmanager
+    def listen(self) -> Iterator[Iterator[str]]:
+        """The lines of what the server says; ending it is leaving."""
+        with self.http.stream("GET", "/gradio_api/queue/data", params={"session_hash": self.session}) as said:
+            yield said.iter_lines()
 
     def add(self, base: str, *files: tuple[str, bytes]) -> str:
         """Upload to a knowledge base and watch; the status at the end."""

@@ -321,7 +321,7 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
     found = (Evidence(1, "Taxes due", page=hits[0].page), Evidence(2, "nothing", relevant=False, page=hits[1].page))
     assert asked.take(AnswerReady(Answer("In May.", evidence=found, pages=hits)))
     text = visible(fragments.answer(asked) + fragments.pages(asked.pages))
-    for words in ("When?", "In May.", "Evidence", "tax.pdf, page 7", "Taxes due", "tax.pdf, page 8"):
+    for words in ("When?", "In May.", "Evidence", "tax.pdf, page 7", "Taxes due", "Supported", "tax.pdf, page 8"):
         assert words in text
     assert "/srv/dir" not in fragments.pages(asked.pages)
     assert [shown.outlined for shown in asked.pages] == [1, 0]
@@ -445,6 +445,7 @@ def behind_gate(room: int = 1 << 40, **settings: Any) -> Request:
         "/monitoring/x",
         "//gradio_api/file=/etc/passwd",
         "/gradio_api/queue/join/",
+        "/login",
     ],
 )
 async def test_routes_nobody_needs_do_not_exist(path: str) -> None:

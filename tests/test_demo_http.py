@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 import gradio  # noqa: F401  (these tests are left out where it is not installed)
 import pytest
-from demo_visitor import PATIENCE, ROOT, Visitor, running_demo
+from demo_visitor import PATIENCE, ROOT, Visitor, free_port, running_demo
 from drawing import draw_pdf
 
 FIRST = "My documents"
@@ -189,3 +189,43 @@ def test_a_password_opens_it_and_a_restart_goes_on(tmp_path: Path) -> None:
         visitor.call("take", FIRST, visitor.upload(("a.pdf", content)), "")  # and Ctrl-C at once
     with running_demo(folder) as url, Visitor(url) as visitor:
         assert "1 document · 8 pages" in visitor.status(FIRST)
+
+
+def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path: Path) -> None:
+    command = [sys.executable, str(ROOT / "tests" / "slow_demo.py"), str(tmp_path / "bases"), str(free_port())]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            with Visitor(server.stdout.readline().strip()) as visitor:
+                visitor.add(FIRST, ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
+                visitor.join("ask", FIRST, "How many boats?").raise_for_status()
+                with visitor.listen() as lines:
+                    assert any("word1" in line for line in lines)
+            words = int(server.stdout.readline().removeprefix("stopped after ").partition(" ")[0])
+            assert words < 599
+            server.communicate("", timeout=PATIENCE)
+        finally:
+            server.kill()
+    assert server.returncode == 0
+
+
+def test_a_cell_that_runs_again_takes_the_folder_over(tmp_path: Path) -> None:
+    code = """
+import sys
+from visrag_integrations.demo import build_demo
+from visrag_integrations.errors import SettingError
+for _ in range(2):
+    demo = build_demo(sys.argv[1], embedder="ocr", generator="extractive")
+for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive", "password": " "}):
+    try:
+        build_demo(sys.argv[1], **wrong)
+    except SettingError as error:
+        print(error)
+"""
+    command = [sys.executable, "-c", code, str(tmp_path / "bases")]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    missing, empty = ended.stdout.splitlines()
+    assert 'generator="extractive"' in missing
+    assert "password is empty" in empty

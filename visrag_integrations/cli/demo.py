@@ -48,9 +48,14 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag demo`."""
     password = _password(arguments)
-    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)
-    with _open(arguments) as bases:
-        _serve(arguments, bases, password)
+    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)  # what goes wrong for a visitor
+    bases = _open(arguments)
+    try:
+        with bases:
+            _serve(arguments, bases, password)
+    finally:
+        for model in (bases.models.generator, bases.models.embedder):
+            getattr(model, "close", lambda: None)()
     return 0
 
 

@@ -9,10 +9,10 @@ from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from visrag_integrations.demo.bases import KnowledgeBases
+    from visrag_integrations.demo.build import build_demo
     from visrag_integrations.demo.limits import Limits
-    from visrag_integrations.demo.page import build_demo
 
-_HOMES = {"KnowledgeBases": "bases", "Limits": "limits", "build_demo": "page"}
+_HOMES = {"KnowledgeBases": "bases", "Limits": "limits", "build_demo": "build"}
 
 __all__ = ["KnowledgeBases", "Limits", "build_demo"]
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from visrag_integrations.demo.pictures import evidence_boxes, picture_uri
+from visrag_integrations.demo.pictures import picture_uri
 from visrag_integrations.generation.events import (
     AnswerReady,
     Event,
@@ -13,6 +13,7 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
+from visrag_integrations.grounding import ground
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 
@@ -64,7 +65,8 @@ class Asked:
             self.stage = f"Reading {len(self.pages)} page{'' if len(self.pages) == 1 else 's'} …"
             return True
         if isinstance(event, AnswerReady):
-            self.answer, self.text, self.evidence = event.answer, event.answer.text, list(event.answer.evidence)
+            self.answer = ground(event.answer)
+            self.text, self.evidence = self.answer.text, list(self.answer.evidence)
             self.stage = ""
             self._outline()
             return True
@@ -78,7 +80,7 @@ class Asked:
 
     def _outline(self) -> None:
         for shown in self.pages:
-            texts = [entry.text for entry in self.evidence if entry.page_index == shown.index and entry.relevant]
-            boxes = evidence_boxes(shown.page, texts)
-            if boxes:
-                shown.uri, shown.outlined = picture_uri(shown.page, boxes), len(boxes)
+            here = [entry for entry in self.evidence if entry.page_index == shown.index and entry.grounding is not None]
+            shown.outlined = sum(len(entry.grounding.boxes) for entry in here if entry.grounding is not None)
+            if shown.outlined:
+                shown.uri = picture_uri(shown.page, here)

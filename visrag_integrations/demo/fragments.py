@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from visrag_integrations.demo.asking import Asked, ShownPage
 from visrag_integrations.demo.base import BaseState, DocumentState
+from visrag_integrations.report.html import VERDICTS
 from visrag_integrations.types import Evidence, Failure
 
 MOST_ROWS = 100
@@ -69,7 +70,7 @@ def answer(asked: Asked) -> str:
     ]
     found = [entry for entry in asked.evidence if entry.relevant]
     if found:
-        items = "".join(_evidence(entry, asked.pages) for entry in found)
+        items = "".join(map(_evidence, found))
         parts.append(f'<p class="vr-label">Evidence</p><ul class="vr-evidence">{items}</ul>')
     if done is not None:
         parts += [_fold("Reasoning", done.thinking), _fold("What the model saw", done.observation)]
@@ -146,14 +147,22 @@ def _failure(failure: Failure) -> str:
     return f'<li><span class="vr-name" dir="auto">{escaped(name)}</span><span>{escaped(failure.error)}</span></li>'
 
 
-def _evidence(entry: Evidence, shown: Sequence[ShownPage]) -> str:
+def _evidence(entry: Evidence) -> str:
     where = place(entry.page.source, entry.page.number) if entry.page is not None else f"page {entry.page_index}"
-    on = next((one for one in shown if one.index == entry.page_index), None)
-    note = "" if on is None or on.outlined or not on.uri else '<p class="vr-note">Not found word for word.</p>'
     return (
         f'<li><span class="vr-number">{entry.page_index}</span><div><p class="vr-place" dir="auto">{escaped(where)}</p>'
-        f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>{note}</div></li>'
+        f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>{_verdict(entry)}</div></li>'
     )
+
+
+def _verdict(entry: Evidence) -> str:
+    """Whether it stands on its page; nothing while that is not known."""
+    found = entry.grounding
+    if found is None:
+        return ""
+    kind, sign, words = VERDICTS[found.verdict]
+    note = f" <span>{escaped(found.note)}</span>" if found.note and found.verdict != "not found on the page" else ""
+    return f'<p class="vr-verdict vr-{kind}"><b><span aria-hidden="true">{sign}</span> {words}</b>{note}</p>'
 
 
 def _figure(shown: ShownPage) -> str:

@@ -91,7 +91,7 @@ class Gate:
         refusal = self._refusal(scope["method"], path, headers)
         if refusal is not None:
             await _answer(send, *refusal)
-        elif path == "/login" and self._settings.password is not None:
+        elif path == "/login":
             await self._login(scope, receive, send)
         elif not self._may_enter(path, headers):
             await _answer(send, 401, _login_page() if path == "/" else "A password is needed.", html=path == "/")
@@ -103,7 +103,8 @@ class Gate:
         hosts = self._settings.hosts
         if hosts is not None and _host(headers.get("host", "")) not in hosts:
             return 421, "This demo is called by a name it does not go by."
-        if path not in {*_PAGES, "/login"} and not path.startswith(_FOLDERS):
+        login = path == "/login" and self._settings.password is not None
+        if not login and path not in _PAGES and not path.startswith(_FOLDERS):
             return 404, "There is no such page."
         if method not in {"GET", "HEAD", "POST"}:
             return 405, "Only GET, HEAD and POST are understood."

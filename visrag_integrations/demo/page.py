@@ -1,32 +1,22 @@
-"""`build_demo`: the page and what its buttons do."""
+"""The components of the page, and what happens when people use them."""
 
 from __future__ import annotations
 
 import asyncio
-import functools
-import inspect
 import logging
-import os
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from dataclasses import dataclass, field
-from importlib import resources
-from pathlib import Path
 from typing import Any
 
 import gradio as gr
-from starlette.middleware import Middleware
 
 from visrag_integrations.demo import fragments
 from visrag_integrations.demo.asking import Asked
 from visrag_integrations.demo.bases import KnowledgeBases
 from visrag_integrations.demo.examples import example_questions
-from visrag_integrations.demo.gate import Gate, GateSettings
 from visrag_integrations.demo.limits import in_words
-from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError, VisRAGError
-from visrag_integrations.generation import load_generator
-from visrag_integrations.interfaces import Generator, PageEmbedder
 from visrag_integrations.readers.sources import SUFFIXES
 
 logger = logging.getLogger(__name__)
@@ -36,88 +26,9 @@ _LOOK_AGAIN = 0.7  # seconds between two looks at how far indexing is
 _SHOW_AGAIN = 0.15  # seconds between two versions of an answer that is being written
 
 
-def build_demo(
-    bases: KnowledgeBases | str | Path,
-    *,
-    embedder: PageEmbedder | str | None = None,
-    generator: Generator | str | None = None,
-    password: str | None = None,
-    hosts: frozenset[str] | None = None,
-) -> gr.Blocks:
-    """The page; `.launch()` serves it, with what protects it. Its arguments are Gradio's own.
-
-    Args:
-        bases: Knowledge bases, or the folder where they are kept.
-        embedder: Fills new ones, or its name; not together with `KnowledgeBases`.
-        generator: Answers, or its name; not together with `KnowledgeBases`.
-        password: What visitors have to type first; None lets in everybody who can reach the server.
-        hosts: The host names the server may be called by; any when None.
-
-    Raises:
-        SettingError: A folder without models, an empty password.
-        StoreLockedError: Another demo has the folder open.
-    """
-    if password is not None and not password.strip():
-        raise SettingError("The password is empty. Give one that nobody guesses, or None for no password.")
-    opened = bases if isinstance(bases, KnowledgeBases) else _open(bases, embedder, generator)
-    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(opened.incoming)  # not the folder that all programs on this machine share
-    demo = _Page(opened).build()
-    demo.queue(max_size=opened.limits.waiting, default_concurrency_limit=8, api_open=False)
-    limits = opened.limits
-    settings = GateSettings(opened.room, limits.file_bytes * limits.files, password, hosts)
-    demo.launch = functools.partial(_launch, demo.launch, opened, settings)
-    return demo
-
-
-def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Generator | str | None) -> KnowledgeBases:
-    if embedder is None or generator is None:
-        raise SettingError(
-            'Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").'
-        )
-    return KnowledgeBases(
-        folder,
-        embedder=load_embedder(embedder) if isinstance(embedder, str) else embedder,
-        generator=load_generator(generator) if isinstance(generator, str) else generator,
-    )
-
-
-def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, **settings: Any) -> Any:
-    """Gradio's `launch`, with nothing of what this page does not need."""
-    style = resources.files("visrag_integrations.demo").joinpath("demo.css").read_text(encoding="utf-8")
-    ours = {
-        "share": False,
-        "theme": _theme(),
-        "head": f"<style>{style}</style>",
-        "footer_links": [],
-        "max_file_size": bases.limits.file_bytes,
-        "app_kwargs": {"middleware": [Middleware(Gate, settings=gate)], "docs_url": None, "redoc_url": None},
-        "ssr_mode": False,
-        "mcp_server": False,
-        "run_history": False,
-        "enable_monitoring": False,
-        "pwa": False,
-        "num_workers": 0,  # its workers serve files on ports of their own
-        "show_error": True,
-    }
-    known = inspect.signature(launch).parameters
-    return launch(**{**{name: ours[name] for name in ours if name in known}, **settings})
-
-
-def _theme() -> Any:
-    system = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
-    return gr.themes.Default(
-        primary_hue="indigo",
-        neutral_hue="slate",
-        radius_size="lg",
-        font=system,
-        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
-    )
-
-
 @dataclass
-class _Page:
-    """The components of one page, and what happens when people use them."""
+class DemoPage:
+    """One page; every visitor gets the same one, and handlers hold no state of theirs but `watching`."""
 
     bases: KnowledgeBases
     watching: dict[str, object] = field(default_factory=dict)  # session -> the look that is up to date

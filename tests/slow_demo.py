@@ -1,0 +1,42 @@
+"""A demo, as a program, whose generator writes for a minute; it says its address, and when it was stopped."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from fakes import PixelEmbedder
+
+from visrag_integrations.demo import KnowledgeBases, build_demo
+from visrag_integrations.types import Generation
+
+
+class SlowGenerator:
+    name = "slow"
+
+    def generate(self, *_: object) -> list[Generation]:
+        raise NotImplementedError
+
+    def stream(self, *_: object) -> Iterator[Generation]:
+        try:
+            yield Generation("<answer>")
+            for number in range(600):
+                time.sleep(0.1)
+                yield Generation(f"word{number} ")
+        finally:
+            print(f"stopped after {number} words", flush=True)
+
+
+def main(folder: Path, port: int) -> None:
+    with KnowledgeBases(folder, embedder=PixelEmbedder(), generator=SlowGenerator()) as bases:
+        demo = build_demo(bases)
+        _, url, _ = demo.launch(server_port=port, prevent_thread_lock=True, quiet=True)
+        print(url, flush=True)
+        sys.stdin.read()
+        demo.close(verbose=False)
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
