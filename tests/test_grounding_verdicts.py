@@ -141,7 +141,9 @@ def test_cells_of_a_table_are_partly_supported() -> None:
 
 @pytest.mark.parametrize("text", ["Alice earned 12.", "Bob earned 10.", "Alice earned 10 and Bob earned 10."])
 def test_pieces_of_two_sentences_do_not_make_a_third(text: str) -> None:
-    assert ground_text(page_of("Alice earned 10. Bob earned 12."), text).verdict != "supported"
+    found = ground_text(page_of("Alice earned 10. Bob earned 12."), text)
+    assert found.verdict != "supported"
+    assert found.note
 
 
 def test_a_page_without_word_boxes_is_read_in_its_text() -> None:

@@ -90,7 +90,10 @@ def ground_text(page: Page, text: str) -> Grounding:
     verdict = verdict_of(alignment, support, complete=complete)
     boxes = _boxes(alignment) if page.words and verdict != "not found on the page" else ()
     missing = () if verdict == "supported" else missing_of(alignment)
-    return Grounding(verdict, round(support, 3), boxes, missing, _note(text, missing, complete))
+    note = _note(text, missing, complete)
+    if verdict == "partly" and not note:
+        note = "its words are there, but apart, or with a word, number or name between them that it leaves out"
+    return Grounding(verdict, round(support, 3), boxes, missing, note)
 
 
 def find_passage(page: Page, text: str) -> list[Box]:
