@@ -114,6 +114,13 @@ def test_many_queries_are_one_batch_and_lexical_embeds_none(retriever: PageRetri
     assert retriever.retrieve_many([]) == []
 
 
+def test_two_filters_that_list_conditions_hold_together(retriever: PageRetriever) -> None:
+    either = {"$and": [{"doc_id": ["violin.pdf", "tax.pdf"]}]}
+    narrow = PageRetriever(retriever.embedder, retriever.store, filter=either)
+    found = narrow.retrieve("wages", 10, filter={"$and": [{"doc_id": ["tax.pdf", "bread.pdf"]}]})
+    assert {hit.page.doc_id for hit in found} == {"tax.pdf"}
+
+
 def test_searches_that_differ_are_embedded_together_and_found_as_alone(
     retriever: PageRetriever, letters: Letters
 ) -> None:

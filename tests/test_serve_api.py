@@ -185,6 +185,10 @@ def test_only_pages_that_the_retriever_may_find_can_be_had(store: QdrantPageStor
             assert client.get(f"/pages/{outside.id}{what}").status_code == 404
         (found,) = client.get("/search", params={"queries": "quarry"}).json()
         assert len(found) == 4
+        for wider in ({"year": {"lt": 2008}}, {"$or": [{"year": 2006}, {"year": 2001}]}, {"year": 2006}):
+            answer = client.post("/search", json={"text": "quarry", "filter": wider, "top_k": 20})
+            assert {hit["id"] for hit in answer.json()["pages"]}.isdisjoint({outside.id})
+            assert "2004" not in answer.text  # nothing of the server's own filter is told
 
 
 def test_a_page_without_a_picture_says_so() -> None:

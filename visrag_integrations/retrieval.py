@@ -329,6 +329,9 @@ def _both(first: Filter | None, second: Filter | None) -> Filter | None:
         return first or second
     if not isinstance(first, Mapping) or not isinstance(second, Mapping):
         raise SettingError("The retriever and this call both have a filter; two can be joined only if both are dicts.")
+    if isinstance(first.get("$and"), list) and isinstance(second.get("$and"), list):
+        first, second = {**first, "$and": [*first["$and"], *second["$and"]]}, {**second}
+        del second["$and"]
     for key in first.keys() & second.keys():
         if first[key] != second[key]:
             raise SettingError(

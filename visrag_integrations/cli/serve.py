@@ -22,6 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--rate", type=float, metavar="N", help="requests a second for each token or address")
     parser.add_argument("--max-batch", type=options.positive, default=32, metavar="N", help="queries embedded together")
     parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
+    parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
     options.add_search_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
@@ -35,7 +36,6 @@ def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
     parser.add_argument("--token-file", metavar="FILE", help="tokens, one a line; else the variable VISRAG_TOKEN")
     parser.add_argument("--allow-host", nargs="+", default=[], metavar="NAME", help="names the server is called by")
     parser.add_argument("--proxy", default="", metavar="IP", help="believe X-Forwarded-For of this proxy")
-    parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -18,7 +18,7 @@ from visrag_integrations.errors import PictureError, VisRAGError
 from visrag_integrations.mcp import convert, schemas
 from visrag_integrations.retrieval import Search
 from visrag_integrations.types import Mode, Page, ScoredPage
-from visrag_integrations.web.stored import stored_page
+from visrag_integrations.web.stored import stored_page, within
 from visrag_integrations.web.telling import tell
 
 if TYPE_CHECKING:
@@ -119,8 +119,8 @@ def _page(retriever: PageRetriever, page_id: str) -> Page | None:
 def _both(source: str | None, filter: Filter | None) -> Filter | None:
     """One filter; a source that both name must be in both."""
     if source is None:
-        return filter
-    return {"$and": [{"source": source}, filter]} if filter else {"source": source}
+        return within(filter)
+    return {"$and": [{"source": source}, *([filter] if filter else [])]}
 
 
 @contextmanager

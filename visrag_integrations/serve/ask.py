@@ -24,6 +24,7 @@ from visrag_integrations.serve.checks import check_filter, check_text, check_top
 from visrag_integrations.serve.schemas import AskAnswer, AskRequest
 from visrag_integrations.serve.service import Presenter, Service, presenter_for
 from visrag_integrations.web.asgi import error_body
+from visrag_integrations.web.stored import within
 from visrag_integrations.web.telling import tell
 
 if TYPE_CHECKING:
@@ -58,10 +59,10 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
         check_text(asked.question, service.settings, "question")
         check_top_k(asked.top_k, service.settings)
         check_filter(asked.filter)
-        show = presenter_for(request, service)
+        show, only = presenter_for(request, service), within(asked.filter)
         if not asked.stream:
-            return show.answer(asked.question, await rag.aask(asked.question, asked.top_k, asked.filter))
-        events = rag.astream(asked.question, asked.top_k, asked.filter)
+            return show.answer(asked.question, await rag.aask(asked.question, asked.top_k, only))
+        events = rag.astream(asked.question, asked.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
         return EventStream(_lines(first, events, asked.question, show, service), media_type="text/event-stream")
 

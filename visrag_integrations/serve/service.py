@@ -17,7 +17,7 @@ from visrag_integrations.serve.checks import check_filter, check_text, check_top
 from visrag_integrations.serve.metrics import Metrics
 from visrag_integrations.serve.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
-from visrag_integrations.web.stored import stored_page
+from visrag_integrations.web.stored import stored_page, within
 from visrag_integrations.web.telling import page_fields
 
 if TYPE_CHECKING:
@@ -51,7 +51,7 @@ class Service:
             query = Query(request.text, await asyncio.to_thread(query_picture, request.image, self.settings))
         elif not request.text.strip():
             query = Query(request.text)  # says that it is empty
-        search = Search(query, request.top_k, request.filter, request.mode, request.score_threshold)
+        search = Search(query, request.top_k, within(request.filter), request.mode, request.score_threshold)
         return await self.batcher.find(search)
 
     async def page(self, id_: str) -> Page | None:

@@ -1,4 +1,4 @@
-"""One page of an index, by its id."""
+"""What of an index a request may reach: one page by its id, and the filter of a search."""
 
 from __future__ import annotations
 
@@ -6,8 +6,18 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.types import Page
+
+
+def within(filter: Filter | None) -> Filter | None:
+    """The filter of a request, so that it only ever narrows the retriever's own, and tells nothing of that.
+
+    >>> within({"tenant": "bob"}), within({})
+    ({'$and': [{'tenant': 'bob'}]}, None)
+    """
+    return {"$and": [filter]} if filter else None
 
 
 def stored_page(retriever: PageRetriever, id_: str) -> Page | None:
