@@ -21,14 +21,14 @@ class ScriptedGenerator:
     def __init__(self, *texts: str | Generation) -> None:
         self.queue = [text if isinstance(text, Generation) else Generation(text) for text in texts]
         self.batches: list[list[Conversation]] = []
-        self.settings: GenerationSettings | None = None
+        self.asked_with: GenerationSettings | None = None
         self.closed = False
 
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:
         self.batches.append(list(conversations))
-        self.settings = settings
+        self.asked_with = settings
         return [self.queue.pop(0) for _ in conversations]
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:

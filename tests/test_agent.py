@@ -101,9 +101,9 @@ def test_every_search_shows_the_best_page_that_was_not_shown() -> None:
 def test_settings_reach_the_generator_with_the_closing_tags_as_stops() -> None:
     generator = ScriptedGenerator(ANSWER, ANSWER)
     VRAGAgent(ScriptedRetriever(), generator).run("How much?")
-    assert generator.settings == GenerationSettings(max_tokens=1024, stop=STOP)
+    assert generator.asked_with == GenerationSettings(max_tokens=1024, stop=STOP)
     VRAGAgent(ScriptedRetriever(), generator, settings=GenerationSettings(max_tokens=9, temperature=0.0)).run("How?")
-    assert generator.settings == GenerationSettings(max_tokens=9, temperature=0.0, stop=STOP)
+    assert generator.asked_with == GenerationSettings(max_tokens=9, temperature=0.0, stop=STOP)
 
 
 def test_filter_and_template_are_used() -> None:

@@ -64,7 +64,7 @@ def test_invoke_gives_steps_pages_and_the_answer(retriever: VisRAGRetriever) -> 
     assert found["result"].pages[0].page.number == 1
     assert found["trace"].answer is found["result"]
     assert "visrag-trace" in found["trace"]._repr_html_()
-    assert generator.settings == GenerationSettings(max_tokens=1024, stop=STOP)
+    assert generator.asked_with == GenerationSettings(max_tokens=1024, stop=STOP)
     assert agent.get_name() == "vrag_agent"
 
 

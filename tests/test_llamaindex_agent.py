@@ -104,8 +104,8 @@ def test_core_objects_and_settings_are_taken(core: PageRetriever) -> None:
     generator = ScriptedGenerator(ANSWER)
     model = EVisRAGLLM(generator=generator, temperature=0.0, max_tokens=77)
     VRAGQueryEngine(core, model, template="Q: {question}").query("How many?")
-    assert generator.settings is not None
-    assert (generator.settings.temperature, generator.settings.max_tokens) == (0.0, 77)
+    assert generator.asked_with is not None
+    assert (generator.asked_with.temperature, generator.asked_with.max_tokens) == (0.0, 77)
     assert generator.batches[0][0][0].text == "Q: How many?"
     with pytest.raises(SettingError, match="retriever is str"):
         VRAGQueryEngine("pages", model)

@@ -29,7 +29,14 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     tops = {name.split("/")[0] for name in names}
     assert tops == {"visrag_integrations", f"visrag_integrations-{visrag_integrations.__version__}.dist-info"}
-    data = ("py.typed", "report/report.css", "generation/evisrag.txt")
+    data = (
+        "py.typed",
+        "report/report.css",
+        "agent/trace.css",
+        "demo/demo.css",
+        "demo/login.html",
+        "generation/evisrag.txt",
+    )
     assert {f"visrag_integrations/{name}" for name in data} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
 
