@@ -204,8 +204,8 @@ class QdrantPageStore(Collection):
         info = self._load_info()
         return equal_embeddings(self._engine, info.schemas, pages) if info is not None else {}
 
-    def contents(self, doc_id: str) -> list[str]:
-        """The `content_key` of each of a document's pages that has one."""
+    def contents(self, doc_id: str | None = None) -> list[str]:
+        """The `content_key` of each page of a document, or of all, that has one."""
         return content_keys(self._engine, doc_id) if self._load_info() else []
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
