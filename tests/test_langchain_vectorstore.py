@@ -19,8 +19,8 @@ from langchain_qdrant import QdrantVectorStore
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
-from visrag_integrations import PageRetriever, QdrantPageStore, Query, load_embedder
-from visrag_integrations.errors import PictureError, SettingError, StoreFormatError, StoreMismatchError
+from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query, load_embedder
+from visrag_integrations.errors import EmbedderError, PictureError, SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.langchain import (
     VisRAGEmbeddings,
     VisRAGLoader,
@@ -93,6 +93,28 @@ def test_mmr_leaves_out_what_is_said_already(texts: VisRAGVectorStore) -> None:
     best, other = ids(texts.max_marginal_relevance_search(TEXTS[0], k=2, lambda_mult=0.3))
     assert best in {"a", "a2"}
     assert other in {"b", "c"}
+
+
+def test_diverse_documents_of_another_embedders_store_are_refused(texts: VisRAGVectorStore) -> None:
+    other = PixelEmbedder()
+    other.name = "other"
+    with pytest.raises(StoreMismatchError, match=r"'pixels'.*'other'"):
+        VisRAGVectorStore(texts.store, other).max_marginal_relevance_search(TEXTS[0])
+
+
+def test_a_store_that_two_embedders_fill_is_searched_by_either() -> None:
+    """Whatever one embedder adds alone is refused: the other could not find it."""
+    one, many = PixelEmbedder(), load_embedder("ocr")
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(one, also=[many])
+        pages = [Page("d", number, text=text) for number, text in enumerate(TEXTS, 1)]
+        rows = zip(one.embed_pages(pages), many.embed_pages(pages), strict=True)
+        store.add_pages(pages, [{"page": vector, "patches": vectors} for vector, vectors in rows])
+        for embedder in (one, many):
+            made = VisRAGVectorStore(store, embedder)
+            assert made.similarity_search(TEXTS[1], k=1)[0].page_content == TEXTS[1]
+        with pytest.raises(EmbedderError, match="this collection holds"):
+            VisRAGVectorStore(store, one).add_texts(["A viola."])
 
 
 def test_inputs_are_read_once_and_counted(texts: VisRAGVectorStore) -> None:

@@ -123,6 +123,14 @@ def newer(entries: dict[str, bytes]) -> None:
     entries["index.json"] = json.dumps({**json.loads(entries["index.json"]), "format_version": 99}).encode()
 
 
+def other_info(**fields: Any) -> Callable[[dict[str, bytes]], None]:
+    def change(entries: dict[str, bytes]) -> None:
+        start = json.loads(entries["index.json"])
+        entries["index.json"] = json.dumps({**start, "info": {**start["info"], **fields}}).encode()
+
+    return change
+
+
 CHANGES: dict[str, Callable[[dict[str, bytes]], Any]] = {
     "no end": lambda entries: entries.pop("end.json"),
     "no start": lambda entries: entries.pop("index.json"),
@@ -132,6 +140,10 @@ CHANGES: dict[str, Callable[[dict[str, bytes]], Any]] = {
     "not JSON": lambda entries: entries.update({"points/000000.jsonl": b"{"}),
     "no object": lambda entries: entries.update({"index.json": b"[]"}),
     "newer": newer,
+    "unknown kind": other_info(kind="triple"),
+    "unknown storage": other_info(storage="1bit"),
+    "second embedder without vectors": other_info(also=[{"embedder": "x", "kind": "multi", "dimension": 4}]),
+    "second embedder that is none": other_info(also=[7]),
     "another picture": swap_picture,
     "another id": edit_first_point(lambda point: point.update(id="00000000-0000-0000-0000-000000000001")),
     "too many vectors": edit_first_point(lambda point: point.update(vectors=10_000)),

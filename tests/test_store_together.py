@@ -357,7 +357,7 @@ def test_a_second_embedder_is_added_and_the_vectors_of_the_first_stay(open_store
         np.testing.assert_allclose(after[id_], before[id_], atol=1e-6)
     for embedder in (one, many):
         assert best(open_store(), embedder, "delta") == ("two.pdf", 1)
-    reindex(store, embedder=many)
+    assert reindex(store, embedder=many).embedded == 0
     assert len(many.embedded) == 4, "and one is left without embedding again"
     assert store.info is not None
     assert [e.embedder for e in store.info.embedders] == ["lines"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
@@ -149,13 +149,14 @@ class VisRAG:
             yield event
 
     def _retrieve(
-        self, questions: Sequence[Any], top_k: int | None, filter: Filter | None
+        self, questions: Sequence[str | Query], top_k: int | None, filter: Filter | None
     ) -> list[Sequence[ScoredPage]]:
         wanted = self.top_k if top_k is None else _checked_top_k(top_k)
         many = getattr(self.retriever, "retrieve_many", None)
         if many is not None:
             return list(many(questions, wanted, filter=filter))
-        return [self.retriever.retrieve(question, wanted, filter=filter) for question in questions]
+        find = self.retriever.retrieve
+        return [find(question, wanted, filter=filter) for question in questions]  # type: ignore[arg-type]
 
     def _plan_for(self, question: str | Query, top_k: int | None, filter: Filter | None) -> Plan | None:
         question = _checked_question(question)

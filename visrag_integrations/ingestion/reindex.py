@@ -96,6 +96,7 @@ class _Kept:
         self.name, self.kind, self.dimension = embedder.name, embedder.kind, embedder.dimension
         self.embed_queries = embedder.embed_queries
         self._embedder, self._store = embedder, store
+        self.made = 0
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
         pages = list(pages)
@@ -103,6 +104,7 @@ class _Kept:
         missing = [page for page in pages if page.id not in stored]
         if missing:
             made = self._embedder.embed_pages(missing)
+            self.made += len(missing)
             stored |= {page.id: vector for page, vector in zip(missing, made, strict=True)}
         return [stored[page.id] for page in pages]
 
@@ -129,9 +131,8 @@ def _copy(
         staged.delete(ids=[page.id for page in pages if page.id not in here])
     doc_ids = tuple(document.doc_id for document in staged.documents())
     seconds = time.monotonic() - started
-    return IndexReport(
-        len(doc_ids), added + unchanged, added, unchanged, 0, tuple(failed), seconds, doc_ids, embedding.embedded
-    )
+    embedded = embedder.made if isinstance(embedder, _Kept) else embedding.embedded
+    return IndexReport(len(doc_ids), added + unchanged, added, unchanged, 0, tuple(failed), seconds, doc_ids, embedded)
 
 
 def _held(store: QdrantPageStore, pages: list[Page]) -> set[str]:

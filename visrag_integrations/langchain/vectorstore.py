@@ -123,6 +123,8 @@ class VisRAGVectorStore(FilledStore):
         stored = getattr(self.store, "get_embeddings", None)
         if stored is None:  # a store of the user's own
             return list(embed_mixed(self.embedder, pages)) if pages else []
+        if pages:
+            self.store.prepare(self.embedder)  # another one's vectors would be compared with the question's
         found = stored([page.id for page in pages], self.embedder)
         return [found[page.id] for page in pages]
 

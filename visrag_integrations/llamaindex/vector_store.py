@@ -239,6 +239,8 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         if not self.is_embedding_query or not hasattr(store, "get_embeddings"):
             raise SettingError(f"The query mode 'mmr' needs single vectors; {self.embedder.name!r} makes many a page.")
         fetched = store.search(vector, top_k=max(20, 4 * query.similarity_top_k), filter=condition)
+        if fetched:
+            store.prepare(self.embedder)  # another one's vectors would be compared with the question's
         stored = store.get_embeddings([hit.page.id for hit in fetched], self.embedder)
         hits = {hit.page.id: hit for hit in fetched if hit.page.id in stored}
         scores, chosen = get_top_k_mmr_embeddings(

@@ -210,7 +210,7 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
         return
     add = ""
     if asked.kind not in {filled.kind for filled in info.embedders}:
-        add = " To keep its vectors beside those that are there: reindex(store, embedder=[the one that filled it, it])."
+        add = " To keep both: reindex(store, embedder=[the one that filled it, this one])."
     raise StoreMismatchError(
         f"{where} holds {describe_all(info)}; {_describe(asked, 'the embedder at hand makes')}. "
         f"Search it with the embedder that filled it, use another collection, or index again with recreate=True.{add}"

@@ -50,7 +50,7 @@ class QdrantPageStore(Collection):
             numbers. "auto": binary from 1024 dimensions, for single vectors.
         storage: What the numbers of the vectors are kept as: "float32", "float16" (half the size, scores change in the
             fourth digit), "8bit" (a quarter) or "compact" (an eighth, for many vectors a page: four bits a number, the
-            most alike vectors joined). "auto": float16 where vectors are pooled, else float32.
+            most alike vectors joined; finds a little less). "auto": float16 where vectors are pooled, else float32.
         pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
             a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
             compares all vectors of all pages. "auto": what the embedder's `pooling` says; "rows" for embedders with a
@@ -204,8 +204,8 @@ class QdrantPageStore(Collection):
         info = self._load_info()
         return equal_embeddings(self._engine, info.schemas, pages) if info is not None else {}
 
-    def contents(self, doc_id: str) -> list[str]:
-        """The `content_key` of each of a document's pages that has one."""
+    def contents(self, doc_id: str | None = None) -> list[str]:
+        """The `content_key` of each page of a document, or of all, that has one."""
         return content_keys(self._engine, doc_id) if self._load_info() else []
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:

@@ -27,7 +27,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
-from visrag_integrations.store.engine import Engine, Record, Schema, Vector
+from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Engine, Record, Schema, Vector
 from visrag_integrations.store.info import CollectionInfo, read_info
 from visrag_integrations.store.payload import payload_to_page
 from visrag_integrations.types import Page
@@ -142,6 +142,8 @@ class IndexFile:
         try:
             start, end = self._json("index.json"), self._json("end.json")
             info = read_info(start["info"] | {"format_version": start["format_version"]}, str(path))
+            if any(s.kind not in DENSE_VECTOR or s.storage not in STORAGES for s in info.schemas):
+                raise ValueError("it holds vectors of an unknown kind")
             self.info, self.pages = replace(info, complete=False), int(end["pages"])
         except VisRAGError:
             self.close()

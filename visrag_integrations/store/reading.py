@@ -36,9 +36,9 @@ def equal_embeddings(engine: Engine, schemas: Sequence[Schema], pages: Sequence[
     return {key: {name: named[name] for name in names} for key, named in whole.items()}
 
 
-def content_keys(engine: Engine, doc_id: str) -> list[str]:
-    """The `content_key` of each of a document's pages that has one."""
-    records = engine.scroll(of_document(doc_id), ("visrag.content",))
+def content_keys(engine: Engine, doc_id: str | None) -> list[str]:
+    """The `content_key` of each page of a document, or of all, that has one."""
+    records = engine.scroll(None if doc_id is None else of_document(doc_id), ("visrag.content",))
     return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
 
 
