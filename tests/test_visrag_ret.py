@@ -15,7 +15,18 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from visrag_ret_golden import CHECKPOINT, EXPECTED, FOLDER, IMAGES, ITEMS, MANIFEST, TEXTS, TOLERANCE, copy_checkpoint
+from visrag_ret_golden import (
+    CHECKPOINT,
+    EXPECTED,
+    FOLDER,
+    IMAGES,
+    ITEMS,
+    MANIFEST,
+    TEXTS,
+    TOLERANCE,
+    copy_checkpoint,
+    tolerances,
+)
 
 from visrag_integrations import Page, Query, load_embedder
 from visrag_integrations.embedders.minicpm_inputs import Item
@@ -44,10 +55,12 @@ def blank(width: int, height: int, mode: str = "RGB") -> Page:
     return Page.from_image(Image.new(mode, (width, height), 7), doc_id=f"{mode}-{width}x{height}")
 
 
-def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
+def assert_close(found: np.ndarray, expected: np.ndarray, allowed: np.ndarray | float = TOLERANCE) -> None:
     assert found.dtype == np.float32
     assert found.shape == expected.shape
-    np.testing.assert_allclose(found, expected, rtol=0, atol=TOLERANCE)
+    assert np.isfinite(found).all()
+    off = np.abs(found.astype(np.float64) - expected)
+    assert (off <= allowed).all(), f"off by {off.max():.2g}"
 
 
 # -- the numbers ------------------------------------------------------------------------------------------------------
@@ -56,7 +69,7 @@ def assert_close(found: np.ndarray, expected: np.ndarray) -> None:
 @pytest.mark.parametrize("name", IMAGES)
 def test_pages_have_the_expected_embeddings(embedder: VisRAGRetEmbedder, name: str) -> None:
     (found,) = embedder.embed_pages([page_of(name)])
-    assert_close(found, EXPECTED[f"{name}.embedding"])
+    assert_close(found, EXPECTED[f"{name}.embedding"], tolerances(name))
 
 
 @pytest.mark.parametrize("name", [*TEXTS, "caption_icon_small"])
@@ -68,14 +81,14 @@ def test_queries_have_the_expected_embeddings(embedder: VisRAGRetEmbedder, name:
 @pytest.mark.parametrize("batch", MANIFEST["batches"], ids=lambda batch: batch["id"])
 def test_batches_have_the_expected_embeddings(embedder: VisRAGRetEmbedder, batch: dict[str, list[str]]) -> None:
     found = np.stack(embedder.embed_queries([query_of(name) for name in batch["items"]]))
-    assert_close(found, EXPECTED[f"batch.{batch['id']}.embeddings"])
+    assert_close(found, EXPECTED[f"batch.{batch['id']}.embeddings"], tolerances(*batch["items"])[:, None])
 
 
 def test_scores_are_the_expected_ones(embedder: VisRAGRetEmbedder) -> None:
     order = MANIFEST["arrays"]["order_of_scores"]
     queries = np.stack(embedder.embed_queries([query_of(name) for name in order["rows"]]))
     pages = np.stack(embedder.embed_pages(map(page_of, order["columns"])))
-    assert_close(queries @ pages.T, EXPECTED["scores"])
+    assert_close(queries @ pages.T, EXPECTED["scores"], tolerances(*order["columns"]))
 
 
 def test_default_instruction_is_the_published_one() -> None:
