@@ -16,6 +16,7 @@ from visrag_integrations.errors import (
     DocumentNotFoundError,
     SettingError,
     UnsupportedDocumentError,
+    printable,
 )
 from visrag_integrations.images import sniff_format
 
@@ -99,10 +100,11 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
     if sniff_format(head) is not None:
         return "image"
     kind = SUFFIXES.get(Path(name).suffix.lower())
+    beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
     if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
-        raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: it begins with {head[:16]!r}.")
+        raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
     if kind == "image":
-        raise UnsupportedDocumentError(name, f"is not a picture this library reads: it begins with {head[:16]!r}.")
+        raise UnsupportedDocumentError(name, f"is not a picture this library reads: {beginning}.")
     if kind is None:
         raise UnsupportedDocumentError(name, f"is of no kind this library reads. Give one of {', '.join(SUFFIXES)}.")
     return kind
