@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import math
 import struct
@@ -72,6 +73,11 @@ class Pixels:
         return image
 
     @property
+    def digest(self) -> str:
+        """The same for the same pixels."""
+        return f"{self.width}x{self.height}\n{hashlib.sha256(self.data).hexdigest()}"
+
+    @property
     def blank(self) -> bool:
         """Whether every pixel has the same colour.
 
@@ -80,6 +86,22 @@ class Pixels:
         """
         data = bytes(self.data)
         return data == data[:3] * (self.width * self.height)
+
+
+@dataclass(frozen=True)
+class EncodedPixels:
+    """The picture file of pixels that are not held any more; called, it gives the file's bytes.
+
+    Attributes:
+        data: The file.
+        digest: Of the pixels it was made of.
+    """
+
+    data: bytes = field(repr=False)
+    digest: str
+
+    def __call__(self) -> bytes:
+        return self.data
 
 
 def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
+from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
 from visrag_integrations.readers.pdf import other_backend
 from visrag_integrations.readers.process import WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
-from visrag_integrations.readers.sources import find_documents, identify
+from visrag_integrations.readers.sources import Source, find_documents, identify
 from visrag_integrations.types import Failure
 
 __all__ = ["DocumentDone", "DocumentFailed", "Event", "PageFailed", "PageRead", "ReaderPool"]
@@ -48,30 +52,51 @@ class ReaderPool:
         self.reader = reader if reader.picture_format or exact_pixels else replace(reader, picture_format="JPEG")
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
+        self._processes: list[WorkerProcess] = []
+        self._kept = False
+
+    def __enter__(self) -> ReaderPool:
+        """Until the end of the block the processes go on from one `read_documents` to the next."""
+        self._kept = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept = False
+        self._close()
 
     def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[Event]:
         """Every document's pages and its end, in the order of the sources; closing the iterator stops the workers.
 
         Args:
-            sources: Paths, bytes or folders; read lazily.
+            sources: Paths, URLs, bytes or folders; read lazily.
             known: Asked once for every document (in the caller's thread) what of it need not be read.
         """
         schedule = Schedule(limit=3 * self.workers)
-        timeout = self.page_timeout + self.reader.office_timeout
-        threads_each = max(1, ocr.count_cores() // self.workers)
-        processes = [WorkerProcess(self.reader, threads_each, timeout) for _ in range(self.workers)]
+        processes, self._processes = self._processes or self._make_processes(), []
         drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
         threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
+        reusable = False
         try:
             for thread in threads:
                 thread.start()
-            yield from self._in_order(schedule, self._jobs(sources, known))
+            with tempfile.TemporaryDirectory(prefix="visrag-") as folder:
+                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)))
+            reusable = self._kept
         finally:
             schedule.close()
-            for process in processes:
-                process.kill()
+            if not reusable:
+                for process in processes:
+                    process.kill()
             for thread in threads:
                 thread.join(10.0)
+            self._processes = processes
+            if not reusable:
+                self._close()
+
+    def _make_processes(self) -> list[WorkerProcess]:
+        timeout = self.page_timeout + self.reader.office_timeout
+        threads_each = max(1, ocr.count_cores() // self.workers)
+        return [WorkerProcess(self.reader, threads_each, timeout) for _ in range(self.workers)]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[Event]:
         ahead: deque[Job] = deque()
@@ -81,25 +106,45 @@ class ReaderPool:
                 schedule.add(job)
             if not ahead:
                 return
-            yield from schedule.events(ahead.popleft())
+            job = ahead.popleft()
+            yield from schedule.events(job)
+            if job.fetched and job.source is not None and job.source.path is not None:
+                job.source.path.unlink(missing_ok=True)
 
-    def _jobs(self, sources: Any, known: Known | None) -> Iterator[Job]:
+    def _jobs(self, sources: Any, known: Known | None, folder: Path) -> Iterator[Job]:
         for given in [sources] if isinstance(sources, (str, bytes)) or hasattr(sources, "__fspath__") else sources:
             try:
                 for source in find_documents(given):
-                    yield self._job(source, known)
+                    yield self._job(source, known, folder)
             except DocumentError as err:
                 yield Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
 
-    def _job(self, source: Any, known: Known | None) -> Job:
+    def _job(self, source: Any, known: Known | None, folder: Path) -> Job:
+        fetched = remote.is_url(source)
         try:
-            found = identify(source, max_bytes=self.reader.max_bytes)
+            found = self._fetch(source, folder) if fetched else identify(source, max_bytes=self.reader.max_bytes)
         except DocumentError as err:
             return Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
         numbers = known(found.doc_id) if known is not None else ()
         if numbers is None:
-            return Job(found, last=DocumentDone(found.name, found.doc_id))
-        return Job(found, known=frozenset(numbers))
+            return Job(found, last=DocumentDone(found.name, found.doc_id), fetched=fetched)
+        return Job(found, known=frozenset(numbers), fetched=fetched)
+
+    def _fetch(self, url: str, folder: Path) -> Source:
+        """The document behind a URL, in a file of its own: its readers open it several times."""
+        handle, name = tempfile.mkstemp(dir=folder, suffix=remote.suffix_of(url))
+        try:
+            with open(handle, "wb") as file:
+                remote.fetch(url, file, self.reader.max_bytes)
+            return identify(name, max_bytes=self.reader.max_bytes, name=url)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    def _close(self) -> None:
+        processes, self._processes = self._processes, []
+        for process in processes:
+            process.close()
 
 
 class _Driver:
@@ -120,8 +165,6 @@ class _Driver:
                     self._schedule.finish(chunk)
         except BaseException as err:  # noqa: BLE001  the caller's thread raises it
             self._schedule.close(err)
-        finally:
-            self._process.close()
 
     def _open(self, job: Job) -> None:
         assert job.source is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import weakref
@@ -63,12 +64,16 @@ class QdrantPageStore:
         fusion_weights: What the dense and the lexical half weigh with "rrf".
         api_key: Of a server.
         timeout: Seconds a server's answer may take.
+        server_options: What a server's new collection gets besides, as `QdrantClient.create_collection` names it:
+            `{"shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1}`.
         **client_options: Passed on to `QdrantClient` for a URL.
 
     Raises:
         StoreFormatError: The folder is no index of this library, or of a newer version.
         StoreLockedError: Another process has the folder open.
     """
+
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
     def __init__(
         self,
@@ -87,6 +92,7 @@ class QdrantPageStore:
         fusion_weights: tuple[float, float] = (1.0, 1.0),
         api_key: str | None = None,
         timeout: int | None = None,
+        server_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> None:
         self.collection = check_collection_name(collection)
@@ -96,6 +102,7 @@ class QdrantPageStore:
         self.folder = _folder(location)
         files = self._open_pictures(location, pictures)
         self._pictures = PagePictures(files, self.collection, picture_format, picture_quality)
+        self._server_options = dict(server_options or {})
         self._engine = self._open(location, api_key=api_key, timeout=timeout, **client_options)
         self._finalizer = weakref.finalize(self, self._engine.close)
         self._info: CollectionInfo | None = None
@@ -105,15 +112,41 @@ class QdrantPageStore:
             self.close()
             raise
 
+    def __new__(cls, *arguments: Any, **settings: Any) -> QdrantPageStore:
+        store = super().__new__(cls)
+        store._made_with = (arguments, settings)
+        return store
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A store on a server may be sent to other processes: where it arrives it opens its own connection."""
+        arguments, settings = self._made_with
+        if not self.is_on_server:
+            raise StoreError(
+                f"{self._engine.where} cannot be sent to another process: it belongs to this one. "
+                'Give the URL of a server: QdrantPageStore("http://localhost:6333").'
+            )
+        return functools.partial(type(self), **settings), arguments
+
+    @property
+    def is_on_server(self) -> bool:
+        """Whether this store was made for the URL of a server, which other processes can open too."""
+        arguments, settings = self._made_with
+        location = settings["location"] if "location" in settings else arguments[0]
+        return self.folder is None and isinstance(location, str) and location != ":memory:"
+
     def _open(self, location: Any, **options: Any) -> Engine:
         if self.folder is not None:
             from visrag_integrations.store.edge import EdgeEngine
 
+            if self._server_options:
+                raise SettingError(
+                    f"server_options={self._server_options} are for a server; {self.folder} is a folder."
+                )
             return EdgeEngine.open(self.folder, self.collection)
         from visrag_integrations.store.client import ClientEngine, connect
 
         client, where, owned = connect(location, **options)
-        return ClientEngine(client, self.collection, where, owned=owned)
+        return ClientEngine(client, self.collection, where, owned=owned, options=self._server_options)
 
     def _open_pictures(self, location: Any, pictures: str | Path | bool | None) -> Pictures | None:
         if pictures is False:
@@ -178,7 +211,7 @@ class QdrantPageStore:
         names = (f"{self.collection}.next", f"{self.collection}.other")
         name = next(name for name in names if name != engine.version)
         location = self.folder if self.folder is not None else engine.client
-        staged = QdrantPageStore(location, name, pictures=False)
+        staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
         staged._layout, staged._settings, staged._pictures = self._layout, self._settings, self._pictures
         return staged
 
@@ -219,6 +252,11 @@ class QdrantPageStore:
 
     def __exit__(self, *_: object) -> None:
         self.close()
+
+    @property
+    def picture_settings(self) -> tuple[str, int] | None:
+        """The format and quality in which pictures are kept; None where none are."""
+        return (self._pictures.format, self._pictures.quality) if self._pictures.files is not None else None
 
     # --- pages in ---------------------------------------------------------------------------------------------------
 
@@ -340,11 +378,11 @@ class QdrantPageStore:
         vectors = self.get_embeddings(list(equals.values()))
         return {key: vectors[id_] for key, id_ in equals.items() if id_ in vectors}
 
-    def contents(self, doc_id: str) -> list[str]:
-        """The `content_key` of each of a document's pages that has one."""
+    def contents(self, doc_id: str | None = None) -> list[str]:
+        """The `content_key` of each page of a document, or of all, that has one."""
         if not self._load_info():
             return []
-        records = self._engine.scroll(of_document(doc_id), ("visrag.content",))
+        records = self._engine.scroll(None if doc_id is None else of_document(doc_id), ("visrag.content",))
         return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:

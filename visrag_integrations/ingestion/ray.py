@@ -1,0 +1,396 @@
+"""`index_documents` on a Ray cluster: many readers and many embedders at once, one call, the same report.
+
+    sources -> ReadDocuments -> EmbedPages -> WritePages -> this process: settles documents, counts
+               actors, a core   actors, a GPU  actors, where the store is on a server; a folder is written here
+
+Rows come back in any order, so a document is settled when the last of its pages has come. What runs where is Ray
+Data's business: it bounds what waits between the stages, starts actors that died again and repeats what they did;
+repeating is harmless, for a page always has the same id.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import logging
+import math
+import os
+import pickle
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from visrag_integrations.errors import MissingExtraError, SettingError, VisRAGError
+from visrag_integrations.ingestion.account import Account
+from visrag_integrations.ingestion.pipeline import Source, in_thread
+from visrag_integrations.ingestion.progress import IndexProgress
+from visrag_integrations.ingestion.report import IndexReport
+from visrag_integrations.ingestion.retry import Retry, RetryingClient
+from visrag_integrations.ingestion.sources import Ended, GivenSources, name_of
+from visrag_integrations.ingestion.stages import (
+    DescribedEmbedder,
+    EmbedderSpec,
+    EmbedPages,
+    ListedContents,
+    ListedDocuments,
+    ReadDocuments,
+    Register,
+    Row,
+    ServerStore,
+    WritePages,
+    describe,
+    unpack,
+    write_rows,
+)
+from visrag_integrations.ocr import count_cores
+from visrag_integrations.readers import PageReader
+from visrag_integrations.readers.pool import DocumentFailed
+from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.types import Failure
+
+_MOST_SOURCES = 32
+_TASKS_PER_READER = 8
+_REPEATS = 4  # of a task whose actor died; a page that always kills it must end the run some day
+_BLOCK_BYTES = 32 << 20  # drawn pixels are five megabytes a page; the default of 128 MiB is many of them in one actor
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    """Where the stages run, and how wide; (least, most) lets Ray scale between them.
+
+    Attributes:
+        address: "local" starts Ray on this machine for the run; "auto", "host:6379" or "ray://host:10001" joins a
+            cluster. Where this process has joined one already, that one is used.
+        readers: Reading actors, a core each; None: up to one for every core that is left.
+        embedders: Embedding actors, each with a model of its own; None: up to one for every GPU, or one without GPUs.
+        gpus: GPUs (or a fraction of one) an embedding actor gets; None: one, where the cluster has any.
+        writers: Writing actors, where the store is on a server.
+        quiet: Ray says only what went wrong; False leaves its messages and progress bars as they are.
+    """
+
+    address: str = "local"
+    readers: int | tuple[int, int] | None = None
+    embedders: int | tuple[int, int] | None = None
+    gpus: float | None = None
+    writers: int | tuple[int, int] = (1, 4)
+    quiet: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("readers", "embedders", "writers"):
+            value = getattr(self, name)
+            least, most = value if isinstance(value, tuple) else (value, value)
+            if value is not None and not 1 <= least <= most:
+                raise SettingError(f"{name}={value!r}; give a number from 1, or (least, most).")
+
+
+def index_documents_ray(
+    sources: Source | Iterable[Source],
+    *,
+    store: QdrantPageStore,
+    embedder: EmbedderSpec,
+    cluster: RayCluster | None = None,
+    reader: PageReader | None = None,
+    page_timeout: float = 60.0,
+    batch_size: int = 16,
+    prune: bool = False,
+    retry: Retry | None = None,
+    progress: bool | None = None,
+    on_progress: Callable[[IndexProgress], None] | None = None,
+    on_failure: Callable[[Failure], None] | None = None,
+) -> IndexReport:
+    """`index_documents` on a Ray cluster; the same arguments, the same report, and a run goes on after a kill alike.
+
+    What differs: documents are settled in the order in which they are done. A document is read by one actor. Pages that
+    are equal to a stored one take its vector; pages that are equal to another page of this run only where one actor
+    embeds both soon after each other. Every path must mean the same file on every machine; URLs do.
+
+    Args:
+        sources: Files, folders and URLs of both (`s3://...`, through fsspec).
+        store: On a server, every writing actor opens its own connection; into a folder this process writes.
+        embedder: A name for `load_embedder`, a function that makes one, or one that can be pickled.
+        cluster: Where and how wide; `RayCluster()` when not given.
+        reader: How documents are read; `PageReader()` when not given.
+        page_timeout: Seconds one page may take before its process is killed and the page reported.
+        batch_size: Pages embedded and added together.
+        prune: Also remove documents whose files are gone. See `index_documents`; of URLs nothing is removed.
+        retry: How requests to a server are tried again.
+        progress: A progress bar; by default only where standard error is a terminal.
+        on_progress: Called in this thread after every batch; what it raises ends the run.
+        on_failure: Called in this thread with every document and page that failed.
+
+    Raises:
+        MissingExtraError: Ray is not installed.
+        StoreMismatchError: Another embedder filled this collection.
+        StoreError: The store failed; what was added before is kept.
+    """
+    if batch_size < 1:
+        raise SettingError(f"batch_size is {batch_size}; it must be 1 or more.")
+    started = time.monotonic()
+    reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
+    given = GivenSources(sources, measure=progress is not False or on_progress is not None)
+    with (
+        _connected(cluster or RayCluster()) as ray,
+        store.client_through(functools.partial(RetryingClient, retry=retry)),
+    ):
+        run = _Run(ray, cluster or RayCluster(), store, embedder, retry)
+        store.prepare(run.described, reader=reader.describe())
+        run.account = Account(store, given, progress, on_progress, on_failure, replace_last=True)
+        try:
+            run.all(list(given), reader, page_timeout, batch_size)
+            run.finish(given.gone if prune else None)
+        finally:
+            run.account.bar.close()
+    return run.account.report(time.monotonic() - started, run.embedded)
+
+
+async def aindex_documents_ray(sources: Source | Iterable[Source], **settings: Any) -> IndexReport:
+    """`index_documents_ray` in a thread, so that the event loop goes on; takes the same arguments."""
+    return await in_thread(functools.partial(index_documents_ray, sources), settings)
+
+
+class _Run:
+    """One run, seen from the process that started it."""
+
+    account: Account
+
+    def __init__(
+        self, ray: Any, cluster: RayCluster, store: QdrantPageStore, embedder: EmbedderSpec, retry: Retry
+    ) -> None:
+        self._ray, self._store, self._embedder, self._retry = ray, store, embedder, retry
+        self._plan = _Plan.on(ray.cluster_resources(), cluster)
+        self.described = self._described()
+        self._documents: dict[tuple[str, str], _Document] = {}
+        self._copies: list[Ended] = []
+        self._missing: set[str] = set()
+        self.embedded = 0
+
+    def _described(self) -> DescribedEmbedder:
+        task = self._ray.remote(num_cpus=1, num_gpus=self._plan.gpus, max_calls=1)(describe)
+        with _unwrapped():
+            described: DescribedEmbedder = self._ray.get(task.remote(self._embedder))
+        return described
+
+    def all(self, sources: list[Any], reader: PageReader, page_timeout: float, batch_size: int) -> None:
+        """Send every source through the stages, and account for what comes back."""
+        if not sources:
+            return
+        self._missing = {name_of(source) for source in sources}
+        server = ServerStore(self._store, self._retry) if self._store.is_on_server else None
+        register = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Register).remote(
+            server or ListedDocuments.of(self._store)
+        )
+        keep, exact_pixels = self._store.picture_settings, self.described.reads == "pixels"
+        read = (reader, page_timeout, exact_pixels, keep, functools.partial(_ask, register))
+        stages = [
+            (ReadDocuments, read, {"batch_size": None, **self._plan.reading}),
+            (
+                EmbedPages,
+                (self._embedder, server or ListedContents(frozenset(self._store.contents()))),
+                {"batch_size": batch_size, **self._plan.embedding},
+            ),
+        ]
+        if server is not None:
+            stages.append((WritePages, (server,), {"batch_size": batch_size, **self._plan.writing}))
+        try:
+            with _unwrapped():
+                for batch in self._rows(sources, stages):
+                    rows = unpack(batch)
+                    self._take(rows if server is not None else write_rows(self._store, rows))
+        finally:
+            self._ray.kill(register)
+
+    def _rows(self, sources: list[Any], stages: list[Any]) -> Iterator[Any]:
+        data = self._ray.data
+        size = min(_MOST_SOURCES, math.ceil(len(sources) / (_TASKS_PER_READER * self._plan.most_readers)))
+        items = [{"task": f"{place}", "source": pickle.dumps(source)} for place, source in enumerate(sources)]
+        dataset = data.from_items(items, override_num_blocks=math.ceil(len(items) / size))
+        dataset.context.target_max_block_size = _BLOCK_BYTES
+        for stage, arguments, settings in stages:
+            pool = data.ActorPoolStrategy(**settings.pop("pool"))
+            dataset = dataset.map_batches(
+                stage, fn_constructor_args=arguments, compute=pool, max_task_retries=_REPEATS, **settings
+            )
+        yield from dataset.iter_batches(batch_size=None)
+
+    def _take(self, rows: Iterable[Row]) -> None:
+        for row in rows:
+            self.embedded += row.embedded
+            if row.page is not None:
+                document = self._documents.setdefault((row.page.source, row.page.doc_id), _Document())
+                document.numbers.add(row.page.number)
+                if row.failure is not None:
+                    self.account.failed.append(row.failure)
+                else:
+                    self.account.documents.added_pages([row.page])
+                self._settle_whole(document)
+            for event in row.events:
+                if isinstance(event, Ended):
+                    self._ended(event)
+                else:
+                    self.account.failed_reading(event)
+                    if isinstance(event, DocumentFailed):
+                        self._missing.discard(event.failure.source)
+        self.account.tell()
+
+    def _ended(self, ended: Ended) -> None:
+        self.account.ended(ended)
+        self.account.documents.met_elsewhere(ended.done.doc_id, ended.before)
+        if ended.copy:
+            self._missing.discard(ended.done.source)
+            self._copies.append(ended)
+            return
+        document = self._documents.setdefault((ended.done.source, ended.done.doc_id), _Document())
+        document.ended = ended
+        self._settle_whole(document)
+
+    def _settle_whole(self, document: _Document) -> None:
+        """Settle a document whose end and pages have all come, in whatever order."""
+        ended = document.ended
+        if ended is not None and len(document.numbers) >= ended.done.pages:
+            self._missing.discard(ended.done.source)
+            self._documents.pop((ended.done.source, ended.done.doc_id), None)
+            self.account.settle(ended)
+
+    def finish(self, gone: Callable[[str], bool] | None) -> None:
+        """What can only be said when everything has come."""
+        for ended in self._copies:
+            self.account.settle(ended)
+        for name in sorted(self._missing):
+            self.account.failed.append(
+                Failure(name, "not all of its pages came back from the cluster; index it again.")
+            )
+        self.account.documents.finish(gone)
+        self.account.tell()
+
+
+@dataclass
+class _Document:
+    """A document some of whose pages have come."""
+
+    numbers: set[int] = field(default_factory=set)
+    ended: Ended | None = None
+
+
+@dataclass(frozen=True)
+class _Plan:
+    """What Ray is asked for, for each stage."""
+
+    reading: dict[str, Any]
+    embedding: dict[str, Any]
+    writing: dict[str, Any]
+
+    @property
+    def gpus(self) -> float:
+        return float(self.embedding["num_gpus"])
+
+    @property
+    def most_readers(self) -> int:
+        return int(self.reading["pool"]["max_size"])
+
+    @classmethod
+    def on(cls, resources: dict[str, float], cluster: RayCluster) -> _Plan:
+        """The plan for a cluster that has these resources now.
+
+        Raises:
+            SettingError: It has too few cores for one actor of each stage, and Ray would wait for ever.
+        """
+        cpus, gpus = int(resources.get("CPU", 0)), resources.get("GPU", 0.0)
+        each = cluster.gpus if cluster.gpus is not None else float(gpus > 0)
+        embedders = _range(cluster.embedders, most=int(gpus / each) if each else 1)
+        readers = _range(cluster.readers, most=cpus - embedders[1])
+        if readers[0] + embedders[0] > cpus:
+            raise SettingError(
+                f"Ray has {cpus} cores; {readers[0]} readers and {embedders[0]} embedders need one each. "
+                "Ask for fewer of them, or start Ray with more: ray.init(num_cpus=...)."
+            )
+        return cls(
+            {"pool": _pool(readers), "num_cpus": 1},
+            {"pool": _pool(embedders), "num_cpus": 1, "num_gpus": each},
+            {"pool": _pool(_range(cluster.writers, most=1)), "num_cpus": 0},
+        )
+
+
+def _range(wanted: int | tuple[int, int] | None, most: int) -> tuple[int, int]:
+    if wanted is None:
+        return 1, max(1, most)
+    return wanted if isinstance(wanted, tuple) else (wanted, wanted)
+
+
+def _pool(size: tuple[int, int]) -> dict[str, int]:
+    return {"min_size": size[0], "max_size": size[1]}
+
+
+def _ask(register: Any, doc_id: str, task: str) -> Any:
+    import ray
+
+    return ray.get(register.ask.remote(doc_id, task))
+
+
+@contextlib.contextmanager
+def _connected(cluster: RayCluster) -> Iterator[Any]:
+    """Ray, joined or started for as long as the block lasts."""
+    try:
+        import ray
+        import ray.data
+    except ImportError as err:
+        raise MissingExtraError("Ray Data", "ray") from err
+    joined = ray.is_initialized()
+    if not joined:
+        _start(ray, cluster)
+    try:
+        with _quiet() if cluster.quiet else contextlib.nullcontext():
+            yield ray
+    finally:
+        if not joined:
+            ray.shutdown()
+
+
+def _start(ray: Any, cluster: RayCluster) -> None:
+    options: dict[str, Any] = {"address": cluster.address}
+    if cluster.quiet:
+        options |= {"logging_level": logging.ERROR, "log_to_driver": False}
+    if cluster.address == "local":
+        options |= {"include_dashboard": False, "num_cpus": max(2, count_cores())}
+    before = dict(os.environ)
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
+    try:
+        ray.init(**options)
+    except (ConnectionError, ValueError, RuntimeError) as err:
+        raise SettingError(
+            f"Ray at {cluster.address!r} cannot be reached: {err}. Start a cluster with: ray start --head"
+        ) from err
+    finally:
+        if "RAY_USAGE_STATS_ENABLED" not in before:
+            os.environ.pop("RAY_USAGE_STATS_ENABLED", None)
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Ray Data says only what went wrong, and draws no bars."""
+    from ray.data import DataContext
+
+    loud, context = logging.getLogger("ray.data"), DataContext.get_current()
+    before = loud.level, context.enable_progress_bars
+    loud.setLevel(logging.ERROR)
+    context.enable_progress_bars = False
+    try:
+        yield
+    finally:
+        loud.setLevel(before[0])
+        context.enable_progress_bars = before[1]
+
+
+@contextlib.contextmanager
+def _unwrapped() -> Iterator[None]:
+    """What a worker raised on purpose is raised here as it was."""
+    try:
+        yield
+    except Exception as err:
+        cause: BaseException | None = err
+        while cause is not None and not isinstance(cause, VisRAGError):
+            cause = getattr(cause, "cause", None) or cause.__cause__
+        if cause is None or cause is err:
+            raise
+        raise cause from err

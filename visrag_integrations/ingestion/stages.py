@@ -1,0 +1,334 @@
+"""What runs in the workers of a cluster: read, embed, write. Plain callables on batches of rows; nothing here is Ray's.
+
+A row is one page on its way with what ended behind it, pickled, so that any cluster can carry it.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import pickle
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+import numpy as np
+
+from visrag_integrations import images
+from visrag_integrations.embedders import load_embedder
+from visrag_integrations.errors import StoreError
+from visrag_integrations.ingestion.documents import failed_page, stored_pages
+from visrag_integrations.ingestion.embedding import Embedding, Equals
+from visrag_integrations.ingestion.retry import Retry, RetryingClient, may_pass
+from visrag_integrations.ingestion.sources import Ended, GivenSources
+from visrag_integrations.ingestion.writer import add_pages
+from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.readers import PageReader
+from visrag_integrations.readers.pool import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderPool
+from visrag_integrations.store import QdrantPageStore, content_key
+from visrag_integrations.types import Failure, Page
+
+EmbedderSpec = str | PageEmbedder | Callable[[], PageEmbedder]
+Batch = dict[str, Any]
+
+_REMEMBERED = 64
+"""Vectors an embedding worker keeps at hand for equal pages that follow soon."""
+_DESCRIBED = ("name", "kind", "dimension", "fingerprint", "instruction", "reads", "pooling")
+
+
+@dataclass(frozen=True)
+class Row:
+    """One page, or none, and what ended behind it.
+
+    Attributes:
+        page: On its way; with its picture until it is written.
+        picture: What is stored as its picture, where that is not the page's own.
+        vector: What the embedder made of it; None where the store has a page like it.
+        failure: Why the page goes no further.
+        events: Pages that could not be read, and documents that ended.
+        embedded: Pages that were embedded in this row's batch, told by its first row.
+    """
+
+    page: Page | None = None
+    picture: images.PictureSource | None = None
+    vector: Any = None
+    failure: Failure | None = None
+    events: tuple[PageFailed | DocumentFailed | Ended, ...] = ()
+    embedded: int = 0
+
+
+def pack(rows: Sequence[Row]) -> Batch:
+    """Rows as a batch of one column."""
+    column = np.empty(len(rows), dtype=object)
+    column[:] = [pickle.dumps(row, 5) for row in rows]
+    return {"row": column}
+
+
+def unpack(batch: Batch) -> list[Row]:
+    """The rows of a batch."""
+    return [pickle.loads(row) for row in batch["row"]]
+
+
+class Stored(Protocol):
+    """Knows how many pages of a document were stored, and which; None for all."""
+
+    def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]: ...
+
+
+class ServerStore:
+    """A store on a server, opened where it is first used, whose requests are tried again."""
+
+    def __init__(self, store: QdrantPageStore, retry: Retry) -> None:
+        self._store, self._retry = pickle.dumps(store), retry
+
+    def __getstate__(self) -> tuple[bytes, Retry]:
+        return self._store, self._retry
+
+    def __setstate__(self, state: tuple[bytes, Retry]) -> None:
+        self._store, self._retry = state
+
+    @functools.cached_property
+    def store(self) -> QdrantPageStore:
+        """The store, as it is seen from this process."""
+        opened = self._retry.call(self._open)
+        self._through = contextlib.ExitStack()  # for as long as this object lives
+        self._through.enter_context(opened.client_through(functools.partial(RetryingClient, retry=self._retry)))
+        return opened
+
+    def _open(self) -> QdrantPageStore:
+        try:
+            opened: QdrantPageStore = pickle.loads(self._store)
+        except StoreError as err:
+            cause = err.__cause__
+            if isinstance(cause, Exception) and may_pass(cause):
+                raise cause from err
+            raise
+        return opened
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
+        """Vectors of equal pages, by `content_key`."""
+        return dict(self.store.embeddings_of_equals(pages))
+
+    def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]:
+        """What of a document is stored."""
+        return stored_pages(self.store, doc_id)
+
+
+@dataclass(frozen=True)
+class ListedContents:
+    """The content keys of a store that only one process can open; it puts the vectors in itself."""
+
+    keys: frozenset[str]
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
+        """None for each page that has an equal one."""
+        return dict.fromkeys({content_key(page) for page in pages} & self.keys)
+
+
+@dataclass(frozen=True)
+class ListedDocuments:
+    """The documents of a store that only one process can open."""
+
+    documents: dict[str, tuple[int, Collection[int] | None]]
+
+    @classmethod
+    def of(cls, store: QdrantPageStore) -> ListedDocuments:
+        """All that it holds now."""
+        found = {}
+        for document in store.documents():
+            whole = document.total_pages is not None and document.pages >= document.total_pages
+            found[document.doc_id] = (document.pages, None if whole else store.page_numbers(document.doc_id))
+        return cls(found)
+
+    def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]:
+        """What of a document is stored."""
+        return self.documents.get(doc_id, (0, frozenset()))
+
+
+class Register:
+    """Says what of a document need not be read; the same task gets the same answer, also when it is run again."""
+
+    def __init__(self, stored: Stored) -> None:
+        self._stored = stored
+        self._tasks: dict[str, str] = {}
+        self._answers: dict[str, tuple[int, Collection[int] | None]] = {}
+
+    def ask(self, doc_id: str, task: str) -> tuple[int, Collection[int] | None, bool]:
+        """Pages stored before the run, their numbers (None: read nothing), and whether another task reads it."""
+        if doc_id not in self._answers:
+            self._answers[doc_id], self._tasks[doc_id] = self._stored(doc_id), task
+        before, numbers = self._answers[doc_id]
+        return (before, numbers, False) if self._tasks[doc_id] == task else (before, None, numbers is not None)
+
+
+Ask = Callable[[str, str], "tuple[int, Collection[int] | None, bool]"]
+
+
+class ReadDocuments:
+    """Batches of sources into rows of drawn pages; every document in a process that it may crash.
+
+    Args:
+        reader: How documents are read.
+        page_timeout: Seconds a page may take.
+        exact_pixels: The embedder looks at pixels; else pages travel as JPEG.
+        keep: Format and quality of stored pictures, encoded here; None when none are stored.
+        ask: `Register.ask`, wherever it is.
+    """
+
+    def __init__(
+        self, reader: PageReader, page_timeout: float, exact_pixels: bool, keep: tuple[str, int] | None, ask: Ask
+    ) -> None:
+        self._pool = ReaderPool(reader, 1, page_timeout, exact_pixels=exact_pixels).__enter__()
+        self._keep, self._ask = keep, ask
+
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        """The batch has columns `task` (a name) and `source` (pickled)."""
+        given = GivenSources([pickle.loads(source) for source in batch["source"]], measure=False)
+        task = _Task(self._ask, str(batch["task"][0]))
+        row = Row()
+        for event in self._pool.read_documents(given, known=task.known_pages):
+            if isinstance(event, PageRead):
+                if row != Row():
+                    yield pack([row])
+                row = Row(event.page, self._stored_picture(event.page.picture))
+            elif isinstance(event, DocumentDone):
+                ended = task.ended(given.ended(event, self._pool.reader.max_bytes))
+                row = replace(row, events=(*row.events, ended))
+            else:
+                row = replace(row, events=(*row.events, event))
+        if row != Row():
+            yield pack([row])
+
+    def _stored_picture(self, picture: images.PictureSource | None) -> images.PictureSource | None:
+        if not isinstance(picture, images.Pixels):
+            return picture
+        data = b"" if self._keep is None else images.encode(picture, *self._keep)
+        return images.EncodedPixels(data, picture.digest)
+
+
+class _Task:
+    """One batch of sources: what the register said of its documents."""
+
+    def __init__(self, ask: Ask, name: str) -> None:
+        self._ask, self._name = ask, name
+        self._before: dict[str, int] = {}
+        self._copies: set[str] = set()
+
+    def known_pages(self, doc_id: str) -> Collection[int] | None:
+        if doc_id in self._before:  # the same content under a second name
+            self._copies.add(doc_id)
+            return None
+        self._before[doc_id], numbers, elsewhere = self._ask(doc_id, self._name)
+        if elsewhere:
+            self._copies.add(doc_id)
+        return numbers
+
+    def ended(self, ended: Ended) -> Ended:
+        doc_id, nothing_read = ended.done.doc_id, ended.done.total_pages is None
+        return replace(ended, before=self._before[doc_id], copy=nothing_read and doc_id in self._copies)
+
+
+class EmbedPages:
+    """Rows of pages into rows with vectors; the model is loaded once, here."""
+
+    def __init__(self, embedder: EmbedderSpec, equals: Equals) -> None:
+        self._failures: dict[str, Failure] = {}
+        self._embedding = Embedding(open_embedder(embedder), equals, self._fail)
+
+    def _fail(self, page: Page, error: Exception) -> None:
+        self._failures[page.id] = failed_page(page, error)
+
+    def __call__(self, batch: Batch) -> Batch:
+        rows = unpack(batch)
+        self._failures.clear()
+        before = self._embedding.embedded
+        kept, vectors, _ = self._embedding.embed([row.page for row in rows if row.page is not None])
+        for key in list(self._embedding.flying)[:-_REMEMBERED]:
+            del self._embedding.flying[key]
+        made = {page.id: vector for page, vector in zip(kept, vectors, strict=True)}
+        rows = [self._embedded(row, made) for row in rows]
+        return pack([replace(rows[0], embedded=self._embedding.embedded - before), *rows[1:]])
+
+    def _embedded(self, row: Row, made: dict[str, Any]) -> Row:
+        if row.page is None:
+            return row
+        page = replace(row.page, picture=row.picture)
+        failure = self._failures.get(page.id)
+        return replace(row, page=page, picture=None, failure=failure, vector=made.get(page.id))
+
+
+class WritePages:
+    """Rows with vectors into a store on a server; the pages come out without what was written of them."""
+
+    def __init__(self, store: ServerStore) -> None:
+        self._store = store
+
+    def __call__(self, batch: Batch) -> Batch:
+        return pack(write_rows(self._store.store, unpack(batch)))
+
+
+def write_rows(store: QdrantPageStore, rows: Sequence[Row]) -> list[Row]:
+    """Add the pages of the rows; each row comes back with a page that is only a name, and why it failed if it did.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    going = {row.page.id: row for row in rows if row.page is not None and row.failure is None}
+    lent = [row.page for row in going.values() if row.vector is None and row.page is not None]
+    equals = store.embeddings_of_equals(lent)
+    vectors = {id_: row.vector for id_, row in going.items()} | {p.id: equals.get(content_key(p)) for p in lent}
+    failures = {p.id: _lost(p) for p in lent if vectors[p.id] is None}
+
+    def fail(page: Page, error: Exception) -> None:
+        failures[page.id] = failed_page(page, error)
+
+    pages = [row.page for id_, row in going.items() if row.page is not None and id_ not in failures]
+    add_pages(store, pages, [vectors[page.id] for page in pages], fail)
+    return [_written(row, failures) for row in rows]
+
+
+def _written(row: Row, failures: dict[str, Failure]) -> Row:
+    if row.page is None:
+        return row
+    name = Page(row.page.doc_id, row.page.number, source=row.page.source)
+    return replace(row, page=name, vector=None, failure=row.failure or failures.get(name.id))
+
+
+def _lost(page: Page) -> Failure:
+    return Failure(page.source, "not embedded: the page like it went meanwhile; index it again.", page.number)
+
+
+def open_embedder(embedder: EmbedderSpec) -> PageEmbedder:
+    """The embedder itself, from its name, from what makes it, or as it is."""
+    if isinstance(embedder, str):
+        return load_embedder(embedder)
+    if isinstance(embedder, PageEmbedder):
+        return embedder
+    return embedder()
+
+
+@dataclass
+class DescribedEmbedder:
+    """What a store and a reader want to know of an embedder that is elsewhere."""
+
+    name: str
+    kind: Any
+    dimension: int
+    fingerprint: str | None = None
+    instruction: str | None = None
+    reads: str = "pixels"
+    pooling: str | None = None
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
+        raise NotImplementedError(f"{self.name} is only described here.")
+
+    embed_queries: Any = embed_pages
+
+
+def describe(embedder: EmbedderSpec) -> DescribedEmbedder:
+    """What there is to know of an embedder; loads it, where it is given by name."""
+    opened = open_embedder(embedder)
+    found = {key: getattr(opened, key) for key in _DESCRIBED if getattr(opened, key, None) is not None}
+    if hasattr(opened, "patch_grid") and not hasattr(opened, "pooling"):
+        found["pooling"] = "rows"
+    return DescribedEmbedder(**found)
