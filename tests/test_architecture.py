@@ -72,7 +72,7 @@ HEAVY_HOMES = {
     "uvicorn": {"serve"},
     "mcp": {"mcp"},
     "datasets": {"evaluation"},
-    "pyarrow": {"evaluation"},
+    "pyarrow": {"evaluation", "ingestion"},
     "openai": {"generation", "embedders"},
     "rapidocr": {"ocr"},
     "wordllama": {"embedders"},

@@ -52,8 +52,8 @@ from visrag_integrations.types import Failure
 
 _MOST_SOURCES = 32
 _TASKS_PER_READER = 8
-_REPEATS = 4  # of a task whose actor died; a page that always kills it must end the run some day
-_BLOCK_BYTES = 32 << 20  # drawn pixels are five megabytes a page; the default of 128 MiB is many of them in one actor
+_LARGEST_BLOCK, _SMALLEST_BLOCK = 32 << 20, 1 << 20
+_BLOCKS_PER_ACTOR = 16  # Ray plans with several blocks of output for every actor, and stalls where they do not fit
 
 
 @dataclass(frozen=True)
@@ -206,16 +206,16 @@ class _Run:
         size = min(_MOST_SOURCES, math.ceil(len(sources) / (_TASKS_PER_READER * self._plan.most_readers)))
         items = [{"task": f"{place}", "source": pickle.dumps(source)} for place, source in enumerate(sources)]
         dataset = data.from_items(items, override_num_blocks=math.ceil(len(items) / size))
-        dataset.context.target_max_block_size = _BLOCK_BYTES
+        dataset.context.target_max_block_size = self._plan.block_bytes
         for stage, arguments, settings in stages:
             pool = data.ActorPoolStrategy(**settings.pop("pool"))
-            dataset = dataset.map_batches(
-                stage, fn_constructor_args=arguments, compute=pool, max_task_retries=_REPEATS, **settings
-            )
+            dataset = dataset.map_batches(stage, fn_constructor_args=arguments, compute=pool, **settings)
         yield from dataset.iter_batches(batch_size=None)
 
     def _take(self, rows: Iterable[Row]) -> None:
         for row in rows:
+            if row.error is not None:
+                raise row.error
             self.embedded += row.embedded
             if row.page is not None:
                 document = self._documents.setdefault((row.page.source, row.page.doc_id), _Document())
@@ -280,6 +280,7 @@ class _Plan:
     reading: dict[str, Any]
     embedding: dict[str, Any]
     writing: dict[str, Any]
+    block_bytes: int
 
     @property
     def gpus(self) -> float:
@@ -305,10 +306,13 @@ class _Plan:
                 f"Ray has {cpus} cores; {readers[0]} readers and {embedders[0]} embedders need one each. "
                 "Ask for fewer of them, or start Ray with more: ray.init(num_cpus=...)."
             )
+        writers = _range(cluster.writers, most=1)
+        share = int(resources.get("object_store_memory", 0)) // (_BLOCKS_PER_ACTOR * (readers[1] + embedders[1]))
         return cls(
             {"pool": _pool(readers), "num_cpus": 1},
             {"pool": _pool(embedders), "num_cpus": 1, "num_gpus": each},
-            {"pool": _pool(_range(cluster.writers, most=1)), "num_cpus": 0},
+            {"pool": _pool(writers), "num_cpus": 0},
+            min(_LARGEST_BLOCK, max(_SMALLEST_BLOCK, share)),
         )
 
 
@@ -384,13 +388,15 @@ def _quiet() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _unwrapped() -> Iterator[None]:
-    """What a worker raised on purpose is raised here as it was."""
+    """What a task raised is raised here as it was; what Ray itself gives up on is said in our words."""
+    from ray.exceptions import RayError
+
     try:
         yield
-    except Exception as err:
-        cause: BaseException | None = err
-        while cause is not None and not isinstance(cause, VisRAGError):
-            cause = getattr(cause, "cause", None) or cause.__cause__
-        if cause is None or cause is err:
-            raise
-        raise cause from err
+    except RayError as err:
+        cause = getattr(err, "cause", None)
+        if isinstance(cause, Exception) and not isinstance(cause, RayError):
+            raise cause from err
+        raise VisRAGError(
+            f"The Ray cluster gave up: {err}. What was added is kept: run the same again, and it goes on from there."
+        ) from err

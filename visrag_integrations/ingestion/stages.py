@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import pickle
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -31,6 +33,8 @@ from visrag_integrations.types import Failure, Page
 EmbedderSpec = str | PageEmbedder | Callable[[], PageEmbedder]
 Batch = dict[str, Any]
 
+logger = logging.getLogger(__name__)
+
 _REMEMBERED = 64
 """Vectors an embedding worker keeps at hand for equal pages that follow soon."""
 _DESCRIBED = ("name", "kind", "dimension", "fingerprint", "instruction", "reads", "pooling")
@@ -47,6 +51,7 @@ class Row:
         failure: Why the page goes no further.
         events: Pages that could not be read, and documents that ended.
         embedded: Pages that were embedded in this row's batch, told by its first row.
+        error: What ended the work of a worker, and so ends the run.
     """
 
     page: Page | None = None
@@ -55,18 +60,27 @@ class Row:
     failure: Failure | None = None
     events: tuple[PageFailed | DocumentFailed | Ended, ...] = ()
     embedded: int = 0
+    error: Exception | None = None
 
 
 def pack(rows: Sequence[Row]) -> Batch:
-    """Rows as a batch of one column."""
+    """Rows as a batch of one column; drawn pages become a tenth of their size, or a cluster would be full of white."""
+    import pyarrow
+
     column = np.empty(len(rows), dtype=object)
-    column[:] = [pickle.dumps(row, 5) for row in rows]
+    for place, row in enumerate(rows):
+        data = pickle.dumps(row, 5)
+        column[place] = len(data).to_bytes(8, "big") + pyarrow.compress(data, codec="zstd", asbytes=True)
     return {"row": column}
 
 
 def unpack(batch: Batch) -> list[Row]:
     """The rows of a batch."""
-    return [pickle.loads(row) for row in batch["row"]]
+    import pyarrow
+
+    sizes = (int.from_bytes(row[:8], "big") for row in batch["row"])
+    packed = zip(batch["row"], sizes, strict=True)
+    return [pickle.loads(pyarrow.decompress(row[8:], size, codec="zstd", asbytes=True)) for row, size in packed]
 
 
 class Stored(Protocol):
@@ -164,7 +178,30 @@ class Register:
 Ask = Callable[[str, str], "tuple[int, Collection[int] | None, bool]"]
 
 
-class ReadDocuments:
+class Stage(ABC):
+    """Calls `run`; what that raises becomes a row, because clusters keep little of an exception."""
+
+    def __call__(self, batch: Batch) -> Iterator[Batch]:
+        try:
+            for rows in self.run(batch):
+                yield pack(rows)
+        except Exception as err:
+            logger.exception("a worker failed")
+            yield pack([Row(error=_portable(err))])
+
+    @abstractmethod
+    def run(self, batch: Batch) -> Iterator[list[Row]]:
+        """A batch in, lists of rows out."""
+
+
+def _portable(err: Exception) -> Exception:
+    try:
+        return pickle.loads(pickle.dumps(err))  # type: ignore[no-any-return]
+    except Exception:  # noqa: BLE001  exceptions of all kinds refuse to be pickled
+        return RuntimeError(f"{type(err).__name__}: {err}")
+
+
+class ReadDocuments(Stage):
     """Batches of sources into rows of drawn pages; every document in a process that it may crash.
 
     Args:
@@ -181,7 +218,7 @@ class ReadDocuments:
         self._pool = ReaderPool(reader, 1, page_timeout, exact_pixels=exact_pixels).__enter__()
         self._keep, self._ask = keep, ask
 
-    def __call__(self, batch: Batch) -> Iterator[Batch]:
+    def run(self, batch: Batch) -> Iterator[list[Row]]:
         """The batch has columns `task` (a name) and `source` (pickled)."""
         given = GivenSources([pickle.loads(source) for source in batch["source"]], measure=False)
         task = _Task(self._ask, str(batch["task"][0]))
@@ -189,7 +226,7 @@ class ReadDocuments:
         for event in self._pool.read_documents(given, known=task.known_pages):
             if isinstance(event, PageRead):
                 if row != Row():
-                    yield pack([row])
+                    yield [row]
                 row = Row(event.page, self._stored_picture(event.page.picture))
             elif isinstance(event, DocumentDone):
                 ended = task.ended(given.ended(event, self._pool.reader.max_bytes))
@@ -197,7 +234,7 @@ class ReadDocuments:
             else:
                 row = replace(row, events=(*row.events, event))
         if row != Row():
-            yield pack([row])
+            yield [row]
 
     def _stored_picture(self, picture: images.PictureSource | None) -> images.PictureSource | None:
         if not isinstance(picture, images.Pixels):
@@ -228,17 +265,21 @@ class _Task:
         return replace(ended, before=self._before[doc_id], copy=nothing_read and doc_id in self._copies)
 
 
-class EmbedPages:
+class EmbedPages(Stage):
     """Rows of pages into rows with vectors; the model is loaded once, here."""
 
     def __init__(self, embedder: EmbedderSpec, equals: Equals) -> None:
+        self._embedder, self._equals = embedder, equals
         self._failures: dict[str, Failure] = {}
-        self._embedding = Embedding(open_embedder(embedder), equals, self._fail)
+
+    @functools.cached_property
+    def _embedding(self) -> Embedding:
+        return Embedding(open_embedder(self._embedder), self._equals, self._fail)
 
     def _fail(self, page: Page, error: Exception) -> None:
         self._failures[page.id] = failed_page(page, error)
 
-    def __call__(self, batch: Batch) -> Batch:
+    def run(self, batch: Batch) -> Iterator[list[Row]]:
         rows = unpack(batch)
         self._failures.clear()
         before = self._embedding.embedded
@@ -247,7 +288,7 @@ class EmbedPages:
             del self._embedding.flying[key]
         made = {page.id: vector for page, vector in zip(kept, vectors, strict=True)}
         rows = [self._embedded(row, made) for row in rows]
-        return pack([replace(rows[0], embedded=self._embedding.embedded - before), *rows[1:]])
+        yield [replace(rows[0], embedded=self._embedding.embedded - before), *rows[1:]]
 
     def _embedded(self, row: Row, made: dict[str, Any]) -> Row:
         if row.page is None:
@@ -257,14 +298,14 @@ class EmbedPages:
         return replace(row, page=page, picture=None, failure=failure, vector=made.get(page.id))
 
 
-class WritePages:
+class WritePages(Stage):
     """Rows with vectors into a store on a server; the pages come out without what was written of them."""
 
     def __init__(self, store: ServerStore) -> None:
         self._store = store
 
-    def __call__(self, batch: Batch) -> Batch:
-        return pack(write_rows(self._store.store, unpack(batch)))
+    def run(self, batch: Batch) -> Iterator[list[Row]]:
+        yield write_rows(self._store.store, unpack(batch))
 
 
 def write_rows(store: QdrantPageStore, rows: Sequence[Row]) -> list[Row]:
@@ -302,9 +343,9 @@ def open_embedder(embedder: EmbedderSpec) -> PageEmbedder:
     """The embedder itself, from its name, from what makes it, or as it is."""
     if isinstance(embedder, str):
         return load_embedder(embedder)
-    if isinstance(embedder, PageEmbedder):
-        return embedder
-    return embedder()
+    if isinstance(embedder, type) or not isinstance(embedder, PageEmbedder):
+        return embedder()
+    return embedder
 
 
 @dataclass
