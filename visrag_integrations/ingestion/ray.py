@@ -46,7 +46,7 @@ from visrag_integrations.ingestion.stages import (
 )
 from visrag_integrations.ocr import count_cores
 from visrag_integrations.readers import PageReader
-from visrag_integrations.readers.pool import DocumentFailed
+from visrag_integrations.readers.pool import DocumentFailed, ReaderPool
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure
 
@@ -178,16 +178,17 @@ class _Run:
             return
         self._missing = {name_of(source) for source in sources}
         server = ServerStore(self._store, self._retry) if self._store.is_on_server else None
-        register = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Register).remote(
+        actor = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Register).remote(
             server or ListedDocuments.of(self._store)
         )
-        keep, exact_pixels = self._store.picture_settings, self.described.reads == "pixels"
-        read = (reader, page_timeout, exact_pixels, keep, functools.partial(_ask, register))
-        stages = [
+        register = _RemoteRegister(actor)
+        pool = ReaderPool(reader, 1, page_timeout, exact_pixels=self.described.reads == "pixels")
+        read = (pool, self._store.picture_settings, register)
+        stages: list[Any] = [
             (ReadDocuments, read, {"batch_size": None, **self._plan.reading}),
             (
                 EmbedPages,
-                (self._embedder, server or ListedContents(frozenset(self._store.contents()))),
+                (self._embedder, server or ListedContents(frozenset(self._store.contents())), register),
                 {"batch_size": batch_size, **self._plan.embedding},
             ),
         ]
@@ -199,7 +200,7 @@ class _Run:
                     rows = unpack(batch)
                     self._take(rows if server is not None else write_rows(self._store, rows))
         finally:
-            self._ray.kill(register)
+            self._ray.kill(actor)
 
     def _rows(self, sources: list[Any], stages: list[Any]) -> Iterator[Any]:
         data = self._ray.data
@@ -326,10 +327,26 @@ def _pool(size: tuple[int, int]) -> dict[str, int]:
     return {"min_size": size[0], "max_size": size[1]}
 
 
-def _ask(register: Any, doc_id: str, task: str) -> Any:
-    import ray
+class _RemoteRegister:
+    """The run's `Register`, from any worker."""
 
-    return ray.get(register.ask.remote(doc_id, task))
+    def __init__(self, actor: Any) -> None:
+        self._actor = actor
+
+    def ask(self, doc_id: str, task: str) -> Any:
+        return self._now(self._actor.ask.remote(doc_id, task))
+
+    def begin(self, work: str) -> Any:
+        return self._now(self._actor.begin.remote(work))
+
+    def end(self, work: str) -> None:
+        self._now(self._actor.end.remote(work))
+
+    @staticmethod
+    def _now(reply: Any) -> Any:
+        import ray
+
+        return ray.get(reply)
 
 
 @contextlib.contextmanager
@@ -353,21 +370,31 @@ def _connected(cluster: RayCluster) -> Iterator[Any]:
 
 def _start(ray: Any, cluster: RayCluster) -> None:
     options: dict[str, Any] = {"address": cluster.address}
+    variables = {"RAY_USAGE_STATS_ENABLED": "0"}  # no telemetry
     if cluster.quiet:
+        variables["RAY_BACKEND_LOG_LEVEL"] = "fatal"
         options |= {"logging_level": logging.ERROR, "log_to_driver": False}
     if cluster.address == "local":
         options |= {"include_dashboard": False, "num_cpus": max(2, count_cores())}
-    before = dict(os.environ)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # no telemetry
     try:
-        ray.init(**options)
+        with _environment(variables):
+            ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise SettingError(
             f"Ray at {cluster.address!r} cannot be reached: {err}. Start a cluster with: ray start --head"
         ) from err
+
+
+@contextlib.contextmanager
+def _environment(wanted: dict[str, str]) -> Iterator[None]:
+    """Meanwhile these variables are set, unless the user has set them."""
+    new = {name: value for name, value in wanted.items() if name not in os.environ}
+    os.environ.update(new)
+    try:
+        yield
     finally:
-        if "RAY_USAGE_STATS_ENABLED" not in before:
-            os.environ.pop("RAY_USAGE_STATS_ENABLED", None)
+        for name in new:
+            os.environ.pop(name, None)
 
 
 @contextlib.contextmanager

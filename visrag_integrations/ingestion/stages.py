@@ -10,6 +10,7 @@ import functools
 import logging
 import pickle
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
@@ -18,14 +19,13 @@ import numpy as np
 
 from visrag_integrations import images
 from visrag_integrations.embedders import load_embedder
-from visrag_integrations.errors import StoreError
+from visrag_integrations.errors import EmbedderError, StoreError
 from visrag_integrations.ingestion.documents import failed_page, stored_pages
 from visrag_integrations.ingestion.embedding import Embedding, Equals
 from visrag_integrations.ingestion.retry import Retry, RetryingClient, may_pass
 from visrag_integrations.ingestion.sources import Ended, GivenSources
 from visrag_integrations.ingestion.writer import add_pages
 from visrag_integrations.interfaces import PageEmbedder
-from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Failure, Page
@@ -37,6 +37,8 @@ logger = logging.getLogger(__name__)
 
 _REMEMBERED = 64
 """Vectors an embedding worker keeps at hand for equal pages that follow soon."""
+_TRIES = 2
+"""So often a page may end the process that embeds it alone."""
 _DESCRIBED = ("name", "kind", "dimension", "fingerprint", "instruction", "reads", "pooling")
 
 
@@ -160,12 +162,17 @@ class ListedDocuments:
 
 
 class Register:
-    """Says what of a document need not be read; the same task gets the same answer, also when it is run again."""
+    """What the workers of a run must agree on; there is one.
+
+    It says what of a document need not be read, to the same task always the same, also when that is run again; and
+    what work ended the process that did it.
+    """
 
     def __init__(self, stored: Stored) -> None:
         self._stored = stored
         self._tasks: dict[str, str] = {}
         self._answers: dict[str, tuple[int, Collection[int] | None]] = {}
+        self._begun: Counter[str] = Counter()
 
     def ask(self, doc_id: str, task: str) -> tuple[int, Collection[int] | None, bool]:
         """Pages stored before the run, their numbers (None: read nothing), and whether another task reads it."""
@@ -174,8 +181,14 @@ class Register:
         before, numbers = self._answers[doc_id]
         return (before, numbers, False) if self._tasks[doc_id] == task else (before, None, numbers is not None)
 
+    def begin(self, work: str) -> int:
+        """How often this work was begun and not ended: more than once, when it ended the process that did it."""
+        self._begun[work] += 1
+        return self._begun[work]
 
-Ask = Callable[[str, str], "tuple[int, Collection[int] | None, bool]"]
+    def end(self, work: str) -> None:
+        """The work is done."""
+        del self._begun[work]
 
 
 class Stage(ABC):
@@ -205,23 +218,18 @@ class ReadDocuments(Stage):
     """Batches of sources into rows of drawn pages; every document in a process that it may crash.
 
     Args:
-        reader: How documents are read.
-        page_timeout: Seconds a page may take.
-        exact_pixels: The embedder looks at pixels; else pages travel as JPEG.
+        pool: What reads them here; not started yet.
         keep: Format and quality of stored pictures, encoded here; None when none are stored.
-        ask: `Register.ask`, wherever it is.
+        register: Of the run.
     """
 
-    def __init__(
-        self, reader: PageReader, page_timeout: float, exact_pixels: bool, keep: tuple[str, int] | None, ask: Ask
-    ) -> None:
-        self._pool = ReaderPool(reader, 1, page_timeout, exact_pixels=exact_pixels).__enter__()
-        self._keep, self._ask = keep, ask
+    def __init__(self, pool: ReaderPool, keep: tuple[str, int] | None, register: Register) -> None:
+        self._pool, self._keep, self._register = pool.__enter__(), keep, register
 
     def run(self, batch: Batch) -> Iterator[list[Row]]:
         """The batch has columns `task` (a name) and `source` (pickled)."""
         given = GivenSources([pickle.loads(source) for source in batch["source"]], measure=False)
-        task = _Task(self._ask, str(batch["task"][0]))
+        task = _Task(self._register, str(batch["task"][0]))
         row = Row()
         for event in self._pool.read_documents(given, known=task.known_pages):
             if isinstance(event, PageRead):
@@ -246,8 +254,8 @@ class ReadDocuments(Stage):
 class _Task:
     """One batch of sources: what the register said of its documents."""
 
-    def __init__(self, ask: Ask, name: str) -> None:
-        self._ask, self._name = ask, name
+    def __init__(self, register: Register, name: str) -> None:
+        self._register, self._name = register, name
         self._before: dict[str, int] = {}
         self._copies: set[str] = set()
 
@@ -255,7 +263,7 @@ class _Task:
         if doc_id in self._before:  # the same content under a second name
             self._copies.add(doc_id)
             return None
-        self._before[doc_id], numbers, elsewhere = self._ask(doc_id, self._name)
+        self._before[doc_id], numbers, elsewhere = self._register.ask(doc_id, self._name)
         if elsewhere:
             self._copies.add(doc_id)
         return numbers
@@ -266,10 +274,13 @@ class _Task:
 
 
 class EmbedPages(Stage):
-    """Rows of pages into rows with vectors; the model is loaded once, here."""
+    """Rows of pages into rows with vectors; the model is loaded once, here.
 
-    def __init__(self, embedder: EmbedderSpec, equals: Equals) -> None:
-        self._embedder, self._equals = embedder, equals
+    A batch that ended this process before is tried page by page, and a page that did so alone is given up.
+    """
+
+    def __init__(self, embedder: EmbedderSpec, equals: Equals, register: Register) -> None:
+        self._embedder, self._equals, self._register = embedder, equals, register
         self._failures: dict[str, Failure] = {}
 
     @functools.cached_property
@@ -283,12 +294,35 @@ class EmbedPages(Stage):
         rows = unpack(batch)
         self._failures.clear()
         before = self._embedding.embedded
-        kept, vectors, _ = self._embedding.embed([row.page for row in rows if row.page is not None])
-        for key in list(self._embedding.flying)[:-_REMEMBERED]:
-            del self._embedding.flying[key]
-        made = {page.id: vector for page, vector in zip(kept, vectors, strict=True)}
+        made = self._embed([row.page for row in rows if row.page is not None])
         rows = [self._embedded(row, made) for row in rows]
         yield [replace(rows[0], embedded=self._embedding.embedded - before), *rows[1:]]
+
+    def _embed(self, pages: list[Page]) -> dict[str, Any]:
+        if not pages:
+            return {}
+        work = f"{len(pages)} from {pages[0].id}"
+        again = self._register.begin(work) > 1
+        made: dict[str, Any] = {}
+        for page in pages if again else ():
+            made |= self._embed_alone(page)
+        made |= {} if again else self._embed_now(pages)
+        self._register.end(work)
+        return made
+
+    def _embed_alone(self, page: Page) -> dict[str, Any]:
+        if self._register.begin(page.id) > _TRIES:
+            self._fail(page, EmbedderError(f"it ended the embedding process {_TRIES} times."))
+            return {}
+        made = self._embed_now([page])
+        self._register.end(page.id)
+        return made
+
+    def _embed_now(self, pages: list[Page]) -> dict[str, Any]:
+        kept, vectors, _ = self._embedding.embed(pages)
+        for key in list(self._embedding.flying)[:-_REMEMBERED]:
+            del self._embedding.flying[key]
+        return {page.id: vector for page, vector in zip(kept, vectors, strict=True)}
 
     def _embedded(self, row: Row, made: dict[str, Any]) -> Row:
         if row.page is None:
