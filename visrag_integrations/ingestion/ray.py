@@ -16,6 +16,7 @@ import logging
 import math
 import os
 import pickle
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -377,7 +378,7 @@ def _start(ray: Any, cluster: RayCluster) -> None:
     if cluster.address == "local":
         options |= {"include_dashboard": False, "num_cpus": max(2, count_cores())}
     try:
-        with _environment(variables):
+        with _environment(variables), _no_stderr() if cluster.quiet else contextlib.nullcontext():
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise SettingError(
@@ -395,6 +396,20 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
     finally:
         for name in new:
             os.environ.pop(name, None)
+
+
+@contextlib.contextmanager
+def _no_stderr() -> Iterator[None]:
+    """Meanwhile what is written to the standard error of this process, by native code too, goes nowhere."""
+    sys.stderr.flush()
+    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 @contextlib.contextmanager
