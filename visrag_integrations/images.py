@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import io
 import math
@@ -62,8 +63,8 @@ class Pixels:
     data: bytes | memoryview = field(repr=False)
     owner: object = field(default=None, repr=False, compare=False)
 
-    def __reduce__(self) -> tuple[type[Pixels], tuple[int, int, bytes]]:
-        return Pixels, (self.width, self.height, bytes(self.data))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pixels, (self.width, self.height, bytes(self.data)), {"digest": self.digest}
 
     def __call__(self) -> Image:
         from PIL import Image
@@ -72,7 +73,7 @@ class Pixels:
         image.frombytes(self.data)
         return image
 
-    @property
+    @functools.cached_property
     def digest(self) -> str:
         """The same for the same pixels."""
         return f"{self.width}x{self.height}\n{hashlib.sha256(self.data).hexdigest()}"
@@ -102,6 +103,11 @@ class EncodedPixels:
 
     def __call__(self) -> bytes:
         return self.data
+
+    @classmethod
+    def of(cls, pixels: Pixels, format: str, quality: int) -> EncodedPixels:
+        """The pixels as a file."""
+        return cls(encode(pixels, format, quality), pixels.digest)
 
 
 def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -46,6 +46,8 @@ class Embedding:
 
     def embed(self, pages: Sequence[Page]) -> tuple[list[Page], list[Any], list[str]]:
         """The pages that could be embedded, a vector for each, and their content keys."""
+        if not pages:
+            return [], [], []
         keys = [content_key(page) or page.id for page in pages]
         vectors: dict[str, Any] = {key: self.flying[key] for key in keys if key in self.flying}
         unknown = [page for key, page in zip(keys, pages, strict=True) if key not in vectors]

@@ -28,7 +28,7 @@ from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure, Page
+from visrag_integrations.types import Failure
 
 Source = Union[str, "os.PathLike[str]", bytes]
 
@@ -81,7 +81,14 @@ def index_documents(
     reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)
     exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"  # a JPEG's errors would be in the vectors
-    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
+    pool = ReaderPool(
+        reader,
+        workers,
+        page_timeout,
+        exact_pixels=exact_pixels,
+        keep=store.picture_settings,
+        ahead=batch_size,
+    )
     with store.client_through(functools.partial(RetryingClient, retry=retry)):
         store.prepare(embedder, reader=reader.describe())
         account = Account(store, given, progress, on_progress, on_failure)
@@ -139,7 +146,7 @@ class _Run:
         self.account, self.retry, self.given, self.batch_size = account, retry, given, batch_size
         self.embedding = Embedding(embedder, store, account.fail_page)
         self.writer = Writer(store, account, self.embedding.flying)
-        self.waiting: list[Page] = []
+        self.waiting: list[PageRead] = []
         self.ended: list[Ended] = []
 
     def all(self, pool: ReaderPool, prune: bool) -> None:
@@ -162,7 +169,7 @@ class _Run:
     def take(self, event: Event, max_bytes: int) -> None:
         """Account for what a reader says."""
         if isinstance(event, PageRead):
-            self.waiting.append(event.page)
+            self.waiting.append(event)
             if len(self.waiting) >= self.batch_size:
                 self.flush()
         elif isinstance(event, DocumentDone):
@@ -180,9 +187,10 @@ class _Run:
 
     def flush(self) -> None:
         """Embed what waits, and hand it to the writer with the documents that ended with it."""
-        pages, self.waiting = self.waiting, []
+        read, self.waiting = self.waiting, []
         ended, self.ended = self.ended, []
-        if pages or ended:
-            kept, vectors, keys = self.embedding.embed(pages) if pages else ([], [], [])
-            self.writer.put(Batch(kept, vectors, keys, ended))
+        if read or ended:
+            kept, vectors, keys = self.embedding.embed([event.page for event in read])
+            stored = {event.page.id: event.stored for event in read}
+            self.writer.put(Batch([stored[page.id] for page in kept], vectors, keys, ended))
         self.account.tell()

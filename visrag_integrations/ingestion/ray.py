@@ -183,8 +183,8 @@ class _Run:
             server or ListedDocuments.of(self._store)
         )
         register = _RemoteRegister(actor)
-        pool = ReaderPool(reader, 1, page_timeout, exact_pixels=self.described.reads == "pixels")
-        read = (pool, self._store.picture_settings, register)
+        exact_pixels, keep = self.described.reads == "pixels", self._store.picture_settings
+        read = (ReaderPool(reader, 1, page_timeout, exact_pixels=exact_pixels, keep=keep), register)
         stages: list[Any] = [
             (ReadDocuments, read, {"batch_size": None, **self._plan.reading}),
             (

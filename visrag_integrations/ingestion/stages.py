@@ -219,12 +219,11 @@ class ReadDocuments(Stage):
 
     Args:
         pool: What reads them here; not started yet.
-        keep: Format and quality of stored pictures, encoded here; None when none are stored.
         register: Of the run.
     """
 
-    def __init__(self, pool: ReaderPool, keep: tuple[str, int] | None, register: Register) -> None:
-        self._pool, self._keep, self._register = pool.__enter__(), keep, register
+    def __init__(self, pool: ReaderPool, register: Register) -> None:
+        self._pool, self._register = pool.__enter__(), register
 
     def run(self, batch: Batch) -> Iterator[list[Row]]:
         """The batch has columns `task` (a name) and `source` (pickled)."""
@@ -235,7 +234,7 @@ class ReadDocuments(Stage):
             if isinstance(event, PageRead):
                 if row != Row():
                     yield [row]
-                row = Row(event.page, self._stored_picture(event.page.picture))
+                row = Row(event.page, _without_pixels(event.stored.picture))
             elif isinstance(event, DocumentDone):
                 ended = task.ended(given.ended(event, self._pool.reader.max_bytes))
                 row = replace(row, events=(*row.events, ended))
@@ -244,11 +243,10 @@ class ReadDocuments(Stage):
         if row != Row():
             yield [row]
 
-    def _stored_picture(self, picture: images.PictureSource | None) -> images.PictureSource | None:
-        if not isinstance(picture, images.Pixels):
-            return picture
-        data = b"" if self._keep is None else images.encode(picture, *self._keep)
-        return images.EncodedPixels(data, picture.digest)
+
+def _without_pixels(picture: images.PictureSource | None) -> images.PictureSource | None:
+    """What a page keeps where its store keeps no pictures: by which pixels it is known."""
+    return images.EncodedPixels(b"", picture.digest) if isinstance(picture, images.Pixels) else picture
 
 
 class _Task:

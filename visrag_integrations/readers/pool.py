@@ -18,7 +18,7 @@ from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
 from visrag_integrations.readers.pdf import other_backend
-from visrag_integrations.readers.process import WorkerDied, WorkerProcess
+from visrag_integrations.readers.process import Keep, WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
 from visrag_integrations.readers.sources import Source, find_documents, identify
@@ -40,10 +40,25 @@ class ReaderPool:
 
     A page that crashes or hangs its worker is tried once more with the other PDF engine, then reported; a new
     worker goes on behind it. Pages come with JPEG pictures, or, when `exact_pixels`, with the pixels that were drawn.
+
+    Args:
+        reader: How documents are read.
+        workers: Processes; one per core when not given.
+        page_timeout: Seconds a page may take.
+        exact_pixels: Whether pages come with drawn pixels.
+        keep: Format and quality of the picture file that comes beside drawn pixels; None: none comes.
+        ahead: Pages that should be ready before the caller wants them: as many as it takes at once.
     """
 
     def __init__(
-        self, reader: PageReader, workers: int | None = None, page_timeout: float = 60.0, *, exact_pixels: bool = False
+        self,
+        reader: PageReader,
+        workers: int | None = None,
+        page_timeout: float = 60.0,
+        *,
+        exact_pixels: bool = False,
+        keep: Keep | None = None,
+        ahead: int = 0,
     ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
@@ -52,6 +67,7 @@ class ReaderPool:
         self.reader = reader if reader.picture_format or exact_pixels else replace(reader, picture_format="JPEG")
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
+        self._keep, self._ahead = keep, ahead
         self._processes: list[WorkerProcess] = []
         self._kept = False
 
@@ -71,7 +87,7 @@ class ReaderPool:
             sources: Paths, URLs, bytes or folders; read lazily.
             known: Asked once for every document (in the caller's thread) what of it need not be read.
         """
-        schedule = Schedule(limit=3 * self.workers)
+        schedule = Schedule(limit=max(3 * self.workers, self.workers + math.ceil(self._ahead / self._chunk)))
         processes, self._processes = self._processes or self._make_processes(), []
         drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
         threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
@@ -93,10 +109,15 @@ class ReaderPool:
             if not reusable:
                 self._close()
 
+    @property
+    def _chunk(self) -> int:
+        """Pages read at a time, at most."""
+        return _MAX_CHUNK if self.reader.picture_format else _MAX_CHUNK_OF_PIXELS
+
     def _make_processes(self) -> list[WorkerProcess]:
         timeout = self.page_timeout + self.reader.office_timeout
         threads_each = max(1, ocr.count_cores() // self.workers)
-        return [WorkerProcess(self.reader, threads_each, timeout) for _ in range(self.workers)]
+        return [WorkerProcess(self.reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[Event]:
         ahead: deque[Job] = deque()
@@ -152,7 +173,7 @@ class _Driver:
 
     def __init__(self, schedule: Schedule, process: WorkerProcess, reader: PageReader, pool: ReaderPool) -> None:
         self._schedule, self._process, self._reader = schedule, process, reader
-        self._workers, self._timeout = pool.workers, pool.page_timeout
+        self._workers, self._timeout, self._chunk = pool.workers, pool.page_timeout, pool._chunk
 
     def run(self) -> None:
         try:
@@ -174,8 +195,7 @@ class _Driver:
             return
         _, total, numbers = reply
         todo = [number for number in numbers if number not in job.known]
-        most = _MAX_CHUNK if self._reader.picture_format else _MAX_CHUNK_OF_PIXELS
-        size = max(1, min(most, math.ceil(len(todo) / (4 * self._workers))))
+        size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))
         if job.source.kind in {"office", "text"}:  # the way to its PDF is long: one worker goes it once
             size = max(1, len(todo))
         chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
@@ -233,8 +253,10 @@ class _Driver:
 
     def _hand_over(self, job: Job, chunk: Chunk, number: int, reply: tuple[Any, ...]) -> bool:
         assert job.source is not None
-        failed = PageFailed(Failure(job.source.name, reply[1], number)) if reply[0] == "bad" else None
-        return self._schedule.put(chunk, failed or PageRead(reply[1]))
+        if reply[0] == "bad":
+            return self._schedule.put(chunk, PageFailed(Failure(job.source.name, reply[1], number)))
+        _, page, stored = reply
+        return self._schedule.put(chunk, PageRead(page, page if stored is None else replace(page, picture=stored)))
 
     def _patience(self, job: Job) -> float:
         office = job.source is not None and job.source.kind == "office"
