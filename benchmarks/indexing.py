@@ -67,36 +67,36 @@ def processor_seconds() -> float:
 
 def measure(sources: list[Path], embedder: Any, options: argparse.Namespace) -> dict[str, float]:
     """One turn: every stage alone, then all together, then once more with nothing to do."""
-    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"
-    pool = ReaderPool(reader_of(options), options.workers, exact_pixels=exact_pixels, keep=("JPEG", 85))
-    read, used_read, events = timed(lambda: [e for e in pool.read_documents(sources) if isinstance(e, PageRead)])
-    batches = [events[start : start + 16] for start in range(0, len(events), 16)]
-    embed, used_embed, vectors = timed(lambda: [embedder.embed_pages([e.page for e in batch]) for batch in batches])
-    with tempfile.TemporaryDirectory() as folder:
-        with QdrantPageStore(Path(folder) / "alone") as store:
-            store.prepare(embedder)
-            write, used_write, _ = timed(
-                lambda: [
-                    store.add_pages([e.stored for e in batch], made)
-                    for batch, made in zip(batches, vectors, strict=True)
-                ]
-            )
-        del events, batches, vectors
-        with QdrantPageStore(Path(folder) / "together") as store:
-            whole, used_whole, report = timed(lambda: index(sources, store, embedder, options))
-            pages = report.added
-            assert pages > 0, report
-            again, _, report = timed(lambda: index(sources, store, embedder, options))
-            assert report.unchanged == pages, report
-    slowest = max(read, embed, write)
-    used_apart = used_read + used_embed + used_write
+    pages, alone, used_apart = apart(sources, embedder, options)
+    with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder) as store:
+        whole, used_whole, report = timed(lambda: index(sources, store, embedder, options))
+        assert report.added == pages > 0, report
+        again, _, report = timed(lambda: index(sources, store, embedder, options))
+        assert report.unchanged == pages, report
+    slowest = max(alone.values())
     bound = max(slowest, used_apart / len(os.sched_getaffinity(0)))
-    return {"pages": pages, "read": read, "embed": embed, "write": write, "whole": whole, "again": again} | {
+    return {"pages": pages, **alone, "whole": whole, "again": again} | {
         "slowest / whole": slowest / whole,
         "bound / whole": bound / whole,
         "whole / again": whole / again,
         "processor time": used_whole / used_apart,
     }
+
+
+def apart(sources: list[Path], embedder: Any, options: argparse.Namespace) -> tuple[int, dict[str, float], float]:
+    """How many pages there are, the seconds of every stage alone, and the processor time of all three."""
+    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"
+    pool = ReaderPool(reader_of(options), options.workers, exact_pixels=exact_pixels, keep=("JPEG", 85))
+    read, used_read, events = timed(lambda: [e for e in pool.read_documents(sources) if isinstance(e, PageRead)])
+    batches = [events[start : start + 16] for start in range(0, len(events), 16)]
+    embed, used_embed, vectors = timed(lambda: [embedder.embed_pages([e.page for e in batch]) for batch in batches])
+    with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder) as store:
+        store.prepare(embedder)
+        pairs = list(zip(batches, vectors, strict=True))
+        write, used_write, _ = timed(
+            lambda: [store.add_pages([e.stored for e in batch], made) for batch, made in pairs]
+        )
+    return len(events), {"read": read, "embed": embed, "write": write}, used_read + used_embed + used_write
 
 
 def index(sources: list[Path], store: QdrantPageStore, embedder: Any, options: argparse.Namespace) -> IndexReport:

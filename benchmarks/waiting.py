@@ -43,8 +43,10 @@ class WaitingReader(PageReader):
 
         def page(number: int) -> Page:
             time.sleep(self.milliseconds / 1000)
-            picture = Pixels(1344, 1344, number.to_bytes(4, "big") + pixels[4:])
-            return Page(document.doc_id, number, f"page {number}", document.source, picture=picture)
+            own = f"{document.doc_id}{number:8}".encode()  # no two pages are equal
+            picture = Pixels(1344, 1344, own + pixels[len(own) :])
+            metadata = {"total_pages": document.total_pages}
+            return Page(document.doc_id, number, f"page {number}", document.source, metadata, picture=picture)
 
         document.page = page  # type: ignore[method-assign]
         return document
