@@ -2,7 +2,8 @@
 
 from visrag_integrations.ingestion.pipeline import aindex_documents, index_documents
 from visrag_integrations.ingestion.progress import IndexProgress
-from visrag_integrations.ingestion.ray import RayCluster, aindex_documents_ray, index_documents_ray
+from visrag_integrations.ingestion.ray import aindex_documents_ray, index_documents_ray
+from visrag_integrations.ingestion.ray_cluster import RayCluster
 from visrag_integrations.ingestion.reindex import reindex
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry

@@ -10,42 +10,35 @@ repeating is harmless, for a page always has the same id.
 
 from __future__ import annotations
 
-import contextlib
 import functools
-import logging
 import math
-import os
 import pickle
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from visrag_integrations.errors import MissingExtraError, SettingError, VisRAGError
+from visrag_integrations.errors import SettingError
 from visrag_integrations.ingestion.account import Account
 from visrag_integrations.ingestion.pipeline import Source, in_thread
 from visrag_integrations.ingestion.progress import IndexProgress
+from visrag_integrations.ingestion.ray_cluster import RayCluster, connected, unwrapped
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
+from visrag_integrations.ingestion.shared import ListedContents, ListedDocuments, Register, ServerStore
 from visrag_integrations.ingestion.sources import Ended, GivenSources, name_of
 from visrag_integrations.ingestion.stages import (
     DescribedEmbedder,
     EmbedderSpec,
     EmbedPages,
-    ListedContents,
-    ListedDocuments,
     ReadDocuments,
-    Register,
     Row,
-    ServerStore,
     WritePages,
     describe,
     unpack,
     write_rows,
 )
-from visrag_integrations.ocr import count_cores
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentFailed, ReaderPool
 from visrag_integrations.store import QdrantPageStore
@@ -55,35 +48,6 @@ _MOST_SOURCES = 32
 _TASKS_PER_READER = 8
 _LARGEST_BLOCK, _SMALLEST_BLOCK = 32 << 20, 1 << 20
 _BLOCKS_PER_ACTOR = 16  # Ray plans with several blocks of output for every actor, and stalls where they do not fit
-
-
-@dataclass(frozen=True)
-class RayCluster:
-    """Where the stages run, and how wide; (least, most) lets Ray scale between them.
-
-    Attributes:
-        address: "local" starts Ray on this machine for the run; "auto", "host:6379" or "ray://host:10001" joins a
-            cluster. Where this process has joined one already, that one is used.
-        readers: Reading actors, a core each; None: up to one for every core that is left.
-        embedders: Embedding actors, each with a model of its own; None: up to one for every GPU, or one without GPUs.
-        gpus: GPUs (or a fraction of one) an embedding actor gets; None: one, where the cluster has any.
-        writers: Writing actors, where the store is on a server.
-        quiet: Ray says only what went wrong; False leaves its messages and progress bars as they are.
-    """
-
-    address: str = "local"
-    readers: int | tuple[int, int] | None = None
-    embedders: int | tuple[int, int] | None = None
-    gpus: float | None = None
-    writers: int | tuple[int, int] = (1, 4)
-    quiet: bool = True
-
-    def __post_init__(self) -> None:
-        for name in ("readers", "embedders", "writers"):
-            value = getattr(self, name)
-            least, most = value if isinstance(value, tuple) else (value, value)
-            if value is not None and not 1 <= least <= most:
-                raise SettingError(f"{name}={value!r}; give a number from 1, or (least, most).")
 
 
 def index_documents_ray(
@@ -132,7 +96,7 @@ def index_documents_ray(
     reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)
     with (
-        _connected(cluster or RayCluster()) as ray,
+        connected(cluster or RayCluster()) as ray,
         store.client_through(functools.partial(RetryingClient, retry=retry)),
     ):
         run = _Run(ray, cluster or RayCluster(), store, embedder, retry)
@@ -169,7 +133,7 @@ class _Run:
 
     def _described(self) -> DescribedEmbedder:
         task = self._ray.remote(num_cpus=1, num_gpus=self._plan.gpus, max_calls=1)(describe)
-        with _unwrapped():
+        with unwrapped():
             described: DescribedEmbedder = self._ray.get(task.remote(self._embedder))
         return described
 
@@ -196,7 +160,7 @@ class _Run:
         if server is not None:
             stages.append((WritePages, (server,), {"batch_size": batch_size, **self._plan.writing}))
         try:
-            with _unwrapped():
+            with unwrapped():
                 for batch in self._rows(sources, stages):
                     rows = unpack(batch)
                     self._take(rows if server is not None else write_rows(self._store, rows))
@@ -348,97 +312,3 @@ class _RemoteRegister:
         import ray
 
         return ray.get(reply)
-
-
-@contextlib.contextmanager
-def _connected(cluster: RayCluster) -> Iterator[Any]:
-    """Ray, joined or started for as long as the block lasts."""
-    try:
-        import ray
-        import ray.data
-    except ImportError as err:
-        raise MissingExtraError("Ray Data", "ray") from err
-    joined = ray.is_initialized()
-    if not joined:
-        _start(ray, cluster)
-    try:
-        with _quiet() if cluster.quiet else contextlib.nullcontext():
-            yield ray
-    finally:
-        if not joined:
-            ray.shutdown()
-
-
-def _start(ray: Any, cluster: RayCluster) -> None:
-    options: dict[str, Any] = {"address": cluster.address}
-    variables = {"RAY_USAGE_STATS_ENABLED": "0"}  # no telemetry
-    if cluster.quiet:
-        variables["RAY_BACKEND_LOG_LEVEL"] = "fatal"
-        options |= {"logging_level": logging.ERROR, "log_to_driver": False}
-    if cluster.address == "local":
-        options |= {"include_dashboard": False, "num_cpus": max(2, count_cores())}
-    try:
-        with _environment(variables), _no_stderr() if cluster.quiet else contextlib.nullcontext():
-            ray.init(**options)
-    except (ConnectionError, ValueError, RuntimeError) as err:
-        raise SettingError(
-            f"Ray at {cluster.address!r} cannot be reached: {err}. Start a cluster with: ray start --head"
-        ) from err
-
-
-@contextlib.contextmanager
-def _environment(wanted: dict[str, str]) -> Iterator[None]:
-    """Meanwhile these variables are set, unless the user has set them."""
-    new = {name: value for name, value in wanted.items() if name not in os.environ}
-    os.environ.update(new)
-    try:
-        yield
-    finally:
-        for name in new:
-            os.environ.pop(name, None)
-
-
-@contextlib.contextmanager
-def _no_stderr() -> Iterator[None]:
-    """Meanwhile what is written to the standard error of this process, by native code too, goes nowhere."""
-    sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Ray Data says only what went wrong, and draws no bars."""
-    from ray.data import DataContext
-
-    loud, context = logging.getLogger("ray.data"), DataContext.get_current()
-    before = loud.level, context.enable_progress_bars
-    loud.setLevel(logging.ERROR)
-    context.enable_progress_bars = False
-    try:
-        yield
-    finally:
-        loud.setLevel(before[0])
-        context.enable_progress_bars = before[1]
-
-
-@contextlib.contextmanager
-def _unwrapped() -> Iterator[None]:
-    """What a task raised is raised here as it was; what Ray itself gives up on is said in our words."""
-    from ray.exceptions import RayError
-
-    try:
-        yield
-    except RayError as err:
-        cause = getattr(err, "cause", None)
-        if isinstance(cause, Exception) and not isinstance(cause, RayError):
-            raise cause from err
-        raise VisRAGError(
-            f"The Ray cluster gave up: {err}. What was added is kept: run the same again, and it goes on from there."
-        ) from err
