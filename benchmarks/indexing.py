@@ -2,6 +2,8 @@
 
     python benchmarks/indexing.py                                  # reading, `ocr` embedder, an embedded folder
     python benchmarks/indexing.py --device-ms 25                   # an embedder that waits for a device instead
+    python benchmarks/indexing.py --device-ms 50 --read-ms 60 --pixels    # both wait: what the pipeline itself costs
+    python benchmarks/indexing.py --ray                            # the same on a local Ray cluster
     python benchmarks/indexing.py --documents samples --runs 5     # documents of your own
     python benchmarks/indexing.py --memory 200 2000                # peak memory of runs of so many pages
 
@@ -21,34 +23,18 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from waiting import WaitingEmbedder, WaitingReader
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents, load_embedder
-from visrag_integrations.ingestion import IndexReport
+from visrag_integrations.ingestion import IndexReport, RayCluster, index_documents_ray
 from visrag_integrations.readers.pool import PageRead, ReaderPool
 
 WORDS = "torque valve bearing flange gasket pressure manual figure table assembly maintenance page of the and".split()  # noqa: SIM905
-
-
-class Waiting:
-    """Takes so many milliseconds a page, as a model on a device does: without the processor."""
-
-    name, kind, dimension, reads = "waiting", "single", 2304, "text"
-
-    def __init__(self, milliseconds: float) -> None:
-        self.seconds = milliseconds / 1000
-
-    def embed_pages(self, pages: Iterable[Page]) -> list[np.ndarray]:
-        numbers = [page.number for page in pages]
-        time.sleep(self.seconds * len(numbers))
-        return [np.random.default_rng(number).standard_normal(self.dimension, dtype=np.float32) for number in numbers]
-
-    def embed_queries(self, queries: Iterable[Any]) -> list[np.ndarray]:
-        return [np.ones(self.dimension, np.float32) for _ in queries]
 
 
 def draw(folder: Path, pages: int, each: int = 20) -> list[Path]:
@@ -81,32 +67,69 @@ def processor_seconds() -> float:
 
 def measure(sources: list[Path], embedder: Any, options: argparse.Namespace) -> dict[str, float]:
     """One turn: every stage alone, then all together, then once more with nothing to do."""
-    pool = ReaderPool(PageReader(), workers=options.workers, exact_pixels=getattr(embedder, "reads", "") != "text")
-    read, used_read, pages = timed(lambda: [e.page for e in pool.read_documents(sources) if isinstance(e, PageRead)])
-    batches = [pages[start : start + 16] for start in range(0, len(pages), 16)]
-    embed, used_embed, vectors = timed(lambda: [embedder.embed_pages(batch) for batch in batches])
-    with tempfile.TemporaryDirectory() as folder:
-        with QdrantPageStore(Path(folder) / "alone") as store:
-            store.prepare(embedder)
-            write, used_write, _ = timed(
-                lambda: [store.add_pages(batch, made) for batch, made in zip(batches, vectors, strict=True)]
-            )
-        with QdrantPageStore(Path(folder) / "together") as store:
-            whole, _, report = timed(lambda: index(sources, store, embedder, options))
-            assert report.added == len(pages) > 0, report
-            again, _, report = timed(lambda: index(sources, store, embedder, options))
-            assert report.unchanged == len(pages), report
-    slowest = max(read, embed, write)
-    bound = max(slowest, (used_read + used_embed + used_write) / len(os.sched_getaffinity(0)))
-    return {"pages": len(pages), "read": read, "embed": embed, "write": write, "whole": whole, "again": again} | {
+    pages, alone, used_apart = apart(sources, embedder, options)
+    with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder) as store:
+        whole, used_whole, report = timed(lambda: index(sources, store, embedder, options))
+        assert report.added == pages > 0, report
+        again, _, report = timed(lambda: index(sources, store, embedder, options))
+        assert report.unchanged == pages, report
+    slowest = max(alone.values())
+    bound = max(slowest, used_apart / len(os.sched_getaffinity(0)))
+    return {"pages": pages, **alone, "whole": whole, "again": again} | {
         "slowest / whole": slowest / whole,
         "bound / whole": bound / whole,
         "whole / again": whole / again,
+        "processor time": used_whole / used_apart,
     }
 
 
+def apart(sources: list[Path], embedder: Any, options: argparse.Namespace) -> tuple[int, dict[str, float], float]:
+    """How many pages there are, the seconds of every stage alone, and the processor time of all three."""
+    exact_pixels = getattr(embedder, "reads", "pixels") == "pixels"
+    pool = ReaderPool(reader_of(options), options.workers, exact_pixels=exact_pixels, keep=("JPEG", 85))
+    read, used_read, events = timed(lambda: [e for e in pool.read_documents(sources) if isinstance(e, PageRead)])
+    batches = [events[start : start + 16] for start in range(0, len(events), 16)]
+    embed, used_embed, vectors = timed(lambda: [embedder.embed_pages([e.page for e in batch]) for batch in batches])
+    with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder) as store:
+        store.prepare(embedder)
+        pairs = list(zip(batches, vectors, strict=True))
+        write, used_write, _ = timed(
+            lambda: [store.add_pages([e.stored for e in batch], made) for batch, made in pairs]
+        )
+    return len(events), {"read": read, "embed": embed, "write": write}, used_read + used_embed + used_write
+
+
 def index(sources: list[Path], store: QdrantPageStore, embedder: Any, options: argparse.Namespace) -> IndexReport:
-    return index_documents(sources, store=store, embedder=embedder, workers=options.workers, progress=False)
+    settings = {"store": store, "embedder": embedder, "reader": reader_of(options), "progress": False}
+    return index_documents(sources, workers=options.workers, **settings)
+
+
+def reader_of(options: argparse.Namespace) -> PageReader:
+    return WaitingReader(ocr="never", milliseconds=options.read_ms) if options.read_ms else PageReader()
+
+
+def compare_with_ray(sources: list[Path], embedder: Any, options: argparse.Namespace) -> None:
+    """Both pipelines with the same number of readers and one embedder, in turns; Ray is started once, before."""
+    import ray
+
+    path = os.pathsep.join([str(Path(__file__).parent), *filter(None, [os.environ.get("PYTHONPATH")])])
+    os.environ |= {"RAY_worker_niceness": "0", "RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": path}
+    ray.init(num_cpus=options.workers + 1, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
+    settings: dict[str, Any] = {"reader": reader_of(options), "embedder": embedder, "progress": False}
+    cluster = RayCluster(readers=options.workers, embedders=1)
+    runs: dict[str, list[float]] = {"plain": [], "ray": []}
+    for _ in range(options.runs):
+        for name, seconds in runs.items():
+            with tempfile.TemporaryDirectory() as folder, QdrantPageStore(folder) as store:
+                one = index_documents if name == "plain" else index_documents_ray
+                extra = {"workers": options.workers} if name == "plain" else {"cluster": cluster}
+                seconds.append(timed(lambda: one(sources, store=store, **settings, **extra))[0])  # noqa: B023
+                pages = store.count()
+    medians = {name: statistics.median(seconds) for name, seconds in runs.items()}
+    print(f"{pages} pages, {options.workers} readers, 1 embedder, {options.runs} runs, medians, with starting actors:")
+    for name, seconds in medians.items():
+        print(f"  {name:<6} {seconds:6.1f} s  {pages / seconds:6.1f} pages/s")
+    print(f"plain / ray: {medians['plain'] / medians['ray']:.2f}")
 
 
 class Peak:
@@ -131,6 +154,7 @@ class Peak:
 def peak_of(pages: int, options: argparse.Namespace) -> float:
     """MiB that a run of so many pages takes at its peak, in a process of its own."""
     arguments = [f"--pages={pages}", f"--device-ms={options.device_ms or 1}", f"--workers={options.workers}", "--peak"]
+    arguments += ["--pixels"] if options.pixels else []
     done = subprocess.run([sys.executable, __file__, *arguments], capture_output=True, text=True, check=True)
     return float(done.stdout.split()[-1])
 
@@ -140,6 +164,9 @@ def main() -> None:
     parser.add_argument("--documents", type=Path, nargs="+", help="files to index; drawn ones when not given")
     parser.add_argument("--pages", type=int, default=400, help="how many pages are drawn")
     parser.add_argument("--device-ms", type=float, help="embed with a stand-in that waits so long a page")
+    parser.add_argument("--pixels", action="store_true", help="that embedder looks at drawn pixels, not at the text")
+    parser.add_argument("--read-ms", type=float, help="read with a stand-in that waits so long a page")
+    parser.add_argument("--ray", action="store_true", help="a local Ray cluster against the plain pipeline")
     parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)))
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--memory", type=int, nargs="+", metavar="PAGES", help="only measure peak memory of such runs")
@@ -151,7 +178,11 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory() as folder:
         sources = options.documents or draw(Path(folder), options.pages)
-        embedder = Waiting(options.device_ms) if options.device_ms else load_embedder("ocr")
+        reads = "pixels" if options.pixels else "text"
+        embedder = WaitingEmbedder(options.device_ms, reads) if options.device_ms else load_embedder("ocr")
+        if options.ray:
+            compare_with_ray(sources, embedder, options)
+            return
         if options.peak:
             with QdrantPageStore(Path(folder) / "index") as store:
                 peak = Peak()
@@ -166,6 +197,7 @@ def main() -> None:
         print(f"  {key:<6} {medians['pages'] / medians[key]:10.1f}")
     print(f"together against the slowest stage: {medians['slowest / whole']:.2f} (aim: 0.9)")
     print(f"together against what is possible on this machine: {medians['bound / whole']:.2f}")
+    print(f"processor time together against apart: {medians['processor time']:.2f}")
     print(f"a second run with nothing to do: {medians['whole / again']:.0f} times faster (aim: 200)")
 
 

@@ -29,6 +29,7 @@ class FakeQdrant(ThreadingHTTPServer):
         self.memory = QdrantClient(":memory:")
         self.guard = threading.RLock()
         self.requests: list[str] = []
+        self.created: dict[str, dict[str, Any]] = {}
         self.faults: Counter[str] = Counter()
         self.slow = 3.0
 
@@ -118,6 +119,7 @@ class _Handler(BaseHTTPRequestHandler):
         match self.command, rest:
             case "PUT", ():
                 wanted = models.CreateCollection(**body)
+                self.server.created[name] = body
                 return memory.create_collection(
                     name, vectors_config=wanted.vectors, sparse_vectors_config=wanted.sparse_vectors
                 )

@@ -73,7 +73,7 @@ HEAVY_HOMES = {
     "uvicorn": {"web"},
     "mcp": {"mcp"},
     "datasets": {"evaluation"},
-    "pyarrow": {"evaluation"},
+    "pyarrow": {"evaluation", "ingestion"},
     "openai": {"generation", "embedders"},
     "rapidocr": {"ocr"},
     "wordllama": {"embedders"},

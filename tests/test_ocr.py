@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pymupdf
 import pytest
 from PIL import Image
@@ -23,11 +25,13 @@ def printed() -> Image.Image:
     return read.open_image()
 
 
-def scanned() -> bytes:
-    """A PDF whose one page is a picture."""
+def scanned(stamp: str = "", share: float = 1.0, rotation: int = 0) -> bytes:
+    """A PDF whose one page is a picture of this share of its height, with some text of its own."""
     with pymupdf.open() as document:
         page = document.new_page(width=400, height=250)
-        page.insert_image(page.rect, stream=images.encode(printed()))
+        page.insert_image((0, 0, 400, 250 * share), stream=images.encode(printed()), keep_proportion=False)
+        page.insert_text((270, 20), stamp, fontsize=10)
+        page.set_rotation(rotation)
         data: bytes = document.tobytes()
     return data
 
@@ -58,6 +62,30 @@ def test_pages_without_a_text_layer_are_read_by_ocr() -> None:
     assert len(page.words) == 3
     (silent,) = PageReader(ocr="never").read(scanned())
     assert (silent.text, silent.metadata["text_source"]) == ("", "none")
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+def test_a_stamp_on_a_scan_does_not_stand_in_for_its_text(backend: Any) -> None:
+    reader = PageReader(backend=backend)
+    (page,) = reader.read(scanned("RECEIVED 17 May"))
+    assert page.text.splitlines() == ["RECEIVED 17 May", *LINES]
+    assert page.metadata["text_source"] == "text_layer+ocr"
+    assert [word.text for word in page.words] == ["RECEIVED", "17", "May", *LINES], (
+        "OCR saw the stamp too: once is enough"
+    )
+    (never,) = PageReader(backend=backend, ocr="never").read(scanned("RECEIVED 17 May"))
+    assert (never.text, never.metadata["text_source"]) == ("RECEIVED 17 May", "text_layer")
+    (turned,) = reader.read(scanned("RECEIVED 17 May", rotation=90))
+    assert turned.metadata["text_source"] == "text_layer+ocr"
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+def test_a_text_layer_that_is_no_stamp_is_believed(backend: Any) -> None:
+    half = scanned("Figure 3", share=0.5)  # a picture on a page
+    searchable = scanned("\n".join(["words of a layer that another OCR wrote"] * 12))
+    for data in (half, searchable):
+        (page,) = PageReader(backend=backend).read(data)
+        assert page.metadata["text_source"] == "text_layer"
 
 
 TABLE = [

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import hashlib
 import io
 import math
 import struct
@@ -61,8 +63,8 @@ class Pixels:
     data: bytes | memoryview = field(repr=False)
     owner: object = field(default=None, repr=False, compare=False)
 
-    def __reduce__(self) -> tuple[type[Pixels], tuple[int, int, bytes]]:
-        return Pixels, (self.width, self.height, bytes(self.data))
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Pixels, (self.width, self.height, bytes(self.data)), {"digest": self.digest}
 
     def __call__(self) -> Image:
         from PIL import Image
@@ -70,6 +72,11 @@ class Pixels:
         image = Image.new("RGB", (self.width, self.height), None)  # not filled first, which takes as long as copying
         image.frombytes(self.data)
         return image
+
+    @functools.cached_property
+    def digest(self) -> str:
+        """The same for the same pixels."""
+        return f"{self.width}x{self.height}\n{hashlib.sha256(self.data).hexdigest()}"
 
     @property
     def blank(self) -> bool:
@@ -80,6 +87,27 @@ class Pixels:
         """
         data = bytes(self.data)
         return data == data[:3] * (self.width * self.height)
+
+
+@dataclass(frozen=True)
+class EncodedPixels:
+    """The picture file of pixels that are not held any more; called, it gives the file's bytes.
+
+    Attributes:
+        data: The file.
+        digest: Of the pixels it was made of.
+    """
+
+    data: bytes = field(repr=False)
+    digest: str
+
+    def __call__(self) -> bytes:
+        return self.data
+
+    @classmethod
+    def of(cls, pixels: Pixels, format: str, quality: int) -> EncodedPixels:
+        """The pixels as a file."""
+        return cls(encode(pixels, format, quality), pixels.digest)
 
 
 def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Image:

@@ -17,18 +17,24 @@ if TYPE_CHECKING:
 def add_parser(subparsers: Any) -> None:
     """Add `visrag index` and its options."""
     parser = subparsers.add_parser("index", help="read documents and add their pages to an index")
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
+    parser.add_argument(
+        "paths", nargs="+", metavar="PATH", help="files, folders, URLs of them (PDF, images, office files)"
+    )
     parser.add_argument("--prune", action="store_true", help="also remove documents whose files are gone from there")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_store_options(parser)
     options.add_reading_options(parser)
+    options.add_cluster_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag index`."""
-    with options.open_store(arguments) as store:
-        report = index_paths(arguments, store, options.embedder_to_fill(arguments, store))
+    with options.open_store(arguments, server_options=options.server_options(arguments)) as store:
+        if arguments.ray is None:
+            report = index_paths(arguments, store, options.embedder_to_fill(arguments, store))
+        else:
+            report = index_paths_on_ray(arguments, store)
     if arguments.json:
         print(json.dumps(report.as_dict(), ensure_ascii=False))
     elif report.documents or report.removed:
@@ -39,21 +45,38 @@ def run(arguments: argparse.Namespace) -> int:
 def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder: PageEmbedder) -> IndexReport:
     """Index the paths of the command line; what failed is said on standard error."""
     from visrag_integrations.ingestion import index_documents
+
+    embedders = [embedder, *options.second_embedder(arguments, store)]
+    settings = {"workers": arguments.workers, **_settings(arguments)}
+    return _said(index_documents(arguments.paths, store=store, embedder=embedders, **settings))
+
+
+def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) -> IndexReport:
+    """The same on a Ray cluster, where every worker loads the embedder that is only named here."""
+    from visrag_integrations.ingestion import RayCluster, index_documents_ray
+
+    name = options.name_of_embedder_to_fill(arguments, store)
+    cluster = RayCluster(arguments.ray, readers=arguments.workers, embedders=arguments.embedders)
+    return _said(
+        index_documents_ray(arguments.paths, store=store, embedder=name, cluster=cluster, **_settings(arguments))
+    )
+
+
+def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     from visrag_integrations.readers import PageReader
 
     reader = PageReader(
         backend=arguments.backend, ocr=arguments.ocr, password=arguments.password, max_pages=arguments.max_pages
     )
-    report = index_documents(
-        arguments.paths,
-        store=store,
-        embedder=[embedder, *options.second_embedder(arguments, store)],
-        reader=reader,
-        workers=arguments.workers,
-        page_timeout=arguments.page_timeout,
-        prune=getattr(arguments, "prune", False),
-        progress=False if getattr(arguments, "quiet", False) else None,
-    )
+    return {
+        "reader": reader,
+        "page_timeout": arguments.page_timeout,
+        "prune": getattr(arguments, "prune", False),
+        "progress": False if getattr(arguments, "quiet", False) else None,
+    }
+
+
+def _said(report: IndexReport) -> IndexReport:
     for line in output.failure_lines(report.failed):
         options.note(line)
     if not report.documents and not report.removed:

@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
@@ -42,6 +43,21 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--max-pages", type=positive, metavar="N", help="at most the first N pages of a document")
     reading.add_argument("--page-timeout", type=float, default=60.0, metavar="SECONDS", help="time limit per page")
     reading.add_argument("--workers", type=positive, metavar="N", help="reading processes (default: one per core)")
+
+
+def add_cluster_options(parser: argparse.ArgumentParser) -> None:
+    """Many machines: a Ray cluster that reads and embeds, a Qdrant server of several nodes."""
+    cluster = parser.add_argument_group("on a cluster")
+    cluster.add_argument("--ray", metavar="ADDRESS|local", help="read and embed on a Ray cluster, or on a local one")
+    cluster.add_argument("--embedders", type=positive, metavar="N", help="embedding workers (default: one per GPU)")
+    cluster.add_argument("--shards", type=positive, metavar="N", help="of a new collection on a server")
+    cluster.add_argument("--replicas", type=positive, metavar="N", help="copies of every shard of a new collection")
+
+
+def server_options(arguments: argparse.Namespace) -> dict[str, int]:
+    """What a new collection on a server gets besides."""
+    asked = {"shard_number": arguments.shards, "replication_factor": arguments.replicas}
+    return {name: number for name, number in asked.items() if number is not None}
 
 
 def add_generator_options(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +109,9 @@ def positive(text: str) -> int:
     return int(text)
 
 
-def open_store(arguments: argparse.Namespace, *, must_exist: bool = False) -> QdrantPageStore:
+def open_store(
+    arguments: argparse.Namespace, *, must_exist: bool = False, server_options: Mapping[str, int] | None = None
+) -> QdrantPageStore:
     """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
     from visrag_integrations.store import QdrantPageStore
 
@@ -103,16 +121,23 @@ def open_store(arguments: argparse.Namespace, *, must_exist: bool = False) -> Qd
             f"There is no index at {arguments.index!r}. Make one first: visrag index PATH... --index {arguments.index}"
         )
     api_key = os.environ.get("QDRANT_API_KEY") if is_url else None
-    return QdrantPageStore(arguments.index, collection=arguments.collection, api_key=api_key)
+    return QdrantPageStore(
+        arguments.index, collection=arguments.collection, api_key=api_key, server_options=server_options
+    )
 
 
 def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> PageEmbedder:
     """The embedder that was asked for; else the one that filled the collection; else the preset's."""
     from visrag_integrations.embedders import load_embedder
 
+    return load_embedder(name_of_embedder_to_fill(arguments, store))
+
+
+def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
+    """Its name, for `load_embedder`."""
     if arguments.embedder is None and store.info is not None:
-        return load_embedder(store.info.embedder)
-    return load_embedder(arguments.embedder or preset_models(arguments)[0])
+        return store.info.embedder
+    return str(arguments.embedder or preset_models(arguments)[0])
 
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:

@@ -15,6 +15,8 @@ from visrag_integrations.types import Failure, Page, StoredDocument
 class Documents:
     """The documents of one run. `known_pages` is for the reading thread; everything else for the writing one.
 
+    With `replace_last`, documents that another one replaces go at the very end: until then anybody may need them.
+
     Attributes:
         pages: doc_id -> how many of its pages are in the index, for each document that ended well.
         added: Pages that are new.
@@ -23,14 +25,16 @@ class Documents:
         failed: What went wrong, in order.
     """
 
-    def __init__(self, store: QdrantPageStore, on_failure: Callable[[Failure], None]) -> None:
-        self._store, self.fail = store, on_failure
+    def __init__(
+        self, store: QdrantPageStore, on_failure: Callable[[Failure], None], *, replace_last: bool = False
+    ) -> None:
+        self._store, self.fail, self._replace_last = store, on_failure, replace_last
         self._was_filled = store.count() > 0
         self._guard = threading.Lock()
         self._met: set[str] = set()
         self._before: dict[str, int] = {}
-        self._ids: dict[str, list[str]] = {}
-        self._late: list[tuple[StoredDocument, str, str]] = []
+        self._ids: dict[str, set[str]] = {}
+        self._late: list[tuple[StoredDocument, str, str, int]] = []
         self.pages: dict[str, int] = {}
         self.added = self.unchanged = self.removed = 0
 
@@ -40,20 +44,23 @@ class Documents:
             return None
         with self._guard:  # from here on nobody removes it
             self._met.add(doc_id)
-            found = self._store.documents(filter={"doc_id": doc_id}) if self._was_filled else []
-        if not found:
-            return frozenset()
-        (stored,) = found
-        self._before[doc_id] = stored.pages
-        if stored.total_pages is not None and stored.pages >= stored.total_pages:
-            return None
-        return self._store.page_numbers(doc_id)
+            before, numbers = stored_pages(self._store, doc_id) if self._was_filled else (0, frozenset())
+        self._before[doc_id] = before
+        return numbers
+
+    def met_elsewhere(self, doc_id: str, before: int) -> None:
+        """Another process met this document, of which the store held so many pages when the run began."""
+        self._met.add(doc_id)
+        if doc_id not in self.pages:
+            self._before[doc_id] = before
 
     def added_pages(self, pages: Iterable[Page]) -> None:
         """These are in the store now."""
         for page in pages:
-            self._ids.setdefault(page.doc_id, []).append(page.id)
-            self.added += 1
+            ids = self._ids.setdefault(page.doc_id, set())
+            if page.doc_id not in self.pages and page.id not in ids:
+                ids.add(page.id)
+                self.added += 1
 
     def settle(self, done: DocumentDone) -> None:
         """Remember the document's source; what this source held before is gone from the file, so it goes here too."""
@@ -77,14 +84,15 @@ class Documents:
             if old.doc_id == doc_id:
                 continue
             with self._guard:
-                if old.doc_id in self._met and old.doc_id not in self.pages:
-                    self._late.append((old, doc_id, source))  # a file further on has this content now
+                further_on = old.doc_id in self._met and old.doc_id not in self.pages  # as another file's content
+                if further_on or self._replace_last:
+                    self._late.append((old, doc_id, source, added))
                 else:
                     self._replace(old, doc_id, source, added)
 
     def discard(self, done: DocumentDone) -> None:
         """Take back what was added of a file that changed while it was read: nobody knows which content it is of."""
-        ids = self._ids.pop(done.doc_id, [])
+        ids = self._ids.pop(done.doc_id, set())
         self._before.pop(done.doc_id, None)
         self.added -= len(ids)
         if ids:
@@ -93,8 +101,8 @@ class Documents:
 
     def finish(self, gone: Callable[[str], bool] | None) -> None:
         """Remove what had to wait, and with `gone` the documents whose sources are."""
-        for old, doc_id, source in self._late:
-            self._replace(old, doc_id, source, 0)
+        for late in self._late:
+            self._replace(*late)
         if gone is None:
             return
         for document in self._store.documents():
@@ -120,6 +128,17 @@ class Documents:
 
     def _delete(self, doc_id: str, source: str) -> int:
         return self._store.delete(doc_id=doc_id, source=source)
+
+
+def stored_pages(store: QdrantPageStore, doc_id: str) -> tuple[int, Collection[int] | None]:
+    """How many pages of a document a store holds, and which; None where it holds all of them."""
+    found = store.documents(filter={"doc_id": doc_id})
+    if not found:
+        return 0, frozenset()
+    (stored,) = found
+    if stored.total_pages is not None and stored.pages >= stored.total_pages:
+        return stored.pages, None
+    return stored.pages, store.page_numbers(doc_id)
 
 
 def failed_page(page: Page, error: Exception) -> Failure:

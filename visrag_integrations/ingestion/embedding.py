@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import logging
 import sys
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, Protocol
 
 from visrag_integrations.errors import EmbedderError, VisRAGError
 from visrag_integrations.ingestion.together import EmbedsPages
-from visrag_integrations.store import QdrantPageStore, content_key
+from visrag_integrations.store import content_key
 from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
 
 _MAX_CRASHES = 5
 """After so many pages in a row on which the embedder itself broke, it is the embedder, not the pages."""
+
+
+class Equals(Protocol):
+    """Knows the vectors of stored pages that are equal to some of these, by `content_key`."""
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> Mapping[str, Any]: ...
 
 
 class Embedding:
@@ -29,7 +35,7 @@ class Embedding:
     def __init__(
         self,
         embedder: EmbedsPages,
-        store: QdrantPageStore,
+        store: Equals,
         on_failure: Callable[[Page, Exception], None],
     ) -> None:
         self._embedder, self._store, self._fail = embedder, store, on_failure
@@ -40,10 +46,12 @@ class Embedding:
 
     def embed(self, pages: Sequence[Page]) -> tuple[list[Page], list[Any], list[str]]:
         """The pages that could be embedded, a vector for each, and their content keys."""
+        if not pages:
+            return [], [], []
         keys = [content_key(page) or page.id for page in pages]
         vectors: dict[str, Any] = {key: self.flying[key] for key in keys if key in self.flying}
         unknown = [page for key, page in zip(keys, pages, strict=True) if key not in vectors]
-        vectors |= self._store.embeddings_of_equals(unknown)
+        vectors |= dict(self._store.embeddings_of_equals(unknown))
         todo = {key: page for key, page in zip(keys, pages, strict=True) if key not in vectors}
         made = self._embed_all(list(todo.values()))
         vectors |= {key: made[page.id] for key, page in todo.items() if page.id in made}

@@ -17,18 +17,18 @@ from dataclasses import replace
 from typing import Any, Union
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.ingestion.documents import Documents, failed_page
+from visrag_integrations.ingestion.account import Account
 from visrag_integrations.ingestion.embedding import Embedding
-from visrag_integrations.ingestion.progress import IndexProgress, ProgressBar
+from visrag_integrations.ingestion.progress import IndexProgress
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
-from visrag_integrations.ingestion.sources import GivenSources, size_of
+from visrag_integrations.ingestion.sources import Ended, GivenSources
 from visrag_integrations.ingestion.together import Embedders, EmbedsPages, as_list, filling
-from visrag_integrations.ingestion.writer import Batch, Ended, Writer
+from visrag_integrations.ingestion.writer import Batch, Writer
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure, Page
+from visrag_integrations.types import Failure
 
 Source = Union[str, "os.PathLike[str]", bytes]
 
@@ -84,14 +84,20 @@ def index_documents(
     embedders = as_list(embedder)
     # a JPEG's errors would be in the vectors
     exact_pixels = any(getattr(each, "reads", "pixels") == "pixels" for each in embedders)
-    pool = ReaderPool(reader, workers=workers, page_timeout=page_timeout, exact_pixels=exact_pixels)
+    pool = ReaderPool(
+        reader,
+        workers,
+        page_timeout,
+        exact_pixels=exact_pixels,
+        keep=store.picture_settings,
+        ahead=batch_size,
+    )
     with store.client_through(functools.partial(RetryingClient, retry=retry)):
         fills = filling(store, embedders, reader.describe())
-        run = _Run(store, fills, retry, given, reader.max_bytes, batch_size)
-        run.on_progress, run.on_failure = on_progress, on_failure
-        run.bar = ProgressBar(given.total_bytes, progress)
+        account = Account(store, given, progress, on_progress, on_failure)
+        run = _Run(account, store, fills, retry, given, batch_size)
         run.all(pool, prune)
-    return run.report(time.monotonic() - started)
+    return account.report(time.monotonic() - started, run.embedding.embedded)
 
 
 async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) -> IndexReport:
@@ -99,6 +105,11 @@ async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) 
 
     Cancelling it ends the run after the batch at hand; what was added is kept. Callbacks run in that thread.
     """
+    return await in_thread(functools.partial(index_documents, sources), settings)
+
+
+async def in_thread(index: Callable[..., IndexReport], settings: dict[str, Any]) -> IndexReport:
+    """What `index(**settings)` gives, in a thread; cancelling it ends the run at its next progress."""
     cancelled = threading.Event()
     told = settings.pop("on_progress", None)
 
@@ -108,7 +119,7 @@ async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) 
         if told is not None:
             told(progress)
 
-    work = functools.partial(index_documents, sources, on_progress=on_progress, **settings)
+    work = functools.partial(index, on_progress=on_progress, **settings)
     running = asyncio.ensure_future(asyncio.to_thread(work))
     try:
         return await asyncio.shield(running)
@@ -124,104 +135,65 @@ class _Cancelled(Exception):
 
 
 class _Run:
-    """One run: what waits to be embedded, and whom to tell."""
-
-    bar: ProgressBar
-    on_progress: Callable[[IndexProgress], None] | None = None
-    on_failure: Callable[[Failure], None] | None = None
+    """One run: what waits to be embedded, and what ends with it."""
 
     def __init__(
         self,
+        account: Account,
         store: QdrantPageStore,
         embedder: EmbedsPages,
         retry: Retry,
         given: GivenSources,
-        max_bytes: int,
         batch_size: int,
     ) -> None:
-        self.given, self.retry, self.max_bytes, self.batch_size = given, retry, max_bytes, batch_size
-        self.failed: list[Failure] = []
-        self.told = 0
-        self.documents = Documents(store, self.failed.append)
-        self.embedding = Embedding(embedder, store, self.fail_page)
-        self.writer = Writer(store, self.documents, self.fail_page, self.embedding.flying)
-        self.waiting: list[Page] = []
+        self.account, self.retry, self.given, self.batch_size = account, retry, given, batch_size
+        self.embedding = Embedding(embedder, store, account.fail_page)
+        self.writer = Writer(store, account, self.embedding.flying)
+        self.waiting: list[PageRead] = []
         self.ended: list[Ended] = []
 
     def all(self, pool: ReaderPool, prune: bool) -> None:
         """Read, embed and write everything; however it ends, what was embedded is written."""
+        documents = self.account.documents
         try:
-            for event in pool.read_documents(self.given, known=self.documents.known_pages):
-                self.take(event)
+            for event in pool.read_documents(self.given, known=documents.known_pages):
+                self.take(event, pool.reader.max_bytes)
             self.flush()
             self.writer.finish()
-            self.documents.finish(self.given.gone if prune else None)
-            self.tell()
+            documents.finish(self.given.gone if prune else None)
+            self.account.tell()
         except BaseException:
             self.retry.stop.set()
             raise
         finally:
             self.writer.stop()
-            self.bar.close()
+            self.account.bar.close()
 
-    def fail_page(self, page: Page, error: Exception) -> None:
-        self.failed.append(failed_page(page, error))
-
-    def take(self, event: Event) -> None:
+    def take(self, event: Event, max_bytes: int) -> None:
         """Account for what a reader says."""
         if isinstance(event, PageRead):
-            self.waiting.append(event.page)
+            self.waiting.append(event)
             if len(self.waiting) >= self.batch_size:
                 self.flush()
         elif isinstance(event, DocumentDone):
-            self.end(event)
+            self.end(self.given.ended(event, max_bytes))
         else:
-            self.failed.append(event.failure)
-            if event.failure.page is None:
-                self.given.ended(event.failure.source)
-                self.bar.ended(size_of(event.failure.source), was_read=False)
-            self.tell()
+            self.account.failed_reading(event)
+            self.account.tell()
 
-    def end(self, done: DocumentDone) -> None:
+    def end(self, ended: Ended) -> None:
         """A document ends: with the batch at hand, or at once when there is none."""
-        changed = done.pages > 0 and self.given.changed(done.source, done.doc_id, self.max_bytes)
-        self.given.ended(done.source)
-        self.ended.append(Ended(done, changed))
-        self.bar.ended(size_of(done.source), was_read=done.pages > 0)
+        self.ended.append(ended)
+        self.account.ended(ended)
         if not self.waiting:
             self.flush()
 
     def flush(self) -> None:
         """Embed what waits, and hand it to the writer with the documents that ended with it."""
-        pages, self.waiting = self.waiting, []
+        read, self.waiting = self.waiting, []
         ended, self.ended = self.ended, []
-        if pages or ended:
-            kept, vectors, keys = self.embedding.embed(pages) if pages else ([], [], [])
-            self.writer.put(Batch(kept, vectors, keys, ended))
-        self.tell()
-
-    def tell(self) -> None:
-        """Everybody hears how far it is."""
-        while self.told < len(self.failed):
-            self.told += 1
-            if self.on_failure is not None:
-                self.on_failure(self.failed[self.told - 1])
-        done = self.documents
-        progress = self.bar.show(len(done.pages), done.added + done.unchanged, done.added, len(self.failed))
-        if self.on_progress is not None:
-            self.on_progress(progress)
-
-    def report(self, seconds: float) -> IndexReport:
-        """The counts, once everything was written."""
-        done = self.documents
-        return IndexReport(
-            documents=len(done.pages),
-            pages=done.added + done.unchanged,
-            added=done.added,
-            unchanged=done.unchanged,
-            removed=done.removed,
-            failed=tuple(self.failed),
-            seconds=seconds,
-            doc_ids=tuple(done.pages),
-            embedded=self.embedding.embedded,
-        )
+        if read or ended:
+            kept, vectors, keys = self.embedding.embed([event.page for event in read])
+            stored = {event.page.id: event.stored for event in read}
+            self.writer.put(Batch([stored[page.id] for page in kept], vectors, keys, ended))
+        self.account.tell()

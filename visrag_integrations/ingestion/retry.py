@@ -46,6 +46,9 @@ class Retry:
         if self.limit < 1 or self.first_wait < 0 or self.longest_wait < 0:
             raise SettingError(f"{self!r}: limit must be 1 or more, and the waits 0 or more seconds.")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (self.limit, self.first_wait, self.longest_wait)  # another process stops by itself
+
     def call(self, work: Callable[[], T], where: str = "The store") -> T:
         """What `work` returns, at the first try that works.
 

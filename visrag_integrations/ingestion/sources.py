@@ -4,13 +4,35 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DocumentError
+from visrag_integrations.readers import remote
+from visrag_integrations.readers.events import DocumentDone
+from visrag_integrations.readers.remote import is_url
 from visrag_integrations.readers.sources import find_documents, identify
 
 _Stamp = tuple[int, int, int]
+
+
+@dataclass(frozen=True)
+class Ended:
+    """How a document ended.
+
+    Attributes:
+        done: What its reader says.
+        changed: The file is not any more what was read.
+        before: How many of its pages the store held when the run began, where other processes read.
+        copy: Another document of the run has the same content, and is read instead.
+    """
+
+    done: DocumentDone
+    changed: bool = False
+    before: int = 0
+    copy: bool = False
 
 
 class GivenSources:
@@ -38,7 +60,7 @@ class GivenSources:
 
     def _documents(self) -> Iterator[Path | str | bytes]:
         for given in _flatten(self._sources):
-            if isinstance(given, (str, os.PathLike)):
+            if isinstance(given, (str, os.PathLike)) and not is_url(given):
                 path = os.path.abspath(given)
                 is_folder = os.path.isdir(path)
                 (self._folders if is_folder else self._beside).add(path if is_folder else os.path.dirname(path))
@@ -47,19 +69,10 @@ class GivenSources:
             except DocumentError:
                 yield given  # the readers say what is wrong with it
 
-    def ended(self, source: str) -> None:
-        """The document needs no watching any more."""
-        self._stamps.pop(source, None)
-
-    def changed(self, source: str, doc_id: str, max_bytes: int) -> bool:
-        """Whether the file is not what it was when it was identified; files only, and asked once."""
-        before = self._stamps.pop(source, None)
-        if source.startswith("bytes:") or (before is not None and _stamp(source) == before):
-            return False
-        try:
-            return identify(source, max_bytes=max_bytes).doc_id != doc_id
-        except DocumentError:
-            return True
+    def ended(self, done: DocumentDone, max_bytes: int) -> Ended:
+        """How the document ended; asked once, for then it needs no watching any more."""
+        before = self._stamps.pop(done.source, None)
+        return Ended(done, done.pages > 0 and _changed(done, before, max_bytes))
 
     def gone(self, source: str) -> bool:
         """Whether a stored source was below the given folders, or beside the given files, and is there no more."""
@@ -78,10 +91,32 @@ class GivenSources:
         return False
 
 
+def name_of(document: Path | str | bytes) -> str:
+    """What a document is called in reports and in the store.
+
+    >>> name_of("a.pdf"), name_of(b"")
+    ('a.pdf', 'bytes:e3b0c44298fc')
+    """
+    return f"bytes:{sha256(document).hexdigest()[:12]}" if isinstance(document, bytes) else os.fspath(document)
+
+
+def _changed(done: DocumentDone, before: _Stamp | None, max_bytes: int) -> bool:
+    """Whether the file is not what it was when it was identified."""
+    copied = done.source.startswith("bytes:") or is_url(done.source)  # nobody else can change what was read
+    if copied or (before is not None and _stamp(done.source) == before):
+        return False
+    try:
+        return identify(done.source, max_bytes=max_bytes).doc_id != done.doc_id
+    except DocumentError:
+        return True
+
+
 def size_of(document: Path | str | bytes) -> int:
     """Bytes of a document; 0 when it cannot be seen."""
     if isinstance(document, bytes):
         return len(document)
+    if is_url(document):
+        return remote.size_of(str(document))
     stamp = _stamp(document)
     return stamp[1] if stamp else 0
 

@@ -9,21 +9,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visrag_integrations.errors import StoreError, VisRAGError
-from visrag_integrations.ingestion.documents import Documents
-from visrag_integrations.readers.pool import DocumentDone
+from visrag_integrations.ingestion.account import Account
+from visrag_integrations.ingestion.sources import Ended
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page
 
 _WAITING = 1
 """Batches that may wait while another one is written; drawn pixels are five megabytes a page."""
-
-
-@dataclass(frozen=True)
-class Ended:
-    """A document whose pages are all in this batch or before it."""
-
-    done: DocumentDone
-    changed: bool = False
 
 
 @dataclass(frozen=True)
@@ -41,20 +33,12 @@ class Writer:
 
     Args:
         store: Where pages go.
-        documents: Is told of every page and document.
-        on_failure: Is told of a page that the store refuses.
+        account: Is told of every page and document.
         flying: content key -> vector of what is not written yet; written keys are taken out.
     """
 
-    def __init__(
-        self,
-        store: QdrantPageStore,
-        documents: Documents,
-        on_failure: Callable[[Page, Exception], None],
-        flying: dict[str, Any],
-    ) -> None:
-        self._store, self._documents = store, documents
-        self._fail, self._flying = on_failure, flying
+    def __init__(self, store: QdrantPageStore, account: Account, flying: dict[str, Any]) -> None:
+        self._store, self._account, self._flying = store, account, flying
         self._queue: queue.Queue[Batch | None] = queue.Queue(_WAITING)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="visrag-writer", daemon=True)
@@ -98,23 +82,32 @@ class Writer:
                 self._error = err
 
     def _write(self, batch: Batch) -> None:
-        if batch.pages:
-            self._add(batch.pages, batch.vectors)
+        added = add_pages(self._store, batch.pages, batch.vectors, self._account.fail_page)
+        self._account.documents.added_pages(added)
         for key in batch.keys:
             self._flying.pop(key, None)
         for ended in batch.ended:
-            (self._documents.discard if ended.changed else self._documents.settle)(ended.done)
+            self._account.settle(ended)
 
-    def _add(self, pages: Sequence[Page], vectors: Sequence[Any]) -> None:
-        try:
-            self._store.add_pages(pages, vectors)
-        except StoreError:
-            raise
-        except VisRAGError as err:  # one of the pages is at fault: the others are kept
-            if len(pages) == 1:
-                self._fail(pages[0], err)
-                return
-            for page, vector in zip(pages, vectors, strict=True):
-                self._add([page], [vector])
-            return
-        self._documents.added_pages(pages)
+
+def add_pages(
+    store: QdrantPageStore, pages: Sequence[Page], vectors: Sequence[Any], on_failure: Callable[[Page, Exception], None]
+) -> list[Page]:
+    """Add what the store takes of these pages; those it refuses are told of. Gives the pages that are in it now.
+
+    Raises:
+        StoreError: The store failed.
+    """
+    if not pages:
+        return []
+    try:
+        store.add_pages(pages, vectors)
+    except StoreError:
+        raise
+    except VisRAGError as err:  # one of the pages is at fault: the others are kept
+        if len(pages) == 1:
+            on_failure(pages[0], err)
+            return []
+        alone = (add_pages(store, [page], [vector], on_failure) for page, vector in zip(pages, vectors, strict=True))
+        return [page for added in alone for page in added]
+    return list(pages)

@@ -10,6 +10,7 @@ from typing import Any, Protocol
 from visrag_integrations.images import PictureSource
 from visrag_integrations.types import Word
 
+_LITTLE, _NEARLY_ALL = 0.05, 0.8
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -23,6 +24,7 @@ class PageContent:
         words: Its words with their boxes.
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
+        scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
     """
 
     picture: PictureSource
@@ -30,6 +32,7 @@ class PageContent:
     words: tuple[Word, ...] = ()
     label: str = ""
     blank: bool = False
+    scan: bool = False
 
 
 class DocumentContent(Protocol):
@@ -77,6 +80,41 @@ def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: fl
     cleaned = texts if _UNPRINTABLE.search("".join(texts)) is None else [clean_text(text) for text in texts]
     boxed = zip(cleaned, map(tuple, edges.tolist()), strict=True)
     return tuple(word for word in map(Word._make, boxed) if word.text)  # a page has hundreds: this is the fast way
+
+
+def covers_little(words: Sequence[Word]) -> bool:
+    """Whether the words stand on less than a twentieth of their page; there must be some.
+
+    >>> covers_little([Word("RECEIVED", (0.7, 0.02, 0.9, 0.05))]), covers_little([Word("A", (0, 0, 1, 1))])
+    (True, False)
+    """
+    area = sum((right - left) * (bottom - top) for _, (left, top, right, bottom) in words)
+    return bool(words) and area < _LITTLE
+
+
+def stands_on(word: Word, others: Sequence[Word]) -> bool:
+    """Whether half of a word's box is covered by the boxes of others.
+
+    >>> stands_on(Word("ab", (0, 0, 0.4, 0.1)), [Word("a", (0, 0, 0.2, 0.1)), Word("b", (0.2, 0, 0.4, 0.1))])
+    True
+    """
+    left, top, right, bottom = word.box
+    covered = sum(
+        max(0.0, min(right, box[2]) - max(left, box[0])) * max(0.0, min(bottom, box[3]) - max(top, box[1]))
+        for _, box in others
+    )
+    return covered >= 0.5 * (right - left) * (bottom - top)
+
+
+def covers_page(left: float, top: float, right: float, bottom: float, width: float, height: float) -> bool:
+    """Whether a picture with these edges covers nearly all of a page of this size.
+
+    >>> covers_page(-5, 0, 595, 800, 595, 842), covers_page(0, 0, 595, 421, 595, 842)
+    (True, False)
+    """
+    across = max(0.0, min(right, width) - max(left, 0.0))
+    down = max(0.0, min(bottom, height) - max(top, 0.0))
+    return across * down >= _NEARLY_ALL * width * height
 
 
 def is_readable(text: str) -> bool:

@@ -9,9 +9,15 @@ from visrag_integrations.types import Failure, Page
 
 @dataclass(frozen=True)
 class PageRead:
-    """A page; its picture is encoded (JPEG unless the reader says otherwise)."""
+    """A page.
+
+    Attributes:
+        page: With an encoded picture (JPEG unless the reader says otherwise), or drawn pixels where those are wanted.
+        stored: The same with its picture as it is stored, encoded where it was read.
+    """
 
     page: Page
+    stored: Page
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.images import Pixels
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, make_words
+from visrag_integrations.readers.content import (
+    PageContent,
+    RenderSettings,
+    clean_text,
+    covers_little,
+    covers_page,
+    make_words,
+)
 from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -50,9 +57,10 @@ class PdfiumDocument:
                 pixels = _render(page, self._document, self._settings.max_pixels)
                 text, words = _text_layer(page)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
+                scan = covers_little(words) and _is_picture(page)
             finally:
                 page.close()
-        return PageContent(pixels, text, words, label, blank=not words and pixels.blank)
+        return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
 
     def close(self) -> None:
         with LOCK:
@@ -92,6 +100,21 @@ def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     if stride != columns * 3:  # rows end on multiples of four bytes
         memory = bytearray().join(memory[start : start + columns * 3] for start in range(0, stride * rows, stride))
     return Pixels(columns, rows, bytes(memory))
+
+
+def _is_picture(page: Any) -> bool:
+    import pypdfium2.raw as pdfium
+
+    edges = [ctypes.c_float() for _ in range(4)]  # left, bottom, right, top
+    x0, y0, x1, y1 = page.get_mediabox()
+    for index in range(pdfium.FPDFPage_CountObjects(page)):
+        item = pdfium.FPDFPage_GetObject(page, index)
+        is_image = pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE
+        if is_image and pdfium.FPDFPageObj_GetBounds(item, *map(ctypes.byref, edges)):
+            left, bottom, right, top = (edge.value for edge in edges)
+            if covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0):
+                return True
+    return False
 
 
 def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:

@@ -4,20 +4,24 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
+import tempfile
 import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
+from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
 from visrag_integrations.readers.pdf import other_backend
-from visrag_integrations.readers.process import WorkerDied, WorkerProcess
+from visrag_integrations.readers.process import Keep, WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
-from visrag_integrations.readers.sources import find_documents, identify
+from visrag_integrations.readers.sources import Source, find_documents, identify
 from visrag_integrations.types import Failure
 
 __all__ = ["DocumentDone", "DocumentFailed", "Event", "PageFailed", "PageRead", "ReaderPool"]
@@ -36,10 +40,25 @@ class ReaderPool:
 
     A page that crashes or hangs its worker is tried once more with the other PDF engine, then reported; a new
     worker goes on behind it. Pages come with JPEG pictures, or, when `exact_pixels`, with the pixels that were drawn.
+
+    Args:
+        reader: How documents are read.
+        workers: Processes; one per core when not given.
+        page_timeout: Seconds a page may take.
+        exact_pixels: Whether pages come with drawn pixels.
+        keep: Format and quality of the picture file that comes beside drawn pixels; None: none comes.
+        ahead: Pages that should be ready before the caller wants them: as many as it takes at once.
     """
 
     def __init__(
-        self, reader: PageReader, workers: int | None = None, page_timeout: float = 60.0, *, exact_pixels: bool = False
+        self,
+        reader: PageReader,
+        workers: int | None = None,
+        page_timeout: float = 60.0,
+        *,
+        exact_pixels: bool = False,
+        keep: Keep | None = None,
+        ahead: int = 0,
     ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
@@ -48,30 +67,57 @@ class ReaderPool:
         self.reader = reader if reader.picture_format or exact_pixels else replace(reader, picture_format="JPEG")
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
+        self._keep, self._ahead = keep, ahead
+        self._processes: list[WorkerProcess] = []
+        self._kept = False
+
+    def __enter__(self) -> ReaderPool:
+        """Until the end of the block the processes go on from one `read_documents` to the next."""
+        self._kept = True
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._kept = False
+        self._close()
 
     def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[Event]:
         """Every document's pages and its end, in the order of the sources; closing the iterator stops the workers.
 
         Args:
-            sources: Paths, bytes or folders; read lazily.
+            sources: Paths, URLs, bytes or folders; read lazily.
             known: Asked once for every document (in the caller's thread) what of it need not be read.
         """
-        schedule = Schedule(limit=3 * self.workers)
-        timeout = self.page_timeout + self.reader.office_timeout
-        threads_each = max(1, ocr.count_cores() // self.workers)
-        processes = [WorkerProcess(self.reader, threads_each, timeout) for _ in range(self.workers)]
+        schedule = Schedule(limit=max(3 * self.workers, self.workers + math.ceil(self._ahead / self._chunk)))
+        processes, self._processes = self._processes or self._make_processes(), []
         drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
         threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
+        reusable = False
         try:
             for thread in threads:
                 thread.start()
-            yield from self._in_order(schedule, self._jobs(sources, known))
+            with tempfile.TemporaryDirectory(prefix="visrag-") as folder:
+                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)))
+            reusable = self._kept
         finally:
             schedule.close()
-            for process in processes:
-                process.kill()
+            if not reusable:
+                for process in processes:
+                    process.kill()
             for thread in threads:
                 thread.join(10.0)
+            self._processes = processes
+            if not reusable:
+                self._close()
+
+    @property
+    def _chunk(self) -> int:
+        """Pages read at a time, at most."""
+        return _MAX_CHUNK if self.reader.picture_format else _MAX_CHUNK_OF_PIXELS
+
+    def _make_processes(self) -> list[WorkerProcess]:
+        timeout = self.page_timeout + self.reader.office_timeout
+        threads_each = max(1, ocr.count_cores() // self.workers)
+        return [WorkerProcess(self.reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[Event]:
         ahead: deque[Job] = deque()
@@ -81,25 +127,45 @@ class ReaderPool:
                 schedule.add(job)
             if not ahead:
                 return
-            yield from schedule.events(ahead.popleft())
+            job = ahead.popleft()
+            yield from schedule.events(job)
+            if job.fetched and job.source is not None and job.source.path is not None:
+                job.source.path.unlink(missing_ok=True)
 
-    def _jobs(self, sources: Any, known: Known | None) -> Iterator[Job]:
+    def _jobs(self, sources: Any, known: Known | None, folder: Path) -> Iterator[Job]:
         for given in [sources] if isinstance(sources, (str, bytes)) or hasattr(sources, "__fspath__") else sources:
             try:
                 for source in find_documents(given):
-                    yield self._job(source, known)
+                    yield self._job(source, known, folder)
             except DocumentError as err:
                 yield Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
 
-    def _job(self, source: Any, known: Known | None) -> Job:
+    def _job(self, source: Any, known: Known | None, folder: Path) -> Job:
+        fetched = remote.is_url(source)
         try:
-            found = identify(source, max_bytes=self.reader.max_bytes)
+            found = self._fetch(source, folder) if fetched else identify(source, max_bytes=self.reader.max_bytes)
         except DocumentError as err:
             return Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
         numbers = known(found.doc_id) if known is not None else ()
         if numbers is None:
-            return Job(found, last=DocumentDone(found.name, found.doc_id))
-        return Job(found, known=frozenset(numbers))
+            return Job(found, last=DocumentDone(found.name, found.doc_id), fetched=fetched)
+        return Job(found, known=frozenset(numbers), fetched=fetched)
+
+    def _fetch(self, url: str, folder: Path) -> Source:
+        """The document behind a URL, in a file of its own: its readers open it several times."""
+        handle, name = tempfile.mkstemp(dir=folder, suffix=remote.suffix_of(url))
+        try:
+            with open(handle, "wb") as file:
+                remote.fetch(url, file, self.reader.max_bytes)
+            return identify(name, max_bytes=self.reader.max_bytes, name=url)
+        except BaseException:
+            os.unlink(name)
+            raise
+
+    def _close(self) -> None:
+        processes, self._processes = self._processes, []
+        for process in processes:
+            process.close()
 
 
 class _Driver:
@@ -107,7 +173,7 @@ class _Driver:
 
     def __init__(self, schedule: Schedule, process: WorkerProcess, reader: PageReader, pool: ReaderPool) -> None:
         self._schedule, self._process, self._reader = schedule, process, reader
-        self._workers, self._timeout = pool.workers, pool.page_timeout
+        self._workers, self._timeout, self._chunk = pool.workers, pool.page_timeout, pool._chunk
 
     def run(self) -> None:
         try:
@@ -120,8 +186,6 @@ class _Driver:
                     self._schedule.finish(chunk)
         except BaseException as err:  # noqa: BLE001  the caller's thread raises it
             self._schedule.close(err)
-        finally:
-            self._process.close()
 
     def _open(self, job: Job) -> None:
         assert job.source is not None
@@ -131,8 +195,7 @@ class _Driver:
             return
         _, total, numbers = reply
         todo = [number for number in numbers if number not in job.known]
-        most = _MAX_CHUNK if self._reader.picture_format else _MAX_CHUNK_OF_PIXELS
-        size = max(1, min(most, math.ceil(len(todo) / (4 * self._workers))))
+        size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))
         if job.source.kind in {"office", "text"}:  # the way to its PDF is long: one worker goes it once
             size = max(1, len(todo))
         chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
@@ -190,8 +253,10 @@ class _Driver:
 
     def _hand_over(self, job: Job, chunk: Chunk, number: int, reply: tuple[Any, ...]) -> bool:
         assert job.source is not None
-        failed = PageFailed(Failure(job.source.name, reply[1], number)) if reply[0] == "bad" else None
-        return self._schedule.put(chunk, failed or PageRead(reply[1]))
+        if reply[0] == "bad":
+            return self._schedule.put(chunk, PageFailed(Failure(job.source.name, reply[1], number)))
+        _, page, stored = reply
+        return self._schedule.put(chunk, PageRead(page, page if stored is None else replace(page, picture=stored)))
 
     def _patience(self, job: Job) -> float:
         office = job.source is not None and job.source.kind == "office"

@@ -16,6 +16,9 @@ from typing import Any
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers.reader import PageReader
 
+Keep = tuple[str, int]
+"""Format and quality of picture files."""
+
 _START_TIMEOUT = 120.0
 # The program is given as text, so that the caller's own script is never run again, whatever it looks like.
 _PROGRAM = (
@@ -31,8 +34,8 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A Python process that reads pages; started when it is first asked, and again after it died."""
 
-    def __init__(self, reader: PageReader, threads: int, timeout: float) -> None:
-        self._setup = (reader, threads, timeout)
+    def __init__(self, reader: PageReader, threads: int, timeout: float, keep: Keep | None = None) -> None:
+        self._setup = (reader, threads, timeout, keep)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._closed = False

@@ -6,7 +6,14 @@ import threading
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.images import Pixels
-from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text, make_words
+from visrag_integrations.readers.content import (
+    PageContent,
+    RenderSettings,
+    clean_text,
+    covers_little,
+    covers_page,
+    make_words,
+)
 from visrag_integrations.readers.pdf_geometry import iso_date, render_size
 from visrag_integrations.types import Word
 
@@ -59,7 +66,8 @@ class PyMuPDFDocument:
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
             text, words = _text_layer(drawing, width, height)
             label = page.get_label() if self._labelled else ""
-        return PageContent(pixels, text, words, label, blank=not words and pixels.blank)
+            scan = covers_little(words) and _is_picture(page, width, height)
+        return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
 
     def close(self) -> None:
         with LOCK:
@@ -76,6 +84,13 @@ def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[W
     found = layer.extractWORDS()
     words = make_words([word[4] for word in found], [word[:4] for word in found], width, height)
     return clean_text(layer.extractText()).strip("\n"), words
+
+
+def _is_picture(page: Any, width: float, height: float) -> bool:
+    import pymupdf
+
+    placed = (pymupdf.Rect(found["bbox"]) * page.rotation_matrix for found in page.get_image_info())
+    return any(covers_page(box.x0, box.y0, box.x1, box.y1, width, height) for box in placed)
 
 
 def _document_info(info: dict[str, Any]) -> dict[str, str]:

@@ -17,7 +17,7 @@ from visrag_integrations.errors import (
     VisRAGError,
 )
 from visrag_integrations.readers import sources
-from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable
+from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
 from visrag_integrations.types import Failure, Page, Word
@@ -41,7 +41,8 @@ class PageReader:
     Attributes:
         backend: The PDF engine; where it fails and the other is installed, the other is tried.
         max_pixels: The pixel budget of a page; the default is what VisRAG-Ret can use of one.
-        ocr: "auto" reads pages without a usable text layer with OCR, where it is installed; "always"; "never".
+        ocr: "auto" reads pages without a usable text layer with OCR, where it is installed, and adds what it reads to
+            the text of a scan that carries little more than a stamp; "always"; "never".
         text_assembly: How OCR's lines become a page's text.
         password: For encrypted files.
         pages: Which pages: "1-3,7", "5-", range(1, 4), [1, 7]; all when None.
@@ -188,7 +189,8 @@ class OpenDocument:
 
     def _read_text(self, content: PageContent) -> tuple[str, tuple[Word, ...], str]:
         mode = self._reader.ocr
-        if mode == "never" or content.blank or (mode == "auto" and is_readable(content.text)):
+        readable = is_readable(content.text)
+        if mode == "never" or content.blank or (mode == "auto" and readable and not content.scan):
             return content.text, content.words, "text_layer" if content.text.strip() else "none"
         from visrag_integrations import ocr
 
@@ -196,6 +198,10 @@ class OpenDocument:
             ocr.warn_missing()
             return content.text, content.words, "text_layer" if content.text.strip() else "none"
         words = ocr.read_words(images.open_picture(content.picture))
+        if mode == "auto" and readable:  # a stamp on a scan: its own text is kept, and what OCR reads elsewhere added
+            words = tuple(word for word in words if not stands_on(word, content.words))
+            text = "\n".join(filter(None, [content.text, ocr.assemble(words, self._reader.text_assembly)]))
+            return text, (*content.words, *words), "text_layer+ocr" if words else "text_layer"
         text = ocr.assemble(words, self._reader.text_assembly)
         return text, words, "ocr" if words else "none"
 

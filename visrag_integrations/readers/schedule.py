@@ -25,7 +25,10 @@ class Chunk:
 
 @dataclass(eq=False)
 class Job:
-    """One document on its way. `last` is set when it is known how the document ends without further pages."""
+    """One document on its way. `last` is set when it is known how the document ends without further pages.
+
+    `fetched`: the source is a copy that nobody needs once it is read.
+    """
 
     source: Source | None
     known: frozenset[int] = frozenset()
@@ -33,6 +36,7 @@ class Job:
     total_pages: int | None = None
     backend: Backend | None = None
     crashes: int = 0
+    fetched: bool = False
     taken: bool = False
     opened: bool = False
     waiting: deque[Chunk] = field(default_factory=deque)

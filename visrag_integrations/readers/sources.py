@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import os
 import stat
 from collections.abc import Iterable, Iterator
@@ -19,6 +20,7 @@ from visrag_integrations.errors import (
     printable,
 )
 from visrag_integrations.images import sniff_format
+from visrag_integrations.readers import remote
 
 Kind = Literal["pdf", "image", "office", "text"]
 PathLike = Union[str, "os.PathLike[str]"]
@@ -55,7 +57,7 @@ class Source:
 
 
 def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = None) -> Source:
-    """The document behind a path or bytes, with its id and kind.
+    """The document behind a path, a URL or bytes, with its id and kind.
 
     Raises:
         DocumentError: Missing, empty, unreadable, too large, or of no kind that is read; a class for each.
@@ -65,7 +67,11 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
         name = name or f"bytes:{digest[:12]}"
         _check_size(name, len(source), max_bytes)
         kind = sniff_kind(name, source[:1024], lambda: source)
-        return Source(name, kind, digest, data=source, suffix=Path(name).suffix.lower())
+        return Source(name, kind, digest, data=source, suffix=_suffix(name))
+    if remote.is_url(source):
+        fetched = io.BytesIO()
+        remote.fetch(str(source), fetched, max_bytes)
+        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source))
     name, path = name or os.fspath(source), Path(source)
     try:
         info = path.stat()
@@ -99,7 +105,7 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
         return "pdf"
     if sniff_format(head) is not None:
         return "image"
-    kind = SUFFIXES.get(Path(name).suffix.lower())
+    kind = SUFFIXES.get(_suffix(name))
     beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
     if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
         raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
@@ -111,13 +117,15 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
 
 
 def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
-    """Every document of a path, bytes, a folder, or an iterable of these, in order; folders are walked, sorted.
+    """Every document of a path, a URL, bytes, a folder, or an iterable of these, in order; folders are walked, sorted.
 
     Raises:
         DocumentNotFoundError: A folder holds no document.
     """
     if isinstance(sources, bytes):
         yield sources
+    elif remote.is_url(sources):
+        yield from _below_url(sources)
     elif isinstance(sources, (str, os.PathLike)):
         if os.path.isdir(sources):
             yield from _files_under(Path(sources))
@@ -133,7 +141,9 @@ def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
 
 
 def is_one_document(source: Any) -> bool:
-    """Whether `source` is bytes or the path of anything but a folder."""
+    """Whether `source` is bytes or the path or URL of anything but a folder."""
+    if remote.is_url(source):
+        return remote.files_under(source) is None
     return isinstance(source, bytes) or (isinstance(source, (str, os.PathLike)) and not os.path.isdir(source))
 
 
@@ -156,9 +166,29 @@ def _files_under(folder: Path) -> Iterator[Path]:
                 found = True
                 yield Path(root, name)
     if not found:
-        raise DocumentNotFoundError(
-            str(folder), f"the folder holds no document. Files with these endings are read: {', '.join(SUFFIXES)}."
-        )
+        raise _no_document(str(folder))
+
+
+def _below_url(url: str) -> Iterator[str]:
+    """Supported files below the folder that a URL names; the URL itself where it is none."""
+    found = remote.files_under(url)
+    if found is None:
+        yield url
+        return
+    documents = [name for name in found if _suffix(name) in SUFFIXES and not name.rpartition("/")[2].startswith(".")]
+    if not documents:
+        raise _no_document(url)
+    yield from documents
+
+
+def _no_document(folder: str) -> DocumentNotFoundError:
+    return DocumentNotFoundError(
+        folder, f"the folder holds no document. Files with these endings are read: {', '.join(SUFFIXES)}."
+    )
+
+
+def _suffix(name: str) -> str:
+    return remote.suffix_of(name) if remote.is_url(name) else Path(name).suffix.lower()
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:

@@ -1,7 +1,8 @@
 """The other side of a `WorkerProcess`: opens documents and reads pages, one request at a time.
 
 Request `("open", source, backend)`: reply `("opened", total, numbers)` or `("unreadable", reason)`.
-Request `("pages", source, backend, numbers)`: for each number a reply `("page", page)` or `("bad", reason)`.
+Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
+`("bad", reason)`.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
 
-from visrag_integrations import ocr
+from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
@@ -27,13 +28,13 @@ def main(descriptor: int) -> None:
     _silence()
     try:
         try:
-            reader, threads, timeout = pickle.loads(connection.recv_bytes())
+            reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
         except (AttributeError, ImportError, pickle.UnpicklingError) as err:
             connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
             return
         ocr.limit_threads(threads)
         connection.send(("ready",))
-        _Worker(connection, reader, timeout).serve()
+        _Worker(connection, reader, timeout, keep).serve()
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
 
@@ -41,8 +42,10 @@ def main(descriptor: int) -> None:
 class _Worker:
     """Keeps the last document open, so that the next pages of it cost no opening."""
 
-    def __init__(self, connection: Connection, reader: PageReader, timeout: float) -> None:
-        self._connection, self._reader, self._timeout = connection, reader, timeout
+    def __init__(
+        self, connection: Connection, reader: PageReader, timeout: float, keep: tuple[str, int] | None
+    ) -> None:
+        self._connection, self._reader, self._timeout, self._keep = connection, reader, timeout, keep
         self._key: tuple[str, str, str | None] | None = None
         self._document: OpenDocument | None = None
 
@@ -77,11 +80,18 @@ class _Worker:
 
     def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
         try:
-            return "page", self._open(source, backend).page(number)
+            page = self._open(source, backend).page(number)
+            return "page", page, self._stored(page.picture)
         except (PageError, DocumentError) as err:
             return "bad", err.reason
         except (VisRAGError, MemoryError) as err:
             return "bad", str(err) or type(err).__name__
+
+    def _stored(self, picture: images.PictureSource | None) -> images.EncodedPixels | None:
+        """What is stored in place of drawn pixels; None where that is the picture itself."""
+        if self._keep is None or not isinstance(picture, images.Pixels):
+            return None
+        return images.EncodedPixels.of(picture, *self._keep)
 
     def _open(self, source: Source, backend: Any) -> OpenDocument:
         key = (source.doc_id, source.name, backend)

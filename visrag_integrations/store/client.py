@@ -7,6 +7,7 @@ count and list leaves it out. (Collections have metadata of their own only on ne
 from __future__ import annotations
 
 import contextlib
+import inspect
 import json
 import threading
 import warnings
@@ -40,10 +41,19 @@ _SCROLLED = 256
 
 
 class ClientEngine:
-    """A collection of a Qdrant client. The client is closed with it only when `owned`."""
+    """A collection of a Qdrant client, made with `options`. The client is closed with it only when `owned`."""
 
-    def __init__(self, client: QdrantClient, collection: str, where: str, *, owned: bool) -> None:
+    def __init__(
+        self,
+        client: QdrantClient,
+        collection: str,
+        where: str,
+        *,
+        owned: bool,
+        options: Mapping[str, Any] | None = None,
+    ) -> None:
         self.client, self.collection, self.owned = client, collection, owned
+        self._options = _checked_options(options or {})
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
@@ -75,6 +85,7 @@ class ClientEngine:
                 self.collection,
                 vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                **self._options,
             )
             keyword = models.PayloadSchemaType.KEYWORD
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
@@ -221,6 +232,17 @@ class ClientEngine:
     def _doing(self, doing: str) -> Iterator[None]:
         with self._guard, ForeignErrors(doing, self.where, _advice):
             yield
+
+
+def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
+    from qdrant_client import QdrantClient
+
+    ours = {"self", "collection_name", "vectors_config", "sparse_vectors_config", "timeout", "kwargs"}
+    allowed = set(inspect.signature(QdrantClient.create_collection).parameters) - ours
+    unknown = sorted(set(options) - allowed)
+    if unknown:
+        raise SettingError(f"server_options has {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}.")
+    return dict(options)
 
 
 def _advice(err: BaseException) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import logging
 import threading
 import weakref
@@ -32,6 +33,12 @@ class Collection:
 
     folder: Path | None
     collection: str
+    _made_with: tuple[tuple[Any, ...], dict[str, Any]]
+
+    def __new__(cls: type[Self], *arguments: Any, **settings: Any) -> Self:
+        store = super().__new__(cls)
+        store._made_with = (arguments, settings)
+        return store
 
     def __init__(self, engine: Engine, layout: Layout, pictures: PagePictures) -> None:
         self._engine, self._layout, self._pictures = engine, layout, pictures
@@ -43,6 +50,23 @@ class Collection:
         except BaseException:
             self.close()
             raise
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A store on a server may be sent to other processes: where it arrives it opens its own connection."""
+        arguments, settings = self._made_with
+        if not self.is_on_server:
+            raise StoreError(
+                f"{self._engine.where} cannot be sent to another process: it belongs to this one. "
+                'Give the URL of a server: QdrantPageStore("http://localhost:6333").'
+            )
+        return functools.partial(type(self), **settings), arguments
+
+    @property
+    def is_on_server(self) -> bool:
+        """Whether this store was made for the URL of a server, which other processes can open too."""
+        arguments, settings = self._made_with
+        location = settings["location"] if "location" in settings else arguments[0]
+        return self.folder is None and isinstance(location, str) and location != ":memory:"
 
     @property
     def info(self) -> CollectionInfo | None:

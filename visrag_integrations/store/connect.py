@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,17 +25,19 @@ def folder_of(location: Any) -> Path | None:
     return Path(location) if isinstance(location, (str, Path)) else None
 
 
-def open_engine(location: Any, collection: str, **options: Any) -> Engine:
-    """The engine of a collection; `options` are those of a client."""
+def open_engine(location: Any, collection: str, server_options: Mapping[str, Any], **options: Any) -> Engine:
+    """The engine of a collection; `options` are those of a client, `server_options` those of a new collection."""
     folder = folder_of(location)
     if folder is not None:
         from visrag_integrations.store.edge import EdgeEngine
 
+        if server_options:
+            raise SettingError(f"server_options={dict(server_options)} are for a server; {folder} is a folder.")
         return EdgeEngine.open(folder, collection)
     from visrag_integrations.store.client import ClientEngine
 
     client, where, owned = connect(location, **options)
-    return ClientEngine(client, collection, where, owned=owned)
+    return ClientEngine(client, collection, where, owned=owned, options=server_options)
 
 
 def connect(

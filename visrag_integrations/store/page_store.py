@@ -62,6 +62,8 @@ class QdrantPageStore(Collection):
         fusion_weights: What the dense and the lexical half weigh with "rrf".
         api_key: Of a server.
         timeout: Seconds a server's answer may take.
+        server_options: What a server's new collection gets besides, as `QdrantClient.create_collection` names it:
+            `{"shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1}`.
         **client_options: Passed on to `QdrantClient` for a URL.
 
     Raises:
@@ -86,15 +88,19 @@ class QdrantPageStore(Collection):
         fusion_weights: tuple[float, float] = (1.0, 1.0),
         api_key: str | None = None,
         timeout: int | None = None,
+        server_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> None:
         self.collection = check_collection_name(collection)
         self._settings = SearchSettings(candidates, fusion, fusion_weights)
+        self._server_options = dict(server_options or {})
         self.folder = folder_of(location)
         layout = Layout(quantization, storage, pooling, pooled_vectors)
         files = pictures_for(location, self.folder, pictures)
         kept = PagePictures(files, self.collection, picture_format, picture_quality)
-        engine = open_engine(location, self.collection, api_key=api_key, timeout=timeout, **client_options)
+        engine = open_engine(
+            location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
+        )
         super().__init__(engine, layout, kept)
 
     def next_version(self) -> QdrantPageStore:
@@ -102,9 +108,15 @@ class QdrantPageStore(Collection):
         engine: Any = self._engine
         names = (f"{self.collection}.next", f"{self.collection}.other")
         name = next(name for name in names if name != engine.version)
-        staged = QdrantPageStore(engine.client if self.folder is None else self.folder, name, pictures=False)
+        location = engine.client if self.folder is None else self.folder
+        staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
         staged._layout, staged._settings, staged._pictures = self._layout, self._settings, self._pictures
         return staged
+
+    @property
+    def picture_settings(self) -> tuple[str, int] | None:
+        """The format and quality in which pictures are kept; None where none are."""
+        return (self._pictures.format, self._pictures.quality) if self._pictures.files is not None else None
 
     # --- pages in ---------------------------------------------------------------------------------------------------
 

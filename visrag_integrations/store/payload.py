@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, overload
 import numpy as np
 
 from visrag_integrations.errors import SettingError, StoreFormatError
-from visrag_integrations.images import Pixels
+from visrag_integrations.images import EncodedPixels, Pixels
 from visrag_integrations.store.filters import storable
 from visrag_integrations.types import Page, Word
 
@@ -113,13 +113,13 @@ def content_key(page: Page) -> str:
     True
     """
     picture = page.picture
-    if isinstance(picture, Pixels):
-        shape, data = f"{picture.width}x{picture.height}", picture.data
+    if isinstance(picture, (Pixels, EncodedPixels)):
+        digest = picture.digest
     elif isinstance(picture, bytes):
-        shape, data = "file", picture
+        digest = f"file\n{hashlib.sha256(picture).hexdigest()}"
     else:
         return ""
-    known = f"{shape}\n{hashlib.sha256(data).hexdigest()}\n{storable(page.text)}"
+    known = f"{digest}\n{storable(page.text)}"
     return hashlib.sha256(known.encode("utf-8")).hexdigest()[:32]
 
 
