@@ -14,7 +14,7 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import StoreFormatError
+from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import filters
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
