@@ -25,7 +25,7 @@ lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -p no:cacheprovider
 
-check: test lint lowest  ## everything that has to pass
+check: test lint lowest notebooks  ## everything that has to pass
 
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo

@@ -28,7 +28,7 @@ HERE = CHROMIUM and CHROMEDRIVER
 pytestmark = [
     pytest.mark.timeout(600),
     pytest.mark.skipif(
-        not HERE and not os.environ.get("VISRAG_TEST_ALL"), reason="no chromium with chromedriver is installed"
+        not HERE and not os.environ.get("VISRAG_TEST_BROWSER"), reason="no chromium with chromedriver is installed"
     ),
 ]
 OPTIONS = """--headless --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run
@@ -87,8 +87,8 @@ class Browser:
 
 @pytest.fixture
 def browser(tmp_path: Path) -> Iterator[Browser]:
-    assert CHROMIUM, "VISRAG_TEST_ALL is set, and there is no chromium"
-    assert CHROMEDRIVER, "VISRAG_TEST_ALL is set, and there is no chromedriver"
+    assert CHROMIUM, "VISRAG_TEST_BROWSER is set, and there is no chromium"
+    assert CHROMEDRIVER, "VISRAG_TEST_BROWSER is set, and there is no chromedriver"
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
     for option in (*OPTIONS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
