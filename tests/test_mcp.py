@@ -111,6 +111,7 @@ async def test_an_answer_comes_with_its_evidence(client: Client) -> None:
         assert (values["answer"], values["sufficient"]) == ("a violin", True)
         assert [(e["index"], e["relevant"]) for e in values["evidence"]] == [(1, True), (2, False)]
         assert values["evidence"][0]["page_id"] == values["pages"][0]["id"]
+        assert [e["verdict"] for e in values["evidence"]] == ["partly", None]  # "the" does not stand there
         assert "a violin" in text_of(result)
         assert values["pages"][1]["id"] in text_of(result)
 

@@ -117,6 +117,7 @@ def test_ask_gives_what_the_core_gives(client: httpx.Client, generator: Scripted
     assert (answer["answer"], answer["sufficient"], answer["problems"]) == ("a violin", True, [])
     assert [(e["index"], e["relevant"]) for e in answer["evidence"]] == [(1, True), (2, False)]
     assert answer["evidence"][0]["page"]["id"] == answer["pages"][0]["id"]
+    assert [(e["verdict"], e["missing"]) for e in answer["evidence"]] == [("partly", ["the"]), (None, [])]
     assert len(answer["pages"]) == 2
     assert answer["pages"][0]["image"].startswith("http://127.0.0.1:")
 

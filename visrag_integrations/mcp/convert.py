@@ -11,6 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
+from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 from visrag_integrations.web.telling import page_fields
 
@@ -51,7 +52,7 @@ def answered(answer: Answer) -> CallToolResult:
     lines += ["", "The pages do not hold the answer."] if not answer.sufficient else []
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
-        lines += ["", "Evidence", *(f"[{e.page_index}] {e.text}" for e in relevant)]
+        lines += ["", "Evidence", *map(_evidence_line, relevant)]
     lines += ["", "Pages read", *(f"[{i}] {_place(h.page)} (id {h.page.id})" for i, h in enumerate(answer.pages, 1))]
     values = {
         "answer": answer.text,
@@ -107,7 +108,13 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
         "page": page["page"],
         "text": evidence.text,
         "relevant": evidence.relevant,
+        **grounding_dict(evidence),
     }
+
+
+def _evidence_line(evidence: Evidence) -> str:
+    verdict = f" ({evidence.grounding.verdict})" if evidence.grounding is not None else ""
+    return f"[{evidence.page_index}] {evidence.text}{verdict}"
 
 
 def _hit_line(hit: ScoredPage) -> str:

@@ -6,6 +6,8 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
+from visrag_integrations.types import Verdict
+
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]
 Query = Annotated[Text, Field(description="What to look for, in plain words; any language.")]
 Question = Annotated[Text, Field(description="The question, as you would ask a person.")]
@@ -67,6 +69,12 @@ class FoundEvidence(BaseModel):
     page: int | None
     text: str
     relevant: bool
+    verdict: Verdict | None = Field(None, description="Whether it stands on its page; null where that was not checked.")
+    support: float | None = Field(None, description="The share of it that stands there, from 0 to 1.")
+    boxes: list[tuple[float, float, float, float]] = Field(
+        [], description="Where: left, top, right, bottom as fractions of the page."
+    )
+    missing: list[str] = Field([], description="Its parts that do not stand there.")
 
 
 class GivenAnswer(BaseModel):

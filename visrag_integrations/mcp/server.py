@@ -15,6 +15,7 @@ from mcp.types import CallToolResult, ToolAnnotations
 
 from visrag_integrations import __version__
 from visrag_integrations.errors import PictureError, VisRAGError
+from visrag_integrations.grounding import ground
 from visrag_integrations.mcp import convert, schemas
 from visrag_integrations.retrieval import Search
 from visrag_integrations.types import Mode, Page, ScoredPage
@@ -100,9 +101,10 @@ def _add_ask(server: MCPServer, rag: VisRAG) -> None:
         source: schemas.Source = None,
         filter: schemas.Filter = None,
     ) -> Answered:
-        """Answer a question from the pages that fit it, with the evidence found on each."""
+        """Answer a question from the pages that fit it, with the evidence found on each, checked against it."""
         with _told():
-            return convert.answered(await rag.aask(question, top_k, _both(source, filter)))
+            answer = await rag.aask(question, top_k, _both(source, filter))
+            return convert.answered(await asyncio.to_thread(ground, answer))
 
 
 def _find(retriever: PageRetriever, search: Search) -> list[ScoredPage]:

@@ -20,6 +20,7 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
+from visrag_integrations.grounding import ground
 from visrag_integrations.serve.checks import check_filter, check_text, check_top_k
 from visrag_integrations.serve.schemas import AskAnswer, AskRequest
 from visrag_integrations.serve.service import Presenter, Service, presenter_for
@@ -61,7 +62,8 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
         check_filter(asked.filter)
         show, only = presenter_for(request, service), within(asked.filter)
         if not asked.stream:
-            return show.answer(asked.question, await rag.aask(asked.question, asked.top_k, only))
+            answer = await rag.aask(asked.question, asked.top_k, only)
+            return show.answer(asked.question, await asyncio.to_thread(ground, answer))
         events = rag.astream(asked.question, asked.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
         return EventStream(_lines(first, events, asked.question, show, service), media_type="text/event-stream")
@@ -89,6 +91,8 @@ async def _lines(
     try:
         yield _line(first, question, show)
         async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
+            if isinstance(event, AnswerReady):
+                event = AnswerReady(await asyncio.to_thread(ground, event.answer))
             yield b": still here\n\n" if event is None else _line(event, question, show)
     except asyncio.TimeoutError:
         message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."

@@ -6,7 +6,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from visrag_integrations.types import Mode
+from visrag_integrations.types import Mode, Verdict
 
 PAGE_ID = "8f2b6f0e-5d0c-5b0e-9a43-0c8f4a4f9b1d"
 _FILTER = "Metadata the pages must have: a value, a list of values, or a range. `source` takes a path or a file name."
@@ -22,7 +22,18 @@ _ANSWER = {
     "question": "How many packages are there?",
     "answer": "12",
     "sufficient": True,
-    "evidence": [{"index": 1, "page": _REF, "text": "The table counts 12 packages.", "relevant": True}],
+    "evidence": [
+        {
+            "index": 1,
+            "page": _REF,
+            "text": "The table counts 12 packages.",
+            "relevant": True,
+            "verdict": "partly",
+            "support": 0.8,
+            "boxes": [[0.1, 0.2, 0.4, 0.22]],
+            "missing": ["counts"],
+        }
+    ],
     "thinking": "The first page holds the table.",
     "observation": "A page with a table.",
     "pages": [_HIT],
@@ -113,6 +124,12 @@ class EvidenceItem(BaseModel):
     page: PageRef | None
     text: str
     relevant: bool
+    verdict: Verdict | None = Field(None, description="Whether it stands on its page; null where that was not checked.")
+    support: float | None = Field(None, description="The share of it that stands there, from 0 to 1.")
+    boxes: list[tuple[float, float, float, float]] = Field(
+        [], description="Where: left, top, right, bottom as fractions of the page."
+    )
+    missing: list[str] = Field([], description="Its parts that do not stand there.")
 
 
 class AskAnswer(BaseModel):

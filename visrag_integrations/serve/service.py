@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from fastapi import Request
 
 from visrag_integrations.errors import VisRAGError
+from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.retrieval import Search
 from visrag_integrations.serve.batching import QueryBatcher
 from visrag_integrations.serve.checks import check_filter, check_text, check_top_k, query_picture
@@ -93,7 +94,13 @@ class Presenter:
     def evidence(self, evidence: Evidence) -> EvidenceItem:
         """What was found on a page."""
         page = PageRef(**self.fields(evidence.page)) if evidence.page else None
-        return EvidenceItem(index=evidence.page_index, page=page, text=evidence.text, relevant=evidence.relevant)
+        return EvidenceItem(
+            index=evidence.page_index,
+            page=page,
+            text=evidence.text,
+            relevant=evidence.relevant,
+            **grounding_dict(evidence),
+        )
 
     def answer(self, question: str, answer: Answer) -> AskAnswer:
         """A whole answer."""
