@@ -9,7 +9,7 @@ demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
 
 test: .venv-test/ready  ## unit tests, doctests and the code blocks of README and docs
-	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest
+	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile
 
 test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
@@ -23,7 +23,7 @@ lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/mypy
 
 lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
-	.venv-lowest/bin/python -m pytest -p no:cacheprovider
+	.venv-lowest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
 
 check: test lint lowest notebooks  ## everything that has to pass
 

@@ -29,9 +29,9 @@ def example_questions(pages: Iterable[Page], wanted: int = 3) -> list[str]:
 def heading(words: Sequence[Word]) -> str:
     """The largest line near the top of a page, where it reads like a heading; "" where none does.
 
-    >>> words = [Word("2.1", (0.1, 0.1, 0.14, 0.13)), Word("Packing", (0.15, 0.1, 0.3, 0.13)),
-    ...          Word("boats", (0.31, 0.1, 0.4, 0.13)), Word("Fold", (0.1, 0.2, 0.15, 0.21))]
-    >>> heading(words)
+    >>> large = [Word("2.1", (0.1, 0.1, 0.14, 0.13)), Word("Packing", (0.15, 0.1, 0.3, 0.13)),
+    ...          Word("boats", (0.31, 0.1, 0.4, 0.13))]
+    >>> heading([*large, *[Word("fold", (0.1, 0.2, 0.15, 0.21))] * 9])
     'Packing boats'
     """
     lines: list[list[Word]] = []

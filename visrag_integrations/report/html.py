@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from importlib import resources
 
 from visrag_integrations import images
-from visrag_integrations.errors import PictureError
+from visrag_integrations.errors import PictureError, printable
 from visrag_integrations.grounding import ground
 from visrag_integrations.types import Answer, Box, Evidence, Grounding, Page, ScoredPage, Verdict
 
@@ -180,7 +180,9 @@ class Pictures:
             data = base64.b64encode(images.encode(picture, "JPEG", JPEG_QUALITY)).decode("ascii")
             self.found[page.id] = f"data:image/jpeg;base64,{data}", picture.width, picture.height
         except (PictureError, OSError) as error:
-            logger.warning("The report shows no picture of page %d of %s: %s", page.number, page.source, error)
+            logger.warning(
+                "The report shows no picture of page %d of %s: %s", page.number, printable(page.source), error
+            )
             self.missing[page.id] = str(error)
 
 
