@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -212,3 +213,34 @@ def test_filters_and_modes(place: Path, capsys: pytest.CaptureFixture[str]) -> N
     with pytest.raises(SystemExit):
         visrag(capsys, "search", "x", "--filter", "source")
     assert "KEY=VALUE" in capsys.readouterr().err
+
+
+def test_a_report_that_cannot_be_written_is_said_before_any_work(
+    place: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for path in ("nowhere/a.html", "docs"):
+        code, out, err = visrag(capsys, "ask", "How many boats?", "docs", "--html", path)
+        assert (code, out) == (2, "")
+        assert path in err
+    assert not (place / ".visrag").exists()
+
+
+def test_json_is_json_whatever_the_encoding_of_standard_output(place: Path) -> None:
+    draw_pdf(place / "docs" / "boats.pdf", ["Forty boats"])
+    (place / "docs" / "boats.pdf").rename(place / "docs" / "Bäume 😀.pdf")
+    visrag = [sys.executable, "-m", "visrag_integrations.cli"]
+    subprocess.run([*visrag, "index", "docs", "--quiet"], check=True, capture_output=True, cwd=place)
+    for encoding in ("ascii", "cp1252", "utf-8"):
+        environment = {**os.environ, "PYTHONIOENCODING": encoding}
+        said = subprocess.run(
+            [*visrag, "search", "boats", "--json"], check=True, capture_output=True, cwd=place, env=environment
+        )
+        assert json.loads(said.stdout.decode(encoding))["pages"][0]["source"] == "docs/Bäume 😀.pdf"
+
+
+@pytest.mark.parametrize("command", [["demo"], ["serve"], ["mcp", "--http"]])
+def test_a_port_that_is_none(command: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*command, "--port", "70000"])
+    assert ended.value.code == 2
+    assert "65535" in capsys.readouterr().err

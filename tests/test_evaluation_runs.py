@@ -319,6 +319,15 @@ def test_relevant_pages_are_taken_from_the_index_where_the_set_has_none(retrieve
     assert shown == [[f"{word}.png"] for word in WORDS]
 
 
+def test_relevant_pages_by_names_of_ones_own() -> None:
+    generator = ScriptedGenerator(*map(written, WORDS))
+    judged = {word: {f"PAGE OF {word}": 1} for word in WORDS}
+    rag, named = VisRAG(ScriptedRanks({}), generator), lambda page: f"PAGE OF {page.doc_id.removesuffix('.png')}"
+    evaluate_answers(replace(SET, qrels=judged), rag, pages="relevant", key=named)
+    shown = [[part.doc_id for part in conversation[0].pages] for conversation in generator.batches[0]]
+    assert shown == [[f"{word}.png"] for word in WORDS]
+
+
 def test_options_are_shown_to_the_generator_and_not_searched() -> None:
     assert with_options(Question("1", "Which?", options=("red", " blue"))).splitlines()[:4] == [
         "Which?", "Options:", "A. red", "B. blue",

@@ -19,12 +19,14 @@ from llama_index.core.llms import ChatMessage, ChatResponse, MockLLM
 from llama_index.core.retrievers import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle, TextNode
 from llama_index.core.tools import QueryEngineTool
-from llama_index.core.workflow import Context
+from llama_index.core.workflow import Context, StartEvent
 
 from visrag_integrations import PageReader, PageRetriever, QdrantPageStore, ScoredPage, load_generator
 from visrag_integrations.agent import Crop, Finish, Recording, Search, Step, Thought, Trace, VRAGAgent
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.llamaindex import EVisRAGLLM, VisRAGRetriever, VRAGQueryEngine, VRAGStepEvent, VRAGWorkflow
+from visrag_integrations.llamaindex import workflow as workflow_module
+from visrag_integrations.llamaindex.workflow import FindEvent
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 LOOK = "<think>I look.</think><search>twelve boxes</search>"
@@ -254,6 +256,28 @@ async def test_a_kept_context_is_taken_up_where_it_was(core: PageRetriever, afte
     response = await second.run(ctx=Context.from_dict(second, kept))
     assert response.metadata["trace"] == expected.metadata["trace"]
     assert again.calls <= len(RUN) - (after - 1) // 2
+
+
+async def test_a_context_kept_before_the_run_went_on_is_taken_up_where_it_was(core: PageRetriever) -> None:
+    """In the same process: the workflow holds the run at a later point by then."""
+
+    class Stream:
+        def write_event_to_stream(self, event: Any) -> None: ...
+
+    workflow, stream = VRAGWorkflow(core, llm(*RUN)), Stream()
+    searched = await workflow.write(stream, await workflow.begin(stream, StartEvent(query="How many?")))
+    assert isinstance(searched, FindEvent)
+    looking = await workflow.find(stream, searched)
+    await workflow.look(stream, looking)
+    again = await workflow.find(stream, searched)
+    assert (type(again), again.turns) == (type(looking), looking.turns)
+
+
+async def test_runs_that_were_left_are_forgotten(core: PageRetriever, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(workflow_module, "_MOST_RUNS", 2)
+    workflow = VRAGWorkflow(core, llm(*RUN))
+    begun = [await workflow.begin(None, StartEvent(query=f"{n}?")) for n in range(5)]
+    assert [event.run for event in begun[3:]] == list(workflow._runs)
 
 
 async def test_a_workflow_raises_what_fails() -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -37,6 +36,7 @@ def run(arguments: argparse.Namespace) -> int:
     from visrag_integrations.grounding import ground
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
+    options.check_output("--html", arguments.html)
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with options.open_store(arguments, must_exist=not arguments.paths) as store:
@@ -50,13 +50,12 @@ def run(arguments: argparse.Namespace) -> int:
             embedder = options.embedder_that_filled(store, arguments)
         rag = options.build_rag(arguments, embedder, store)
         answer = ground(_ask(rag, question, arguments.k, only))
-        if arguments.html:
-            _write_html(arguments.html, question, answer)
-    print(
-        json.dumps(output.answer_json(question, answer), ensure_ascii=False)
-        if arguments.json
-        else output.answer_text(answer)
-    )
+    if arguments.json:
+        output.print_json(output.answer_json(question, answer))
+    else:
+        print(output.answer_text(answer))
+    if arguments.html:
+        _write_html(arguments.html, question, answer)
     return exit_code
 
 

@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_generator_options(parser)
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may connect: 0.0.0.0 is everybody")
-    server.add_argument("--port", type=options.positive, metavar="N", help="default: the first free one from 7860")
+    server.add_argument("--port", type=options.port, metavar="N", help="default: the first free one from 7860")
     server.add_argument("--ask-password", action="store_true", help="ask for the password that visitors have to type")
     server.add_argument("--share", action="store_true", help="a public address through Gradio's servers; with password")
     limits = parser.add_argument_group("limits")

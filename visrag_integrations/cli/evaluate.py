@@ -169,9 +169,8 @@ def run_queries(arguments: argparse.Namespace) -> int:
     made.save(arguments.out)
     if arguments.json:
         counts = {"questions": len(made.questions), "left_out": len(dropped), "out": arguments.out}
-        print(
-            json.dumps({**counts, "failed": [{"source": f.source, "page": f.page, "error": f.error} for f in failed]})
-        )
+        told = [{"source": failure.source, "page": failure.page, "error": failure.error} for failure in failed]
+        output.print_json({**counts, "failed": told})
     else:
         print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
     return (1 if failed else 0) if made.questions else 2
@@ -180,9 +179,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """What is written at the end must not fail only then."""
     for option in ("run_out", "per_query", "record", "out"):
-        path = getattr(arguments, option, None)
-        if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-            raise SettingError(f"--{option.replace('_', '-')} {path!r} is no file in a folder that exists.")
+        options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
 
 def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
@@ -286,8 +283,7 @@ def _tell(
     for failure in result.failed:
         options.note(f"failed: {printable(failure.id)}: {printable(failure.error)}")
     if arguments.json:
-        values = {**result.as_dict(), "comparison": [one.as_dict() for one in compared]}
-        print(json.dumps(values, ensure_ascii=False))
+        output.print_json({**result.as_dict(), "comparison": [one.as_dict() for one in compared]})
     elif result.per_query:
         print(result)
         if compared:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
@@ -36,7 +35,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             report = index_paths_on_ray(arguments, store)
     if arguments.json:
-        print(json.dumps(report.as_dict(), ensure_ascii=False))
+        output.print_json(report.as_dict())
     elif report.documents or report.removed:
         print(output.report_line(report, arguments.index))
     return exit_code(report)

@@ -192,6 +192,23 @@ def _missing_for_gpu() -> str:
     return next((f"{name} is not installed" for name in ("torch", "vllm") if find_spec(name) is None), "")
 
 
+def check_output(option: str, path: str | None) -> None:
+    """Before any work whose result would have nowhere to go.
+
+    Raises:
+        SettingError: It cannot be a file.
+    """
+    if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
+        raise SettingError(f"{option} {path!r} is no file in a folder that exists.")
+
+
+def port(text: str) -> int:
+    """A port, as an argparse type; 0 takes any that is free."""
+    if not text.isdecimal() or int(text) > 65535:
+        raise argparse.ArgumentTypeError(f"{text!r} is no port: a whole number up to 65535")
+    return int(text)
+
+
 def text_or_stdin(text: str, example: str) -> str:
     """The text, or standard input where it is "-"."""
     text = sys.stdin.read() if text == "-" else text

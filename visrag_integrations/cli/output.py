@@ -1,7 +1,9 @@
-"""What the commands print: text for people, JSON-like values for programs. Pure functions."""
+"""What the commands print: text for people, JSON for programs."""
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,6 +13,12 @@ from visrag_integrations.errors import printable
 if TYPE_CHECKING:
     from visrag_integrations.ingestion import IndexReport
     from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage
+
+
+def print_json(value: Any) -> None:
+    """One JSON object on standard output; characters that its encoding may not have are escaped as JSON does."""
+    plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
+    print(json.dumps(value, ensure_ascii=not plain))
 
 
 def failure_lines(failed: Sequence[Failure]) -> list[str]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 from typing import Any
 
 from visrag_integrations.cli import options, output
@@ -28,7 +27,7 @@ def run(arguments: argparse.Namespace) -> int:
         retriever = PageRetriever(options.embedder_that_filled(store, arguments), store, mode=arguments.mode)
         hits = retriever.retrieve(query, top_k=arguments.k, filter=options.filter_of(arguments))
     if arguments.json:
-        print(json.dumps({"query": query, "pages": output.pages_json(hits)}, ensure_ascii=False))
+        output.print_json({"query": query, "pages": output.pages_json(hits)})
     else:
         print("\n".join(output.hit_lines(hits)) or "No page was found.")
     return 0

@@ -74,7 +74,7 @@ def evaluate_answers(
         said = {"answer": answer.text, "sufficient": answer.sufficient, "problems": list(answer.problems)}
         return {**said, "raw": answer.raw, "hits": keyed(answer.pages, key)}
 
-    ask = _asker(dataset, rag, pages, top_k)
+    ask = _asker(dataset, rag, pages, top_k, key)
     asking = Asking(Record(record, settings), questions, ask, entry, batch_size, workers)
     done = asking.all(progress)
     answers = {id_: str(entry["answer"]) for id_, entry in done.items()}
@@ -115,7 +115,7 @@ def with_options(question: Question) -> str:
 
 
 def _asker(
-    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None
+    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None, key: Key
 ) -> Callable[[list[Question]], Sequence[Answer]]:
     """How a batch of questions is answered, with the pages that are wanted."""
     chooses = hasattr(rag, "answer_from")
@@ -128,7 +128,7 @@ def _asker(
         raise SettingError(f"pages is {pages!r}; allowed: auto, retrieved, given, relevant.")
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
-    choose = {"retrieved": _retrieved, "given": _given, "relevant": _relevant}[pages](dataset, rag)
+    choose = {"retrieved": _retrieved, "given": _given, "relevant": _relevant}[pages](dataset, rag, key)
 
     def ask(batch: list[Question]) -> list[Answer]:
         shown = choose(batch, top_k)
@@ -140,21 +140,21 @@ def _asker(
 Chosen = Callable[[Sequence[Question], Any], Sequence[Sequence[ScoredPage]]]
 
 
-def _retrieved(dataset: EvaluationSet, rag: Any) -> Chosen:
+def _retrieved(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
     return lambda batch, number: search(rag.retriever, [question.text for question in batch], number or 3)
 
 
-def _given(dataset: EvaluationSet, rag: Any) -> Chosen:
+def _given(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
     if not any(question.pages for question in dataset.questions):
         raise SettingError(f"{dataset.name} gives no pages with its questions. Say pages='retrieved'.")
     return lambda batch, number: [scored(question.pages[:number]) for question in batch]
 
 
-def _relevant(dataset: EvaluationSet, rag: Any) -> Chosen:
-    wanted = {key for judged in dataset.qrels.values() for key, grade in judged.items() if grade > 0}
+def _relevant(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
+    wanted = {name for judged in dataset.qrels.values() for name, grade in judged.items() if grade > 0}
     store: Any = getattr(getattr(rag, "retriever", None), "store", None)
     pages = dataset.pages or (store.scroll() if hasattr(store, "scroll") else ())
-    known = {page_key(page): page for page in pages if page_key(page) in wanted}
+    known = {name: page for page in pages if (name := key(page)) in wanted}
     if not known:
         raise SettingError(f"None of the pages that {dataset.name} calls relevant is in the set or in the index.")
 

@@ -45,6 +45,10 @@ class LookEvent(_Pending):
 _EVENTS: dict[type, type[WriteEvent | FindEvent | LookEvent]] = {Write: WriteEvent, Find: FindEvent, Look: LookEvent}
 
 
+_MOST_RUNS = 256
+"""Runs that are kept between their steps; one that was forgotten is taken up from its event."""
+
+
 class VRAGWorkflow(Workflow):
     """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
 
@@ -89,7 +93,7 @@ class VRAGWorkflow(Workflow):
         """The question, as `query`, becomes a run."""
         (episode,) = await self.agent.abegin([str(ev.get("query") or "")])
         run = uuid.uuid4().hex
-        self._runs[run] = episode
+        self._keep(run, episode)
         return WriteEvent(run=run, question=episode.question, turns=[])
 
     @step
@@ -109,16 +113,24 @@ class VRAGWorkflow(Workflow):
 
     async def _go_on(self, ctx: Context, ev: _Pending) -> WriteEvent | FindEvent | LookEvent | StopEvent:
         """Do what is waited for, tell what happened, and say what comes next."""
-        episode = self._runs.pop(ev.run, None) or await self._taken_up(ev)
+        episode = self._runs.pop(ev.run, None)
+        if episode is None or not _stands_at(episode, ev):
+            episode = await self._taken_up(ev)
         before = len(episode.steps)
         await self._perform(episode)
         for happened in episode.steps[before:]:
             ctx.write_event_to_stream(VRAGStepEvent(step=happened))
         if episode.waiting is None:
             return StopEvent(result=to_response(episode.trace))
-        self._runs[ev.run] = episode
+        self._keep(ev.run, episode)
         turns = [asdict(turn) for turn in episode.trace.turns]
         return _EVENTS[type(episode.waiting)](run=ev.run, question=ev.question, turns=turns)
+
+    def _keep(self, run: str, episode: Episode) -> None:
+        """For the next step of this run; runs that were left are forgotten, the oldest first."""
+        self._runs[run] = episode
+        while len(self._runs) > _MOST_RUNS:
+            del self._runs[next(iter(self._runs))]
 
     async def _taken_up(self, ev: _Pending) -> Episode:
         """A run that began elsewhere, at the same point."""
@@ -134,3 +146,9 @@ class VRAGWorkflow(Workflow):
     async def _perform(self, episode: Episode) -> None:
         for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
             episode.tell(result)
+
+
+def _stands_at(episode: Episode, ev: _Pending) -> bool:
+    """Whether the run is where the event was made; a context kept earlier speaks of another point."""
+    written = [asdict(turn) for turn in episode.trace.turns]
+    return isinstance(ev, _EVENTS[type(episode.waiting)]) and written == ev.turns
