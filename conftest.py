@@ -31,6 +31,8 @@ OPTIONAL = {
     "datasets",
     "pyarrow",
     "fastapi",
+    "uvicorn",
+    "prometheus_client",
     "mcp",
     "nbclient",
     "pytrec_eval",

@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import gradio  # noqa: F401  (not collected where it is not installed)
 from fakes import PixelEmbedder
 
 from visrag_integrations.demo import KnowledgeBases, build_demo
