@@ -138,6 +138,14 @@ def test_sources_are_read_again(store: QdrantPageStore, folder: Path) -> None:
     assert (again.added, again.unchanged) == (0, 5)
 
 
+def test_the_one_in_use_keeps_its_pictures_while_files_change(store: QdrantPageStore, folder: Path) -> None:
+    (folder / "broken.pdf").write_bytes(b"no document")
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    draw_pdf(folder / "two.pdf", ["zeta instead"])
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    assert best(store, CountingEmbedder(), "delta") == ("two.pdf", 1), "still the old page, with its picture"
+
+
 def test_indexing_goes_on_and_all_can_be_removed(store: QdrantPageStore, folder: Path) -> None:
     reindex(store, embedder=Wider())
     draw_pdf(folder / "three.pdf", ["zeta"])
