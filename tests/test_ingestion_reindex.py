@@ -158,6 +158,20 @@ def test_indexing_goes_on_and_all_can_be_removed(store: QdrantPageStore, folder:
         assert opened.count() == 6
 
 
+def test_vectors_that_the_store_refuses_are_one_pages_failure() -> None:
+    class Broken(Wider):
+        def _vector(self, text: str) -> np.ndarray:
+            return super()._vector(text) * (np.nan if "beta" in text else 1)
+
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(CountingEmbedder())
+        pages = [Page("d", number, text=word, source="d.pdf") for number, word in enumerate(Wider.words, 1)]
+        store.add_pages(pages, np.ones((6, 4)))
+        report = reindex(store, embedder=Broken(), allow_failures=True)
+        assert (report.added, [failure.page for failure in report.failed]) == (5, [2])
+        assert store.count() == 5
+
+
 def test_there_must_be_something(tmp_path: Path) -> None:
     with QdrantPageStore(tmp_path / "new") as store, pytest.raises(StoreError, match="index_documents"):
         reindex(store, embedder=Wider())
