@@ -146,6 +146,17 @@ def test_the_one_in_use_keeps_its_pictures_while_files_change(store: QdrantPageS
     assert best(store, CountingEmbedder(), "delta") == ("two.pdf", 1), "still the old page, with its picture"
 
 
+def test_a_file_that_goes_between_two_runs_does_not_come_back(store: QdrantPageStore, folder: Path) -> None:
+    (folder / "broken.pdf").write_bytes(b"no document")
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    (folder / "broken.pdf").unlink()
+    (folder / "one.pdf").unlink()
+    report = reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1)
+    assert (report.documents, report.pages, report.failed) == (1, 1, ())
+    assert [page.text.strip() for page in store.scroll()] == ["delta alone"]
+    assert best(store, Wider(), "delta") == ("two.pdf", 1)
+
+
 def test_indexing_goes_on_and_all_can_be_removed(store: QdrantPageStore, folder: Path) -> None:
     reindex(store, embedder=Wider())
     draw_pdf(folder / "three.pdf", ["zeta"])

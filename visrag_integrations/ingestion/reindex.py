@@ -71,6 +71,9 @@ def reindex(
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
             report = index_documents(sources, store=staged, embedder=embedder, **settings)
         if allow_failures or not report.failed:
+            if sources is not None:  # a run that was cut off may have taken what is gone by now
+                for doc_id in {document.doc_id for document in staged.documents()} - set(report.doc_ids):
+                    staged.delete(doc_id=doc_id)
             store.take_over(staged)
     return report
 
