@@ -138,6 +138,25 @@ def test_sources_are_read_again(store: QdrantPageStore, folder: Path) -> None:
     assert (again.added, again.unchanged) == (0, 5)
 
 
+def test_the_one_in_use_keeps_its_pictures_while_files_change(store: QdrantPageStore, folder: Path) -> None:
+    (folder / "broken.pdf").write_bytes(b"no document")
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    draw_pdf(folder / "two.pdf", ["zeta instead"])
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    assert best(store, CountingEmbedder(), "delta") == ("two.pdf", 1), "still the old page, with its picture"
+
+
+def test_a_file_that_goes_between_two_runs_does_not_come_back(store: QdrantPageStore, folder: Path) -> None:
+    (folder / "broken.pdf").write_bytes(b"no document")
+    assert reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1).failed
+    (folder / "broken.pdf").unlink()
+    (folder / "one.pdf").unlink()
+    report = reindex(store, embedder=Wider(), sources=folder, reader=READER, workers=1)
+    assert (report.documents, report.pages, report.failed) == (1, 1, ())
+    assert [page.text.strip() for page in store.scroll()] == ["delta alone"]
+    assert best(store, Wider(), "delta") == ("two.pdf", 1)
+
+
 def test_indexing_goes_on_and_all_can_be_removed(store: QdrantPageStore, folder: Path) -> None:
     reindex(store, embedder=Wider())
     draw_pdf(folder / "three.pdf", ["zeta"])
@@ -148,6 +167,20 @@ def test_indexing_goes_on_and_all_can_be_removed(store: QdrantPageStore, folder:
     assert index_documents(folder, store=store, embedder=CountingEmbedder(), reader=READER, workers=1).added == 6
     with store.again() as opened:  # type: ignore[attr-defined]
         assert opened.count() == 6
+
+
+def test_vectors_that_the_store_refuses_are_one_pages_failure() -> None:
+    class Broken(Wider):
+        def _vector(self, text: str) -> np.ndarray:
+            return super()._vector(text) * (np.nan if "beta" in text else 1)
+
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(CountingEmbedder())
+        pages = [Page("d", number, text=word, source="d.pdf") for number, word in enumerate(Wider.words, 1)]
+        store.add_pages(pages, np.ones((6, 4)))
+        report = reindex(store, embedder=Broken(), allow_failures=True)
+        assert (report.added, [failure.page for failure in report.failed]) == (5, [2])
+        assert store.count() == 5
 
 
 def test_there_must_be_something(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import threading
 from collections.abc import Callable, Iterator
@@ -643,6 +644,30 @@ def test_memory_keeps_pictures_in_memory() -> None:
         store.prepare(Filler())
         store.add_pages([Page("d", 1, picture=red())], vectors(1))
         assert store.get_pages([Page("d", 1).id])[0].open_image().size == (30, 20)
+
+
+def test_blocks_that_wrap_the_client_may_overlap() -> None:
+    class Noting:
+        def __init__(self, client: Any, used: list[str], name: str) -> None:
+            self.client, self.used, self.name = client, used, name
+
+        def __getattr__(self, method: str) -> Any:
+            self.used.append(self.name)
+            return getattr(self.client, method)
+
+    used: list[str] = []
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(Filler())
+        first, second = contextlib.ExitStack(), contextlib.ExitStack()
+        first.enter_context(store.client_through(lambda client, _: Noting(client, used, "first")))
+        second.enter_context(store.client_through(lambda client, _: Noting(client, used, "second")))
+        first.close()
+        store.count()
+        assert set(used) == {"second"}
+        second.close()
+        used.clear()
+        store.count()
+        assert used == []
 
 
 def test_a_collection_of_somebody_else_is_refused() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -167,6 +168,29 @@ def test_a_collection_that_was_half_made_is_made_again(folder: Path) -> None:
         assert store.info is None
     with filled(folder) as store:
         assert store.count() == 3
+
+
+@pytest.mark.parametrize("recreate", [False, True])
+def test_a_kill_right_after_a_new_version_took_over_is_in_nobodys_way(folder: Path, recreate: bool) -> None:
+    def switch(store: QdrantPageStore) -> None:
+        with store.next_version() as staged:
+            staged.prepare(Filler())
+            staged.add_pages([Page("e", 1)], np.eye(8)[:1])
+            store.take_over(staged)
+
+    with filled(folder) as store:
+        shutil.copytree(folder / "pages" / "shard", folder.parent / "old")
+        switch(store)
+    shutil.copytree(folder.parent / "old", folder / "pages" / "shard")  # such a kill leaves the old vectors
+    shutil.copy(folder / "pages" / "visrag.json", folder / "pages.next")  # and the new version's own marker
+    with QdrantPageStore(folder) as store:
+        assert store.count() == 1
+        if recreate:
+            store.prepare(Filler(), recreate=True)
+        for _ in range(3):
+            switch(store)
+            assert store.count() == 1
+    assert len(list(folder.glob("*/shard"))) == len(list(folder.glob("*/visrag.json"))) == 1
 
 
 def test_a_folder_of_something_else_is_left_alone(tmp_path: Path) -> None:

@@ -53,15 +53,19 @@ class Embedding:
         unknown = [page for key, page in zip(keys, pages, strict=True) if key not in vectors]
         vectors |= dict(self._store.embeddings_of_equals(unknown))
         todo = {key: page for key, page in zip(keys, pages, strict=True) if key not in vectors}
-        made = self._embed_all(list(todo.values()))
+        made, refused = self._embed_all(list(todo.values()))
         vectors |= {key: made[page.id] for key, page in todo.items() if page.id in made}
+        for key, page in zip(keys, pages, strict=True):
+            if key not in vectors:
+                self._fail(page, refused[todo[key].id])
         kept = [(page, vectors[key], key) for key, page in zip(keys, pages, strict=True) if key in vectors]
         self.flying |= {key: vector for _, vector, key in kept}
         return [page for page, _, _ in kept], [vector for _, vector, _ in kept], [key for _, _, key in kept]
 
-    def _embed_all(self, pages: list[Page]) -> dict[str, Any]:
-        """Vectors by page id; what could not be embedded is told of and left out."""
+    def _embed_all(self, pages: list[Page]) -> tuple[dict[str, Any], dict[str, Exception]]:
+        """By page id: the vectors, and of pages that could not be embedded why."""
         made: dict[str, Any] = {}
+        refused: dict[str, Exception] = {}
         waiting = [pages]
         while waiting:
             batch = waiting.pop()
@@ -76,8 +80,9 @@ class Embedding:
                 half = (len(batch) + 1) // 2
                 waiting += [batch[half:], batch[:half]]
             elif error is not None:
-                self._give_up(batch[0], error)
-        return made
+                self._count_crash(error)
+                refused[batch[0].id] = error
+        return made, refused
 
     def _try(self, batch: list[Page], made: dict[str, Any]) -> Exception | None:
         try:
@@ -101,12 +106,11 @@ class Embedding:
             _free_memory()
         return error
 
-    def _give_up(self, page: Page, error: Exception) -> None:
+    def _count_crash(self, error: Exception) -> None:
         if not isinstance(error, VisRAGError) and not _is_out_of_memory(error):
             self._crashes += 1
             if self._crashes >= _MAX_CRASHES:
                 raise error
-        self._fail(page, error)
 
 
 def _is_out_of_memory(error: BaseException) -> bool:

@@ -16,6 +16,7 @@ from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingClient
 from visrag_integrations.ingestion.together import Embedders, EmbedsPages, Together, as_list, filling
+from visrag_integrations.ingestion.writer import add_pages
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
@@ -70,6 +71,9 @@ def reindex(
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
             report = index_documents(sources, store=staged, embedder=embedder, **settings)
         if allow_failures or not report.failed:
+            if sources is not None:  # a run that was cut off may have taken what is gone by now
+                for doc_id in {document.doc_id for document in staged.documents()} - set(report.doc_ids):
+                    staged.delete(doc_id=doc_id)
             store.take_over(staged)
     return report
 
@@ -115,15 +119,19 @@ def _copy(
     """Every page of the one store into the other, with new vectors."""
     started = time.monotonic()
     failed: list[Failure] = []
-    embedding = Embedding(embedder, staged, lambda page, error: failed.append(failed_page(page, error)))
+
+    def fail(page: Page, error: Exception) -> None:
+        failed.append(failed_page(page, error))
+
+    embedding = Embedding(embedder, staged, fail)
     bar = ProgressBar(None, progress)
     added = unchanged = 0
     for pages in _batches(store.scroll(), batch_size):
         there = _held(staged, pages)
         kept, vectors, _ = embedding.embed([page for page in pages if page.id not in there])
         embedding.flying.clear()
-        staged.add_pages(kept, vectors)
-        added, unchanged = added + len(kept), unchanged + len(there)
+        added += len(add_pages(staged, kept, vectors, fail))
+        unchanged += len(there)
         bar.show(0, added + unchanged, added, len(failed))
     bar.close()
     for pages in _batches(staged.scroll(), _CHECKED):  # a run that was cut off may have taken what is gone by now

@@ -43,6 +43,7 @@ class Collection:
     def __init__(self, engine: Engine, layout: Layout, pictures: PagePictures) -> None:
         self._engine, self._layout, self._pictures = engine, layout, pictures
         self._guard = threading.RLock()
+        self._clients: list[Any] = []
         self._finalizer = weakref.finalize(self, engine.close)
         self._info: CollectionInfo | None = None
         try:
@@ -135,17 +136,25 @@ class Collection:
 
     @contextlib.contextmanager
     def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
-        """Meanwhile use what `wrap(client, where)` makes of the client of a server; an embedded folder has none."""
+        """Meanwhile use what `wrap(client, where)` makes of the client of a server; an embedded folder has none.
+
+        Blocks may overlap in any order: the last one that is still open decides.
+        """
         engine: Any = self._engine
-        given = getattr(engine, "client", None)
-        if given is None:
+        if getattr(engine, "client", None) is None:
             yield
             return
-        engine.client = wrap(given, engine.where)
+        with self._guard:
+            self._clients = self._clients or [engine.client]  # the store's own, and what the open blocks made of it
+            mine = wrap(self._clients[0], engine.where)
+            self._clients.append(mine)
+            engine.client = mine
         try:
             yield
         finally:
-            engine.client = given
+            with self._guard:
+                self._clients.remove(mine)
+                engine.client = self._clients[-1]
 
     def close(self) -> None:
         """Let others have the folder, or close the connection. A client that was given is left open."""

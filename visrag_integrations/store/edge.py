@@ -121,7 +121,8 @@ class EdgeEngine:
                 self._shard.close()
             self._load()
             (other.home / MARKER).unlink(missing_ok=True)
-            shutil.rmtree(old, ignore_errors=True)
+            for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
+                self._remove(left)
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
@@ -249,9 +250,15 @@ class EdgeEngine:
         if self._shard is not None:
             self._shard.close()
         self._shard = None
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._remove(self._path)
         self.version = self.home.name
-        shutil.rmtree(self._path, ignore_errors=True)
+        self._remove(self._path)
+
+    def _remove(self, shard: Path) -> None:
+        """Remove a shard; in another home also the marker a kill left there, which nothing could be opened by."""
+        if shard.parent != self.home:
+            (shard.parent / MARKER).unlink(missing_ok=True)
+        shutil.rmtree(shard, ignore_errors=True)
 
     @property
     def _path(self) -> Path:

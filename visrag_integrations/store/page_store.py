@@ -18,7 +18,7 @@ from visrag_integrations.store.filters import Ids, Match, both, parse_filter, st
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.info import Layout
 from visrag_integrations.store.payload import LISTING, payload_to_page
-from visrag_integrations.store.pictures import PagePictures, pictures_for
+from visrag_integrations.store.pictures import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import Asked, Fusion, SearchSettings, exact_scores, search
@@ -110,7 +110,8 @@ class QdrantPageStore(Collection):
         name = next(name for name in names if name != engine.version)
         location = engine.client if self.folder is None else self.folder
         staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
-        staged._layout, staged._settings, staged._pictures = self._layout, self._settings, self._pictures
+        staged._layout, staged._settings = self._layout, self._settings
+        staged._pictures = BorrowedPictures(self._pictures)
         return staged
 
     @property

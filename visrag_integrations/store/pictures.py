@@ -224,6 +224,16 @@ class PagePictures:
                 logger.warning("The picture %s could not be removed: %s", reference, err)
 
 
+class BorrowedPictures(PagePictures):
+    """Another collection's pictures: more are kept beside them, but none goes, for the other may show it."""
+
+    def __init__(self, lender: PagePictures) -> None:
+        super().__init__(lender.files, lender.collection, lender.format, lender.quality)
+
+    def delete(self, references: Iterable[str]) -> None:
+        """Leaves every picture where it is."""
+
+
 def refused(reference: Any) -> bytes:
     """Stands where a picture would be whose reference was refused; raises when it is opened."""
     check_reference(reference)
