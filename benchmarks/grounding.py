@@ -56,7 +56,7 @@ def letters(cut: Sequence[Word]) -> int:
 
 
 def plain(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum() or character == "%")
+    return "".join(character for character in text.lower() if character.isalnum() or character in "%$")
 
 
 def said(cut: Sequence[Word]) -> str:

@@ -98,6 +98,8 @@ def test_another_number_unit_or_name_is_not_supported(text: str) -> None:
         ("The net profit was 12 million euros in 2019.", "The net profit was 12 billion euros in 2019."),
         ("The net profit was 12 billion euros in 2019.", "The net profit was 12 million euros in 2019."),
         ("The net profit was 12 million euros in 2019.", "The net profit was 12 billion"),
+        ("The net profit was 12 million; several billion were lost.", "The net profit was 12 billion"),
+        ("The net profit was 12 million euros in 2019.", "The net profit was 12 euros in 2019."),
         ("The dose is 5 microgram per day for adults.", "The dose is 5 milligram per day for adults."),
         ("The disk holds 20 megabytes of data in total.", "The disk holds 20 gigabytes of data in total."),
         ("Growth of 12 % in 2019 was reported by the group.", "Growth of 12 in 2019 was reported by the group."),

@@ -132,7 +132,7 @@ def _cut(alignment: Alignment, one: int, other: int) -> bool:
         return True
     if apart == 0:
         return False
-    if _drops_sign(alignment, one, other):
+    if _changes_quantity(alignment, one, other):
         return True
     skipped = alignment.page.raw(first.end, second.start)[1]
     kinds = {token.kind for token in beside}
@@ -141,11 +141,13 @@ def _cut(alignment: Alignment, one: int, other: int) -> bool:
     )
 
 
-def _drops_sign(alignment: Alignment, one: int, other: int) -> bool:
-    """Whether a number of the claim has its percent or currency sign on the page only."""
+def _changes_quantity(alignment: Alignment, one: int, other: int) -> bool:
+    """Whether a number of the claim has, on the page, a sign of its own or something before its unit."""
     first, second = alignment.claim.tokens[one], alignment.claim.tokens[other]
     skipped = alignment.page.text[_match(alignment, one).end : _match(alignment, other).start]
-    return (first.kind == "number" and skipped[0] in SIGNS) or (second.kind == "number" and skipped[-1] in SIGNS)
+    if first.kind == "number" and (skipped[0] in SIGNS or second.kind == "unit"):
+        return True
+    return second.kind == "number" and skipped[-1] in SIGNS
 
 
 def _letters(alignment: Alignment, fragment: list[int]) -> int:
