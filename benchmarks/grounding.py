@@ -5,13 +5,15 @@
 Evidence is cut from the words of every page of the documents in DIR (text layer, or OCR where there is none) and
 changed as a model may change it; then it is looked for. What must be found: the words themselves, with line breaks and
 hyphens, slips, sentences in another order, words left out, numbers written in another way, and words around it. What
-must not be called supported: text of another page, and the page's own text with one number or one name changed. A
-changed text that by chance stands on the page, letter for letter, is left out.
+must not be called supported: text of another page, and the page's own text with one number or one name changed, or with
+another scale or no percent sign after a number (the page gets "million" or "%" there first). A changed text that by
+chance stands on the page, letter for letter, is left out.
 """
 
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import random
 import re
 import time
@@ -54,7 +56,7 @@ def letters(cut: Sequence[Word]) -> int:
 
 
 def plain(text: str) -> str:
-    return "".join(character for character in text.lower() if character.isalnum())
+    return "".join(character for character in text.lower() if character.isalnum() or character in "%$")
 
 
 def said(cut: Sequence[Word]) -> str:
@@ -134,6 +136,22 @@ def changed_name(text: str, names: Sequence[str], rng: Rng) -> str | None:
     chosen = rng.choice(here)
     other = rng.choice([name for name in names if name.lower() != chosen.group().lower()])
     return text[: chosen.start()] + other + text[chosen.end() :]
+
+
+def with_unit(words: Sequence[Word], number: Word, unit: str) -> Cut:
+    """The words with a unit after the number."""
+    return [one for word in words for one in ((word, Word(unit, word.box)) if word is number else (word,))]
+
+
+def measure_units(groups: Sequence[str], page: Page, cut: Cut, table: Table, rng: Rng) -> None:
+    """One of the numbers inside the cut gets a scale or a sign on the page; the evidence says another, or none."""
+    numbers = [word for word in cut[:-1] if re.fullmatch(r"\d+", word.text)]
+    if not numbers:
+        return
+    number = rng.choice(numbers)
+    for kind, there, here in UNITS:
+        altered = dataclasses.replace(page, words=tuple(with_unit(page.words, number, there)))
+        table.false(groups, kind, altered, said(with_unit(cut, number, here) if here else cut))
 
 
 def names_of(pages: Sequence[Page]) -> list[str]:
@@ -242,7 +260,18 @@ class Table:
 
 
 TRUE = ("as it stands", "line breaks, hyphens", "slips", "other order", "shortened", "other number formats", "framed")
-FALSE = ("of another page", "of another document", "one digit changed", "a number of the page put in", "a name changed")
+UNITS = (
+    ("billion for million", "million", "billion"),
+    ("percent sign left out", "%", ""),
+)
+FALSE = (
+    "of another page",
+    "of another document",
+    "one digit changed",
+    "a number of the page put in",
+    "a name changed",
+    *(kind for kind, _, _ in UNITS),
+)
 
 
 def measure(pages: Sequence[Page], others: Sequence[Page], table: Table, groups: Sequence[str]) -> None:
@@ -265,6 +294,7 @@ def measure(pages: Sequence[Page], others: Sequence[Page], table: Table, groups:
             table.false(groups, "a number of the page put in", page, swapped_number(text, page, rng))
             if len(names) > 1:
                 table.false(groups, "a name changed", page, changed_name(text, names, rng))
+            measure_units(groups, page, cut, table, rng)
             other = rng.choice([one for one in pages if one is not page])
             table.false(groups, "of another page", other, text)
             table.false(groups, "of another document", rng.choice(others), text)

@@ -92,6 +92,39 @@ def test_another_number_unit_or_name_is_not_supported(text: str) -> None:
     assert ground_text(PAGE, text).verdict != "supported"
 
 
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("The net profit was 12 million euros in 2019.", "The net profit was 12 billion euros in 2019."),
+        ("The net profit was 12 billion euros in 2019.", "The net profit was 12 million euros in 2019."),
+        ("The net profit was 12 million euros in 2019.", "The net profit was 12 billion"),
+        ("The net profit was 12 million; several billion were lost.", "The net profit was 12 billion"),
+        ("The net profit was 12 million euros in 2019.", "The net profit was 12 euros in 2019."),
+        ("The dose is 5 microgram per day for adults.", "The dose is 5 milligram per day for adults."),
+        ("The disk holds 20 megabytes of data in total.", "The disk holds 20 gigabytes of data in total."),
+        ("Growth of 12 % in 2019 was reported by the group.", "Growth of 12 in 2019 was reported by the group."),
+        ("Growth of 12% in 2019 was reported by the group.", "Growth of 12 in 2019 was reported by the group."),
+        ("A blood alcohol of 5 ‰ was measured that night.", "A blood alcohol of 5 was measured that night."),
+        ("The group had costs of € 12 in 2019 and later.", "The group had costs of 12 in 2019 and later."),
+        ("Growth of 12 % or more in 2019 was reported.", "Growth of 12 in 2019 was reported."),
+    ],
+)
+def test_another_scale_or_a_dropped_sign_is_not_supported(page: str, text: str) -> None:
+    assert ground_text(page_of(page), page).verdict == "supported"
+    assert ground_text(page_of(page), text).verdict == "partly"
+
+
+@pytest.mark.parametrize(
+    ("page", "text"),
+    [
+        ("The net profit was 12 million euros in 2019.", "The net profit was 12 rnillion euros in 2019."),  # misread
+        ("Revenue (€) in 2019 was far above that of 2018.", "Revenue in 2019 was far above that of 2018."),
+    ],
+)
+def test_a_misread_scale_and_a_sign_of_no_number_do_not_matter(page: str, text: str) -> None:
+    assert ground_text(page_of(page), text).verdict == "supported"
+
+
 def test_what_is_missing_is_said() -> None:
     text = "Sales of the Berlin branch rose to 1,299 units in 2019"
     found = ground_text(PAGE, text)

@@ -159,6 +159,18 @@ def test_prune_takes_only_what_is_in_reach(store: QdrantPageStore, folder: Path,
     assert {name for name, _, _ in contents(store)} == {"two.pdf", "far.pdf", "gone.pdf"}
 
 
+def test_an_empty_folder_proves_nothing(store: QdrantPageStore, folder: Path, tmp_path: Path) -> None:
+    share = tmp_path / "share"
+    share.mkdir()
+    draw_pdf(share / "far.pdf", ["alpha far"])
+    run(store, folder, share)
+    (share / "far.pdf").unlink()  # a share that is not mounted leaves an empty folder
+    (folder / "two.pdf").unlink()
+    report, _ = run(store, folder, share, prune=True)
+    assert [(failure.source, report.removed) for failure in report.failed] == [(str(share), 1)]
+    assert {name for name, _, _ in contents(store)} == {"one.pdf", "far.pdf"}
+
+
 def test_a_page_that_fails_is_tried_again_alone(store: QdrantPageStore, folder: Path) -> None:
     index_documents([folder], store=store, embedder=CountingEmbedder(refuse="beta"), reader=READER, workers=1)
     report, embedded = run(store, folder)
@@ -250,9 +262,12 @@ def test_prune_from_the_command_line(
     monkeypatch.chdir(tmp_path)
     index = ["index", str(folder), "--embedder", "ocr", "--backend", "pdfium", "--workers", "1", "--json", "--quiet"]
     assert main(index) == 0
-    for path in folder.iterdir():
-        path.unlink()
+    (folder / "one.pdf").unlink()
     capsys.readouterr()
-    assert main([*index, "--prune"]) == 1, "that the folder is empty is told too"
+    assert main([*index, "--prune"]) == 0
     report = json.loads(capsys.readouterr().out)
-    assert (report["documents"], report["pages"], report["removed"], len(report["failed"])) == (0, 0, 4, 1)
+    assert (report["documents"], report["pages"], report["removed"], report["failed"]) == (1, 1, 3, [])
+    (folder / "two.pdf").unlink()
+    assert main([*index, "--prune"]) == 2, "an empty folder is told, and proves nothing"
+    report = json.loads(capsys.readouterr().out)
+    assert (report["documents"], report["pages"], report["removed"], len(report["failed"])) == (0, 0, 0, 1)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import http.server
+import threading
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -12,8 +15,10 @@ from visrag_integrations import PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import DocumentError, DocumentLimitError, DocumentNotFoundError
 from visrag_integrations.readers import ReaderPool
 from visrag_integrations.readers.pool import DocumentDone
+from visrag_integrations.readers.sources import find_documents, is_one_document
 
 fsspec = pytest.importorskip("fsspec")
+MemoryFileSystem = fsspec.get_filesystem_class("memory")
 READER = PageReader(backend="pdfium", ocr="never", max_pixels=100_000)
 
 
@@ -45,6 +50,65 @@ def test_folders_are_walked_in_any_file_system() -> None:
         assert [page.text.strip() for page in PageReader().read(["memory://shelf/a.txt"])] == ["hello"]
     finally:
         files.rm("/shelf", recursive=True)
+
+
+@pytest.fixture
+def web() -> Iterator[tuple[str, list[str]]]:
+    """A web server on which every path is one text, and the methods it was asked with."""
+    asked: list[str] = []
+
+    class Text(http.server.BaseHTTPRequestHandler):
+        def do_HEAD(self) -> None:
+            asked.append(self.command)
+            self.send_response(200)
+            self.send_header("Content-Length", "5")
+            self.end_headers()
+
+        def do_GET(self) -> None:
+            self.do_HEAD()
+            self.wfile.write(b"hello")
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), Text) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}", asked
+        server.shutdown()
+
+
+def test_over_http_a_document_is_downloaded_only_to_be_read(web: tuple[str, list[str]]) -> None:
+    pytest.importorskip("aiohttp")
+    url, asked = web
+    sources = [f"{url}/a.txt", f"{url}/reports/a", f"{url}/"]
+    assert list(find_documents(sources)) == sources
+    assert all(is_one_document(source) for source in sources)
+    assert asked == []
+    assert [page.text.strip() for page in PageReader().read(sources[0])] == ["hello"]
+    assert asked.count("GET") == 1
+
+
+def test_only_what_may_be_a_folder_is_asked() -> None:
+    class Unasked(MemoryFileSystem):
+        protocol = "unasked"
+
+        def isdir(self, path: str) -> bool:
+            raise OSError("asked")
+
+    fsspec.register_implementation("unasked", Unasked, clobber=True)
+    documents = ["unasked://x/a.PDF", "unasked://x/b.txt?version=3"]
+    assert list(find_documents(documents)) == documents
+    with pytest.raises(DocumentError, match="asked"):
+        list(find_documents("unasked://x"))
+
+
+def test_a_folder_that_is_called_like_a_document() -> None:
+    with fsspec.open("memory://noted.pdf/a.txt", "w") as file:
+        file.write("hello")
+    try:
+        assert list(find_documents("memory://noted.pdf/")) == ["memory:///noted.pdf/a.txt"]
+    finally:
+        fsspec.filesystem("memory").rm("/noted.pdf", recursive=True)
 
 
 def test_urls_are_indexed_and_known_again(folder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from qdrant_client import QdrantClient
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, embedders, index_documents
 from visrag_integrations.cli import main
 from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
-from visrag_integrations.ingestion import reindex
+from visrag_integrations.ingestion import index_documents_ray, reindex
 from visrag_integrations.retrieval import PageReranker
 from visrag_integrations.scoring import cosine, maxsims
 from visrag_integrations.types import Query
@@ -304,11 +304,16 @@ def test_indexing_by_one_of_two_is_refused_before_anything_is_read(open_store: O
     store, (one, many) = open_store(), both()
     index(store, folder, one, many)
     draw_pdf(folder / "three.pdf", ["delta"])
-    with pytest.raises(StoreMismatchError, match=r"'counting'.*'lines'.*Give both"):
+    with pytest.raises(StoreMismatchError, match=r"'counting'.*'lines'.*Give both to index_documents: "):
         index(store, folder, many)
     assert store.count() == 4
     with pytest.raises(SettingError, match="no embedder in the list"):
         index(store, folder)
+
+
+def test_ray_fills_by_one_embedder(tmp_path: Path) -> None:
+    with QdrantPageStore(tmp_path / "index") as store, pytest.raises(SettingError, match="use index_documents"):
+        index_documents_ray([tmp_path], store=store, embedder=list(both()))
 
 
 @pytest.fixture

@@ -14,20 +14,21 @@ from visrag_integrations.grounding.numbers import NUMBER
 Kind = Literal["number", "unit", "name", "sign", "word"]
 WEIGHTS: dict[Kind, float] = {"number": 4.0, "unit": 1.0, "name": 3.0, "sign": 1.0, "word": 1.0}
 _SHORT_WORD = 0.5  # articles and the like; and a character of a script without spaces
-_LONGEST_UNIT = 3
+_LONGEST_UNIT = 3  # letters, with a capital among them; "million" and "kilometres" are units at any length
+SIGNS = "%‰$€£¥₹₩₽₺₴₫₪¢"
 
 # Accents and vowel signs are no letters to `re`, and still part of the word.
 _MARKS = "\u0300-\u036f\u0591-\u05c7\u0610-\u061a\u064b-\u065f\u0670\u0900-\u0963\u0981-\u0dff"
 _TOKEN = re.compile(
     rf"(?P<number>{NUMBER})|(?P<one>[{UNSPACED}])"
-    rf"|(?P<word>(?:(?![{UNSPACED}\d_])\w(?:(?!\d)[{_MARKS}])*)+)|(?P<sign>[%‰$€£¥₹₩₽₺₴₫₪¢])"
+    rf"|(?P<word>(?:(?![{UNSPACED}\d_])\w(?:(?!\d)[{_MARKS}])*)+)|(?P<sign>[{SIGNS}])"
 )
 _HYPHENATED = re.compile(r"(?<=[^\W\d_])[-\u00ad\u2010]\s*\n\s*(?=[^\W\d_])")
 
 
 @dataclass(frozen=True)
 class Token:
-    """A piece of the evidence; a short word after a number is taken for its unit.
+    """A piece of the evidence; a short word, or one in small letters, after a number is taken for its unit.
 
     Attributes:
         kind: What it is; what is not a plain word must stand on the page exactly.
@@ -105,7 +106,8 @@ def _token(match: re.Match[str], start: int, end: int, last: Token | None, text:
     if match["one"]:
         return Token("word", start, end, raw, span, cased=False, weight=_SHORT_WORD)
     cased = raw.lower() != raw.upper()
-    if last is not None and last.kind == "number" and len(raw) <= _LONGEST_UNIT and span[0] - last.span[1] <= 1:
+    counted = last is not None and last.kind == "number" and span[0] - last.span[1] <= 1
+    if counted and (len(raw) <= _LONGEST_UNIT or raw == raw.lower()):
         return Token("unit", start, end, raw, span, cased, WEIGHTS["unit"])
     if raw != raw.lower():
         weight = WEIGHTS["name"] if not _begins_sentence(text, span[0]) else _word_weight(raw)

@@ -7,6 +7,7 @@ from itertools import pairwise
 
 from visrag_integrations.grounding.alignment import CLOSE, SEED, Alignment, Match
 from visrag_integrations.grounding.numbers import NUMBER
+from visrag_integrations.grounding.tokens import SIGNS
 from visrag_integrations.types import Verdict
 
 SUPPORTED_FROM = 0.85
@@ -62,7 +63,7 @@ def contradicted(alignment: Alignment) -> bool:
 
     A number, unit or name must stand there exactly, beside a neighbour it has in the claim. A word may be missing only
     at the claim's ends, or between parts that are apart on the page; what a claim leaves out of the page may not hold a
-    number where the claim has one beside, nor a name where it has a name.
+    number where the claim has one beside, nor a name where it has a name, nor the sign of a number.
     """
     tokens, found = alignment.claim.tokens, alignment.found
     if any(token.exact and match is None for token, match in zip(tokens, found, strict=True)):
@@ -131,11 +132,22 @@ def _cut(alignment: Alignment, one: int, other: int) -> bool:
         return True
     if apart == 0:
         return False
+    if _changes_quantity(alignment, one, other):
+        return True
     skipped = alignment.page.raw(first.end, second.start)[1]
     kinds = {token.kind for token in beside}
     return ("number" in kinds and _NUMBER.search(skipped) is not None) or (
         "name" in kinds and any(character.isupper() for character in skipped)
     )
+
+
+def _changes_quantity(alignment: Alignment, one: int, other: int) -> bool:
+    """Whether a number of the claim has, on the page, a sign of its own or something before its unit."""
+    first, second = alignment.claim.tokens[one], alignment.claim.tokens[other]
+    skipped = alignment.page.text[_match(alignment, one).end : _match(alignment, other).start]
+    if first.kind == "number" and (skipped[0] in SIGNS or second.kind == "unit"):
+        return True
+    return second.kind == "number" and skipped[-1] in SIGNS
 
 
 def _letters(alignment: Alignment, fragment: list[int]) -> int:

@@ -63,7 +63,7 @@ def index_documents(
         page_timeout: Seconds one page may take before its process is killed and the page reported.
         batch_size: Pages embedded and added together.
         prune: Also remove documents whose files are gone: those below the given folders or beside the given files
-            that do not exist any more.
+            that do not exist any more. An empty folder is reported, and proves nothing about what was below it.
         retry: How requests to a server are tried again.
         progress: A progress bar; by default only where standard error is a terminal.
         on_progress: Called in this thread after every batch; what it raises ends the run in order.

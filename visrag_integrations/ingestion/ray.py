@@ -15,7 +15,7 @@ import math
 import pickle
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -93,6 +93,8 @@ def index_documents_ray(
     """
     if batch_size < 1:
         raise SettingError(f"batch_size is {batch_size}; it must be 1 or more.")
+    if isinstance(embedder, Sequence) and not isinstance(embedder, str):
+        raise SettingError("Ray fills collections of one embedder; give one, or use index_documents for a list.")
     started = time.monotonic()
     reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
     given = GivenSources(sources, measure=progress is not False or on_progress is not None)

@@ -60,6 +60,7 @@ class GivenSources:
 
     def _documents(self) -> Iterator[Path | str | bytes]:
         for given in _flatten(self._sources):
+            path = ""
             if isinstance(given, (str, os.PathLike)) and not is_url(given):
                 path = os.path.abspath(given)
                 is_folder = os.path.isdir(path)
@@ -67,6 +68,7 @@ class GivenSources:
             try:
                 yield from find_documents(given)
             except DocumentError:
+                self._folders.discard(path)  # empty, perhaps not mounted: that proves nothing about its files
                 yield given  # the readers say what is wrong with it
 
     def ended(self, done: DocumentDone, max_bytes: int) -> Ended:
@@ -75,7 +77,7 @@ class GivenSources:
         return Ended(done, done.pages > 0 and _changed(done, before, max_bytes))
 
     def gone(self, source: str) -> bool:
-        """Whether a stored source was below the given folders, or beside the given files, and is there no more."""
+        """Whether a stored source was below a given folder that is not empty, or beside a given file, and is gone."""
         if "://" in source or source.startswith("bytes:"):
             return False
         path = os.path.abspath(source)

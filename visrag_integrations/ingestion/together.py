@@ -63,6 +63,7 @@ def filling(store: QdrantPageStore, embedders: Sequence[PageEmbedder], reader: M
     if len(store.info.embedders) > len(embedders):
         raise StoreMismatchError(
             f"The collection {store.collection!r} holds {describe_all(store.info)}; pages added by "
-            f"{embedders[0].name!r} alone could not be found by the other. Give both: embedder=[..., ...]."
+            f"{embedders[0].name!r} alone could not be found by the other. "
+            "Give both to index_documents: embedder=[..., ...]."
         )
     return embedders[0] if len(embedders) == 1 else Together(embedders)

@@ -143,7 +143,7 @@ def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
 def is_one_document(source: Any) -> bool:
     """Whether `source` is bytes or the path or URL of anything but a folder."""
     if remote.is_url(source):
-        return remote.files_under(source) is None
+        return _files_at(source) is None
     return isinstance(source, bytes) or (isinstance(source, (str, os.PathLike)) and not os.path.isdir(source))
 
 
@@ -171,7 +171,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
 
 def _below_url(url: str) -> Iterator[str]:
     """Supported files below the folder that a URL names; the URL itself where it is none."""
-    found = remote.files_under(url)
+    found = _files_at(url)
     if found is None:
         yield url
         return
@@ -179,6 +179,14 @@ def _below_url(url: str) -> Iterator[str]:
     if not documents:
         raise _no_document(url)
     yield from documents
+
+
+def _files_at(url: str) -> Iterator[str] | None:
+    """All files below a URL; None where it names a document. Asked only where it may be a folder: HTTP downloads it."""
+    is_document = _suffix(url) in SUFFIXES and not url.endswith("/")
+    if is_document or url.lower().startswith(("http://", "https://")):
+        return None
+    return remote.files_under(url)
 
 
 def _no_document(folder: str) -> DocumentNotFoundError:
