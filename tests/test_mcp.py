@@ -21,7 +21,7 @@ from PIL import Image
 from web_server import HeldEmbedder, library, picture, raw, running
 
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG, load_embedder
-from visrag_integrations.errors import GenerationError, StoreError
+from visrag_integrations.errors import GenerationError, SettingError, StoreError
 from visrag_integrations.mcp import create_http_app, create_mcp_server
 
 MODEL_TEXT = "<evidence>[1]: the violin [2]: no relevant information</evidence><answer>a violin</answer>"
@@ -224,6 +224,21 @@ def test_http_lets_in_who_may_ask(retriever: PageRetriever) -> None:
             httpx.post(url, content=b"\xff{", headers={**good, "Content-Type": "application/json"}).status_code == 400
         )
         assert b" 40" in raw(served.url, b"GET /../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", patience=1)[:16]
+
+
+@pytest.mark.parametrize(
+    ("access", "said"),
+    [
+        ({"tokens": "a-long-secret"}, "tokens is one string"),
+        ({"tokens": ("",)}, "Token 1 cannot be used"),
+        ({"hosts": "localhost"}, "hosts is one string"),
+    ],
+)
+def test_tokens_and_names_that_would_let_strangers_in_are_refused(
+    retriever: PageRetriever, access: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        create_http_app(create_mcp_server(retriever), **access)
 
 
 # --- over standard input and output -----------------------------------------------------------------------------------

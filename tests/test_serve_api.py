@@ -348,7 +348,8 @@ def test_addresses_begin_with_the_public_url(retriever: PageRetriever) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"max_top_k": 0}, {"request_seconds": -1.0}, {"tokens": ("",)}, {"tokens": ("a b",)}, {"public_url": "ftp://x"},
-     {"cors_origins": ("*",)}],
+     {"cors_origins": ("*",)}, {"tokens": "a-long-secret"}, {"hosts": "localhost"},
+     {"cors_origins": "https://app.example"}],
 )  # fmt: skip
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
