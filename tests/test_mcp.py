@@ -223,6 +223,10 @@ def test_http_lets_in_who_may_ask(retriever: PageRetriever) -> None:
         assert (
             httpx.post(url, content=b"\xff{", headers={**good, "Content-Type": "application/json"}).status_code == 400
         )
+        for method in ("GET", "DELETE"):
+            refused = httpx.request(method, url, headers=good)
+            assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+        assert httpx.get(f"{served.url}/mcp%0A", headers=good).status_code == 404  # the SDK takes it for /mcp
         assert b" 40" in raw(served.url, b"GET /../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", patience=1)[:16]
 
 
