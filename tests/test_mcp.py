@@ -282,11 +282,24 @@ def test_standard_output_holds_the_protocol_only(index: Path) -> None:
     assert "serving" in finished.stderr
 
 
-def test_http_for_others_needs_a_token(
-    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_http_says_what_is_wrong_with_its_address_before_it_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from visrag_integrations.cli import main
 
     monkeypatch.delenv("VISRAG_TOKEN", raising=False)
-    assert main(["mcp", "--index", str(index), "--http", "--host", "0.0.0.0", "--preset", "cpu"]) == 2
+    command = ["mcp", "--http", "--index", str(tmp_path / "no index here"), "--preset", "cpu"]
+    assert main([*command, "--host", "0.0.0.0"]) == 2
     assert "there is no token" in capsys.readouterr().err
+    assert main([*command, "--port", "70000"]) == 2
+    assert "--port 70000 is no port" in capsys.readouterr().err
+
+
+def test_an_address_without_http_is_said_to_have_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from visrag_integrations.cli import main
+
+    command = ["mcp", "--index", str(tmp_path / "no index here"), "--preset", "cpu"]
+    assert main([*command, "--port", "9000", "--allow-host", "x.example"]) == 2
+    assert "--port, --allow-host: no effect" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "no effect" not in capsys.readouterr().err
