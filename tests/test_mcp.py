@@ -21,7 +21,7 @@ from PIL import Image
 from web_server import HeldEmbedder, library, picture, raw, running
 
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG, load_embedder
-from visrag_integrations.errors import GenerationError, StoreError
+from visrag_integrations.errors import GenerationError, SettingError, StoreError
 from visrag_integrations.mcp import create_http_app, create_mcp_server
 
 MODEL_TEXT = "<evidence>[1]: the violin [2]: no relevant information</evidence><answer>a violin</answer>"
@@ -223,7 +223,26 @@ def test_http_lets_in_who_may_ask(retriever: PageRetriever) -> None:
         assert (
             httpx.post(url, content=b"\xff{", headers={**good, "Content-Type": "application/json"}).status_code == 400
         )
+        for method in ("GET", "DELETE"):
+            refused = httpx.request(method, url, headers=good)
+            assert (refused.status_code, refused.headers["allow"]) == (405, "POST")
+        assert httpx.get(f"{served.url}/mcp%0A", headers=good).status_code == 404  # the SDK takes it for /mcp
         assert b" 40" in raw(served.url, b"GET /../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n", patience=1)[:16]
+
+
+@pytest.mark.parametrize(
+    ("access", "said"),
+    [
+        ({"tokens": "a-long-secret"}, "tokens is one string"),
+        ({"tokens": ("",)}, "Token 1 cannot be used"),
+        ({"hosts": "localhost"}, "hosts is one string"),
+    ],
+)
+def test_tokens_and_names_that_would_let_strangers_in_are_refused(
+    retriever: PageRetriever, access: dict[str, Any], said: str
+) -> None:
+    with pytest.raises(SettingError, match=said):
+        create_http_app(create_mcp_server(retriever), **access)
 
 
 # --- over standard input and output -----------------------------------------------------------------------------------
@@ -263,11 +282,24 @@ def test_standard_output_holds_the_protocol_only(index: Path) -> None:
     assert "serving" in finished.stderr
 
 
-def test_http_for_others_needs_a_token(
-    index: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+def test_http_says_what_is_wrong_with_its_address_before_it_loads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     from visrag_integrations.cli import main
 
     monkeypatch.delenv("VISRAG_TOKEN", raising=False)
-    assert main(["mcp", "--index", str(index), "--http", "--host", "0.0.0.0", "--preset", "cpu"]) == 2
+    command = ["mcp", "--http", "--index", str(tmp_path / "no index here"), "--preset", "cpu"]
+    assert main([*command, "--host", "0.0.0.0"]) == 2
     assert "there is no token" in capsys.readouterr().err
+    assert main([*command, "--port", "70000"]) == 2
+    assert "--port 70000 is no port" in capsys.readouterr().err
+
+
+def test_an_address_without_http_is_said_to_have_no_effect(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from visrag_integrations.cli import main
+
+    command = ["mcp", "--index", str(tmp_path / "no index here"), "--preset", "cpu"]
+    assert main([*command, "--port", "9000", "--allow-host", "x.example"]) == 2
+    assert "--port, --allow-host: no effect" in capsys.readouterr().err
+    assert main(command) == 2
+    assert "no effect" not in capsys.readouterr().err

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import io
 import json
 import socket
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -299,6 +302,32 @@ def test_a_store_that_is_away_is_503_and_its_place_is_not_told(tmp_path: Path) -
         wait_until(lambda: client.get("/health/ready").status_code == 503)
 
 
+async def test_health_asks_once_for_all_while_every_thread_is_busy() -> None:
+    class Waiting:
+        filter = None
+
+        def __init__(self) -> None:
+            self.store, self.asked, self.go = self, 0, threading.Event()
+
+        def get_pages(self, _: Any) -> list[Page]:
+            self.asked += 1
+            assert self.go.wait(30)
+            return []
+
+    with ThreadPoolExecutor(1) as busy:
+        asyncio.get_running_loop().set_default_executor(busy)
+        retriever = Waiting()
+        busy.submit(retriever.go.wait, 30)
+        transport = httpx.ASGITransport(create_app(retriever))  # type: ignore[arg-type]
+        async with httpx.AsyncClient(transport=transport, base_url="http://x") as client:
+            asking = [asyncio.create_task(client.get("/health")) for _ in range(3)]
+            while not retriever.asked and not asking[0].done():
+                await asyncio.sleep(0.01)
+            retriever.go.set()
+            assert [answer.status_code for answer in await asyncio.gather(*asking)] == [200, 200, 200]
+    assert retriever.asked == 1
+
+
 def test_what_crashes_tells_nothing() -> None:
     class Crashing:
         filter = None
@@ -348,7 +377,8 @@ def test_addresses_begin_with_the_public_url(retriever: PageRetriever) -> None:
 @pytest.mark.parametrize(
     "settings",
     [{"max_top_k": 0}, {"request_seconds": -1.0}, {"tokens": ("",)}, {"tokens": ("a b",)}, {"public_url": "ftp://x"},
-     {"cors_origins": ("*",)}],
+     {"cors_origins": ("*",)}, {"tokens": "a-long-secret"}, {"hosts": "localhost"},
+     {"cors_origins": "https://app.example"}],
 )  # fmt: skip
 def test_settings_are_checked(settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import random
@@ -21,6 +22,7 @@ from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG
 from visrag_integrations.errors import SettingError
 from visrag_integrations.serve import ServeSettings, create_app
 from visrag_integrations.web.access import LimitRate, read_tokens
+from visrag_integrations.web.limits import LimitBody
 from visrag_integrations.web.running import listen
 
 SEARCH = {"text": "violin", "top_k": 1}
@@ -80,6 +82,7 @@ def test_only_tokens_open_it(retriever: PageRetriever) -> None:
             assert client.get(path).status_code == 401
         for path in ("/health", "/health/live", "/health/ready"):
             assert client.get(path).status_code == 200
+            assert client.post(path, content=b"x").status_code == 413  # strangers bring nothing that is kept
 
 
 def test_its_open_paths_stay_open_where_it_is_mounted(retriever: PageRetriever) -> None:
@@ -194,6 +197,43 @@ def test_a_client_that_sends_all_the_same_is_told(retriever: PageRetriever) -> N
             assert client.post("/search", content=b"x" * 200_000).status_code == 413
         except httpx.TransportError:
             pytest.skip("this system drops what was received when the other side is gone")
+
+
+async def test_bodies_of_all_requests_have_a_limit_together() -> None:
+    rest_may_come, may_answer, in_app = asyncio.Event(), asyncio.Event(), asyncio.Event()
+
+    async def app(scope: Any, receive: Any, send: Any) -> None:
+        assert len((await receive())["body"]) == 10
+        in_app.set()
+        await may_answer.wait()
+
+    limit = LimitBody(app, max_bytes=10, seconds=30, total_bytes=15)
+
+    async def ask(*, slowly: bool = False) -> list[Any]:
+        pieces, told = [b"x" * 8, b"x" * 2], []
+
+        async def receive() -> Any:
+            if slowly and len(pieces) == 1:
+                await rest_may_come.wait()
+            return {"type": "http.request", "body": pieces.pop(0), "more_body": bool(pieces)}
+
+        async def send(message: Any) -> None:
+            told.append(message)
+
+        await limit({"type": "http", "path": "/search", "headers": []}, receive, send)
+        return told
+
+    slow = asyncio.create_task(ask(slowly=True))
+    await asyncio.sleep(0.05)  # 8 bytes are held
+    start, body = await asyncio.wait_for(ask(), 10)
+    assert (start["status"], json.loads(body["body"])["error"]["type"]) == (503, "overloaded")
+    assert (b"retry-after", b"1") in start["headers"]
+    rest_may_come.set()
+    await in_app.wait()
+    assert (await asyncio.wait_for(ask(), 10))[0]["status"] == 503  # the first is not answered yet
+    may_answer.set()
+    assert await slow == []
+    assert await ask() == []  # nothing is held any more, so it reaches the app
 
 
 def test_beyond_its_concurrency_it_says_come_again(retriever: PageRetriever, held: HeldEmbedder) -> None:

@@ -129,6 +129,30 @@ def test_requests_in_flight_are_finished_when_it_ends() -> None:
     assert answers[0].json()["pages"]
 
 
+ENDED_IN_A_REQUEST = """
+import asyncio, os, signal, sys, threading, urllib.request
+from visrag_integrations.web.running import RunSettings, address_of, listen, run
+
+async def app(scope, receive, send):
+    if scope["type"] == "http":
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.sleep(float(sys.argv[1]))
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+listening = listen("127.0.0.1", 0)
+threading.Thread(target=urllib.request.urlopen, args=[address_of(listening)], daemon=True).start()
+print(run(app, listening, RunSettings(shutdown_seconds=int(sys.argv[2]))))
+"""
+
+
+@pytest.mark.parametrize(("request_seconds", "shutdown_seconds", "cut_off"), [(0.1, 30, 0), (60, 1, 1)])
+def test_it_knows_how_many_requests_it_cut_off(request_seconds: float, shutdown_seconds: int, cut_off: int) -> None:
+    command = [sys.executable, "-c", ENDED_IN_A_REQUEST, str(request_seconds), str(shutdown_seconds)]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=50, check=True)
+    assert ended.stdout == f"{cut_off}\n", ended.stderr
+
+
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_until_it_is_told_to_end(tmp_path: Path, number: signal.Signals) -> None:
     with QdrantPageStore(tmp_path / "index") as store:

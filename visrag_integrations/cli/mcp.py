@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import socket
 import sys
 from typing import Any
 
 from visrag_integrations.cli import options
 from visrag_integrations.cli.serve import add_address_options, hosts_of, tokens_of
+
+_PORT = 8001
 
 
 def add_parser(subparsers: Any) -> None:
@@ -16,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
     parser = subparsers.add_parser("mcp", help="serve an index to agents over MCP (standard input and output, or HTTP)")
     parser.add_argument("--http", action="store_true", help="serve over HTTP at /mcp instead of standard input/output")
     parser.add_argument("--search-only", action="store_true", help="load no generator; there is no tool ask then")
-    add_address_options(parser, port=8001)
+    add_address_options(parser, port=_PORT)
     options.add_search_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
@@ -25,36 +28,54 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag mcp`."""
-    from visrag_integrations.mcp import create_mcp_server
-    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.web.running import listen
 
     with contextlib.ExitStack() as stack:
-        with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
-            store = stack.enter_context(options.open_store(arguments, must_exist=True))
-            embedder = options.embedder_that_filled(store, arguments)
-            only = options.filter_of(arguments)
-            retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
-            rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
-            if rag is not None:
-                rag.retriever = retriever  # with the filter
-                stack.callback(getattr(rag.generator, "close", lambda: None))
-            server = create_mcp_server(retriever, rag)
         if arguments.http:
-            _run_http(server, arguments)
+            tokens = tokens_of(arguments)  # what is wrong with these is said before anything is loaded
+            listening = stack.enter_context(listen(arguments.host, arguments.port))
+            _run_http(_load(arguments, stack), arguments, tokens, listening)
         else:
+            _say_unused(arguments)
+            server = _load(arguments, stack)
             options.note(f"serving {arguments.index} over standard input and output")
             server.run("stdio")
     return 0
 
 
-def _run_http(server: Any, arguments: argparse.Namespace) -> None:
+def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
+    """The server over the index; what it uses is closed with the stack."""
+    from visrag_integrations.mcp import create_mcp_server
+    from visrag_integrations.retrieval import PageRetriever
+
+    with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
+        store = stack.enter_context(options.open_store(arguments, must_exist=True))
+        embedder = options.embedder_that_filled(store, arguments)
+        only = options.filter_of(arguments)
+        retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
+        rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
+        if rag is not None:
+            rag.retriever = retriever  # with the filter
+            stack.callback(getattr(rag.generator, "close", lambda: None))
+        return create_mcp_server(retriever, rag)
+
+
+def _run_http(server: Any, arguments: argparse.Namespace, tokens: tuple[str, ...], listening: socket.socket) -> None:
     from visrag_integrations.mcp import create_http_app
     from visrag_integrations.mcp.http import PATH
-    from visrag_integrations.web.running import RunSettings, address_of, listen
+    from visrag_integrations.web.running import RunSettings, address_of
     from visrag_integrations.web.running import run as run_server
 
-    tokens = tokens_of(arguments)
     app = create_http_app(server, tokens, hosts_of(arguments, tokens))
-    with listen(arguments.host, arguments.port) as listening:
-        options.note(f"serving {arguments.index} at {address_of(listening)}{PATH} (Ctrl+C ends it)")
-        run_server(app, listening, RunSettings(proxies=arguments.proxy))
+    options.note(f"serving {arguments.index} at {address_of(listening)}{PATH} (Ctrl+C ends it)")
+    run_server(app, listening, RunSettings(proxies=arguments.proxy))
+
+
+def _say_unused(arguments: argparse.Namespace) -> None:
+    """Without `--http` there is no address; say which of its options were given."""
+    address = argparse.ArgumentParser(add_help=False)
+    add_address_options(address, port=_PORT)
+    unused = [name for name, default in vars(address.parse_args([])).items() if getattr(arguments, name) != default]
+    if unused:
+        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
+        options.note(f"{names}: no effect on standard input and output; give --http as well to serve over HTTP.")

@@ -67,10 +67,10 @@ def run(arguments: argparse.Namespace) -> int:
         try:
             app = create_app(retriever, rag, settings)
             options.note(f"serving {arguments.index} at {address_of(listening)} (Ctrl+C ends it)")
-            run_server(app, listening, RunSettings(proxies=arguments.proxy))
+            cut_off = run_server(app, listening, RunSettings(proxies=arguments.proxy))
         finally:
             getattr(getattr(rag, "generator", None), "close", lambda: None)()
-    options.note("ended; every request was finished.")
+    options.note(f"ended; {f'requests cut off: {cut_off}' if cut_off else 'every request was finished'}.")
     return 0
 
 

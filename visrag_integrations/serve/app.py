@@ -120,7 +120,7 @@ def _add_guards(app: FastAPI, settings: ServeSettings, metrics: Metrics) -> None
         open_paths=UNCOUNTED,
         on_refusal=metrics.overloaded.inc,
     )
-    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds)
+    app.add_middleware(LimitBody, max_bytes=settings.max_body_bytes, seconds=settings.body_seconds, bare_paths=HEALTH)
     app.add_middleware(LimitRate, rate=settings.requests_per_second, burst=settings.burst, open_paths=UNCOUNTED)
     app.add_middleware(RequireToken, tokens=settings.tokens, open_paths=HEALTH)
     app.add_middleware(AllowHosts, hosts=settings.hosts)

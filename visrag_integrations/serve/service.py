@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -41,6 +42,8 @@ class Service:
     metrics: Metrics
     batcher: QueryBatcher
     _ready: tuple[float, bool] = field(default=(float("-inf"), False))
+    _prober: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "visrag-health"))
+    _probe: Future[list[Page]] | None = None
 
     async def search(self, request: SearchRequest) -> list[ScoredPage]:
         """The pages that fit the request."""
@@ -60,14 +63,17 @@ class Service:
         return await asyncio.to_thread(stored_page, self.retriever, id_)
 
     async def ready(self) -> bool:
-        """Whether the store answers; asked at most once a second."""
+        """Whether the store answers; asked at most once a second, by a thread that requests cannot keep busy."""
         asked, ready = self._ready
         if time.monotonic() - asked > _READY_KEPT:
+            if self._probe is None or self._probe.done():
+                self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
+            answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
             try:
-                await asyncio.wait_for(asyncio.to_thread(self.retriever.store.get_pages, [_NO_PAGE]), _READY_SECONDS)
+                await asyncio.wait_for(answer, _READY_SECONDS)
                 ready = True
             except (VisRAGError, asyncio.TimeoutError, OSError) as err:
-                logger.warning("the index does not answer: %s", err)
+                logger.warning("the index does not answer: %r", err)
                 ready = False
             self._ready = (time.monotonic(), ready)
         return ready

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.web.access import check_tokens
+from visrag_integrations.web.access import check_tokens, several
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,8 @@ class ServeSettings:
 
     def __post_init__(self) -> None:
         check_tokens(self.tokens)
+        several("hosts", self.hosts)
+        several("cors_origins", self.cors_origins)
         for name, value in vars(self).items():
             if isinstance(value, (int, float)) and not value > 0:
                 raise SettingError(f"{name} is {value!r}; it must be above 0.")

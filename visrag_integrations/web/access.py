@@ -8,7 +8,7 @@ import math
 import re
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from pathlib import Path
 
 from visrag_integrations.errors import SettingError
@@ -31,7 +31,7 @@ class RequireToken:
 
     def __init__(self, app: App, tokens: Sequence[str], open_paths: Collection[str] = ()) -> None:
         self.app, self.open_paths = app, open_paths
-        self._digests = [_digest(token) for token in tokens]
+        self._digests = [_digest(token) for token in check_tokens(tokens)]
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -59,7 +59,7 @@ class AllowHosts:
     """
 
     def __init__(self, app: App, hosts: Collection[str]) -> None:
-        self.app, self.hosts = app, {host.lower() for host in hosts}
+        self.app, self.hosts = app, {host.lower() for host in several("hosts", hosts)}
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] == "http" and self.hosts and host_name(header(scope, "host") or "") not in self.hosts:
@@ -141,15 +141,23 @@ def check_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
     """The tokens, if all can be sent in a header.
 
     Raises:
-        SettingError: One is empty or has other characters than visible ASCII.
+        SettingError: One is empty or has other characters than visible ASCII, or they are one text.
     """
+    tokens = several("tokens", tokens)
     for place, token in enumerate(tokens, 1):
         if not _TOKEN.fullmatch(token):
             raise SettingError(
                 f"Token {place} cannot be used: a token is visible ASCII characters without spaces, such as "
                 'what this makes: python -c "import secrets; print(secrets.token_urlsafe(32))"'
             )
-    return tuple(tokens)
+    return tokens
+
+
+def several(name: str, values: Iterable[str]) -> tuple[str, ...]:
+    """The values; one text, which would be taken letter by letter, is refused, and not told: it may be a token."""
+    if isinstance(values, str):
+        raise SettingError(f'{name} is one string, not several; write {name}=("...",), with the comma.')
+    return tuple(values)
 
 
 def _digest(token: str) -> bytes:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 
 from visrag_integrations.web.asgi import App, Message, Receive, Scope, Send, header, path_of, send_error
 
@@ -15,23 +16,48 @@ class LimitBody:
     """Reads the request's body whole before the app is asked: at most so many bytes, in at most so many seconds.
 
     What is too large is refused as soon as that is known, so a large body is neither read nor kept, and a slow one
-    holds nothing but its own connection.
+    holds nothing but its own connection and what came of it.
+
+    Args:
+        app: What is behind.
+        max_bytes: Of one body.
+        seconds: For one body.
+        total_bytes: Of all bodies, from their first byte until they are answered; at least `max_bytes`.
+        bare_paths: Paths that take no body, so that whoever needs no token for them takes nothing of `total_bytes`.
     """
 
-    def __init__(self, app: App, max_bytes: int, seconds: float) -> None:
-        self.app, self.max_bytes, self.seconds = app, max_bytes, seconds
+    def __init__(
+        self,
+        app: App,
+        max_bytes: int,
+        seconds: float,
+        total_bytes: int = 256 * 1024 * 1024,
+        bare_paths: Collection[str] = (),
+    ) -> None:
+        self.app, self.max_bytes, self.seconds, self.bare_paths = app, max_bytes, seconds, bare_paths
+        self.total_bytes, self._held = max(total_bytes, max_bytes), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
+        share = _Share(0 if path_of(scope) in self.bare_paths else self.max_bytes)
+        try:
+            return await self._answer(scope, receive, send, share)
+        finally:
+            self._held -= share.bytes
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, share: _Share) -> None:
         declared = header(scope, "content-length") or ""
         try:
-            if declared.isdecimal() and int(declared[:20]) > self.max_bytes:
+            if declared.isdecimal() and int(declared[:20]) > share.max_bytes:
                 raise _TooLargeError
-            body = await asyncio.wait_for(self._read(receive), self.seconds)
+            body = await asyncio.wait_for(self._read(receive, share), self.seconds)
         except _TooLargeError:
-            message = f"The request's body is larger than the {self.max_bytes} bytes that are allowed."
+            message = f"The request's body is larger than the {share.max_bytes} bytes that are allowed."
             return await send_error(send, 413, "too_large", message, connection="close")
+        except _TooManyError:
+            message = "The server holds as much of requests as it can. Try again in a moment."
+            return await send_error(send, 503, "overloaded", message, retry_after="1", connection="close")
         except asyncio.TimeoutError:
             message = f"The request's body did not come within {self.seconds:g} seconds."
             return await send_error(send, 408, "too_slow", message, connection="close")
@@ -39,15 +65,20 @@ class LimitBody:
             return None  # the client went away
         return await self.app(scope, _again(body, receive), send)
 
-    async def _read(self, receive: Receive) -> bytes | None:
+    async def _read(self, receive: Receive, share: _Share) -> bytes | None:
         body = bytearray()
         while True:
             message = await receive()
             if message["type"] != "http.request":
                 return None
-            body += message.get("body", b"")
-            if len(body) > self.max_bytes:
+            piece = message.get("body", b"")
+            if len(body) + len(piece) > share.max_bytes:
                 raise _TooLargeError
+            if self._held + len(piece) > self.total_bytes:
+                raise _TooManyError
+            share.bytes += len(piece)
+            self._held += len(piece)
+            body += piece
             if not message.get("more_body", False):
                 return bytes(body)
 
@@ -138,7 +169,19 @@ async def _away(receive: Receive, gone: asyncio.Event) -> None:
     gone.set()
 
 
+@dataclass
+class _Share:
+    """What one request holds of the bytes of all."""
+
+    max_bytes: int
+    bytes: int = 0
+
+
 class _TooLargeError(Exception):
+    pass
+
+
+class _TooManyError(Exception):
     pass
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.web.asgi import App
+from visrag_integrations.web.asgi import App, Receive, Scope, Send
 
 if TYPE_CHECKING:
     import uvicorn
@@ -89,11 +89,30 @@ def server_for(app: App, settings: RunSettings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(app: App, listening: socket.socket, settings: RunSettings | None = None) -> None:
-    """Serve until SIGINT or SIGTERM, and come back when everything is finished."""
-    server = server_for(app, settings or RunSettings())
+def run(app: App, listening: socket.socket, settings: RunSettings | None = None) -> int:
+    """Serve until SIGINT or SIGTERM, and come back when everything has ended: how many requests were cut off for that.
+
+    A thread that works for such a request cannot be stopped; it is waited for.
+    """
+    watched = _CountCutOff(app)
+    server = server_for(watched, settings or RunSettings())
     with _signals_end_here():
         server.run(sockets=[listening])
+    return watched.cut_off
+
+
+class _CountCutOff:
+    """Counts the requests that were cancelled from outside, as uvicorn does with what does not end in time."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.cut_off = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            self.cut_off += scope["type"] == "http"
+            raise
 
 
 @contextmanager

@@ -18,6 +18,7 @@ from visrag_integrations.errors import (
 from visrag_integrations.types import Page
 
 _ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
+_URI = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -66,13 +67,21 @@ def public_metadata(page: Page) -> dict[str, Any]:
 
 
 def public_source(source: str) -> str:
-    """A relative path or a URI as it is; of an absolute path only the file's name. A filter takes either.
+    """A relative path as it is; of a URI what names the document, nothing that opens it; of an absolute path the name.
+
+    A filter takes a source as it was indexed, or its file's name.
 
     >>> public_source("docs/a.pdf"), public_source("/home/ada/a.pdf"), public_source("C:\\\\docs\\\\a.pdf")
     ('docs/a.pdf', 'a.pdf', 'a.pdf')
     >>> public_source("https://example.com/a.pdf"), public_source("file:///home/ada/a.pdf")
     ('https://example.com/a.pdf', 'a.pdf')
+    >>> public_source("https://ada:secret@example.com:8443/a.pdf?X-Amz-Signature=abc#token=def")
+    'https://example.com:8443/a.pdf'
     """
+    if _URI.match(source):
+        scheme, _, rest = re.split(r"[?#]", source, maxsplit=1)[0].partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
     if not _ABSOLUTE.match(source):
         return source
     return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
