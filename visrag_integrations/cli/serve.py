@@ -32,7 +32,7 @@ def add_parser(subparsers: Any) -> None:
 def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
     """Where a server listens, and who may ask it."""
     parser.add_argument("--host", default="127.0.0.1", help="where to listen; others than this machine need a token")
-    parser.add_argument("--port", type=options.port, default=port, help=f"0 takes any that is free (default: {port})")
+    parser.add_argument("--port", type=int, default=port, help=f"0 takes any that is free (default: {port})")
     parser.add_argument("--token-file", metavar="FILE", help="tokens, one a line; else the variable VISRAG_TOKEN")
     parser.add_argument("--allow-host", nargs="+", default=[], metavar="NAME", help="names the server is called by")
     parser.add_argument("--proxy", default="", metavar="IP", help="believe X-Forwarded-For of this proxy")
