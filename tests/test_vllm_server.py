@@ -37,6 +37,7 @@ class Server:
         self.url, self.log = f"http://127.0.0.1:{port}/v1", log
         arguments = [
             *("--model", str(checkpoint), "--served-model-name", "tiny", "--port", str(port), "--host", "127.0.0.1"),
+            *("--max-num-batched-tokens", str(CONTEXT)),  # vLLM's CPU build fails on a seed where prompts are cut up
             *("--dtype", "float32", "--max-model-len", str(CONTEXT), "--enforce-eager", "--seed", "0"),
             *("--limit-mm-per-prompt", f'{{"image": {IMAGES}, "video": 0}}'),
             *options,
