@@ -27,8 +27,8 @@ from typing import Any
 import numpy as np
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, load_embedder
-from visrag_integrations.serve import ServeSettings, create_app
-from visrag_integrations.web.running import address_of, listen, run
+from visrag_integrations.servers.http import ServeSettings, create_app
+from visrag_integrations.servers.web.running import address_of, listen, run
 
 WORDS = ("harbour", "violin", "sourdough", "glacier", "lantern", "orchard", "quarry", "zeppelin", "torque", "budget")
 TOP_K = 5

@@ -10,7 +10,7 @@ from pathlib import Path
 import gradio  # noqa: F401  (not collected where it is not installed)
 from fakes import PixelEmbedder
 
-from visrag_integrations.demo import KnowledgeBases, build_demo
+from visrag_integrations.servers.demo import KnowledgeBases, build_demo
 from visrag_integrations.types import Generation
 
 

@@ -13,36 +13,37 @@ import visrag_integrations
 
 PACKAGE = Path(visrag_integrations.__file__).parent
 ROWS = {
+    # words
     "errors": 0,
-    "images": 1,
+    "images": 1,  # a Page opens its picture through it
     "types": 2,
-    "image_urls": 2,
     "interfaces": 3,
-    "models": 4,
-    "scoring": 4,
-    "lexical": 4,
+    # matter
     "ocr": 4,
+    "scores": 4,
+    "models": 4,
+    # plugs
     "readers": 5,
     "embedders": 5,
     "store": 5,
     "generation": 5,
+    # work
     "retrieval": 6,
-    "similarity": 6,
     "rag": 7,
     "agent": 7,
     "ingestion": 7,
     "evaluation": 7,
     "grounding": 7,
     "report": 8,
-    "web": 8,
-    "langchain": 9,
-    "llamaindex": 9,
-    "demo": 9,
-    "serve": 9,
-    "mcp": 9,
-    "cli": 10,
+    "training": 9,
+    # faces
+    "langchain": 10,
+    "llamaindex": 10,
+    "servers": 10,
+    "cli": 11,
 }
-LEAVES = {"langchain", "llamaindex", "demo", "serve", "mcp"}
+FACES = {"langchain", "llamaindex", "servers"}  # only the command line may import them
+SERVERS = {"web": 0, "http": 1, "mcp": 1, "demo": 1}  # the same rule, inside servers/
 HEAVY = {
     "torch",
     "transformers",
@@ -68,10 +69,10 @@ HEAVY_HOMES = {
     "transformers": {"embedders", "generation"},
     "vllm": {"generation"},
     "ray": {"ingestion"},
-    "gradio": {"demo"},
-    "fastapi": {"serve"},
-    "uvicorn": {"web"},
-    "mcp": {"mcp"},
+    "gradio": {"servers/demo"},
+    "fastapi": {"servers/http"},
+    "uvicorn": {"servers/web"},
+    "mcp": {"servers/mcp"},
     "datasets": {"evaluation"},
     "pyarrow": {"evaluation", "ingestion"},
     "openai": {"generation", "embedders"},
@@ -82,20 +83,29 @@ FILES = sorted(PACKAGE.rglob("*.py"))
 
 
 def room_of(path: Path) -> str:
-    relative = path.relative_to(PACKAGE)
-    return relative.parts[0] if len(relative.parts) > 1 else relative.stem
+    """The room a file belongs to; a server's is "servers/NAME"."""
+    parts = path.relative_to(PACKAGE).parts
+    if parts[0] == "servers" and len(parts) > 2:
+        return f"servers/{parts[1]}"
+    return parts[0].removesuffix(".py")
+
+
+def module_of(path: Path) -> str:
+    parts = path.relative_to(PACKAGE.parent).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 def imports_of(path: Path) -> set[str]:
     found: set[str] = set()
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    tree = ast.parse(path.read_text(encoding="utf-8"))
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             found |= {alias.name for alias in node.names}
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0, f"{path}: relative import"
             found.add(node.module or "")
-            if node.module == "visrag_integrations":
-                found |= {f"visrag_integrations.{alias.name}" for alias in node.names}
+            if (node.module or "").split(".")[0] == "visrag_integrations":
+                found |= {f"{node.module}.{alias.name}" for alias in node.names}
     return found
 
 
@@ -106,13 +116,37 @@ def rooms_imported(path: Path) -> set[str]:
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))
 def test_imports_point_upward(path: Path) -> None:
-    room = room_of(path)
+    room = room_of(path).split("/")[0]
     if room in {"__init__", "__main__"}:
         return
     assert room in ROWS, f"{room} is no room of docs/design.md"
     for other in rooms_imported(path) - {room}:
         assert ROWS[other] < ROWS[room], f"{path.name} ({room}) must not import {other}"
-        assert other not in LEAVES or room == "cli"
+        assert other not in FACES or room == "cli"
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.glob("servers/*/*.py")), ids=lambda p: str(p.relative_to(PACKAGE)))
+def test_servers_share_only_web(path: Path) -> None:
+    room = path.parent.name
+    for name in imports_of(path):
+        if name.startswith("visrag_integrations.servers."):
+            other = name.split(".")[2]
+            assert other == room or SERVERS[other] < SERVERS[room], f"{path.name} ({room}) must not import {other}"
+
+
+def test_no_circles_between_files() -> None:
+    """Not inside a room either: a file can be read before those that use it."""
+    files = {module_of(path): path for path in FILES}
+    uses = {
+        module: {name for name in imports_of(path) if name in files and name != module}
+        for module, path in files.items()
+        if path.name != "__init__.py"  # a package's front door names what is behind it
+    }
+    settled: set[str] = set()
+    while ready := {m for m, used in uses.items() if m not in settled and not (used & set(uses)) - settled}:
+        settled |= ready
+    circles = {module: sorted((uses[module] & set(uses)) - settled) for module in set(uses) - settled}
+    assert not circles
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda p: str(p.relative_to(PACKAGE)))

@@ -24,18 +24,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visrag_integrations.demo import fragments
-from visrag_integrations.demo.asking import Asked
-from visrag_integrations.demo.base import BaseState, DocumentState, KnowledgeBase
-from visrag_integrations.demo.bases import FIRST_BASE, KnowledgeBases
-from visrag_integrations.demo.examples import example_questions
-from visrag_integrations.demo.gate import COOKIE, Gate, GateSettings
-from visrag_integrations.demo.indexing import Indexer, IndexingState
-from visrag_integrations.demo.limits import Limits
-from visrag_integrations.demo.names import base_folder, base_name, safe_file_name, unused_name
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
 from visrag_integrations.ingestion import IndexReport
+from visrag_integrations.servers.demo import fragments
+from visrag_integrations.servers.demo.asking import Asked
+from visrag_integrations.servers.demo.base import BaseState, DocumentState, KnowledgeBase
+from visrag_integrations.servers.demo.bases import FIRST_BASE, KnowledgeBases
+from visrag_integrations.servers.demo.examples import example_questions
+from visrag_integrations.servers.demo.gate import COOKIE, Gate, GateSettings
+from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
+from visrag_integrations.servers.demo.limits import Limits
+from visrag_integrations.servers.demo.names import base_folder, base_name, safe_file_name, unused_name
 from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;${1+1}{{x}}\ud800"

@@ -213,7 +213,7 @@ def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path
 def test_a_cell_that_runs_again_takes_the_folder_over(tmp_path: Path) -> None:
     code = """
 import sys
-from visrag_integrations.demo import build_demo
+from visrag_integrations.servers.demo import build_demo
 from visrag_integrations.errors import SettingError
 for _ in range(2):
     demo = build_demo(sys.argv[1], embedder="ocr", generator="extractive")

@@ -12,7 +12,7 @@ from PIL import Image
 
 from visrag_integrations import Page
 from visrag_integrations.errors import PictureError, SettingError
-from visrag_integrations.image_urls import data_url
+from visrag_integrations.images.urls import data_url
 from visrag_integrations.langchain.messages import (
     block_to_page,
     page_to_block,

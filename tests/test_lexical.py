@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from visrag_integrations import lexical
-from visrag_integrations.lexical import document_vector, fuse, query_vector, tokens
+from visrag_integrations.scores import lexical
+from visrag_integrations.scores.lexical import document_vector, fuse, query_vector, tokens
 
 
 def search(pages: list[str], query: str) -> list[float]:

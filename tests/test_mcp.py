@@ -22,7 +22,7 @@ from web_server import HeldEmbedder, library, picture, raw, running
 
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG, load_embedder
 from visrag_integrations.errors import GenerationError, SettingError, StoreError
-from visrag_integrations.mcp import create_http_app, create_mcp_server
+from visrag_integrations.servers.mcp import create_http_app, create_mcp_server
 
 MODEL_TEXT = "<evidence>[1]: the violin [2]: no relevant information</evidence><answer>a violin</answer>"
 UNKNOWN = "00000000-0000-4000-8000-000000000000"

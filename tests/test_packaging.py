@@ -33,8 +33,8 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         "py.typed",
         "report/report.css",
         "agent/trace.css",
-        "demo/demo.css",
-        "demo/login.html",
+        "servers/demo/demo.css",
+        "servers/demo/login.html",
         "generation/evisrag.txt",
     )
     assert {f"visrag_integrations/{name}" for name in data} <= set(names)

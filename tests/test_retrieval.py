@@ -15,7 +15,7 @@ from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query, loa
 from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.retrieval import PageReranker, Search
-from visrag_integrations.scoring import maxsims
+from visrag_integrations.scores.exact import maxsims
 from visrag_integrations.types import Mode
 
 TEXTS = {

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from visrag_integrations.errors import EmbedderError
-from visrag_integrations.scoring import cosine, maxsim, maxsims
+from visrag_integrations.scores.exact import cosine, maxsim, maxsims
 
 RNG = np.random.default_rng(7)
 

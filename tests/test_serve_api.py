@@ -21,7 +21,7 @@ from web_server import library, picture, running, wait_until
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, VisRAG
 from visrag_integrations.errors import SettingError
-from visrag_integrations.serve import ServeSettings, create_app
+from visrag_integrations.servers.http import ServeSettings, create_app
 from visrag_integrations.types import Generation
 
 MODEL_TEXT = (

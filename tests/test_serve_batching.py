@@ -16,8 +16,8 @@ from web_server import WORDS, HeldEmbedder, library, picture, running, wait_unti
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query, VisRAG
 from visrag_integrations.errors import EmbedderError, EndpointError, SettingError
 from visrag_integrations.retrieval import Search
-from visrag_integrations.serve import create_app
-from visrag_integrations.serve.batching import QueryBatcher
+from visrag_integrations.servers.http import create_app
+from visrag_integrations.servers.http.batching import QueryBatcher
 from visrag_integrations.types import ScoredPage
 
 

@@ -20,7 +20,7 @@ from schemathesis.specs.openapi.checks import (
 from web_server import library
 
 from visrag_integrations import QdrantPageStore, VisRAG, load_generator
-from visrag_integrations.serve import ServeSettings, create_app
+from visrag_integrations.servers.http import ServeSettings, create_app
 
 CHECKS = [
     not_a_server_error,

@@ -20,10 +20,10 @@ from web_server import HeldEmbedder, SteppedGenerator, connect, library, raw, re
 
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG
 from visrag_integrations.errors import SettingError
-from visrag_integrations.serve import ServeSettings, create_app
-from visrag_integrations.web.access import LimitRate, read_tokens
-from visrag_integrations.web.limits import LimitBody
-from visrag_integrations.web.running import listen
+from visrag_integrations.servers.http import ServeSettings, create_app
+from visrag_integrations.servers.web.access import LimitRate, read_tokens
+from visrag_integrations.servers.web.limits import LimitBody
+from visrag_integrations.servers.web.running import listen
 
 SEARCH = {"text": "violin", "top_k": 1}
 

@@ -22,7 +22,7 @@ from web_server import HeldEmbedder, SteppedGenerator, library, running
 from visrag_integrations import PageRetriever, QdrantPageStore, VisRAG
 from visrag_integrations.cli import main
 from visrag_integrations.errors import GenerationError
-from visrag_integrations.serve import ServeSettings, create_app
+from visrag_integrations.servers.http import ServeSettings, create_app
 
 ASKED = {"question": "Which violin?", "stream": True}
 
@@ -131,7 +131,7 @@ def test_requests_in_flight_are_finished_when_it_ends() -> None:
 
 ENDED_IN_A_REQUEST = """
 import asyncio, os, signal, sys, threading, urllib.request
-from visrag_integrations.web.running import RunSettings, address_of, listen, run
+from visrag_integrations.servers.web.running import RunSettings, address_of, listen, run
 
 async def app(scope, receive, send):
     if scope["type"] == "http":

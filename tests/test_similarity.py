@@ -12,8 +12,8 @@ from PIL import Image
 
 from visrag_integrations import Page, QdrantPageStore, Query
 from visrag_integrations.errors import EmbedderError, SettingError
-from visrag_integrations.scoring import cosine, maxsim
-from visrag_integrations.similarity import SimilarityMap, explain, similarity_map
+from visrag_integrations.scores.exact import cosine, maxsim
+from visrag_integrations.scores.patches import SimilarityMap, explain, similarity_map
 
 COLOURS = {"red": (255, 0, 0), "green": (0, 255, 0), "blue": (0, 0, 255)}
 

@@ -16,7 +16,6 @@ import pytest
 from PIL import Image
 from qdrant_client import QdrantClient, models
 
-from visrag_integrations import lexical
 from visrag_integrations.errors import (
     EmbedderError,
     FilterError,
@@ -28,7 +27,8 @@ from visrag_integrations.errors import (
 )
 from visrag_integrations.images import encode
 from visrag_integrations.interfaces import PageStore
-from visrag_integrations.scoring import cosine, maxsims
+from visrag_integrations.scores import lexical
+from visrag_integrations.scores.exact import cosine, maxsims
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.engine import Schema
 from visrag_integrations.types import Page, Word

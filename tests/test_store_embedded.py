@@ -17,7 +17,7 @@ import numpy as np
 import pytest
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError
-from visrag_integrations.scoring import cosine
+from visrag_integrations.scores.exact import cosine
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page
 

@@ -13,7 +13,7 @@ import pytest
 from qdrant_client import QdrantClient
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.scoring import maxsims
+from visrag_integrations.scores.exact import maxsims
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.pooling import pool
 from visrag_integrations.types import Page

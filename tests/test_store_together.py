@@ -18,7 +18,7 @@ from visrag_integrations.cli import main
 from visrag_integrations.errors import EmbedderError, SettingError, StoreMismatchError
 from visrag_integrations.ingestion import index_documents_ray, reindex
 from visrag_integrations.retrieval import PageReranker
-from visrag_integrations.scoring import cosine, maxsims
+from visrag_integrations.scores.exact import cosine, maxsims
 from visrag_integrations.types import Query
 
 READER = PageReader(backend="pdfium", ocr="never")

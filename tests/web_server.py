@@ -17,8 +17,8 @@ from PIL import Image, ImageDraw
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query
 from visrag_integrations.generation.loop import LoopGenerator
+from visrag_integrations.servers.web.running import RunSettings, address_of, listen, server_for
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
-from visrag_integrations.web.running import RunSettings, address_of, listen, server_for
 
 WORDS = ("harbour", "violin", "sourdough", "glacier", "lantern", "orchard", "quarry", "zeppelin")
 

@@ -15,7 +15,7 @@ import statistics
 import threading
 import unicodedata
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from visrag_integrations import images
 from visrag_integrations.errors import MissingExtraError, UnknownNameError
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 logger = logging.getLogger(__name__)
+
+TextAssembly = Literal["adjacent_merging", "layout_preserving"]
+"""How the words of a page become one text: see `assemble`."""
 
 MIN_SCORE = 0.6
 """Lines that OCR is less sure of are left out, as in the VisRAG paper's baselines."""

@@ -11,12 +11,12 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
 from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, combine_plans, find_strategy, run_plans
-from visrag_integrations.generation.threads import in_thread
+from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.types import Answer, Generation, GenerationSettings, Query, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
-    from visrag_integrations.retrieval import Retriever
+    from visrag_integrations.interfaces.retrievers import Retriever
 
 
 class VisRAG:

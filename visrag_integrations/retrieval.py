@@ -7,7 +7,7 @@ import logging
 import threading
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, Protocol, get_args
+from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
@@ -19,12 +19,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _PAGE_AS_QUERY = 64  # vectors of a page that is the query: more take longer and find the same
-
-
-class Retriever(Protocol):
-    """What answers are made with; `PageRetriever` is one. `retrieve_many` is used where there is one."""
-
-    def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
 
 
 @dataclass(frozen=True)

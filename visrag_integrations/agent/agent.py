@@ -18,7 +18,7 @@ from visrag_integrations.types import Conversation, Generation, GenerationSettin
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
-    from visrag_integrations.retrieval import Retriever
+    from visrag_integrations.interfaces.retrievers import Retriever
 
 
 class VRAGAgent:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.agent.steps import Crop, Finish, Problem, Search, Shown, Step, Thought
-from visrag_integrations.image_urls import data_url
+from visrag_integrations.images.urls import data_url
 from visrag_integrations.types import Box, Page
 
 if TYPE_CHECKING:

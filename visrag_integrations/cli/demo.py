@@ -14,7 +14,7 @@ from visrag_integrations.cli import options
 from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
-    from visrag_integrations.demo import KnowledgeBases
+    from visrag_integrations.servers.demo import KnowledgeBases
 
 PASSWORD = "VISRAG_DEMO_PASSWORD"
 _HERE = {"127.0.0.1", "localhost", "::1"}
@@ -48,7 +48,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag demo`."""
     password = _password(arguments)
-    logging.getLogger("visrag_integrations.demo").setLevel(logging.WARNING)  # what goes wrong for a visitor
+    logging.getLogger("visrag_integrations.servers.demo").setLevel(logging.WARNING)  # what goes wrong for a visitor
     bases = _open(arguments)
     try:
         with bases:
@@ -73,9 +73,9 @@ def _password(arguments: argparse.Namespace) -> str | None:
 
 
 def _open(arguments: argparse.Namespace) -> KnowledgeBases:
-    from visrag_integrations.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.embedders import load_embedder
     from visrag_integrations.generation import load_generator
+    from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
 
     _ = build_demo  # a missing Gradio is said before models are loaded
@@ -100,8 +100,8 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
 
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:
     """Serve until Ctrl-C or a termination signal, then close in order."""
-    from visrag_integrations.demo import build_demo
-    from visrag_integrations.demo.gate import LOOPBACK
+    from visrag_integrations.servers.demo import build_demo
+    from visrag_integrations.servers.demo.gate import LOOPBACK
 
     only_here = arguments.host in _HERE and not arguments.share and password is None
     demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)

@@ -15,8 +15,9 @@ from visrag_integrations.errors import SettingError, printable
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
+    from visrag_integrations.interfaces.retrievers import Retriever
     from visrag_integrations.rag import VisRAG
-    from visrag_integrations.retrieval import PageRetriever, Retriever
+    from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.store import QdrantPageStore
     from visrag_integrations.types import Failure, Page, ScoredPage
 

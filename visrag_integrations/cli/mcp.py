@@ -28,7 +28,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag mcp`."""
-    from visrag_integrations.web.running import listen
+    from visrag_integrations.servers.web.running import listen
 
     with contextlib.ExitStack() as stack:
         if arguments.http:
@@ -45,8 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
     """The server over the index; what it uses is closed with the stack."""
-    from visrag_integrations.mcp import create_mcp_server
     from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.servers.mcp import create_mcp_server
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
         store = stack.enter_context(options.open_store(arguments, must_exist=True))
@@ -61,10 +61,10 @@ def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
 
 
 def _run_http(server: Any, arguments: argparse.Namespace, tokens: tuple[str, ...], listening: socket.socket) -> None:
-    from visrag_integrations.mcp import create_http_app
-    from visrag_integrations.mcp.http import PATH
-    from visrag_integrations.web.running import RunSettings, address_of
-    from visrag_integrations.web.running import run as run_server
+    from visrag_integrations.servers.mcp import create_http_app
+    from visrag_integrations.servers.mcp.http import PATH
+    from visrag_integrations.servers.web.running import RunSettings, address_of
+    from visrag_integrations.servers.web.running import run as run_server
 
     app = create_http_app(server, tokens, hosts_of(arguments, tokens))
     options.note(f"serving {arguments.index} at {address_of(listening)}{PATH} (Ctrl+C ends it)")

@@ -41,9 +41,9 @@ def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag serve`."""
     from visrag_integrations.retrieval import PageRetriever
-    from visrag_integrations.serve import ServeSettings, create_app
-    from visrag_integrations.web.running import RunSettings, address_of, listen
-    from visrag_integrations.web.running import run as run_server
+    from visrag_integrations.servers.http import ServeSettings, create_app
+    from visrag_integrations.servers.web.running import RunSettings, address_of, listen
+    from visrag_integrations.servers.web.running import run as run_server
 
     tokens = tokens_of(arguments)
     settings = ServeSettings(
@@ -76,7 +76,7 @@ def run(arguments: argparse.Namespace) -> int:
 
 def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The tokens of `--token-file` or `VISRAG_TOKEN`; a server that others can reach must have one."""
-    from visrag_integrations.web.access import LOOPBACK, check_tokens, read_tokens
+    from visrag_integrations.servers.web.access import LOOPBACK, check_tokens, read_tokens
 
     if arguments.token_file:
         return read_tokens(arguments.token_file)
@@ -93,7 +93,7 @@ def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 def hosts_of(arguments: argparse.Namespace, tokens: tuple[str, ...]) -> tuple[str, ...]:
     """The names the server may be called by: of this machine only, unless a token keeps strangers out."""
-    from visrag_integrations.web.access import LOOPBACK
+    from visrag_integrations.servers.web.access import LOOPBACK
 
     if arguments.allow_host:
         return (*arguments.allow_host, *LOOPBACK)
@@ -103,7 +103,7 @@ def hosts_of(arguments: argparse.Namespace, tokens: tuple[str, ...]) -> tuple[st
 def say_access(arguments: argparse.Namespace) -> None:
     """With `--access-log`, a line for each request on standard error."""
     if arguments.access_log:
-        logger = logging.getLogger("visrag_integrations.serve.access")
+        logger = logging.getLogger("visrag_integrations.servers.http.access")
         logger.setLevel(logging.INFO)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))

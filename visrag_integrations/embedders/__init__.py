@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
+from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
@@ -57,13 +58,17 @@ TORCH = {"torch", "transformers", "safetensors"}
 _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
 
 
-def load_embedder(name_or_path: str | Path, *, system: str | None = None, **settings: Any) -> PageEmbedder:
+def load_embedder(
+    name_or_path: str | Path, *, system: str | None = None, shared: bool = False, **settings: Any
+) -> PageEmbedder:
     """The embedder of that name, or of the checkpoint in that folder.
 
     Args:
         name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
             embedder that was loaded with `system` is "system:name", and can be given so.
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
+        shared: One model for all in this process who ask for it with the same settings. Each gets a handle; closing it
+            never closes the model for another, and the last handle that is closed frees it.
         **settings: Handed to the embedder's class, for example `device="cuda"`.
 
     Raises:
@@ -72,6 +77,9 @@ def load_embedder(name_or_path: str | Path, *, system: str | None = None, **sett
         MissingExtraError: The embedder needs a package that is not installed.
     """
     name = str(name_or_path)
+    if shared:
+        kept = settings if system is None else {"system": system, **settings}
+        return SharedEmbedder(SHARED_EMBEDDERS, name, kept, lambda: load_embedder(name, **kept))
     if name in _named:
         return _resolve(_named[name])(**settings)
     before, _, after = name.partition(":")
@@ -116,10 +124,11 @@ def embedder_names() -> list[str]:
 
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
     """The checkpoint as that system; the system is in the embedder's name where the checkpoint does not tell it."""
-    embedder = _resolve(_system_target(system))(name, **settings)
+    embedder: Any = _resolve(_system_target(system))(name, **settings)
     if not _tells(name, system):
         embedder.name = f"{system}:{embedder.name}"
-    return embedder
+    loaded: PageEmbedder = embedder
+    return loaded
 
 
 def _tells(name: str, system: str) -> bool:

@@ -21,6 +21,7 @@ import numpy as np
 
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError
+from visrag_integrations.ocr import TextAssembly
 from visrag_integrations.types import Mode, Page, Query
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
 
     Embedding = NDArray[np.float32]
 
-TextAssembly = Literal["adjacent_merging", "layout_preserving"]
 
 MAX_QUERY_CHARACTERS = 8_000
 """Of a longer query only the beginning is embedded."""

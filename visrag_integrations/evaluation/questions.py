@@ -19,7 +19,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.record import Record, Work
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.interfaces import Generator
-from visrag_integrations.lexical import tokens
+from visrag_integrations.scores.lexical import tokens
 from visrag_integrations.types import Failure, GenerationSettings, Message, Page
 
 logger = logging.getLogger(__name__)

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations import image_urls
 from visrag_integrations.errors import DatasetError, MissingExtraError, PictureError
+from visrag_integrations.images import urls
 
 Row = dict[str, Any]
 IMAGE = "image"
@@ -84,7 +84,7 @@ class _DataURL:
     url: str
 
     def __call__(self) -> bytes:
-        return image_urls.decode_data_url(self.url)
+        return urls.decode_data_url(self.url)
 
 
 def _read_text(path: Path) -> str:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError, UnknownNameError
+from visrag_integrations.interfaces.shared import SHARED_GENERATORS, SharedGenerator
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
@@ -26,7 +27,9 @@ ENGINES = {"vllm": "vllm:VLLMGenerator", "transformers": "transformers:Transform
 _SERVER = "openai:OpenAIGenerator"
 
 
-def load_generator(name_or_path_or_url: str | Path, *, engine: str | None = None, **settings: Any) -> Generator:
+def load_generator(
+    name_or_path_or_url: str | Path, *, engine: str | None = None, shared: bool = False, **settings: Any
+) -> Generator:
     """The generator of that name, for that checkpoint folder, or behind that URL.
 
     Args:
@@ -34,6 +37,8 @@ def load_generator(name_or_path_or_url: str | Path, *, engine: str | None = None
             OpenAI-compatible server.
         engine: What runs a checkpoint: "vllm" or "transformers"; the first that is installed when None. With an engine
             named, any checkpoint name it knows how to find will do.
+        shared: One engine for all in this process who ask for it with the same settings. Each gets a handle; closing it
+            never closes the engine for another, and the last handle that is closed frees it.
         **settings: Handed to the generator's constructor.
 
     Raises:
@@ -42,6 +47,9 @@ def load_generator(name_or_path_or_url: str | Path, *, engine: str | None = None
         MissingExtraError: What the generator needs is not installed.
     """
     name = str(name_or_path_or_url)
+    if shared:
+        kept = settings if engine is None else {"engine": engine, **settings}
+        return SharedGenerator(SHARED_GENERATORS, name, kept, lambda: load_generator(name, **kept))
     if engine is not None:
         return _make(_named_engine(engine), name, **settings)
     if name in GENERATORS:

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 from typing import NamedTuple
 
-from visrag_integrations.lexical import tokens
+from visrag_integrations.scores.lexical import tokens
 
 LONGEST = 360
 """Characters of the longest passage."""

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visrag_integrations import images, similarity
+from visrag_integrations import images
+from visrag_integrations.scores import patches
 from visrag_integrations.types import Box, Evidence, Page, Verdict
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def similar_regions(text: str, page: Page, embedder: PageEmbedder, store: Any = 
     Raises:
         SettingError: The embedder has no patches to show.
     """
-    return _regions(similarity.explain(text, page, embedder, store).heat())
+    return _regions(patches.explain(text, page, embedder, store).heat())
 
 
 def _regions(heat: NDArray[np.float32]) -> tuple[Box, ...]:

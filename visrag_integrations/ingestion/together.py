@@ -18,8 +18,8 @@ Embedders = PageEmbedder | Sequence[PageEmbedder]
 class EmbedsPages(Protocol):
     """What ingestion needs of an embedder."""
 
-    name: str
-
+    @property
+    def name(self) -> str: ...
     def embed_pages(self, pages: Iterable[Page]) -> list[Any]: ...
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from langchain_core.runnables.config import run_in_executor
 
-from visrag_integrations.generation.threads import in_thread
+from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import Document
 
 from visrag_integrations.grounding import remember_words
-from visrag_integrations.image_urls import data_url
+from visrag_integrations.images.urls import data_url
 from visrag_integrations.langchain.image_references import picture_of, reference_to
 from visrag_integrations.types import Page, Query, ScoredPage
 

@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.image_urls import decode_data_url, remote_picture
+from visrag_integrations.images.urls import decode_data_url, remote_picture
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document

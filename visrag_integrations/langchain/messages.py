@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.image_urls import data_url, decode_base64
+from visrag_integrations.images.urls import data_url, decode_base64
 from visrag_integrations.langchain.image_references import picture_of
 from visrag_integrations.types import Conversation, Message, Page, Part
 

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr
 
-from visrag_integrations import scoring
 from visrag_integrations.langchain.convert import document_to_page, to_query
 from visrag_integrations.langchain.embedder import as_page_embedder, embed_mixed
+from visrag_integrations.scores import exact
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
@@ -44,7 +44,7 @@ class VisRAGReranker(BaseDocumentCompressor):
         embedder = self._core = self._core or as_page_embedder(self.embedder)
         (asked,) = embedder.embed_queries([to_query(query)])
         vectors = self._vectors([document_to_page(document) for document in documents], embedder)
-        scores = scoring.cosine(asked, vectors) if embedder.kind == "single" else scoring.maxsims(asked, vectors)
+        scores = exact.cosine(asked, vectors) if embedder.kind == "single" else exact.maxsims(asked, vectors)
         order = sorted(range(len(documents)), key=lambda place: -scores[place])
         return [_scored(documents[place], scores[place]) for place in order[: self.top_n]]
 

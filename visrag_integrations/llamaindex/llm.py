@@ -21,7 +21,7 @@ from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_ca
 from visrag_integrations.errors import GenerationError, SettingError
 from visrag_integrations.generation.evisrag import wrap_question
 from visrag_integrations.generation.strategies import Prompt
-from visrag_integrations.generation.threads import in_thread
+from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.llamaindex.messages import pick, to_conversation, to_response, with_images
 from visrag_integrations.llamaindex.structured import StructuredOutputs
 from visrag_integrations.types import Conversation, Generation, GenerationSettings

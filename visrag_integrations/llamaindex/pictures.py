@@ -14,7 +14,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.image_urls import decode_base64, decode_data_url, remote_picture, short
+from visrag_integrations.images.urls import decode_base64, decode_data_url, remote_picture, short
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode

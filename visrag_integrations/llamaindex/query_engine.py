@@ -17,8 +17,8 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.generation.events import AnswerReady, SectionText
 from visrag_integrations.generation.strategies import Prompt, Strategy, find_strategy
-from visrag_integrations.generation.threads import in_thread
 from visrag_integrations.grounding import ground, grounding_dict
+from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.llamaindex.convert import node_to_page
 from visrag_integrations.llamaindex.engine_generator import generator_of, resolve_llm
 from visrag_integrations.llamaindex.llm import EVisRAGLLM

@@ -12,11 +12,11 @@ from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRan
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
-from visrag_integrations import scoring
 from visrag_integrations.errors import SettingError
 from visrag_integrations.llamaindex.convert import node_to_page
 from visrag_integrations.llamaindex.embedder import as_page_embedder, embed_mixed
 from visrag_integrations.llamaindex.retriever import to_query
+from visrag_integrations.scores import exact
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, PageEmbedder
@@ -79,7 +79,7 @@ class VisRAGRerank(BaseNodePostprocessor):
     def _best(self, nodes: Sequence[NodeWithScore], query: QueryBundle, embedder: PageEmbedder) -> list[NodeWithScore]:
         (asked,) = embedder.embed_queries([to_query(query)])
         vectors = self._vectors([node_to_page(found.node) for found in nodes], embedder)
-        scores = scoring.cosine(asked, vectors) if embedder.kind == "single" else scoring.maxsims(asked, vectors)
+        scores = exact.cosine(asked, vectors) if embedder.kind == "single" else exact.maxsims(asked, vectors)
         order = sorted(range(len(nodes)), key=lambda place: -scores[place])
         return [NodeWithScore(node=nodes[place].node, score=scores[place]) for place in order[: self.top_n]]
 

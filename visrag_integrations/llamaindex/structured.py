@@ -12,7 +12,7 @@ from llama_index.core.llms import LLM
 from pydantic import BaseModel, ValidationError
 
 from visrag_integrations.errors import GenerationError
-from visrag_integrations.generation.threads import in_thread
+from visrag_integrations.interfaces.threads import in_thread
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator as PageGenerator

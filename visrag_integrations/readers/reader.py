@@ -16,6 +16,7 @@ from visrag_integrations.errors import (
     SettingError,
     VisRAGError,
 )
+from visrag_integrations.ocr import TextAssembly
 from visrag_integrations.readers import sources
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
@@ -25,7 +26,6 @@ from visrag_integrations.types import Failure, Page, Word
 logger = logging.getLogger(__name__)
 
 OcrMode = Literal["auto", "never", "always"]
-TextAssembly = Literal["adjacent_merging", "layout_preserving"]
 _CHOICES = {
     "backend": ("pymupdf", "pdfium"),
     "ocr": ("auto", "never", "always"),

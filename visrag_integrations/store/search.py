@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
-from visrag_integrations import lexical
 from visrag_integrations.errors import SettingError
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import (
     POOLED_VECTOR,
     TEXT_VECTOR,

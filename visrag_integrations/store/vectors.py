@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from visrag_integrations import lexical
 from visrag_integrations.errors import EmbedderError
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
 from visrag_integrations.store.pooling import pool
 

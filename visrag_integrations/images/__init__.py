@@ -1,0 +1,39 @@
+"""Pictures: every pixel operation (`pictures`), and pictures that come as URLs (`urls`)."""
+
+from visrag_integrations.images.pictures import (
+    DECODE_ERRORS,
+    MAX_PIXELS,
+    Direction,
+    EncodedPixels,
+    PictureSource,
+    Pixels,
+    concatenate,
+    crop,
+    encode,
+    fit,
+    fit_size,
+    open_encoded,
+    open_picture,
+    outline,
+    sniff_format,
+    to_rgb,
+)
+
+__all__ = [
+    "DECODE_ERRORS",
+    "MAX_PIXELS",
+    "Direction",
+    "EncodedPixels",
+    "PictureSource",
+    "Pixels",
+    "concatenate",
+    "crop",
+    "encode",
+    "fit",
+    "fit_size",
+    "open_encoded",
+    "open_picture",
+    "outline",
+    "sniff_format",
+    "to_rgb",
+]

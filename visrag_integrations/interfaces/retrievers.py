@@ -1,0 +1,40 @@
+"""What finds pages for a question, and what it may have beside `retrieve`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from visrag_integrations.types import Query, ScoredPage
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter
+
+
+class Retriever(Protocol):
+    """What answers are made with; `PageRetriever` is one."""
+
+    def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
+
+
+class RetrievesMany(Protocol):
+    """Embeds the queries of many searches together."""
+
+    def retrieve_many(
+        self, queries: Sequence[str | Query], top_k: int = 5, *, filter: Filter | None = None
+    ) -> Sequence[Sequence[ScoredPage]]: ...
+
+
+def retrieve_many(
+    retriever: Retriever, queries: Sequence[str | Query], top_k: int, **arguments: Any
+) -> list[Sequence[ScoredPage]]:
+    """The pages of every query, in order; one by one where it has no `retrieve_many` (`RetrievesMany`)."""
+    many = getattr(retriever, "retrieve_many", None)
+    if many is not None:
+        return list(many(queries, top_k, **arguments))
+    return [retriever.retrieve(query, top_k, **arguments) for query in queries]  # type: ignore[arg-type]
+
+
+def is_retriever(value: object) -> bool:
+    """Whether it has a `retrieve`, as `Retriever` says."""
+    return callable(getattr(value, "retrieve", None))

@@ -1,0 +1,54 @@
+"""What a page store may have beside the members of `PageStore`, and what is done where it has not."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Embedding, PageEmbedder, PageStore
+
+
+class GivesEmbeddings(Protocol):
+    """Gives back stored vectors, so that they need not be made again."""
+
+    def get_embeddings(
+        self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
+    ) -> Mapping[str, Embedding]: ...
+
+
+class HasInfo(Protocol):
+    """Says who filled it; None as long as there is no collection."""
+
+    @property
+    def info(self) -> Any: ...
+
+
+def gives_embeddings(store: object) -> bool:
+    """Whether it gives stored vectors back (`GivesEmbeddings`)."""
+    return callable(getattr(store, "get_embeddings", None))
+
+
+def stored_embeddings(
+    store: object, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
+) -> Mapping[str, Embedding]:
+    """The stored vectors by id, of those ids that are stored; none where it gives none (`GivesEmbeddings`).
+
+    Args:
+        store: Any store.
+        ids: Of pages (`Page.id`).
+        embedder: Whose vectors, where two filled the collection.
+        as_made: Every vector as the embedder made it, never pooled; an id without them is left out.
+    """
+    get_embeddings = getattr(store, "get_embeddings", None)
+    if get_embeddings is None:
+        return {}
+    found: Mapping[str, Embedding] = (
+        get_embeddings(ids, embedder, as_made=True) if as_made else get_embeddings(ids, embedder)
+    )
+    return found
+
+
+def is_filled(store: PageStore) -> bool:
+    """Whether it has a collection already; assumed where it does not say (`HasInfo`)."""
+    return getattr(store, "info", True) is not None

@@ -1,0 +1,1 @@
+"""How well a page fits a query: `exact` (cosine, MaxSim), `lexical` (BM25), `patches` (which parts of a page fit)."""

@@ -1,0 +1,109 @@
+"""`build_demo`: the page, and how Gradio serves it: with nothing that it does not need, and behind the gate."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+import os
+from collections.abc import Callable, Collection
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+import gradio as gr
+from starlette.middleware import Middleware
+
+from visrag_integrations.embedders import load_embedder
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation import load_generator
+from visrag_integrations.interfaces import Generator, PageEmbedder
+from visrag_integrations.servers.demo.bases import KnowledgeBases
+from visrag_integrations.servers.demo.gate import Gate, GateSettings
+from visrag_integrations.servers.demo.page import DemoPage
+
+_OPENED: dict[Path, KnowledgeBases] = {}
+"""What `build_demo` opened itself: running a notebook's cell again takes the folder over from the page before."""
+
+
+def build_demo(
+    bases: KnowledgeBases | str | Path,
+    *,
+    embedder: PageEmbedder | str | None = None,
+    generator: Generator | str | None = None,
+    password: str | None = None,
+    hosts: Collection[str] | None = None,
+) -> gr.Blocks:
+    """The page; `.launch()` serves it, with what protects it. Its arguments are Gradio's own.
+
+    Args:
+        bases: Knowledge bases, or the folder where they are kept.
+        embedder: Fills new ones, or its name; not together with `KnowledgeBases`.
+        generator: Answers, or its name; not together with `KnowledgeBases`.
+        password: What visitors have to type first; None lets in everybody who can reach the server.
+        hosts: The host names the server may be called by; any when None.
+
+    Raises:
+        SettingError: A folder without models, an empty password.
+        StoreLockedError: Another demo has the folder open.
+    """
+    if password is not None and not password.strip():
+        raise SettingError("The password is empty. Give one that nobody guesses, or None for no password.")
+    opened = bases if isinstance(bases, KnowledgeBases) else _open(bases, embedder, generator)
+    os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+    os.environ["GRADIO_TEMP_DIR"] = str(opened.incoming)  # not the folder that all programs on this machine share
+    demo = DemoPage(opened).build()
+    demo.queue(max_size=opened.limits.waiting, default_concurrency_limit=8, api_open=False)
+    limits = opened.limits
+    settings = GateSettings(opened.room, limits.file_bytes * limits.files, password, hosts)
+    demo.launch = functools.partial(_launch, demo.launch, opened, settings)
+    return demo
+
+
+def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Generator | str | None) -> KnowledgeBases:
+    if embedder is None or generator is None:
+        raise SettingError(
+            'Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").'
+        )
+    opened_before = _OPENED.pop(Path(folder).absolute(), None)
+    if opened_before is not None:
+        opened_before.close()
+    opened = KnowledgeBases(
+        folder,
+        embedder=load_embedder(embedder) if isinstance(embedder, str) else embedder,
+        generator=load_generator(generator) if isinstance(generator, str) else generator,
+    )
+    _OPENED[opened.folder] = opened
+    return opened
+
+
+def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, **settings: Any) -> Any:
+    """Gradio's `launch`, with nothing of what this page does not need."""
+    style = resources.files("visrag_integrations.servers.demo").joinpath("demo.css").read_text(encoding="utf-8")
+    ours = {
+        "share": False,
+        "theme": _theme(),
+        "head": f"<style>{style}</style>",
+        "footer_links": [],
+        "max_file_size": bases.limits.file_bytes,
+        "app_kwargs": {"middleware": [Middleware(Gate, settings=gate)], "docs_url": None, "redoc_url": None},
+        "ssr_mode": False,
+        "mcp_server": False,
+        "run_history": False,
+        "enable_monitoring": False,
+        "pwa": False,
+        "num_workers": 0,  # its workers serve files on ports of their own
+        "show_error": True,
+    }
+    known = inspect.signature(launch).parameters
+    return launch(**{**{name: ours[name] for name in ours if name in known}, **settings})
+
+
+def _theme() -> Any:
+    system = ["system-ui", "-apple-system", "Segoe UI", "Roboto", "Noto Sans", "sans-serif"]
+    return gr.themes.Default(
+        primary_hue="indigo",
+        neutral_hue="slate",
+        radius_size="lg",
+        font=system,
+        font_mono=["ui-monospace", "SFMono-Regular", "Menlo", "monospace"],
+    )

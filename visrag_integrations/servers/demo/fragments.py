@@ -1,0 +1,196 @@
+"""The pieces of HTML that the page shows. Whatever comes from a model, a document or a person is escaped here."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+
+from visrag_integrations.report.html import VERDICTS
+from visrag_integrations.servers.demo.asking import Asked, ShownPage
+from visrag_integrations.servers.demo.base import BaseState, DocumentState
+from visrag_integrations.types import Evidence, Failure
+
+MOST_ROWS = 100
+"""Documents and failures that are listed; of more, the number is said."""
+
+EMPTY = "vr-empty"
+"""What only a welcome has."""
+_WELCOME = f"""<div class="{EMPTY}"><h3>{{title}}</h3><ol>{{steps}}</ol></div>"""
+
+
+def header(models: str) -> str:
+    """The name of the page, and what works behind it."""
+    return (
+        '<header class="vr-header"><div><h1>visrag</h1><p>Ask your documents. See the evidence on the page.</p></div>'
+        f'<p class="vr-models" title="What finds pages, and what writes answers">{escaped(models)}</p></header>'
+    )
+
+
+def welcome(documents: int) -> str:
+    """What stands where the answer will be."""
+    if documents:
+        return _WELCOME.format(
+            title="Ready when you are",
+            steps="<li>Ask a question above, in your own words.</li><li>Read the answer and what it rests on.</li>"
+            "<li>Check it: the evidence is outlined on the page it comes from.</li>",
+        )
+    return _WELCOME.format(
+        title="Start with a document",
+        steps="<li>Drop a PDF, a picture or an office file on the left.</li>"
+        "<li>Watch it being indexed: pages are searched as pictures, nothing is cut up.</li>"
+        "<li>Ask, and see the evidence outlined on its page.</li>",
+    )
+
+
+def status(state: BaseState) -> str:
+    """How far indexing is, every document, and what failed."""
+    indexing = state.indexing
+    parts = [_progress(state) if indexing.running else _summary(state)]
+    if indexing.error:
+        parts.append(f'<p class="vr-bad" role="alert">{escaped(indexing.error)}</p>')
+    if state.documents:
+        rows = "".join(map(_document, state.documents[:MOST_ROWS]))
+        parts.append(f'<ul class="vr-documents">{rows}{_more(len(state.documents))}</ul>')
+    if indexing.failures:
+        rows = "".join(map(_failure, indexing.failures[:MOST_ROWS]))
+        parts.append(f'<ul class="vr-failures">{rows}{_more(len(indexing.failures))}</ul>')
+    return f'<div class="vr-status" aria-live="polite">{"".join(parts)}</div>'
+
+
+def answer(asked: Asked) -> str:
+    """The answer as far as it is known, and the evidence."""
+    done = asked.answer
+    label = asked.stage or ("Answer" if done is not None and done.sufficient else "No answer in these pages")
+    kind = "vr-open" if done is None else "vr-done" if done.sufficient else "vr-none"
+    text = asked.text or ("" if asked.stage else "The model gave no answer.")
+    parts = [
+        f'<p class="vr-question" dir="auto">{escaped(asked.question)}</p>',
+        f'<p class="vr-label">{escaped(label)}</p>',
+        f'<p class="vr-text" dir="auto">{escaped(text)}</p>' if text else '<p class="vr-wait"></p>',
+    ]
+    found = [entry for entry in asked.evidence if entry.relevant]
+    if found:
+        items = "".join(map(_evidence, found))
+        parts.append(f'<p class="vr-label">Evidence</p><ul class="vr-evidence">{items}</ul>')
+    if done is not None:
+        parts += [_fold("Reasoning", done.thinking), _fold("What the model saw", done.observation)]
+        parts.append(_fold("What was off", "\n".join(done.problems)))
+    return f'<section class="vr-answer {kind}" aria-live="polite">{"".join(parts)}</section>'
+
+
+def pages(shown: Sequence[ShownPage]) -> str:
+    """The pages that were read, as pictures to look closer at."""
+    if not shown:
+        return ""
+    figures = "".join(map(_figure, shown))
+    return f'<section class="vr-pages"><p class="vr-label">Pages that were read</p><div>{figures}</div></section>'
+
+
+def problem(text: str) -> str:
+    """Why there is nothing to show."""
+    return f'<section class="vr-answer vr-none" role="alert"><p class="vr-text">{escaped(text)}</p></section>'
+
+
+def escaped(text: str) -> str:
+    """Text that can be put anywhere into HTML.
+
+    >>> escaped('<b title="x">')
+    '&lt;b title=&quot;x&quot;&gt;'
+    """
+    return html.escape(text.encode("utf-8", "replace").decode("utf-8"), quote=True)
+
+
+def place(source: str, number: int) -> str:
+    """Document and page as people say it.
+
+    >>> place("/srv/bases/tax/documents/tax.pdf", 3)
+    'tax.pdf, page 3'
+    """
+    return f"{source.rpartition('/')[2].rpartition(chr(92))[2] or 'document'}, page {number}"
+
+
+def _progress(state: BaseState) -> str:
+    done = sum(document.pages for document in state.documents)
+    known = [document.total for document in state.documents if document.total is not None]
+    complete = len(known) == len(state.documents)
+    progress = state.indexing.progress
+    facts = [f"{done} of {sum(known)} pages" if complete and known else f"{count(done, 'page')} so far"]
+    if progress.added:
+        facts.append(f"{progress.pages_per_second:.1f} pages/s")
+    share = f' value="{done}" max="{max(1, sum(known))}"' if complete and known else ""
+    return (
+        '<p class="vr-line"><b>Indexing</b> <span>' + " · ".join(facts) + "</span></p>"
+        f'<progress class="vr-bar"{share} aria-label="Indexing"></progress>'
+    )
+
+
+def _summary(state: BaseState) -> str:
+    if not state.documents:
+        return '<p class="vr-line"><b>Empty</b> <span>No documents yet</span></p>'
+    number = sum(document.pages for document in state.documents)
+    facts = f"{count(len(state.documents), 'document')} · {count(number, 'page')}"
+    return f'<p class="vr-line"><b>Ready</b> <span>{facts}</span></p>'
+
+
+def _document(document: DocumentState) -> str:
+    missing = document.total is not None and document.pages < document.total
+    numbers = f"{document.pages} of {document.total} pages" if missing else count(document.pages, "page")
+    said = {"waiting": "waiting", "indexing": numbers if document.pages else "reading …", "done": numbers}
+    return (
+        f'<li class="vr-{document.state}"><span class="vr-name" dir="auto" title="{escaped(document.name)}">'
+        f"{escaped(document.name)}</span><span>{said[document.state]}</span></li>"
+    )
+
+
+def _failure(failure: Failure) -> str:
+    name = failure.source + ("" if failure.page is None else f", page {failure.page}")
+    return f'<li><span class="vr-name" dir="auto">{escaped(name)}</span><span>{escaped(failure.error)}</span></li>'
+
+
+def _evidence(entry: Evidence) -> str:
+    where = place(entry.page.source, entry.page.number) if entry.page is not None else f"page {entry.page_index}"
+    return (
+        f'<li><span class="vr-number">{entry.page_index}</span><div><p class="vr-place" dir="auto">{escaped(where)}</p>'
+        f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>{_verdict(entry)}</div></li>'
+    )
+
+
+def _verdict(entry: Evidence) -> str:
+    """Whether it stands on its page; nothing while that is not known."""
+    found = entry.grounding
+    if found is None:
+        return ""
+    kind, sign, words = VERDICTS[found.verdict]
+    note = f" <span>{escaped(found.note)}</span>" if found.note and found.verdict != "not found on the page" else ""
+    return f'<p class="vr-verdict vr-{kind}"><b><span aria-hidden="true">{sign}</span> {words}</b>{note}</p>'
+
+
+def _figure(shown: ShownPage) -> str:
+    where = escaped(place(shown.page.source, shown.page.number))
+    said = f"{where}, {count(shown.outlined, 'place')} outlined" if shown.outlined else where
+    picture = f'<img src="{shown.uri}" alt="{said}">' if shown.uri else '<span class="vr-missing">no picture</span>'
+    zoom = f'<input type="checkbox" aria-label="Enlarge {where}">' if shown.uri else ""
+    kind = "vr-page vr-outlined" if shown.outlined else "vr-page"
+    return (
+        f'<figure class="{kind}"><label>{zoom}{picture}</label><figcaption><span class="vr-number">{shown.index}</span>'
+        f'<span class="vr-name" dir="auto" title="{where}">{where}</span></figcaption></figure>'
+    )
+
+
+def _fold(title: str, text: str) -> str:
+    if not text.strip():
+        return ""
+    return f'<details><summary>{title}</summary><p dir="auto">{escaped(text.strip())}</p></details>'
+
+
+def _more(number: int) -> str:
+    return f"<li><span>and {number - MOST_ROWS} more</span></li>" if number > MOST_ROWS else ""
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "page"), count(2, "page")
+    ('1 page', '2 pages')
+    """
+    return f"{number} {noun}{'' if number == 1 else 's'}"

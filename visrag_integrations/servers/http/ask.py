@@ -1,0 +1,156 @@
+"""`/ask`: an answer with its evidence, whole or as server-sent events."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, AsyncIterator
+from typing import TYPE_CHECKING, Any
+
+from fastapi import APIRouter, Request
+from fastapi.responses import StreamingResponse
+from pydantic import BaseModel
+from pydantic_core import to_json
+
+from visrag_integrations.generation.events import (
+    AnswerReady,
+    Event,
+    EvidenceFound,
+    PagesFound,
+    SectionStarted,
+    SectionText,
+)
+from visrag_integrations.grounding import ground
+from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k
+from visrag_integrations.servers.http.schemas import AskAnswer, AskRequest
+from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
+from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.stored import within
+from visrag_integrations.servers.web.telling import tell
+
+if TYPE_CHECKING:
+    from visrag_integrations.rag import VisRAG
+
+logger = logging.getLogger(__name__)
+
+_EVENT = {
+    "description": "One event.",
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"enum": ["pages", "section", "text", "evidence", "answer", "error"]},
+        "data": {"type": "string", "description": "JSON; of `answer` the same as without `stream`."},
+    },
+}
+_STREAM: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The answer; with `stream`, events: pages, section, text, evidence, answer, or error.",
+        "content": {"text/event-stream": {"schema": _EVENT}},
+    }
+}
+
+
+def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
+    """The routes of questions."""
+    router = APIRouter(tags=["ask"])
+
+    @router.post("/ask", response_model=AskAnswer, responses=_STREAM, summary="An answer with its evidence")
+    async def ask(request: Request, asked: AskRequest) -> Any:
+        """Reads the pages that fit the question, and answers from them."""
+        check_text(asked.question, service.settings, "question")
+        check_top_k(asked.top_k, service.settings)
+        check_filter(asked.filter)
+        show, only = presenter_for(request, service), within(asked.filter)
+        if not asked.stream:
+            answer = await rag.aask(asked.question, asked.top_k, only)
+            return show.answer(asked.question, await asyncio.to_thread(ground, answer))
+        events = rag.astream(asked.question, asked.top_k, only)
+        first = await anext(events)  # what fails before it has a status of its own
+        return EventStream(_lines(first, events, asked.question, show, service), media_type="text/event-stream")
+
+    return router
+
+
+class EventStream(StreamingResponse):
+    """Closes what it streams, however it ends, so that the generator stops when the client goes away."""
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            close = getattr(self.body_iterator, "aclose", None)
+            if close is not None:
+                await close()
+
+
+async def _lines(
+    first: Event, events: AsyncGenerator[Event, None], question: str, show: Presenter, service: Service
+) -> AsyncGenerator[bytes, None]:
+    """Server-sent events; a comment where nothing happened for a while; what fails is the last event."""
+    settings = service.settings
+    try:
+        yield _line(first, question, show)
+        async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
+            if isinstance(event, AnswerReady):
+                event = AnswerReady(await asyncio.to_thread(ground, event.answer))
+            yield b": still here\n\n" if event is None else _line(event, question, show)
+    except asyncio.TimeoutError:
+        message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."
+        yield _event("error", error_body("timeout", message))
+    except Exception as err:
+        logger.exception("an answer failed while it was streamed")
+        told = tell(err)
+        yield _event("error", error_body(told.kind, told.message))
+    finally:
+        await events.aclose()
+
+
+async def with_heartbeat(
+    events: AsyncGenerator[Event, None], every: float, seconds: float
+) -> AsyncIterator[Event | None]:
+    """The events, and None whenever none came for a while.
+
+    Raises:
+        asyncio.TimeoutError: They did not end in time.
+    """
+    loop = asyncio.get_running_loop()
+    end = loop.time() + seconds
+    step: asyncio.Future[Event] | None = None
+    try:
+        while True:
+            step = step or asyncio.ensure_future(anext(events))
+            left = end - loop.time()
+            done, _ = await asyncio.wait({step}, timeout=max(0.0, min(every, left)))
+            if not done:
+                if left <= every:
+                    raise asyncio.TimeoutError
+                yield None
+                continue
+            try:
+                event = step.result()
+            except StopAsyncIteration:
+                return
+            step = None
+            yield event
+    finally:
+        if step is not None and not step.done():
+            step.cancel()
+            await asyncio.wait({step})
+
+
+def _line(event: Event, question: str, show: Presenter) -> bytes:
+    match event:
+        case PagesFound(pages):
+            return _event("pages", {"pages": [show.hit(hit) for hit in pages]})
+        case SectionStarted(section):
+            return _event("section", {"section": section})
+        case SectionText(section, text):
+            return _event("text", {"section": section, "text": text})
+        case EvidenceFound(evidence):
+            return _event("evidence", show.evidence(evidence))
+        case AnswerReady(answer):
+            return _event("answer", show.answer(question, answer))
+
+
+def _event(name: str, value: BaseModel | dict[str, Any]) -> bytes:
+    return b"event: " + name.encode("ascii") + b"\ndata: " + to_json(value) + b"\n\n"

@@ -1,0 +1,50 @@
+"""`/search`: pages for queries; `GET` answers as VRAG's search engine does."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.retrieval import Search
+from visrag_integrations.servers.http.checks import check_text, check_top_k
+from visrag_integrations.servers.http.schemas import RankedImage, SearchAnswer, SearchRequest
+from visrag_integrations.servers.http.service import Service, presenter_for
+
+Queries = Annotated[list[str], Query(description="What to search for; may be given several times.", min_length=1)]
+TopK = Annotated[int, Query(ge=1, description="At most so many pages for each query.")]
+
+
+def search_routes(service: Service) -> APIRouter:
+    """The routes of searches."""
+    router = APIRouter(tags=["search"])
+
+    @router.get("/search", summary="Pages for several queries, as VRAG's search engine answers")
+    async def search_as_vrag(request: Request, queries: Queries, top_k: TopK = 10) -> list[list[RankedImage]]:
+        """One list for each query, in order, best page first."""
+        settings, show = service.settings, presenter_for(request, service)
+        if len(queries) > settings.max_queries:
+            raise SettingError(
+                f"{len(queries)} queries were given; at most {settings.max_queries} are allowed at once."
+            )
+        check_top_k(top_k, settings)
+        for text in queries:
+            check_text(text, settings, "A query")
+        found = await asyncio.gather(*(service.batcher.find(Search(text, top_k)) for text in queries))
+        return [
+            [
+                RankedImage(idx=i, image_file=show.image_url(hit.page), score=float(hit.score), id=hit.page.id)
+                for i, hit in enumerate(hits)
+            ]
+            for hits in found
+        ]
+
+    @router.post("/search", summary="Pages by text, picture or both")
+    async def search(request: Request, asked: SearchRequest) -> SearchAnswer:
+        """The pages that fit, best first."""
+        show = presenter_for(request, service)
+        return SearchAnswer(pages=[show.hit(hit) for hit in await service.search(asked)])
+
+    return router

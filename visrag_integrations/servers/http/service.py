@@ -1,0 +1,128 @@
+"""What the routes work with: the index, what answers, the limits, and how pages look in answers."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+from fastapi import Request
+
+from visrag_integrations.errors import VisRAGError
+from visrag_integrations.grounding import grounding_dict
+from visrag_integrations.retrieval import Search
+from visrag_integrations.servers.http.batching import QueryBatcher
+from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k, query_picture
+from visrag_integrations.servers.http.metrics import Metrics
+from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
+from visrag_integrations.servers.web.stored import stored_page, within
+from visrag_integrations.servers.web.telling import page_fields
+from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
+
+if TYPE_CHECKING:
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.servers.http.settings import ServeSettings
+
+logger = logging.getLogger(__name__)
+
+_NO_PAGE = "00000000-0000-0000-0000-000000000000"
+_READY_SECONDS = 5.0
+_READY_KEPT = 1.0
+
+
+@dataclass
+class Service:
+    """One index behind the routes."""
+
+    retriever: PageRetriever
+    settings: ServeSettings
+    metrics: Metrics
+    batcher: QueryBatcher
+    _ready: tuple[float, bool] = field(default=(float("-inf"), False))
+    _prober: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "visrag-health"))
+    _probe: Future[list[Page]] | None = None
+
+    async def search(self, request: SearchRequest) -> list[ScoredPage]:
+        """The pages that fit the request."""
+        check_text(request.text, self.settings)
+        check_top_k(request.top_k, self.settings)
+        check_filter(request.filter)
+        query: str | Query = request.text
+        if request.image is not None:
+            query = Query(request.text, await asyncio.to_thread(query_picture, request.image, self.settings))
+        elif not request.text.strip():
+            query = Query(request.text)  # says that it is empty
+        search = Search(query, request.top_k, within(request.filter), request.mode, request.score_threshold)
+        return await self.batcher.find(search)
+
+    async def page(self, id_: str) -> Page | None:
+        """The page with this id, if it is one that searches here can find."""
+        return await asyncio.to_thread(stored_page, self.retriever, id_)
+
+    async def ready(self) -> bool:
+        """Whether the store answers; asked at most once a second, by a thread that requests cannot keep busy."""
+        asked, ready = self._ready
+        if time.monotonic() - asked > _READY_KEPT:
+            if self._probe is None or self._probe.done():
+                self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
+            answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
+            try:
+                await asyncio.wait_for(answer, _READY_SECONDS)
+                ready = True
+            except (VisRAGError, asyncio.TimeoutError, OSError) as err:
+                logger.warning("the index does not answer: %r", err)
+                ready = False
+            self._ready = (time.monotonic(), ready)
+        return ready
+
+
+@dataclass(frozen=True)
+class Presenter:
+    """Pages and answers as clients see them; `base` is where they reach the server."""
+
+    base: str
+
+    def image_url(self, page: Page) -> str | None:
+        """The address of a page's picture; None where none is kept."""
+        return f"{self.base}/pages/{page.id}/image" if page.picture is not None else None
+
+    def fields(self, page: Page) -> dict[str, Any]:
+        """What every answer says of a page."""
+        return {**page_fields(page), "image": self.image_url(page)}
+
+    def hit(self, hit: ScoredPage) -> Hit:
+        """A page that was found."""
+        return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
+
+    def evidence(self, evidence: Evidence) -> EvidenceItem:
+        """What was found on a page."""
+        page = PageRef(**self.fields(evidence.page)) if evidence.page else None
+        return EvidenceItem(
+            index=evidence.page_index,
+            page=page,
+            text=evidence.text,
+            relevant=evidence.relevant,
+            **grounding_dict(evidence),
+        )
+
+    def answer(self, question: str, answer: Answer) -> AskAnswer:
+        """A whole answer."""
+        return AskAnswer(
+            question=question,
+            answer=answer.text,
+            sufficient=answer.sufficient,
+            evidence=[self.evidence(evidence) for evidence in answer.evidence],
+            thinking=answer.thinking,
+            observation=answer.observation,
+            pages=[self.hit(hit) for hit in answer.pages],
+            problems=list(answer.problems),
+        )
+
+
+def presenter_for(request: Request, service: Service) -> Presenter:
+    """How pages look in the answer to this request."""
+    here = request.base_url.replace(path=request.scope.get("root_path", ""))
+    return Presenter((service.settings.public_url or str(here)).rstrip("/"))

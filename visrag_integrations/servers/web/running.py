@@ -1,0 +1,175 @@
+"""Run an ASGI app with uvicorn: slow clients are cut off, requests in flight are finished, then it ends."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from visrag_integrations.errors import SettingError
+from visrag_integrations.servers.web.asgi import App, Receive, Scope, Send
+
+if TYPE_CHECKING:
+    import uvicorn
+
+
+@dataclass(frozen=True)
+class RunSettings:
+    """How a server runs.
+
+    Attributes:
+        header_seconds: A request's headers must have come within so many.
+        write_seconds: A client that takes nothing of its answer for so many is cut off.
+        idle_seconds: How long a connection without a request is kept.
+        shutdown_seconds: How long requests in flight may take when the server is told to end.
+        max_connections: What comes beyond is refused.
+        proxies: Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
+    """
+
+    header_seconds: float = 10.0
+    write_seconds: float = 30.0
+    idle_seconds: int = 15
+    shutdown_seconds: int = 30
+    max_connections: int = 1000
+    proxies: str = ""
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A socket that listens there; port 0 takes any that is free.
+
+    Raises:
+        SettingError: The address cannot be had.
+    """
+    if not 0 <= port < 65536:
+        raise SettingError(f"--port {port} is no port; give one from 1 to 65535, or 0 for any that is free.")
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listening = socket.socket(family, kind, protocol)
+        try:
+            listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            listening.bind(address)
+            listening.listen(2048)
+        except BaseException:
+            listening.close()
+            raise
+    except (OSError, OverflowError, UnicodeError) as err:
+        raise SettingError(
+            f"The server cannot listen on {host!r}, port {port}: {err}. Give another --host or --port (0 takes any)."
+        ) from err
+    return listening
+
+
+def address_of(listening: socket.socket) -> str:
+    """The URL of a server on this socket."""
+    host, port = listening.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+
+
+def server_for(app: App, settings: RunSettings) -> uvicorn.Server:
+    """A uvicorn server of this app; `run` it, or `await serve(sockets=[...])`."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,  # type: ignore[arg-type, unused-ignore]
+        http=timed_protocol(settings),
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.proxies),
+        forwarded_allow_ips=settings.proxies or None,
+        limit_concurrency=settings.max_connections,
+        timeout_keep_alive=settings.idle_seconds,
+        timeout_graceful_shutdown=settings.shutdown_seconds,
+    )
+    return uvicorn.Server(config)
+
+
+def run(app: App, listening: socket.socket, settings: RunSettings | None = None) -> int:
+    """Serve until SIGINT or SIGTERM, and come back when everything has ended: how many requests were cut off for that.
+
+    A thread that works for such a request cannot be stopped; it is waited for.
+    """
+    watched = _CountCutOff(app)
+    server = server_for(watched, settings or RunSettings())
+    with _signals_end_here():
+        server.run(sockets=[listening])
+    return watched.cut_off
+
+
+class _CountCutOff:
+    """Counts the requests that were cancelled from outside, as uvicorn does with what does not end in time."""
+
+    def __init__(self, app: App) -> None:
+        self.app, self.cut_off = app, 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        try:
+            await self.app(scope, receive, send)
+        except asyncio.CancelledError:
+            self.cut_off += scope["type"] == "http"
+            raise
+
+
+@contextmanager
+def _signals_end_here() -> Iterator[None]:
+    """Uvicorn raises the signal that ended it once more when it is done; here that does nothing."""
+    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
+    """Uvicorn's HTTP/1.1 with time limits on headers and on clients that do not read."""
+    import h11
+    from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    class TimedProtocol(H11Protocol):  # type: ignore[misc, unused-ignore]
+        _timers: dict[str, asyncio.TimerHandle]
+
+        def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override, unused-ignore]
+            self._timers = {}
+            super().connection_made(transport)
+            self._start("headers", settings.header_seconds, self._headers_late)
+
+        def data_received(self, data: bytes) -> None:
+            super().data_received(data)
+            if self.conn.their_state is h11.IDLE:  # the beginning of a request
+                self._start("headers", settings.header_seconds, self._headers_late)
+            else:
+                self._stop("headers")
+
+        def connection_lost(self, exc: Exception | None) -> None:
+            for name in list(self._timers):
+                self._stop(name)
+            super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._start("reading", settings.write_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            super().resume_writing()
+            self._stop("reading")
+
+        def _headers_late(self) -> None:
+            if self.conn.their_state is h11.IDLE:
+                self.transport.close()
+
+        def _start(self, name: str, seconds: float, late: Callable[[], Any]) -> None:
+            if name not in self._timers:
+                self._timers[name] = self.loop.call_later(seconds, late)
+
+        def _stop(self, name: str) -> None:
+            timer = self._timers.pop(name, None)
+            if timer is not None:
+                timer.cancel()
+
+    return TimedProtocol
