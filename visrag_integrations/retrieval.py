@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
+from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -160,12 +161,11 @@ class PageRetriever:
         mode = self.mode if mode is None else _check_mode(mode)
         _check_top_k(top_k)
         page = self._stored(page) if isinstance(page, str) else page
-        both = _both(self.filter, filter)
+        condition = join_filters(self.filter, filter)
         if not same_document:
-            others: dict[str, Any] = {"$not": {"doc_id": page.doc_id}}
-            both = {"$and": [both, others]} if both else others
+            condition = join_filters(condition, {"$not": {"doc_id": page.doc_id}})
         vector = None if mode == "lexical" else self._vector_of(page)
-        hits = self._search(page.text, vector, top_k + 1, both, mode)
+        hits = self._search(page.text, vector, top_k + 1, condition, mode)
         return [hit for hit in hits if hit.page.id != page.id][:top_k]
 
     def retrieve_region(
@@ -203,8 +203,8 @@ class PageRetriever:
                 f"score_threshold={threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
                 "one result list only. Leave it out, or say mode='dense'."
             )
-        both = _both(self.filter, search.filter)
-        return EmbeddedSearch(self._readable(search.query, mode), None, search.top_k, both, mode, threshold)
+        condition = join_filters(self.filter, search.filter)
+        return EmbeddedSearch(self._readable(search.query, mode), None, search.top_k, condition, mode, threshold)
 
     def _stored(self, id_: str) -> Page:
         found = self.store.get_pages([id_])
@@ -315,21 +315,3 @@ def _check_mode(mode: str) -> Mode:
 def _check_top_k(top_k: int, name: str = "top_k") -> None:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise SettingError(f"{name} is {top_k!r}; it is the number of pages wanted, 1 or more.")
-
-
-def _both(first: Filter | None, second: Filter | None) -> Filter | None:
-    """One filter that asks for everything either asks for."""
-    if not first or not second:
-        return first or second
-    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
-        raise SettingError("The retriever and this call both have a filter; two can be joined only if both are dicts.")
-    if isinstance(first.get("$and"), list) and isinstance(second.get("$and"), list):
-        first, second = {**first, "$and": [*first["$and"], *second["$and"]]}, {**second}
-        del second["$and"]
-    for key in first.keys() & second.keys():
-        if first[key] != second[key]:
-            raise SettingError(
-                f"The retriever's filter asks for {key!r}={first[key]!r} and this call for {second[key]!r}. "
-                "Use a retriever without that key, or leave it out of the call."
-            )
-    return {**first, **second}
