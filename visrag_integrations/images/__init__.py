@@ -1,6 +1,6 @@
-"""Pictures: every pixel operation (`pictures`), and pictures that come as URLs (`urls`)."""
+"""Pictures: every pixel operation (`pixels`), and pictures that come as URLs (`urls`)."""
 
-from visrag_integrations.images.pictures import (
+from visrag_integrations.images.pixels import (
     DECODE_ERRORS,
     MAX_PIXELS,
     Direction,

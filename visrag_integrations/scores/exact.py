@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from visrag_integrations.errors import EmbedderError
 
-Array = NDArray[np.float64]
+DoubleArray = NDArray[np.float64]
 
 
 def cosine(query: ArrayLike, vectors: Iterable[ArrayLike]) -> list[float]:
@@ -48,7 +48,7 @@ def maxsims(query: ArrayLike, pages: Iterable[ArrayLike]) -> list[float]:
     return [maxsim(query, page) for page in pages]
 
 
-def _unit(values: ArrayLike, dimensions: int, name: str, like: Array | None = None) -> Array:
+def _unit(values: ArrayLike, dimensions: int, name: str, like: DoubleArray | None = None) -> DoubleArray:
     """The vectors at unit length, in double precision."""
     array: Any = np.asarray(values, dtype=np.float64)
     if array.ndim != dimensions or (like is not None and array.shape[-1] != like.shape[-1] and array.size):
@@ -56,9 +56,9 @@ def _unit(values: ArrayLike, dimensions: int, name: str, like: Array | None = No
         alike = "" if like is None else f" with d = {like.shape[-1]}"
         raise EmbedderError(f"{name} has the shape {array.shape}; it must be {wanted}{alike}.")
     lengths = np.linalg.norm(array, axis=-1, keepdims=True)
-    unit: Array = np.divide(array, lengths, out=np.zeros_like(array), where=lengths > 0)
+    unit: DoubleArray = np.divide(array, lengths, out=np.zeros_like(array), where=lengths > 0)
     return unit
 
 
-def _dot(first: Array, second: Array) -> float:
+def _dot(first: DoubleArray, second: DoubleArray) -> float:
     return float(first @ second)

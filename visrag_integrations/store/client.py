@@ -23,10 +23,10 @@ from visrag_integrations.store.engine import (
     TEXT_VECTOR,
     Candidates,
     ForeignErrors,
-    Found,
     Point,
     Record,
     Schema,
+    SearchHit,
     SparseVector,
     Vector,
     payload_fields,
@@ -156,27 +156,30 @@ class ClientEngine:
         with_payload: bool = True,
         exact: bool = False,
         among: Candidates | None = None,
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         from qdrant_client import models
 
         params = None
         if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
             quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = models.SearchParams(exact=exact, quantization=quantized)
-        asked, only = to_vector(vector), None if condition is None else to_filter(condition)
-        first = among and models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
+        asked = to_vector(vector)
+        only = None if condition is None else to_filter(condition)
+        first_pass = None
+        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
+            first_pass = models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
         with self._doing("searching"):
             found = self.client.query_points(
                 self.collection,
                 query=asked,
                 using=name,
-                prefetch=first,
+                prefetch=first_pass,
                 limit=limit,
                 query_filter=only,
                 with_payload=with_payload,
                 search_params=params,
             ).points
-        return [Found(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
