@@ -25,7 +25,7 @@ def join_filters(first: Mapping[str, Any] | None, second: Mapping[str, Any] | No
     """
     if not first or not second:
         return first or second
-    if not all(isinstance(filter, Mapping) for filter in (first, second)):
+    if not all(isinstance(each, Mapping) for each in (first, second)):
         return {"$and": [first, second]}  # an engine's own filter object has no keys to merge
     joined = dict(first)
     beside: dict[str, Any] = {}
