@@ -33,6 +33,7 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     *(struct.error, zlib.error),
 )
 
+# How picture files begin; "II" and "MM" are TIFF in either byte order, 42 the usual and 43 the 64-bit variant.
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -122,7 +123,9 @@ def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
         if not callable(source):
             return source.copy()
         made = source()
-        return open_picture(made, max_pixels=max_pixels) if isinstance(made, bytes) else made
+        if isinstance(made, bytes):
+            return open_picture(made, max_pixels=max_pixels)
+        return made
     with open_encoded(source, max_pixels=max_pixels) as image:
         try:
             image.load()
@@ -157,14 +160,17 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def sniff_format(data: bytes) -> str | None:
-    """The picture format that the first bytes of a file speak of; None when they are no picture this library reads.
+    """The picture format that the first bytes of a file name; None when they are no picture this library reads.
 
     >>> sniff_format(b"GIF89a"), sniff_format(b"%PDF-1.7")
     ('GIF', None)
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    for magic, name in _MAGIC.items():
+        if data.startswith(magic):
+            return name
+    return None
 
 
 def to_rgb(image: Image) -> Image:
@@ -172,8 +178,9 @@ def to_rgb(image: Image) -> Image:
     from PIL import Image
 
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        clear = image.convert("LA") if image.mode == "La" else image
-        clear = clear.convert("RGBA")
+        if image.mode == "La":
+            image = image.convert("LA")  # there is no way from "La" to RGBA but this
+        clear = image.convert("RGBA")
         white = Image.new("RGBA", clear.size, "white")
         return Image.alpha_composite(white, clear).convert("RGB")
     if image.mode == "RGB":
@@ -199,8 +206,10 @@ def fit(image: Image, max_pixels: int) -> Image:
     width, height = fit_size(image.width, image.height, max_pixels)
     if (width, height) == image.size:
         return image
-    smooth = to_rgb(image) if image.mode in {"1", "P", "PA"} else image
-    return smooth.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if image.mode in {"1", "P", "PA"}:
+        image = to_rgb(image)  # these modes have no colours between two colours
+    # With a gap of 3, large pictures are reduced by whole factors first: faster, and to the eye the same.
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def fit_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
@@ -212,7 +221,8 @@ def fit_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
     if max_pixels < 1:
         raise SettingError(f"max_pixels is {max_pixels}; it must be 1 or more, for example 9 * 448 * 448.")
     scale = min(1.0, math.sqrt(max_pixels / (width * height)))
-    columns, rows = max(1, int(width * scale)), max(1, int(height * scale))
+    columns = max(1, int(width * scale))
+    rows = max(1, int(height * scale))
     if columns == 1 or rows == 1:  # a line: rounding its short side up to 1 must not break the budget
         return min(columns, max_pixels), min(rows, max_pixels)
     return columns, rows
@@ -231,15 +241,18 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     if callable(source):
         source = source()
     if isinstance(source, Path):
-        source = _read(source)
+        source = read_file(source)
     if isinstance(source, bytes) and sniff_format(source) == kind:
         return source
     image = open_picture(source) if isinstance(source, bytes) else source
-    writable = image if image.mode in _WRITABLE[kind] and "transparency" not in image.info else to_rgb(image)
-    options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
+    if image.mode not in _WRITABLE[kind] or "transparency" in image.info:
+        image = to_rgb(image)
+    options: dict[str, Any] = {}
+    if kind != "PNG":  # which loses nothing
+        options["quality"] = quality
     buffer = io.BytesIO()
     try:
-        writable.save(buffer, kind, **options)
+        image.save(buffer, kind, **options)
     except DECODE_ERRORS as err:
         size = f"{image.width} x {image.height} pixels"
         raise PictureError(f"A picture of {size} cannot be written as {kind}: {err}. Try PNG.") from err
@@ -256,8 +269,12 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
     left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
     if not (left < right and top < bottom):
         raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
-    x, y = min(round(left * image.width), image.width - 1), min(round(top * image.height), image.height - 1)
-    return image.crop((x, y, max(x + 1, round(right * image.width)), max(y + 1, round(bottom * image.height))))
+    # At least one pixel, and inside the picture: of 10 columns, 0.99 to 1.0 is column 9, not an empty strip behind it.
+    x = min(round(left * image.width), image.width - 1)
+    y = min(round(top * image.height), image.height - 1)
+    end_x = max(x + 1, round(right * image.width))
+    end_y = max(y + 1, round(bottom * image.height))
+    return image.crop((x, y, end_x, end_y))
 
 
 def outline(
@@ -272,21 +289,25 @@ def outline(
     from PIL import Image, ImageChops, ImageColor, ImageDraw
 
     plain = to_rgb(image)
-    stroke = max(2, round(min(plain.size) / 400))
+    stroke = max(2, round(min(plain.size) / 400))  # a line that shows when a page is scaled down to a screen
+    half = stroke // 2
+    dash_length = 4 * stroke if dashed else 0
+    # The tint is multiplied with the page, so that black letters stay black; the lines are painted over it.
     tint = Image.new("RGB", plain.size, "white")
     lines = Image.new("L", plain.size, 0)
-    wash, pen = ImageDraw.Draw(tint), ImageDraw.Draw(lines)
+    tint_brush, pen = ImageDraw.Draw(tint), ImageDraw.Draw(lines)
     rgb = ImageColor.getrgb(colour)[:3]
+    pale = tuple(255 - (255 - value) // 5 for value in rgb)  # a fifth of the colour, the rest white
     for box in boxes:
         left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-        x, y = round(left * plain.width), round(top * plain.height)
-        corner = max(x, round(right * plain.width)), max(y, round(bottom * plain.height))
-        wash.rectangle((x, y, *corner), fill=tuple(255 - (255 - value) // 5 for value in rgb))
-        for side in _sides(x, y, *corner):
-            for dash in _dashes(*side, length=4 * stroke if dashed else 0):
-                pen.rectangle(
-                    (dash[0] - stroke // 2, dash[1] - stroke // 2, dash[2] + stroke // 2, dash[3] + stroke // 2), 255
-                )
+        x = round(left * plain.width)
+        y = round(top * plain.height)
+        end_x = max(x, round(right * plain.width))
+        end_y = max(y, round(bottom * plain.height))
+        tint_brush.rectangle((x, y, end_x, end_y), fill=pale)
+        for side in _sides(x, y, end_x, end_y):
+            for x1, y1, x2, y2 in _dashes(*side, length=dash_length):
+                pen.rectangle((x1 - half, y1 - half, x2 + half, y2 + half), 255)
     tinted = ImageChops.multiply(plain, tint)
     tinted.paste(rgb, (0, 0), lines)
     return tinted
@@ -297,7 +318,11 @@ def _sides(x: int, y: int, right: int, bottom: int) -> tuple[tuple[int, int, int
 
 
 def _dashes(x: int, y: int, right: int, bottom: int, length: int) -> Iterator[tuple[int, int, int, int]]:
-    """A horizontal or vertical line in pieces; whole where the length is 0."""
+    """A horizontal or vertical line in pieces with gaps as long; whole where the length is 0.
+
+    >>> list(_dashes(0, 5, 30, 5, length=10))
+    [(0, 5, 10, 5), (20, 5, 30, 5)]
+    """
     if not length:
         yield x, y, right, bottom
         return
@@ -321,21 +346,32 @@ def concatenate(pictures: Sequence[Image], direction: Direction = "horizontal") 
             f"{len(pictures)} pictures cannot be joined in the direction {direction!r}; "
             'give one or more and "horizontal" or "vertical".'
         )
-    across = direction == "horizontal"
-    side = max(picture.height if across else picture.width for picture in pictures)
-    scales = [side / (picture.height if across else picture.width) for picture in pictures]
-    lengths = [
-        max(1, round((picture.width if across else picture.height) * scale))
-        for picture, scale in zip(pictures, scales, strict=True)
-    ]
-    joined = Image.new("RGB", (sum(lengths), side) if across else (side, sum(lengths)), "white")
-    place = 0
-    for picture, length in zip(pictures, lengths, strict=True):
-        size = (length, side) if across else (side, length)
-        scaled = to_rgb(picture).resize(size, Image.Resampling.BICUBIC)
-        joined.paste(scaled, (place, 0) if across else (0, place))
-        place += length
+    # All get the height of the tallest, or stacked the width of the widest: (20, 40) and (30, 20) side by side are
+    # 40 high, so the second becomes (60, 40).
+    sizes: list[tuple[int, int]] = []
+    if direction == "horizontal":
+        height = max(picture.height for picture in pictures)
+        for picture in pictures:
+            sizes.append((_scaled(picture.width, height / picture.height), height))
+        whole = (sum(width for width, _ in sizes), height)
+    else:
+        width = max(picture.width for picture in pictures)
+        for picture in pictures:
+            sizes.append((width, _scaled(picture.height, width / picture.width)))
+        whole = (width, sum(height for _, height in sizes))
+    joined = Image.new("RGB", whole, "white")
+    x = y = 0
+    for picture, size in zip(pictures, sizes, strict=True):
+        joined.paste(to_rgb(picture).resize(size, Image.Resampling.BICUBIC), (x, y))
+        if direction == "horizontal":
+            x += size[0]
+        else:
+            y += size[1]
     return joined
+
+
+def _scaled(length: int, scale: float) -> int:
+    return max(1, round(length * scale))
 
 
 def _deep_to_grey(image: Image) -> Image:
@@ -345,14 +381,24 @@ def _deep_to_grey(image: Image) -> Image:
 
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    if image.mode.startswith("I;16"):
-        top = 65535.0
+    top = _white_level(image.mode, high)
+    if low < 0:
+        grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
     else:
-        top = next(
-            (limit for limit in (1.0, 255.0, 65535.0) if high <= limit and (image.mode == "F" or limit > 1)), high
-        )
-    grey = (values - low) * (255.0 / max(top - low, 1e-12)) if low < 0 else values * (255.0 / top)
+        grey = values * (255.0 / top)
     return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
+
+
+def _white_level(mode: str, high: float) -> float:
+    """The value that is white: files do not say it, so it is the smallest usual one that nothing exceeds."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    if mode == "F" and high <= 1.0:
+        return 1.0
+    for usual in (255.0, 65535.0):
+        if high <= usual:
+            return usual
+    return high
 
 
 def _managed_to_rgb(image: Image) -> Image:
@@ -362,17 +408,26 @@ def _managed_to_rgb(image: Image) -> Image:
     profile: bytes | None = image.info.get("icc_profile")
     if image.mode == "LAB" or profile:
         try:
-            of = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
-            managed = ImageCms.profileToProfile(image, of, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if profile:
+                source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            else:
+                source = ImageCms.createProfile("LAB")
+            managed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if managed is not None:
                 return managed
         except (ImageCms.PyCMSError, OSError, ValueError) as err:
+            # A damaged profile is left aside for CMYK; Pillow cannot turn Lab into RGB without one.
             if image.mode == "LAB":
                 raise PictureError(f"A Lab picture cannot be converted to RGB: {err}. Save it as RGB first.") from err
     return image.convert("RGB")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        PictureError: It cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as err:
@@ -380,4 +435,6 @@ def _read(path: Path) -> bytes:
 
 
 def _name(source: bytes | Path) -> str:
-    return f"A picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"A picture of {len(source)} bytes"
+    return str(source)

@@ -23,8 +23,8 @@ from collections.abc import Iterator
 from itertools import chain, pairwise
 
 # K1, B and AVERAGE_LENGTH are in the vectors of every stored page: another value means indexing again.
-# K1 and B are the values of Anserini and Pyserini, below the textbook's 1.2 and 0.75. Larger: a page that repeats one word
-# beats one that has them all (K1), and full pages lose to nearly empty ones (B).
+# K1 and B are the values of Anserini and Pyserini, below the textbook's 1.2 and 0.75. Larger: a page that repeats one
+# word beats one that has them all (K1), and full pages lose to nearly empty ones (B).
 K1 = 0.9
 """How soon more of the same word stops counting."""
 B = 0.4
