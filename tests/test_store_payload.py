@@ -8,7 +8,8 @@ from typing import Any
 import pytest
 
 from visrag_integrations.errors import FilterError, PictureError, SettingError, StoreFormatError
-from visrag_integrations.store.filters import All, Either, Empty, FieldMatch, Not, Range, parse_filter
+from visrag_integrations.store.conditions import All, Either, Empty, FieldMatch, Not, Range
+from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.payload import page_to_payload, payload_to_page, source_keys, unpack_words
 from visrag_integrations.store.picture_files import check_reference
 from visrag_integrations.types import Page, Word

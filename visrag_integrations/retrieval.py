@@ -137,13 +137,12 @@ class PageRetriever:
 
     def find(self, search: EmbeddedSearch) -> list[ScoredPage]:
         """The second half of a search: its pages, best first."""
-        if self.reranker is None:
-            hits = self._search(search)
-        else:
-            candidates = max(search.top_k, self.candidates)
-            hits = self._search(replace(search, top_k=candidates))
-            if hits:
-                hits = self.reranker.rerank(search.query, hits, search.top_k)
+        limit = search.top_k
+        if self.reranker is not None:
+            limit = max(search.top_k, self.candidates)
+        hits = self._search(search.vector, search.query.text, limit, search.filter, search.mode)
+        if self.reranker is not None and hits:
+            hits = self.reranker.rerank(search.query, hits, search.top_k)
         if search.score_threshold is None:
             return hits
         return [hit for hit in hits if hit.score >= search.score_threshold]
@@ -178,7 +177,7 @@ class PageRetriever:
         if mode != "lexical":
             vector = self._vector_of(page)
         # One more than is wanted: the page itself is usually the best.
-        hits = self._search_by(vector, page.text, top_k + 1, condition, mode)
+        hits = self._search(vector, page.text, top_k + 1, condition, mode)
         return [hit for hit in hits if hit.page.id != page.id][:top_k]
 
     def retrieve_region(
@@ -274,15 +273,13 @@ class PageRetriever:
             )
         return vectors
 
-    def _search(self, search: EmbeddedSearch) -> list[ScoredPage]:
-        return self._search_by(search.vector, search.query.text, search.top_k, search.filter, search.mode)
-
-    def _search_by(
+    def _search(
         self, vector: Embedding | None, text: str, top_k: int, filter: Filter | None, mode: Mode
     ) -> list[ScoredPage]:
         if vector is not None and not vector.any():  # nothing could be read from the query's picture
             if mode == "dense" or not text.strip():
                 return []
+            # Zeros are equally far from every page; the words decide alone.
             vector, mode = None, "lexical"
         if mode == "hybrid" and not text.strip():
             mode = "dense"

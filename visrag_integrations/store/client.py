@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
     KEYWORDS,
@@ -151,7 +151,7 @@ class ClientEngine:
         name: str,
         vector: Vector | SparseVector,
         limit: int,
-        condition: filters.Condition | None,
+        condition: conditions.Condition | None,
         *,
         with_payload: bool = True,
         exact: bool = False,
@@ -193,7 +193,7 @@ class ClientEngine:
         return [to_record(record) for record in records if str(record.id) != INFO_ID]
 
     def scroll(
-        self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+        self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         offset: Any = None
         while True:
@@ -210,7 +210,7 @@ class ClientEngine:
             if offset is None:
                 return
 
-    def count(self, condition: filters.Condition | None) -> int:
+    def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
             return int(self.client.count(self.collection, count_filter=only_pages(condition), exact=True).count)
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.engine import POOLED_VECTOR, Point, Schema, SparseVector, Vector
 
 INFO_ID = str(uuid.UUID("00000000-0000-5000-8000-000000000001"))
@@ -85,12 +85,12 @@ def to_vector(vector: Vector | SparseVector) -> Any:
     return vector.tolist()
 
 
-def only_pages(condition: filters.Condition | None) -> Any:
+def only_pages(condition: conditions.Condition | None) -> Any:
     """The filter, and the reserved point left out."""
-    return to_filter(filters.both(filters.Not(filters.Ids((INFO_ID,))), condition) or filters.All(()))
+    return to_filter(conditions.both(conditions.Not(conditions.Ids((INFO_ID,))), condition) or conditions.All(()))
 
 
-def to_filter(condition: filters.Condition) -> Any:
+def to_filter(condition: conditions.Condition) -> Any:
     """A condition as a filter."""
     from qdrant_client import models
 
@@ -100,31 +100,31 @@ def to_filter(condition: filters.Condition) -> Any:
     return models.Filter(must=[translated])
 
 
-def _condition(condition: filters.Condition) -> Any:
+def _condition(condition: conditions.Condition) -> Any:
     from qdrant_client import models
 
     match condition:
-        case filters.FieldMatch():
+        case conditions.FieldMatch():
             return _match(condition)
-        case filters.Range(key, bounds, True):
+        case conditions.Range(key, bounds, True):
             return models.FieldCondition(key=key, range=models.DatetimeRange(**bounds))
-        case filters.Range(key, bounds):
+        case conditions.Range(key, bounds):
             return models.FieldCondition(key=key, range=models.Range(**bounds))
-        case filters.Empty(key):
+        case conditions.Empty(key):
             return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-        case filters.Ids(ids):
+        case conditions.Ids(ids):
             return models.HasIdCondition(has_id=list(ids))
-        case filters.Not(inner):
+        case conditions.Not(inner):
             return models.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
+        case conditions.All(inner_conditions):
             return models.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
+        case conditions.Either(inner_conditions):
             return models.Filter(should=[_condition(inner) for inner in inner_conditions])
         case _:
             return condition.filter
 
 
-def _match(condition: filters.FieldMatch) -> Any:
+def _match(condition: conditions.FieldMatch) -> Any:
     from qdrant_client import models
 
     truths, texts, numbers = condition.by_type()
@@ -133,7 +133,7 @@ def _match(condition: filters.FieldMatch) -> Any:
         matches.append(models.MatchAny(any=texts))
     if numbers:
         matches.append(models.MatchAny(any=numbers))
-    conditions: list[Any] = [models.FieldCondition(key=condition.key, match=match) for match in matches]
-    if len(conditions) == 1:
-        return conditions[0]
-    return models.Filter(should=conditions)
+    fields: list[Any] = [models.FieldCondition(key=condition.key, match=match) for match in matches]
+    if len(fields) == 1:
+        return fields[0]
+    return models.Filter(should=fields)

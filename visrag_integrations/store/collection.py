@@ -36,6 +36,7 @@ class Collection:
     collection: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
+    # The arguments are kept here, not in `__init__`, so that a subclass with other arguments can be pickled too.
     def __new__(cls: type[Self], *arguments: Any, **settings: Any) -> Self:
         store = super().__new__(cls)
         store._made_with = (arguments, settings)
@@ -45,6 +46,7 @@ class Collection:
         self._engine, self._layout, self._pictures = engine, layout, pictures
         self._guard = threading.RLock()
         self._clients: list[Any] = []
+        # Runs once: by `close`, or when a store that nobody closed is collected, or when the process ends.
         self._finalizer = weakref.finalize(self, engine.close)
         self._info: CollectionInfo | None = None
         try:
@@ -100,6 +102,7 @@ class Collection:
         with self._guard:
             if recreate:
                 self._remove_all()
+            # A search may have found no collection before; another process may have made it since.
             if self._load_info() is None:
                 new = self._layout.describe(embedders, reader or {})
                 self._engine.create(new.schemas, new.as_dict())
@@ -201,4 +204,4 @@ class Collection:
                 pictures.add(reference)
         self._engine.drop()
         self._info = None
-        self._pictures.delete(pictures)
+        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.edge_models import to_config, to_filter, to_vector
 from visrag_integrations.store.engine import (
     KEYWORDS,
@@ -140,7 +140,7 @@ class EdgeEngine:
         name: str,
         vector: Vector | SparseVector,
         limit: int,
-        condition: filters.Condition | None,
+        condition: conditions.Condition | None,
         *,
         with_payload: bool = True,
         exact: bool = False,
@@ -181,7 +181,7 @@ class EdgeEngine:
         return [to_record(record) for record in records]
 
     def scroll(
-        self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+        self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         import qdrant_edge as qe
 
@@ -200,7 +200,7 @@ class EdgeEngine:
             if offset is None:
                 return
 
-    def count(self, condition: filters.Condition | None) -> int:
+    def count(self, condition: conditions.Condition | None) -> int:
         import qdrant_edge as qe
 
         with self._guard, self._errors("counting pages"):

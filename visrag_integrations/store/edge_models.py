@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visrag_integrations.errors import FilterError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def to_vector(vector: Vector | SparseVector) -> Any:
     return vector  # the engine reads numpy arrays, and faster than lists
 
 
-def to_filter(condition: filters.Condition | None) -> qe.Filter | None:
+def to_filter(condition: conditions.Condition | None) -> qe.Filter | None:
     """A condition as a filter; None for none."""
     import qdrant_edge as qe
 
@@ -79,31 +79,31 @@ def to_filter(condition: filters.Condition | None) -> qe.Filter | None:
     return qe.Filter(must=[translated])
 
 
-def _condition(condition: filters.Condition) -> Any:
+def _condition(condition: conditions.Condition) -> Any:
     import qdrant_edge as qe
 
     match condition:
-        case filters.FieldMatch():
+        case conditions.FieldMatch():
             return _match(condition)
-        case filters.Range(key, bounds, True):
+        case conditions.Range(key, bounds, True):
             return qe.FieldCondition(key, range=qe.RangeDateTime(**bounds))
-        case filters.Range(key, bounds):
+        case conditions.Range(key, bounds):
             return qe.FieldCondition(key, range=qe.RangeFloat(**bounds))
-        case filters.Empty(key):
+        case conditions.Empty(key):
             return qe.IsEmptyCondition(key)
-        case filters.Ids(ids):
+        case conditions.Ids(ids):
             return qe.HasIdCondition(set(ids))
-        case filters.Not(inner):
+        case conditions.Not(inner):
             return qe.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
+        case conditions.All(inner_conditions):
             return qe.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
+        case conditions.Either(inner_conditions):
             return qe.Filter(should=[_condition(inner) for inner in inner_conditions])
         case _:
             raise FilterError("A Qdrant client Filter works with a client, not with an embedded folder; use a dict.")
 
 
-def _match(condition: filters.FieldMatch) -> Any:
+def _match(condition: conditions.FieldMatch) -> Any:
     import qdrant_edge as qe
 
     truths, texts, numbers = condition.by_type()
@@ -113,7 +113,7 @@ def _match(condition: filters.FieldMatch) -> Any:
         matches.append(qe.MatchAny(texts))
     if numbers:
         matches.append(qe.MatchAny(numbers))
-    conditions: list[Any] = [qe.FieldCondition(condition.key, match=match) for match in matches]
-    if len(conditions) == 1:
-        return conditions[0]
-    return qe.Filter(should=conditions)
+    fields: list[Any] = [qe.FieldCondition(condition.key, match=match) for match in matches]
+    if len(fields) == 1:
+        return fields[0]
+    return qe.Filter(should=fields)

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visrag_integrations.errors import StoreError, VisRAGError
-from visrag_integrations.store.filters import Condition
+from visrag_integrations.store.conditions import Condition
 
 Vector = NDArray[np.float32]
 

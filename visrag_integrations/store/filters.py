@@ -8,13 +8,24 @@ import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from visrag_integrations.errors import FilterError
+from visrag_integrations.store.conditions import (
+    All,
+    Condition,
+    Either,
+    Empty,
+    FieldMatch,
+    Ids,
+    Native,
+    Not,
+    Range,
+    Value,
+    all_of,
+)
 from visrag_integrations.store.payload import fits_64_bits, storable
 
-Value = str | int | bool
 # Key parts that Qdrant's payload paths take as they are; "tags[0]" and "tags[]" are its own notation for lists.
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\[\d*\])?")
 # ISO 8601 as the engines read it: a date, or a date and a time, with or without seconds and a time zone.
@@ -23,86 +34,6 @@ _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?(Z|[+-]\d\d:
 _OWN_PATHS = {"tenant": "visrag.tenant", "source": "visrag.source_keys", "sources": "visrag.source_keys"}
 _RANGE = ("gte", "gt", "lte", "lt")
 _OPERATORS = ("eq", "ne", "in", "nin", "any", "not", *_RANGE, "exists")
-
-
-@dataclass(frozen=True)
-class FieldMatch:
-    """The field is one of the values (a list field: has one of them)."""
-
-    key: str
-    values: tuple[Value, ...]
-
-    def by_type(self) -> tuple[list[bool], list[str], list[int]]:
-        """The values apart, as engines match only one type at a time.
-
-        >>> FieldMatch("metadata.a", ("x", 1, True)).by_type()
-        ([True], ['x'], [1])
-        """
-        truths: list[bool] = []
-        texts: list[str] = []
-        numbers: list[int] = []
-        for value in self.values:
-            if isinstance(value, bool):  # first: a bool is an int too
-                truths.append(value)
-            elif isinstance(value, str):
-                texts.append(value)
-            else:
-                numbers.append(value)
-        return truths, texts, numbers
-
-
-@dataclass(frozen=True)
-class Range:
-    """The field is a number within the bounds, or a point in time where `dates`."""
-
-    key: str
-    bounds: Mapping[str, Any] = field(hash=False)
-    dates: bool = False
-
-
-@dataclass(frozen=True)
-class Empty:
-    """The field is missing, null or an empty list."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Ids:
-    """The point is one of these."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Not:
-    """The condition does not hold."""
-
-    condition: Condition
-
-
-@dataclass(frozen=True)
-class All:
-    """Every condition holds."""
-
-    conditions: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Either:
-    """At least one condition holds."""
-
-    conditions: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Native:
-    """A filter object of the engine's own."""
-
-    filter: Any
-
-
-Condition = FieldMatch | Range | Empty | Ids | Not | All | Either | Native
 
 
 def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
@@ -128,16 +59,7 @@ def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
         return Native(filter)
     if not isinstance(filter, Mapping):
         raise FilterError(f'A filter is a dict such as {{"source": "report.pdf"}}, not {_short(filter)}.')
-    return _all([_parse_item(key, value) for key, value in filter.items()])
-
-
-def both(first: Condition | None, second: Condition | None) -> Condition | None:
-    """A condition that holds where both hold; None is one that always does."""
-    if first is None:
-        return second
-    if second is None:
-        return first
-    return All((first, second))
+    return all_of([_parse_item(key, value) for key, value in filter.items()])
 
 
 def path_of(key: str) -> str:
@@ -216,7 +138,7 @@ def _parse_operators(key: str, operators: Mapping[Any, Any]) -> Condition:
             found.append(_parse_operator(key, operator, value))
     if bounds:
         found.append(_range(key, bounds))
-    return _all(found) or All(())
+    return all_of(found) or All(())
 
 
 def _parse_operator(key: str, operator: Any, value: Any) -> Condition:
@@ -302,14 +224,6 @@ def _check_date(key: str, text: str) -> None:
         raise FilterError(
             f"The bound {text!r} on {key!r} is neither a number nor a date such as '2024-05-31'."
         ) from err
-
-
-def _all(conditions: list[Condition]) -> Condition | None:
-    if not conditions:
-        return None
-    if len(conditions) == 1:
-        return conditions[0]
-    return All(tuple(conditions))
 
 
 def _short(value: object) -> str:

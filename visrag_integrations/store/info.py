@@ -130,6 +130,7 @@ class Layout:
                 f"{names}: a collection holds the vectors of one embedder of "
                 "kind 'single' and one of kind 'multi'. Use another collection for the others."
             )
+        # A setting that would do nothing is refused, so that nobody waits for an effect it cannot have.
         if self.pooling not in ("auto", None) and "multi" not in kinds:
             raise SettingError(
                 f"pooling={self.pooling!r} is for embedders of many vectors a page; {first.embedder!r} makes one. "
@@ -168,6 +169,7 @@ class Layout:
         _allowed("the embedder's pooling", pooling, (*METHODS, None))
         storage = self.storage
         if storage == "auto":
+            # All vectors are read for the candidates only, and float16 halves what is read (benchmarks/RESULTS.md).
             storage = "float16" if pooling else "float32"
         quantization = "binary" if self.quantization == "binary" else None
         pooled = self.pooled if pooling else 0
@@ -230,7 +232,7 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
     if info.of(embedder) is not None:
         return
     add = ""
-    if asked.kind not in {filled.kind for filled in info.embedders}:
+    if asked.kind not in {filled.kind for filled in info.embedders}:  # one of each kind has room in a collection
         add = " To keep both: reindex(store, embedder=[the one that filled it, this one])."
     raise StoreMismatchError(
         f"{where} holds {describe_all(info)}; {_describe(asked, 'the embedder at hand makes')}. "

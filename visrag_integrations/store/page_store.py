@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.collection import Collection
+from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
-from visrag_integrations.store.filters import FieldMatch, Ids, both, parse_filter
+from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.info import EmbedderInfo, Layout
 from visrag_integrations.store.payload import LISTING, payload_to_page, storable
@@ -340,9 +341,10 @@ class QdrantPageStore(Collection):
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
+        # Not `prepare`: there is no embedder here, only what the file says of it.
         self._engine.create(file.info.schemas, file.info.as_dict())
         self._info = file.info
-        self._pictures.keep_formats = True
+        self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:
             for pages, embeddings in file.batches():
                 self.add_pages(pages, embeddings)

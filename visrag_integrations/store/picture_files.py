@@ -73,6 +73,7 @@ class PictureFolder:
                 return  # named by its content: the same name and size is the same picture
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Beside its place, so that the rename is one step on the same disk.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             try:
                 with open(handle, "wb") as file:
@@ -148,7 +149,7 @@ class PictureURL:
             if self.files.exists(path):
                 return
             self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with self.files.transaction:
+            with self.files.transaction:  # whole or not at all, where the file system can
                 self.files.pipe_file(path, data)
         except OSError as err:
             raise StoreError(f"The picture {path} cannot be written: {err}") from err

@@ -94,6 +94,7 @@ class _IndexWriter:
             entry: dict[str, Any] = {"id": record.id, "payload": payload}
             for folder, schema in self._folders:
                 entry[folder] = len(_rows(record, schema))
+            # References are this store's own; the importing one names pictures anew, by their content.
             if image is not None:
                 entry["picture"] = self._picture(image)
             lines.append(json.dumps(entry, ensure_ascii=False))
@@ -156,6 +157,7 @@ class IndexFile:
             for schema in info.schemas:
                 if schema.kind not in DENSE_VECTOR or schema.storage not in STORAGES:
                     raise ValueError("it holds vectors of an unknown kind")
+            # Incomplete until the importing store has every page: a kill on the way is seen at the next opening.
             self.info, self.pages = replace(info, complete=False), int(end["pages"])
         except VisRAGError:
             self.close()
@@ -196,7 +198,7 @@ class IndexFile:
                 named[schema.vector_name] = rows[folder][start : start + count]
                 starts[folder] = start + count
             page = self._page(entry)
-            if page.id != entry["id"]:
+            if page.id != entry["id"]:  # ids are made of what a page says of itself, so a changed line shows
                 raise ValueError(f"the id of page {page.number} of {page.doc_id!r} does not fit it")
             pages.append(page)
             embeddings.append(named)

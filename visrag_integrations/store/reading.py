@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from visrag_integrations.store.conditions import FieldMatch
 from visrag_integrations.store.documents import of_document
 from visrag_integrations.store.engine import Engine, Record, Vector, batches
-from visrag_integrations.store.filters import FieldMatch
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import content_key
 from visrag_integrations.types import Page

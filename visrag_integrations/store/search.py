@@ -8,6 +8,7 @@ from typing import Any, Literal, get_args
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.scores import lexical
+from visrag_integrations.store.conditions import Condition, Ids
 from visrag_integrations.store.engine import (
     POOLED_VECTOR,
     TEXT_VECTOR,
@@ -18,7 +19,6 @@ from visrag_integrations.store.engine import (
     SparseVector,
     Vector,
 )
-from visrag_integrations.store.filters import Condition, Ids
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.vectors import check_vector, schema_for
 from visrag_integrations.types import Mode

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.documents import set_sources, sources_of
 from visrag_integrations.store.engine import Point, Record, Vector, batches
-from visrag_integrations.store.filters import Condition, FieldMatch
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import LISTING, page_to_payload, storable
 from visrag_integrations.store.vectors import named_vectors
