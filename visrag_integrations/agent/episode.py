@@ -40,7 +40,7 @@ from visrag_integrations.generation.vrag import (
     parse_box,
     parse_turn,
 )
-from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
 
 MOST_REPEATS = 3
