@@ -27,6 +27,7 @@ class PieceQueue(Generic[Item]):
         # A piece comes as a tuple of one, the end as None, or as the error that ended it.
         self._pieces: queue.SimpleQueue[tuple[Item] | BaseException | None] = queue.SimpleQueue()
         self._wake: Callable[[], object] | None = None  # set by a reader in an event loop
+        self._ended = False
 
     def put(self, piece: Item) -> None:
         """Hand on one piece (the writer's side, as `end`)."""
@@ -45,42 +46,41 @@ class PieceQueue(Generic[Item]):
 
     def pieces(self) -> Generator[Item, None, None]:
         """The pieces as they come; closing the iterator stops the writer."""
-        done = False
         try:
-            while True:
-                item = self._pieces.get()
-                if not isinstance(item, tuple):
-                    done = True
-                    if item is not None:
-                        raise item
-                    return
+            while (item := self._received()) is not None:
                 yield item[0]
         finally:
-            if not done:
-                self._cancel()
+            self._stop_writer()
 
     async def apieces(self) -> AsyncGenerator[Item, None]:
         """The same for an event loop, which is never blocked; no thread waits, however many read."""
-        loop = asyncio.get_running_loop()
         arrived = asyncio.Event()
-        done = False
-        self._wake = functools.partial(loop.call_soon_threadsafe, arrived.set)
+        self._wake = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, arrived.set)
         try:
             while True:
-                if self._pieces.empty():
+                while self._pieces.empty():
                     await arrived.wait()
                     arrived.clear()
-                    continue
-                item = self._pieces.get()
-                if not isinstance(item, tuple):
-                    done = True
-                    if item is not None:
-                        raise item
+                item = self._received()
+                if item is None:
                     return
                 yield item[0]
         finally:
-            if not done:
-                self._cancel()
+            self._stop_writer()
+
+    def _received(self) -> tuple[Item] | None:
+        """The next piece; None at the end."""
+        item = self._pieces.get()
+        if isinstance(item, tuple):
+            return item
+        self._ended = True
+        if item is not None:
+            raise item
+        return None
+
+    def _stop_writer(self) -> None:
+        if not self._ended:
+            self._cancel()
 
 
 class BackgroundGenerator:

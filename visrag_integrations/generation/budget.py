@@ -117,8 +117,8 @@ def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
             f"{LEAST}, so {fitting} would fit. Show fewer pages (top_k={max(1, fitting)}), lower max_tokens, or raise "
             "the generator's context_length if the model allows it."
         )
-    # For example, wanted 2000, 2000, 300 of 2500. All get up to READABLE: 640, 640, 300. The 920 that are left go to the
-    # first, which wants 1360 more: 1560, 640, 300.
+    # For example, 2000, 2000 and 300 are wanted of 2500. All get up to READABLE: 640, 640, 300. The 920 that are left
+    # go to the first, which wants 1360 more: 1560, 640, 300.
     level = min(READABLE, _equal_share(wanted, budget))
     shares = [min(want, level) for want in wanted]
     left = budget - sum(shares)
@@ -130,7 +130,7 @@ def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
 
 
 def _equal_share(wanted: Sequence[int], budget: int) -> int:
-    """The most that every picture can have, unless it wants less: what small ones leave is shared by the others."""
+    """The most that every picture can have, unless it wants less; what small ones leave is for the others."""
     for place, want in enumerate(sorted(wanted)):
         level = budget // (len(wanted) - place)
         if want > level:
@@ -150,16 +150,10 @@ def _check_shape(image: Image) -> None:
 def _resized(image: Image, size: tuple[int, int]) -> Image:
     from PIL import Image as PILImage
 
-    if image.size == size:
-        return image
-    return image.resize(size, PILImage.Resampling.BICUBIC)
+    return image if image.size == size else image.resize(size, PILImage.Resampling.BICUBIC)
 
 
 def _entry(size: Any, name: str) -> int | None:
     """An entry of `size`, which is a dict in some versions of transformers and an object in others."""
-    found = getattr(size, name, None)
-    if hasattr(size, "get"):
-        found = size.get(name)
-    if not isinstance(found, int):
-        return None
-    return found
+    found = size.get(name) if hasattr(size, "get") else getattr(size, name, None)
+    return found if isinstance(found, int) else None

@@ -60,10 +60,8 @@ class Checkpoint:
             pad_token_id=min(self.end_tokens, default=0),
             **sampling,
         )
-        # The seed is set in a copy of torch's random state: the caller's own draws go on as if nothing was written here.
-        devices = []
-        if self.model.device.type == "cuda":
-            devices.append(self.model.device)
+        # The seed is set in a copy of torch's random state: the caller's own draws go on as if nothing was written.
+        devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices, enabled=settings.seed is not None):
             if settings.seed is not None:
                 torch.manual_seed(settings.seed)
@@ -113,7 +111,7 @@ def _described(name: str, model: Any, processor: Any) -> Checkpoint:
 
 
 def _check_keys(name: str, found: Any) -> None:
-    """Transformers only logs weights that are missing, and goes on with random ones: here it is an error."""
+    """Refuse what transformers only logs: it goes on with random weights where some are missing."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(map(str, found.get(kind) or ()))
         if keys:

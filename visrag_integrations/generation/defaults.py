@@ -11,8 +11,8 @@ PUBLISHED = GenerationSettings(max_tokens=2048, temperature=0.1, repetition_pena
 """The published sampling settings."""
 MAX_IMAGES = 5
 """Pictures in one conversation, as published."""
-# It protects memory: vLLM must be able to hold a whole context in its cache, and a network that takes 128,000 tokens would
-# ask for four times as much. Lower, and pages are shown smaller (`chat.PromptWriter`).
+# It protects memory: vLLM must hold a whole context in its cache, and a network that takes 128,000 tokens would ask for
+# four times as much. Lower, and pages are shown smaller (`chat.PromptWriter`).
 MAX_CONTEXT = 32768
 """Tokens of one conversation and its answer, where a model would take even more."""
 

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from visrag_integrations.generation.parser import EvidenceStream, parse_evidence
+from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
 from visrag_integrations.types import Conversation, Message, Page, ScoredPage
 
 __all__ = [
@@ -102,9 +102,4 @@ def quotable(text: str) -> str:
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:
-    found = []
-    for page in pages:
-        if isinstance(page, ScoredPage):
-            page = page.page
-        found.append(page)
-    return tuple(found)
+    return tuple(map(bare_page, pages))

@@ -11,7 +11,7 @@ from visrag_integrations.generation.evisrag import INSUFFICIENT, NOTHING_RELEVAN
 from visrag_integrations.generation.passages import Passage, best_passages
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
 
-# Both shares protect the meaning of "quoted": lower, and pages that share a common word or two with the question count as
+# Both shares protect the meaning of "quoted": lower, and pages that share a common word with the question count as
 # evidence; higher, and a question that is worded otherwise than its page finds nothing.
 ENOUGH_TO_ANSWER = 0.5
 """The share of the question's words, rare ones weighing more, that a passage must hold to be the answer."""
@@ -122,9 +122,7 @@ def _asked(conversation: Conversation) -> tuple[str, list[Page | None]]:
 
 
 def _text_of(page: Page | None) -> str:
-    if page is None:
-        return ""
-    return page.text
+    return "" if page is None else page.text
 
 
 def _observation(pages: Sequence[Page | None]) -> str:

@@ -6,7 +6,7 @@ import dataclasses
 import re
 from collections.abc import AsyncGenerator, Callable, Sequence
 from dataclasses import dataclass
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.types import Conversation, GenerationSettings
@@ -15,8 +15,8 @@ from visrag_integrations.types import Conversation, GenerationSettings
 # the end is then written by the second request.
 CHARACTERS_PER_TOKEN = 4
 """What a token is taken for when the sections get their limits."""
-# Of all characters; "line" is for all evidence lines together. An answer is short; the three others get the same, and no
-# section can use up the tokens of those that follow.
+# Of all characters; "line" is for all evidence lines together. An answer is short; the three others get the same, so
+# that no section can use up the tokens of those that follow.
 _SHARES = {"observe": 0.3, "line": 0.3, "think": 0.3, "answer": 0.1}
 _FIRST = r"[0-9A-Za-z\u00c0-\u1fff\u3041-\ud7a3]"  # a section begins with a letter or a digit, so it is never blank
 _MORE = {"text": r"[^<]", "line": r"[^<\[\n\r]"}
@@ -68,10 +68,9 @@ class AnswerFormat:
 
     def reserve(self, size: int) -> int:
         """Bytes, and so tokens at most, of the format with sections of so many characters."""
-        total = 0
-        for part in self.parts:
-            total += len(part) if isinstance(part, str) else _LONGEST_CHARACTER * size
-        return total
+        fixed = sum(len(part) for part in self.parts if isinstance(part, str))
+        slots = sum(isinstance(part, Slot) for part in self.parts)
+        return fixed + slots * _LONGEST_CHARACTER * size
 
     def regex(self, characters: int) -> str:
         """The whole format with about so many characters in its sections."""
@@ -101,11 +100,9 @@ class AnswerFormat:
                 place += len(part)
                 continue
             end = (_LINE_END if part.name == "line" else _TEXT_END).search(written, place)
-            if end is None:  # the text ends inside this section
-                tail = _pattern(parts[number:], size)
-                if len(written) == place:  # nothing of it is written yet, and a section must not be empty
-                    return _bounded(part, size) + tail
-                return tail
+            if end is None:  # the text ends inside this section, which must not stay empty
+                begin = "" if len(written) > place else _bounded(part, size)
+                return begin + _pattern(parts[number:], size)
             place = end.start()
         return ""
 
@@ -122,11 +119,9 @@ class GuidedAnswer:
         self._format = answer_format
         self.written = ""
         total = settings.max_tokens or 2048
-        self._size = 1
-        for size in (16, 8, 4, 2):  # characters of each section in the second request, as many as a quarter holds
-            if answer_format.reserve(size) <= total // 4:
-                self._size = size
-                break
+        # Characters of each section in the second request: as many as a quarter of the tokens holds.
+        fitting = [size for size in (16, 8, 4, 2) if answer_format.reserve(size) <= total // 4]
+        self._size = max(fitting, default=1)
         self._reserve = answer_format.reserve(self._size)
         if total <= self._reserve:
             raise SettingError(
@@ -151,28 +146,18 @@ class GuidedAnswer:
 
 @dataclass(frozen=True)
 class PartRequest:
-    """One request for an answer or a part of it.
-
-    Attributes:
-        settings: How to write.
-        regex: What the text is held to.
-        written: The beginning of the answer, which the text goes on from.
-    """
+    """One request for an answer or a part of it."""
 
     settings: GenerationSettings
-    regex: str | None = None
-    written: str = ""
-
-
-class SaysHowItEnded(Protocol):
-    finish_reason: str | None
+    regex: str | None = None  # what the text is held to
+    written: str = ""  # the beginning of the answer, which the text goes on from
 
 
 async def answer_pieces(
     conversation: Conversation,
     settings: GenerationSettings,
     ask: Callable[[PartRequest], AsyncGenerator[str, None]],
-    totals: SaysHowItEnded,
+    finish_reason: Callable[[], str | None],
 ) -> AsyncGenerator[str, None]:
     """The pieces of an answer from one request, or from two where `guided` has to bring it to its end.
 
@@ -180,7 +165,7 @@ async def answer_pieces(
         conversation: What is asked.
         settings: How to write.
         ask: Sends a request and gives its pieces.
-        totals: Where `ask` notes how the last request ended.
+        finish_reason: How the last request ended.
     """
     if not settings.guided:
         async for piece in ask(PartRequest(settings)):
@@ -190,7 +175,7 @@ async def answer_pieces(
     async for piece in ask(PartRequest(guided.first, guided.regex)):
         guided.add(piece)
         yield piece
-    rest = guided.rest(totals.finish_reason)
+    rest = guided.rest(finish_reason())
     if rest is not None:
         async for piece in ask(PartRequest(rest, guided.regex, guided.written)):
             yield piece

@@ -134,7 +134,7 @@ class OpenAIGenerator(LoopGenerator):
         def ask(part: PartRequest) -> AsyncGenerator[str, None]:
             return self._pieces(messages, part, totals, whole=whole)
 
-        async for piece in answer_pieces(conversation, wanted, ask, totals):
+        async for piece in answer_pieces(conversation, wanted, ask, lambda: totals.finish_reason):
             yield Generation(piece)
         yield totals.last_piece()
 

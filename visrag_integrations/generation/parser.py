@@ -111,10 +111,7 @@ class EvidenceStream:
     def _with_page(self, entry: Evidence) -> Evidence:
         if self.pages is None or not 1 <= entry.page_index <= len(self.pages):
             return entry
-        page = self.pages[entry.page_index - 1]
-        if isinstance(page, ScoredPage):
-            page = page.page
-        return dataclasses.replace(entry, page=page)
+        return dataclasses.replace(entry, page=bare_page(self.pages[entry.page_index - 1]))
 
     def _answer(self) -> Answer:
         written: dict[Section, list[str]] = {}
@@ -210,9 +207,13 @@ def parse_evidence(text: str, pages: Iterable[Page | ScoredPage] | None = None) 
 
 def scored(pages: Sequence[Page | ScoredPage]) -> tuple[ScoredPage, ...]:
     """The pages as `ScoredPage`; one that was given without a score gets 0.0 of type "none"."""
-    found = []
-    for page in pages:
-        if not isinstance(page, ScoredPage):
-            page = ScoredPage(page, 0.0, "none")
-        found.append(page)
-    return tuple(found)
+    return tuple(map(_scored_page, pages))
+
+
+def _scored_page(page: Page | ScoredPage) -> ScoredPage:
+    return page if isinstance(page, ScoredPage) else ScoredPage(page, 0.0, "none")
+
+
+def bare_page(page: Page | ScoredPage) -> Page:
+    """The page itself, without its score."""
+    return page.page if isinstance(page, ScoredPage) else page

@@ -19,8 +19,8 @@ LONGEST = 360
 _WINDOW = 3  # sentences or lines in the longest passage
 _QUESTION_TERMS = 64  # different words of a question that count; a pasted document is no question
 
-# What the score of a passage gains or loses beside its coverage (0 to 1). All are small: they decide between passages that
-# cover about the same words.
+# What the score of a passage gains or loses beside its coverage (0 to 1). All are small: they decide between passages
+# that cover about the same words.
 _IN_ORDER = 0.08  # all neighbouring words of the question stand together
 _BEGINS_WITH_IT = 0.04  # "Rent is ..." defines what "what is the rent?" asks for
 _PER_SENTENCE = 0.06  # each further one: the shortest passage that says it all

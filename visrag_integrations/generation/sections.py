@@ -65,6 +65,9 @@ class StrayTag(NamedTuple):
     inside: Section | None
 
 
+# Tags as they are mostly written, made once: the same few objects stand for all tags of a text, however long it is.
+_KNOWN = {tag: Tag(cast(Section, tag.strip("</>")), tag.startswith("</"), tag) for tag in _TAGS}
+
 TextOrTag = str | Tag | None  # None is the end of the text
 Mark = Opened | Piece | Closed | StrayTag
 
@@ -85,8 +88,7 @@ class TagSplitter:
         for match in TAG.finditer(text, 0, end):
             if match.start() > last:
                 tokens.append(text[last : match.start()])
-            section = cast(Section, match[2].lower())
-            tokens.append(Tag(section, closing=match[1] == "/", text=match[0]))
+            tokens.append(_KNOWN.get(match[0]) or Tag(cast(Section, match[2].lower()), bool(match[1]), match[0]))
             last = match.end()
         if end > last:
             tokens.append(text[last:end])

@@ -92,6 +92,4 @@ def _overlap(text: str, stop: str) -> int:
 
 def mean(logprobs: Sequence[float]) -> float | None:
     """The mean of the log-probabilities; None where there are none."""
-    if not logprobs:
-        return None
-    return sum(logprobs) / len(logprobs)
+    return sum(logprobs) / len(logprobs) if logprobs else None

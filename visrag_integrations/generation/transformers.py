@@ -8,7 +8,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import CheckpointError, GenerationError, SettingError, VisRAGError
+from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
 from visrag_integrations.generation.background import BackgroundGenerator, PieceQueue, joined
 from visrag_integrations.generation.chat import PromptWriter, shortened
 from visrag_integrations.generation.checkpoint import Checkpoint, load_checkpoint
@@ -49,13 +49,21 @@ class TransformersGenerator(BackgroundGenerator):
         trust_remote_code: bool = False,
     ) -> None:
         self.name = str(model_name_or_path)
-        self.context_length = context_length
+        self._context_length = context_length
         self.max_images = max_images
         self._defaults = with_defaults(settings, PUBLISHED)
         self._options: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
         self._checkpoint: Checkpoint | None = None
         self._loading = threading.Lock()
         self._running = threading.Lock()  # one text at a time: the network's memory is for one
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together: as it was asked for, and, once the checkpoint is loaded, as it is."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or checkpoint.context_length is None:
+            return self._context_length
+        return min(self._context_length, checkpoint.context_length)
 
     def _submit(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None
@@ -120,7 +128,7 @@ class TransformersGenerator(BackgroundGenerator):
         """One text, handed on piece by piece."""
         with self._running:
             checkpoint = self._loaded()
-            context = min(self.context_length, checkpoint.context_length or self.context_length)
+            context = self.context_length
             prompt = PromptWriter(checkpoint.processor, context, self.max_images).write(conversation, settings)
             inputs = checkpoint.inputs(prompt.text, prompt.pictures)
             length = inputs["input_ids"].shape[1]
@@ -137,8 +145,6 @@ class TransformersGenerator(BackgroundGenerator):
         with self._loading:
             if self._checkpoint is None:
                 self._checkpoint = load_checkpoint(self.name, **self._options)
-                if getattr(self._checkpoint.processor, "chat_template", None) is None:
-                    raise CheckpointError(f"{self.name!r} has no chat template; copy its base model's.")
             return self._checkpoint
 
 

@@ -205,7 +205,10 @@ class _TurnReader:
             tag = self._tags[self._place]
             self._outside.append(self._text[self._at : tag.start])
             if tag.closing:
-                self._read_closing(tag)
+                # "</think>" without its opening one: a chat template may write that into the prompt.
+                if tag.name == "think" and not self.thoughts and not self.actions:
+                    self.thoughts = ["".join(self._outside).strip()]
+                self._go_on(tag.end, self._place + 1)
             elif tag.name == "think":
                 self._read_thought(tag)
             else:
@@ -214,13 +217,7 @@ class _TurnReader:
             self.problems.append("no_think")
             if not self.actions:
                 self._outside.append(self._text[self._at :])
-            self._keep_outside_as_thought()
-
-    def _read_closing(self, tag: _TurnTag) -> None:
-        """A closing tag that closes nothing; "</think>" without its opening one, which the prompt may end with."""
-        if tag.name == "think" and not self.thoughts and not self.actions:
-            self._keep_outside_as_thought()
-        self._go_on(tag.end, self._place + 1)
+            self.thoughts = ["".join(self._outside).strip()]
 
     def _read_thought(self, tag: _TurnTag) -> None:
         closer = self._closers[self._place]
@@ -255,10 +252,6 @@ class _TurnReader:
         if self._place + 1 == len(self._tags):
             return len(self._text)
         return self._tags[self._place + 1].start
-
-    def _keep_outside_as_thought(self) -> None:
-        self.thoughts = ["".join(self._outside).strip()]
-        self._outside = []
 
     def _go_on(self, at: int, place: int) -> None:
         self._at = at
