@@ -68,19 +68,16 @@ class OpenAIGenerator(LoopGenerator):
         *,
         api_key: str | None = None,
         kind: ServerKind | None = None,
-        timeout: float | None = 600.0,
+        timeout: float | None = 600.0,  # a long answer at the end of a busy server's queue takes minutes
         max_retries: int = 4,
-        max_concurrency: int = 32,
+        max_concurrency: int = 32,  # each holds its pictures, encoded, in memory here and at the server
         max_images: int | None = None,
         context_length: int | None = None,
         image_format: str = "PNG",
         logprobs: bool = True,
         settings: GenerationSettings | None = None,
     ) -> None:
-        if kind not in (None, "vllm", "other"):
-            raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
-        if max_retries < 0:
-            raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
+        _check_options(kind, max_retries)
         super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
         self._source = server
         self._model = model
@@ -274,6 +271,13 @@ class OpenAIGenerator(LoopGenerator):
     @property
     def _url(self) -> str:
         return str(getattr(self._source, "base_url", self._source))
+
+
+def _check_options(kind: str | None, max_retries: int) -> None:
+    if kind not in (None, "vllm", "other"):
+        raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
+    if max_retries < 0:
+        raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
 
 
 def _make_client(source: Any, options: dict[str, Any]) -> Any:

@@ -93,6 +93,7 @@ class EvidenceStream:
             self._outside.append(piece.text)
             return
         self._texts[piece.section][-1].append(piece.text)
+        # Evidence is told entry by entry: half of one says nothing about its page.
         if piece.section == "evidence":
             self._take_entries(self._entries.feed(piece.text), events)
         else:
@@ -134,7 +135,7 @@ class EvidenceStream:
         problems = []
         for name in SECTIONS:
             problems += _section_problems(name, written[name])
-        opened = list(dict.fromkeys(self._order))
+        opened = list(dict.fromkeys(self._order))  # each once, where it came first
         if opened != sorted(opened, key=SECTIONS.index):
             problems.append(f"the sections are out of order: {', '.join(opened)}")
         problems += self._tag_problems()
@@ -144,7 +145,7 @@ class EvidenceStream:
             problems.append(f"the text ends inside a tag: {self._splitter.cut_tag}")
         if outside := "".join(self._outside).strip():
             problems.append(f"text outside the tags is left out: {excerpt(outside)}")
-        if any(written["evidence"]):
+        if any(written["evidence"]):  # else it is enough that the section is missing or empty
             shown = None if self.pages is None else len(self.pages)
             problems += self._entries.problems(shown)
         return problems

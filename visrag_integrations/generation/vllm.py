@@ -47,7 +47,7 @@ class VLLMGenerator(LoopGenerator):
         *,
         context_length: int = MAX_CONTEXT,
         max_images: int = MAX_IMAGES,
-        max_concurrency: int = 256,
+        max_concurrency: int = 256,  # vLLM computes what it can; the others wait, with their pictures in memory
         settings: GenerationSettings | None = None,
         trust_remote_code: bool = False,
         **engine: Any,
