@@ -12,7 +12,7 @@ from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import GenerationError, SettingError
-from visrag_integrations.generation.defaults import over
+from visrag_integrations.generation.defaults import with_defaults
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, ScoredPage
 
@@ -56,7 +56,7 @@ class VRAGAgent:
         settings: GenerationSettings | None = None,
     ) -> None:
         self.retriever, self.generator, self.filter = retriever, generator, filter
-        self.settings = over(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
+        self.settings = with_defaults(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
         answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
         self.rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
 
