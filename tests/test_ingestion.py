@@ -18,7 +18,7 @@ from fakes import CountingEmbedder
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import SettingError, StoreMismatchError
-from visrag_integrations.ingestion.embedding import Embedding
+from visrag_integrations.indexing import BatchEmbedder
 
 READER = PageReader(backend="pdfium", ocr="never")  # this engine starts faster
 
@@ -103,16 +103,16 @@ def test_a_page_that_cannot_be_embedded_is_reported_alone(store: QdrantPageStore
     assert "cannot be embedded" in failure.error
 
 
-def test_every_one_of_equal_pages_that_cannot_be_embedded_is_told_of() -> None:
+def test_every_one_of_equal_pages_that_cannot_be_embedded_is_reported() -> None:
     words = ["alpha", "beta", "beta", "gamma", "beta"]
     pages = [Page("d", number, picture=b"one file", text=word) for number, word in enumerate(words, 1)]
     told: list[tuple[int, str]] = []
     with QdrantPageStore(":memory:") as store:
-        embedding = Embedding(
+        embedding = BatchEmbedder(
             CountingEmbedder(refuse="beta"), store, lambda page, error: told.append((page.number, str(error)))
         )
-        kept, vectors, _ = embedding.embed(pages)
-    assert ([page.number for page in kept], len(vectors)) == ([1, 4], 2)
+        made = embedding.embed(pages)
+    assert ([page.number for page in made.pages], len(made.vectors)) == ([1, 4], 2)
     assert told == [(number, "this page cannot be embedded") for number in (2, 3, 5)]
 
 

@@ -36,6 +36,7 @@ def evaluate_run(run: Run, qrels: Qrels, metrics: Iterable[str] = ("mrr@10", "re
     found: PerQuery = {}
     for query, judged in qrels.items():
         grades = [judged.get(page, 0) for page in ranked(run.get(query, {}), query)]
+        # The best order there could be: what nDCG and recall are shares of.
         ideal = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
         found[query] = {metric: RETRIEVAL_METRICS[name](grades, ideal, k) for metric, name, k in wanted}
     return found
@@ -47,6 +48,7 @@ def ranked(scores: Mapping[str, float], query: str = "") -> list[str]:
     >>> ranked({"a": 1.0, "b": 1.0 + 1e-9, "c": 2.0})
     ['c', 'b', 'a']
     """
+    # Equal in single precision is equal: trec_eval reads scores into C floats. One that is too large becomes infinite.
     with np.errstate(over="ignore"):
         singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32).tolist()
     if any(math.isnan(score) for score in singles):
@@ -61,7 +63,10 @@ def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     {'hit@1': 0.5}
     """
     rows = list(per_query.values())
-    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in (rows[0] if rows else ())}
+    if not rows:
+        return {}
+    # `fsum`, so that the mean does not depend on the order of the queries.
+    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in rows[0]}
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
@@ -78,19 +83,30 @@ def parse_metric(metric: str) -> tuple[str, int]:
 
 
 def _mrr(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return next((1 / rank for rank, grade in enumerate(grades[:k], 1) if grade > 0), 0.0)
+    for rank, grade in enumerate(grades[:k], 1):
+        if grade > 0:
+            return 1 / rank
+    return 0.0
 
 
 def _recall(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return sum(grade > 0 for grade in grades[:k]) / len(ideal) if ideal else 0.0
+    if not ideal:
+        return 0.0
+    return _count_relevant(grades[:k]) / len(ideal)
 
 
 def _hit(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return float(any(grade > 0 for grade in grades[:k]))
+    return float(_count_relevant(grades[:k]) > 0)
 
 
 def _ndcg(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return _gain(grades[:k]) / _gain(ideal[:k]) if ideal else 0.0
+    if not ideal:
+        return 0.0
+    return _gain(grades[:k]) / _gain(ideal[:k])
+
+
+def _count_relevant(grades: Sequence[int]) -> int:
+    return sum(grade > 0 for grade in grades)
 
 
 def _gain(grades: Sequence[int]) -> float:
