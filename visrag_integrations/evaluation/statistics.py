@@ -96,7 +96,7 @@ def randomisation_test(
     differences = differences[differences != 0]
     if not len(differences):
         return 1.0
-    least = abs(differences.sum()) * (1 - 1e-9)  # sums in another order differ in the last digit
+    least = float(abs(differences.sum())) * (1 - 1e-9)  # sums in another order differ in the last digit
     # To swap the two values of a query turns the sign of its difference.
     width = len(differences)
     if width <= _MOST_EXACT and 2**width <= samples:
