@@ -100,7 +100,7 @@ def randomisation_test(
     # To swap the two values of a query turns the sign of its difference.
     width = len(differences)
     if width <= _MOST_EXACT and 2**width <= samples:
-        return _count_extreme(_every_sign(width), differences, least) / 2**width
+        return _count_extreme(_every_sign(width), differences, least) / float(2**width)
     # The 1 stands for the observation itself, so that chance is never said to be impossible.
     return (_count_extreme(_random_signs(width, samples, seed), differences, least) + 1) / (samples + 1)
 
