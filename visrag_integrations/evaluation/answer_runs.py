@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
+from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
@@ -198,7 +199,7 @@ def _given(dataset: EvaluationSet, top_k: int | None) -> ChosenPages:
 def _relevant(dataset: EvaluationSet, rag: Any, top_k: int | None, key: PageKey) -> ChosenPages:
     wanted: set[str] = set()
     for judged in dataset.qrels.values():
-        wanted |= {name for name, grade in judged.items() if grade > 0}
+        wanted.update(relevant_pages(judged))
     known: dict[str, Page] = {}
     for page in dataset.pages or _stored(rag):
         name = key(page)
@@ -224,6 +225,5 @@ def _stored(rag: Any) -> Iterable[Page]:
 
 def _best(judged: Mapping[str, int], known: Mapping[str, Page]) -> list[Page]:
     """The relevant pages, the highest grade first."""
-    relevant = [name for name, grade in judged.items() if grade > 0 and name in known]
-    relevant.sort(key=lambda name: -judged[name])
-    return [known[name] for name in relevant]
+    best_first = sorted(relevant_pages(judged), key=lambda name: -judged[name])
+    return [known[name] for name in best_first if name in known]

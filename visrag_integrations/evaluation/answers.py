@@ -127,6 +127,7 @@ def relaxed(answer: str, question: Question) -> float:
     given, truths = _without_odd_percent(answer, _truths(question))
     if given and given in truths:
         return 1.0
+    # Only False stops here: where a set does not say, both texts being numbers is enough.
     return float(question.numeric is not False and any(_is_near(given, truth) for truth in truths))
 
 
@@ -165,6 +166,7 @@ def _without_odd_percent(answer: str, truths: Sequence[str]) -> tuple[str, list[
     """Both normalised; a percent sign that the answer or the first right answer lacks is taken from the other."""
     given = vqa_normalized(answer)
     wanted = [vqa_normalized(truth) for truth in truths]
+    # As published: only the first right answer says whether a percent sign belongs there.
     there = bool(wanted) and "%" in wanted[0]
     if "%" in given and not there:
         given = given.replace("%", "")

@@ -12,6 +12,7 @@ from typing import Any
 
 from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation.hub import hub_tables
+from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
 from visrag_integrations.evaluation.tables import Row, read_rows
 from visrag_integrations.evaluation.trec import read_qrels
@@ -110,6 +111,7 @@ def _from_file(path: Path) -> EvaluationSet:
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
     """Those of the split; all there are, where none has its name."""
+    # "test-00000-of-00001.parquet" is of split test, "testing.parquet" is not.
     files = sorted(folder.rglob("*.parquet"))
     return [file for file in files if re.match(rf"{re.escape(split)}\b", file.name)] or files
 
@@ -117,9 +119,10 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
 def _qrels_file(folder: Path, split: str) -> Path:
     """The judgements of the split; the only ones there are, where none has its name."""
     files = sorted([*folder.glob("*.tsv"), *folder.glob("*.trec"), *folder.glob("*.txt")])
-    named = [file for file in files if file.stem == split]
-    if named or len(files) == 1:
-        return (named or files)[0]
+    # One file can only be the one that is meant; of several, none is guessed.
+    for file in files:
+        if file.stem == split or len(files) == 1:
+            return file
     there = ", ".join(file.stem for file in files) or "none"
     raise DatasetError(str(folder), f"has no judgements of split {split!r}; there are: {there}.")
 
@@ -134,6 +137,7 @@ def _from_tables(
         if page.doc_id in pages:
             logger.warning("%s: the corpus has %r more than once; the first is kept", name, page.doc_id)
         pages.setdefault(page.doc_id, page)
+
     questions: list[Question] = []
     for number, row in enumerate(queries, 1):
         questions.append(_question(row, f"{name}, queries row {number}", number))
@@ -147,10 +151,12 @@ def _from_rows(name: str, rows: Iterable[Row], root: Path = Path()) -> Evaluatio
     corpus: dict[str, Page] = {}
     for number, row in enumerate(rows, 1):
         where = f"{name}, row {number}"
+        # Several pictures are what the question is to be answered from (EVisRAG); nothing is searched.
         if isinstance(row.get("image"), list):
             shown = tuple(_shown(picture, root, where, i) for i, picture in enumerate(row["image"], 1))
             questions.append(replace(_question(row, where, number), pages=shown))
             continue
+        # One picture is the page of the row. Rows of one page are questions about it: it is kept once.
         if row.get("image") is not None:
             page = _page(row, where, name, _PAGE_ID_BESIDE_QUESTION)
             corpus.setdefault(page.doc_id, page)
@@ -197,6 +203,7 @@ def _question(row: Row, where: str, number: int) -> Question:
         group = "answerable" if answerable else "unanswerable"
     answers = _first(row, ("answers", "answer"))
     numeric = _first(row, ("numeric", "is_numerical"))
+    # A set that says nothing, but writes the answer as a number, means a number.
     if numeric is None and isinstance(answers, (int, float)):
         numeric = True
     return Question(
@@ -242,6 +249,7 @@ def _checked(found: EvaluationSet, source: str) -> EvaluationSet:
     if not found.questions:
         which = " that is judged" if found.qrels else ""
         raise DatasetError(source, f"holds no question{which}.")
+    # Results are kept by id: of two questions with one id, one would take the other's place.
     ids = Counter(question.id for question in found.questions)
     twice, count = ids.most_common(1)[0]
     if count > 1:
@@ -260,7 +268,9 @@ def _warn_of_missing_pages(found: EvaluationSet, qrels: Mapping[str, Mapping[str
     known = {page.doc_id for page in found.pages}
     missing: list[str] = []
     for judged in qrels.values():
-        missing += [page for page, grade in judged.items() if grade > 0 and page not in known]
+        for page in relevant_pages(judged):
+            if page not in known:
+                missing.append(page)
     if missing:
         examples = ", ".join(map(repr, missing[:3]))
         logger.warning(
@@ -291,6 +301,7 @@ def _texts(value: Any, where: str) -> tuple[str, ...]:
 
 
 def _whole(value: Any, where: str, what: str) -> int:
+    # 2.0 and "2" are whole numbers in a JSON or parquet file, True and 2.5 are not.
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

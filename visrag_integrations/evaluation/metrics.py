@@ -32,12 +32,13 @@ def evaluate_run(run: Run, qrels: Qrels, metrics: Iterable[str] = ("mrr@10", "re
         UnknownNameError: A metric that there is not.
         SettingError: A score that is not a number.
     """
+    # All names first: a wrong one is refused before hours of work, not after.
     wanted = [(metric, *parse_metric(metric)) for metric in metrics]
     found: PerQuery = {}
     for query, judged in qrels.items():
         grades = [judged.get(page, 0) for page in ranked(run.get(query, {}), query)]
         # The best order there could be: what nDCG and recall are shares of.
-        ideal = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
+        ideal = sorted(map(judged.__getitem__, relevant_pages(judged)), reverse=True)
         found[query] = {metric: RETRIEVAL_METRICS[name](grades, ideal, k) for metric, name, k in wanted}
     return found
 
@@ -56,6 +57,15 @@ def ranked(scores: Mapping[str, float], query: str = "") -> list[str]:
     return [page for _, page in sorted(zip(singles, scores, strict=True), reverse=True)]
 
 
+def relevant_pages(judged: Mapping[str, int]) -> list[str]:
+    """The pages of a question that are judged relevant.
+
+    >>> relevant_pages({"a": 2, "b": 0, "c": 1})
+    ['a', 'c']
+    """
+    return [page for page, grade in judged.items() if grade > 0]
+
+
 def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
     """The mean over the queries, by metric; nothing for no queries.
 
@@ -66,7 +76,10 @@ def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     if not rows:
         return {}
     # `fsum`, so that the mean does not depend on the order of the queries.
-    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in rows[0]}
+    means: dict[str, float] = {}
+    for metric in rows[0]:
+        means[metric] = math.fsum(row[metric] for row in rows) / len(rows)
+    return means
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
@@ -106,14 +119,18 @@ def _ndcg(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
 
 
 def _count_relevant(grades: Sequence[int]) -> int:
-    return sum(grade > 0 for grade in grades)
+    count = 0
+    for grade in grades:
+        if grade > 0:
+            count += 1
+    return count
 
 
 def _gain(grades: Sequence[int]) -> float:
     """Discounted: a page at rank r counts its grade / log2(r + 1)."""
     total = 0.0
     for place, grade in enumerate(grades):
-        if grade > 0:
+        if grade > 0:  # trec_eval counts negative grades as none
             total += grade / math.log2(place + 2)
     return total
 

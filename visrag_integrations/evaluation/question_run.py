@@ -41,7 +41,7 @@ class QuestionRun:
         hidden = None if progress is None else not progress
         asked_before = len(self.questions) - len(left)
         with tqdm(total=len(self.questions), initial=asked_before, unit="query", disable=hidden) as bar:
-
+            # Written down before the bar moves: what it shows survives a kill.
             def done(finished: list[tuple[Question, Any]]) -> None:
                 entries = [{"id": q.id, "query": q.text, **self.entry(q, found)} for q, found in finished]
                 self.record.append(entries)
@@ -76,6 +76,7 @@ class QuestionRun:
         )
 
     def _is_done(self, question: Question) -> bool:
+        # The id alone is not enough: a set that was edited may ask something else under an old id.
         entry = self.record.done.get(question.id)
         if entry is not None and entry.get("query") != question.text:
             raise SettingError(

@@ -62,6 +62,7 @@ class EvaluationResult:
         """Where each mean lies with 95 % confidence (bootstrap over the questions)."""
         return _intervals(self.per_query)
 
+    # The settings of a group are those of the whole: what was evaluated is the same.
     def group(self, name: str) -> EvaluationResult:
         """The result of one group's questions."""
         ids = self.groups[name]
@@ -94,7 +95,9 @@ class EvaluationResult:
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
-        table = _html_row(head, "th") + "".join(_html_row(row, "td") for row in rows)
+        table = _html_row(head, "th")
+        for row in rows:
+            table += _html_row(row, "td")
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
         return f"<table><caption>{html.escape(self._title())}</caption>{table}</table>{notes}"
 
@@ -156,6 +159,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     >>> aligned([["", "n"], ["all", "12"]])
     ['      n', 'all  12']
     """
+    # Each column as wide as its widest cell, the header included.
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -183,7 +187,10 @@ def _intervals(per_query: PerQuery) -> dict[str, Interval]:
     if not rows:
         return {}
     samples = max(_FEWEST_SAMPLES, min(SAMPLES, _DRAWN // len(rows)))
-    return {metric: bootstrap_interval([row[metric] for row in rows], samples=samples) for metric in rows[0]}
+    intervals: dict[str, Interval] = {}
+    for metric in rows[0]:
+        intervals[metric] = bootstrap_interval([row[metric] for row in rows], samples=samples)
+    return intervals
 
 
 def _p(value: float) -> str:

@@ -48,9 +48,11 @@ class RunRecord:
     def _write(self, path: Path, lines: list[str]) -> None:
         try:
             with path.open("ab") as file:
+                # A new file, or one whose header was cut off by a kill: it says what the results are of.
                 if file.tell() == 0:
                     lines = [json.dumps({_KEY: FORMAT, "settings": self.settings}, ensure_ascii=False), *lines]
                 file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                # Until then the lines are in the memory of this process, then in that of the system.
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as err:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric
+from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
 from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
@@ -49,6 +49,7 @@ def evaluate_retrieval(
         SettingError: The set has no judgements, or an argument that does not fit.
     """
     top_k = pages_needed(metrics, top_k)
+    # A question without judgements cannot be scored, so it is not asked.
     questions = [question for question in dataset.questions if question.id in dataset.qrels]
     if not questions:
         raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
@@ -64,6 +65,7 @@ def evaluate_retrieval(
     question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
     done = question_run.all(progress)
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
+    # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
     asked = {id_: dataset.qrels[id_] for id_ in done}
     return question_run.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
 
@@ -91,8 +93,9 @@ def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
     """What is strange: as a rule the wrong documents, or pages that go by another name."""
     wanted: set[str] = set()
     for judged in qrels.values():
-        wanted |= {key for key, grade in judged.items() if grade > 0}
+        wanted.update(relevant_pages(judged))
     found: set[str] = set().union(*run.values())
+    # One relevant page that was found is enough: then the names agree, and the rest is for the metrics to say.
     if not wanted or wanted & found:
         return ()
     if not found:

@@ -84,6 +84,7 @@ def page_key(page: Page) -> str:
     >>> page_key(Page("doc", 1, metadata={"corpus_id": "37313.jpeg"}))
     '37313.jpeg'
     """
+    # Not the page's own id: it holds a hash of the file, which nobody writes into a set by hand.
     given = page.metadata.get("corpus_id")
     if given is not None:
         return str(given)
@@ -92,6 +93,7 @@ def page_key(page: Page) -> str:
 
 def key_of(source: str, number: int) -> str:
     """The key of a page of a document; of a path, the file's name counts."""
+    # The file's name without its folder, so that a set is still right when the documents are moved.
     name = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return f"{name or source}#page={number}"
 

@@ -39,6 +39,7 @@ class JointEmbedder:
                 raise EmbedderError(
                     f"The embedder {embedder.name!r} gave {len(vectors)} vectors for {len(pages)} pages."
                 )
+            # One dict a page, of all its vectors: {"page": (dim,)} first, then "patches": (n, dim) is added to it.
             for embedding, vector in zip(embeddings, vectors, strict=True):
                 embedding[DENSE_VECTOR[embedder.kind]] = vector
         return embeddings
@@ -60,6 +61,7 @@ def prepare_store(store: QdrantPageStore, embedders: Sequence[PageEmbedder], rea
     Raises:
         StoreMismatchError: Others fill the collection, or others too: their vectors would be missing.
     """
+    # A collection of two embedders that gets pages from one alone would lose them in searches by the other.
     store.prepare(embedders[0], reader, also=embedders[1:])
     assert store.info is not None
     if len(store.info.embedders) > len(embedders):

@@ -151,13 +151,18 @@ class Documents:
 
     def _replace_what_was_there(self, done: DocumentDone, added: int) -> None:
         """Note the source of a document, and remove the documents that were found at this source before."""
-        found = [each for each in self._store.documents(filter={"source": done.source}) if done.source in each.sources]
-        pages_here = sum(each.pages for each in found if each.doc_id == done.doc_id)
+        pages_here = 0
+        others: list[StoredDocument] = []
+        for found in self._store.documents(filter={"source": done.source}):
+            if done.source not in found.sources:  # the filter takes file names too
+                continue
+            if found.doc_id == done.doc_id:
+                pages_here = found.pages
+            else:
+                others.append(found)
         if pages_here < self.pages[done.doc_id]:
             self._store.add_source(done.doc_id, done.source)
-        for old in found:
-            if old.doc_id == done.doc_id:
-                continue
+        for old in others:
             with self._guard:
                 # Two files that swapped their names: the old content of this one is met again as another file's.
                 met = self._tracked.get(old.doc_id)

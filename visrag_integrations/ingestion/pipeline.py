@@ -176,6 +176,7 @@ class _PipelineRun:
 
     def end(self, ended: EndedDocument) -> None:
         """A document ends: with the batch at hand, or at once when there is none."""
+        # Behind the pages that wait: the writer must store them before it settles their document.
         self.ended.append(ended)
         self.reporter.ended(ended)
         if not self.waiting:

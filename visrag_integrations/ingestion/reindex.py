@@ -81,6 +81,7 @@ def reindex(
         else:
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
             report = index_documents(sources, store=staged, embedder=embedder, **settings)
+        # The new collection stays beside the old one: the next run tries only what failed.
         if report.failed and not allow_failures:
             return report
         if sources is not None:
@@ -153,6 +154,7 @@ def _copy(
     def show(counts: FillCounts) -> None:
         bar.show(0, counts.added + counts.unchanged, counts.added, len(failed))
 
+    # What an earlier run copied is skipped by the loop, as in any run that goes on.
     try:
         counts = fill_store(store.scroll(), staged, embedder, batch_size=batch_size, on_failure=fail, on_batch=show)
     finally:

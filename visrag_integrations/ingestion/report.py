@@ -40,6 +40,7 @@ class IndexReport:
         >>> IndexReport(documents=1, pages=2, added=2).as_dict()["pages"]
         2
         """
+        # `page` only where it is a page that failed: of a whole document there is none.
         failed: list[dict[str, Any]] = []
         for failure in self.failed:
             entry: dict[str, Any] = {"source": failure.source, "error": failure.error}

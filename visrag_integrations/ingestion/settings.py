@@ -40,6 +40,7 @@ class IndexSettings:
     on_failure: Callable[[Failure], None] | None
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
 
+    # Checked first of all: nothing is opened or started for settings that cannot work.
     def __post_init__(self) -> None:
         check_batch_size(self.batch_size)
 
