@@ -5,7 +5,7 @@ words of the evidence are looked for among the words of its page (its text layer
 
 The way of a piece of evidence, by file:
 
-    evidence          which page it is about
+    grounded_evidence which page it is about
     check             from text and page to the verdict, step by step
       folding, page_letters, claim      both as letters; the evidence as tokens with weights
       passes                            where the tokens stand on the page:
@@ -19,7 +19,7 @@ docs/grounding.md carries one claim through all of it.
 """
 
 from visrag_integrations.grounding.check import find_passage, ground_text
-from visrag_integrations.grounding.evidence import ground, ground_evidence, grounding_dict
+from visrag_integrations.grounding.grounded_evidence import ground, ground_evidence, grounding_dict
 from visrag_integrations.grounding.outlines import outlined
 from visrag_integrations.grounding.regions import similar_regions
 from visrag_integrations.grounding.remembered_words import remember_words
