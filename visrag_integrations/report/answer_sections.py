@@ -59,10 +59,10 @@ def _answer_text(answer: Answer) -> str:
 
 
 class OtherPage(NamedTuple):
-    """A page that gave nothing: its id in the file, its place among those shown, and what the model said of it."""
+    """A page that gave nothing: its id in the file, its number among those shown, from 1, and what the model said of it."""
 
     name: str
-    index: int
+    number: int
     page: Page | None
     said: str
 
@@ -70,10 +70,10 @@ class OtherPage(NamedTuple):
 def _other_pages(name: str, answer: Answer, pictures: ReportPictures) -> str:
     """The pages that were shown and gave nothing, small, in the order in which they were shown."""
     others = _said_to_be_useless(name, answer) + _without_evidence(name, answer)
-    others.sort(key=lambda other: other.index)
+    others.sort(key=lambda other: other.number)
     cards: list[str] = []
     for other in others:
-        place = place_of(other.page, other.index)
+        place = place_of(other.page, other.number)
         figure = ""
         if other.page is not None:
             figure = pictures.figure(other.page, place)
