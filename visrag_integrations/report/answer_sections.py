@@ -29,6 +29,7 @@ def answer_section(name: str, question: str, answer: Answer, pictures: ReportPic
     state = "unanswered"
     if answer.sufficient:
         state = "answered"
+    # What the model says to be of no use is shown small, below.
     useful = [entry for entry in answer.evidence if entry.relevant]
     parts = [f'<section id="{name}" class="{state}">', _question(question), _answer_text(answer)]
     for place, entry in enumerate(useful, start=1):
@@ -59,12 +60,12 @@ def _answer_text(answer: Answer) -> str:
 
 
 class OtherPage(NamedTuple):
-    """A page that gave nothing: its id in the file, its number among those shown, from 1, and what the model said of it."""
+    """A page that gave nothing."""
 
-    name: str
-    number: int
+    name: str  # its id in the file
+    number: int  # its place among those shown, from 1
     page: Page | None
-    said: str
+    said: str  # by the model, of this page
 
 
 def _other_pages(name: str, answer: Answer, pictures: ReportPictures) -> str:
