@@ -5,7 +5,7 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from visrag_integrations.report.html import VERDICTS
+from visrag_integrations.report.verdict_signs import VERDICTS
 from visrag_integrations.servers.demo.asking import Asked, ShownPage
 from visrag_integrations.servers.demo.base import BaseState, DocumentState
 from visrag_integrations.types import Evidence, Failure

@@ -9,19 +9,22 @@ from collections.abc import Sequence
 
 from visrag_integrations.types import Page, Word
 
+_MAX_PAGES = 1024  # far more than one answer shows, and still a bound on memory; docs/grounding.md names it
 
-class _Words:
+
+class _RememberedWords:
     """The words of the pages that were found last, by page id."""
 
-    def __init__(self, limit: int) -> None:
-        self._limit, self._kept = limit, OrderedDict[str, Sequence[Word]]()
+    def __init__(self, max_pages: int) -> None:
+        self._max_pages = max_pages
+        self._kept: OrderedDict[str, Sequence[Word]] = OrderedDict()  # the page found last comes last
         self._lock = threading.Lock()
 
     def keep(self, page: Page) -> None:
         with self._lock:
             self._kept[page.id] = page.words
             self._kept.move_to_end(page.id)
-            while len(self._kept) > self._limit:
+            while len(self._kept) > self._max_pages:
                 self._kept.popitem(last=False)
 
     def find(self, page_id: str) -> Sequence[Word]:
@@ -29,13 +32,13 @@ class _Words:
             return self._kept.get(page_id, ())
 
 
-_words = _Words(limit=1024)
+_remembered = _RememberedWords(_MAX_PAGES)
 
 
 def remember_words(page: Page) -> Page:
     """The page; its words are kept in this process, for when it comes back from a host framework without them."""
     if page.words:
-        _words.keep(page)
+        _remembered.keep(page)
     return page
 
 
@@ -48,5 +51,7 @@ def with_remembered_words(page: Page) -> Page:
     """
     if page.words:
         return page
-    words = _words.find(page.id)
-    return dataclasses.replace(page, words=words) if words else page
+    words = _remembered.find(page.id)
+    if not words:
+        return page
+    return dataclasses.replace(page, words=words)
