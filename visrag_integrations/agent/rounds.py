@@ -39,7 +39,7 @@ async def arun_rounds(episodes: Sequence[Episode], perform: AsyncPerform) -> Asy
 
 def next_round(episodes: Sequence[Episode]) -> list[Episode]:
     """Those whose requests are done together next; empty when all runs are over."""
-    # The costly turns come last: all who have to look or search do so first, so that the batch is as large as it can be.
+    # The costly turns come last, so that their batch is large: all who have to look or search do so first.
     for kind in (Look, Find, Write):
         waiting = [episode for episode in episodes if isinstance(episode.waiting, kind)]
         if waiting:

@@ -8,12 +8,13 @@ from typing import Any
 
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 
-from visrag_integrations.agent import PictureRules
+from visrag_integrations.agent import PictureRules, Step
 from visrag_integrations.agent.episode import Episode, Find, Look, Write
+from visrag_integrations.agent.rounds import requests_of
 from visrag_integrations.agent.storage import generation_from
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.llamaindex.agent import make_agent, to_response
-from visrag_integrations.llamaindex.engine_generator import resolve_llm
+from visrag_integrations.llamaindex.llm_generators import resolve_llm
 
 
 class VRAGStepEvent(Event):
@@ -44,9 +45,9 @@ class LookEvent(_Pending):
 
 _EVENTS: dict[type, type[WriteEvent | FindEvent | LookEvent]] = {Write: WriteEvent, Find: FindEvent, Look: LookEvent}
 
-
 _MOST_RUNS = 256
-"""Runs that are kept between their steps; one that was forgotten is taken up from its event."""
+"""Runs that are kept between their steps, each with its pictures. One that was forgotten is taken up from its event,
+which costs its searches again."""
 
 
 class VRAGWorkflow(Workflow):
@@ -112,13 +113,12 @@ class VRAGWorkflow(Workflow):
         return await self._go_on(ctx, ev)  # type: ignore[return-value]
 
     async def _go_on(self, ctx: Context, ev: _Pending) -> WriteEvent | FindEvent | LookEvent | StopEvent:
-        """Do what is waited for, tell what happened, and say what comes next."""
+        """Do what the run waits for, report the steps, and say what comes next."""
+        # Out of the table while it is worked on: if that fails, the run is taken up from its event again.
         episode = self._runs.pop(ev.run, None)
         if episode is None or not _stands_at(episode, ev):
             episode = await self._taken_up(ev)
-        before = len(episode.steps)
-        await self._perform(episode)
-        for happened in episode.steps[before:]:
+        for happened in await self._perform(episode):
             ctx.write_event_to_stream(VRAGStepEvent(step=happened))
         if episode.waiting is None:
             return StopEvent(result=to_response(episode.trace))
@@ -136,6 +136,7 @@ class VRAGWorkflow(Workflow):
         """A run that began elsewhere, at the same point."""
         (episode,) = await self.agent.abegin([ev.question])
         written = [generation_from(turn) for turn in ev.turns]
+        # What the model wrote is in the event; searches and pictures are not, and are made again.
         while written or not isinstance(ev, _EVENTS[type(episode.waiting)]):
             if isinstance(episode.waiting, Write):
                 episode.tell(written.pop(0))
@@ -143,9 +144,10 @@ class VRAGWorkflow(Workflow):
                 await self._perform(episode)
         return episode
 
-    async def _perform(self, episode: Episode) -> None:
-        for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
-            episode.tell(result)
+    async def _perform(self, episode: Episode) -> list[Step]:
+        """Do what the run waits for; its new steps."""
+        (result,) = await self.agent.aperform(requests_of([episode]))
+        return episode.tell(result)
 
 
 def _stands_at(episode: Episode, ev: _Pending) -> bool:
