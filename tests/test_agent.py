@@ -54,7 +54,7 @@ def kinds(trace: Trace) -> list[str]:
 def test_a_run_searches_looks_closer_and_answers() -> None:
     made = agent(LOOK, "<think>Small.</think><bbox>[100, 100, 200, 200]</bbox>", ANSWER)
     trace = made.run("How much?")
-    assert kinds(trace) == ["Thought", "Search", "Thought", "Crop", "Thought", "Finish"]
+    assert kinds(trace) == ["Thought", "SearchStep", "Thought", "Crop", "Thought", "Finish"]
     _, search, _, crop, _, finish = trace.steps
     assert isinstance(search, Search)
     assert (search.turn, search.query) == (1, "totals")

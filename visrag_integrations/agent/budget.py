@@ -16,8 +16,9 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
 
 ANSWER_TOKENS = 1024
-"""Tokens of one turn unless the settings say otherwise."""
-_NOTE = 100  # tokens of what the model is told beside a picture, at most about
+"""Tokens of one turn unless the settings say otherwise: reasoning and one action.
+A turn that is cut off is lost, one that may be long leaves less of the context for pictures."""
+_NOTE = 100  # tokens of what the model is told beside a picture: the longest note has about 300 characters
 
 
 @dataclass(frozen=True)
@@ -70,21 +71,27 @@ class Tokens:
     def count(self, conversation: Conversation, written: Generation) -> None:
         """A turn was written."""
         usage = written.usage or Usage(_estimate(conversation), len(written.text) // 4)
-        self._turn, self._added = usage.input_tokens + usage.output_tokens, 0
+        self._turn = usage.input_tokens + usage.output_tokens
+        self._added = 0
         self.spent += self._turn
 
     def add(self, shown: Shown | None, rules: Rules) -> None:
         """The model is shown or told something."""
-        cells = rules.pictures.grid.most if shown is not None else 0
-        self._added = cells + _NOTE
+        self._added = _NOTE
+        if shown is not None:
+            self._added += rules.pictures.grid.most
 
     def next_turn(self, rules: Rules) -> int:
         """What the next turn takes at most."""
-        return self._turn + self._added + rules.answer_tokens if self._turn else 0
+        if not self._turn:
+            return 0
+        return self._turn + self._added + rules.answer_tokens
 
     def turn_after(self, rules: Rules) -> int:
         """What the turn after it takes at most, with another picture."""
-        return self.next_turn(rules) + rules.pictures.grid.most + _NOTE + rules.answer_tokens if self._turn else 0
+        if not self._turn:
+            return 0
+        return self.next_turn(rules) + rules.pictures.grid.most + _NOTE + rules.answer_tokens
 
 
 def _estimate(conversation: Conversation) -> int:
@@ -92,9 +99,14 @@ def _estimate(conversation: Conversation) -> int:
     total = 0
     for message in conversation:
         for part in message.content:
-            picture: Any = part.picture if isinstance(part, Page) else part
+            text: Any = part
+            picture: Any = part
+            if isinstance(part, Page):
+                text = part.text
+                picture = part.picture
+            # The agent shows opened pictures only; anything else is read as its text.
             if hasattr(picture, "width"):
                 total += picture.width * picture.height // 28**2
             else:
-                total += len(part.text if isinstance(part, Page) else str(part)) // 4
+                total += len(str(text)) // 4
     return total

@@ -31,6 +31,7 @@ class Recording:
         yield self._next(conversation)
 
     def _next(self, conversation: Conversation) -> Generation:
+        # So many turns of the model are in the conversation already.
         place = sum(message.role == "assistant" for message in conversation)
         if place >= len(self.turns):
             raise GenerationError(

@@ -41,24 +41,40 @@ class RunRecord:
     @property
     def answer(self) -> Answer:
         """The answer, with the pages that were shown; an empty one while the run goes on."""
-        last = self.steps[-1] if self.steps else None
-        return last.answer if isinstance(last, Finish) else Answer("", sufficient=False)
+        if self._finish is None:
+            return Answer("", sufficient=False)
+        return self._finish.answer
 
     @property
     def reason(self) -> Reason | None:
         """Why the run ended; None while it goes on."""
-        last = self.steps[-1] if self.steps else None
-        return last.reason if isinstance(last, Finish) else None
+        if self._finish is None:
+            return None
+        return self._finish.reason
+
+    @property
+    def _finish(self) -> Finish | None:
+        """The last step of a run that is over."""
+        if self.steps and isinstance(self.steps[-1], Finish):
+            return self.steps[-1]
+        return None
 
     @property
     def shown(self) -> tuple[Shown, ...]:
         """Every picture the model was shown, in order: pages and crops."""
-        return tuple(shown for step in self.steps if not isinstance(step, Finish) for shown in step.observation.shown)
+        found: list[Shown] = []
+        for step in self.steps:
+            if not isinstance(step, Finish):  # which repeats all pages
+                found += step.observation.shown
+        return tuple(found)
 
     @property
     def problems(self) -> tuple[Problem, ...]:
         """What was wrong with the model's turns, in order."""
-        return tuple(one for step in self.steps for one in step.observation.problems)
+        found: list[Problem] = []
+        for step in self.steps:
+            found += step.observation.problems
+        return tuple(found)
 
     @property
     def problem_counts(self) -> Counter[str]:
@@ -68,8 +84,13 @@ class RunRecord:
     @property
     def usage(self) -> Usage:
         """Tokens that went in and came out in all turns, as far as the engine said."""
-        known = [turn.usage for turn in self.turns if turn.usage is not None]
-        return Usage(sum(one.input_tokens for one in known), sum(one.output_tokens for one in known))
+        read = 0
+        written = 0
+        for turn in self.turns:
+            if turn.usage is not None:
+                read += turn.usage.input_tokens
+                written += turn.usage.output_tokens
+        return Usage(read, written)
 
     def to_dict(self) -> dict[str, Any]:
         """The run for programs, JSON-like, without pictures; `save` keeps those too."""

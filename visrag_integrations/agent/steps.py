@@ -70,7 +70,7 @@ class Thought:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchStep:
     """The model searched, and was shown the best page it had not seen."""
 
     turn: int
@@ -105,33 +105,43 @@ class Finish:
     observation: Observation = Observation()
 
 
-Step = Thought | Search | Crop | Finish
+Step = Thought | SearchStep | Crop | Finish
+KINDS: dict[str, type[Step]] = {"thought": Thought, "search": SearchStep, "crop": Crop, "finish": Finish}
+"""What a step is called where it is kept or given to programs."""
 
 
 def step_dict(step: Step) -> dict[str, Any]:
     """The step for programs: what was done, which page was shown how large, what the model was told.
 
-    >>> step_dict(Search(2, "totals"))
+    >>> step_dict(SearchStep(2, "totals"))
     {'turn': 2, 'kind': 'search', 'query': 'totals', 'shown': [], 'told': '', 'problems': []}
     """
-    said: dict[str, Any] = {}
-    if isinstance(step, Thought):
-        said = {"text": step.text}
-    elif isinstance(step, Search):
-        said = {"query": step.query}
-    elif isinstance(step, Crop):
-        said = {"box": list(step.box) if step.box is not None else None, "written": step.written}
-    else:
-        said = {"answer": step.answer.text, "sufficient": step.answer.sufficient, "reason": step.reason}
     observed = step.observation
     return {
         "turn": step.turn,
-        "kind": type(step).__name__.lower(),
-        **said,
+        "kind": kind_of(step),
+        **_what_was_done(step),
         "shown": [_shown_dict(shown) for shown in observed.shown],
         "told": observed.text,
         "problems": [problem.name for problem in observed.problems],
     }
+
+
+def kind_of(step: Step) -> str:
+    """The step's name in `KINDS`."""
+    return next(name for name, kind in KINDS.items() if type(step) is kind)
+
+
+def _what_was_done(step: Step) -> dict[str, Any]:
+    if isinstance(step, Thought):
+        return {"text": step.text}
+    if isinstance(step, SearchStep):
+        return {"query": step.query}
+    if isinstance(step, Finish):
+        return {"answer": step.answer.text, "sufficient": step.answer.sufficient, "reason": step.reason}
+    if step.box is None:
+        return {"box": None, "written": step.written}
+    return {"box": list(step.box), "written": step.written}
 
 
 def _shown_dict(shown: Shown) -> dict[str, Any]:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_FETCHED = 20 * 1024 * 1024
 """Bytes of a remote picture; a larger one is refused."""
 FETCH_SECONDS = 20.0
+"""A server that gives nothing for so long is given up."""
 _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
@@ -46,10 +47,11 @@ def encoded(picture: PictureSource) -> tuple[bytes, str]:
             picture = path.read_bytes()
         except OSError as err:
             raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
-    kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
-    if not isinstance(picture, bytes) or kind not in _MIMES:
-        picture, kind = images.encode(picture, "JPEG"), "JPEG"
-    return picture, _MIMES[kind]
+    if isinstance(picture, bytes):
+        kind = images.sniff_format(picture)
+        if kind in _MIMES:
+            return picture, _MIMES[kind]
+    return images.encode(picture, "JPEG"), _MIMES["JPEG"]
 
 
 def decode_data_url(url: str) -> bytes:
@@ -64,7 +66,9 @@ def decode_data_url(url: str) -> bytes:
     head, comma, body = url.partition(",")
     if not comma:
         raise PictureError(f"{short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
-    return decode_base64(unquote(body)) if head.endswith(";base64") else unquote_to_bytes(body)
+    if head.endswith(";base64"):
+        return decode_base64(unquote(body))
+    return unquote_to_bytes(body)
 
 
 def decode_base64(text: str) -> bytes:
@@ -75,7 +79,9 @@ def decode_base64(text: str) -> bytes:
     """
     compact = "".join(text.split())
     try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        # Four letters are three bytes: "aGk" is padded to "aGk=".
+        padding = "=" * (-len(compact) % 4)
+        return base64.b64decode(compact + padding, validate=True)
     except (binascii.Error, ValueError) as err:
         raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
 
@@ -127,6 +133,7 @@ def fetch(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
     try:
         with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
+            # One byte more than is allowed, to tell a picture that is too large from one that just fits.
             data: bytes = answer.read(MAX_FETCHED + 1)
     except (urllib.error.URLError, OSError, ValueError) as err:
         raise PictureError(f"{short(url)} cannot be fetched: {err}.") from err
@@ -137,4 +144,6 @@ def fetch(url: str) -> bytes:
 
 def short(text: str) -> str:
     """The beginning of a long URL, quoted, for a message."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    if len(text) > 80:
+        text = text[:77] + "..."
+    return repr(text)
