@@ -81,7 +81,7 @@ class VisRAG:
         self, questions: Iterable[str | Query], top_k: int | None = None, filter: Filter | None = None
     ) -> list[Answer]:
         """The answers in order; all questions go to the generator as one batch."""
-        asked = [_checked_question(question) for question in questions]
+        asked = list(map(_checked_question, questions))
         return self.answer_from(asked, self._retrieve(asked, top_k, filter))
 
     def stream(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Iterator[Event]:
@@ -109,8 +109,12 @@ class VisRAG:
         """The answers in order, each from the pages that are given with its question; nothing is searched."""
         plans = [self._plan(question, hits) for question, hits in zip(questions, pages, strict=True)]
         # A question without pages has no plan, and is not asked.
-        answers = iter(run_plans([plan for plan in plans if plan is not None], self.generator, self.settings))
-        return [_nothing_found() if plan is None else next(answers) for plan in plans]
+        asked = [plan for plan in plans if plan is not None]
+        answered = iter(run_plans(asked, self.generator, self.settings))
+        answers = []
+        for plan in plans:
+            answers.append(next(answered) if plan is not None else _nothing_found())
+        return answers
 
     async def aanswer_from(self, question: str | Query, pages: Sequence[ScoredPage]) -> Answer:
         """The answer from these pages, without blocking the event loop; nothing is searched."""

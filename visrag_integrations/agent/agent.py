@@ -117,7 +117,8 @@ class VRAGAgent:
 
     def begin(self, questions: Iterable[str]) -> list[Episode]:
         """The runs before their first turn; the generator may be loaded for it."""
-        asked = [checked_question(question) for question in questions]
+        asked = list(map(checked_question, questions))  # all of them, before the engine is loaded for any
+        # Asked anew in each turn: a server may tell what it takes only once it has answered.
         return [Episode(question, self.rules, lambda: capacity_of(self.generator)) for question in asked]
 
     async def abegin(self, questions: Iterable[str]) -> list[Episode]:
@@ -151,6 +152,7 @@ class VRAGAgent:
         only: dict[str, Any] = {}
         if self.filter:
             only["filter"] = self.filter
+        # Without a filter the argument is left out: a retriever of the user's own may not know it.
         if len(requests) == 1:
             (request,) = requests
             return [self.retriever.retrieve(request.query, request.count, **only)]

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 ANSWER_TOKENS = 1024
 """Tokens of one turn unless the settings say otherwise: reasoning and one action.
 A turn that is cut off is lost, one that may be long leaves less of the context for pictures."""
-_NOTE = 100  # tokens of what the model is told beside a picture: the longest note has about 300 characters
+_NOTE = 100  # tokens of what the model is told beside a picture: a few sentences; nothing counts them exactly
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,7 @@ class Tokens:
 
     def next_turn(self, rules: Rules) -> int:
         """What the next turn takes at most."""
+        # Before the first turn nothing is known: a budget must not end a run that has not begun.
         if not self._turn:
             return 0
         return self._turn + self._added + rules.answer_tokens

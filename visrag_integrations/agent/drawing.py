@@ -19,6 +19,7 @@ from visrag_integrations.types import Box, Page
 _QUALITY = 85  # of the JPEGs: small print stays readable; the page holds every picture of the run
 BoxesByPicture = dict[tuple[str, Box], list[tuple[int, Box]]]
 """Picture (the id of its page, and which part of it) -> turns, and the box that each gave on it."""
+# `Trace.reason` for people.
 _ENDED = {
     "answered": "answered",
     "turns": "the turns were used up",
@@ -26,6 +27,7 @@ _ENDED = {
     "pictures": "the generator takes no more pictures",
     "context": "the context was full",
 }
+# No script may run and nothing is loaded: the browser holds the page to it, whatever the model wrote.
 _SHELL = """<!doctype html>
 <html lang="en">
 <head>
@@ -153,7 +155,8 @@ def _figure(shown: Shown, boxes: Sequence[tuple[int, Box]]) -> str:
 
 
 def _mark(turn: int, box: Box) -> str:
-    left, top, right, bottom = (100 * edge for edge in box)
+    left, top, right, bottom = [100 * edge for edge in box]
+    # In per cent, so that the mark stays in its place when the picture is enlarged.
     place = f"left:{left:.2f}%;top:{top:.2f}%;width:{right - left:.2f}%;height:{bottom - top:.2f}%"
     return f'<span class="box" style="{place}"><i>{turn}</i></span>'
 
@@ -165,6 +168,7 @@ def _boxes_looked_at(steps: Sequence[Step]) -> BoxesByPicture:
     last: Shown | None = None
     for step in steps:
         for shown in step.observation.shown:
+            # The box as it was carried out, with its padding: not as the model wrote it.
             if isinstance(step, Crop) and last is not None:
                 key = (last.page.page.id, last.region)
                 found.setdefault(key, []).append((step.turn, _within(shown.region, last.region)))
@@ -180,8 +184,10 @@ def _within(inner: Box, outer: Box) -> Box:
     (0.0, 0.0, 0.5, 0.5)
     """
     width, height = outer[2] - outer[0], outer[3] - outer[1]
-    left, right = ((edge - outer[0]) / width for edge in (inner[0], inner[2]))
-    top, bottom = ((edge - outer[1]) / height for edge in (inner[1], inner[3]))
+    left = (inner[0] - outer[0]) / width
+    top = (inner[1] - outer[1]) / height
+    right = (inner[2] - outer[0]) / width
+    bottom = (inner[3] - outer[1]) / height
     return left, top, right, bottom
 
 

@@ -124,6 +124,7 @@ class Episode:
 
     def _run(self) -> Generator[Request, Any, None]:
         while True:
+            # Each `yield` asks for something, and takes what `tell` is given.
             turn = self._read((yield Write(self._conversation)))
             if self._is_last(turn):
                 return
@@ -144,6 +145,7 @@ class Episode:
         self._turns.append(dataclasses.replace(written, text=text))
         self._tokens.count(self._conversation, self._turns[-1])
         turn = parse_turn(text, cut_off=written.finish_reason == "length")
+        # Also one in a turn that cannot be carried out: better than none when a budget ends.
         if turn.answers:
             self._best = turn.answers[-1]
         return turn
@@ -155,6 +157,7 @@ class Episode:
         if action is not None and action.name == "answer" and action.content and not action.flaw:
             self._think(turn)
             self._finish("answered", action.content, _remarks(turn))
+        # It was asked to answer, and did not.
         elif self._why_last is not None:
             self._think(turn)
             self._finish(self._why_last, self._best, [problem("no_answer")])
@@ -212,6 +215,7 @@ class Episode:
     def _wrong_search(self, query: str, remarks: Sequence[Problem]) -> Observation | None:
         if not query:
             return self._refuse(*remarks, problem("empty_search"))
+        # Upper and lower case find the same pages.
         said = query.casefold()
         self._searches[said] += 1
         if self._searches[said] > MOST_REPEATS:
@@ -223,9 +227,8 @@ class Episode:
         written = _readable(action.content)
         box = parse_box(action.content)
         observation = yield from self._look_closer(written, box, remarks)
-        numbers = None
-        if not isinstance(box, str):  # then it is the name of what is wrong with it
-            numbers = box
+        # A box that cannot be read is the name of what is wrong with it.
+        numbers = box if not isinstance(box, str) else None
         self.steps.append(Crop(len(self._turns), written, numbers, observation))
         return observation
 
@@ -244,6 +247,7 @@ class Episode:
         cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
         if isinstance(cut, str):
             return self._refuse(*remarks, *_unshowable(last.page, cut))
+        # The same picture again would teach the model nothing.
         if cut.region == last.region:
             return self._refuse(*remarks, problem("box_whole", written=quoted(written)))
         return self._observe(_shown(last.page, cut), problems)
@@ -256,6 +260,7 @@ class Episode:
     def _observe(self, shown: Shown | None, problems: Sequence[Problem], note: str = "") -> Observation:
         if shown is not None and shown.picture is not None:
             self._shown.append(shown)
+        # The model has to know before it writes that a turn is its last one.
         self._tokens.add(shown, self.rules)
         self._why_last = self._budget_that_ends()
         told = [one.text for one in problems]
@@ -263,9 +268,7 @@ class Episode:
             told.append(note)
         if self._why_last:
             told.append(ANSWER_NOW)
-        pictures: tuple[Shown, ...] = ()
-        if shown is not None:
-            pictures = (shown,)
+        pictures = (shown,) if shown is not None else ()
         return Observation(pictures, "\n".join(told), tuple(problems))
 
     def _budget_that_ends(self) -> Reason | None:
@@ -294,7 +297,7 @@ class Episode:
 
 def _remarks(turn: Turn) -> list[Problem]:
     """What is off about a turn that can be carried out all the same."""
-    return [problem(name, count=len(turn.actions)) for name in turn.problems]
+    return [problem(name, count=len(turn.actions)) for name in turn.problems]  # only one of them has a {count}
 
 
 def _wrong_with(turn: Turn) -> list[Problem]:
@@ -308,10 +311,7 @@ def _wrong_with(turn: Turn) -> list[Problem]:
 def _wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> list[Problem]:
     """What is wrong with a box on a picture of this size: one problem, or none."""
     width, height = size
-    if isinstance(box, str):
-        name: str | None = box
-    else:
-        name = box_problem(box, width, height)
+    name = box if isinstance(box, str) else box_problem(box, width, height)
     if not name:
         return []
     return [problem(name, written=quoted(written), width=width, height=height)]

@@ -90,6 +90,7 @@ class PictureRules:
         Raises:
             PictureError: The page's picture cannot be opened.
         """
+        # Cut from the largest picture there is, not from the one that was shown: only so is anything seen closer.
         full = self._full(page)
         left, right = _span(full.width, (shown[0], shown[2]), size[0], (box[0], box[2]), self.padding)
         top, bottom = _span(full.height, (shown[1], shown[3]), size[1], (box[1], box[3]), self.padding)
@@ -101,6 +102,7 @@ class PictureRules:
         stored = page.open_image()
         if not self.from_source or stored.width * stored.height >= self.full_pixels:
             return stored
+        # Not where the stored picture has another shape: the page may have been turned or cut when it was indexed.
         drawn = _drawn_again(page, self.full_pixels)
         if drawn is None or drawn.width <= stored.width or not _same_shape(drawn, stored):
             return stored
@@ -131,6 +133,7 @@ def _drawn_again(page: Page, max_pixels: int) -> Image | None:
     if not page.source or "://" in page.source:
         return None
     reader = PageReader(max_pixels=max_pixels, ocr="never")
+    # By the hash of its bytes: a file that was changed since may have another page in this place.
     try:
         known = identify(Path(page.source), max_bytes=reader.max_bytes)
         if known.doc_id != page.doc_id or known.kind not in ("pdf", "image"):

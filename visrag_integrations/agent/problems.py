@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visrag_integrations.agent.steps import Problem
 
+# The names are in docs/agent.md and in saved traces; the sentences are for the model, which reads no other explanation.
 PROBLEMS = {
     "empty": "You wrote nothing.",
     "no_action": "Your turn holds no action, so nothing was done.",

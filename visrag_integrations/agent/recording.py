@@ -24,7 +24,7 @@ class Recording:
         Raises:
             GenerationError: There is no such turn.
         """
-        return [self._next(conversation) for conversation in conversations]
+        return list(map(self._next, conversations))
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:
         """The same in one piece."""

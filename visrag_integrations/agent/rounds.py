@@ -25,6 +25,7 @@ def run_rounds(episodes: Sequence[Episode], perform: Perform) -> Iterator[tuple[
     >>> [step.answer.text for _, new in steps for step in new]
     ['12']
     """
+    # Results are told one by one: whoever reads this sees each step before the next run goes on.
     while waiting := next_round(episodes):
         for episode, result in zip(waiting, perform(waiting), strict=True):
             yield episode, episode.tell(result)

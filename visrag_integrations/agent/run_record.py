@@ -41,16 +41,12 @@ class RunRecord:
     @property
     def answer(self) -> Answer:
         """The answer, with the pages that were shown; an empty one while the run goes on."""
-        if self._finish is None:
-            return Answer("", sufficient=False)
-        return self._finish.answer
+        return self._finish.answer if self._finish is not None else Answer("", sufficient=False)
 
     @property
     def reason(self) -> Reason | None:
         """Why the run ended; None while it goes on."""
-        if self._finish is None:
-            return None
-        return self._finish.reason
+        return self._finish.reason if self._finish is not None else None
 
     @property
     def _finish(self) -> Finish | None:
@@ -84,6 +80,7 @@ class RunRecord:
     @property
     def usage(self) -> Usage:
         """Tokens that went in and came out in all turns, as far as the engine said."""
+        # Some engines say nothing about it.
         read = 0
         written = 0
         for turn in self.turns:
@@ -100,7 +97,7 @@ class RunRecord:
             "answer": answer.text,
             "sufficient": answer.sufficient,
             "reason": self.reason,
-            "steps": [step_dict(step) for step in self.steps],
+            "steps": list(map(step_dict, self.steps)),
             "problems": dict(self.problem_counts),
             "usage": {"input_tokens": self.usage.input_tokens, "output_tokens": self.usage.output_tokens},
         }

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Reason = Literal["answered", "turns", "tokens", "pictures", "context"]
 """Why a run ended: the model answered; or it did not, though it was asked to because a budget was used up."""
+# A region that is exactly this is the page itself; any crop is smaller, because a box with all of a picture is refused.
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -121,7 +122,7 @@ def step_dict(step: Step) -> dict[str, Any]:
         "turn": step.turn,
         "kind": kind_of(step),
         **_what_was_done(step),
-        "shown": [_shown_dict(shown) for shown in observed.shown],
+        "shown": list(map(_shown_dict, observed.shown)),
         "told": observed.text,
         "problems": [problem.name for problem in observed.problems],
     }
@@ -139,9 +140,8 @@ def _what_was_done(step: Step) -> dict[str, Any]:
         return {"query": step.query}
     if isinstance(step, Finish):
         return {"answer": step.answer.text, "sufficient": step.answer.sufficient, "reason": step.reason}
-    if step.box is None:
-        return {"box": None, "written": step.written}
-    return {"box": list(step.box), "written": step.written}
+    box = list(step.box) if step.box is not None else None
+    return {"box": box, "written": step.written}
 
 
 def _shown_dict(shown: Shown) -> dict[str, Any]:

@@ -32,11 +32,12 @@ def save_record(record: RunRecord, folder: Path) -> Path:
         "format": FORMAT,
         "question": record.question,
         "template": record.template,
-        "steps": [saver.step(step) for step in record.steps],
-        "turns": [asdict(turn) for turn in record.turns],
+        "steps": list(map(saver.step, record.steps)),
+        "turns": list(map(asdict, record.turns)),
     }
     text = json.dumps({**kept, "pages": list(saver.pages.values())}, ensure_ascii=True, indent=1, default=str)
     _write_whole(folder / _FILE, text.encode("ascii"))
+    # Only files named as ours are: the folder may hold what the user put there.
     for path in (folder / _PICTURES).iterdir():
         if _PICTURE_NAME.fullmatch(path.name) and path.name not in saver.pictures:
             path.unlink(missing_ok=True)
@@ -65,9 +66,10 @@ def load_record(folder: Path) -> RunRecord:
         )
     try:
         loader = _Loader(folder, kept["pages"])
+        # First, because a page may be named before the step that shows it.
         loader.find_pictures(kept["steps"])
-        steps = tuple(loader.step(step) for step in kept["steps"])
-        turns = tuple(generation_from(turn) for turn in kept["turns"])
+        steps = tuple(map(loader.step, kept["steps"]))
+        turns = tuple(map(generation_from, kept["turns"]))
         return RunRecord(kept["question"], steps, turns, kept["template"])
     except (KeyError, IndexError, TypeError, ValueError, VisRAGError) as err:
         raise TraceError(f"{folder / _FILE} is damaged: {type(err).__name__}: {err}") from err
@@ -84,8 +86,8 @@ class _Saver:
     def step(self, step: Step) -> dict[str, Any]:
         kept = {"kind": kind_of(step), **vars(step)}
         if isinstance(step, Finish):
-            kept["answer"] = {**vars(step.answer), "pages": [self._hit(hit) for hit in step.answer.pages]}
-        shown = [self._shown(one) for one in step.observation.shown]
+            kept["answer"] = {**vars(step.answer), "pages": list(map(self._hit, step.answer.pages))}
+        shown = list(map(self._shown, step.observation.shown))
         kept["observation"] = {**vars(step.observation), "shown": shown}
         return kept
 
@@ -146,11 +148,11 @@ class _Loader:
         return KINDS[kind](**fields)
 
     def _answer(self, kept: Mapping[str, Any]) -> Answer:
-        pages = tuple(self._hit(hit) for hit in kept["pages"])
+        pages = tuple(map(self._hit, kept["pages"]))
         return Answer(**{**kept, "evidence": (), "pages": pages, "problems": tuple(kept["problems"])})
 
     def _observation(self, kept: Mapping[str, Any]) -> Observation:
-        shown = tuple(self._shown(one) for one in kept["shown"])
+        shown = tuple(map(self._shown, kept["shown"]))
         problems = tuple(Problem(*one) for one in kept["problems"])
         return Observation(shown, kept["text"], problems)
 

@@ -51,8 +51,9 @@ class NodeSearch:
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
         """The best nodes as pages."""
         asked: Any = self.retriever
+        # LlamaIndex has no argument for the number; a copy is changed, so that the caller's own keeps its number.
         if hasattr(asked, "similarity_top_k"):
-            asked = copy.copy(asked)  # the caller's own keeps its number
+            asked = copy.copy(asked)
             asked.similarity_top_k = top_k
         return [node_to_hit(node, fetch_urls=self._fetch_urls) for node in asked.retrieve(query)]
 
@@ -132,8 +133,8 @@ def make_agent(retriever: Any, llm: Any, max_turns: int, **settings: Any) -> VRA
 def to_response(trace: Trace) -> Response:
     """A run as a response."""
     answer = trace.answer
-    nodes = [hit_to_node(hit) for hit in answer.pages]
-    steps = [step_dict(step) for step in trace]
+    nodes = list(map(hit_to_node, answer.pages))
+    steps = list(map(step_dict, trace))
     metadata = {**answer_metadata(answer, nodes), "steps": steps, "reason": trace.reason, "trace": trace}
     return Response(answer.text, source_nodes=nodes, metadata=metadata)
 

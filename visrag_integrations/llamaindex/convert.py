@@ -40,10 +40,13 @@ KEPT = "_node"
 """Metadata key of what a payload has no place for."""
 PICTURE_VECTOR_OF = "_picture_vector_of"
 """Metadata key that says whose vector of the node's picture its `embedding` is."""
+# A page's label says something about its content, and its file's name to a reader; ids and hashes say nothing.
 NOT_EMBEDDED = ("doc_id", "number", "image_sha256", "file_path", "file_name")
 NOT_FOR_LLMS = ("doc_id", "number", "image_sha256", "file_path")
+# A node of another class comes back as one of these: what was stored must not name a class to be made.
 _TYPES: dict[str, type[TextNode]] = {"TextNode": TextNode, "ImageNode": ImageNode, "IndexNode": IndexNode}
 _PICTURE_FIELDS = {"image", "image_path", "image_url", "image_mimetype"}
+# Fields that a page has a place for, or that are made anew.
 _ELSEWHERE = {"id_", "embedding", "metadata", "text", "text_resource", "image_resource", "image", "obj", "class_name"}
 
 
@@ -58,6 +61,7 @@ def page_to_document(
         image_sha256: Of that file; caches and document stores tell pages apart by it.
         extra: More metadata.
     """
+    # The user's own keys come last: they may replace ours.
     own = {
         "page_label": str(page.metadata.get("page_label") or page.number),
         "file_name": file_name(page.source),
@@ -115,6 +119,7 @@ def page_to_node(page: Page) -> TextNode:
     >>> page_to_node(Page("d1", 3, text="Hi", source="a.pdf")).metadata["file_name"]
     'a.pdf'
     """
+    # A page without `given_id` was not stored as a node, whatever its metadata say.
     kept = remember_words(page).metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_node(page, kept)
@@ -144,6 +149,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     >>> page.text, page.given_id, page_to_node(page).metadata
     ('Hi', '7', {'n': 1})
     """
+    # The mark speaks of the vector that the node brought, which is not kept with the page.
     metadata = {key: value for key, value in node.metadata.items() if key != PICTURE_VECTOR_OF}
     picture = picture_of_node(node, fetch_urls=fetch_urls)
     ref_doc_id = node.ref_doc_id or node.node_id
@@ -159,6 +165,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     )
 
 
+# An index asks with the ids of all its nodes for every question: hashing 65,536 of them again each time is slow.
 @functools.lru_cache(maxsize=1 << 16)
 def page_id(node_id: str) -> str:
     """The id under which a store keeps the node with this id.

@@ -41,6 +41,7 @@ class HostEmbedder:
         """One vector a page, in order."""
         pages = list(pages)
         as_pictures = isinstance(self.embedding, MultiModalEmbedding)
+        # Texts are embedded as one batch; pictures one by one, as each has to be opened.
         by_text = [page for page in pages if page.picture is None or not as_pictures]
         of_texts: list[list[float]] = []
         if by_text:
@@ -57,7 +58,7 @@ class HostEmbedder:
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """One vector a query, in order."""
-        return [self._embed_query(query) for query in queries]
+        return list(map(self._embed_query, queries))
 
     def _embed_query(self, query: str | Query) -> Embedding:
         if isinstance(query, str):
@@ -94,6 +95,7 @@ class GivenEmbedder:
         Raises:
             SettingError: What was given is none of these.
         """
+        # Late: a model is loaded when it is used, not when it is named.
         if self._found is None:
             self._found = self._find()
         return self._found

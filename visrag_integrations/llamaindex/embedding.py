@@ -96,13 +96,9 @@ class VisRAGEmbedding(MultiModalEmbedding):
     @property
     def embedder(self) -> PageEmbedder:
         """The core embedder, loaded now if it was not."""
-        found: PageEmbedder
-        if self._given is not None:
-            found = self._given
-            return found
-        if self._loaded is None:
+        if self._given is None and self._loaded is None:
             self._loaded = self.load()
-        found = self._loaded
+        found: PageEmbedder = self._given if self._given is not None else self._loaded
         return found
 
     @property
@@ -157,6 +153,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
     async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
 
+    # In LlamaIndex's place, so that every shape of picture is taken, in batches, with the same events.
     def get_image_embedding(self, img_file_path: Any) -> list[float]:
         """The vector of a picture: a path, a `file:` or data URL, a file object, or a PIL image."""
         return self.get_image_embedding_batch([img_file_path])[0]
@@ -193,7 +190,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
                     limiter.acquire()
                 vectors = embed(batch)
                 event.on_end(payload={EventPayload.CHUNKS: batch, EventPayload.EMBEDDINGS: vectors})
-            dispatcher.event(EmbeddingEndEvent(chunks=[_name(item) for item in batch], embeddings=vectors))
+            dispatcher.event(EmbeddingEndEvent(chunks=list(map(_name, batch)), embeddings=vectors))
             found += vectors
         return found
 

@@ -15,6 +15,7 @@ Scroll = Callable[[], Iterator[Page]]
 CoreFilter = Mapping[str, Any]
 
 _REF_DOC_ID = f"{KEPT}.ref_doc_id"
+# LlamaIndex's names for the document a node is from.
 _OWN_KEYS = {"ref_doc_id": _REF_DOC_ID, "document_id": _REF_DOC_ID}
 _SIMPLE = {
     FilterOperator.EQ: "eq",
@@ -28,6 +29,7 @@ _SIMPLE = {
     FilterOperator.ANY: "in",
     FilterOperator.CONTAINS: "eq",
 }
+# Operators whose value is a list; a single value in its place is a mistake that would find nothing.
 _LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
 

@@ -71,7 +71,7 @@ class EVisRAGLLM(StructuredOutputs):
     _loaded: Any = PrivateAttr(default=None)
 
     def __init__(self, model: str | None = None, *, generator: PageGenerator | None = None, **fields: Any) -> None:
-        fields.pop("class_name", None)
+        fields.pop("class_name", None)  # LlamaIndex puts it into what it serializes
         if model is None and generator is not None:
             model = str(generator.name)
         if model is not None:
@@ -94,9 +94,7 @@ class EVisRAGLLM(StructuredOutputs):
     @property
     def _engine(self) -> Any:
         """The generator as far as there is one yet."""
-        if self._given is not None:
-            return self._given
-        return self._loaded
+        return self._given if self._given is not None else self._loaded
 
     def close(self) -> None:
         """Free the engine that was loaded, unless others use it; a generator you gave stays open."""
@@ -133,9 +131,8 @@ class EVisRAGLLM(StructuredOutputs):
             if value is not None:
                 chosen[name] = value
         stop = chosen.get("stop", ())
-        if isinstance(stop, str):
-            stop = [stop]
-        return GenerationSettings(**{**chosen, "stop": tuple(stop)})
+        chosen["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
+        return GenerationSettings(**chosen)
 
     # --- chat -------------------------------------------------------------------------------------------------------
 
@@ -165,7 +162,7 @@ class EVisRAGLLM(StructuredOutputs):
         if not requests:
             return []
         conversations = [conversation for conversation, _ in requests]
-        settings = requests[0][1]
+        settings = requests[0][1]  # the same for all: they come from one call
         written = generate(self.generator, conversations, settings)
         return [to_response(generation, self.model) for generation in written]
 
@@ -216,6 +213,7 @@ class EVisRAGLLM(StructuredOutputs):
         prompt = kwargs.pop("prompt", None) or self.prompt
         settings = self.settings(**kwargs)
         conversation = to_conversation(messages, fetch_urls=self.fetch_urls)
+        # EVisRAG's prompt asks for its tags, which no JSON schema has.
         if prompt == "evisrag" and settings.json_schema is None:
             conversation, _ = wrap_question(conversation)
         return conversation, settings

@@ -75,6 +75,7 @@ class EVisRAGGenerator:
                     last = piece
                     yield piece
             finally:
+                # Also where the reader stopped early: what was written so far is reported.
                 close(writing)
                 written.append(replace(last, text=text))
 
@@ -82,7 +83,8 @@ class EVisRAGGenerator:
     def _events(self, conversations: Sequence[Conversation]) -> Iterator[list[Generation]]:
         """The events before, and, for what is put into the list, those after."""
         described = model_payload(self.llm)
-        chats = [to_event_messages(conversation) for conversation in conversations]
+        # Without the pictures: handlers keep what they are given, and pages are large.
+        chats = list(map(to_event_messages, conversations))
         started = [self._start(messages, described) for messages in chats]
         written: list[Generation] = []
         try:
@@ -91,6 +93,7 @@ class EVisRAGGenerator:
             for event_id in started:
                 self._end(event_id, {EventPayload.EXCEPTION: err})
             raise
+        # Not strict: a stream that was closed before its first piece has written nothing.
         for event_id, messages, generation in zip(started, chats, written, strict=False):
             response = to_response(generation, self.llm.model)
             self._end(event_id, {EventPayload.MESSAGES: messages, EventPayload.RESPONSE: response})

@@ -42,6 +42,7 @@ def to_conversation(messages: Sequence[ChatMessage], *, fetch_urls: bool = False
         parts: list[Part] = []
         for block in message.blocks:
             parts += _parts(block, fetch_urls)
+        # Chat templates expect the roles to alternate.
         if turns and turns[-1].role == role:
             turns[-1] = Message((*turns[-1].content, *parts), role)
         else:
@@ -57,7 +58,7 @@ def to_chat_messages(conversation: Conversation) -> list[ChatMessage]:
     """
     messages = []
     for turn in conversation:
-        blocks = [_block(part) for part in turn.content]
+        blocks = list(map(_block, turn.content))
         messages.append(ChatMessage(role=MessageRole(turn.role), blocks=blocks))
     return messages
 

@@ -97,8 +97,9 @@ def inline_base64(picture: PictureSource) -> str:
 def _inline(data: Any) -> bytes:
     """Picture bytes from what LlamaIndex keeps inside a node, in whichever of its forms."""
     if hasattr(data, "read"):
-        data.seek(0)
+        data.seek(0)  # it may have been read before
         data = data.read()
+    # Bytes may be a picture, or base64 as LlamaIndex's `MediaResource` keeps it.
     if isinstance(data, bytes):
         if images.sniff_format(data) is not None:
             return data

@@ -29,7 +29,7 @@ class EvidenceOutputParser(BaseOutputParser):
     def __init__(self, pages: Iterable[Any] | None = None) -> None:
         self.pages: list[Page] | None = None
         if pages is not None:
-            self.pages = [_page(page) for page in pages]
+            self.pages = list(map(_page, pages))
 
     def parse(self, output: str) -> Answer:
         """The answer that the text holds."""

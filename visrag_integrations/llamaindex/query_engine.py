@@ -97,6 +97,7 @@ class VisRAGQueryEngine(BaseQueryEngine):
             similarity_top_k: How many pages are shown.
             **settings: Of the constructor; what it does not know goes to `as_retriever`, for example `filters`.
         """
+        # What the constructor does not know is for the retriever.
         own = {}
         for name in ("strategy", "prompt", "node_postprocessors", "streaming", "callback_manager"):
             if name in settings:
@@ -134,7 +135,7 @@ class VisRAGQueryEngine(BaseQueryEngine):
         sources = [*nodes, *(additional_source_nodes or ())]
         with ResponseEvents(self.callback_manager, CBEventType.SYNTHESIZE, query_bundle) as end:
             if self.streaming:
-                metadata: dict[str, Any] = {}
+                metadata: dict[str, Any] = {}  # filled when the text has been read to its end
                 pieces = self._pieces(query_bundle, nodes, metadata)
                 return end(StreamingResponse(pieces, source_nodes=sources, metadata=metadata))
             (answer,) = self._rag.answer_from([query_bundle.query_str], [self._hits(nodes)])
@@ -176,9 +177,8 @@ class VisRAGQueryEngine(BaseQueryEngine):
         said = ""
         for event in self._rag.stream_from(query.query_str, self._hits(nodes)):
             if isinstance(event, SectionText) and event.section == "answer":
-                text = event.text
-                if not said:
-                    text = text.lstrip()
+                # Models often begin an answer on a new line.
+                text = event.text if said else event.text.lstrip()
                 said += text
                 if text:
                     yield text

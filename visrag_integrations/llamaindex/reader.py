@@ -106,6 +106,7 @@ class VisRAGReader(BasePydanticReader):
 
     def _download(self, fs: Any, path: str) -> bytes:
         try:
+            # Before anything is read: the file may be larger than the memory.
             size = fs.size(path)
             if size is not None and size > self._reader.max_bytes:
                 raise DocumentLimitError(path, f"{size} bytes are more than max_bytes={self._reader.max_bytes}.")
@@ -120,6 +121,7 @@ class VisRAGReader(BasePydanticReader):
             source = os.path.abspath(source)
         kind = self._reader.picture_format or "JPEG"
         assert page.picture is not None  # readers give every page one
+        # Under the hash of its bytes: a page that did not change is the same file after the document changed.
         data = images.encode(page.picture, kind, _QUALITY)
         reference = reference_of(data, "pages", SUFFIXES[kind.upper()])
         pictures.save(data, reference)

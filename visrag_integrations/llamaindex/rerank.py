@@ -74,7 +74,7 @@ class VisRAGRerank(BaseNodePostprocessor):
             raise SettingError("Nodes are ordered against a question; give query_str= or query_bundle=.")
         if not nodes:
             return []
-        embedder = self._embedder.get()
+        embedder = self._embedder.get()  # loaded only where there is something to order
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=embedder.name))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,

@@ -93,7 +93,7 @@ class VisRAGRetriever(BaseRetriever):
         self._opened = []
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [hit_to_node(hit) for hit in self.find(query_bundle)]
+        return list(map(hit_to_node, self.find(query_bundle)))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
@@ -129,6 +129,7 @@ class VisRAGRetriever(BaseRetriever):
             filter=both(getattr(self.retriever, "filter", None), condition),
             mode=self.mode or getattr(self.retriever, "mode", "dense"),
         )
+        # The store knows no threshold; the core's retriever, which does, was left out.
         if self.score_threshold is None:
             return hits
         return [hit for hit in hits if hit.score >= self.score_threshold]

@@ -117,6 +117,7 @@ def _read_part(output_cls: type[BaseModel], text: str) -> BaseModel | None:
     """The object that the beginning of a JSON text already holds; None while that is none."""
     from pydantic_core import from_json
 
+    # `trailing-strings`: a text that is still being written counts as far as it goes.
     try:
         return output_cls.model_validate(from_json(text, allow_partial="trailing-strings"))
     except ValueError:

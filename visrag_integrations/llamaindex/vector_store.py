@@ -34,6 +34,7 @@ from visrag_integrations.types import Mode, Page, ScoredPage
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, PageEmbedder, PageStore
 
+# LlamaIndex's ways to search, as ours.
 _MODES: dict[VectorStoreQueryMode, Mode] = {
     VectorStoreQueryMode.SPARSE: "lexical",
     VectorStoreQueryMode.TEXT_SEARCH: "lexical",
@@ -123,7 +124,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     def close(self) -> None:
         """Free the model that was loaded by its name, unless others use it; what you gave stays open."""
-        self._retriever = None
+        self._retriever = None  # it holds the embedder
         self._embedder.close()
 
     # --- in ---------------------------------------------------------------------------------------------------------
@@ -138,12 +139,10 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     def _add(self, pages: Sequence[NodePage]) -> None:
         missing = [one.page for one in pages if one.vector is None]
         made = iter(embed_mixed(self.embedder, missing))
+        # In the order of the pages: made now, or brought by the node.
         vectors = []
         for one in pages:
-            if one.vector is None:
-                vectors.append(next(made))
-            else:
-                vectors.append(one.vector)
+            vectors.append(next(made) if one.vector is None else one.vector)
         self.client.prepare(self.embedder)
         self.client.add_pages([one.page for one in pages], vectors)
 
@@ -199,10 +198,10 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
         """The nodes with these ids, in that order, or that fit the filters; all of them when neither is given."""
         if node_ids is not None and filters is None:
-            pages: Any = self.client.get_pages([page_id(node_id) for node_id in node_ids])
+            pages: Any = self.client.get_pages(list(map(page_id, node_ids)))
         else:
             pages = self.client.scroll(self._condition(node_ids, None, filters))
-        return [page_to_node(page) for page in pages]
+        return list(map(page_to_node, pages))
 
     async def aget_nodes(
         self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
@@ -220,7 +219,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         return VectorStoreQueryResult(
             nodes=[page_to_node(hit.page) for hit in hits],
             similarities=[hit.score for hit in hits],
-            ids=[_node_id(hit) for hit in hits],
+            ids=list(map(_node_id, hits)),
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -236,7 +235,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         # search depend on what else was found, so there it is not tried.
         if node_ids is not None and len(node_ids) > _MANY_IDS and mode != "hybrid":
             hits = self._matching(query, mode, self._condition(None, doc_ids, query.filters))
-            if {_node_id(hit) for hit in hits} <= set(node_ids):
+            if set(map(_node_id, hits)) <= set(node_ids):
                 return hits
         return self._matching(query, mode, self._condition(node_ids, doc_ids, query.filters))
 
@@ -245,6 +244,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         text = query.query_str or ""
         if query.mode == VectorStoreQueryMode.MMR:
             return self._most_marginal(query, self._vector(query), condition)
+        # Words, or a question that the store's own embedder has to see.
         if mode == "lexical" or query.query_embedding is None or not self.is_embedding_query:
             if not text.strip():
                 raise SettingError("The query has neither a text nor an embedding. Give query_str or query_embedding.")
@@ -294,7 +294,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     ) -> CoreFilter | None:
         condition = to_filter(filters, self._scroll)
         if node_ids is not None:
-            condition = both({"$ids": [page_id(node_id) for node_id in node_ids]}, condition)
+            condition = both({"$ids": list(map(page_id, node_ids))}, condition)
         if doc_ids is not None:
             condition = both(of_ref_docs(doc_ids), condition)
         return condition
@@ -324,6 +324,7 @@ def _joined(pieces: Sequence[NodePage]) -> NodePage:
 
 def _page_key(node: BaseNode, page: Page) -> Hashable:
     """The same for two pieces of one page, and for a node that is given twice."""
+    # Pixels in memory and pictures that are still to be fetched cannot be compared.
     picture: Any = page.picture
     if picture is None or node.source_node is None or callable(picture):
         return node.node_id

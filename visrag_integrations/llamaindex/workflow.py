@@ -123,19 +123,20 @@ class VRAGWorkflow(Workflow):
         if episode.waiting is None:
             return StopEvent(result=to_response(episode.trace))
         self._keep(ev.run, episode)
-        turns = [asdict(turn) for turn in episode.trace.turns]
+        turns = list(map(asdict, episode.trace.turns))
         return _EVENTS[type(episode.waiting)](run=ev.run, question=ev.question, turns=turns)
 
     def _keep(self, run: str, episode: Episode) -> None:
         """For the next step of this run; runs that were left are forgotten, the oldest first."""
         self._runs[run] = episode
+        # A dict keeps the order in which its keys came.
         while len(self._runs) > _MOST_RUNS:
             del self._runs[next(iter(self._runs))]
 
     async def _taken_up(self, ev: _Pending) -> Episode:
         """A run that began elsewhere, at the same point."""
         (episode,) = await self.agent.abegin([ev.question])
-        written = [generation_from(turn) for turn in ev.turns]
+        written = list(map(generation_from, ev.turns))
         # What the model wrote is in the event; searches and pictures are not, and are made again.
         while written or not isinstance(ev, _EVENTS[type(episode.waiting)]):
             if isinstance(episode.waiting, Write):
@@ -152,5 +153,5 @@ class VRAGWorkflow(Workflow):
 
 def _stands_at(episode: Episode, ev: _Pending) -> bool:
     """Whether the run is where the event was made; a context kept earlier speaks of another point."""
-    written = [asdict(turn) for turn in episode.trace.turns]
+    written = list(map(asdict, episode.trace.turns))
     return isinstance(ev, _EVENTS[type(episode.waiting)]) and written == ev.turns
