@@ -13,14 +13,16 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
+from visrag_integrations.images.pixels import read_file
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
 
+# Protects the memory from a server that never stops sending; far above the picture of a page.
 MAX_FETCHED = 20 * 1024 * 1024
 """Bytes of a remote picture; a larger one is refused."""
+# Of one wait for the server, not of the whole answer.
 FETCH_SECONDS = 20.0
-"""A server that gives nothing for so long is given up."""
 _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
@@ -42,11 +44,7 @@ def encoded(picture: PictureSource) -> tuple[bytes, str]:
     if callable(picture):
         picture = picture()
     if isinstance(picture, Path):
-        path = picture
-        try:
-            picture = path.read_bytes()
-        except OSError as err:
-            raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
+        picture = read_file(picture)
     if isinstance(picture, bytes):
         kind = images.sniff_format(picture)
         if kind in _MIMES:
@@ -79,8 +77,7 @@ def decode_base64(text: str) -> bytes:
     """
     compact = "".join(text.split())
     try:
-        # Four letters are three bytes: "aGk" is padded to "aGk=".
-        padding = "=" * (-len(compact) % 4)
+        padding = "=" * (-len(compact) % 4)  # up to a multiple of four; many leave it out
         return base64.b64decode(compact + padding, validate=True)
     except (binascii.Error, ValueError) as err:
         raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
@@ -133,8 +130,7 @@ def fetch(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
     try:
         with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
-            # One byte more than is allowed, to tell a picture that is too large from one that just fits.
-            data: bytes = answer.read(MAX_FETCHED + 1)
+            data: bytes = answer.read(MAX_FETCHED + 1)  # one byte more tells that it is too large
     except (urllib.error.URLError, OSError, ValueError) as err:
         raise PictureError(f"{short(url)} cannot be fetched: {err}.") from err
     if len(data) > MAX_FETCHED:

@@ -13,10 +13,11 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.llamaindex.convert import hit_to_node
 from visrag_integrations.llamaindex.embedder import GivenEmbedder
-from visrag_integrations.llamaindex.filters import CoreFilter, both, to_filter
+from visrag_integrations.llamaindex.filters import CoreFilter, to_filter
 from visrag_integrations.llamaindex.node_pictures import picture_of_image
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, Query, ScoredPage
@@ -126,7 +127,7 @@ class VisRAGRetriever(BaseRetriever):
             vector,
             text=query.query_str,
             top_k=self.similarity_top_k,
-            filter=both(getattr(self.retriever, "filter", None), condition),
+            filter=join_filters(getattr(self.retriever, "filter", None), condition),
             mode=self.mode or getattr(self.retriever, "mode", "dense"),
         )
         # The store knows no threshold; the core's retriever, which does, was left out.

@@ -23,11 +23,12 @@ from llama_index.core.vector_stores.types import (
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.interfaces.stores import gives_embeddings, knows_who_filled_it, stored_embeddings
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF, node_to_page, page_id, page_to_node
 from visrag_integrations.llamaindex.embedder import GivenEmbedder, one_embedder
 from visrag_integrations.llamaindex.embedding import DEFAULT_MODEL, StoreEmbedding
-from visrag_integrations.llamaindex.filters import CoreFilter, both, of_ref_docs, to_filter
+from visrag_integrations.llamaindex.filters import CoreFilter, of_ref_docs, to_filter
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, ScoredPage
 
@@ -294,9 +295,9 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     ) -> CoreFilter | None:
         condition = to_filter(filters, self._scroll)
         if node_ids is not None:
-            condition = both({"$ids": list(map(page_id, node_ids))}, condition)
+            condition = join_filters({"$ids": list(map(page_id, node_ids))}, condition)
         if doc_ids is not None:
-            condition = both(of_ref_docs(doc_ids), condition)
+            condition = join_filters(of_ref_docs(doc_ids), condition)
         return condition
 
     def _scroll(self) -> Iterator[Page]:
