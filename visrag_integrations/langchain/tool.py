@@ -19,7 +19,7 @@ DESCRIPTION = "Search the documents. Gives the pages that fit the query best, as
 
 
 class SearchPages(BaseModel):
-    """What the agent says when it searches."""
+    """The arguments of a search."""
 
     query: str = Field(description="What to look for, in words.")
 
