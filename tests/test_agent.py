@@ -17,8 +17,8 @@ from PIL import Image
 
 from visrag_integrations import Page, ScoredPage, load_generator
 from visrag_integrations.agent import Crop, Finish, PictureRules, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent.problems import PROBLEMS, REMINDER
 from visrag_integrations.agent.steps import Reason
-from visrag_integrations.agent.wording import PROBLEMS, REMINDER
 from visrag_integrations.errors import GenerationError, SettingError, StoreError
 from visrag_integrations.generation.vrag import ANSWER_NOW, STOP, build_prompt
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Shown
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import TEMPLATE, check_template
+from visrag_integrations.interfaces.generators import context_length_of, max_images_of
 from visrag_integrations.types import Conversation, Generation, Page, Usage
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator
 
 ANSWER_TOKENS = 1024
 """Tokens of one turn unless the settings say otherwise."""
@@ -24,10 +28,9 @@ class Capacity:
     context_length: int | None = None
 
 
-def capacity_of(generator: object) -> Capacity:
+def capacity_of(generator: Generator) -> Capacity:
     """What a generator takes in one conversation, as far as it says."""
-    images, context = (getattr(generator, name, None) for name in ("max_images", "context_length"))
-    return Capacity(images if isinstance(images, int) else None, context if isinstance(context, int) else None)
+    return Capacity(max_images_of(generator), context_length_of(generator))
 
 
 @dataclass(frozen=True)

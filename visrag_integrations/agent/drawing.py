@@ -9,15 +9,12 @@ import html
 from collections.abc import Sequence
 from importlib import resources
 from itertools import groupby
-from typing import TYPE_CHECKING
 
 from visrag_integrations import images
+from visrag_integrations.agent.run_record import RunRecord
 from visrag_integrations.agent.steps import Crop, Finish, Problem, Search, Shown, Step, Thought
 from visrag_integrations.images.urls import data_url
 from visrag_integrations.types import Box, Page
-
-if TYPE_CHECKING:
-    from visrag_integrations.agent.trace import Trace
 
 _QUALITY = 85
 _ENDED = {
@@ -43,12 +40,12 @@ _SHELL = """<!doctype html>
 """
 
 
-def trace_page(trace: Trace) -> str:
+def trace_page(trace: RunRecord) -> str:
     """The run as an HTML page of its own."""
     return _SHELL.format(title=_escaped(trace.question[:120]), body=trace_fragment(trace))
 
 
-def trace_fragment(trace: Trace) -> str:
+def trace_fragment(trace: RunRecord) -> str:
     """The run as a part of a page, such as a notebook's output; its style touches nothing else."""
     style = resources.files("visrag_integrations.agent").joinpath("trace.css").read_text(encoding="utf-8")
     boxes = _looked_at(trace.steps)
@@ -60,7 +57,7 @@ def trace_fragment(trace: Trace) -> str:
     )
 
 
-def _head(trace: Trace) -> str:
+def _head(trace: RunRecord) -> str:
     answer = trace.answer
     sure = answer.sufficient and trace.reason == "answered"
     label = "Answer" if sure else "Best answer so far" if answer.sufficient else "No answer"
@@ -74,7 +71,7 @@ def _head(trace: Trace) -> str:
     )
 
 
-def _how(trace: Trace) -> str:
+def _how(trace: RunRecord) -> str:
     """How the run went, on one line."""
     crops = sum(not shown.whole for shown in trace.shown)
     parts = [_counted(len(trace.turns), "turn"), _counted(len(trace.answer.pages), "page"), _counted(crops, "close-up")]

@@ -15,6 +15,7 @@ from typing import Any
 
 from visrag_integrations.agent.budget import Capacity, Rules, Tokens
 from visrag_integrations.agent.pictures import Cut
+from visrag_integrations.agent.problems import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
 from visrag_integrations.agent.steps import (
     WHOLE,
     Crop,
@@ -28,7 +29,6 @@ from visrag_integrations.agent.steps import (
     Thought,
 )
 from visrag_integrations.agent.trace import Trace
-from visrag_integrations.agent.wording import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
 from visrag_integrations.errors import PictureError
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
@@ -103,12 +103,14 @@ class Episode:
         self._course = self._run()
         self.waiting = next(self._course)
 
-    def tell(self, result: Any) -> None:
-        """The result of what was waited for."""
+    def tell(self, result: Any) -> list[Step]:
+        """Take the result of what was waited for; gives the steps that it brings."""
+        before = len(self.steps)
         try:
             self.waiting = self._course.send(result)
         except StopIteration:
             self.waiting = None
+        return self.steps[before:]
 
     @property
     def trace(self) -> Trace:

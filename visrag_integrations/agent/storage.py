@@ -9,15 +9,13 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visrag_integrations import images
+from visrag_integrations.agent.run_record import RunRecord
 from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, Search, Shown, Step, Thought
 from visrag_integrations.errors import TraceError, VisRAGError
 from visrag_integrations.types import Answer, Generation, Page, ScoredPage, Usage, Word
-
-if TYPE_CHECKING:
-    from visrag_integrations.agent.trace import Trace
 
 FORMAT = 1
 _FILE = "trace.json"
@@ -26,16 +24,16 @@ _KINDS: dict[str, type[Step]] = {"thought": Thought, "search": Search, "crop": C
 _PICTURE_NAME = re.compile(r"[0-9a-f]{64}\.png")
 
 
-def save_trace(trace: Trace, folder: Path) -> Path:
+def save_record(record: RunRecord, folder: Path) -> Path:
     """Pictures first, then the steps under their final name, then what an older run left is removed."""
     (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
     saver = _Saver(folder)
     kept = {
         "format": FORMAT,
-        "question": trace.question,
-        "template": trace.template,
-        "steps": [saver.step(step) for step in trace.steps],
-        "turns": [asdict(turn) for turn in trace.turns],
+        "question": record.question,
+        "template": record.template,
+        "steps": [saver.step(step) for step in record.steps],
+        "turns": [asdict(turn) for turn in record.turns],
     }
     text = json.dumps({**kept, "pages": list(saver.pages.values())}, ensure_ascii=True, indent=1, default=str)
     _write_whole(folder / _FILE, text.encode("ascii"))
@@ -45,14 +43,12 @@ def save_trace(trace: Trace, folder: Path) -> Path:
     return folder
 
 
-def load_trace(folder: Path) -> Trace:
+def load_record(folder: Path) -> RunRecord:
     """The run as it was saved.
 
     Raises:
         TraceError: It cannot be read.
     """
-    from visrag_integrations.agent.trace import Trace
-
     try:
         kept = json.loads((folder / _FILE).read_bytes())
     except FileNotFoundError as err:
@@ -70,7 +66,7 @@ def load_trace(folder: Path) -> Trace:
         loader.find_pictures(kept["steps"])
         steps = tuple(loader.step(step) for step in kept["steps"])
         turns = tuple(generation_from(turn) for turn in kept["turns"])
-        return Trace(kept["question"], steps, turns, kept["template"])
+        return RunRecord(kept["question"], steps, turns, kept["template"])
     except (KeyError, IndexError, TypeError, ValueError, VisRAGError) as err:
         raise TraceError(f"{folder / _FILE} is damaged: {type(err).__name__}: {err}") from err
 

@@ -16,9 +16,9 @@ from langchain_core.runnables.config import run_in_executor
 
 from visrag_integrations import images
 from visrag_integrations.agent import PictureRules, Search, Step
-from visrag_integrations.agent.agent import next_round
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
+from visrag_integrations.agent.rounds import next_round
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
@@ -206,8 +206,10 @@ class _Host:
             raise SettingError(
                 f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
             )
-        generator = self.llm._generator if isinstance(self.llm, ChatEVisRAG) else lambda: None
-        return Episode(question, self.rules, lambda: capacity_of(generator()))
+        if isinstance(self.llm, ChatEVisRAG):
+            generator = self.llm._generator
+            return Episode(question, self.rules, lambda: capacity_of(generator()))
+        return Episode(question, self.rules)
 
 
 def to_messages(conversation: Conversation) -> list[BaseMessage]:
