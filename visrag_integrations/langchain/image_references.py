@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import decode_data_url, remote_picture
+from visrag_integrations.images.urls import picture_of_url
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -97,12 +97,10 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     Raises:
         PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
     """
-    if reference.startswith("data:"):
-        return decode_data_url(reference)
     if reference.startswith("visrag:"):
         return _recent.find(reference)
-    if reference.startswith(("http://", "https://")):
-        return remote_picture(reference, fetch_urls=fetch_urls)
+    if reference.startswith(("data:", "http://", "https://")):
+        return picture_of_url(reference, fetch_urls=fetch_urls)
     if reference.startswith("file:"):
         parts = urlsplit(reference)
         reference = unquote(parts.path)
