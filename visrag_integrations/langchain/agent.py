@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
@@ -123,79 +124,77 @@ class _AgentRuns:
     question_key: str
     llm_settings: dict[str, Any]
 
-    # --- one question -----------------------------------------------------------------------------------------------
-
     def transform(self, inputs: Iterator[Any], config: RunnableConfig) -> Iterator[AddableDict]:
         for given in inputs:
             episode = self._begin(given)
             yield _first(episode)
-            for _, steps in run_rounds([episode], lambda waiting: self._perform(requests_of(waiting), [config])):
-                for step in steps:
-                    dispatch_custom_event(EVENT, step_dict(step), config=config)
-                    yield _piece(step)
+            for step in self._steps([episode], [config]):
+                yield _piece(step)
             yield _last(episode)
 
     async def atransform(self, inputs: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[AddableDict]:
         async for given in inputs:
             episode = await run_in_executor(config, self._begin, given)
             yield _first(episode)
-            rounds = arun_rounds([episode], lambda waiting: self._aperform(requests_of(waiting), [config]))
-            async for _, steps in rounds:
-                for step in steps:
-                    await adispatch_custom_event(EVENT, step_dict(step), config=config)
-                    yield _piece(step)
+            async for step in self._asteps([episode], [config]):
+                yield _piece(step)
             yield _last(episode)
 
-    # --- many -------------------------------------------------------------------------------------------------------
-
     def batch(self, inputs: list[Any], config: list[RunnableConfig]) -> list[dict[str, Any]]:
-        episodes = [self._begin(given) for given in inputs]
-        configs = _Configs(episodes, config)
-        for episode, steps in run_rounds(
-            episodes, lambda waiting: self._perform(requests_of(waiting), configs.of(waiting))
-        ):
-            for step in steps:
-                dispatch_custom_event(EVENT, step_dict(step), config=configs.of([episode])[0])
-        return [_whole(episode) for episode in episodes]
+        episodes = list(map(self._begin, inputs))
+        for _ in self._steps(episodes, config):
+            pass  # each step stays in its episode
+        return list(map(_whole, episodes))
 
     async def abatch(self, inputs: list[Any], config: list[RunnableConfig]) -> list[dict[str, Any]]:
         episodes = [await run_in_executor(None, self._begin, given) for given in inputs]
-        configs = _Configs(episodes, config)
-        async for episode, steps in arun_rounds(
-            episodes, lambda waiting: self._aperform(requests_of(waiting), configs.of(waiting))
-        ):
+        async for _ in self._asteps(episodes, config):
+            pass
+        return list(map(_whole, episodes))
+
+    def _steps(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> Iterator[Step]:
+        """Every step when it has happened; those who listen to its question have heard of it."""
+        config_of = _by_episode(episodes, configs)
+        for episode, steps in run_rounds(episodes, functools.partial(self._perform, config_of)):
             for step in steps:
-                await adispatch_custom_event(EVENT, step_dict(step), config=configs.of([episode])[0])
-        return [_whole(episode) for episode in episodes]
+                dispatch_custom_event(EVENT, step_dict(step), config=config_of[id(episode)])
+                yield step
+
+    async def _asteps(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> AsyncIterator[Step]:
+        config_of = _by_episode(episodes, configs)
+        async for episode, steps in arun_rounds(episodes, functools.partial(self._aperform, config_of)):
+            for step in steps:
+                await adispatch_custom_event(EVENT, step_dict(step), config=config_of[id(episode)])
+                yield step
 
     # --- what episodes ask for; all requests of one call are of one kind ----------------------------------------------
 
-    def _perform(self, requests: Sequence[Request], configs: list[RunnableConfig]) -> list[Any]:
+    def _perform(self, config_of: Mapping[int, RunnableConfig], waiting: list[Episode]) -> list[Any]:
+        requests = requests_of(waiting)
         if isinstance(requests[0], Look):
             return [look.work() for look in cast("Sequence[Look]", requests)]
         runnable, inputs, settings = self._call(requests)
+        configs: Any = [config_of[id(episode)] for episode in waiting]
         if len(inputs) == 1:
-            outputs = [runnable.invoke(inputs[0], configs[0], **settings)]
-        else:
-            outputs = runnable.batch(inputs, cast("Any", configs), **settings)
-        return _results(requests, outputs)
+            return _results(requests, [runnable.invoke(inputs[0], configs[0], **settings)])
+        return _results(requests, runnable.batch(inputs, configs, **settings))
 
-    async def _aperform(self, requests: Sequence[Request], configs: list[RunnableConfig]) -> list[Any]:
+    async def _aperform(self, config_of: Mapping[int, RunnableConfig], waiting: list[Episode]) -> list[Any]:
+        requests = requests_of(waiting)
         if isinstance(requests[0], Look):
-            return await run_in_executor(None, self._perform, requests, configs)
-        # Pictures become base64 here, which takes a while.
+            return await run_in_executor(None, self._perform, config_of, waiting)
+        # In a thread: pictures become base64 here.
         runnable, inputs, settings = await run_in_executor(None, self._call, requests)
+        configs: Any = [config_of[id(episode)] for episode in waiting]
         if len(inputs) == 1:
-            outputs = [await runnable.ainvoke(inputs[0], configs[0], **settings)]
-        else:
-            outputs = await runnable.abatch(inputs, cast("Any", configs), **settings)
-        return _results(requests, outputs)
+            return _results(requests, [await runnable.ainvoke(inputs[0], configs[0], **settings)])
+        return _results(requests, await runnable.abatch(inputs, configs, **settings))
 
     def _call(self, requests: Sequence[Request]) -> tuple[Runnable[Any, Any], list[Any], dict[str, Any]]:
         """Whom to ask, what, and with which settings."""
         if isinstance(requests[0], Write):
-            conversations = [write.conversation for write in cast("Sequence[Write]", requests)]
-            return self.llm, list(map(to_messages, conversations)), self.llm_settings
+            writes = cast("Sequence[Write]", requests)
+            return self.llm, [to_messages(write.conversation) for write in writes], self.llm_settings
         finds = cast("Sequence[Find]", requests)
         settings: dict[str, Any] = {}
         if isinstance(self.retriever, VisRAGRetriever):
@@ -203,9 +202,7 @@ class _AgentRuns:
         return self.retriever, [find.query for find in finds], settings
 
     def _begin(self, given: Any) -> Episode:
-        question = given
-        if isinstance(given, dict):
-            question = given.get(self.question_key)
+        question = given.get(self.question_key) if isinstance(given, dict) else given
         if not isinstance(question, str) or not question.strip():
             raise SettingError(
                 f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
@@ -216,15 +213,9 @@ class _AgentRuns:
         return Episode(question, self.rules)
 
 
-class _Configs:
-    """The config of each question of a batch."""
-
-    def __init__(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> None:
-        # By identity: two questions of a batch may be equal.
-        self._by_episode = dict(zip(map(id, episodes), configs, strict=True))
-
-    def of(self, episodes: Sequence[Episode]) -> list[RunnableConfig]:
-        return [self._by_episode[id(episode)] for episode in episodes]
+def _by_episode(episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> dict[int, RunnableConfig]:
+    # By identity: two questions of a batch may be equal.
+    return dict(zip(map(id, episodes), configs, strict=True))
 
 
 def _results(requests: Sequence[Request], outputs: Sequence[Any]) -> list[Any]:
@@ -267,10 +258,8 @@ def _generation(message: Any) -> Generation:
         return Generation(str(message))
     reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
     finish_reason = "length" if reason in _CUT_OFF else "stop"
-    usage = None
     used = getattr(message, "usage_metadata", None)
-    if used:
-        usage = Usage(used["input_tokens"], used["output_tokens"])
+    usage = Usage(used["input_tokens"], used["output_tokens"]) if used else None
     return Generation(raw_text(message), usage=usage, finish_reason=finish_reason)
 
 

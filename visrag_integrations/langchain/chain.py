@@ -106,9 +106,7 @@ class _Steps:
                 yield await _agrounded(piece)
 
     def _question(self, given: Any) -> Any:
-        question = given
-        if isinstance(given, dict):
-            question = given.get(self.question_key)
+        question = given.get(self.question_key) if isinstance(given, dict) else given
         if isinstance(question, Query) or (isinstance(question, str) and question.strip()):
             return question
         raise SettingError(
@@ -117,9 +115,7 @@ class _Steps:
 
     def _messages(self, question: Any, documents: Sequence[Document]) -> tuple[list[Page], list[BaseMessage]]:
         """The pages in the order they are shown, and what shows them."""
-        text = question
-        if isinstance(question, Query):
-            text = question.text
+        text = question.text if isinstance(question, Query) else question
         if self.prompt == "evisrag":
             text = build_prompt(text)
         pages = [document_to_page(document) for document in documents]
@@ -134,9 +130,8 @@ class _AnswerReader:
     """What the model writes, as pieces of the chain's output."""
 
     def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:
-        self._stream: EvidenceStream | None = None  # of a plain prompt, all text is the answer
-        if prompt == "evisrag":
-            self._stream = EvidenceStream(pages)
+        # Of a plain prompt, all text is the answer.
+        self._stream = EvidenceStream(pages) if prompt == "evisrag" else None
         self._written: list[str] = []
         self._trimmed = Trimmed()
         self._answered = False
@@ -204,6 +199,4 @@ async def _agrounded(piece: AddableDict) -> AddableDict:
 
 
 def _text(chunk: Any) -> str:
-    if isinstance(chunk, BaseMessage):
-        return raw_text(chunk)
-    return str(chunk)
+    return raw_text(chunk) if isinstance(chunk, BaseMessage) else str(chunk)

@@ -105,9 +105,7 @@ class _Chunks:
 
     def __init__(self, generator: Generator, pages: list[Page] | None) -> None:
         self._generator = generator
-        self._blocks: EvidenceBlocks | None = None
-        if pages is not None:
-            self._blocks = EvidenceBlocks(pages)
+        self._blocks = EvidenceBlocks(pages) if pages is not None else None
         self._last = Generation("")
 
     def feed(self, piece: Generation) -> Iterator[ChatGenerationChunk]:

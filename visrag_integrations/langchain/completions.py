@@ -96,9 +96,7 @@ def tool_settings(tools: Sequence[Any], tool_choice: Any, strict: bool | None) -
 
 
 def _openai_message(message: BaseMessage, content: list[dict[str, Any]]) -> dict[str, Any]:
-    role = role_of(message)
-    if isinstance(message, SystemMessage):
-        role = "system"
+    role = "system" if isinstance(message, SystemMessage) else role_of(message)
     # A `ChatMessage` may name a role that only its server knows ("developer").
     converted: dict[str, Any] = {"role": getattr(message, "role", role), "content": _text_or_parts(content)}
     if message.name:

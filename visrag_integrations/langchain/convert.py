@@ -79,8 +79,7 @@ def document_to_page(document: Document, id: str | None = None) -> Page:
     """
     metadata = _without_search_keys(document.metadata)
     source = metadata.get("source")
-    if not isinstance(source, str):
-        source = ""
+    source = source if isinstance(source, str) else ""
     given = id or document.id or ""
     if not is_page(metadata):
         given = given or str(uuid.uuid4())
@@ -89,9 +88,7 @@ def document_to_page(document: Document, id: str | None = None) -> Page:
 
     doc_id, number = metadata["doc_id"], metadata["number"]
     reference = metadata.pop("image", None)
-    picture = None
-    if isinstance(reference, str):
-        picture = picture_of(reference)
+    picture = picture_of(reference) if isinstance(reference, str) else None
     own = {key: value for key, value in metadata.items() if key not in _PAGE_KEYS}
     page = Page(doc_id, number, document.page_content, source, own, picture=picture)
     if given in ("", page.id):
@@ -186,9 +183,7 @@ def _picture_and_source(uri: Any, fetch_urls: bool) -> tuple[PictureSource, str]
     if not isinstance(uri, str):
         return uri, ""
     picture = picture_of(uri, fetch_urls=fetch_urls)
-    if uri.startswith("data:"):  # it is the picture itself, not a place where it came from
-        return picture, ""
-    return picture, uri
+    return picture, "" if uri.startswith("data:") else uri  # a data URL is no place where it came from
 
 
 def _picture_bytes(picture: PictureSource) -> bytes:
@@ -198,9 +193,7 @@ def _picture_bytes(picture: PictureSource) -> bytes:
     if not isinstance(picture, (bytes, Path)):
         return images.encode(picture, "PNG")
     images.open_encoded(picture).close()  # raises where it is no picture
-    if isinstance(picture, Path):
-        return picture.read_bytes()
-    return picture
+    return picture.read_bytes() if isinstance(picture, Path) else picture
 
 
 def _number(metadata: Mapping[str, Any]) -> int:
@@ -209,6 +202,4 @@ def _number(metadata: Mapping[str, Any]) -> int:
 
 
 def _whole(value: Any, otherwise: int) -> int:
-    if isinstance(value, int) and not isinstance(value, bool):
-        return value
-    return otherwise
+    return value if isinstance(value, int) and not isinstance(value, bool) else otherwise

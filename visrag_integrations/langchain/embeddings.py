@@ -92,9 +92,7 @@ class VisRAGEmbeddings(Embeddings):
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text, in order; nothing is put before them."""
         pages = [Page("text", number, text) for number, text in enumerate(texts, 1)]
-        if not pages:
-            return []
-        return _lists(embed_mixed(self.embedder, pages))
+        return _lists(embed_mixed(self.embedder, pages)) if pages else []  # nothing loads no model
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question; the model's own instruction is put before it."""
@@ -110,9 +108,7 @@ class VisRAGEmbeddings(Embeddings):
             PictureError: A picture cannot be opened, or is remote while `fetch_urls` is off.
         """
         pages = [self._page(image) for image in _as_list(uris)]
-        if not pages:
-            return []
-        return _lists(self.embedder.embed_pages(pages))
+        return _lists(self.embedder.embed_pages(pages)) if pages else []
 
     def embed_images(self, images: Sequence[ImageLike]) -> list[list[float]]:
         """`embed_image`, by the name other multimodal embeddings use."""
@@ -131,9 +127,8 @@ class VisRAGEmbeddings(Embeddings):
             return image
         if isinstance(image, str):
             return Page("image", 1, picture=picture_of(image, fetch_urls=self.fetch_urls))
-        if isinstance(image, os.PathLike):
-            return Page("image", 1, picture=Path(image))
-        return Page("image", 1, picture=image)
+        picture = Path(image) if isinstance(image, os.PathLike) else image
+        return Page("image", 1, picture=picture)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r})"

@@ -158,6 +158,4 @@ def citation(entry: Evidence, length: int) -> dict[str, Any]:
 def raw_text(message: BaseMessage) -> str:
     """What the model wrote: kept beside the content by ChatEVisRAG; of any other message its text."""
     raw = message.additional_kwargs.get(RAW)
-    if isinstance(raw, str):
-        return raw
-    return str(message.text)
+    return raw if isinstance(raw, str) else str(message.text)

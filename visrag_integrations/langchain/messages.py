@@ -23,21 +23,13 @@ if TYPE_CHECKING:
 _TEXT_TYPES = {"text", "text-plain", "input_text", "output_text"}
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
 _SKIPPED_TYPES = {
-    "reasoning",
-    "thinking",
-    "redacted_thinking",
-    "tool_use",
-    "tool_call",
-    "tool_call_chunk",
-    "tool_result",
+    *("reasoning", "thinking", "redacted_thinking"),
+    *("tool_use", "tool_call", "tool_call_chunk", "tool_result"),
 }
 """Blocks of earlier turns that say nothing to this model; tool calls travel in `AIMessage.tool_calls`."""
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
-    "system": "system",
-    "developer": "system",
-    "ai": "assistant",
-    "assistant": "assistant",
-    "AIMessageChunk": "assistant",
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("ai", "assistant", "AIMessageChunk"), "assistant"),
 }
 """LangChain's message types and the roles of a `ChatMessage`; all others are the user's."""
 
@@ -73,9 +65,7 @@ def role_of(message: BaseMessage) -> Literal["system", "user", "assistant"]:
 
 def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, ...]:
     """Texts and pages of one message, in order; blocks that say nothing to a model are left out."""
-    blocks: Sequence[Any] = message.content
-    if isinstance(blocks, str):
-        blocks = [blocks]
+    blocks = [message.content] if isinstance(message.content, str) else message.content
     parts: list[Part] = []
     for block in blocks:
         part = _part(block, fetch_urls)
@@ -104,9 +94,7 @@ def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page
         PictureError: Damaged base64, or a URL that is not fetched.
     """
     picture = _picture(block, fetch_urls)
-    page = _remembered_page(block)
-    if page is None:
-        page = Page(_digest(picture), 1)
+    page = _remembered_page(block) or Page(_digest(picture), 1)
     return dataclasses.replace(page, picture=picture)
 
 
@@ -114,9 +102,7 @@ def _part(block: Any, fetch_urls: bool) -> Part | None:
     """What a block shows; None where it says nothing to a model."""
     if isinstance(block, str):
         return block or None
-    type_ = None
-    if isinstance(block, Mapping):
-        type_ = block.get("type")
+    type_ = block.get("type") if isinstance(block, Mapping) else None
     if type_ in _TEXT_TYPES:
         return _remembered_page(block) or str(block.get("text") or "") or None
     if type_ in _IMAGE_TYPES:
@@ -147,9 +133,8 @@ def _picture(block: Mapping[str, Any], fetch_urls: bool) -> PictureSource:
     LangChain: {"base64": ...}, {"url": ...}, before version 1 {"data": ...}; OpenAI: {"image_url": "..." or
     {"url": "..."}}; Anthropic: {"source": {"data": ... or "url": ...}}.
     """
-    nested = block.get("source")
-    if not isinstance(nested, Mapping):
-        nested = {}
+    source = block.get("source")
+    nested: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
     encoded = block.get("base64") or block.get("data") or nested.get("data")
     if isinstance(encoded, bytes):
         return encoded

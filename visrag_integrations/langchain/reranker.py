@@ -50,10 +50,8 @@ class VisRAGReranker(BaseDocumentCompressor):
         embedder = self._page_embedder
         (question,) = embedder.embed_queries([to_query(query)])
         vectors = self._vectors([document_to_page(document) for document in documents], embedder)
-        if embedder.kind == "single":
-            scores = exact.cosine(question, vectors)
-        else:
-            scores = exact.maxsims(question, vectors)
+        score_all = exact.cosine if embedder.kind == "single" else exact.maxsims
+        scores = score_all(question, vectors)
         best_first = sorted(range(len(documents)), key=lambda place: -scores[place])
         return [_scored(documents[place], scores[place]) for place in best_first[: self.top_n]]
 
@@ -69,10 +67,8 @@ class VisRAGReranker(BaseDocumentCompressor):
         made = iter(embed_mixed(embedder, missing))
         vectors = []
         for page in pages:
-            vector = stored.get(page.id)
-            if vector is None:
-                vector = next(made)
-            vectors.append(vector)
+            # Every page that is not stored has its own: two may have one id, as pieces of a page have.
+            vectors.append(stored[page.id] if page.id in stored else next(made))
         return vectors
 
 

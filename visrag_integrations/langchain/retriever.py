@@ -121,9 +121,7 @@ class VisRAGRetriever(BaseRetriever):
 
     def _own_if_none(self, field: str, given: Any) -> Any:
         """What one call says; the retriever's own field where it says nothing."""
-        if given is None:
-            return getattr(self, field)
-        return given
+        return getattr(self, field) if given is None else given
 
     async def _aget_relevant_documents(
         self,
@@ -165,17 +163,15 @@ class VisRAGRetriever(BaseRetriever):
         documents: list[Document] = []
         for hit in hits:
             own = hit_to_document(hit, inline_images=inline)
-            before, after = [], []
+            before: list[Document] = []
+            after: list[Document] = []
             for neighbour in neighbours[hit.page.id]:
                 page = stored.pop(neighbour.id, None)
-                if page is None:  # not there, a hit itself, or beside a better one already
-                    continue
-                document = found_page_to_document(page, inline_images=inline)
-                document.metadata["context_of"] = own.id
-                if page.number < hit.page.number:
-                    before.append(document)
-                else:
-                    after.append(document)
+                if page is not None:  # else not there, a hit itself, or beside a better one already
+                    document = found_page_to_document(page, inline_images=inline)
+                    document.metadata["context_of"] = own.id
+                    side = before if page.number < hit.page.number else after
+                    side.append(document)
             documents += [*before, own, *after]
         return documents
 

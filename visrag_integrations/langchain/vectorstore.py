@@ -56,9 +56,7 @@ class VisRAGVectorStore(VectorStore):
     @property
     def embeddings(self) -> Embeddings | None:
         """The LangChain Embeddings; None where the store was given a page embedder."""
-        if isinstance(self.embedding, Embeddings):
-            return self.embedding
-        return None
+        return self.embedding if isinstance(self.embedding, Embeddings) else None
 
     @property
     def embedder(self) -> PageEmbedder:
@@ -391,9 +389,7 @@ def _record_to_page(record: Any) -> Page:
 
 def _record_vector(record: Any, collection_name: str, vector_name: str) -> Any:
     # A collection has either several vectors by name, or one without a name.
-    vectors = record.vector
-    if not isinstance(vectors, Mapping):
-        vectors = {"": vectors}
+    vectors = record.vector if isinstance(record.vector, Mapping) else {"": record.vector}
     vector = vectors.get(vector_name)
     if vector is None:
         raise StoreFormatError(
