@@ -79,6 +79,7 @@ def create_vrag_agent(
             "another retriever, and ChatEVisRAG(...) or another chat model."
         )
     if isinstance(llm, ChatEVisRAG):
+        # The agent has its own prompt. The copy leaves the caller's model as it is, and shares what it has loaded.
         llm = llm.model_copy(update={"prompt": "plain", "max_tokens": llm.max_tokens or ANSWER_TOKENS})
     answer_tokens = getattr(llm, "max_tokens", None) or ANSWER_TOKENS
     rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
@@ -197,6 +198,7 @@ class _AgentRuns:
             return self.llm, [to_messages(write.conversation) for write in writes], self.llm_settings
         finds = cast("Sequence[Find]", requests)
         settings: dict[str, Any] = {}
+        # Other retrievers give as many as they give: LangChain has no common argument for it.
         if isinstance(self.retriever, VisRAGRetriever):
             settings["k"] = max(find.count for find in finds)
         return self.retriever, [find.query for find in finds], settings
@@ -209,6 +211,7 @@ class _AgentRuns:
             )
         if isinstance(self.llm, ChatEVisRAG):
             generator = self.llm._generator
+            # Asked when it is needed: it loads the model.
             return Episode(question, self.rules, lambda: capacity_of(generator()))
         return Episode(question, self.rules)
 
@@ -244,9 +247,7 @@ def to_messages(conversation: Conversation) -> list[BaseMessage]:
 def _block(part: Part) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
-    page = part
-    if not isinstance(page, Page):
-        page = Page("crop", 1, picture=part)
+    page = part if isinstance(part, Page) else Page("crop", 1, picture=part)
     if page.picture is not None:
         # As PNG: small print does not survive being encoded as JPEG once more.
         page = dataclasses.replace(page, picture=images.encode(page.picture, "PNG"))

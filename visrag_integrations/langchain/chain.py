@@ -97,6 +97,7 @@ class _Steps:
             if not documents:
                 yield _nothing_found()
                 continue
+            # In a thread: pictures are opened and become base64.
             pages, messages = await run_in_executor(None, self._messages, question, documents)
             reader = _AnswerReader(pages, self.prompt)
             async for chunk in self.llm.astream(messages, config):
@@ -157,7 +158,7 @@ class _AnswerReader:
             assert isinstance(last, AnswerReady)
             answer = untagged(last.answer)
         rest = AddableDict(thinking=answer.thinking, observation=answer.observation, sufficient=answer.sufficient)
-        if not self._answered:
+        if not self._answered:  # without its tag, the answer is known only now
             rest["answer"] = answer.text
         yield AddableDict(rest, evidence=[], result=answer)
 

@@ -135,7 +135,7 @@ class ChatEVisRAG(BaseChatModel):
     def _request(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> tuple[Generator, ChatRequest]:
-        kwargs.pop("stream", None)
+        kwargs.pop("stream", None)  # LangChain's own; whether it streams is known already
         model = kwargs.pop("model", None)
         generator = self._generator(model)
         settings = {}
@@ -154,7 +154,7 @@ class ChatEVisRAG(BaseChatModel):
             kwargs["model"] = model
         if kwargs or request.needs_server(generator):
             request.send_to_server(generator, kwargs)
-        elif self.prompt == "evisrag":
+        elif self.prompt == "evisrag":  # a server gets the messages as they are
             request.ask_for_evidence()
         return generator, request
 
@@ -240,6 +240,7 @@ class ChatEVisRAG(BaseChatModel):
         """
         generator = self._generator()
         if method == "function_calling" and chats(generator):
+            # LangChain's own way: a tool whose arguments are the schema.
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         return structured.with_schema(self, generator, schema, include_raw=include_raw, method=method, **kwargs)
 
@@ -251,6 +252,7 @@ class ChatEVisRAG(BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
+        # LangChain's caches know an answer by these. All settings but the last, `json_schema`, are fields.
         named = ("model", "prompt", "stop", "fetch_urls", *SETTINGS[:-1], "model_kwargs")
         return {name: getattr(self, name) for name in named}
 
@@ -261,6 +263,7 @@ class ChatEVisRAG(BaseChatModel):
                 return self._loaded(self.model)
             given: Generator = self.generator
             return given
+        # A generator that was given, or a server, may have the other model too.
         if self.generator is None and "://" not in self.model:
             return self._loaded(str(model))
         own = self._generator()

@@ -45,8 +45,8 @@ class ChatRequest:
     def __init__(self, messages: Sequence[BaseMessage], settings: GenerationSettings, fetch_urls: bool) -> None:
         self.messages, self.settings, self.fetch_urls = messages, settings, fetch_urls
         self.conversation = to_conversation(messages, fetch_urls=fetch_urls)
-        self.to_server: dict[str, Any] | None = None
-        self.pages: list[Page] | None = None
+        self.to_server: dict[str, Any] | None = None  # the request, where it goes to a server as it is
+        self.pages: list[Page] | None = None  # those of a question that is put in EVisRAG's words
 
     def ask_for_evidence(self) -> None:
         """Put a question about images as EVisRAG was trained on it."""
@@ -59,6 +59,7 @@ class ChatRequest:
         """Whether only a chat completions request says it all, and the generator takes those."""
         if not chats(generator):
             return False
+        # Settings of the core hold neither tools nor "any JSON object".
         schema = self.settings.json_schema
         if schema is not None and (schema == completions.ANY_OBJECT or not supports(generator, "json_schema")):
             return True
@@ -79,7 +80,7 @@ class ChatRequest:
         extra: dict[str, Any] = {}
         if self.pages is not None:
             content = answer_blocks(parse_evidence(written.text, self.pages))
-            extra = {RAW: written.text}
+            extra = {RAW: written.text}  # the blocks have no tags; parsers read this
         message = AIMessage(
             content=content,
             additional_kwargs=extra,
@@ -97,7 +98,7 @@ class ChatRequest:
                 yield from chunks.feed(piece)
         finally:
             close(pieces)
-        yield chunks.last()
+        yield chunks.last()  # not where the stream was left or failed
 
 
 class _Chunks:
@@ -125,7 +126,7 @@ class _Chunks:
         extra: dict[str, Any] = {}
         if self._blocks is not None:
             content = self._blocks.finish()
-            extra = {RAW: ""}
+            extra = {RAW: ""}  # is added to the raw text of the chunks before
         message = AIMessageChunk(
             content=content,
             additional_kwargs=extra,
@@ -169,7 +170,7 @@ class ChatBatch:
         with self._changed:
             self._waiting.append(call)
             self._changed.notify()
-            if not self._running:
+            if not self._running:  # a thread of its own: none of those that wait must do it for the others
                 self._running = True
                 threading.Thread(target=self._run, name="visrag-batch", daemon=True).start()
         return call.written
@@ -189,14 +190,16 @@ class ChatBatch:
                         break
                 waiting, self._waiting = self._waiting, []
                 if not waiting:
-                    self._running = False
+                    self._running = False  # under the lock: the next call starts another thread
                     return
+            # Calls with other settings or another model make a batch of their own.
             while waiting:
                 together = [call for call in waiting if call.goes_with(waiting[0])]
                 waiting = [call for call in waiting if not call.goes_with(waiting[0])]
                 _generate(together)
 
 
+# Threads and tasks that LangChain starts for a batch have a copy of the context, and so find it.
 _batch: ContextVar[ChatBatch | None] = ContextVar("visrag_chat_batch", default=None)
 
 
@@ -227,7 +230,7 @@ def let_wait_together(inputs: Sequence[Any], config: Any) -> tuple[int, Any]:
     >>> let_wait_together(["a", "b", "c"], {"max_concurrency": 2})
     (2, {'max_concurrency': 2})
     """
-    if isinstance(config, Sequence):
+    if isinstance(config, Sequence):  # one for each input
         limits = [one["max_concurrency"] for one in config if one.get("max_concurrency")]
         calls = min([len(inputs), MAX_CALLS_AT_ONCE, *limits])
         return calls, [{**one, "max_concurrency": calls} for one in config]

@@ -60,7 +60,7 @@ def to_request(
         else:
             named = {"name": "answer", "schema": schema, "strict": True}
             request["response_format"] = {"type": "json_schema", "json_schema": named}
-    return {**request, **kwargs}
+    return {**request, **kwargs}  # what the call itself says wins
 
 
 def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> list[dict[str, Any]]:
@@ -70,7 +70,7 @@ def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: bool = Fa
     """
     converted: list[dict[str, Any]] = []
     for message in messages:
-        content = [_openai_part(part) for part in to_parts(message, fetch_urls=fetch_urls)]
+        content = list(map(_openai_part, to_parts(message, fetch_urls=fetch_urls)))
         if isinstance(message, ToolMessage):
             converted += _tool_result(message, content)
         else:
@@ -88,7 +88,7 @@ def tool_settings(tools: Sequence[Any], tool_choice: Any, strict: bool | None) -
     if tool_choice is None or tool_choice is False:
         return {"tools": formatted}
     names = {tool["function"]["name"] for tool in formatted if "function" in tool}
-    if tool_choice is True or tool_choice == "any":
+    if tool_choice is True or tool_choice == "any":  # LangChain's words for "required"
         tool_choice = "required"
     elif isinstance(tool_choice, str) and tool_choice in names:
         tool_choice = {"type": "function", "function": {"name": tool_choice}}
@@ -102,7 +102,7 @@ def _openai_message(message: BaseMessage, content: list[dict[str, Any]]) -> dict
     if message.name:
         converted["name"] = message.name
     if isinstance(message, AIMessage) and message.tool_calls:
-        converted["tool_calls"] = [_openai_call(call) for call in message.tool_calls]
+        converted["tool_calls"] = list(map(_openai_call, message.tool_calls))
     return converted
 
 
@@ -127,7 +127,7 @@ def _tool_result(message: ToolMessage, content: list[dict[str, Any]]) -> list[di
     texts = [part for part in content if part["type"] == "text"]
     images = [part for part in content if part["type"] != "text"]
     text = _text_or_parts(texts)
-    if images and not text:
+    if images and not text:  # an empty result would tell the model that the tool found nothing
         text = "Its images follow."
     converted = [{"role": "tool", "tool_call_id": message.tool_call_id, "content": text}]
     if images:
@@ -136,7 +136,7 @@ def _tool_result(message: ToolMessage, content: list[dict[str, Any]]) -> list[di
 
 
 def _openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = json.dumps(call["args"], ensure_ascii=False)
+    arguments = json.dumps(call["args"], ensure_ascii=False)  # the model reads it: Chinese stays Chinese
     return {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": arguments}}
 
 
@@ -164,14 +164,14 @@ def stream(generator: Any, request: dict[str, Any]) -> Iterator[ChatGenerationCh
     metadata: dict[str, Any] = {}
     usage: Any = None
     for piece in generator.stream_chat(request):
-        usage = piece.get("usage") or usage
+        usage = piece.get("usage") or usage  # in one of the pieces only, mostly the last
         for choice in piece.get("choices") or ():
             if choice.get("finish_reason"):
                 metadata = _server_metadata(generator, piece, choice)
             delta = choice.get("delta") or {}
             text = delta.get("content") or ""
-            calls = [_call_chunk(call) for call in delta.get("tool_calls") or ()]
-            if text or calls:
+            calls = list(map(_call_chunk, delta.get("tool_calls") or ()))
+            if text or calls:  # others only say who speaks, or that it has ended
                 yield ChatGenerationChunk(message=AIMessageChunk(content=text, tool_call_chunks=calls))
     last = AIMessageChunk(
         content="",
@@ -218,10 +218,11 @@ def _tool_calls(calls: Sequence[Mapping[str, Any]]) -> tuple[list[Any], list[Any
     """Calls whose arguments are a JSON object, and those whose are not."""
     good, broken = [], []
     for call in calls:
-        name, text = call["function"]["name"], call["function"].get("arguments") or "{}"
+        name = call["function"]["name"]
+        text = call["function"].get("arguments") or "{}"  # of a tool without arguments
         try:
             arguments = json.loads(text)
-        except ValueError as err:
+        except ValueError as err:  # what a model wrote is no exception: LangChain has a place for it
             broken.append(invalid_tool_call(name=name, args=text, id=call.get("id"), error=str(err)))
             continue
         if isinstance(arguments, dict):

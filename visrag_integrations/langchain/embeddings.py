@@ -78,7 +78,7 @@ class VisRAGEmbeddings(Embeddings):
         try:
             _check_single(loaded)
         except SettingError:
-            opened.close()
+            opened.close()  # nobody can use it through this class
             raise
         return loaded
 
@@ -157,6 +157,8 @@ class EmbeddingsEmbedder:
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One vector a page, in order."""
+        # Pictures and texts are two batches; a vector goes back to the place of its page:
+        # [picture, text, picture] -> pictures 0 and 2, text 1 -> vectors 0, 1, 2.
         vectors: dict[int, Sequence[float]] = {}
         pictures: dict[int, Page] = {}
         texts: dict[int, str] = {}
@@ -221,7 +223,7 @@ def as_page_embedder(embedder: Any, opened: OpenedResources) -> PageEmbedder:
 
         loaded: PageEmbedder = opened.model(load_embedder, embedder)
         return loaded
-    if isinstance(embedder, VisRAGEmbeddings):
+    if isinstance(embedder, VisRAGEmbeddings):  # before all other Embeddings: the core's own is behind it
         return embedder.open_embedder(opened)
     if hasattr(embedder, "embed_pages") and hasattr(embedder, "embed_queries"):
         return cast("PageEmbedder", embedder)

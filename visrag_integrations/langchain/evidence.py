@@ -120,7 +120,7 @@ def text_block(answer: Answer) -> dict[str, Any]:
     >>> text_block(Answer("12", evidence=(Evidence(1, "12 units", page=page),)))["annotations"][0]["title"]
     'a.pdf, page 3'
     """
-    answer = ground(untagged(answer))
+    answer = ground(untagged(answer))  # finds each evidence on its page
     block: dict[str, Any] = {"type": "text", "text": answer.text}
     citations = [citation(entry, len(answer.text)) for entry in answer.evidence if entry.relevant]
     if citations:
@@ -140,7 +140,7 @@ def citation(entry: Evidence, length: int) -> dict[str, Any]:
     """One evidence entry as a standard citation of the answer's text."""
     found: dict[str, Any] = {
         "type": "citation",
-        "start_index": 0,
+        "start_index": 0,  # the whole answer: the model does not say which words are from which page
         "end_index": length,
         "cited_text": entry.text,
         "extras": {"page_index": entry.page_index, **grounding_dict(entry)},

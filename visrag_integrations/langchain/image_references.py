@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
     from visrag_integrations.types import Page
 
+# "report.pdf#page=3"; seven digits are more than any document has pages.
 _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
 
 
@@ -142,6 +143,7 @@ def _read_page(path: str, number: int) -> Image:
     from visrag_integrations.readers import PageReader
 
     try:
+        # Only the picture is wanted: reading the text of a scan would take seconds.
         with PageReader(ocr="never").open(path) as document:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:

@@ -50,8 +50,9 @@ def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False
         role = role_of(message)
         parts = to_parts(message, fetch_urls=fetch_urls)
         if isinstance(message, ToolMessage):
+            # Conversations of the core have no role for tools, so it says what it is.
             parts = (f"Result of the tool {message.name or message.tool_call_id}:", *parts)
-        if turns and turns[-1].role == role:
+        if turns and turns[-1].role == role:  # models are trained on turns that alternate
             turns[-1] = dataclasses.replace(turns[-1], content=turns[-1].content + parts)
         else:
             turns.append(Message(parts, role))
@@ -81,6 +82,7 @@ def page_to_block(page: Page) -> dict[str, Any]:
         known["given_id"] = page.given_id
     if page.picture is None:
         return {"type": "text", "text": page.text, "extras": {"visrag": known}}
+    # "data:image/jpeg;base64,/9j/4A..." -> "image/jpeg" and "/9j/4A..."
     head, _, body = data_url(page.picture).partition(",")
     mime = head.removeprefix("data:").removesuffix(";base64")
     return {"type": "image", "base64": body, "mime_type": mime, "extras": {"visrag": known}}
@@ -117,6 +119,7 @@ def _part(block: Any, fetch_urls: bool) -> Part | None:
 
 def _remembered_page(block: Mapping[str, Any]) -> Page | None:
     """The page that a block of `page_to_block` remembers, without its picture."""
+    # Messages may come from outside: nothing that stands in them is relied on.
     extras = block.get("extras")
     if not isinstance(extras, Mapping) or not isinstance(extras.get("visrag"), Mapping):
         return None
@@ -171,5 +174,5 @@ def _digest(picture: PictureSource) -> str:
     if isinstance(picture, Path):
         return hashlib.sha256(str(picture).encode()).hexdigest()
     if isinstance(picture, functools.partial):
-        return hashlib.sha256(repr(picture.args).encode()).hexdigest()
+        return hashlib.sha256(repr(picture.args).encode()).hexdigest()  # not fetched yet: its URL
     return "image"

@@ -35,6 +35,7 @@ class EvidenceOutputParser(BaseCumulativeTransformOutputParser[Answer]):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Answer:
         """The answer that the first generation holds."""
+        # A message of ChatEVisRAG has the tags beside its content; any other generation is what was written.
         first = result[0]
         if isinstance(first, ChatGeneration):
             return self.parse(raw_text(first.message))

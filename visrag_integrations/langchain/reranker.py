@@ -52,6 +52,7 @@ class VisRAGReranker(BaseDocumentCompressor):
         vectors = self._vectors([document_to_page(document) for document in documents], embedder)
         score_all = exact.cosine if embedder.kind == "single" else exact.maxsims
         scores = score_all(question, vectors)
+        # Equal scores keep the order in which the Documents came.
         best_first = sorted(range(len(documents)), key=lambda place: -scores[place])
         return [_scored(documents[place], scores[place]) for place in best_first[: self.top_n]]
 

@@ -83,7 +83,7 @@ class VisRAGRetriever(BaseRetriever):
             store = opened.keep(QdrantPageStore(location, collection))
             made = cls(retriever=PageRetriever(page_embedder, store), **fields)
         except BaseException:
-            opened.close()
+            opened.close()  # a folder that stayed open could not be opened again
             raise
         made._opened = opened
         return made
@@ -124,28 +124,9 @@ class VisRAGRetriever(BaseRetriever):
         return getattr(self, field) if given is None else given
 
     async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun | None = None,
-        k: int | None = None,
-        filter: Any = None,
-        score_threshold: float | None = None,
-        mode: Mode | None = None,
-        context_pages: int | None = None,
-        inline_images: bool | None = None,
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **settings: Any
     ) -> list[Document]:
-        return await run_in_executor(
-            None,
-            self._get_relevant_documents,
-            query,
-            k=k,
-            filter=filter,
-            score_threshold=score_threshold,
-            mode=mode,
-            context_pages=context_pages,
-            inline_images=inline_images,
-        )
+        return await run_in_executor(None, self._get_relevant_documents, query, **settings)
 
     def _with_context(self, hits: Sequence[ScoredPage], around: int, inline: bool) -> list[Document]:
         """Each hit with its neighbours in reading order; no page twice, and a hit is never a neighbour.
@@ -197,7 +178,7 @@ class VisRAGRetriever(BaseRetriever):
 
 def _neighbours(page: Page, around: int) -> list[Page]:
     """The pages beside this one that may exist, in reading order; only their ids matter."""
-    if page.given_id:
+    if page.given_id:  # an id of another loader's: it does not tell those of its neighbours
         return []
     neighbours = []
     for number in range(max(1, page.number - around), page.number + around + 1):

@@ -84,7 +84,7 @@ class VisRAGVectorStore(VectorStore):
         remaining = iter(pages)
         ids: list[str] = []
         while batch := list(itertools.islice(remaining, max(1, batch_size))):
-            self.store.prepare(self.embedder)
+            self.store.prepare(self.embedder)  # refuses another embedder's collection before anything is embedded
             self.store.add_pages(batch, embed_mixed(self.embedder, batch))
             ids += [page.given_id or page.id for page in batch]
         return ids
@@ -161,20 +161,20 @@ class VisRAGVectorStore(VectorStore):
         """Remove what has these ids, or fits the filter; without either, everything. Unknown ids do no harm."""
         _refuse_unknown(kwargs)
         if ids is None and filter is None:
-            if self.store.count():
+            if self.store.count():  # an empty store may have no collection yet, and no model need be loaded
                 _recreate(self.store, self.embedder)
         elif ids is None:
             self.store.delete(filter=filter)
         elif ids:  # an empty list of ids means none of them, never all
             store: Any = self.store
-            store.delete(ids=[page_id(given) for given in ids], filter=filter)
+            store.delete(ids=list(map(page_id, ids)), filter=filter)
         return True
 
     # --- out --------------------------------------------------------------------------------------------------------
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
-        return [found_page_to_document(page) for page in self.store.get_pages([page_id(given) for given in ids])]
+        return list(map(found_page_to_document, self.store.get_pages(list(map(page_id, ids)))))
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
         """The Documents that fit best, best first. See `similarity_search_with_score`."""
@@ -375,7 +375,7 @@ def read_qdrant_collection(
             collection_name, limit=RECORDS_AT_ONCE, offset=offset, with_payload=True, with_vectors=True
         )
         if records:
-            pages = [_record_to_page(record) for record in records]
+            pages = list(map(_record_to_page, records))
             yield pages, [_record_vector(record, collection_name, vector_name) for record in records]
         if offset is None:
             return
