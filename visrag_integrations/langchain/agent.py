@@ -154,7 +154,7 @@ class _AgentRuns:
         return list(map(_whole, episodes))
 
     def _steps(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> Iterator[Step]:
-        """Every step when it has happened; those who listen to its question have heard of it."""
+        """Every step as soon as it has happened and its custom event has been sent."""
         config_of = _by_episode(episodes, configs)
         for episode, steps in run_rounds(episodes, functools.partial(self._perform, config_of)):
             for step in steps:
@@ -192,7 +192,7 @@ class _AgentRuns:
         return _results(requests, await runnable.abatch(inputs, configs, **settings))
 
     def _call(self, requests: Sequence[Request]) -> tuple[Runnable[Any, Any], list[Any], dict[str, Any]]:
-        """Whom to ask, what, and with which settings."""
+        """What to call for these requests, with which inputs, and with which settings."""
         if isinstance(requests[0], Write):
             writes = cast("Sequence[Write]", requests)
             return self.llm, [to_messages(write.conversation) for write in writes], self.llm_settings

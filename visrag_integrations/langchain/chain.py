@@ -78,7 +78,7 @@ class _Steps:
             question = self._question(given)
             documents = self.retriever.invoke(question, config)
             yield AddableDict(question=question, context=documents)
-            if not documents:
+            if not documents:  # without a page, a model would answer from memory
                 yield _nothing_found()
                 continue
             pages, messages = self._messages(question, documents)

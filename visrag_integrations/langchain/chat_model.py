@@ -232,8 +232,8 @@ class ChatEVisRAG(BaseChatModel):
             include_raw: Give `{"raw", "parsed", "parsing_error"}`.
             method: "json_schema", "json_mode" (any JSON object), or "function_calling" (through a tool, where the
                 engine has them; else as "json_schema").
-            strict: Of "function_calling".
-            **kwargs: None are known.
+            strict: Accepted for LangChain's sake; has no effect.
+            **kwargs: Refused; LangChain's own signature has them.
 
         Raises:
             SettingError: The engine can neither follow a schema nor call tools.

@@ -63,7 +63,7 @@ class ChatRequest:
         schema = self.settings.json_schema
         if schema is not None and (schema == completions.ANY_OBJECT or not supports(generator, "json_schema")):
             return True
-        return completions.speaks_of_tools(self.messages)
+        return completions.has_tool_messages(self.messages)
 
     def send_to_server(self, generator: Generator, kwargs: Mapping[str, Any]) -> None:
         """Make it a chat completions request: with tools and other settings that only a server has."""

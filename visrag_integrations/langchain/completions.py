@@ -22,13 +22,13 @@ if TYPE_CHECKING:
 ANY_OBJECT = {"type": "object"}
 """The schema of any JSON object."""
 _SAME_NAME = ("max_tokens", "temperature", "top_p", "seed")
-"""Settings that have the same name in a request."""
+"""Settings that have the same name in a request as in `GenerationSettings`."""
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
 
 
-def speaks_of_tools(messages: Sequence[BaseMessage]) -> bool:
+def has_tool_messages(messages: Sequence[BaseMessage]) -> bool:
     """Whether there are tool calls or their results among the messages."""
     for message in messages:
         if isinstance(message, ToolMessage):
@@ -171,7 +171,7 @@ def stream(generator: Any, request: dict[str, Any]) -> Iterator[ChatGenerationCh
             delta = choice.get("delta") or {}
             text = delta.get("content") or ""
             calls = list(map(_call_chunk, delta.get("tool_calls") or ()))
-            if text or calls:  # others only say who speaks, or that it has ended
+            if text or calls:  # the first piece has only a role, the last only a reason
                 yield ChatGenerationChunk(message=AIMessageChunk(content=text, tool_call_chunks=calls))
     last = AIMessageChunk(
         content="",

@@ -78,7 +78,7 @@ class VisRAGEmbeddings(Embeddings):
         try:
             _check_single(loaded)
         except SettingError:
-            opened.close()  # nobody can use it through this class
+            opened.close()  # this class cannot use it
             raise
         return loaded
 

@@ -34,7 +34,7 @@ class Trimmed:
         if not self._begun:
             piece = piece.lstrip()
         text = self._held + piece
-        certain = text.rstrip()
+        certain = text.rstrip()  # the white space after it may be the end: held back until more text comes
         self._held = text[len(certain) :]
         if certain:
             self._begun = True

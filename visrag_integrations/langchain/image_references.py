@@ -31,8 +31,8 @@ _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
 
 
 _KEPT_PICTURES = 1024
-"""Pictures without an address that can be opened later. More would hold the memory of pages that nobody opens any more;
-fewer than one search gives would lose pictures before they can be opened."""
+"""Pictures without an address that can be opened later. More would keep pictures in memory that are never
+opened; fewer than one search gives would lose some before they can be opened."""
 
 
 class _RecentPictures:

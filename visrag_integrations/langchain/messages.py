@@ -60,7 +60,7 @@ def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False
 
 
 def role_of(message: BaseMessage) -> Literal["system", "user", "assistant"]:
-    """Who speaks; a `ChatMessage` says it itself."""
+    """The role whose turn the message is in; a `ChatMessage` names its role itself."""
     return _ROLES.get(str(getattr(message, "role", message.type)), "user")
 
 

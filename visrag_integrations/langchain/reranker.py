@@ -37,7 +37,7 @@ class VisRAGReranker(BaseDocumentCompressor):
     top_n: int | None = Field(default=3, ge=1)
     """At most so many; all when None."""
     _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
-    _page_embedder: Any = PrivateAttr(default=None)
+    _page_embedder: Any = PrivateAttr(default=None)  # made at first use: it loads the model
 
     def compress_documents(
         self, documents: Sequence[Document], query: Any, callbacks: Callbacks | None = None

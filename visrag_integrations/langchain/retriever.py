@@ -171,6 +171,7 @@ class VisRAGRetriever(BaseRetriever):
             params["ls_vector_store_provider"] = type(store).__name__
         embedder = getattr(self.retriever, "embedder", None)
         if embedder is not None:
+            # The class of the model itself, not that of a handle on it.
             params["ls_embedding_provider"] = type(model_behind(embedder)).__name__
             params["ls_embedding_model"] = str(embedder.name)
         return params

@@ -51,7 +51,7 @@ class VisRAGVectorStore(VectorStore):
     def __init__(self, store: PageStore, embedding: Any) -> None:
         self.store, self.embedding = store, embedding
         self._opened = OpenedResources()
-        self._page_retriever: PageRetriever | None = None
+        self._page_retriever: PageRetriever | None = None  # made at first use: it loads the model
 
     @property
     def embeddings(self) -> Embeddings | None:
@@ -103,7 +103,7 @@ class VisRAGVectorStore(VectorStore):
             documents: Read once.
             ids: One each; a Document's own `id`, or a new one, where None.
             batch_size: So many are embedded at once.
-            **kwargs: None are known.
+            **kwargs: Refused; LangChain's own signature has them.
         """
         _refuse_unknown(kwargs)
         pairs = _paired(documents, ids, "documents")
@@ -198,7 +198,7 @@ class VisRAGVectorStore(VectorStore):
             filter: Metadata they must have.
             mode: "dense", "lexical" or "hybrid".
             score_threshold: Lower scores are left out; for mode "dense" only.
-            **kwargs: None are known.
+            **kwargs: Refused; LangChain's own signature has them.
         """
         _refuse_unknown(kwargs)
         hits = self._retriever.retrieve(to_query(query), k, filter=filter, mode=mode, score_threshold=score_threshold)
@@ -383,6 +383,7 @@ def read_qdrant_collection(
 
 def _record_to_page(record: Any) -> Page:
     payload: Mapping[str, Any] = record.payload or {}
+    # langchain-qdrant's default keys: {"page_content": "...", "metadata": {...}}
     text, metadata = payload.get("page_content"), payload.get("metadata")
     return document_to_page(Document(str(text or ""), id=str(record.id), metadata=dict(metadata or {})))
 
