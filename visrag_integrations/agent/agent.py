@@ -13,7 +13,7 @@ from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_round
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.defaults import over
+from visrag_integrations.generation.defaults import with_defaults
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
 from visrag_integrations.interfaces.generators import agenerate, generate
 from visrag_integrations.interfaces.retrievers import retrieve_many
@@ -61,7 +61,7 @@ class VRAGAgent:
         self.retriever = retriever
         self.generator = generator
         self.filter = filter
-        self.settings = over(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
+        self.settings = with_defaults(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
         answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
         self.rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
 

@@ -30,6 +30,7 @@ from visrag_integrations.agent.steps import (
 )
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
     Action,
@@ -40,7 +41,6 @@ from visrag_integrations.generation.vrag import (
     parse_box,
     parse_turn,
 )
-from visrag_integrations.generation.wording import says_insufficient
 from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
 
 MOST_REPEATS = 3

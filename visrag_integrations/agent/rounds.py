@@ -25,6 +25,7 @@ def run_rounds(episodes: Sequence[Episode], perform: Perform) -> Iterator[tuple[
     >>> [step.answer.text for _, new in steps for step in new]
     ['12']
     """
+    # Results are told one by one: whoever reads this sees each step before the next run goes on.
     while waiting := next_round(episodes):
         for episode, result in zip(waiting, perform(waiting), strict=True):
             yield episode, episode.tell(result)
@@ -39,7 +40,7 @@ async def arun_rounds(episodes: Sequence[Episode], perform: AsyncPerform) -> Asy
 
 def next_round(episodes: Sequence[Episode]) -> list[Episode]:
     """Those whose requests are done together next; empty when all runs are over."""
-    # The costly turns come last: all who have to look or search do so first, so that the batch is as large as it can be.
+    # The costly turns come last, so that their batch is large: all who have to look or search do so first.
     for kind in (Look, Find, Write):
         waiting = [episode for episode in episodes if isinstance(episode.waiting, kind)]
         if waiting:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from visrag_integrations.types import Page
+
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, PageEmbedder, PageStore
 
@@ -15,6 +17,12 @@ class GivesEmbeddings(Protocol):
     def get_embeddings(
         self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
     ) -> Mapping[str, Embedding]: ...
+
+
+class KnowsEquals(Protocol):
+    """Gives the vectors of stored pages with the same picture and text, so that equal pages are embedded once."""
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> Mapping[str, Any]: ...
 
 
 class HasInfo(Protocol):
@@ -46,6 +54,15 @@ def stored_embeddings(
     found: Mapping[str, Embedding] = (
         get_embeddings(ids, embedder, as_made=True) if as_made else get_embeddings(ids, embedder)
     )
+    return found
+
+
+def embeddings_of_equals(store: object, pages: Sequence[Page]) -> Mapping[str, Any]:
+    """Vectors of stored pages that are equal to one of these, by `content_key`; none without `KnowsEquals`."""
+    equals = getattr(store, "embeddings_of_equals", None)
+    if equals is None:
+        return {}
+    found: Mapping[str, Any] = equals(pages)
     return found
 
 

@@ -14,8 +14,8 @@ from langchain_core.runnables.config import run_in_executor
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, EvidenceFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream, build_prompt
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.strategies import Prompt
-from visrag_integrations.generation.wording import says_insufficient
 from visrag_integrations.grounding import ground, ground_evidence
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page

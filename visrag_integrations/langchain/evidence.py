@@ -10,7 +10,7 @@ from langchain_core.messages import BaseMessage
 
 from visrag_integrations.generation.events import AnswerReady, Event, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import EvidenceStream
-from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.grounding import ground, grounding_dict
 from visrag_integrations.types import Answer, Evidence, Page
 

@@ -15,6 +15,7 @@ from visrag_integrations.errors import StoreError
 from visrag_integrations.generation.events import Event
 from visrag_integrations.ingestion import IndexProgress, IndexReport, index_documents
 from visrag_integrations.interfaces import Generator, PageEmbedder
+from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.rag import VisRAG
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
@@ -186,7 +187,7 @@ class KnowledgeBase:
             paths,
             store=store,
             embedder=embedder,
-            batch_size=_BATCH.get(getattr(embedder, "reads", "pixels"), 16),
+            batch_size=_BATCH["pixels" if reads_pixels(embedder) else "text"],
             progress=False,
             on_progress=on_progress,
             on_failure=lambda failure: on_failure(self._without_folder(failure)),

@@ -1,4 +1,4 @@
-"""What the workers of a cluster have in common: the store they write to or only hear of, and the run's register."""
+"""What the workers of a cluster share: the store (opened by each, or only listed to them), and the run's register."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from typing import Any, Protocol
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.ingestion.documents import stored_pages
-from visrag_integrations.ingestion.retry import Retry, RetryingClient, may_pass
+from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient, may_pass
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Page
 
 
-class Stored(Protocol):
+class StoredPagesLookup(Protocol):
     """Knows how many pages of a document were stored, and which; None for all."""
 
     def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]: ...
@@ -39,14 +39,16 @@ class ServerStore:
     def store(self) -> QdrantPageStore:
         """The store, as it is seen from this process."""
         opened = self._retry.call(self._open)
-        self._through = contextlib.ExitStack()  # for as long as this object lives
-        self._through.enter_context(opened.client_through(functools.partial(RetryingClient, retry=self._retry)))
+        # Entered and never left: the retries hold for as long as this object lives.
+        self._retries = contextlib.ExitStack()
+        self._retries.enter_context(opened.client_through(functools.partial(RetryingStoreClient, retry=self._retry)))
         return opened
 
     def _open(self) -> QdrantPageStore:
         try:
             opened: QdrantPageStore = pickle.loads(self._store)
         except StoreError as err:
+            # The cause tells whether trying again may help; the store's own error hides it from `Retry`.
             cause = err.__cause__
             if isinstance(cause, Exception) and may_pass(cause):
                 raise cause from err
@@ -82,10 +84,12 @@ class ListedDocuments:
     @classmethod
     def of(cls, store: QdrantPageStore) -> ListedDocuments:
         """All that it holds now."""
-        found = {}
+        found: dict[str, tuple[int, Collection[int] | None]] = {}
         for document in store.documents():
-            whole = document.total_pages is not None and document.pages >= document.total_pages
-            found[document.doc_id] = (document.pages, None if whole else store.page_numbers(document.doc_id))
+            numbers: Collection[int] | None = None  # all of them
+            if document.total_pages is None or document.pages < document.total_pages:
+                numbers = store.page_numbers(document.doc_id)
+            found[document.doc_id] = (document.pages, numbers)
         return cls(found)
 
     def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]:
@@ -96,11 +100,11 @@ class ListedDocuments:
 class Register:
     """What the workers of a run must agree on; there is one.
 
-    It says what of a document need not be read, to the same task always the same, also when that is run again; and
-    what work ended the process that did it.
+    It says which pages of a document need not be read: the same to the same task, also when that is run again. And it
+    counts how often a piece of work was begun and never ended, because it crashed its process.
     """
 
-    def __init__(self, stored: Stored) -> None:
+    def __init__(self, stored: StoredPagesLookup) -> None:
         self._stored = stored
         self._tasks: dict[str, str] = {}
         self._answers: dict[str, tuple[int, Collection[int] | None]] = {}
@@ -108,13 +112,18 @@ class Register:
 
     def ask(self, doc_id: str, task: str) -> tuple[int, Collection[int] | None, bool]:
         """Pages stored before the run, their numbers (None: read nothing), and whether another task reads it."""
+        # Remembered, and not asked again: a task that is run again after a crash must get the same answer, although
+        # some of the document's pages are stored by then. The first task that asks is the one that reads it.
         if doc_id not in self._answers:
-            self._answers[doc_id], self._tasks[doc_id] = self._stored(doc_id), task
+            self._answers[doc_id] = self._stored(doc_id)
+            self._tasks[doc_id] = task
         before, numbers = self._answers[doc_id]
-        return (before, numbers, False) if self._tasks[doc_id] == task else (before, None, numbers is not None)
+        if self._tasks[doc_id] == task:
+            return before, numbers, False
+        return before, None, numbers is not None
 
     def begin(self, work: str) -> int:
-        """How often this work was begun and not ended: more than once, when it ended the process that did it."""
+        """How often this work was begun and not ended: more than once where it crashed the process that did it."""
         self._begun[work] += 1
         return self._begun[work]
 

@@ -1,4 +1,4 @@
-"""Sync and async faces of a generator that writes in a thread of its own."""
+"""Generators that write in the background: what they write, read from any thread or from an event loop."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from typing import Generic, TypeVar
 
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
-Piece = TypeVar("Piece")
+Item = TypeVar("Item")
 
 
-class Writing(Generic[Piece]):
-    """Pieces on their way from the thread that writes to whoever reads.
+class PieceQueue(Generic[Item]):
+    """Pieces on their way from the thread that writes them to whoever reads them.
 
     Args:
         cancel: Stops the writer; called when the reader goes away before the end.
@@ -24,10 +24,12 @@ class Writing(Generic[Piece]):
 
     def __init__(self, cancel: Callable[[], object]) -> None:
         self._cancel = cancel
-        self._pieces: queue.SimpleQueue[tuple[Piece] | BaseException | None] = queue.SimpleQueue()
+        # A piece comes as a tuple of one, the end as None, or as the error that ended it.
+        self._pieces: queue.SimpleQueue[tuple[Item] | BaseException | None] = queue.SimpleQueue()
         self._wake: Callable[[], object] | None = None  # set by a reader in an event loop
+        self._ended = False
 
-    def put(self, piece: Piece) -> None:
+    def put(self, piece: Item) -> None:
         """Hand on one piece (the writer's side, as `end`)."""
         self._pieces.put((piece,))
         self._notify()
@@ -42,46 +44,50 @@ class Writing(Generic[Piece]):
             with contextlib.suppress(RuntimeError):  # the reader's loop is closed
                 self._wake()
 
-    def pieces(self) -> Generator[Piece, None, None]:
+    def pieces(self) -> Generator[Item, None, None]:
         """The pieces as they come; closing the iterator stops the writer."""
-        done = False
         try:
-            while True:
-                item = self._pieces.get()
-                if not isinstance(item, tuple):
-                    done = True
-                    if item is not None:
-                        raise item
-                    return
+            while (item := self._received()) is not None:
                 yield item[0]
         finally:
-            if not done:
-                self._cancel()
+            self._stop_writer()
 
-    async def apieces(self) -> AsyncGenerator[Piece, None]:
+    async def apieces(self) -> AsyncGenerator[Item, None]:
         """The same for an event loop, which is never blocked; no thread waits, however many read."""
-        loop, arrived, done = asyncio.get_running_loop(), asyncio.Event(), False
-        self._wake = functools.partial(loop.call_soon_threadsafe, arrived.set)
+        arrived = asyncio.Event()
+        self._wake = functools.partial(asyncio.get_running_loop().call_soon_threadsafe, arrived.set)
         try:
             while True:
-                if self._pieces.empty():
+                while self._pieces.empty():
                     await arrived.wait()
                     arrived.clear()
-                    continue
-                item = self._pieces.get()
-                if not isinstance(item, tuple):
-                    done = True
-                    if item is not None:
-                        raise item
+                item = self._received()
+                if item is None:
                     return
                 yield item[0]
         finally:
-            if not done:
-                self._cancel()
+            self._stop_writer()
+
+    def _received(self) -> tuple[Item] | None:
+        """The next piece; None at the end."""
+        item = self._pieces.get()
+        if isinstance(item, tuple):
+            return item
+        self._ended = True
+        if item is not None:
+            raise item
+        return None
+
+    def _stop_writer(self) -> None:
+        if not self._ended:
+            self._cancel()
 
 
-class Twins:
-    """`generate`, `stream` and their async twins, from `_submit` and `_start`."""
+class BackgroundGenerator:
+    """`generate`, `stream`, `agenerate` and `astream` for an engine that writes in the background.
+
+    Subclasses write `_submit` and `_start`.
+    """
 
     def _submit(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None
@@ -89,7 +95,7 @@ class Twins:
         """What will be written, and what stops it."""
         raise NotImplementedError
 
-    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> Writing[Generation]:
+    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> PieceQueue[Generation]:
         """One text, in pieces."""
         raise NotImplementedError
 
@@ -139,3 +145,10 @@ class Twins:
                 yield piece
         finally:
             await pieces.aclose()
+
+
+def joined(pieces: Sequence[Generation]) -> Generation:
+    """The pieces of one text as a whole, with what the last one says."""
+    last = pieces[-1] if pieces else Generation("")
+    text = "".join(piece.text for piece in pieces)
+    return Generation(text, last.logprob, last.usage, last.finish_reason)

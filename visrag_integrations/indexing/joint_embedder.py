@@ -1,4 +1,4 @@
-"""Several embedders that fill one collection, as one: pages are read once, and each page is embedded by all."""
+"""One or two embedders that fill a collection: the pages are read once, and each page is embedded by all of them."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ Embedders = PageEmbedder | Sequence[PageEmbedder]
 
 
 class EmbedsPages(Protocol):
-    """What ingestion needs of an embedder."""
+    """What filling a store needs of an embedder."""
 
     @property
     def name(self) -> str: ...
     def embed_pages(self, pages: Iterable[Page]) -> list[Any]: ...
 
 
-class Together:
+class JointEmbedder:
     """Embeds pages by each of the embedders, as `{"page": ..., "patches": ...}`."""
 
     def __init__(self, embedders: Sequence[PageEmbedder]) -> None:
@@ -39,6 +39,7 @@ class Together:
                 raise EmbedderError(
                     f"The embedder {embedder.name!r} gave {len(vectors)} vectors for {len(pages)} pages."
                 )
+            # One dict a page, of all its vectors: {"page": (dim,)} first, then "patches": (n, dim) is added to it.
             for embedding, vector in zip(embeddings, vectors, strict=True):
                 embedding[DENSE_VECTOR[embedder.kind]] = vector
         return embeddings
@@ -46,18 +47,21 @@ class Together:
 
 def as_list(embedder: Embedders) -> list[PageEmbedder]:
     """One or several embedders, as a list."""
-    embedders: list[PageEmbedder] = list(embedder) if isinstance(embedder, Sequence) else [embedder]
+    if not isinstance(embedder, Sequence):
+        return [embedder]
+    embedders: list[PageEmbedder] = list(embedder)
     if not embedders:
         raise SettingError("There is no embedder in the list. Give one, or one of each kind.")
     return embedders
 
 
-def filling(store: QdrantPageStore, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> EmbedsPages:
-    """What embeds pages for this store, whose collection is created for these embedders or checked against them.
+def prepare_store(store: QdrantPageStore, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> EmbedsPages:
+    """Create the collection for these embedders, or check it against them; gives what embeds its pages.
 
     Raises:
         StoreMismatchError: Others fill the collection, or others too: their vectors would be missing.
     """
+    # A collection of two embedders that gets pages from one alone would lose them in searches by the other.
     store.prepare(embedders[0], reader, also=embedders[1:])
     assert store.info is not None
     if len(store.info.embedders) > len(embedders):
@@ -66,4 +70,6 @@ def filling(store: QdrantPageStore, embedders: Sequence[PageEmbedder], reader: M
             f"{embedders[0].name!r} alone could not be found by the other. "
             "Give both to index_documents: embedder=[..., ...]."
         )
-    return embedders[0] if len(embedders) == 1 else Together(embedders)
+    if len(embedders) == 1:
+        return embedders[0]
+    return JointEmbedder(embedders)
