@@ -62,7 +62,7 @@ def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
 
 def _run_http(server: Any, arguments: argparse.Namespace, tokens: tuple[str, ...], listening: socket.socket) -> None:
     from visrag_integrations.servers.mcp import create_http_app
-    from visrag_integrations.servers.mcp.http import PATH
+    from visrag_integrations.servers.mcp.http_app import PATH
     from visrag_integrations.servers.web.running import RunSettings, address_of
     from visrag_integrations.servers.web.running import run as run_server
 

@@ -76,7 +76,8 @@ def run(arguments: argparse.Namespace) -> int:
 
 def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The tokens of `--token-file` or `VISRAG_TOKEN`; a server that others can reach must have one."""
-    from visrag_integrations.servers.web.access import LOOPBACK, check_tokens, read_tokens
+    from visrag_integrations.servers.web.access import check_tokens, read_tokens
+    from visrag_integrations.servers.web.hosts import LOOPBACK
 
     if arguments.token_file:
         return read_tokens(arguments.token_file)
@@ -93,7 +94,7 @@ def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 def hosts_of(arguments: argparse.Namespace, tokens: tuple[str, ...]) -> tuple[str, ...]:
     """The names the server may be called by: of this machine only, unless a token keeps strangers out."""
-    from visrag_integrations.servers.web.access import LOOPBACK
+    from visrag_integrations.servers.web.hosts import LOOPBACK
 
     if arguments.allow_host:
         return (*arguments.allow_host, *LOOPBACK)

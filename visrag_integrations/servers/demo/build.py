@@ -17,8 +17,8 @@ from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.servers.demo.bases import KnowledgeBases
 from visrag_integrations.servers.demo.gate import Gate, GateSettings
+from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
 from visrag_integrations.servers.demo.page import DemoPage
 
 _OPENED: dict[Path, KnowledgeBases] = {}

@@ -6,8 +6,8 @@ import html
 from collections.abc import Sequence
 
 from visrag_integrations.report.html import VERDICTS
-from visrag_integrations.servers.demo.asking import Asked, ShownPage
-from visrag_integrations.servers.demo.base import BaseState, DocumentState
+from visrag_integrations.servers.demo.answer_state import AnswerState, ShownPage
+from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState
 from visrag_integrations.types import Evidence, Failure
 
 MOST_ROWS = 100
@@ -57,7 +57,7 @@ def status(state: BaseState) -> str:
     return f'<div class="vr-status" aria-live="polite">{"".join(parts)}</div>'
 
 
-def answer(asked: Asked) -> str:
+def answer(asked: AnswerState) -> str:
     """The answer as far as it is known, and the evidence."""
     done = asked.answer
     label = asked.stage or ("Answer" if done is not None and done.sufficient else "No answer in these pages")

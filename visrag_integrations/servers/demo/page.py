@@ -14,10 +14,10 @@ import gradio as gr
 from visrag_integrations.errors import SettingError, VisRAGError
 from visrag_integrations.readers.sources import SUFFIXES
 from visrag_integrations.servers.demo import fragments
-from visrag_integrations.servers.demo.asking import Asked
-from visrag_integrations.servers.demo.bases import KnowledgeBases
+from visrag_integrations.servers.demo.answer_state import AnswerState
 from visrag_integrations.servers.demo.examples import example_questions
-from visrag_integrations.servers.demo.limits import in_words
+from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
+from visrag_integrations.servers.demo.visitor_limits import in_words
 
 logger = logging.getLogger(__name__)
 
@@ -180,7 +180,7 @@ class DemoPage:
     def ask(self, name: str, question: str) -> Iterator[tuple[Any, Any]]:
         """The answer as it comes, and the pages it rests on."""
         try:
-            asked = Asked(self._checked(question))
+            asked = AnswerState(self._checked(question))
             yield fragments.answer(asked), ""
             shown = time.monotonic()
             for event in self.bases.get(name).ask(asked.question):

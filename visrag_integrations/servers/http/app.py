@@ -27,10 +27,11 @@ from visrag_integrations.servers.http.schemas import ErrorAnswer
 from visrag_integrations.servers.http.search import search_routes
 from visrag_integrations.servers.http.service import Service
 from visrag_integrations.servers.http.settings import ServeSettings
-from visrag_integrations.servers.web.access import AllowHosts, LimitRate, RequireToken
+from visrag_integrations.servers.web.access import LimitRate, RequireToken
 from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.hosts import AllowHosts
 from visrag_integrations.servers.web.limits import LimitBody, LimitConcurrency, LimitTime
-from visrag_integrations.servers.web.telling import tell
+from visrag_integrations.servers.web.public import public_error
 
 if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
@@ -137,7 +138,7 @@ def _add_guards(app: FastAPI, settings: ServeSettings, metrics: Metrics) -> None
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(VisRAGError)
     async def refused(_: Request, error: VisRAGError) -> JSONResponse:
-        told = tell(error)
+        told = public_error(error)
         if told.status >= 500:
             logger.error("a request failed", exc_info=error)
         headers = {"Retry-After": "5"} if told.status == 503 else None

@@ -25,8 +25,8 @@ from visrag_integrations.servers.http.checks import check_filter, check_text, ch
 from visrag_integrations.servers.http.schemas import AskAnswer, AskRequest
 from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
 from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.public import public_error
 from visrag_integrations.servers.web.stored import within
-from visrag_integrations.servers.web.telling import tell
 
 if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
@@ -99,7 +99,7 @@ async def _lines(
         yield _event("error", error_body("timeout", message))
     except Exception as err:
         logger.exception("an answer failed while it was streamed")
-        told = tell(err)
+        told = public_error(err)
         yield _event("error", error_body(told.kind, told.message))
     finally:
         await events.aclose()

@@ -35,7 +35,7 @@ class QueryBatcher:
     Args:
         retriever: A `PageRetriever`; of any other retriever, `retrieve` is called for each search.
         max_batch: Queries that are embedded together, at most.
-        on_batch: Told the size of every batch and how many seconds its embedding took.
+        on_batch: PublicError the size of every batch and how many seconds its embedding took.
 
     The store is asked by four threads, while the embedder goes on; by one where it is an embedded folder, whose engine
     does one thing at a time.

@@ -6,7 +6,7 @@ import logging
 import time
 
 from visrag_integrations.servers.http.metrics import Metrics
-from visrag_integrations.servers.web.asgi import CLIENT, App, Message, Receive, Scope, Send, path_of, send_error
+from visrag_integrations.servers.web.asgi import CLIENT, App, ASGIMessage, Receive, Scope, Send, path_of, send_error
 
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger("visrag_integrations.servers.http.access")
@@ -30,7 +30,7 @@ class Observe:
             return await self.app(scope, receive, send)
         started, status = time.perf_counter(), 0
 
-        async def watched(message: Message) -> None:
+        async def watched(message: ASGIMessage) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]

@@ -13,7 +13,7 @@ from visrag_integrations.errors import PictureError
 from visrag_integrations.images.urls import encoded
 from visrag_integrations.servers.http.schemas import PageDetails
 from visrag_integrations.servers.http.service import Service, presenter_for
-from visrag_integrations.servers.web.telling import public_metadata
+from visrag_integrations.servers.web.public import public_metadata
 from visrag_integrations.types import Page
 
 _PICTURE: dict[int | str, dict[str, Any]] = {

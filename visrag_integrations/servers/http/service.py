@@ -18,8 +18,8 @@ from visrag_integrations.servers.http.batching import QueryBatcher
 from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k, query_picture
 from visrag_integrations.servers.http.metrics import Metrics
 from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
+from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.servers.web.stored import stored_page, within
-from visrag_integrations.servers.web.telling import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
 if TYPE_CHECKING:

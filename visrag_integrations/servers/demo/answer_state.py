@@ -13,7 +13,7 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.grounding import ground
-from visrag_integrations.servers.demo.pictures import picture_uri
+from visrag_integrations.servers.demo.picture_uri import picture_uri
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 
@@ -39,7 +39,7 @@ class ShownPage:
 
 
 @dataclass
-class Asked:
+class AnswerState:
     """What is known of an answer so far.
 
     Attributes:

@@ -16,9 +16,9 @@ from typing import Any
 from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.servers.demo.base import KnowledgeBase, Models
-from visrag_integrations.servers.demo.limits import Limits, in_words
+from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase, Models
 from visrag_integrations.servers.demo.names import base_folder, base_key, base_name, safe_file_name
+from visrag_integrations.servers.demo.visitor_limits import Limits, in_words
 from visrag_integrations.store.folder import FolderLock, read_json, write_json
 from visrag_integrations.types import Failure
 

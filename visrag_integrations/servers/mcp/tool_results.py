@@ -12,7 +12,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
 from visrag_integrations.grounding import grounding_dict
-from visrag_integrations.servers.web.telling import page_fields
+from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 logger = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ MAX_PIXELS = 1_600_000
 _BEGINNING = 300
 
 
-def found(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
+def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
     """The result of `search_pages`."""
     lines = [f"{rank}. {_hit_line(hit)}" for rank, hit in enumerate(hits, 1)]
     content: list[ContentBlock] = [_text("\n".join(lines) or "No page was found.")]
@@ -33,7 +33,7 @@ def found(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
     return CallToolResult(content=content, structured_content={"pages": [_hit(hit) for hit in hits]})
 
 
-def read(page: Page, region: Sequence[float] | None) -> CallToolResult:
+def page_result(page: Page, region: Sequence[float] | None) -> CallToolResult:
     """The result of `read_page`."""
     text = page.text.strip() or "(no text is known of this page; look at the picture)"
     what = "" if region is None else f"; the picture is its part {[round(edge, 4) for edge in region]}"
@@ -46,7 +46,7 @@ def read(page: Page, region: Sequence[float] | None) -> CallToolResult:
     )
 
 
-def answered(answer: Answer) -> CallToolResult:
+def answer_result(answer: Answer) -> CallToolResult:
     """The result of `ask`."""
     lines = [answer.text or "(no answer)"]
     lines += ["", "The pages do not hold the answer."] if not answer.sufficient else []
