@@ -165,6 +165,34 @@ def test_bases_stay_between_restarts(tmp_path: Path) -> None:
         assert bases.models.embedder.embedded == 0  # type: ignore[attr-defined]
 
 
+def test_a_base_keeps_the_embedder_that_filled_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(PixelEmbedder):
+        name, closed = "other", 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    with KnowledgeBases(tmp_path / "bases", embedder=Other(), generator=ScriptedGenerator()) as bases:
+        bases.upload(FIRST_BASE, [arrive(bases, "a.pdf")])
+        indexed(bases.get(FIRST_BASE))
+        bases.create("empty")
+    loaded: list[Other] = []
+
+    def load(name: str, *, shared: bool) -> Other:
+        assert (name, shared) == ("other", True)
+        loaded.append(Other())
+        return loaded[-1]
+
+    monkeypatch.setattr("visrag_integrations.servers.demo.knowledge_base.load_embedder", load)
+    with open_bases(tmp_path / "bases") as bases:
+        for _ in range(2):
+            store = bases.get(FIRST_BASE).store
+            assert bases.models.embedder_for(store) is loaded[0]
+        assert bases.models.embedder_for(bases.get("empty").store) is bases.models.embedder
+        assert loaded[0].closed == 0
+    assert [embedder.closed for embedder in loaded] == [1]
+
+
 def test_what_was_left_behind_is_indexed_when_the_base_is_opened(tmp_path: Path) -> None:
     with open_bases(tmp_path / "bases") as bases:
         draw_pdf(bases.get(FIRST_BASE).folder / "documents" / "late.pdf", ["One page."])

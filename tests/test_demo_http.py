@@ -215,8 +215,12 @@ def test_a_cell_that_runs_again_takes_the_folder_over(tmp_path: Path) -> None:
 import sys
 from visrag_integrations.servers.demo import build_demo
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.extractive import ExtractiveGenerator
+made, make = [], ExtractiveGenerator.__init__
+ExtractiveGenerator.__init__ = lambda self, *given, **named: (made.append(self), make(self, *given, **named))[1]
 for _ in range(2):
     demo = build_demo(sys.argv[1], embedder="ocr", generator="extractive")
+print(len(made))
 for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive", "password": " "}):
     try:
         build_demo(sys.argv[1], **wrong)
@@ -226,6 +230,7 @@ for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive"
     command = [sys.executable, "-c", code, str(tmp_path / "bases")]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    missing, empty = ended.stdout.splitlines()
+    made, missing, empty = ended.stdout.splitlines()
+    assert made == "1"  # the page that has the folder and the one that takes it over share the model
     assert 'generator="extractive"' in missing
     assert "password is empty" in empty
