@@ -102,9 +102,8 @@ class DemoPage:
         hidden["preprocess"] = False  # what comes is checked here: other sessions make knowledge bases too
         seen = [self.status, *self.examples]
         watch = {"fn": self.watch, "inputs": self.base, "outputs": seen, "trigger_mode": "multiple", **hidden}
-        watch["concurrency_limit"] = (
-            None  # a look lasts as long as indexing does; visitors must not wait for each other
-        )
+        # A look lasts as long as indexing does: visitors must not wait for each other.
+        watch["concurrency_limit"] = None
         shown = [self.answer, self.pages]
         ask = {"fn": self.ask, "inputs": [self.base, self.question], "outputs": shown, **hidden}
         ask |= {"concurrency_limit": self.bases.limits.asking, "concurrency_id": "ask"}

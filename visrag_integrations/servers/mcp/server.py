@@ -113,25 +113,29 @@ def _find(retriever: PageRetriever, search: Search) -> list[ScoredPage]:
 
 def _page(retriever: PageRetriever, page_id: str) -> Page | None:
     try:
-        return stored_page(retriever, str(uuid.UUID(page_id)))
-    except ValueError:
+        id_ = str(uuid.UUID(page_id))
+    except ValueError:  # models make ids up
         return None
+    return stored_page(retriever, id_)
 
 
 def _both(source: str | None, filter: Filter | None) -> Filter | None:
     """One filter; a source that both name must be in both."""
     if source is None:
         return within(filter)
-    return {"$and": [{"source": source}, *([filter] if filter else [])]}
+    conditions: list[Filter] = [{"source": source}]
+    if filter:
+        conditions.append(filter)
+    return {"$and": conditions}
 
 
 @contextmanager
 def _errors_for_the_model() -> Iterator[None]:
-    """Errors of this library as the model may read them: what it can do about it, nothing of the server's files."""
+    """Errors of this library as the model may read them: what it can do, and nothing of the server's files."""
     try:
         yield
     except VisRAGError as err:
-        told = public_error(err)
-        if told.status >= 500:
+        public = public_error(err)
+        if public.status >= 500:
             logger.exception("a tool failed")
-        raise ToolError(told.message) from err
+        raise ToolError(public.message) from err
