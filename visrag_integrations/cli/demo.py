@@ -105,8 +105,10 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
     from visrag_integrations.servers.demo import build_demo
     from visrag_integrations.servers.web.hosts import LOOPBACK
 
+    # A password keeps strangers out; without one, only names that no web site can take (`LOOPBACK`).
     only_here = arguments.host in LOOPBACK and not arguments.share and password is None
     demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
+    # Noted only: the loop below sees it, and everything is closed in order.
     signals: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: signals.append(number))
