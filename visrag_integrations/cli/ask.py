@@ -46,7 +46,7 @@ def run(arguments: argparse.Namespace) -> int:
             opened.callback(close, embedder)
             report = index_paths(arguments, store, embedder)
             exit_code, only["doc_id"] = index_exit_code(report), list(report.doc_ids)  # and no other document
-            if not report.documents:
+            if not report.documents:  # there is nothing to answer from
                 return exit_code
         else:
             embedder = options.embedder_that_filled(store, arguments)

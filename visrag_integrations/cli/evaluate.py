@@ -112,6 +112,7 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
         write_run(result.run, arguments.run_out)
     compared: list[Comparison] = []
     if baseline is not None and result.per_query:
+        # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
         judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
         compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
     return _report(arguments, dataset, result, compared, failed)
@@ -150,7 +151,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 
     _check_outputs(arguments)
     generator = load_generator(arguments.generator)
-    if generator.name == "extractive":
+    if generator.name == "extractive":  # it takes sentences from pages, as they are
         raise SettingError(
             "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
         )
@@ -185,6 +186,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be written now, and not at the end of the work."""
+    # Each task has some of these options.
     for option in ("run_out", "per_query", "record", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
@@ -214,6 +216,7 @@ def _progress(arguments: argparse.Namespace) -> bool | None:
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
     """The index that is named; else one of the set's own, where there are pages to fill it with."""
     fills = bool(arguments.documents or dataset.pages)
+    # "org/Data set" -> "org-Data-set": what a collection may be called.
     own = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset.name).strip("-")[:100] or "set"
     if not fills and arguments.index is None and not Path(".visrag").is_dir():
         raise SettingError(

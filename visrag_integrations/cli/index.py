@@ -64,6 +64,7 @@ def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) ->
     """The same on a Ray cluster, where every worker loads the embedder that is only named here."""
     from visrag_integrations.ingestion import RayCluster, index_documents_ray
 
+    # By name: a loaded model would have to be sent to every worker.
     name = options.name_of_embedder_to_fill(arguments, store)
     cluster = RayCluster(arguments.ray, readers=arguments.workers, embedders=arguments.embedders)
     return _report_failures(
@@ -96,6 +97,6 @@ def _report_failures(report: IndexReport) -> IndexReport:
 
 def exit_code(report: IndexReport) -> int:
     """0: all done; 1: some inputs failed; 2: nothing done."""
-    if not report.documents and not report.removed:
+    if not report.documents and not report.removed:  # a run that only removed documents did its work
         return 2
     return 1 if report.failed else 0

@@ -120,7 +120,7 @@ def open_store(
     """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
     from visrag_integrations.store import QdrantPageStore
 
-    api_key: str | None = None
+    api_key: str | None = None  # never an option: other users of this machine can read those
     if "://" in arguments.index:
         api_key = os.environ.get("QDRANT_API_KEY")
     elif must_exist and not Path(arguments.index).is_dir():  # opening it would make it
@@ -144,6 +144,7 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
     """Its name, for `load_embedder`."""
+    # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     if arguments.embedder is None and store.info is not None:
         return store.info.embedder
     return str(arguments.embedder or preset_models(arguments)[0])

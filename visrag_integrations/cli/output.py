@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """One JSON object on standard output; characters that its encoding may not have are escaped as JSON does."""
+    # A pipe on Windows may be cp1252; "\u00e9" is é for every reader of JSON.
     plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print(json.dumps(value, ensure_ascii=not plain))
 

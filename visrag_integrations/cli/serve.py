@@ -88,7 +88,7 @@ def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
     if arguments.token_file:
         return read_tokens(arguments.token_file)
-    given = os.environ.get("VISRAG_TOKEN", "")
+    given = os.environ.get("VISRAG_TOKEN", "")  # not an option: other users of this machine can read those
     if given:
         return check_tokens((given,))
     if arguments.host not in LOOPBACK:

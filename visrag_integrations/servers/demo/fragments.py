@@ -75,6 +75,7 @@ def answer(state: AnswerState) -> str:
     if found:
         items = "".join(map(_evidence, found))
         parts.append(f'<p class="vr-label">Evidence</p><ul class="vr-evidence">{items}</ul>')
+    # The rest is for who wants to know why; it is folded away.
     if done is not None:
         parts.append(_fold("Reasoning", done.thinking))
         parts.append(_fold("What the model saw", done.observation))
@@ -118,6 +119,7 @@ def escaped(text: str) -> str:
     >>> escaped('<b title="x">')
     '&lt;b title=&quot;x&quot;&gt;'
     """
+    # Half a surrogate pair, which a model or a PDF may give, cannot be sent; it becomes a question mark.
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"), quote=True)
 
 
@@ -195,7 +197,7 @@ def _evidence(entry: Evidence) -> str:
 def _verdict(entry: Evidence) -> str:
     """Whether it stands on its page; nothing while that is not known."""
     found = entry.grounding
-    if found is None:
+    if found is None:  # evidence is checked when the answer is whole
         return ""
     kind, sign, words = VERDICTS[found.verdict]
     note = ""

@@ -99,6 +99,7 @@ async def _lines(
             else:
                 yield _line(event, question, show)
     except asyncio.TimeoutError:
+        # The status was sent long ago: what goes wrong now can only be an event.
         message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."
         yield _event("error", error_body("timeout", message))
     except Exception as err:
@@ -106,7 +107,7 @@ async def _lines(
         public = public_error(err)
         yield _event("error", error_body(public.kind, public.message))
     finally:
-        await events.aclose()
+        await events.aclose()  # stops the generator, also when the client left
 
 
 async def with_heartbeat(

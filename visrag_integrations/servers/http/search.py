@@ -36,6 +36,7 @@ def search_routes(service: Service) -> APIRouter:
         found = await asyncio.gather(*(service.batcher.find(Search(text, top_k)) for text in queries))
         return [show.ranked_images(hits) for hits in found]
 
+    # Beside VRAG's `GET`: filters and pictures do not fit into an address.
     @router.post("/search", summary="Pages by text, picture or both")
     async def search(request: Request, body: SearchRequest) -> SearchAnswer:
         """The pages that fit, best first."""

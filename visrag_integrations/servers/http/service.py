@@ -56,7 +56,7 @@ class Service:
         if request.image is not None:
             query = Query(request.text, await asyncio.to_thread(query_picture, request.image, self.settings))
         elif not request.text.strip():
-            query = Query(request.text)  # says that it is empty
+            query = Query(request.text)  # refuses an empty query, and says so
         search = Search(query, request.top_k, within(request.filter), request.mode, request.score_threshold)
         return await self.batcher.find(search)
 

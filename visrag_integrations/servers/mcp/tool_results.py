@@ -58,6 +58,7 @@ def answer_result(answer: Answer) -> CallToolResult:
     lines = [answer.text or "(no answer)"]
     if not answer.sufficient:
         lines += ["", "The pages do not hold the answer."]
+    # Pages without anything relevant are in the values; as text they would only be more to read.
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
         lines += ["", "Evidence", *map(_evidence_line, relevant)]
