@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
@@ -15,14 +16,14 @@ from torch import Tensor
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
-from visrag_integrations.embedders.device_batches import alike
+from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.device_batches import group_by_length
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
-from visrag_integrations.embedders.plain_text import marks_of, plain_text
 from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
+from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
 from visrag_integrations.errors import PictureError
 from visrag_integrations.models.weights import find_weight_files
 from visrag_integrations.types import Page, Query
@@ -35,8 +36,12 @@ if TYPE_CHECKING:
 
 Made = TypeVar("Made")
 
-GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12  # tokens and patches at once
-GPU_FLOOR, CPU_FLOOR = 2048, 64  # tokens under which a run costs about the same however few they are
+# Tokens and patches at once. More would fill the memory, fewer would leave the device waiting between batches.
+GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12
+# Tokens under which a run costs about the same however few they are.
+GPU_FLOOR, CPU_FLOOR = 2048, 64
+PATCH_NUMBERS = 3 * 14 * 14  # of a patch in most towers: only for a picture's cost, which need not be exact
+MAX_WORKERS = 16  # threads that prepare pages; on a machine of a hundred cores more would mostly hold memory
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,8 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
         batch_size: int | None,
         token_budget: int | None,
     ) -> None:
-        super().__init__(model, batch_size, token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET))
+        usual = CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET
+        super().__init__(model, batch_size, token_budget or usual)
         self._forward = forward
 
     def _cost(self, item: Inputs) -> int:
@@ -81,12 +87,15 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
     def _launch(self, batch: list[Inputs]) -> list[Tensor]:
         model = self._open_model()
         floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
+        same_tensors: dict[frozenset[str], list[int]] = defaultdict(list)  # names of tensors -> places in the batch
+        for index, item in enumerate(batch):
+            same_tensors[frozenset(item.tensors)].append(index)
         rows: dict[int, Tensor] = {}
-        for kind in dict.fromkeys(frozenset(item.tensors) for item in batch):
-            members = [index for index, item in enumerate(batch) if frozenset(item.tensors) == kind]
-            for group in alike([batch[index].length for index in members], self.token_budget, floor):
-                chosen = [members[place] for place in group]
-                rows.update(zip(chosen, self._forward(model, [batch[index] for index in chosen]), strict=True))
+        for members in same_tensors.values():
+            for group in group_by_length([batch[index].length for index in members], self.token_budget, floor):
+                chosen = [members[place] for place in group]  # places among the members -> places in the batch
+                vectors = self._forward(model, [batch[index] for index in chosen])
+                rows.update(zip(chosen, vectors, strict=True))
         return [rows[index] for index in range(len(batch))]
 
 
@@ -141,8 +150,7 @@ class TransformersEmbedder(AsyncEmbedder):
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
         self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
-        local = Path(model_name_or_path).expanduser().is_dir()
-        self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
+        self.name = checkpoint_name(model_name_or_path, self._folder)
         self.max_tokens = max_tokens
         check_architecture(self._folder, self.architectures)
         self._processor = load_processor(self.processor_class, self._folder)
@@ -152,7 +160,7 @@ class TransformersEmbedder(AsyncEmbedder):
         self._runner = TransformersRunner(
             self._set_up(model), self._forward, batch_size=batch_size, token_budget=token_budget
         )
-        self._workers = workers or min(16, os.cpu_count() or 1)
+        self._workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
         super().__init__()
 
@@ -169,7 +177,7 @@ class TransformersEmbedder(AsyncEmbedder):
         raise NotImplementedError
 
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
-        """One tensor an input, on the device; all have the same kinds of tensors."""
+        """One tensor an input, on the device; all inputs have the same kinds of tensors."""
         raise NotImplementedError
 
     @cached_property
@@ -193,9 +201,12 @@ class TransformersEmbedder(AsyncEmbedder):
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""
         self._runner.check_open()
-        parts = list(self._ahead(queries, self._query_parts))
-        vectors = iter(self._runner.embed_sorted([part for query in parts for part in query]))
-        return [_joined([next(vectors) for _ in query]) for query in parts]
+        parts: list[Inputs] = []
+        counts: list[int] = []
+        for of_query in self._ahead(queries, self._query_parts):
+            parts += of_query
+            counts.append(len(of_query))
+        return join_parts(self._runner.embed_sorted(parts), counts)
 
     def to(self, device: str | torch.device) -> Self:
         """The same embedder, computing on another device from now on."""
@@ -217,18 +228,19 @@ class TransformersEmbedder(AsyncEmbedder):
             raise PictureError(f"A picture of {size} pixels cannot be embedded by {self.name}: {err}") from err
 
     def _query_parts(self, query: str | Query) -> list[Inputs]:
-        text, picture = (query, None) if isinstance(query, str) else (query.text, query.image)
+        text, picture = split_query(query)
         image = None if picture is None else to_rgb(images.open_picture(picture))
         return self._prepare_query(self._plain(text), image)
 
     def _plain(self, text: str) -> str:
-        return plain_text(text, self._marks)
+        return plain_text(text, self._special_tokens)
 
     @cached_property
-    def _marks(self) -> list[str]:
-        return marks_of(self._processor.tokenizer)
+    def _special_tokens(self) -> list[str]:
+        return special_tokens_of(self._processor.tokenizer)
 
     def _ahead(self, things: Iterable[Made], prepare: Callable[[Made], Any]) -> Iterator[Any]:
+        # So far ahead that the device never waits for one slow page, and no whole book lies in memory.
         return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
 
 
@@ -241,9 +253,3 @@ def pad(sequences: list[list[int]], filler: int, device: torch.device) -> tuple[
         ids[row, : len(sequence)] = torch.tensor(sequence, dtype=ids.dtype)
         mask[row, : len(sequence)] = 1
     return send(ids, device), send(mask, device)
-
-
-def _joined(parts: list[Embedding]) -> Embedding:
-    import numpy as np
-
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of, resolve_checkpoint
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype, lookup
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer
 from visrag_integrations.embedders.minicpm_runner import Runner
 from visrag_integrations.embedders.prefetch import prefetch
+from visrag_integrations.embedders.query_parts import split_query
 from visrag_integrations.embedders.slicing import Slicing
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
@@ -27,10 +28,12 @@ from visrag_integrations.types import Page, Query
 if TYPE_CHECKING:
     import torch
 
+    from visrag_integrations.images import PictureSource
     from visrag_integrations.interfaces import Embedding
 
 Made = TypeVar("Made")
 
+MAX_WORKERS = 16  # threads that cut pages; on a machine of a hundred cores more would mostly hold memory
 INSTRUCTION = "Represent this query for retrieving relevant documents: "
 
 
@@ -92,8 +95,7 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
         self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
-        local = Path(model_name_or_path).expanduser().is_dir()
-        self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
+        self.name = checkpoint_name(model_name_or_path, self._folder)
         self.instruction = self.default_instruction if instruction is None else instruction
         config = self._read_config()
         self.dimension = config.decoder.hidden_size
@@ -105,14 +107,15 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         if compile:
             model.compile_parts()
         self._runner = Runner(model, batch_size, token_budget)
-        self._workers = workers or min(16, os.cpu_count() or 1)
+        self._workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="visrag-prepare")
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="visrag-embed")
 
     def _read_config(self) -> VisRAGRetConfig:
         content = read_json(self._folder / "config.json")
         names = content.get("architectures")
-        names = names if isinstance(names, list) else []
+        if not isinstance(names, list):
+            names = []
         if self.architectures and not self.architectures.intersection(map(str, names)):
             raise CheckpointError(
                 f"config.json in {self._folder} says architectures={names!r}; "
@@ -153,15 +156,16 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         A text gets the instruction before it; a picture, or a picture with a text, is embedded as it is, like a page.
         """
         self._runner.check_open()
-        asked = list(queries)
-        if any(isinstance(query, Query) and query.image is not None for query in asked):
+        asked = list(map(split_query, queries))
+        pictures = [picture for _, picture in asked if picture is not None]
+        if pictures:  # cut in the worker threads, and not held all at once, as sorting them would
             return self._runner.embed(self._prepare(asked, self._query_item))
-        return self._runner.embed_sorted([self._query_item(query) for query in asked])
+        return self._runner.embed_sorted(list(map(self._query_item, asked)))
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """One float32 unit vector a text that is itself a document, in order: no instruction comes before it."""
         self._runner.check_open()
-        return self._runner.embed_sorted([self._preparer.text_item(text) for text in texts])
+        return self._runner.embed_sorted(list(map(self._preparer.text_item, texts)))
 
     def to(self, device: str | torch.device) -> VisRAGRetEmbedder:
         """The same embedder, computing on another device from now on."""
@@ -174,12 +178,12 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         self._pool.shutdown(cancel_futures=True)
         super().close()
 
-    def _query_item(self, query: str | Query) -> Item:
-        if isinstance(query, str):
-            return self._preparer.text_item(self.instruction + query)
-        if query.image is None:
-            return self._preparer.text_item(self.instruction + query.text)
-        return self._preparer.picture_item(images.open_picture(query.image), query.text)
+    def _query_item(self, query: tuple[str, PictureSource | None]) -> Item:
+        text, picture = query
+        if picture is None:
+            return self._preparer.text_item(self.instruction + text)
+        return self._preparer.picture_item(images.open_picture(picture), text)
 
     def _prepare(self, things: Iterable[Made], prepare: Callable[[Made], Item]) -> Iterator[Item]:
+        # So far ahead that the device never waits for one large page, and no whole book lies in memory.
         return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
