@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 class AsyncEmbedder:
-    """`aembed_pages`, `aembed_queries` and `with`, for an embedder that has the same calls without the `a`, and `close`."""
+    """Adds `aembed_pages`, `aembed_queries` and `with` to an embedder that has `embed_pages` and `embed_queries`."""
 
     def __init__(self) -> None:
         # One thread: the device takes one batch at a time, and calls are answered in their order.

@@ -2,46 +2,37 @@
 
 from __future__ import annotations
 
-import os
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from visrag_integrations import images
-from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.checkpoint_embedder import CheckpointEmbedder
 from visrag_integrations.embedders.device_batches import group_by_length
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
-from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
 from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
 from visrag_integrations.errors import PictureError
-from visrag_integrations.models.weights import find_weight_files
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from typing_extensions import Self
 
     from visrag_integrations.interfaces import Embedding
-
-Made = TypeVar("Made")
 
 # Tokens and patches at once. More would fill the memory, fewer would leave the device waiting between batches.
 GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12
 # Tokens under which a run costs about the same however few they are.
 GPU_FLOOR, CPU_FLOOR = 2048, 64
 PATCH_NUMBERS = 3 * 14 * 14  # of a patch in most towers: only for a picture's cost, which need not be exact
-MAX_WORKERS = 16  # threads that prepare pages; on a machine of a hundred cores more would mostly hold memory
 
 
 @dataclass(frozen=True)
@@ -99,10 +90,8 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
         return [rows[index] for index in range(len(batch))]
 
 
-class TransformersEmbedder(AsyncEmbedder):
+class TransformersEmbedder(CheckpointEmbedder):
     """An embedder on a network of transformers; a system says how pages and queries become inputs and vectors.
-
-    Thread-safe: pages are prepared in worker threads, one batch at a time is on the device.
 
     Attributes:
         name: The checkpoint, as `load_embedder` takes it.
@@ -112,7 +101,6 @@ class TransformersEmbedder(AsyncEmbedder):
 
     kind: Literal["single", "multi"]
     dimension: int
-    architectures: ClassVar[frozenset[str]]
     network: ClassVar[str]
     processor_class: ClassVar[str]
 
@@ -149,20 +137,17 @@ class TransformersEmbedder(AsyncEmbedder):
         at_least_one(batch_size=batch_size, token_budget=token_budget, workers=workers, max_tokens=max_tokens)
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
-        self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
-        self.name = checkpoint_name(model_name_or_path, self._folder)
+        self._find(model_name_or_path, revision)
         self.max_tokens = max_tokens
         check_architecture(self._folder, self.architectures)
         self._processor = load_processor(self.processor_class, self._folder)
         model = load_network(
             self.network, self._folder, device=target, dtype=weight_type, attn_implementation=attn_implementation
         )
-        self._runner = TransformersRunner(
+        runner = TransformersRunner(
             self._set_up(model), self._forward, batch_size=batch_size, token_budget=token_budget
         )
-        self._workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
-        super().__init__()
+        self._start(runner, workers)
 
     def _set_up(self, model: Any) -> Any:
         """Read what a system needs to know from the network (its dimension, at least); gives the part that is run."""
@@ -179,15 +164,6 @@ class TransformersEmbedder(AsyncEmbedder):
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
         """One tensor an input, on the device; all inputs have the same kinds of tensors."""
         raise NotImplementedError
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
-        return fingerprint_of(self._folder, find_weight_files(self._folder))
-
-    def check_open(self) -> None:
-        """Nothing, unless this was closed, which raises EmbedderError."""
-        self._runner.check_open()
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """Float32 unit vectors of each page, in order; the pages are read once, a batch ahead of the device.
@@ -208,17 +184,6 @@ class TransformersEmbedder(AsyncEmbedder):
             counts.append(len(of_query))
         return join_parts(self._runner.embed_sorted(parts), counts)
 
-    def to(self, device: str | torch.device) -> Self:
-        """The same embedder, computing on another device from now on."""
-        self._runner.move(choose_device(device))
-        return self
-
-    def close(self) -> None:
-        """Free the network's memory and end the threads; the embedder cannot be used after."""
-        self._runner.close()
-        self._pool.shutdown(cancel_futures=True)
-        super().close()
-
     def _picture(self, image: Image) -> Inputs:
         image = to_rgb(image)
         try:
@@ -238,10 +203,6 @@ class TransformersEmbedder(AsyncEmbedder):
     @cached_property
     def _special_tokens(self) -> list[str]:
         return special_tokens_of(self._processor.tokenizer)
-
-    def _ahead(self, things: Iterable[Made], prepare: Callable[[Made], Any]) -> Iterator[Any]:
-        # So far ahead that the device never waits for one slow page, and no whole book lies in memory.
-        return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
 
 
 def pad(sequences: list[list[int]], filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
