@@ -14,10 +14,14 @@ from visrag_integrations.types import Page
 
 @dataclass(frozen=True)
 class CrashingReader(PageReader):
-    """Crashes or hangs where the file's name says so; with `only`, in that engine alone. Leaves a file a page read."""
+    """Crashes or hangs where the file's name says so; with `only`, in that engine alone.
+
+    Leaves a file in `notes` for every page that was read, and the file `hanging` when it begins to hang.
+    """
 
     only: str | None = None
     notes: Path | None = None
+    hanging: Path | None = None
 
     def open(self, source: Any, *, name: str | None = None) -> OpenDocument:
         what, _, where = Path(source.name).stem.partition("-")
@@ -42,4 +46,6 @@ class CrashingReader(PageReader):
         elif what == "exit":
             os._exit(3)
         elif what == "hang":
-            time.sleep(600)
+            if self.hanging is not None:
+                self.hanging.touch()
+            time.sleep(100_000)
