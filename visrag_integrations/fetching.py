@@ -163,12 +163,12 @@ class _Fetch:
                 self._authorization = _authorization(parts)
             with self._connection(parts) as connection:
                 try:
-                    answer = self._ask(connection, parts)
-                    location = answer.getheader("Location")
-                    if answer.status in REDIRECTS and location:
-                        url = urljoin(_bare(parts), location)
-                        continue
-                    return self._received(answer, _bare(parts))
+                    with contextlib.closing(self._ask(connection, parts)) as answer:
+                        location = answer.getheader("Location")
+                        if answer.status in REDIRECTS and location:
+                            url = urljoin(_bare(parts), location)
+                            continue
+                        return self._received(answer, _bare(parts))
                 except FetchError:
                     raise
                 except (OSError, ValueError, http.client.HTTPException) as err:

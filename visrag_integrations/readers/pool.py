@@ -174,8 +174,9 @@ class ReaderPool:
         handle, name = tempfile.mkstemp(dir=folder, suffix=remote.suffix_of(url))
         try:
             with open(handle, "wb") as file:
-                remote.fetch(url, file, self.reader.max_bytes)
-            return identify(name, max_bytes=self.reader.max_bytes, name=url)
+                found = remote.fetch(url, file, self.reader.max_bytes, self.reader.fetch_timeout)
+            known = identify(name, max_bytes=self.reader.max_bytes, name=url)
+            return replace(known, url=found.url, content_type=found.content_type)
         except BaseException:
             os.unlink(name)
             raise

@@ -6,6 +6,7 @@ import contextlib
 import re
 import time
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -55,8 +56,16 @@ def files_under(url: str) -> Iterator[str] | None:
     return (_absolute(files.unstrip_protocol(name), scheme) for name in found)
 
 
-def fetch(url: str, file: BinaryIO, max_bytes: int, seconds: float = FETCH_SECONDS) -> str:
-    """Write the document behind a URL into a file, as far as it is no larger than `max_bytes`; its MIME type, if known.
+@dataclass(frozen=True)
+class Origin:
+    """Where a document came from in the end, and what the server called it; empty where nobody says."""
+
+    url: str = ""
+    content_type: str = ""
+
+
+def fetch(url: str, file: BinaryIO, max_bytes: int, seconds: float = FETCH_SECONDS) -> Origin:
+    """Write the document behind a URL into a file, as far as it is no larger than `max_bytes`.
 
     A URL that is given here is the operator's own, so it may lead anywhere; where an http server redirects to, only
     public addresses are asked.
@@ -78,7 +87,7 @@ def fetch(url: str, file: BinaryIO, max_bytes: int, seconds: float = FETCH_SECON
                 if time.monotonic() > end:
                     raise _too_slow(url, seconds)
                 file.write(block)
-    return ""
+    return Origin()
 
 
 def is_web(url: str) -> bool:
@@ -86,7 +95,7 @@ def is_web(url: str) -> bool:
     return url.lower().startswith(("http://", "https://"))
 
 
-def _fetch_http(url: str, file: BinaryIO, max_bytes: int, seconds: float) -> str:
+def _fetch_http(url: str, file: BinaryIO, max_bytes: int, seconds: float) -> Origin:
     try:
         found = fetching.fetch(
             url, max_bytes=max_bytes, seconds=seconds, destination=fetching.Destination(private=True), file=file
@@ -99,7 +108,7 @@ def _fetch_http(url: str, file: BinaryIO, max_bytes: int, seconds: float) -> str
         if err.late:
             raise _too_slow(url, seconds) from err
         raise DocumentError(url, err.reason) from err
-    return found.content_type
+    return Origin(found.url, found.headers.get("content-type", ""))
 
 
 def _too_large(url: str, max_bytes: int) -> DocumentLimitError:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal, Union
 
@@ -22,7 +23,7 @@ from visrag_integrations.errors import (
 from visrag_integrations.images import sniff_format
 from visrag_integrations.readers import remote
 
-FileKind = Literal["pdf", "image", "office", "text"]
+FileKind = Literal["pdf", "image", "office", "text", "web"]
 PathLike = Union[str, "os.PathLike[str]"]
 
 SUFFIXES: dict[str, FileKind] = {
@@ -30,9 +31,15 @@ SUFFIXES: dict[str, FileKind] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
     **dict.fromkeys((".txt", ".md"), "text"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "web"),
 }
 """What is looked for in folders, and how each kind is read."""
 _INDEX_MARKER = "visrag.json"
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a web page begins, whatever it is called."""
 _HEAD = 1024  # bytes in which "%PDF-" may stand, as in Adobe's own reader: other bytes may come before it
 
 
@@ -47,6 +54,8 @@ class Source:
         path: Where it is; None when it came as bytes.
         data: Its bytes when they came as bytes.
         suffix: Of its name, in small letters.
+        url: Where a web page came from in the end: its links lead from there. "" for a file.
+        content_type: What the server called it, with its character set.
     """
 
     name: str
@@ -55,6 +64,8 @@ class Source:
     path: Path | None = None
     data: bytes = field(default=b"", repr=False)
     suffix: str = ""
+    url: str = ""
+    content_type: str = ""
 
     def read_bytes(self) -> bytes:
         """All of it, wherever it is."""
@@ -77,8 +88,9 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
         return Source(name, kind, digest, data=source, suffix=_suffix(name))
     if remote.is_url(source):
         fetched = io.BytesIO()
-        remote.fetch(str(source), fetched, max_bytes)
-        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source))
+        found = remote.fetch(str(source), fetched, max_bytes)
+        known = identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source))
+        return replace(known, url=found.url, content_type=found.content_type)
     path = Path(source)
     name = name or os.fspath(source)
     try:
@@ -114,6 +126,8 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> FileKind:
     if sniff_format(head) is not None:
         return "image"
     kind = SUFFIXES.get(_suffix(name))
+    if kind is None and _HTML.match(head) is not None:
+        return "web"
     beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
     if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
         raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
