@@ -19,7 +19,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, BinaryIO
-from urllib.parse import SplitResult, unquote, urljoin, urlsplit
+from urllib.parse import SplitResult, quote, unquote, urljoin, urlsplit
 
 from visrag_integrations.errors import FetchError
 
@@ -302,7 +302,7 @@ class _Fetch:
         path = parts.path or "/"
         if parts.query:
             path += f"?{parts.query}"
-        path = urllib.request.quote(path, safe="%/:=&?~#+!$,;'@()*[]|")  # what is not ASCII in a URL as it was typed
+        path = quote(path, safe="%/:=&?~#+!$,;'@()*[]|")  # what is not ASCII in a URL as it was typed
         if isinstance(connection, _ProxyConnection):
             path = f"http://{parts.netloc.rpartition('@')[2]}{path}"
         headers = {"User-Agent": AGENT, "Accept": "*/*", "Accept-Encoding": "identity", "Connection": "close"}

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import base64
 import contextlib
+import functools
 import json
+import math
 import os
 import select
 import shutil
@@ -36,6 +38,8 @@ _OPTIONS = (
     "--host-resolver-rules=MAP * ~NOTFOUND",  # no name leads anywhere
     "--proxy-server=http://127.0.0.1:9",  # nobody listens there, so that an address leads nowhere either
     "--proxy-bypass-list=<-loopback>",  # not even to this machine
+    "--webrtc-ip-handling-policy=disable_non_proxied_udp",  # nor does a call of a script's
+    "--block-new-web-contents",  # no second window, whose requests would not be answered here
     "--disable-background-networking",
     "--disable-component-update",
     "--disable-default-apps",
@@ -94,6 +98,25 @@ def find_program() -> str | None:
     return _MAC if os.path.exists(_MAC) else None
 
 
+@functools.lru_cache(maxsize=1)
+def _without_network() -> tuple[str, ...]:
+    """What puts a program into a network of its own, where nothing is; empty where the system has no such thing.
+
+    A second wall: the options below hold by themselves, as far as the browser keeps to them.
+    """
+    prefix = ("unshare", "--user", "--map-current-user", "--net", "--")
+    if shutil.which("unshare") is None:
+        return ()
+    settings: dict[str, Any] = {}
+    if os.geteuid() == 0:
+        settings = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
+    try:
+        tried = subprocess.run([*prefix, "true"], capture_output=True, timeout=10, check=False, **settings)
+    except (OSError, subprocess.TimeoutExpired):
+        return ()
+    return prefix if tried.returncode == 0 else ()
+
+
 class Chromium:
     """One page in a browser of its own. Every call ends with `BrowserTimeout` when the time is over.
 
@@ -137,18 +160,24 @@ class Chromium:
         self._end = time.monotonic() + seconds
         self._seconds = seconds
 
-    def open(self, url: str) -> None:
-        """Go to a page and wait until it and its parts are loaded, or the time is over for its parts.
+    def open(self, url: str, patience: float) -> None:
+        """Go to a page and wait until it and its parts are loaded; parts that lack after `patience` are left out.
 
         Raises:
             BrowserError: The page itself did not come.
         """
+        parts_end = time.monotonic() + patience
         self._events.clear()
         found = self.call("Page.navigate", {"url": url})
         if found.get("errorText"):
             raise BrowserError(f"the page did not load: {found['errorText']}")
         while "Page.loadEventFired" not in self._events:
-            self._handle(self._message())
+            message = self._message(until=parts_end)
+            if message is not None:
+                self._handle(message)
+                continue
+            self.call("Page.stopLoading")
+            return
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of ours, in a world that the page's own scripts do not share."""
@@ -178,7 +207,7 @@ class Chromium:
         """
         number = self._send(method, arguments)
         while True:
-            message = self._message()
+            message = self._message() or {}
             if message.get("id") != number:
                 self._handle(message)
                 continue
@@ -210,9 +239,10 @@ class Chromium:
         if os.geteuid() == 0:
             os.chown(self._folder, NOBODY, NOBODY)
             settings = {"user": NOBODY, "group": NOBODY, "extra_groups": []}
-        # The browser reads descriptor 3 and writes 4. The shell puts them there, and is replaced by the browser.
-        redirect = f'exec "$@" 3<&{to_browser} 4>&{from_browser}'
-        command = ["/bin/sh", "-c", redirect, "sh", program, f"--user-data-dir={self._folder}/profile", *_OPTIONS]
+        # The browser reads descriptor 3 and writes 4; the shell moves its own input and output there, and is replaced.
+        redirect = 'exec "$@" 3<&0 4>&1 </dev/null >/dev/null'
+        profile = f"--user-data-dir={self._folder}/profile"
+        command = [*_without_network(), "/bin/sh", "-c", redirect, "sh", program, profile, *_OPTIONS]
         # A reading process leads a group that is ended as a whole; anywhere else the browser gets a group of its own.
         self._own_group = os.getpgrp() != os.getpid()
         # Nothing of this process's environment: it may hold keys, and the page is a stranger's.
@@ -220,11 +250,10 @@ class Chromium:
         with (self._folder / "log").open("wb") as log:
             self._process = subprocess.Popen(
                 command,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
+                stdin=to_browser,
+                stdout=from_browser,
                 stderr=log,
                 env=environment,
-                pass_fds=(to_browser, from_browser),
                 start_new_session=self._own_group,
                 **settings,
             )
@@ -257,10 +286,17 @@ class Chromium:
             raise self._gone() from err
         return self._calls
 
-    def _message(self) -> dict[str, Any]:
+    def _message(self, until: float = math.inf) -> dict[str, Any] | None:
+        """The next message; None when `until` has come before it.
+
+        Raises:
+            BrowserTimeout: The time for everything is over.
+        """
         while b"\0" not in self._received:
-            left = self._end - time.monotonic()
+            left = min(self._end, until) - time.monotonic()
             if left <= 0 or not select.select([self._output], [], [], left)[0]:
+                if until < self._end:
+                    return None
                 raise BrowserTimeout(f"the browser took longer than {self._seconds:g} seconds")
             block = os.read(self._output.fileno(), 1 << 16)
             if not block:

@@ -44,6 +44,8 @@ MAX_PARTS = 500
 """Pictures, style sheets and fonts that a page may ask for; a page of a newspaper asks for 200."""
 MAX_PARTS_BYTES = 100 << 20
 """Bytes of all of them together."""
+_FOR_PARTS = 0.5
+"""Of the time for a page: how long its pictures and style sheets are waited for. The rest is for laying it out."""
 NO_HOST = "http://page.invalid/"
 """Where an .html file seems to come from; the name belongs to nobody (RFC 2606)."""
 
@@ -55,7 +57,8 @@ class WebSettings:
     Attributes:
         scripts: Whether a page's own scripts run.
         hosts: Hosts, beside the page's own, whose pictures, style sheets and fonts are fetched.
-        timeout: Seconds for loading a page, and again for each tile of it.
+        timeout: Seconds for loading a page, and again for each tile of it. Parts that have not come after half of them
+            are left out.
     """
 
     scripts: bool = False
@@ -95,7 +98,7 @@ class WebDocument:
             raise
 
     def _load(self) -> None:
-        self._browser.open(self._source.url or NO_HOST)
+        self._browser.open(self._source.url or NO_HOST, patience=self._web.timeout * _FOR_PARTS)
         width, height = self._browser.size()
         self._width = max(1, min(width, 2 * WIDTH))  # a wider page is cut at its right, as a window would
         self.metadata: Mapping[str, Any] = {"web_page": True}
@@ -156,7 +159,7 @@ class _Parts:
     def __init__(self, source: Source, web: WebSettings) -> None:
         self._source = source
         self._hosts = frozenset(host.lower() for host in web.hosts)
-        self._end = time.monotonic() + web.timeout
+        self._end = time.monotonic() + web.timeout * _FOR_PARTS
         self._own = (urlsplit(source.url).hostname or "").lower()
         # The operator named the page's host; a host that the operator's URL was redirected to is a stranger's.
         given = (urlsplit(source.name).hostname or "").lower() if source.url else ""
@@ -183,7 +186,7 @@ class _Parts:
     def _page(self) -> WebReply | None:
         """The page, once: a page that sends its reader on to another one stays where it is."""
         if self._handed_out:
-            return None
+            return WebReply(b"", status=204)  # "no content": the browser stays where it is; refused, it shows an error
         self._handed_out = True
         return WebReply(self._source.read_bytes(), self._source.content_type or "text/html")
 
