@@ -2,8 +2,8 @@
 
 A chain is what people do with an index for a year: index a folder, add a second embedder, change files, delete some,
 embed again by another model, export and import. Every step runs in a process of its own, is killed at a random moment,
-and is run again to its end. After the chain: every page is there once and found by its own words, no deleted page is, no
-picture is left that no page speaks of, and nothing is left in the temporary folder.
+and is run again to its end. After the chain: every page is there once and found by its own words, no deleted page is,
+no picture is left that no page speaks of, and nothing is left in the temporary folder.
 """
 
 from __future__ import annotations
@@ -81,7 +81,8 @@ def step(action: str, index: str, documents: str, models: str) -> None:
             try:
                 QdrantPageStore.import_from(f"{index}.zip", f"{index}.copy").close()
             except StoreError as error:  # the run before came to its end
-                assert "holds pages already" in str(error), error
+                if "holds pages already" not in str(error):
+                    raise
 
 
 class Chain:
