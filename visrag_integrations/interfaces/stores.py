@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, Filter, PageEmbedder, PageStore
@@ -17,6 +18,12 @@ class GivesEmbeddings(Protocol):
     def get_embeddings(
         self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
     ) -> Mapping[str, Embedding]: ...
+
+
+class KnowsEquals(Protocol):
+    """Gives the vectors of stored pages with the same picture and text, so that equal pages are embedded once."""
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> Mapping[str, Any]: ...
 
 
 class HasInfo(Protocol):
@@ -62,6 +69,15 @@ def stored_embeddings(
     found: Mapping[str, Embedding] = (
         get_embeddings(ids, embedder, as_made=True) if as_made else get_embeddings(ids, embedder)
     )
+    return found
+
+
+def embeddings_of_equals(store: object, pages: Sequence[Page]) -> Mapping[str, Any]:
+    """Vectors of stored pages that are equal to one of these, by `content_key`; none without `KnowsEquals`."""
+    equals = getattr(store, "embeddings_of_equals", None)
+    if equals is None:
+        return {}
+    found: Mapping[str, Any] = equals(pages)
     return found
 
 
@@ -113,3 +129,8 @@ def without_document(store: object, doc_id: str) -> Filter:
     if getattr(store, "filters_as_shown", False):
         return {"$not": {"$doc_ids": [doc_id]}}
     return {"$not": {"doc_id": doc_id}}
+
+
+def knows_who_filled_it(store: object) -> bool:
+    """Whether it says who filled it, and somebody did (`HasInfo`)."""
+    return getattr(store, "info", None) is not None
