@@ -91,7 +91,7 @@ class Collection:
         return self._tenant
 
     def of_tenant(self: Self, tenant: str) -> Self:
-        """The same store with the pages of one tenant only: what is added is theirs, others are neither found nor touched.
+        """The same store with the pages of one tenant only: what is added is theirs, others are not found or touched.
 
         It shares this store's connection, so that closing either closes both.
 
