@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
-from visrag_integrations.store.conditions import Condition
+from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.engine import Engine
+from visrag_integrations.store.filter_notes import Show, note_on
 from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.indexed import indexed_paths, make_indexes
 from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
@@ -280,6 +281,21 @@ class Collection:
     def _parts(self, info: CollectionInfo) -> CollectionParts:
         integers = frozenset(key for key, kind in info.indexed.items() if kind == "integer")
         return CollectionParts(self._shown, self._pictures, info.schemas, self._engine, integers)
+
+    def why_nothing(self, filter: Filter, within: Filter | None = None, show: Show = str) -> str:
+        """Which key or value of the filter no page has, by a look at a thousand pages; "" where some page fits it.
+
+        Args:
+            filter: That found nothing.
+            within: The pages that whoever asked may know of.
+            show: How a text of a page's metadata is written.
+        """
+        allowed, condition = self._condition(within), self._condition(filter)
+        if self._load_info() is None:
+            return ""
+        if next(self._shown.scroll(both(allowed, condition), ()), None) is not None:
+            return ""  # it is not the filter
+        return note_on(filter, self._shown, allowed, show)
 
     def _condition(self, filter: Filter | None) -> Condition | None:
         """The filter as this store's pages are looked at; None when it asks for nothing."""

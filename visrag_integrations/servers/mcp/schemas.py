@@ -47,6 +47,7 @@ class FoundPages(BaseModel):
     """The pages that fit, best first."""
 
     pages: list[FoundPage]
+    note: str = Field("", description="Where a filter fits no page: which key or value is unknown here.")
 
 
 class ReadPage(BaseModel):
