@@ -33,11 +33,13 @@ from visrag_integrations.store.engine import (
     rescoring,
     to_record,
 )
+from visrag_integrations.store.json_limits import read_limited_json
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 _SCROLLED = 256
+_MAX_DESCRIPTION = 1 << 20  # characters; a description takes a kilobyte or two
 
 
 class ClientEngine:
@@ -66,12 +68,22 @@ class ClientEngine:
             found = self.client.retrieve(self.collection, [INFO_ID], with_payload=True)
             if found:
                 own = (found[0].payload or {}).get("visrag") or {}
-                return dict(json.loads(own.get("info") or "{}"))
+                return self._described(own.get("info"))
             if self.client.count(self.collection, exact=True).count == 0:
                 return None  # made, but its creator did not get further
         raise StoreFormatError(
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
+
+    def _described(self, text: Any) -> dict[str, Any]:
+        """What the reserved point says of the collection; whoever may write there may write anything."""
+        try:
+            value = read_limited_json(text or "{}", _MAX_DESCRIPTION)
+        except (ValueError, TypeError) as err:
+            raise StoreFormatError(f"{self.where} is damaged: its description is no JSON ({err}).") from err
+        if not isinstance(value, dict):
+            raise StoreFormatError(f"{self.where} is damaged: its description is no object. Index again.")
+        return value
 
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models

@@ -9,10 +9,9 @@ from visrag_integrations.errors import FilterError, SettingError
 from visrag_integrations.store.conditions import Either, Empty, Not
 from visrag_integrations.store.engine import OWN_INDEXES, Engine, batches
 from visrag_integrations.store.filters import path_of
+from visrag_integrations.store.info import FIELD_KINDS
 from visrag_integrations.store.payload import OWN_KEYS
 from visrag_integrations.store.shown import spellings
-
-KINDS = ("keyword", "integer", "float", "datetime", "bool")
 
 
 def check_indexed_fields(fields: Mapping[str, str] | None) -> dict[str, str]:
@@ -26,8 +25,8 @@ def check_indexed_fields(fields: Mapping[str, str] | None) -> dict[str, str]:
     if not isinstance(fields, Mapping):
         raise SettingError(f'indexed_fields is {fields!r}; it is a dict of metadata keys such as {{"org": "keyword"}}.')
     for key, kind in fields.items():
-        if kind not in KINDS:
-            raise SettingError(f"indexed_fields[{key!r}] is {kind!r}; allowed: {', '.join(KINDS)}.")
+        if kind not in FIELD_KINDS:
+            raise SettingError(f"indexed_fields[{key!r}] is {kind!r}; allowed: {', '.join(FIELD_KINDS)}.")
         try:
             paths_of(key)
         except FilterError as err:
