@@ -195,7 +195,10 @@ class ClientEngine:
             return []
         with self._doing("reading pages"):
             records = self.client.retrieve(
-                self.collection, list(ids), with_payload=payload_fields(fields), with_vectors=list(vectors) or False
+                self.collection,
+                list(ids),
+                with_payload=payload_fields(fields),
+                with_vectors=self._with_vectors(vectors),
             )
         return [to_record(record) for record in records if str(record.id) != INFO_ID]
 
@@ -211,11 +214,15 @@ class ClientEngine:
                     limit=_SCROLLED,
                     offset=offset,
                     with_payload=payload_fields(fields),
-                    with_vectors=list(vectors) or False,
+                    with_vectors=self._with_vectors(vectors),
                 )
             yield from map(to_record, records)
             if offset is None:
                 return
+
+    def _with_vectors(self, vectors: Sequence[str]) -> Any:
+        """Which vectors a request asks for, as the client wants it said."""
+        return list(vectors) or False
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):

@@ -209,7 +209,10 @@ def payload_fields(fields: Sequence[str] | None) -> Any:
 def to_record(record: Any) -> Record:
     """An engine's point as ours; sparse vectors are left out."""
     vectors: dict[str, Vector] = {}
-    for name, vector in (record.vector or {}).items():
+    named = record.vector or {}
+    if isinstance(named, list):
+        named = {"": named}  # the unnamed vector of a collection that others made
+    for name, vector in named.items():
         if isinstance(vector, list):
             vectors[name] = np.asarray(vector, dtype=np.float32)
     return Record(str(record.id), record.payload or {}, vectors)
