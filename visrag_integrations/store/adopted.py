@@ -192,8 +192,8 @@ class AdoptedEngine(ClientEngine):
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         raise self._read_only("a page's sources cannot be changed")
 
-    def index_fields(self, fields: Mapping[str, str]) -> list[str]:
-        return []  # theirs to make
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        return  # theirs to make
 
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         raise self._read_only("it is not made here")

@@ -18,7 +18,7 @@ from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
-    OWN_INDEXES,
+    SERVER_INDEXES,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -100,7 +100,7 @@ class ClientEngine:
                 **self._options,
             )
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            self._index({**OWN_INDEXES, TENANT: tenant})
+            self._index({**SERVER_INDEXES, TENANT: tenant})
             self.save_info(info)
 
     def save_info(self, info: Mapping[str, Any]) -> None:
@@ -236,14 +236,13 @@ class ClientEngine:
         with self._doing("changing pages"):
             self.client.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
 
-    def index_fields(self, fields: Mapping[str, str]) -> list[str]:
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        if self._local:
+            return  # in memory every filter reads the payload anyway
         with self._doing("indexing metadata"):
-            if self._local:
-                return []  # in memory every filter reads the payload anyway
             there = self.client.get_collection(self.collection).payload_schema or {}
-            missing = {field: kind for field, kind in fields.items() if field not in there}
-            self._index(missing)
-        return list(missing)
+            wanted = {**SERVER_INDEXES, **fields}
+            self._index({field: kind for field, kind in wanted.items() if field not in there})
 
     def _index(self, fields: Mapping[str, Any]) -> None:
         with warnings.catch_warnings():  # the client says that in memory an index has no effect

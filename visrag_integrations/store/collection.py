@@ -180,7 +180,7 @@ class Collection:
             return info
         fields = {**info.indexed, **self._indexed_fields}
         try:
-            make_indexes(self._engine, fields)
+            make_indexes(self._engine, fields, info.indexed)
         except StoreError:
             if fields != dict(info.indexed):
                 raise

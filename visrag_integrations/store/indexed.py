@@ -7,7 +7,7 @@ from typing import Any
 
 from visrag_integrations.errors import FilterError, SettingError
 from visrag_integrations.store.conditions import Either, Empty, Not
-from visrag_integrations.store.engine import OWN_INDEXES, Engine, batches
+from visrag_integrations.store.engine import Engine, batches
 from visrag_integrations.store.filters import path_of
 from visrag_integrations.store.info import FIELD_KINDS
 from visrag_integrations.store.payload import OWN_KEYS
@@ -58,13 +58,19 @@ def indexed_paths(fields: Mapping[str, str]) -> dict[str, str]:
     return {path: kind for key, kind in fields.items() for path in paths_of(key)}
 
 
-def make_indexes(engine: Engine, fields: Mapping[str, str]) -> None:
-    """Index the declared keys, and the store's own, in a collection that lacks some of them."""
-    wanted = {**OWN_INDEXES, **indexed_paths(fields)}
-    made = set(engine.index_fields(wanted))
-    integers = [key for key, kind in fields.items() if kind == "integer" and made & set(paths_of(key))]
-    for key in integers:
-        _store_whole_numbers(engine, key)
+def make_indexes(engine: Engine, fields: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Index the declared keys, and the store's own, in a collection that lacks some of them.
+
+    Args:
+        engine: Of the collection.
+        fields: Everything that is declared now.
+        before: What was declared before, as the collection remembers it.
+    """
+    engine.index_fields(indexed_paths(fields))
+    for key, kind in fields.items():
+        # Until the collection remembers the key, its pages may hold floats: also after a kill in between.
+        if kind == "integer" and before.get(key) != kind:
+            _store_whole_numbers(engine, key)
 
 
 def _store_whole_numbers(engine: Engine, key: str) -> None:

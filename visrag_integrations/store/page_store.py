@@ -411,7 +411,7 @@ class QdrantPageStore(Collection):
         self._remove_all()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         self._engine.create(file.info.schemas, file.info.as_dict())
-        make_indexes(self._engine, file.info.indexed)
+        make_indexes(self._engine, file.info.indexed, file.info.indexed)
         self._info = file.info
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:

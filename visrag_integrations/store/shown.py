@@ -37,6 +37,8 @@ _NO_HOST = Empty("visrag.given_id")
 _NO_TENANT = Either((FieldMatch(TENANT, ("",)), Empty(TENANT)))
 # What the store itself writes there are integers, so that no range has to be asked.
 _OUR_INTEGERS = frozenset({"metadata.number", "metadata.page"})
+# Indexed as floats, so that they are compared by ranges: see `engine.SERVER_INDEXES`.
+_HOSTS_NUMBERS = {"visrag.given.number": "float", "visrag.given.page": "float"}
 # Spellings of a key with dots: 2 ** 3 for three of them. With more, only all nested and all in one are looked for.
 _MAX_DOTS = 3
 
@@ -145,7 +147,7 @@ def spellings(path: str, indexed: Mapping[str, str]) -> list[str]:
     """
     parts = re.findall(r'"[^"]*"|[^."]+', path)
     dots = len(parts) - 2  # the first part is "metadata"
-    if path in KEYWORDS or path in indexed or dots < 1 or "[" in path:
+    if path in KEYWORDS or dots < 1 or "[" in path:
         return [path]
     if dots > _MAX_DOTS:
         return [path, _joined(parts, (1 << dots) - 1)]
@@ -174,7 +176,7 @@ def _joined(parts: list[str], letters: int) -> str:
 
 def at_path(leaf: FieldMatch | Range | Empty, path: str, view: FilterView) -> Condition:
     """The condition on one payload path, as fields of its kind are compared."""
-    kind = view.indexed.get(path)
+    kind = view.indexed.get(path) or _HOSTS_NUMBERS.get(path)
     match leaf:
         case Empty():
             return Empty(path)
