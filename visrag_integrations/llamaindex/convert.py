@@ -30,7 +30,7 @@ from llama_index.core.schema import (
 )
 
 from visrag_integrations.grounding import remember_words
-from visrag_integrations.llamaindex.node_pictures import inline_base64, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, inline_base64, picture_of_node
 from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def hit_to_node(hit: ScoredPage) -> NodeWithScore:
     return NodeWithScore(node=page_to_node(hit.page), score=hit.score)
 
 
-def node_to_hit(found: NodeWithScore, *, fetch_urls: bool = False) -> ScoredPage:
+def node_to_hit(found: NodeWithScore, urls: UrlRules = NO_URLS) -> ScoredPage:
     """The node that was found, as a page with its score; 0 where it has none."""
-    return ScoredPage(node_to_page(found.node, fetch_urls=fetch_urls), found.score or 0.0)
+    return ScoredPage(node_to_page(found.node, urls), found.score or 0.0)
 
 
 def page_to_node(page: Page) -> TextNode:
@@ -142,7 +142,7 @@ def page_to_node(page: Page) -> TextNode:
     )
 
 
-def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
+def node_to_page(node: BaseNode, urls: UrlRules = NO_URLS) -> Page:
     """The node as a page that gives it back.
 
     >>> page = node_to_page(TextNode(id_="7", text="Hi", metadata={"n": 1}))
@@ -151,7 +151,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     """
     # The mark speaks of the vector that the node brought, which is not kept with the page.
     metadata = {key: value for key, value in node.metadata.items() if key != PICTURE_VECTOR_OF}
-    picture = picture_of_node(node, fetch_urls=fetch_urls)
+    picture = picture_of_node(node, urls)
     ref_doc_id = node.ref_doc_id or node.node_id
     source = _text_of(metadata, "file_path") or _text_of(metadata, "source")
     return Page(
@@ -257,16 +257,19 @@ def _picture_fields(picture: PictureSource | None, known: Mapping[str, Any]) -> 
     return {name: value for name, value in known.items() if name != "image"}
 
 
-def with_picture_hashes(nodes: Sequence[BaseNode], *, fetch_urls: bool = False) -> list[BaseNode]:
+def with_picture_hashes(
+    nodes: Sequence[BaseNode], *, fetch_urls: bool = False, file_urls: bool = False
+) -> list[BaseNode]:
     """New nodes whose metadata has the sha256 of their picture, so that a pipeline's cache tells them apart.
 
     LlamaIndex's cache goes by text and metadata alone. Documents of `VisRAGReader` have this already.
     """
-    return [_with_picture_hash(node, fetch_urls) for node in nodes]
+    urls = UrlRules(fetch_urls, file_urls)
+    return [_with_picture_hash(node, urls) for node in nodes]
 
 
-def _with_picture_hash(node: BaseNode, fetch_urls: bool) -> BaseNode:
-    picture = picture_of_node(node, fetch_urls=fetch_urls)
+def _with_picture_hash(node: BaseNode, urls: UrlRules) -> BaseNode:
+    picture = picture_of_node(node, urls)
     if picture is None:
         return node
     digest = hashlib.sha256(base64.b64decode(inline_base64(picture))).hexdigest()

@@ -23,7 +23,7 @@ from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
 from visrag_integrations.llamaindex.events import model_payload
-from visrag_integrations.llamaindex.node_pictures import picture_of_image, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import UrlRules, picture_of_image, picture_of_node
 from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
@@ -50,6 +50,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
         embedder: An embedder you already hold, instead of `model_name`.
         embed_batch_size: So many texts or pictures are embedded at once.
         fetch_urls: Whether pictures behind http and https URLs are fetched.
+        file_urls: Whether those of nodes behind `file:` URLs are read.
         settings: Handed to `load_embedder`, for example `{"device": "cuda"}`; further keyword arguments too.
 
     Raises:
@@ -57,6 +58,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
     """
 
     fetch_urls: bool = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
+    file_urls: bool = Field(default=False, description="Whether pictures of nodes behind file: URLs are read.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the embedder that is loaded.")
     _given: Any = PrivateAttr(default=None)
     _loaded: Any = PrivateAttr(default=None)
@@ -68,11 +70,16 @@ class VisRAGEmbedding(MultiModalEmbedding):
         embedder: PageEmbedder | None = None,
         embed_batch_size: int = DEFAULT_EMBED_BATCH_SIZE,
         fetch_urls: bool = False,
+        file_urls: bool = False,
         settings: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
         more.pop("class_name", None)
-        fields: dict[str, Any] = {"embed_batch_size": embed_batch_size, "fetch_urls": fetch_urls}
+        fields: dict[str, Any] = {
+            "embed_batch_size": embed_batch_size,
+            "fetch_urls": fetch_urls,
+            "file_urls": file_urls,
+        }
         # What LlamaIndex has no field for is a setting of the model.
         settings = dict(settings or {})
         for name, value in more.items():
@@ -198,7 +205,8 @@ class VisRAGEmbedding(MultiModalEmbedding):
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """New nodes with embeddings: of their picture where they have one, else of their text."""
-        pictures = [picture_of_node(node, fetch_urls=self.fetch_urls) for node in nodes]
+        urls = UrlRules(self.fetch_urls, self.file_urls)
+        pictures = [picture_of_node(node, urls) for node in nodes]
         # A picture that several nodes share is embedded once.
         distinct: dict[Any, Any] = {}
         texts = []

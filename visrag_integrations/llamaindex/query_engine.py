@@ -23,6 +23,7 @@ from visrag_integrations.llamaindex.convert import node_to_hit
 from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
 from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
 from visrag_integrations.rag import VisRAG
 from visrag_integrations.types import Answer, Evidence, ScoredPage
 
@@ -189,7 +190,7 @@ class VisRAGQueryEngine(BaseQueryEngine):
                     yield event.answer.text
 
     def _hits(self, nodes: Sequence[NodeWithScore]) -> list[ScoredPage]:
-        return [node_to_hit(node, fetch_urls=fetches_urls(self.llm)) for node in nodes]
+        return [node_to_hit(node, url_rules_of(self.llm)) for node in nodes]
 
 
 class _NoSearch:
@@ -205,9 +206,11 @@ def share_callbacks(llm: LLM, manager: CallbackManager, *, given: bool) -> None:
         llm.callback_manager = manager
 
 
-def fetches_urls(llm: LLM) -> bool:
-    """Whether pictures behind http and https URLs are fetched for this LLM; other LLMs have no such setting."""
-    return isinstance(llm, EVisRAGLLM) and llm.fetch_urls
+def url_rules_of(llm: LLM) -> UrlRules:
+    """Which pictures behind URLs are opened for this LLM; other LLMs have no such setting."""
+    if isinstance(llm, EVisRAGLLM):
+        return llm.urls
+    return NO_URLS
 
 
 def answer_metadata(answer: Answer, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:

@@ -29,6 +29,7 @@ from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF, node_to_pa
 from visrag_integrations.llamaindex.embedder import GivenEmbedder, one_embedder
 from visrag_integrations.llamaindex.embedding import DEFAULT_MODEL, StoreEmbedding
 from visrag_integrations.llamaindex.filters import CoreFilter, of_ref_docs, to_filter
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, ScoredPage
 
@@ -78,6 +79,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     is_embedding_query: bool = True
     flat_metadata: bool = False
     fetch_urls: bool = False
+    file_urls: bool = False
     _store: Any = PrivateAttr()
     _embedder: Any = PrivateAttr()
     _retriever: Any = PrivateAttr(default=None)
@@ -132,7 +134,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Keep nodes, those with the same ids are overwritten; gives their ids, in order."""
-        pages = pages_of_nodes(nodes, self.embedder, fetch_urls=self.fetch_urls)
+        pages = pages_of_nodes(nodes, self.embedder, UrlRules(self.fetch_urls, self.file_urls))
         for start in range(0, len(pages), _BATCH):
             self._add(pages[start : start + _BATCH])
         return [node.node_id for node in nodes]
@@ -304,11 +306,11 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         return self.client.scroll()
 
 
-def pages_of_nodes(nodes: Sequence[BaseNode], embedder: PageEmbedder, *, fetch_urls: bool = False) -> list[NodePage]:
+def pages_of_nodes(nodes: Sequence[BaseNode], embedder: PageEmbedder, urls: UrlRules = NO_URLS) -> list[NodePage]:
     """The nodes as pages; of nodes with one id the last, and nodes of one document with one picture are one page."""
     pieces: dict[Hashable, dict[str, NodePage]] = {}
     for node in nodes:
-        page = node_to_page(node, fetch_urls=fetch_urls)
+        page = node_to_page(node, urls)
         of_page = pieces.setdefault(_page_key(node, page), {})
         of_page[node.node_id] = NodePage(page, _vector_of(node, page, embedder))
     return [_joined(list(of_page.values())) for of_page in pieces.values()]
