@@ -72,9 +72,10 @@ def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Convers
 
 
 def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
-    """The conversation with its last turn put as the model was trained on, and the pages it shows.
+    """The conversation with its questions about pages put as the model was trained on, and the pages of the last turn.
 
-    Without pages in the last turn, (the conversation as it is, None).
+    Earlier questions too: what the model answered to them stands behind them. Without pages in the last turn None is
+    given for them, and the turn is as it was: a further question gets an ordinary answer.
 
     >>> wrapped, pages = wrap_question((Message((Page("d", 1), "How many?")),))
     >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
@@ -82,14 +83,21 @@ def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] 
     """
     if not conversation:
         return conversation, None
+    wrapped = tuple(map(_wrapped_turn, conversation))
     last = conversation[-1]
     if last.role != "user" or not last.pages:
-        return conversation, None
-    prompt = last.text
+        return wrapped, None
+    return wrapped, list(last.pages)
+
+
+def _wrapped_turn(turn: Message) -> Message:
+    """A user's turn with pages as the prompt, then its pages; any other as it is."""
+    if turn.role != "user" or not turn.pages:
+        return turn
+    prompt = turn.text
     if question_of(prompt) == prompt:  # it is not wrapped yet
         prompt = build_prompt(prompt)
-    turn = dataclasses.replace(last, content=(prompt, *last.pages))
-    return (*conversation[:-1], turn), list(last.pages)
+    return dataclasses.replace(turn, content=(prompt, *turn.pages))
 
 
 def quotable(text: str) -> str:

@@ -84,6 +84,11 @@ def reads_pixels(embedder: PageEmbedder) -> bool:
     return getattr(embedder, "reads", "pixels") == "pixels"
 
 
+def reads_pictures_alone(embedder: PageEmbedder) -> bool:
+    """Whether it says that it looks at pictures and never at a page's text, so that equal pictures are one vector."""
+    return getattr(embedder, "reads", None) == "pixels"
+
+
 def read_query(embedder: PageEmbedder, query: Query) -> str | None:
     """The query as text, its picture read; None where the embedder cannot read pictures (`ReadsQueries`)."""
     read = getattr(embedder, "read_query", None)

@@ -86,8 +86,8 @@ class EVisRAGLLM(FunctionCalls):
     tools; other engines do not, and `metadata.is_function_calling_model` says so.
 
     Args:
-        model: What `load_generator` takes: a name, a checkpoint folder, or the URL of a server. With `base_url` the name
-            of one of that server's models.
+        model: What `load_generator` takes: a name, a checkpoint folder, or the URL of a server. With `base_url` the
+            name of one of that server's models.
         generator: A generator you already hold, instead of `model`.
         **fields: The fields below, and those of LlamaIndex's `LLM`, for example `system_prompt`.
     """

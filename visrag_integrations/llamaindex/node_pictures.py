@@ -93,8 +93,8 @@ def picture_of(data: Any, path: Any, url: Any, urls: UrlRules = NO_URLS) -> Pict
     url = str(url)
     if not urls.file_urls and url[:5].casefold() == "file:":
         raise PictureError(
-            f"{short(url)} is a file of this machine, and those are opened from nodes and messages only when asked: say "
-            "file_urls=True, or give it as path= (of a block), image_path= (of a node), or bytes."
+            f"{short(url)} is a file of this machine, and those are opened from nodes and messages only when asked: "
+            "say file_urls=True, or give it as path= (of a block), image_path= (of a node), or bytes."
         )
     return picture_of_url(url, fetch_urls=urls.fetch_urls)
 
