@@ -41,3 +41,25 @@ def check_arguments(
         refused = ", nor ".join(told)
         end = "" if refused.endswith(("?", ".")) else "."
         raise SettingError(f"{what} has no argument {refused}{end} There are: {', '.join(sorted(known))}.")
+
+
+def check_nearly(what: str, given: Iterable[str], known: Collection[str]) -> None:
+    """Nothing, unless a name that may be anything is nearly one that is known.
+
+    >>> check_nearly("Embedding", ["device"], ["embed_batch_size"])
+    >>> check_nearly("Embedding", ["embed_batchsize"], ["embed_batch_size"])
+    Traceback (most recent call last):
+    visrag_integrations.errors.SettingError: Embedding has no argument 'embed_batchsize'; did you mean ...
+
+    Args:
+        what: Whose arguments they are.
+        given: The names; those that are not known belong to something else, which looks at them later.
+        known: The names there are.
+
+    Raises:
+        SettingError: A name is a slip.
+    """
+    for name in given:
+        # 0.9: two letters off in a name of twenty. Less would take a model's own setting for a slip.
+        if name not in known and difflib.get_close_matches(name, known, n=1, cutoff=0.9):
+            check_arguments(what, [name], known)

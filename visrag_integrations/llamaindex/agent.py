@@ -20,12 +20,13 @@ from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.interfaces.retrievers import is_retriever
+from visrag_integrations.llamaindex.answer_metadata import answer_metadata
 from visrag_integrations.llamaindex.convert import hit_to_node, node_to_hit
 from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
 from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
 from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
-from visrag_integrations.llamaindex.query_engine import answer_metadata, share_callbacks, url_rules_of
+from visrag_integrations.llamaindex.query_engine import share_callbacks, url_rules_of
 from visrag_integrations.llamaindex.retriever import VisRAGRetriever
 from visrag_integrations.types import ScoredPage
 
@@ -63,8 +64,8 @@ class VRAGQueryEngine(BaseQueryEngine):
     """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
 
     `Response.source_nodes` are the pages that were shown. `metadata["answer"]` is the core's `Answer` and
-    `metadata["trace"]` its `Trace`, which draws itself in a notebook; beside them stand, JSON-like, `steps`, `reason`
-    (why the run ended), `sufficient`, `thinking` and `problems`.
+    `metadata["trace"]` its `Trace`, which draws itself in a notebook; the entries of the metadata are JSON: `steps`,
+    `reason` (why the run ended), `sufficient`, `thinking` and `problems`.
 
     >>> VRAGQueryEngine(retriever, EVisRAGLLM("http://localhost:8000/v1")).query("How many?")  # doctest: +SKIP
 
@@ -135,8 +136,8 @@ def to_response(trace: Trace) -> Response:
     """A run as a response."""
     answer = trace.answer
     nodes = list(map(hit_to_node, answer.pages))
-    steps = list(map(step_dict, trace))
-    metadata = {**answer_metadata(answer, nodes), "steps": steps, "reason": trace.reason, "trace": trace}
+    metadata = answer_metadata(answer, nodes, trace=trace)
+    metadata |= {"steps": list(map(step_dict, trace)), "reason": trace.reason}
     return Response(answer.text, source_nodes=nodes, metadata=metadata)
 
 

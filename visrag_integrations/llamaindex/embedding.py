@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.constants import DEFAULT_EMBED_BATCH_SIZE
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -19,6 +19,7 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.arguments import check_nearly
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
@@ -80,8 +81,9 @@ class VisRAGEmbedding(MultiModalEmbedding):
             "fetch_urls": fetch_urls,
             "file_urls": file_urls,
         }
-        # What LlamaIndex has no field for is a setting of the model.
+        # What LlamaIndex has no field for is a setting of the model; one that is nearly a field is a slip.
         settings = dict(settings or {})
+        check_nearly("VisRAGEmbedding", more, type(self).model_fields)
         for name, value in more.items():
             if name in type(self).model_fields:
                 fields[name] = value
@@ -99,6 +101,11 @@ class VisRAGEmbedding(MultiModalEmbedding):
     @classmethod
     def class_name(cls) -> str:
         return "VisRAGEmbedding"
+
+    def __setstate__(self, state: Any) -> None:
+        BaseModel.__setstate__(self, state)  # as it was; LlamaIndex would make a new one, without what was given
+        for name in ("_given", "_loaded"):
+            (self.__pydantic_private__ or {}).setdefault(name, None)  # what cannot be pickled was left behind
 
     @property
     def embedder(self) -> PageEmbedder:

@@ -14,7 +14,7 @@ from llama_index.core.base.llms.generic_utils import (
     stream_chat_response_to_completion_response,
 )
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, CompletionResponse, LLMMetadata
-from llama_index.core.bridge.pydantic import Field, PrivateAttr, SecretStr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr, SecretStr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
 from visrag_integrations.errors import SettingError
@@ -159,6 +159,11 @@ class EVisRAGLLM(FunctionCalls):
     @classmethod
     def class_name(cls) -> str:
         return "EVisRAGLLM"
+
+    def __setstate__(self, state: Any) -> None:
+        BaseModel.__setstate__(self, state)  # as it was; LlamaIndex would make a new one, without what was given
+        for name in ("_given", "_loaded"):
+            (self.__pydantic_private__ or {}).setdefault(name, None)  # what cannot be pickled was left behind
 
     @property
     def generator(self) -> PageGenerator:

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-from llama_index.core.schema import BaseNode
+from llama_index.core.schema import BaseNode, NodeWithScore
 
 from visrag_integrations.interfaces.embedders import embed_mixed, reads_pictures_alone
-from visrag_integrations.llamaindex.convert import KEPT, PICTURE_VECTOR_OF, node_to_page
+from visrag_integrations.llamaindex.convert import KEPT, PICTURE_VECTOR_OF, node_to_hit, node_to_page
 from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
-from visrag_integrations.types import Page
+from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, PageEmbedder
@@ -59,6 +60,34 @@ def embedded_batches(pages: Sequence[NodePage], embedder: PageEmbedder) -> Itera
         # Pieces of a page come one after the other: those of the last picture may go on in the next batch.
         last = picture_key(batch[-1].page, embedder)
         known = {last: known[last]} if last in known else {}
+
+
+def shown_once(
+    found: Sequence[NodeWithScore], urls: UrlRules = NO_URLS
+) -> tuple[list[NodeWithScore], list[ScoredPage]]:
+    """The nodes that are shown to a model, and their pages; pieces of one page are one page, with all their texts.
+
+    page 1 (first half), page 2, page 1 (second half)  ->  page 1 (both halves), page 2
+    """
+    places: dict[Hashable, int] = {}
+    ids: set[str] = set()
+    nodes: list[NodeWithScore] = []
+    hits: list[ScoredPage] = []
+    for node in found:
+        hit = node_to_hit(node, urls)
+        key = picture_key(hit.page)
+        if hit.page.id in ids:
+            continue  # the same node again: another retriever found it too
+        ids.add(hit.page.id)
+        if key in places:
+            before = hits[places[key]]
+            text = f"{before.page.text}\n{hit.page.text}".strip()
+            hits[places[key]] = dataclasses.replace(before, page=dataclasses.replace(before.page, text=text))
+        else:
+            places[key] = len(hits)
+            nodes.append(node)
+            hits.append(hit)
+    return nodes, hits
 
 
 def picture_key(page: Page, embedder: PageEmbedder | None = None) -> Hashable:
