@@ -303,7 +303,9 @@ async def test_an_engine_without_tools_is_asked_in_words(retriever: VisRAGRetrie
 def test_nodes_as_content_of_a_message(tmp_path: Path) -> None:
     Image.new("RGB", (400, 300), "red").save(tmp_path / "red.png")
     nodes = [
-        NodeWithScore(node=ImageNode(image_path=str(tmp_path / "red.png"), metadata={"file_path": "a.pdf", "number": 4})),
+        NodeWithScore(
+            node=ImageNode(image_path=str(tmp_path / "red.png"), metadata={"file_path": "a.pdf", "number": 4})
+        ),
         TextNode(text="Words.", metadata={"file_path": "b.txt"}),
     ]
     blocks = nodes_to_content(nodes)

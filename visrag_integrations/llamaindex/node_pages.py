@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 from collections.abc import Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from llama_index.core.schema import BaseNode, NodeWithScore
@@ -97,13 +98,15 @@ def picture_key(page: Page, embedder: PageEmbedder | None = None) -> Hashable:
         page: Of a node.
         embedder: Where it is given, the same only if its vectors are too: one that reads texts makes others.
     """
-    # Pixels in memory and pictures that are still to be fetched cannot be compared.
-    if not isinstance(page.picture, (bytes, Path)):
-        return page.id
+    picture: Any = page.picture
+    if isinstance(picture, functools.partial):
+        picture = picture.args  # one that is still to be read: by its URL, or the store's name of it
+    if picture is None or not isinstance(picture, (bytes, Path, tuple)):
+        return page.id  # pixels in memory cannot be compared
     if embedder is not None and not reads_pictures_alone(embedder):
         return page.id  # the text of a piece may be in its vector
     kept = page.metadata.get(KEPT) or {}
-    return (kept.get("ref_doc_id", page.id), page.picture)
+    return (kept.get("ref_doc_id", page.id), picture)
 
 
 def _given_vector(node: BaseNode, page: Page, embedder: PageEmbedder) -> Embedding | None:
