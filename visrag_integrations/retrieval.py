@@ -13,7 +13,13 @@ from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.interfaces.embedders import default_mode_of, read_query
 from visrag_integrations.interfaces.filters import join_filters
-from visrag_integrations.interfaces.stores import is_filled, store_of_tenant, stored_embeddings, without_document
+from visrag_integrations.interfaces.stores import (
+    is_filled,
+    store_of_tenant,
+    stored_embeddings,
+    why_nothing,
+    without_document,
+)
 from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -285,7 +291,12 @@ class PageRetriever:
             vector, mode = None, "lexical"
         if mode == "hybrid" and not text.strip():
             mode = "dense"
-        return self.store.search(vector, text=text, top_k=top_k, filter=filter, mode=mode)
+        hits = self.store.search(vector, text=text, top_k=top_k, filter=filter, mode=mode)
+        if not hits:
+            note = why_nothing(self.store, filter)
+            if note:
+                logger.warning("nothing was found, by the filter %s: %s", filter, note)
+        return hits
 
     def _check_store(self) -> None:
         """Once: the store was filled by this embedder. A store without a collection yet is left without one."""

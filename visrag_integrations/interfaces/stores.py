@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations.errors import SettingError
@@ -45,6 +45,12 @@ class FiltersAsShown(Protocol):
     """Reads a filter in "$metadata" as one on what hosts show, and "$doc_ids" as one on `Page.doc_id`."""
 
     filters_as_shown: bool
+
+
+class ExplainsFilters(Protocol):
+    """Says which key or value of a filter no page has."""
+
+    def why_nothing(self, filter: Filter, within: Filter | None = None, show: Callable[[str], str] = str) -> str: ...
 
 
 def gives_embeddings(store: object) -> bool:
@@ -141,3 +147,20 @@ def without_document(store: object, doc_id: str) -> Filter:
 def knows_who_filled_it(store: object) -> bool:
     """Whether it says who filled it, and somebody did (`HasInfo`)."""
     return getattr(store, "info", None) is not None
+
+
+def why_nothing(
+    store: object, filter: Filter | None, within: Filter | None = None, show: Callable[[str], str] = str
+) -> str:
+    """Which key or value of a filter that found nothing no page has, in words; "" where nobody can say.
+
+    Args:
+        store: Any store (`ExplainsFilters`).
+        filter: Of the search.
+        within: The filter that holds for every search: nothing is told of other pages.
+        show: How a text of a page's metadata is written.
+    """
+    explain = getattr(store, "why_nothing", None)
+    if explain is None or not isinstance(filter, Mapping) or not filter:
+        return ""
+    return str(explain(filter, within, show))

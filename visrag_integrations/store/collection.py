@@ -13,8 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
-from visrag_integrations.store.conditions import Condition
+from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.engine import Engine
+from visrag_integrations.store.filter_notes import Show, note_on
 from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.indexed import indexed_paths, make_indexes
 from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
@@ -50,6 +51,7 @@ class Collection:
 
     filters_as_shown = True
     """A filter in "$metadata" is one on what hosts show as metadata."""
+    _in_place = False
 
     def __init__(
         self,
@@ -91,7 +93,7 @@ class Collection:
         return self._tenant
 
     def of_tenant(self: Self, tenant: str) -> Self:
-        """The same store with the pages of one tenant only: what is added is theirs, others are neither found nor touched.
+        """The same store with the pages of one tenant only: what is added is theirs, others are not found or touched.
 
         It shares this store's connection, so that closing either closes both.
 
@@ -178,7 +180,7 @@ class Collection:
             return info
         fields = {**info.indexed, **self._indexed_fields}
         try:
-            make_indexes(self._engine, fields)
+            make_indexes(self._engine, fields, info.indexed)
         except StoreError:
             if fields != dict(info.indexed):
                 raise
@@ -281,11 +283,28 @@ class Collection:
         integers = frozenset(key for key, kind in info.indexed.items() if kind == "integer")
         return CollectionParts(self._shown, self._pictures, info.schemas, self._engine, integers)
 
+    def why_nothing(self, filter: Filter, within: Filter | None = None, show: Show = str) -> str:
+        """Which key or value of the filter no page has, by a look at a thousand pages; "" where some page fits it.
+
+        Args:
+            filter: That found nothing.
+            within: The pages that whoever asked may know of.
+            show: How a text of a page's metadata is written.
+        """
+        allowed, condition = self._condition(within), self._condition(filter)
+        if self._load_info() is None:
+            return ""
+        if next(self._shown.scroll(both(allowed, condition), ()), None) is not None:
+            return ""  # it is not the filter
+        return note_on(filter, self._shown, allowed, show)
+
     def _condition(self, filter: Filter | None) -> Condition | None:
         """The filter as this store's pages are looked at; None when it asks for nothing."""
         condition = parse_filter(filter)
         if condition is None:
             return None
+        if self._in_place:
+            return condition  # its engine knows what others call things
         info = self._load_info()
         indexed = indexed_paths(info.indexed) if info is not None else {}
         return as_shown(condition, FilterView(indexed, one_tenant=bool(self._tenant)))

@@ -69,5 +69,6 @@ def json_like(value: Any, key: str) -> Any:
         return {storable(name): json_like(item, f"{key}.{name}") for name, item in value.items()}
     raise SettingError(
         f"The page metadata {key!r} is {value!r} ({type(value).__name__}), which JSON cannot hold. "
-        "Use strings, finite numbers (integers below 2**63), true/false, null, dates, UUIDs, and lists or dicts of them."
+        "Use strings, finite numbers (integers below 2**63), true/false, null, dates, UUIDs, and lists or dicts of "
+        "them."
     )
