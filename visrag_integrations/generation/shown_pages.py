@@ -1,15 +1,15 @@
-"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none. For the hosts' blocks."""
+"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Union
+from typing import NamedTuple
 
 from visrag_integrations.errors import PictureError
 from visrag_integrations.images.sending import PictureFile, picture_file
 from visrag_integrations.types import Page
 
-Captions = Union[bool, Callable[[int, Page], str]]
+Captions = bool | Callable[[int, Page], str]
 """Whether there are captions, or what makes one of the page's place (from 1) and the page."""
 NO_TEXT = "(No text could be read on this page.)"
 """What stands for a page of which there is neither picture nor text: servers refuse an empty block."""
@@ -56,8 +56,9 @@ def shown_pages(
     for place, page in enumerate(pages, start=1):
         shown: str | PictureFile
         if text_only or page.picture is None:
-            shown = page.text.strip() and page.text
-            shown = shown or NO_TEXT
+            shown = page.text
+            if not shown.strip():
+                shown = NO_TEXT
         else:
             shown = _picture(page, max_pixels, max_bytes)
         yield ShownPage(page, _caption(captions, place, page), shown)

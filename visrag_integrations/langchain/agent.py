@@ -25,7 +25,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
 from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
-from visrag_integrations.langchain.convert import document_to_page, hit_to_document, is_page
+from visrag_integrations.langchain.convert import document_to_page, found_page_to_document
 from visrag_integrations.langchain.evidence import raw_text
 from visrag_integrations.langchain.messages import page_to_block
 from visrag_integrations.langchain.retriever import VisRAGRetriever
@@ -201,6 +201,7 @@ class _AgentRuns:
         # Other retrievers give as many as they give: LangChain has no common argument for it.
         if isinstance(self.retriever, VisRAGRetriever):
             settings["k"] = max(find.count for find in finds)
+            settings["with_scores"] = True  # they stand in the trace
         return self.retriever, [find.query for find in finds], settings
 
     def _begin(self, given: Any) -> Episode:
@@ -267,7 +268,7 @@ def _generation(message: Any) -> Generation:
 def _hit(document: Document) -> ScoredPage:
     """The Document as a page; one without an id gets one from its content, so that it is not shown twice."""
     id_ = document.id
-    if not id_ and not is_page(document.metadata):
+    if not id_:
         content = repr((document.page_content, sorted(document.metadata.items(), key=lambda item: item[0])))
         id_ = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
     page = document_to_page(document, id_)
@@ -284,7 +285,7 @@ def _first(episode: Episode) -> AddableDict:
 def _piece(step: Step) -> AddableDict:
     piece = AddableDict(steps=[step])
     if isinstance(step, Search) and step.observation.shown:
-        piece["context"] = [hit_to_document(shown.page) for shown in step.observation.shown]
+        piece["context"] = [found_page_to_document(shown.page.page) for shown in step.observation.shown]
     return piece
 
 

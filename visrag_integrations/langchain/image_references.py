@@ -35,30 +35,28 @@ _KEPT_PICTURES = 1024
 opened; fewer than one search gives would lose some before they can be opened."""
 
 
+_RENDERED_PAGES = 4
+"""Pages of documents that are kept as they were rendered: the pieces of a split page come one after the other, and
+each opens its page. More than one, because several threads may be at it; each is some ten megabytes."""
+
+
 class _RecentPictures:
-    """The pictures without an address to which a reference was made last, by page id."""
+    """Pictures by the reference that was given for them last, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._kept = limit, OrderedDict[str, "PictureSource"]()
         self._lock = threading.Lock()
 
-    def keep(self, page_id: str, picture: PictureSource) -> str:
+    def keep(self, reference: str, picture: PictureSource) -> None:
         with self._lock:
-            self._kept[page_id] = picture
-            self._kept.move_to_end(page_id)
+            self._kept[reference] = picture
+            self._kept.move_to_end(reference)
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
-        return f"visrag:{page_id}"
 
-    def find(self, reference: str) -> PictureSource:
+    def find(self, reference: str) -> PictureSource | None:
         with self._lock:
-            picture = self._kept.get(reference.removeprefix("visrag:"))
-        if picture is None:
-            raise PictureError(
-                f"The picture {reference!r} was in the memory of the process that found it, and is not in this "
-                "one's. Search again, keep the index in a folder, or ask for inline_images=True."
-            )
-        return picture
+            return self._kept.get(reference)
 
 
 _recent = _RecentPictures(_KEPT_PICTURES)
@@ -70,7 +68,21 @@ def reference_to(page: Page) -> str | None:
         return None
     if isinstance(page.picture, Path):
         return os.path.abspath(page.picture)
-    return _recent.keep(page.id, page.picture)
+    reference = f"visrag:{page.id}"
+    _recent.keep(reference, page.picture)
+    return reference
+
+
+def remember_picture(reference: str, picture: PictureSource) -> None:
+    """A store has this picture, whatever becomes of the file that the reference names: it is opened from there."""
+    _recent.keep(reference, picture)
+
+
+def known_picture(reference: object) -> PictureSource | None:
+    """The picture of a reference that a store or retriever gave in this process; None for any other string."""
+    if not isinstance(reference, str):
+        return None
+    return _recent.find(reference)
 
 
 def reference_to_source(source: str, number: int, total_pages: int) -> str:
@@ -98,8 +110,14 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     Raises:
         PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
     """
+    known = _recent.find(reference)
+    if known is not None:
+        return known
     if reference.startswith("visrag:"):
-        return _recent.find(reference)
+        raise PictureError(
+            f"The picture {reference!r} was in the memory of the process that found it, and is not in this one's. "
+            "Search again, keep the index in a folder, or ask for inline_images=True."
+        )
     if reference.startswith(("data:", "http://", "https://")):
         return picture_of_url(reference, fetch_urls=fetch_urls)
     if reference.startswith("file:"):
@@ -139,6 +157,17 @@ def open_document_image(document: Document) -> Image:
 
 
 def _read_page(path: str, number: int) -> Image:
+    try:
+        state = os.stat(path)
+    except OSError as err:
+        raise PictureError(f"The picture of page {number} cannot be read again: {path}: {err.strerror}.") from err
+    # A copy: whoever opens a picture may change or close it.
+    return _rendered(path, number, state.st_mtime_ns, state.st_size).copy()
+
+
+@functools.lru_cache(maxsize=_RENDERED_PAGES)
+def _rendered(path: str, number: int, changed: int, size: int) -> Image:
+    """The page as it is in this state of the file; time and size are asked for, so that a changed file is read anew."""
     from visrag_integrations.errors import DocumentError, PageError
     from visrag_integrations.readers import PageReader
 

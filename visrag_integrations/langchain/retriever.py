@@ -24,7 +24,9 @@ if TYPE_CHECKING:
 
 
 class VisRAGRetriever(BaseRetriever):
-    """Finds pages; gives Documents whose metadata says where they are from, how well they fit, and their picture.
+    """Finds pages; gives Documents whose metadata says where they are from, and their picture.
+
+    The Document of a page is the same whatever was asked, so that LangChain can tell that two questions found one page.
 
     Every field is also an argument of one call (`invoke(question, k=3)`, `ainvoke` alike) and can be made configurable
     with `configurable_fields`. A question is a text, a `Query`, a picture, or `{"text": ..., "image": ...}`.
@@ -46,6 +48,9 @@ class VisRAGRetriever(BaseRetriever):
     """So many pages before and after each page that was found, in reading order."""
     inline_images: bool = False
     """Put the pictures themselves into the metadata, as data URLs."""
+    with_scores: bool = False
+    """Add `score` and `score_type` to the metadata, and `context_of` (the id of the page it stands beside) to those of
+    a neighbour. The Documents of one page then differ from question to question."""
     _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
 
     @field_validator("retriever")
@@ -106,9 +111,13 @@ class VisRAGRetriever(BaseRetriever):
         mode: Mode | None = None,
         context_pages: int | None = None,
         inline_images: bool | None = None,
+        with_scores: bool | None = None,
     ) -> list[Document]:
         around = self._own_if_none("context_pages", context_pages)
-        inline = self._own_if_none("inline_images", inline_images)
+        form = {
+            "inline_images": self._own_if_none("inline_images", inline_images),
+            "with_scores": self._own_if_none("with_scores", with_scores),
+        }
         settings = {}
         for name, given in (("filter", filter), ("score_threshold", score_threshold), ("mode", mode)):
             value = self._own_if_none(name, given)
@@ -116,8 +125,8 @@ class VisRAGRetriever(BaseRetriever):
                 settings[name] = value
         hits = self.retriever.retrieve(to_query(query), self._own_if_none("k", k), **settings)
         if around:
-            return self._with_context(hits, around, inline)
-        return [hit_to_document(hit, inline_images=inline) for hit in hits]
+            return self._with_context(hits, around, **form)
+        return [hit_to_document(hit, **form) for hit in hits]
 
     def _own_if_none(self, field: str, given: Any) -> Any:
         """What one call says; the retriever's own field where it says nothing."""
@@ -128,7 +137,9 @@ class VisRAGRetriever(BaseRetriever):
     ) -> list[Document]:
         return await run_in_executor(None, self._get_relevant_documents, query, **settings)
 
-    def _with_context(self, hits: Sequence[ScoredPage], around: int, inline: bool) -> list[Document]:
+    def _with_context(
+        self, hits: Sequence[ScoredPage], around: int, *, inline_images: bool, with_scores: bool
+    ) -> list[Document]:
         """Each hit with its neighbours in reading order; no page twice, and a hit is never a neighbour.
 
         One page around, hits 4 and 6 (best first): 3 4 5, then 6 7; page 5 stands beside the better hit.
@@ -143,14 +154,15 @@ class VisRAGRetriever(BaseRetriever):
         stored = {page.id: page for page in self._store().get_pages(list(wanted))}
         documents: list[Document] = []
         for hit in hits:
-            own = hit_to_document(hit, inline_images=inline)
+            own = hit_to_document(hit, inline_images=inline_images, with_scores=with_scores)
             before: list[Document] = []
             after: list[Document] = []
             for neighbour in neighbours[hit.page.id]:
                 page = stored.pop(neighbour.id, None)
                 if page is not None:  # else not there, a hit itself, or beside a better one already
-                    document = found_page_to_document(page, inline_images=inline)
-                    document.metadata["context_of"] = own.id
+                    document = found_page_to_document(page, inline_images=inline_images)
+                    if with_scores:
+                        document.metadata["context_of"] = own.id
                     side = before if page.number < hit.page.number else after
                     side.append(document)
             documents += [*before, own, *after]

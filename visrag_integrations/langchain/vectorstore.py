@@ -18,6 +18,7 @@ from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.stores import gives_embeddings, stored_embeddings
 from visrag_integrations.langchain.convert import (
     document_to_page,
+    documents_to_pages,
     found_page_to_document,
     page_id,
     picture_to_page,
@@ -107,7 +108,7 @@ class VisRAGVectorStore(VectorStore):
         """
         _refuse_unknown(kwargs)
         pairs = _paired(documents, ids, "documents")
-        return self.add_pages(itertools.starmap(document_to_page, pairs), batch_size=batch_size)
+        return self.add_pages(documents_to_pages(pairs), batch_size=batch_size)
 
     def add_texts(
         self,
