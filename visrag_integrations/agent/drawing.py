@@ -11,7 +11,7 @@ from importlib import resources
 from itertools import groupby
 
 from visrag_integrations import images
-from visrag_integrations.agent.run_record import RunRecord
+from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.steps import Crop, Finish, SearchStep, Shown, Step, Thought
 from visrag_integrations.images.urls import data_url
 from visrag_integrations.types import Box, Page
@@ -44,12 +44,12 @@ _SHELL = """<!doctype html>
 """
 
 
-def trace_page(trace: RunRecord) -> str:
+def trace_page(trace: RecordedRun) -> str:
     """The run as an HTML page of its own."""
     return _SHELL.format(title=_escaped(trace.question[:120]), body=trace_fragment(trace))
 
 
-def trace_fragment(trace: RunRecord) -> str:
+def trace_fragment(trace: RecordedRun) -> str:
     """The run as a part of a page, such as a notebook's output; its style touches nothing else."""
     style = resources.files("visrag_integrations.agent").joinpath("trace.css").read_text(encoding="utf-8")
     boxes = _boxes_looked_at(trace.steps)
@@ -60,7 +60,7 @@ def trace_fragment(trace: RunRecord) -> str:
     return f'<div class="visrag-trace"><style>\n{style}</style>\n{_head(trace)}\n<ol>\n{listed}\n</ol></div>'
 
 
-def _head(trace: RunRecord) -> str:
+def _head(trace: RecordedRun) -> str:
     answer = trace.answer
     label, style = "No answer", "answer none"
     if answer.sufficient:
@@ -79,7 +79,7 @@ def _head(trace: RunRecord) -> str:
     )
 
 
-def _how(trace: RunRecord) -> str:
+def _how(trace: RecordedRun) -> str:
     """How the run went, on one line."""
     crops = sum(not shown.whole for shown in trace.shown)
     parts = [_counted(len(trace.turns), "turn"), _counted(len(trace.answer.pages), "page"), _counted(crops, "close-up")]

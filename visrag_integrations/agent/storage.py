@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations import images
-from visrag_integrations.agent.run_record import RunRecord
+from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.steps import KINDS, Finish, Observation, Problem, Shown, Step, kind_of
 from visrag_integrations.errors import TraceError, VisRAGError
 from visrag_integrations.types import Answer, Generation, Page, ScoredPage, Usage, Word
@@ -24,7 +24,7 @@ _PICTURES = "pictures"
 _PICTURE_NAME = re.compile(r"[0-9a-f]{64}\.png")
 
 
-def save_record(record: RunRecord, folder: Path) -> Path:
+def save_record(record: RecordedRun, folder: Path) -> Path:
     """Pictures first, then the steps under their final name, then what an older run left is removed."""
     (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
     saver = _Saver(folder)
@@ -44,7 +44,7 @@ def save_record(record: RunRecord, folder: Path) -> Path:
     return folder
 
 
-def load_record(folder: Path) -> RunRecord:
+def load_record(folder: Path) -> RecordedRun:
     """The run as it was saved.
 
     Raises:
@@ -70,7 +70,7 @@ def load_record(folder: Path) -> RunRecord:
         loader.find_pictures(kept["steps"])
         steps = tuple(map(loader.step, kept["steps"]))
         turns = tuple(map(generation_from, kept["turns"]))
-        return RunRecord(kept["question"], steps, turns, kept["template"])
+        return RecordedRun(kept["question"], steps, turns, kept["template"])
     except (KeyError, IndexError, TypeError, ValueError, VisRAGError) as err:
         raise TraceError(f"{folder / _FILE} is damaged: {type(err).__name__}: {err}") from err
 

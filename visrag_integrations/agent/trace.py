@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visrag_integrations.agent.drawing import trace_fragment, trace_page
+from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.recording import Recording
-from visrag_integrations.agent.run_record import RunRecord
 from visrag_integrations.agent.storage import load_record, save_record
 
 
 @dataclass(frozen=True, repr=False)
-class Trace(RunRecord):
+class Trace(RecordedRun):
     """One run, step by step; in a notebook it draws itself.
 
     Attributes:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.stores import why_nothing
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,14 +23,22 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag search`."""
-    query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
-    with options.open_store(arguments, must_exist=True) as store:
-        from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.retrieval import PageRetriever
 
-        retriever = PageRetriever(options.embedder_that_filled(store, arguments), store, mode=arguments.mode)
-        hits = retriever.retrieve(query, top_k=arguments.k, filter=options.filter_of(arguments))
+    query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(options.open_store(arguments, must_exist=True))
+        embedder = options.embedder_that_filled(store, arguments)
+        opened.callback(close, embedder)
+        retriever = PageRetriever(embedder, store, mode=arguments.mode)
+        asked = options.filter_of(arguments)
+        hits = retriever.retrieve(query, top_k=arguments.k, filter=asked)
+        note = "" if hits else why_nothing(store, asked)
     if arguments.json:
-        output.print_json({"query": query, "pages": output.pages_json(hits)})
+        found: dict[str, Any] = {"query": query, "pages": output.pages_json(hits)}
+        if note:
+            found["note"] = note
+        output.print_json(found)
     else:
-        print("\n".join(output.hit_lines(hits)) or "No page was found.")
+        print("\n".join(output.hit_lines(hits)) or f"No page was found. {note}".strip())
     return 0

@@ -18,7 +18,7 @@ from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
-    KEYWORDS,
+    OWN_INDEXES,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -87,13 +87,8 @@ class ClientEngine:
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 **self._options,
             )
-            keyword = models.PayloadSchemaType.KEYWORD
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            fields: dict[str, Any] = {**dict.fromkeys(KEYWORDS, keyword), TENANT: tenant}
-            with warnings.catch_warnings():  # the client says that in memory an index has no effect
-                warnings.filterwarnings("ignore", message="Payload indexes have no effect")
-                for field, kind in fields.items():
-                    self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
+            self._index({**OWN_INDEXES, TENANT: tenant})
             self.save_info(info)
 
     def save_info(self, info: Mapping[str, Any]) -> None:
@@ -221,6 +216,21 @@ class ClientEngine:
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
             self.client.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+
+    def index_fields(self, fields: Mapping[str, str]) -> list[str]:
+        with self._doing("indexing metadata"):
+            if self._local:
+                return []  # in memory every filter reads the payload anyway
+            there = self.client.get_collection(self.collection).payload_schema or {}
+            missing = {field: kind for field, kind in fields.items() if field not in there}
+            self._index(missing)
+        return list(missing)
+
+    def _index(self, fields: Mapping[str, Any]) -> None:
+        with warnings.catch_warnings():  # the client says that in memory an index has no effect
+            warnings.filterwarnings("ignore", message="Payload indexes have no effect")
+            for field, kind in fields.items():
+                self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
 
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""

@@ -30,6 +30,19 @@ COMPACT_VECTORS = 576
 """Vectors of a page in a compact collection, at most."""
 KEYWORDS = ("metadata.doc_id", "metadata.image", "metadata._node.ref_doc_id", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
+# Where a filter looks on a page that a host named. A server in strict mode refuses to look where there is no index.
+OWN_INDEXES: Mapping[str, str] = {
+    **dict.fromkeys(KEYWORDS, "keyword"),
+    "metadata.number": "integer",
+    "visrag.given_id": "keyword",
+    "visrag.given.doc_id": "keyword",
+    "visrag.given.source": "keyword",
+    "visrag.given.sources": "keyword",
+    "visrag.given.number": "integer",
+    "visrag.given.page": "integer",
+    "visrag.given.image": "keyword",
+}
+"""Payload fields that every collection indexes, and how; `TENANT` besides."""
 TENANT = "visrag.tenant"
 """Indexed too, so as to keep tenants apart."""
 
@@ -139,6 +152,9 @@ class Engine(Protocol):
     def count(self, condition: Condition | None) -> int: ...
     def delete(self, ids: Sequence[str]) -> None: ...
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
+    def index_fields(self, fields: Mapping[str, str]) -> list[str]:
+        """Index each of these payload fields ("keyword", "integer", ...) that is not indexed; gives the new ones."""
+
     def optimize(self) -> bool: ...
     def close(self) -> None: ...
 

@@ -71,6 +71,7 @@ class CollectionInfo(EmbedderInfo):
         created: When, in ISO format.
         complete: False while an import has not finished.
         also: The second embedder, where there is one.
+        indexed: The metadata keys that were declared (`indexed_fields`), and as what.
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +79,7 @@ class CollectionInfo(EmbedderInfo):
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
+    indexed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:

@@ -13,7 +13,7 @@ from visrag_integrations.types import Answer, Generation, Usage
 
 
 @dataclass(frozen=True, repr=False)
-class RunRecord:
+class RecordedRun:
     """One run, step by step.
 
     Attributes:
