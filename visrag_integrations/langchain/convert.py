@@ -11,6 +11,7 @@ LangChain tells Documents apart by their text. A page without any has a line in 
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import os
 import uuid
@@ -75,12 +76,13 @@ def hit_to_document(hit: ScoredPage, *, inline_images: bool = False, with_scores
     return document
 
 
-def document_to_page(document: Document, id: str | None = None) -> Page:
+def document_to_page(document: Document, id: str | None = None, *, tenant: str = "") -> Page:
     """The Document as a page.
 
     Args:
         document: One of ours is the page it was made from; any other becomes a page that gives it back unchanged.
         id: The id the page shall have; the Document's own, or a new one, when None.
+        tenant: Whose page it is.
 
     >>> document_to_page(Document("Hi", id="7", metadata={"n": 1}))
     Page(doc_id='7', number=1, text='Hi', source='', metadata={'n': 1}, tenant='', given_id='7')
@@ -95,7 +97,7 @@ def document_to_page(document: Document, id: str | None = None) -> Page:
         picture = _take_inline_picture(metadata) or known_picture(metadata.get("image"))
         if text == _stand_in(given, 1):
             text = ""
-        return Page(source or given, _number(metadata), text, source, metadata, (), "", picture, given)
+        return Page(source or given, _number(metadata), text, source, metadata, (), tenant, picture, given)
 
     doc_id, number = metadata["doc_id"], metadata["number"]
     if text == _stand_in(source or doc_id, number):
@@ -103,15 +105,15 @@ def document_to_page(document: Document, id: str | None = None) -> Page:
     reference = metadata.get("image")
     picture = picture_of(reference) if isinstance(reference, str) else None
     own = {key: value for key, value in metadata.items() if key not in _PAGE_KEYS}
-    page = Page(doc_id, number, text, source, own, picture=picture)
+    page = Page(doc_id, number, text, source, own, (), tenant, picture)
     if given in ("", page.id):
         return page
     # An id of somebody else's: the page must give it back, and all metadata with it.
     _take_inline_picture(metadata)  # it is in `picture`
-    return Page(doc_id, number, text, source, metadata, picture=picture, given_id=given)
+    return Page(doc_id, number, text, source, metadata, (), tenant, picture, given)
 
 
-def documents_to_pages(documents: Iterable[tuple[Document, str | None]]) -> Iterator[Page]:
+def documents_to_pages(documents: Iterable[tuple[Document, str | None]], tenant: str = "") -> Iterator[Page]:
     """Documents on their way into a store, each with the id it shall have: all are kept, pieces of one page too.
 
     A Document without an id gets a new one. So does one that has the id of a page, when one of another text came before
@@ -119,9 +121,9 @@ def documents_to_pages(documents: Iterable[tuple[Document, str | None]]) -> Iter
     """
     texts: dict[str, str] = {}  # of the pages so far, by id
     for document, id_ in documents:
-        page = document_to_page(document, id_ or document.id or str(uuid.uuid4()))
+        page = document_to_page(document, id_ or document.id or str(uuid.uuid4()), tenant=tenant)
         if id_ is None and not page.given_id and texts.setdefault(page.id, page.text) != page.text:
-            page = document_to_page(document, str(uuid.uuid4()))
+            page = document_to_page(document, str(uuid.uuid4()), tenant=tenant)
         yield page
 
 
@@ -161,14 +163,21 @@ def is_page(metadata: Mapping[str, Any]) -> bool:
     return isinstance(doc_id, str) and bool(doc_id) and _whole(metadata.get("number"), -1) > 0
 
 
-def page_id(id: str) -> str:
+def of_tenant(page: Page, tenant: str) -> Page:
+    """The page as this tenant's; one that is another's already stays it, and is refused by the store."""
+    if page.tenant:
+        return page
+    return dataclasses.replace(page, tenant=tenant)
+
+
+def page_id(id: str, tenant: str = "") -> str:
     """The id under which a store keeps what has this id in LangChain.
 
     >>> page = Page("d1", 3)
     >>> page_id(page.id) == page.id, page_id("7") == document_to_page(Document("Hi", id="7")).id
     (True, True)
     """
-    return Page("-", 1, given_id=id).id
+    return Page("-", 1, given_id=id, tenant=tenant).id
 
 
 def to_query(query: Any) -> str | Query:
