@@ -41,16 +41,16 @@ def open_store(owner: str, settings: Mapping[str, Any]) -> QdrantPageStore:
         SettingError: An argument that is not known, or two that say the same.
     """
     from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.store.connect import client_options, is_url
 
     given = {name: value for name, value in settings.items() if value is not None}
     own = set(inspect.signature(QdrantPageStore).parameters) - {"client_options"}
     known = own | {"url", "path", "client", "collection_name"}
     place = _one(owner, given, _PLACES, ":memory:")
     collection = _one(owner, given, ("collection", "collection_name"), "pages")
-    if not _is_server(place):  # of a server, the store itself knows what its client takes
-        check_arguments(owner, given, known, elsewhere=_ELSEWHERE)
-    else:
-        check_arguments(owner, given, known | _client_options(), elsewhere=_ELSEWHERE)
+    if is_url(place):
+        known |= client_options()
+    check_arguments(owner, given, known, elsewhere=_ELSEWHERE)
     return QdrantPageStore(place, collection, **given)
 
 
@@ -87,14 +87,3 @@ def _one(owner: str, given: dict[str, Any], names: tuple[str, ...], otherwise: A
         said = ", ".join(f"{name}={value!r}" for name, value in found.items())
         raise SettingError(f"{owner} was given {said}, which mean the same. Give one of them.")
     return next(iter(found.values()), otherwise)
-
-
-def _is_server(place: Any) -> bool:
-    return isinstance(place, str) and place.startswith(("http://", "https://"))
-
-
-def _client_options() -> set[str]:
-    from qdrant_client import QdrantClient
-
-    options = set(inspect.signature(QdrantClient).parameters)
-    return options - {"self", "kwargs", "location", "url", "path", "host"}
