@@ -23,7 +23,13 @@ from langchain_core.documents import Document
 from visrag_integrations import images
 from visrag_integrations.grounding import remember_words
 from visrag_integrations.images.urls import data_url
-from visrag_integrations.langchain.image_references import known_picture, picture_of, reference_to, remember_picture
+from visrag_integrations.langchain.image_references import (
+    known_picture,
+    light_picture,
+    picture_of,
+    reference_to,
+    remember_picture,
+)
 from visrag_integrations.types import Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -94,7 +100,9 @@ def document_to_page(document: Document, id: str | None = None, *, tenant: str =
     text = document.page_content
     if not is_page(metadata):
         given = given or str(uuid.uuid4())
-        picture = _take_inline_picture(metadata) or known_picture(metadata.get("image"))
+        picture = _take_inline_picture(metadata)
+        if picture is None and known_picture(metadata.get("image")) is not None:
+            picture = light_picture(metadata["image"])
         if text == _stand_in(given, 1):
             text = ""
         return Page(source or given, _number(metadata), text, source, metadata, (), tenant, picture, given)
@@ -103,7 +111,7 @@ def document_to_page(document: Document, id: str | None = None, *, tenant: str =
     if text == _stand_in(source or doc_id, number):
         text = ""
     reference = metadata.get("image")
-    picture = picture_of(reference) if isinstance(reference, str) else None
+    picture = light_picture(reference) if isinstance(reference, str) else None
     own = {key: value for key, value in metadata.items() if key not in _PAGE_KEYS}
     page = Page(doc_id, number, text, source, own, (), tenant, picture)
     if given in ("", page.id):

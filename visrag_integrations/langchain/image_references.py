@@ -6,6 +6,7 @@ have no address (a store that keeps them in memory), `visrag:<page id>`, which o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -68,6 +69,8 @@ def reference_to(page: Page) -> str | None:
         return None
     if isinstance(page.picture, Path):
         return os.path.abspath(page.picture)
+    if isinstance(page.picture, PictureReference):
+        return page.picture.reference
     reference = f"visrag:{page.id}"
     _recent.keep(reference, page.picture)
     return reference
@@ -75,7 +78,8 @@ def reference_to(page: Page) -> str | None:
 
 def remember_picture(reference: str, picture: PictureSource) -> None:
     """A store has this picture, whatever becomes of the file that the reference names: it is opened from there."""
-    _recent.keep(reference, picture)
+    if not isinstance(picture, PictureReference):  # which would be looked up here again
+        _recent.keep(reference, picture)
 
 
 def known_picture(reference: object) -> PictureSource | None:
@@ -130,6 +134,28 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     if page is not None and not os.path.exists(reference):
         return functools.partial(_read_page, page["path"], int(page["number"]))
     return Path(reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureReference:
+    """A picture that is opened by its reference: small and plain wherever it is written down, in a checkpoint too."""
+
+    reference: str
+
+    def __call__(self) -> Image:
+        return open_reference(self.reference)
+
+
+def light_picture(reference: str) -> PictureSource:
+    """`picture_of`, as something that can be written down: a path, or the reference itself.
+
+    Raises:
+        PictureError: It is no reference.
+    """
+    picture = picture_of(reference)
+    if isinstance(picture, Path) or reference.startswith("data:"):
+        return picture
+    return PictureReference(reference)
 
 
 def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
