@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visrag_integrations.errors import PictureError
 from visrag_integrations.images.sending import PictureFile, picture_file
-from visrag_integrations.types import Page
+from visrag_integrations.types import Page, Part
 
 Captions = bool | Callable[[int, Page], str]
 """Whether there are captions, or what makes one of the page's place (from 1) and the page."""
@@ -71,6 +72,26 @@ def page_name(page: Page) -> str:
     ('a.pdf, page 3', 'd1, page 3')
     """
     return f"{page.source or page.doc_id}, page {page.number}"
+
+
+def without_captions(content: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a message without the captions of `shown_pages`: for a model whose own prompt has none.
+
+    >>> page = Page("d1", 3, source="a.pdf")
+    >>> without_captions(("How many?", "[1] a.pdf, page 3:", page)) == ("How many?", page)
+    True
+    """
+    kept: list[Part] = []
+    for place, part in enumerate(content):
+        following = content[place + 1] if place + 1 < len(content) else None
+        if isinstance(part, str) and isinstance(following, Page) and _is_caption(part, following):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _is_caption(text: str, page: Page) -> bool:
+    return re.fullmatch(r"\[\d+\] " + re.escape(page_name(page)) + ":", text.strip()) is not None
 
 
 def _caption(captions: Captions, place: int, page: Page) -> str:

@@ -92,9 +92,9 @@ def _parts(schema: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
             if isinstance(part, Mapping):
                 yield from _parts(part)
     for key in _ALONE:
-        part = schema.get(key)
-        if isinstance(part, Mapping):
-            yield from _parts(part)
+        alone = schema.get(key)
+        if isinstance(alone, Mapping):
+            yield from _parts(alone)
 
 
 def _values(named: Any) -> list[Mapping[str, Any]]:

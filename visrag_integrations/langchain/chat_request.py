@@ -19,6 +19,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence, wrap_question
+from visrag_integrations.generation.shown_pages import without_captions
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, chats, generate, supports
 from visrag_integrations.langchain import completions
@@ -57,7 +58,10 @@ class ChatRequest:
     def ask_for_evidence(self) -> None:
         """Put a question about images as EVisRAG was trained on it."""
         if self.settings.json_schema is None:
-            self.conversation, self.pages = wrap_question(self.conversation)
+            turns = []
+            for turn in self.conversation:
+                turns.append(dataclasses.replace(turn, content=without_captions(turn.content)))
+            self.conversation, self.pages = wrap_question(tuple(turns))
         if self.pages is None:  # the four sections are for questions about pages
             self.settings = dataclasses.replace(self.settings, guided=False)
 

@@ -162,13 +162,16 @@ def picture_to_page(uri: Any, metadata: Mapping[str, Any], id: str | None = None
 
 
 def is_page(metadata: Mapping[str, Any]) -> bool:
-    """Whether a Document with this metadata is a page of ours: it says which document, and which page of it.
+    """Whether a Document with this metadata is a page of ours or a piece of one: it has what `page_to_document` writes.
 
-    >>> is_page({"doc_id": "d1", "number": 3}), is_page({"source": "a.pdf", "page": 2})
+    >>> is_page({"source": "a.pdf", "page": 2, "doc_id": "d1", "number": 3}), is_page({"doc_id": "d1", "number": 3})
     (True, False)
     """
-    doc_id = metadata.get("doc_id")
-    return isinstance(doc_id, str) and bool(doc_id) and _whole(metadata.get("number"), -1) > 0
+    doc_id, number = metadata.get("doc_id"), _whole(metadata.get("number"), -1)
+    if not isinstance(doc_id, str) or not doc_id or number < 1:
+        return False
+    # Others use those two keys for things of their own. The page from 0 beside the number from 1 is ours.
+    return isinstance(metadata.get("source"), str) and metadata.get("page") == number - 1
 
 
 def of_tenant(page: Page, tenant: str) -> Page:

@@ -19,13 +19,14 @@ from urllib.parse import unquote, urlsplit
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
 from visrag_integrations.images.urls import picture_of_url
+from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage, Word
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
     from PIL.Image import Image
 
     from visrag_integrations.images import PictureSource
-    from visrag_integrations.types import Page
+
 
 # "report.pdf#page=3"; seven digits are more than any document has pages.
 _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
@@ -77,7 +78,7 @@ def reference_to(page: Page) -> str | None:
 
 
 def remember_picture(reference: str, picture: PictureSource) -> None:
-    """A store has this picture, whatever becomes of the file that the reference names: it is opened from there."""
+    """A store has this picture: it is opened from there once the file is gone that the reference names."""
     if not isinstance(picture, PictureReference):  # which would be looked up here again
         _recent.keep(reference, picture)
 
@@ -114,10 +115,10 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     Raises:
         PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
     """
-    known = _recent.find(reference)
-    if known is not None:
-        return known
     if reference.startswith("visrag:"):
+        known = _recent.find(reference)
+        if known is not None:
+            return known
         raise PictureError(
             f"The picture {reference!r} was in the memory of the process that found it, and is not in this one's. "
             "Search again, keep the index in a folder, or ask for inline_images=True."
@@ -131,9 +132,17 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
             reference += f"#{parts.fragment}"
     # "report.pdf#page=3" is page 3 of report.pdf, unless there is a file of just that name.
     page = _PAGE_OF.fullmatch(reference)
-    if page is not None and not os.path.exists(reference):
-        return functools.partial(_read_page, page["path"], int(page["number"]))
-    return Path(reference)
+    if page is None or os.path.exists(reference):
+        return _kept_elsewhere(reference, reference) or Path(reference)
+    read = functools.partial(_read_page, page["path"], int(page["number"]))
+    return _kept_elsewhere(page["path"], reference) or read
+
+
+def _kept_elsewhere(path: str, reference: str) -> PictureSource | None:
+    """The picture as a store has it, where the file is gone that the reference names."""
+    if os.path.exists(path):
+        return None
+    return _recent.find(reference)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,3 +212,11 @@ def _rendered(path: str, number: int, changed: int, size: int) -> Image:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:
         raise PictureError(f"The picture of page {number} cannot be read again: {err}") from err
+
+
+def checkpoint_types() -> list[type]:
+    """The values of this library that may stand in an agent's state, for a checkpointer's list of what it may load.
+
+    >>> JsonPlusSerializer(allowed_msgpack_modules=checkpoint_types())  # doctest: +SKIP
+    """
+    return [Answer, Evidence, Grounding, Page, PictureReference, ScoredPage, Word]
