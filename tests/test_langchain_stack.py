@@ -31,7 +31,6 @@ from langchain_core.indexing import InMemoryRecordManager, index
 from langchain_core.language_models import BaseChatModel, FakeListChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, BaseMessage, HumanMessage, ToolMessage
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
-from langchain_core.runnables import RunnableLambda
 from langchain_core.stores import InMemoryByteStore, InMemoryStore
 from langchain_core.structured_query import Comparator, Comparison, Operation, Operator, StructuredQuery
 from langchain_text_splitters import CharacterTextSplitter, RecursiveCharacterTextSplitter
@@ -594,11 +593,10 @@ def test_no_pictures_in_a_checkpoint(store: VisRAGVectorStore, name: str) -> Non
     model = ScriptedChat(queue=[searching("violin"), "Four.", searching("cello"), "The floor."])
     tool = create_visrag_tool(store.as_retriever(search_kwargs={"k": 2}), pictures=False)
     saver = InMemorySaver()
-    shown_to: Any = model
     settings: dict[str, Any] = {}
     if name == "create_react_agent":
         # Not `pre_model_hook`: what it gives is written into the checkpoint too.
-        shown_to = RunnableLambda(with_tool_pictures) | model.bind_tools([tool])
+        settings["prompt"] = lambda state: with_tool_pictures(state["messages"])
     else:
         middleware = pytest.importorskip("langchain.agents.middleware")
 
@@ -610,7 +608,7 @@ def test_no_pictures_in_a_checkpoint(store: VisRAGVectorStore, name: str) -> Non
     config: Any = {"configurable": {"thread_id": "1"}}
     for question in ("How many strings?", "Where does it stand?"):
         # A new agent each time, as another process would have: all it knows is in the checkpoint.
-        agent = agent_of(name, shown_to, [tool], checkpointer=saver, **settings)
+        agent = agent_of(name, model, [tool], checkpointer=saver, **settings)
         last = agent.invoke({"messages": [HumanMessage(question)]}, config)["messages"][-1]
     assert last.text == "The floor."
     results = [message for message in model.shown[-1] if isinstance(message, ToolMessage)]

@@ -82,7 +82,8 @@ def with_tool(
     )
     parser: Runnable[Any, Any] = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
     if inspect.isclass(schema) and is_basemodel_subclass(schema):
-        parser = PydanticToolsParser(tools=[schema], first_tool_only=True)
+        tools: Any = [schema]
+        parser = PydanticToolsParser(tools=tools, first_tool_only=True)
     return _parsed(held, parser, include_raw)
 
 

@@ -81,9 +81,9 @@ def with_tool_pictures(
 ) -> list[BaseMessage]:
     """The messages as the model is to see them: with the pictures that a tool with `pictures=False` found.
 
-    For a middleware of `create_agent`, or before the model of `create_react_agent`
-    (`RunnableLambda(with_tool_pictures) | model.bind_tools(tools)`): the agent's state, and so its checkpoints, keep the
-    short messages. LangGraph's `pre_model_hook` would not do, for what it gives is written down too.
+    For a middleware of `create_agent`, or as `prompt=lambda state: with_tool_pictures(state["messages"])` of
+    `create_react_agent`: the agent's state, and so its checkpoints, keep the short messages. LangGraph's
+    `pre_model_hook` would not do, for what it gives is written down too.
 
     Args:
         messages: Of the agent's state; they stay as they are.
