@@ -98,8 +98,8 @@ def test_places_and_cameras_stay_here(name: str) -> None:
 
 def test_a_colour_profile_stays() -> None:
     profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
-    for format in ("JPEG", "PNG", "WEBP"):
-        data = file(NOISE, format, icc_profile=profile)
+    for kind in ("JPEG", "PNG", "WEBP"):
+        data = file(NOISE, kind, icc_profile=profile)
         assert opened(picture_file(data).data).info["icc_profile"] == profile
 
 

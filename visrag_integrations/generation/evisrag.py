@@ -74,26 +74,23 @@ def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Convers
 def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
     """The conversation with its questions about pages put as the model was trained on, and the pages of the last turn.
 
-    Earlier questions too: what the model answered to them stands behind them. Without pages in the last turn None is
-    given for them, and the turn is as it was: a further question gets an ordinary answer.
+    Without pages in the last turn, None: it is asked as it is, and the questions before it stay as they were put.
 
     >>> wrapped, pages = wrap_question((Message((Page("d", 1), "How many?")),))
     >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
     (True, True)
     """
-    if not conversation:
-        return conversation, None
-    wrapped = tuple(map(_wrapped_turn, conversation))
-    last = conversation[-1]
-    if last.role != "user" or not last.pages:
-        return wrapped, None
-    return wrapped, list(last.pages)
+    turns = []
+    for turn in conversation:
+        if turn.role == "user" and turn.pages:
+            turn = _wrapped(turn)
+        turns.append(turn)
+    if not turns or turns[-1].role != "user" or not turns[-1].pages:
+        return tuple(turns), None
+    return tuple(turns), list(turns[-1].pages)
 
 
-def _wrapped_turn(turn: Message) -> Message:
-    """A user's turn with pages as the prompt, then its pages; any other as it is."""
-    if turn.role != "user" or not turn.pages:
-        return turn
+def _wrapped(turn: Message) -> Message:
     prompt = turn.text
     if question_of(prompt) == prompt:  # it is not wrapped yet
         prompt = build_prompt(prompt)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.generation.budget import PictureGrid, check_shape, share_tokens
 from visrag_integrations.generation.chat import merged_parts
 from visrag_integrations.generation.streaming import mean
+from visrag_integrations.generation.strict_schema import response_format
 from visrag_integrations.images import open_picture, sniff_format, to_rgb
 from visrag_integrations.images.sending import encoded_file, load, unchanged, upright_size
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
@@ -117,8 +118,7 @@ def to_request(settings: GenerationSettings, *, vllm: bool, logprobs: bool, toke
     }
     request = {name: value for name, value in named.items() if value is not None}
     if settings.json_schema is not None:
-        schema = {"name": "answer", "schema": dict(settings.json_schema), "strict": True}
-        request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        request["response_format"] = response_format(settings.json_schema)
     if vllm and settings.repetition_penalty is not None:
         request["extra_body"] = {"repetition_penalty": settings.repetition_penalty}
     return request

@@ -1,15 +1,16 @@
-"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none. For the hosts' blocks."""
+"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from typing import NamedTuple, Union
+import re
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import NamedTuple
 
 from visrag_integrations.errors import PictureError
 from visrag_integrations.images.sending import PictureFile, picture_file
-from visrag_integrations.types import Page
+from visrag_integrations.types import Page, Part
 
-Captions = Union[bool, Callable[[int, Page], str]]
+Captions = bool | Callable[[int, Page], str]
 """Whether there are captions, or what makes one of the page's place (from 1) and the page."""
 NO_TEXT = "(No text could be read on this page.)"
 """What stands for a page of which there is neither picture nor text: servers refuse an empty block."""
@@ -56,8 +57,9 @@ def shown_pages(
     for place, page in enumerate(pages, start=1):
         shown: str | PictureFile
         if text_only or page.picture is None:
-            shown = page.text.strip() and page.text
-            shown = shown or NO_TEXT
+            shown = page.text
+            if not shown.strip():
+                shown = NO_TEXT
         else:
             shown = _picture(page, max_pixels, max_bytes)
         yield ShownPage(page, _caption(captions, place, page), shown)
@@ -70,6 +72,26 @@ def page_name(page: Page) -> str:
     ('a.pdf, page 3', 'd1, page 3')
     """
     return f"{page.source or page.doc_id}, page {page.number}"
+
+
+def without_captions(content: Sequence[Part]) -> tuple[Part, ...]:
+    """The parts of a message without the captions of `shown_pages`: for a model whose own prompt has none.
+
+    >>> page = Page("d1", 3, source="a.pdf")
+    >>> without_captions(("How many?", "[1] a.pdf, page 3:", page)) == ("How many?", page)
+    True
+    """
+    kept: list[Part] = []
+    for place, part in enumerate(content):
+        following = content[place + 1] if place + 1 < len(content) else None
+        if isinstance(part, str) and isinstance(following, Page) and _is_caption(part, following):
+            continue
+        kept.append(part)
+    return tuple(kept)
+
+
+def _is_caption(text: str, page: Page) -> bool:
+    return re.fullmatch(r"\[\d+\] " + re.escape(page_name(page)) + ":", text.strip()) is not None
 
 
 def _caption(captions: Captions, place: int, page: Page) -> str:

@@ -1,7 +1,7 @@
 """Picture files without what they tell about places, cameras and people. The pixels are not decoded, nor changed.
 
-Kept is what a viewer needs to show the picture: its size, tables, pixels and colour profile. Everything else goes: EXIF,
-XMP, IPTC, comments, times, thumbnails, and whatever stands behind the end of the picture.
+Kept is what a viewer needs to show the picture: its size, tables, pixels and colour profile. Everything else goes:
+EXIF, XMP, IPTC, comments, times, thumbnails, and whatever stands behind the end of the picture.
 """
 
 from __future__ import annotations
@@ -80,7 +80,7 @@ def _is_shown(marker: int, content: bytes) -> bool:
 
 
 def _end_of_scan(data: bytes, place: int) -> int:
-    """Where the next marker stands that is none of the pixels' own: FF 00 is a byte of them, FF D0 to FF D7 a restart."""
+    """Where the next marker stands that does not belong to the pixels: FF 00 is a byte, FF D0 to FF D7 a restart."""
     while True:
         place = data.index(b"\xff", place)
         following = data[place + 1]

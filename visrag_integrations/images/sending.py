@@ -1,4 +1,4 @@
-"""Pictures on their way to a model or a browser: files that show the same everywhere go as they are, without metadata."""
+"""Pictures on their way to a model or a browser: files that all show the same go as they are, without metadata."""
 
 from __future__ import annotations
 
@@ -75,14 +75,10 @@ def picture_file(
         file = unchanged(loaded)
         if file is not None and _fits(file, max_pixels, max_bytes):
             return file
-    if format is None:
-        format = "JPEG"
-        if isinstance(loaded, bytes) and sniff_format(loaded) in _DRAWN:
-            format = "PNG"
     image = plain(loaded)
     if max_pixels is not None:
         image = fit(image, max_pixels)
-    file = encoded_file(image, format, quality)
+    file = encoded_file(image, format or _usual_format(loaded), quality)
     if max_bytes is not None and len(file.data) > max_bytes:
         return _within(image, max_bytes, quality)
     return file
@@ -144,6 +140,12 @@ def upright_size(loaded: Image | bytes) -> tuple[int, int]:
         if _orientation(image) >= 5:  # 5 to 8 lie on their side
             return height, width
         return width, height
+
+
+def _usual_format(loaded: Image | bytes) -> str:
+    if isinstance(loaded, bytes) and sniff_format(loaded) in _DRAWN:
+        return "PNG"
+    return "JPEG"
 
 
 def _shows_the_same(data: bytes, kind: str) -> bool:

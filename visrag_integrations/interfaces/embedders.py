@@ -18,6 +18,13 @@ class HasFingerprint(Protocol):
     def fingerprint(self) -> str: ...
 
 
+class HasFormerNames(Protocol):
+    """Names it had before, under which collections may know it still."""
+
+    @property
+    def former_names(self) -> Sequence[str]: ...
+
+
 class HasInstruction(Protocol):
     """What it puts before queries; a collection remembers it."""
 
@@ -67,6 +74,11 @@ class SaysPooling(Protocol):
 def fingerprint_of(embedder: PageEmbedder) -> str | None:
     """Its fingerprint; None where it has none (`HasFingerprint`)."""
     return getattr(embedder, "fingerprint", None)
+
+
+def former_names_of(embedder: PageEmbedder) -> tuple[str, ...]:
+    """Names it had before; none where it says nothing (`HasFormerNames`)."""
+    return tuple(getattr(embedder, "former_names", ()))
 
 
 def instruction_of(embedder: PageEmbedder) -> str | None:

@@ -19,6 +19,7 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.arguments import check_nearly
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.embedders import embed_mixed
@@ -58,7 +59,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
         SettingError: The embedder makes multi-vectors, which are no flat lists.
     """
 
-    fetch_urls: bool = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
+    fetch_urls: FetchUrls = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
     file_urls: bool = Field(default=False, description="Whether pictures of nodes behind file: URLs are read.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the embedder that is loaded.")
     _given: Any = PrivateAttr(default=None)
@@ -70,7 +71,7 @@ class VisRAGEmbedding(MultiModalEmbedding):
         *,
         embedder: PageEmbedder | None = None,
         embed_batch_size: int = DEFAULT_EMBED_BATCH_SIZE,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         file_urls: bool = False,
         settings: dict[str, Any] | None = None,
         **more: Any,

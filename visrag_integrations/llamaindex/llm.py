@@ -21,6 +21,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.generation.evisrag import wrap_question
 from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, chats, context_length_of, generate
@@ -110,7 +111,7 @@ class EVisRAGLLM(FunctionCalls):
     )
     timeout: float | None = Field(default=None, gt=0, description="Seconds a server's answer may take.")
     max_retries: int | None = Field(default=None, ge=0, description="How often a request to a server is tried again.")
-    fetch_urls: bool = Field(default=False, description="Whether images behind http and https URLs are fetched.")
+    fetch_urls: FetchUrls = Field(default=False, description="Whether images behind http and https URLs are fetched.")
     file_urls: bool = Field(default=False, description="Whether images behind file: URLs are read.")
     engine_settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the engine that is loaded.")
     _given: Any = PrivateAttr(default=None)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, encoded_picture, picture_of, picture_of_node
 from visrag_integrations.types import Conversation, Generation, Message, Page, Part
 
@@ -27,7 +28,7 @@ _SILENT = frozenset({"thinking", "cache", "tool_call"})
 
 
 def to_conversation(
-    messages: Sequence[ChatMessage], *, fetch_urls: bool = False, file_urls: bool = False
+    messages: Sequence[ChatMessage], *, fetch_urls: FetchUrls = False, file_urls: bool = False
 ) -> Conversation:
     """The messages as the core takes them; neighbours of one role become one turn.
 

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import decode_base64, decode_data_url, picture_of_url, short
+from visrag_integrations.images.urls import FetchUrls, decode_base64, decode_data_url, picture_of_url, short
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -36,7 +36,7 @@ class UrlRules:
         file_urls: Those behind `file:` URLs are read. A `path=` is always read: only the program itself gives it.
     """
 
-    fetch_urls: bool = False
+    fetch_urls: FetchUrls = False
     file_urls: bool = False
 
 
@@ -54,7 +54,7 @@ def picture_of_node(node: BaseNode, urls: UrlRules = NO_URLS) -> PictureSource |
     return picture_of(node.image, node.image_path, node.image_url, urls)  # type: ignore[attr-defined]
 
 
-def open_node_image(node: Any, *, fetch_urls: bool = False, file_urls: bool = False) -> Image:
+def open_node_image(node: Any, *, fetch_urls: FetchUrls = False, file_urls: bool = False) -> Image:
     """The picture of a node, document or `NodeWithScore`, opened now.
 
     Args:
@@ -99,7 +99,7 @@ def picture_of(data: Any, path: Any, url: Any, urls: UrlRules = NO_URLS) -> Pict
     return picture_of_url(url, fetch_urls=urls.fetch_urls)
 
 
-def picture_of_image(image: Any, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of_image(image: Any, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """The picture behind what LlamaIndex calls an `ImageType`: a path, a URL, or a file object; a PIL image too."""
     if isinstance(image, io.IOBase):
         return _inline(image)

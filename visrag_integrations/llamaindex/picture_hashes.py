@@ -8,11 +8,12 @@ from collections.abc import Sequence
 
 from llama_index.core.schema import BaseNode
 
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.llamaindex.node_pictures import UrlRules, inline_base64, picture_of_node
 
 
 def with_picture_hashes(
-    nodes: Sequence[BaseNode], *, fetch_urls: bool = False, file_urls: bool = False
+    nodes: Sequence[BaseNode], *, fetch_urls: FetchUrls = False, file_urls: bool = False
 ) -> list[BaseNode]:
     """New nodes whose metadata has the sha256 of their picture, so that a pipeline's cache tells them apart.
 

@@ -13,6 +13,7 @@ from llama_index.core.base.llms.types import ImageBlock, TextBlock
 from visrag_integrations.generation.shown_pages import Captions, ShownPage, shown_pages
 from visrag_integrations.images.pixels import read_file
 from visrag_integrations.images.sending import PictureFile
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.llamaindex.convert import node_to_page
 from visrag_integrations.llamaindex.node_pictures import UrlRules
 from visrag_integrations.store.picture_files import PictureFolder, reference_of
@@ -28,7 +29,7 @@ def nodes_to_content(
     max_bytes: int | None = None,
     text_only: bool = False,
     image_dir: str | os.PathLike[str] | None = None,
-    fetch_urls: bool = False,
+    fetch_urls: FetchUrls = False,
 ) -> list[TextBlock | ImageBlock]:
     """The nodes as blocks of a `ChatMessage`: for each a line that names it, then its picture, or its text.
 

@@ -17,6 +17,7 @@ from llama_index.core.vector_stores.types import (
 )
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.filters import join_filters
@@ -86,7 +87,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     stores_text: bool = True
     is_embedding_query: bool = True
     flat_metadata: bool = False
-    fetch_urls: bool = False
+    fetch_urls: FetchUrls = False
     file_urls: bool = False
     with_embeddings: bool = False
     _store: Any = PrivateAttr()
@@ -99,7 +100,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         store: PageStore | None = None,
         embedder: Any = None,
         *,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         file_urls: bool = False,
         with_embeddings: bool = False,
         tenant: str = "",
