@@ -16,7 +16,8 @@ from llama_index.core.tools.types import BaseTool
 
 from visrag_integrations.generation.openai_messages import data_uri
 from visrag_integrations.images.sending import picture_file
-from visrag_integrations.llamaindex.messages import UrlRules, to_parts
+from visrag_integrations.llamaindex.messages import to_parts
+from visrag_integrations.llamaindex.node_pictures import UrlRules
 from visrag_integrations.types import GenerationSettings, Page, Part
 
 TOOL_SETTINGS = ("tools", "tool_choice", "parallel_tool_calls")
