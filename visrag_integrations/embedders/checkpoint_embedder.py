@@ -33,6 +33,7 @@ class CheckpointEmbedder(AsyncEmbedder):
     """
 
     name: str
+    reads: Literal["text", "pixels"] = "pixels"
     architectures: ClassVar[frozenset[str]]
 
     def _find(self, model_name_or_path: str | Path, revision: str | None) -> None:
