@@ -255,6 +255,17 @@ def test_a_users_own_key_tenant_stays_the_users(location: Any) -> None:
         QdrantPageStore(":memory:", tenant=7)  # type: ignore[arg-type]
 
 
+def test_a_tenants_store_is_filled_once() -> None:
+    from visrag_integrations.indexing.loop import fill_store
+
+    pages = [Page("d", n, text="word") for n in (1, 2)]
+    with QdrantPageStore(":memory:", tenant="ada") as store:
+        store.prepare(Ones())
+        told: dict[str, Any] = {"batch_size": 8, "on_failure": print, "on_batch": lambda _: None}
+        counts = [fill_store(pages, store, Ones(), **told) for _ in range(2)]
+        assert [(count.added, count.unchanged) for count in counts] == [(2, 0), (0, 2)]
+
+
 def test_a_retriever_of_one_tenant(location: Any) -> None:
     everybody, mine, theirs = two_tenants(location)
     retriever = PageRetriever(Ones(), everybody, tenant="ada")

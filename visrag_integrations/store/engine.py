@@ -35,16 +35,16 @@ FOLDER_INDEXES: Mapping[str, str] = {
     # Where a filter on "doc_id" and "source" looks on pages that a host named, beside the indexed fields of others.
     "visrag.given.doc_id": "keyword",
     "visrag.given.source": "keyword",
+    "metadata.number": "integer",
+    # As floats, for a host may write any: an index of integers does not find 2.5.
+    "visrag.given.number": "float",
 }
 """Payload fields that every collection indexes, and how; `TENANT` besides."""
-# A server in strict mode refuses to look where there is no index. A folder never does, and each index takes some 0.1 s
-# to make there. Numbers are indexed as floats where hosts may write any: an index of integers does not find 2.5.
+# A server in strict mode refuses to look where there is no index. A folder never does, and making one takes time there.
 SERVER_INDEXES: Mapping[str, str] = {
     **FOLDER_INDEXES,
-    "metadata.number": "integer",
     "visrag.given_id": "keyword",
     "visrag.given.sources": "keyword",
-    "visrag.given.number": "float",
     "visrag.given.page": "float",
     "visrag.given.image": "keyword",
 }
