@@ -28,6 +28,7 @@ from llama_index.core.vector_stores import (
     VectorStoreQuery,
 )
 from llama_index.core.vector_stores.types import VectorStoreQueryMode
+from PIL import Image
 from qdrant_client import QdrantClient
 
 from visrag_integrations import PageReader, PageRetriever, QdrantPageStore
@@ -288,9 +289,10 @@ def test_embeddings_come_back_when_asked_for(vector_store: VisRAGVectorStore) ->
 @BOTH_ENGINES
 def test_equal_pages_are_equal_nodes(store: QdrantPageStore, tmp_path: Path) -> None:
     embedder = PixelEmbedder()
-    documents = VisRAGReader(image_dir=tmp_path / "p", ocr="never").load_data(
-        draw_pdf(tmp_path / "a.pdf", ["ab", "", ""])
-    )
+    for colour in ("red", "blue", "green"):
+        Image.new("RGB", (60, 60), colour).save(tmp_path / f"{colour}.png")
+    reader = VisRAGReader(image_dir=tmp_path / "p", ocr="never")
+    documents = reader.load_data([tmp_path / f"{colour}.png" for colour in ("red", "blue", "green")])
     index = VectorStoreIndex.from_documents(
         documents,
         storage_context=StorageContext.from_defaults(vector_store=VisRAGVectorStore(store, embedder)),

@@ -6,8 +6,10 @@ index and chat engines are LlamaIndex's own, with the classes of this library in
 
 from __future__ import annotations
 
+import gc
 import json
 import pickle
+import warnings
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -54,8 +56,16 @@ RAW = "<observe>o</observe><evidence>[1]: twelve</evidence><think>t</think><answ
 pytestmark = [
     pytest.mark.filterwarnings("ignore::pydantic.warnings.PydanticDeprecationWarning"),
     pytest.mark.filterwarnings("ignore:is_running called from within a step"),
-    pytest.mark.filterwarnings("ignore:.*aiosqlite.core.Connection"),  # LlamaIndex's memory leaves its database open
 ]
+
+
+@pytest.fixture(autouse=True)
+def what_llamaindex_leaves_open() -> Iterator[None]:
+    """LlamaIndex leaves event loops and the database of its memory to the garbage collector, which warns of them."""
+    yield
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)
+        gc.collect()
 
 
 class Stack:

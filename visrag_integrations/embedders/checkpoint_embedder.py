@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of, resolve_checkpoint
