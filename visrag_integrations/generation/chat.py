@@ -17,6 +17,8 @@ from visrag_integrations.types import Conversation, GenerationSettings, Page, Pa
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from visrag_integrations.images import PictureSource
+
 
 @dataclass(frozen=True)
 class WrittenPrompt:
@@ -137,12 +139,21 @@ def _text_of(part: Part, number: int) -> str | None:
 
 
 def shown_pictures(conversation: Conversation, max_images: int | None) -> list[Image]:
-    """The pictures a conversation shows, in order.
+    """The pictures a conversation shows, opened, in order.
 
     Raises:
         GenerationError: They are more than `max_images`.
     """
-    sources = []
+    return [to_rgb(open_picture(source)) for source in picture_sources(conversation, max_images)]
+
+
+def picture_sources(conversation: Conversation, max_images: int | None) -> list[PictureSource]:
+    """Where the pictures are that a conversation shows, in order.
+
+    Raises:
+        GenerationError: They are more than `max_images`.
+    """
+    sources: list[PictureSource] = []
     for message in conversation:
         for part in message.content:
             source = part.picture if isinstance(part, Page) else part
@@ -150,7 +161,7 @@ def shown_pictures(conversation: Conversation, max_images: int | None) -> list[I
                 sources.append(source)
     if max_images is not None:
         check_image_count(len(sources), max_images)
-    return [to_rgb(open_picture(source)) for source in sources]
+    return sources
 
 
 def fit_pictures(grid: PictureGrid, pictures: Sequence[Image], budget: int) -> list[Image]:

@@ -72,24 +72,29 @@ def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Convers
 
 
 def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
-    """The conversation with its last turn put as the model was trained on, and the pages it shows.
+    """The conversation with its questions about pages put as the model was trained on, and the pages of the last turn.
 
-    Without pages in the last turn, (the conversation as it is, None).
+    Without pages in the last turn, None: it is asked as it is, and the questions before it stay as they were put.
 
     >>> wrapped, pages = wrap_question((Message((Page("d", 1), "How many?")),))
     >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
     (True, True)
     """
-    if not conversation:
-        return conversation, None
-    last = conversation[-1]
-    if last.role != "user" or not last.pages:
-        return conversation, None
-    prompt = last.text
+    turns = []
+    for turn in conversation:
+        if turn.role == "user" and turn.pages:
+            turn = _wrapped(turn)
+        turns.append(turn)
+    if not turns or turns[-1].role != "user" or not turns[-1].pages:
+        return tuple(turns), None
+    return tuple(turns), list(turns[-1].pages)
+
+
+def _wrapped(turn: Message) -> Message:
+    prompt = turn.text
     if question_of(prompt) == prompt:  # it is not wrapped yet
         prompt = build_prompt(prompt)
-    turn = dataclasses.replace(last, content=(prompt, *last.pages))
-    return (*conversation[:-1], turn), list(last.pages)
+    return dataclasses.replace(turn, content=(prompt, *turn.pages))
 
 
 def quotable(text: str) -> str:

@@ -12,6 +12,7 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
+from visrag_integrations.generation.strict_schema import response_format
 from visrag_integrations.images.urls import data_url
 from visrag_integrations.langchain.messages import role_of, to_parts
 from visrag_integrations.types import Generation, GenerationSettings, Page, Part
@@ -44,8 +45,17 @@ def to_request(
     kwargs: Mapping[str, Any],
     *,
     fetch_urls: bool = False,
+    strict: bool | None = None,
 ) -> dict[str, Any]:
-    """The body of a chat completions request; what is not set is left out."""
+    """The body of a chat completions request; what is not set is left out.
+
+    Args:
+        messages: What is asked.
+        settings: How to write.
+        kwargs: Of the request, as they are.
+        fetch_urls: Whether remote pictures are fetched.
+        strict: Whether a schema is to be followed strictly; None where it can be.
+    """
     request: dict[str, Any] = {"messages": to_openai_messages(messages, fetch_urls=fetch_urls)}
     for name in _SAME_NAME:
         value = getattr(settings, name)
@@ -58,8 +68,7 @@ def to_request(
         if schema == ANY_OBJECT:
             request["response_format"] = {"type": "json_object"}
         else:
-            named = {"name": "answer", "schema": schema, "strict": True}
-            request["response_format"] = {"type": "json_schema", "json_schema": named}
+            request["response_format"] = response_format(schema, strict)
     return {**request, **kwargs}  # what the call itself says wins
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import hashlib
@@ -12,7 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.images.urls import data_url, decode_base64
+from visrag_integrations.generation.shown_pages import ShownPage, shown_pages
+from visrag_integrations.images.urls import decode_base64
+from visrag_integrations.langchain.file_blocks import pages_of_file
 from visrag_integrations.langchain.image_references import picture_of
 from visrag_integrations.types import Conversation, Message, Page, Part
 
@@ -22,6 +25,7 @@ if TYPE_CHECKING:
 # The names of blocks are those of LangChain's standard content, OpenAI's two APIs and Anthropic's.
 _TEXT_TYPES = {"text", "text-plain", "input_text", "output_text"}
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
+_FILE_TYPES = {"file", "input_file", "document"}
 _SKIPPED_TYPES = {
     *("reasoning", "thinking", "redacted_thinking"),
     *("tool_use", "tool_call", "tool_call_chunk", "tool_result"),
@@ -69,6 +73,9 @@ def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, .
     blocks = [message.content] if isinstance(message.content, str) else message.content
     parts: list[Part] = []
     for block in blocks:
+        if isinstance(block, Mapping) and block.get("type") in _FILE_TYPES:
+            parts += pages_of_file(block, fetch_urls=fetch_urls)
+            continue
         part = _part(block, fetch_urls)
         if part is not None:
             parts.append(part)
@@ -77,15 +84,28 @@ def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, .
 
 def page_to_block(page: Page) -> dict[str, Any]:
     """The page's picture as a standard image block that remembers which page it is; a text block where it has none."""
+    (shown,) = shown_pages([page], captions=False)
+    return shown_block(shown)
+
+
+def shown_block(shown: ShownPage) -> dict[str, Any]:
+    """What is shown of a page as a standard block; a text block has nothing but its text, as servers demand."""
+    if isinstance(shown.shown, str):
+        return {"type": "text", "text": shown.shown}
+    encoded = base64.b64encode(shown.shown.data).decode("ascii")
+    return {"type": "image", "base64": encoded, "mime_type": shown.shown.mime, "extras": {"visrag": _known(shown.page)}}
+
+
+def text_page_to_block(page: Page) -> dict[str, Any]:
+    """The page's text as a block that remembers which page it is: for ChatEVisRAG, which cites it, and no other."""
+    return {"type": "text", "text": page.text, "extras": {"visrag": _known(page)}}
+
+
+def _known(page: Page) -> dict[str, Any]:
     known = {"doc_id": page.doc_id, "number": page.number, "source": page.source, "text": page.text}
     if page.given_id:
         known["given_id"] = page.given_id
-    if page.picture is None:
-        return {"type": "text", "text": page.text, "extras": {"visrag": known}}
-    # "data:image/jpeg;base64,/9j/4A..." -> "image/jpeg" and "/9j/4A..."
-    head, _, body = data_url(page.picture).partition(",")
-    mime = head.removeprefix("data:").removesuffix(";base64")
-    return {"type": "image", "base64": body, "mime_type": mime, "extras": {"visrag": known}}
+    return known
 
 
 def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page:
@@ -112,8 +132,8 @@ def _part(block: Any, fetch_urls: bool) -> Part | None:
     if type_ in _SKIPPED_TYPES:
         return None
     raise SettingError(
-        f"A message has a block of type {type_!r}; this model reads text and images. Read documents into page images "
-        "first, for example with VisRAGLoader."
+        f"A message has a block of type {type_!r}; this model reads text and images, and PDF files. Read other "
+        "documents into page images first, for example with VisRAGLoader."
     )
 
 

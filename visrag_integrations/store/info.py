@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
-from visrag_integrations.interfaces.embedders import fingerprint_of, instruction_of, pooling_of
+from visrag_integrations.interfaces.embedders import fingerprint_of, former_names_of, instruction_of, pooling_of
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -98,9 +98,10 @@ class CollectionInfo(EmbedderInfo):
     def of(self, embedder: PageEmbedder) -> EmbedderInfo | None:
         """This embedder among those who fill the collection; None when it is another one."""
         asked = info_of(embedder)
-        for filled_by in self.embedders:
-            if _same(filled_by, asked):
-                return filled_by
+        for name in (asked.embedder, *former_names_of(embedder)):
+            for filled_by in self.embedders:
+                if _same(filled_by, replace(asked, embedder=name)):
+                    return filled_by
         return None
 
     def as_dict(self) -> dict[str, Any]:
