@@ -19,13 +19,13 @@ from urllib.parse import unquote, urlsplit
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
 from visrag_integrations.images.urls import picture_of_url
-from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage, Word
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
     from PIL.Image import Image
 
     from visrag_integrations.images import PictureSource
+    from visrag_integrations.types import Page
 
 
 # "report.pdf#page=3"; seven digits are more than any document has pages.
@@ -212,11 +212,3 @@ def _rendered(path: str, number: int, changed: int, size: int) -> Image:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:
         raise PictureError(f"The picture of page {number} cannot be read again: {err}") from err
-
-
-def checkpoint_types() -> list[type]:
-    """The values of this library that may stand in an agent's state, for a checkpointer's list of what it may load.
-
-    >>> JsonPlusSerializer(allowed_msgpack_modules=checkpoint_types())  # doctest: +SKIP
-    """
-    return [Answer, Evidence, Grounding, Page, PictureReference, ScoredPage, Word]
