@@ -82,7 +82,7 @@ class _Steps:
                 yield _nothing_found()
                 continue
             pages, messages = self._messages(question, documents)
-            reader = _AnswerReader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             for chunk in self.llm.stream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield _grounded(piece)
@@ -99,7 +99,7 @@ class _Steps:
                 continue
             # In a thread: pictures are opened and become base64.
             pages, messages = await run_in_executor(None, self._messages, question, documents)
-            reader = _AnswerReader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             async for chunk in self.llm.astream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield await _agrounded(piece)
@@ -131,7 +131,7 @@ class _Steps:
         return pages, [HumanMessage(content=content)]
 
 
-class _AnswerReader:
+class _ChainAnswerReader:
     """What the model writes, as pieces of the chain's output."""
 
     def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:

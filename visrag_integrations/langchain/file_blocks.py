@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.images.urls import decode_base64, decode_data_url, fetch, short
+from visrag_integrations.images.urls import FetchUrls, decode_base64, decode_data_url, fetch, short
 from visrag_integrations.types import Page
 
 
-def pages_of_file(block: Mapping[str, Any], *, fetch_urls: bool = False) -> list[Page]:
+def pages_of_file(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) -> list[Page]:
     """The pages of the document in a file block of any shape.
 
     LangChain: {"type": "file", "base64": ..., "mime_type": ...}, before version 1 {"data": ...}; OpenAI: {"file":
@@ -44,7 +44,7 @@ def _nested(block: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _bytes(block: Mapping[str, Any], fetch_urls: bool) -> bytes:
+def _bytes(block: Mapping[str, Any], fetch_urls: FetchUrls) -> bytes:
     encoded = block.get("base64") or block.get("data") or block.get("file_data")
     if isinstance(encoded, bytes):
         return encoded
@@ -58,7 +58,7 @@ def _bytes(block: Mapping[str, Any], fetch_urls: bool) -> bytes:
     if isinstance(url, str):
         # Files of this machine are never opened from messages, which may come from outside.
         if fetch_urls and url.startswith(("http://", "https://")):
-            return fetch(url)
+            return fetch(url, private=fetch_urls == "private")
         raise SettingError(
             f"A file block has the url {short(url)}; http and https are read when fetch_urls=True, and else base64."
         )

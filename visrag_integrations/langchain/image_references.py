@@ -18,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import picture_of_url
+from visrag_integrations.images.urls import FetchUrls, picture_of_url
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -105,7 +105,7 @@ def reference_to_source(source: str, number: int, total_pages: int) -> str:
     return f"{path}#page={number}"
 
 
-def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of(reference: str, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """The picture of a reference, as the core takes it; files and remote pictures are read when it is opened.
 
     Args:
@@ -167,7 +167,7 @@ def light_picture(reference: str) -> PictureSource:
     return PictureReference(reference)
 
 
-def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
+def open_reference(reference: str, *, fetch_urls: FetchUrls = False) -> Image:
     """The picture of a reference, opened now.
 
     Raises:

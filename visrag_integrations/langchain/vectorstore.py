@@ -13,6 +13,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.stores import (
@@ -141,7 +142,7 @@ class VisRAGVectorStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int = 32,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
     ) -> list[str]:
         """Embed and keep pictures; gives their ids. The same picture without an id is kept once.
 
