@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations.errors import SettingError
@@ -95,6 +96,14 @@ def is_filled(store: PageStore) -> bool:
 def tenant_of(store: object) -> str:
     """Whose store it is; "" where it holds everybody's pages (`HasTenants`)."""
     return str(getattr(store, "tenant", ""))
+
+
+def page_for(store: object, page: Page) -> Page:
+    """The page as this store will hold it: one of no tenant becomes its tenant's, and has another id then."""
+    tenant = tenant_of(store)
+    if not tenant or page.tenant:
+        return page
+    return replace(page, tenant=tenant)
 
 
 def store_of_tenant(store: PageStore, tenant: str) -> PageStore:

@@ -51,6 +51,7 @@ class Collection:
 
     filters_as_shown = True
     """A filter in "$metadata" is one on what hosts show as metadata."""
+    _in_place = False
 
     def __init__(
         self,
@@ -179,7 +180,7 @@ class Collection:
             return info
         fields = {**info.indexed, **self._indexed_fields}
         try:
-            make_indexes(self._engine, fields)
+            make_indexes(self._engine, fields, info.indexed)
         except StoreError:
             if fields != dict(info.indexed):
                 raise
@@ -302,6 +303,8 @@ class Collection:
         condition = parse_filter(filter)
         if condition is None:
             return None
+        if self._in_place:
+            return condition  # its engine knows what others call things
         info = self._load_info()
         indexed = indexed_paths(info.indexed) if info is not None else {}
         return as_shown(condition, FilterView(indexed, one_tenant=bool(self._tenant)))

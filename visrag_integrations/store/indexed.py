@@ -7,12 +7,11 @@ from typing import Any
 
 from visrag_integrations.errors import FilterError, SettingError
 from visrag_integrations.store.conditions import Either, Empty, Not
-from visrag_integrations.store.engine import OWN_INDEXES, Engine, batches
+from visrag_integrations.store.engine import Engine, batches
 from visrag_integrations.store.filters import path_of
+from visrag_integrations.store.info import FIELD_KINDS
 from visrag_integrations.store.payload import OWN_KEYS
 from visrag_integrations.store.shown import spellings
-
-KINDS = ("keyword", "integer", "float", "datetime", "bool")
 
 
 def check_indexed_fields(fields: Mapping[str, str] | None) -> dict[str, str]:
@@ -26,8 +25,8 @@ def check_indexed_fields(fields: Mapping[str, str] | None) -> dict[str, str]:
     if not isinstance(fields, Mapping):
         raise SettingError(f'indexed_fields is {fields!r}; it is a dict of metadata keys such as {{"org": "keyword"}}.')
     for key, kind in fields.items():
-        if kind not in KINDS:
-            raise SettingError(f"indexed_fields[{key!r}] is {kind!r}; allowed: {', '.join(KINDS)}.")
+        if kind not in FIELD_KINDS:
+            raise SettingError(f"indexed_fields[{key!r}] is {kind!r}; allowed: {', '.join(FIELD_KINDS)}.")
         try:
             paths_of(key)
         except FilterError as err:
@@ -59,13 +58,19 @@ def indexed_paths(fields: Mapping[str, str]) -> dict[str, str]:
     return {path: kind for key, kind in fields.items() for path in paths_of(key)}
 
 
-def make_indexes(engine: Engine, fields: Mapping[str, str]) -> None:
-    """Index the declared keys, and the store's own, in a collection that lacks some of them."""
-    wanted = {**OWN_INDEXES, **indexed_paths(fields)}
-    made = set(engine.index_fields(wanted))
-    integers = [key for key, kind in fields.items() if kind == "integer" and made & set(paths_of(key))]
-    for key in integers:
-        _store_whole_numbers(engine, key)
+def make_indexes(engine: Engine, fields: Mapping[str, str], before: Mapping[str, str]) -> None:
+    """Index the declared keys, and the store's own, in a collection that lacks some of them.
+
+    Args:
+        engine: Of the collection.
+        fields: Everything that is declared now.
+        before: What was declared before, as the collection remembers it.
+    """
+    engine.index_fields(indexed_paths(fields))
+    for key, kind in fields.items():
+        # Until the collection remembers the key, its pages may hold floats: also after a kill in between.
+        if kind == "integer" and before.get(key) != kind:
+            _store_whole_numbers(engine, key)
 
 
 def _store_whole_numbers(engine: Engine, key: str) -> None:

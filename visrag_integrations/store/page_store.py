@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreError, storable
+from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import check_options, folder_of, open_engine
@@ -19,6 +20,7 @@ from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import EmbedderInfo, Layout
+from visrag_integrations.store.mapping import PayloadMapping
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
@@ -116,6 +118,49 @@ class QdrantPageStore(Collection):
             location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
         )
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
+
+    @classmethod
+    def adopt(
+        cls,
+        client: QdrantClient,
+        collection: str,
+        *,
+        embedder: PageEmbedder,
+        mapping: str | Mapping[str, Any] | PayloadMapping | None = None,
+        vector_name: str | None = None,
+        pictures: str | Path | None = None,
+        writable: bool = False,
+        candidates: int = 100,
+    ) -> QdrantPageStore:
+        """A collection of page images that others filled, read where it is: dense searches and filters work.
+
+        Args:
+            client: The client that has it; it stays open.
+            collection: Its name.
+            embedder: What made its vectors: the collection does not say. Kind, dimension and distance are checked.
+            mapping: What its payload is like: "langchain" (langchain-qdrant), "llamaindex", "flat" (`source` and `page`
+                beside each other, as in tutorials of ColPali and byaldi), or a dict of the fields of `PayloadMapping`.
+                None looks at a point.
+            vector_name: Which of its vectors; the only one that fits when None.
+            pictures: The folder below which the payload names picture files. Base64 in the payload needs none; a path
+                that leads out of the folder is refused.
+            writable: Whether pages may be added and removed; the collection itself is never removed.
+            candidates: See `QdrantPageStore`.
+
+        Raises:
+            StoreMismatchError: The collection has no vectors that this embedder makes.
+            StoreError: There is no such collection.
+        """
+        engine = AdoptedEngine(
+            client, collection, embedder, vector_name=vector_name, mapping=mapping, writable=writable
+        )
+        store = cls.__new__(cls, client, collection)
+        store.collection, store.folder, store._server_options = collection, None, {}
+        store._settings = SearchSettings(candidates)
+        folder = None if pictures is None else Path(pictures)
+        Collection.__init__(store, engine, Layout(), AdoptedPictures(folder))
+        store._in_place = store._indexes_checked = True
+        return store
 
     def next_version(self) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it."""
@@ -368,7 +413,7 @@ class QdrantPageStore(Collection):
         self._remove_all()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         self._engine.create(file.info.schemas, file.info.as_dict())
-        make_indexes(self._engine, file.info.indexed)
+        make_indexes(self._engine, file.info.indexed, file.info.indexed)
         self._info = file.info
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:

@@ -37,6 +37,8 @@ _NO_HOST = Empty("visrag.given_id")
 _NO_TENANT = Either((FieldMatch(TENANT, ("",)), Empty(TENANT)))
 # What the store itself writes there are integers, so that no range has to be asked.
 _OUR_INTEGERS = frozenset({"metadata.number", "metadata.page"})
+# Indexed as floats, so that they are compared by ranges: see `engine.SERVER_INDEXES`.
+_HOSTS_NUMBERS = {"visrag.given.number": "float", "visrag.given.page": "float"}
 # Spellings of a key with dots: 2 ** 3 for three of them. With more, only all nested and all in one are looked for.
 _MAX_DOTS = 3
 
@@ -77,7 +79,7 @@ def _field_as_shown(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condi
     """A condition on one key, on every kind of page."""
     key = leaf.key
     if key == DOCUMENT:
-        return _at(leaf, "metadata.doc_id", view)
+        return at_path(leaf, "metadata.doc_id", view)
     if key in (TENANT, SHOWN_TENANT):
         return _tenant(leaf, view)
     if key == _SOURCE_KEYS:
@@ -92,8 +94,8 @@ def _field_as_shown(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condi
 
 def _by_writer(leaf: FieldMatch | Range | Empty, ours: str, given: str, view: FilterView) -> Condition:
     """At one place of the core's own pages, at another of a host's."""
-    own_pages = All((_NO_HOST, _at(leaf, ours, view)))
-    hosts_pages = _at(leaf, given, view)
+    own_pages = All((_NO_HOST, at_path(leaf, ours, view)))
+    hosts_pages = at_path(leaf, given, view)
     if isinstance(leaf, Empty):  # the core's own pages have nothing there either
         hosts_pages = All((Not(_NO_HOST), hosts_pages))
     return Either((own_pages, hosts_pages))
@@ -101,12 +103,12 @@ def _by_writer(leaf: FieldMatch | Range | Empty, ours: str, given: str, view: Fi
 
 def _source(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condition:
     """A source is found by its path and by its file name; of a host's page, where it shows a source at all."""
-    own_pages = All((_NO_HOST, _at(leaf, _SOURCE_KEYS, view)))
+    own_pages = All((_NO_HOST, at_path(leaf, _SOURCE_KEYS, view)))
     shown = "visrag.given.source"
     if isinstance(leaf, Empty):
         return Either((own_pages, All((Not(_NO_HOST), Empty(shown)))))
-    by_name = All((Not(Empty(shown)), _at(leaf, _SOURCE_KEYS, view)))
-    return Either((own_pages, _at(leaf, shown, view), by_name))
+    by_name = All((Not(Empty(shown)), at_path(leaf, _SOURCE_KEYS, view)))
+    return Either((own_pages, at_path(leaf, shown, view), by_name))
 
 
 def _tenant(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condition:
@@ -116,8 +118,8 @@ def _tenant(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condition:
     has one: whoever writes metadata must not get their pages into another tenant's searches. Hosts show the user's key
     only, so there it is that of a page which a host named.
     """
-    users = _at(leaf, _USERS_TENANT, view)
-    pages = _at(leaf, TENANT, view)
+    users = at_path(leaf, _USERS_TENANT, view)
+    pages = at_path(leaf, TENANT, view)
     if view.one_tenant:
         without = All((_NO_HOST, Empty(_USERS_TENANT)))
         return Either((All((Not(without), users)), All((without, pages))))
@@ -129,7 +131,7 @@ def _tenant(leaf: FieldMatch | Range | Empty, view: FilterView) -> Condition:
 
 def _somewhere(leaf: FieldMatch | Range | Empty, paths: list[str], view: FilterView) -> Condition:
     """At one of the places; empty means at none of them."""
-    found = [_at(leaf, path, view) for path in paths]
+    found = [at_path(leaf, path, view) for path in paths]
     if len(found) == 1:
         return found[0]
     if isinstance(leaf, Empty):
@@ -145,7 +147,7 @@ def spellings(path: str, indexed: Mapping[str, str]) -> list[str]:
     """
     parts = re.findall(r'"[^"]*"|[^."]+', path)
     dots = len(parts) - 2  # the first part is "metadata"
-    if path in KEYWORDS or path in indexed or dots < 1 or "[" in path:
+    if path in KEYWORDS or dots < 1 or "[" in path:
         return [path]
     if dots > _MAX_DOTS:
         return [path, _joined(parts, (1 << dots) - 1)]
@@ -172,9 +174,9 @@ def _joined(parts: list[str], letters: int) -> str:
     return path
 
 
-def _at(leaf: FieldMatch | Range | Empty, path: str, view: FilterView) -> Condition:
+def at_path(leaf: FieldMatch | Range | Empty, path: str, view: FilterView) -> Condition:
     """The condition on one payload path, as fields of its kind are compared."""
-    kind = view.indexed.get(path)
+    kind = view.indexed.get(path) or _HOSTS_NUMBERS.get(path)
     match leaf:
         case Empty():
             return Empty(path)

@@ -121,8 +121,8 @@ class TenantEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         self.engine.save_info(info)
 
-    def index_fields(self, fields: Mapping[str, str]) -> list[str]:
-        return self.engine.index_fields(fields)
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        self.engine.index_fields(fields)
 
     def optimize(self) -> bool:
         return self.engine.optimize()

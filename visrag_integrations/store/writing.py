@@ -65,6 +65,8 @@ def remove_pages(parts: CollectionParts, condition: Condition | None, source: st
 
 def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
     """Delete those of the pictures that no page refers to any more."""
+    if parts.pictures.files is None:
+        return
     for batch in batches(references):
         # Tenants may show one picture: it goes with the last page of anybody.
         everyones = parts.everyones or parts.engine

@@ -47,7 +47,6 @@ class FoundPages(BaseModel):
     """The pages that fit, best first."""
 
     pages: list[FoundPage]
-    note: str = Field("", description="Where a filter fits no page: which key or value is unknown here.")
 
 
 class ReadPage(BaseModel):

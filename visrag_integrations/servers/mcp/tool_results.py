@@ -35,10 +35,7 @@ def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool, note: str =
         if with_pictures:
             pictures += [_text(f"Picture of {rank}:"), *_picture(hit.page)]
     text = _text("\n".join(lines) or f"No page was found. {note}".strip())
-    values: dict[str, Any] = {"pages": list(map(_hit, hits))}
-    if note:
-        values["note"] = note
-    return CallToolResult(content=[text, *pictures], structured_content=values)
+    return CallToolResult(content=[text, *pictures], structured_content={"pages": list(map(_hit, hits))})
 
 
 def page_result(page: Page, region: Sequence[float] | None) -> CallToolResult:
