@@ -2,8 +2,8 @@
 
 Twice: behind a scripted OpenAI-compatible server (tools, schemas, overrides), and with a generator in this process.
 What a property switches off, and why: pictures by URL (remote pictures are fetched only when asked), audio (the model
-reads text, pictures and PDF files), cassettes (there is no network), and, in this process, tools and schemas (the extractive
-generator has neither).
+reads text, pictures and PDF files), cassettes (there is no network), and, in this process, tools and schemas (the
+extractive generator has neither).
 """
 
 from __future__ import annotations

@@ -354,6 +354,7 @@ class ChatEVisRAG(BaseChatModel):
 
         settings = dict(self.model_kwargs)
         if self.base_url is not None:
+            # The default is EVisRAG's name at Hugging Face, and a server may call it otherwise: not asked for then.
             if "model" in self.model_fields_set:
                 settings.setdefault("model", model)
             model = self.base_url

@@ -23,6 +23,7 @@ def pages_of_file(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) ->
     """
     nested = _nested(block)
     data = _bytes(nested, fetch_urls)
+    # By its bytes, not by what the block says: types are often missing, and sometimes wrong.
     if data.lstrip()[:5] != b"%PDF-":
         kind = nested.get("mime_type") or nested.get("media_type") or "an unknown type"
         raise SettingError(
@@ -37,6 +38,7 @@ def pages_of_file(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) ->
 def _nested(block: Mapping[str, Any]) -> dict[str, Any]:
     """The block with what its provider nests in it."""
     found = dict(block)
+    # OpenAI's "file" and Anthropic's "source"; LangChain's own blocks nest nothing.
     for key in ("file", "source"):
         inner = block.get(key)
         if isinstance(inner, Mapping):

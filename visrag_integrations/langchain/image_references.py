@@ -161,6 +161,7 @@ def light_picture(reference: str) -> PictureSource:
     Raises:
         PictureError: It is no reference.
     """
+    # A path is small too, and needs nothing of this process. A data URL is the picture, wherever it goes.
     picture = picture_of(reference)
     if isinstance(picture, Path) or reference.startswith("data:"):
         return picture

@@ -187,6 +187,7 @@ class VisRAGVectorStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
+        # By the ids that LangChain knows: the store's own are others for ids that are no UUIDs, and for a tenant's.
         found = {}
         for document in map(found_page_to_document, self.store.get_pages(self._stored_ids(ids))):
             found[document.id] = document
@@ -199,6 +200,7 @@ class VisRAGVectorStore(VectorStore):
         for id_ in ids:
             wanted[page_id(id_, tenant)] = None
             wanted[page_id(id_)] = None  # of a tenant's page, whose own id it is
+        # Both are asked for: the store gives, and removes, what there is of them, and only this tenant's.
         return list(wanted)
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
@@ -368,6 +370,7 @@ class VisRAGVectorStore(VectorStore):
             **settings: See `from_texts`.
         """
         made = cls._on(store, embedding, tenant, settings)
+        # The same vectors: their maker is the embedding that was given, which the new collection remembers.
         for pages, vectors in read_qdrant_collection(client, collection_name, vector_name):
             made.store.prepare(made.embedder)
             made.store.add_pages(pages, vectors)
