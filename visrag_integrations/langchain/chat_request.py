@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence, wrap_question
 from visrag_integrations.generation.shown_pages import without_captions
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, chats, generate, supports
 from visrag_integrations.langchain import completions
@@ -47,7 +48,7 @@ class ChatRequest:
         self,
         messages: Sequence[BaseMessage],
         settings: GenerationSettings,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         strict: bool | None = None,
     ) -> None:
         self.messages, self.settings, self.fetch_urls, self.strict = messages, settings, fetch_urls, strict
