@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from typing import NamedTuple
 
 from visrag_integrations.grounding.alignment import Alignment
 from visrag_integrations.grounding.boxes import boxes_of
 from visrag_integrations.grounding.claim import Claim
+from visrag_integrations.grounding.common_runs import place_whole
 from visrag_integrations.grounding.folding import fold
 from visrag_integrations.grounding.fragments import tokens_in_place
+from visrag_integrations.grounding.neighbours import other_orders
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.passes import align
 from visrag_integrations.grounding.thresholds import THRESHOLDS
@@ -30,10 +33,11 @@ def ground_text(page: Page, text: str) -> Grounding:
     if not claim.tokens:
         return Grounding("unchecked", note="the evidence has no words")
 
-    alignment = align(letters, claim)
-    in_place = tokens_in_place(alignment)
-    support = support_of(alignment, in_place)
-    verdict = verdict_of(alignment, support, complete=complete)
+    alignment, in_place, support, verdict = _checked(align(letters, claim), complete=complete)
+    if complete and verdict != "supported" and len(claim.letters) <= THRESHOLDS.max_reordered_letters:
+        whole = _whole_in_another_order(letters, claim)
+        if whole is not None:
+            alignment, in_place, support, verdict = whole
 
     boxes: tuple[Box, ...] = ()
     if page.words and verdict != "not found on the page":
@@ -43,6 +47,32 @@ def ground_text(page: Page, text: str) -> Grounding:
     if verdict != "supported":
         missing = missing_of(alignment, in_place)
     return Grounding(verdict, round(support, 3), boxes, missing, _note(text, verdict, missing, complete=complete))
+
+
+class _Checked(NamedTuple):
+    """What came of an alignment."""
+
+    alignment: Alignment
+    in_place: Set[int]
+    support: float
+    verdict: Verdict
+
+
+def _checked(alignment: Alignment, *, complete: bool) -> _Checked:
+    in_place = tokens_in_place(alignment)
+    support = support_of(alignment, in_place)
+    return _Checked(alignment, in_place, support, verdict_of(alignment, support, complete=complete))
+
+
+def _whole_in_another_order(page: PageLetters, claim: Claim) -> _Checked | None:
+    """The claim where all of it stands on the page as a reader sees it; None where it does not."""
+    for other in other_orders(page):
+        alignment = place_whole(other, claim)
+        if alignment is not None:
+            found = _checked(alignment, complete=True)
+            if found.verdict == "supported":
+                return found
+    return None
 
 
 def find_passage(page: Page, text: str) -> list[Box]:

@@ -13,6 +13,7 @@ from typing import Literal
 from visrag_integrations.grounding.alignment import Alignment
 from visrag_integrations.grounding.claim import SIGNS, ClaimToken
 from visrag_integrations.grounding.fragments import counted_letters, fragments_of, goes_on, touches
+from visrag_integrations.grounding.neighbours import is_crossed
 from visrag_integrations.grounding.numbers import NUMBER
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
@@ -25,6 +26,7 @@ Contradiction = Literal[
     "a quantity is changed",
     "a number is left out",
     "a name is left out",
+    "the value of another label",
 ]
 
 # Where a claim may jump to another place of the page. Commas, colons and brackets were in here too, once.
@@ -40,12 +42,15 @@ def contradiction(alignment: Alignment) -> Contradiction | None:
     - A plain word may be missing only at the claim's ends, or between parts that are apart on the page.
     - What the claim leaves out of the page may not hold a number where the claim has one beside, nor a name where it
       has a name, nor the sign of a number.
+    - What follows a label must stand beside or below it on the page, not only after it in the file.
     """
     tokens = alignment.claim.tokens
     for token, placement in zip(tokens, alignment.placements, strict=True):
         if token.exact and placement is None:
             return "a number, unit, name or sign is missing"
     fragments = fragments_of(alignment)
+    if is_crossed(alignment):
+        return "the value of another label"
     if len(fragments) == 1 and len(fragments[0]) == len(tokens):
         return None  # all of it stands there in one piece
     if _has_loose_fragment(alignment, fragments):
