@@ -17,6 +17,7 @@ from itertools import pairwise
 from visrag_integrations.grounding.alignment import Alignment
 from visrag_integrations.grounding.cells import PageCells
 from visrag_integrations.grounding.claim import ClaimToken
+from visrag_integrations.grounding.fragments import tokens_in_place
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
@@ -34,7 +35,7 @@ class _Run:
 
     def is_label(self) -> bool:
         """Whether it may be just a label: a few words of one cell."""
-        return len(self.cells) == 1 and self.letters <= THRESHOLDS.label_letters
+        return len(self.cells) <= 1 and self.letters <= THRESHOLDS.label_letters
 
 
 def other_orders(page: PageLetters) -> Iterator[PageLetters]:
@@ -60,9 +61,9 @@ def is_crossed(alignment: Alignment) -> bool:
     """Whether the evidence goes from a label to a value that, by its place, is another's."""
     page = alignment.page
     tokens = alignment.claim.tokens
-    placed = alignment.placed()
-    if len(placed) < 2:
-        return False
+    in_place = tokens_in_place(alignment)
+    # A plain word that was found somewhere else ("it says that ...") is no part of what is said.
+    placed = [token for token in alignment.placed() if token in in_place or tokens[token].kind != "word"]
     cells = page.layout.cells
     run = _Run([], 0)
     for one, other in pairwise(placed):
@@ -85,7 +86,17 @@ def is_crossed(alignment: Alignment) -> bool:
         if not _may_jump(cells, run, (here[0], there[0]), (tokens[one], tokens[other]), written):
             return True
         run = _Run([there[0]], 0)
-    return False
+    return _lacks_value(alignment, placed, run)
+
+
+def _lacks_value(alignment: Alignment, placed: list[int], run: _Run) -> bool:
+    """Whether the evidence ends with a label of the page, and then a word that does not stand there: its value."""
+    tokens = alignment.claim.tokens
+    after = tokens[placed[-1] + 1 :] if placed else ()
+    if not any(token.length > THRESHOLDS.short_word for token in after):
+        return False
+    run.letters += tokens[placed[-1]].length
+    return run.is_label()
 
 
 def _goes_on(cells: PageCells, here: int, there: int) -> bool:
@@ -132,12 +143,18 @@ def _may_jump(
     cell = cells.cells[here]
     if not _has_other_neighbours(cells, here, there):
         return True
-    if run.letters > 2 * THRESHOLDS.label_letters:
+    most = THRESHOLDS.label_letters
+    if len(run.cells) == 1:
+        most = 2 * most
+    if run.letters > most:
         return True  # so much text before is no label
     if run.wrapped and len(cell.text) >= THRESHOLDS.text_line_letters and not cell.is_label:
         return True  # the last line of a column, then the first of the next
-    if not run.is_label() and _ENDS.search(written) is not None:
+    ends = _ENDS.search(written) is not None
+    if ends and (not run.is_label() or _is_sentence(cell.text)):
         return True
+    if all(_is_number(cells.cells[each].text) for each in run.cells) and tokens[1].kind == "number":
+        return True  # numbers along the axes of a chart
     # A value has been said; what follows is the next label.
     after_value = tokens[0].kind == "number" and tokens[1].kind != "number"
     if after_value and (not run.is_label() or cell.text[:1].isdigit()):
@@ -150,6 +167,15 @@ def _has_other_neighbours(cells: PageCells, here: int, there: int) -> bool:
     values = {cells.right(here), cells.below[here]}
     labels = {cells.left(there), cells.above[there]}
     return bool((values | labels) - {None})
+
+
+def _is_sentence(text: str) -> bool:
+    """Whether a cell ends as sentences do, and is longer than an abbreviated label ("Customer no.")."""
+    return text.endswith((".", "!", "?", "。")) and len(text) >= THRESHOLDS.text_line_letters
+
+
+def _is_number(text: str) -> bool:
+    return not any(character.isalpha() for character in text)
 
 
 def _row_is_done(cells: PageCells, run: _Run, there: int) -> bool:
