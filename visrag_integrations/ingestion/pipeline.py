@@ -25,7 +25,7 @@ from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
 from visrag_integrations.ingestion.writer import WriteJob, WriterThread
 from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
-from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
+from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderEvent, ReaderPool
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure
 
@@ -162,7 +162,7 @@ class _PipelineRun:
             self.writer.stop()
             self.reporter.bar.close()
 
-    def take(self, event: Event, max_bytes: int) -> None:
+    def take(self, event: ReaderEvent, max_bytes: int) -> None:
         """What a reader reports: a page waits for its batch, an end for the batch of the last page."""
         if isinstance(event, PageRead):
             self.waiting.append(event)

@@ -69,3 +69,8 @@ def embeddings_of_equals(store: object, pages: Sequence[Page]) -> Mapping[str, A
 def is_filled(store: PageStore) -> bool:
     """Whether it has a collection already; assumed where it does not say (`HasInfo`)."""
     return getattr(store, "info", True) is not None
+
+
+def knows_who_filled_it(store: object) -> bool:
+    """Whether it says who filled it, and somebody did (`HasInfo`)."""
+    return getattr(store, "info", None) is not None

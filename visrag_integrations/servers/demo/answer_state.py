@@ -1,4 +1,4 @@
-"""One question on its way to its answer: events in, what can be shown so far out."""
+"""One question on its way to its answer: takes events, and holds what can be shown so far."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.grounding import ground
-from visrag_integrations.servers.demo.pictures import picture_uri
+from visrag_integrations.servers.demo.picture_uri import picture_uri
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 
 @dataclass
 class ShownPage:
-    """A page the model was shown.
+    """A page that the model was shown.
 
     Attributes:
         index: Its place among them, from 1.
@@ -39,7 +39,7 @@ class ShownPage:
 
 
 @dataclass
-class Asked:
+class AnswerState:
     """What is known of an answer so far.
 
     Attributes:
@@ -60,27 +60,31 @@ class Asked:
 
     def take(self, event: Event) -> bool:
         """Account for an event; True when the pages look different now."""
-        if isinstance(event, PagesFound):
-            self.pages = [ShownPage(i, hit, picture_uri(hit.page)) for i, hit in enumerate(event.pages, start=1)]
-            self.stage = f"Reading {len(self.pages)} page{'' if len(self.pages) == 1 else 's'} …"
-            return True
-        if isinstance(event, AnswerReady):
-            self.answer = ground(event.answer)
-            self.text, self.evidence = self.answer.text, list(self.answer.evidence)
-            self.stage = ""
-            self._outline()
-            return True
-        if isinstance(event, SectionStarted) and event.section == "answer":
-            self.text, self.stage = "", "Answering …"
-        elif isinstance(event, SectionText) and event.section == "answer":
-            self.text += event.text
-        elif isinstance(event, EvidenceFound):
-            self.evidence.append(event.evidence)
+        match event:
+            case PagesFound(pages):
+                self.pages = [ShownPage(i, hit, picture_uri(hit.page)) for i, hit in enumerate(pages, start=1)]
+                self.stage = f"Reading {len(pages)} {'page' if len(pages) == 1 else 'pages'} …"
+                return True
+            case AnswerReady(answer):
+                self._finish(ground(answer))
+                return True
+            case SectionStarted("answer"):
+                # A model may begin its answer twice: the last one counts.
+                self.text, self.stage = "", "Answering …"
+            case SectionText("answer", text):
+                self.text += text
+            case EvidenceFound(evidence):
+                self.evidence.append(evidence)
         return False
 
-    def _outline(self) -> None:
+    def _finish(self, answer: Answer) -> None:
+        """The whole answer in place of its parts, and the evidence outlined on the pages."""
+        self.answer, self.text, self.evidence, self.stage = answer, answer.text, list(answer.evidence), ""
         for shown in self.pages:
-            here = [entry for entry in self.evidence if entry.page_index == shown.index and entry.grounding is not None]
-            shown.outlined = sum(len(entry.grounding.boxes) for entry in here if entry.grounding is not None)
+            here = []
+            for entry in self.evidence:
+                if entry.page_index == shown.index and entry.grounding is not None:
+                    here.append(entry)
+                    shown.outlined += len(entry.grounding.boxes)
             if shown.outlined:
                 shown.uri = picture_uri(shown.page, here)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visrag_integrations.agent.steps import Problem
 
+# The names are in docs/agent.md and in saved traces; the sentences are for the model, which reads no other explanation.
 PROBLEMS = {
     "empty": "You wrote nothing.",
     "no_action": "Your turn holds no action, so nothing was done.",
@@ -53,5 +54,8 @@ def quoted(text: str, most: int = 80) -> str:
     >>> quoted("<search>\\n total"), quoted("x" * 100, most=5)
     ('"‹search› total"', '"xxxx…"')
     """
+    # Four times as much as is kept, because white space goes; model text may be very long.
     line = " ".join(text[: 4 * most].split()).replace("<", "‹").replace(">", "›")
-    return f'"{line if len(line) <= most else line[: most - 1] + "…"}"'
+    if len(line) > most:
+        line = line[: most - 1] + "…"
+    return f'"{line}"'

@@ -12,7 +12,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
 from visrag_integrations.grounding import grounding_dict
-from visrag_integrations.servers.web.telling import page_fields
+from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 logger = logging.getLogger(__name__)
@@ -21,39 +21,50 @@ PICTURES = "visrag://pages/{page_id}/image"
 """The resource that holds a page's picture."""
 MAX_PIXELS = 1_600_000
 """Of a picture in a tool's result: enough to read a page's text, and what models take at once."""
+# Characters of a page in a list of results. The list is read by a model that pays for each: enough to see what the page
+# is about, and `read_page` gives all of it.
 _BEGINNING = 300
 
 
-def found(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
+def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
     """The result of `search_pages`."""
-    lines = [f"{rank}. {_hit_line(hit)}" for rank, hit in enumerate(hits, 1)]
-    content: list[ContentBlock] = [_text("\n".join(lines) or "No page was found.")]
-    for rank, hit in enumerate(hits, 1) if with_pictures else ():
-        content += [_text(f"Picture of {rank}:"), *_picture(hit.page)]
-    return CallToolResult(content=content, structured_content={"pages": [_hit(hit) for hit in hits]})
+    lines: list[str] = []
+    pictures: list[ContentBlock] = []
+    for rank, hit in enumerate(hits, 1):
+        lines.append(f"{rank}. {_hit_line(hit)}")
+        if with_pictures:
+            pictures += [_text(f"Picture of {rank}:"), *_picture(hit.page)]
+    text = _text("\n".join(lines) or "No page was found.")
+    return CallToolResult(content=[text, *pictures], structured_content={"pages": list(map(_hit, hits))})
 
 
-def read(page: Page, region: Sequence[float] | None) -> CallToolResult:
+def page_result(page: Page, region: Sequence[float] | None) -> CallToolResult:
     """The result of `read_page`."""
-    text = page.text.strip() or "(no text is known of this page; look at the picture)"
-    what = "" if region is None else f"; the picture is its part {[round(edge, 4) for edge in region]}"
+    heading = f"{_place(page)} (id {page.id})"
+    if region is not None:
+        heading += f"; the picture is its part {[round(edge, 4) for edge in region]}"
     picture = _picture(page, region)
     if not picture:
-        what += "; no picture of it is kept"
+        heading += "; no picture of it is kept"
+    text = page.text.strip() or "(no text is known of this page; look at the picture)"
     return CallToolResult(
-        content=[_text(f"{_place(page)} (id {page.id}){what}\n\n{text}"), *picture],
+        content=[_text(f"{heading}\n\n{text}"), *picture],
         structured_content={**page_fields(page), "text": page.text, "image": _address(page)},
     )
 
 
-def answered(answer: Answer) -> CallToolResult:
+def answer_result(answer: Answer) -> CallToolResult:
     """The result of `ask`."""
     lines = [answer.text or "(no answer)"]
-    lines += ["", "The pages do not hold the answer."] if not answer.sufficient else []
+    if not answer.sufficient:
+        lines += ["", "The pages do not hold the answer."]
+    # Pages without anything relevant are in the values; as text they would only be more to read.
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
         lines += ["", "Evidence", *map(_evidence_line, relevant)]
-    lines += ["", "Pages read", *(f"[{i}] {_place(h.page)} (id {h.page.id})" for i, h in enumerate(answer.pages, 1))]
+    lines += ["", "Pages read"]
+    for index, hit in enumerate(answer.pages, 1):
+        lines.append(f"[{index}] {_place(hit.page)} (id {hit.page.id})")
     values = {
         "answer": answer.text,
         "sufficient": answer.sufficient,
@@ -78,6 +89,7 @@ def _picture(page: Page, region: Sequence[float] | None = None) -> list[ContentB
     try:
         image = page.open_image()
     except PictureError:
+        # The text still says what stands there; a result without a picture is better than none.
         logger.warning("the picture of page %s cannot be opened", page.id, exc_info=True)
         return []
     if region is not None:
@@ -100,7 +112,9 @@ def _hit(hit: ScoredPage) -> dict[str, Any]:
 
 
 def _evidence(evidence: Evidence) -> dict[str, Any]:
-    page = page_fields(evidence.page) if evidence.page else {"id": None, "source": None, "page": None}
+    page: dict[str, Any] = {"id": None, "source": None, "page": None}  # the model named a page that it was not shown
+    if evidence.page:
+        page = page_fields(evidence.page)
     return {
         "index": evidence.page_index,
         "page_id": page["id"],
@@ -113,13 +127,16 @@ def _evidence(evidence: Evidence) -> dict[str, Any]:
 
 
 def _evidence_line(evidence: Evidence) -> str:
-    verdict = f" ({evidence.grounding.verdict})" if evidence.grounding is not None else ""
-    return f"[{evidence.page_index}] {evidence.text}{verdict}"
+    line = f"[{evidence.page_index}] {evidence.text}"
+    if evidence.grounding is not None:
+        line += f" ({evidence.grounding.verdict})"
+    return line
 
 
 def _hit_line(hit: ScoredPage) -> str:
-    words = " ".join(hit.page.text.split())
-    beginning = words if len(words) <= _BEGINNING else words[: _BEGINNING - 3] + "..."
+    beginning = " ".join(hit.page.text.split())
+    if len(beginning) > _BEGINNING:
+        beginning = beginning[: _BEGINNING - 3] + "..."
     return f"{_place(hit.page)} (id {hit.page.id}, {hit.score_type} {hit.score:.3f})\n   {beginning}"
 
 

@@ -1,7 +1,8 @@
-"""A demo, as a program, whose generator writes for a minute; it says its address, and when it was stopped."""
+"""A demo, as a program, whose generator writes until it is stopped; it prints its address, and that it was stopped."""
 
 from __future__ import annotations
 
+import itertools
 import sys
 import time
 from collections.abc import Iterator
@@ -14,8 +15,8 @@ from visrag_integrations.servers.demo import KnowledgeBases, build_demo
 from visrag_integrations.types import Generation
 
 
-class SlowGenerator:
-    name = "slow"
+class EndlessGenerator:
+    name = "endless"
 
     def generate(self, *_: object) -> list[Generation]:
         raise NotImplementedError
@@ -23,15 +24,15 @@ class SlowGenerator:
     def stream(self, *_: object) -> Iterator[Generation]:
         try:
             yield Generation("<answer>")
-            for number in range(600):
-                time.sleep(0.1)
+            for number in itertools.count():
                 yield Generation(f"word{number} ")
+                time.sleep(0.1)  # the server has to run meanwhile
         finally:
-            print(f"stopped after {number} words", flush=True)
+            print("stopped", flush=True)
 
 
 def main(folder: Path, port: int) -> None:
-    with KnowledgeBases(folder, embedder=PixelEmbedder(), generator=SlowGenerator()) as bases:
+    with KnowledgeBases(folder, embedder=PixelEmbedder(), generator=EndlessGenerator()) as bases:
         demo = build_demo(bases)
         _, url, _ = demo.launch(server_port=port, prevent_thread_lock=True, quiet=True)
         print(url, flush=True)

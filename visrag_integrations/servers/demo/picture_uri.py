@@ -13,9 +13,11 @@ from visrag_integrations.types import Evidence, Page
 
 logger = logging.getLogger(__name__)
 
+# A page of text can be read at this size when it is enlarged; every picture travels as base64 in a message, to each
+# visitor anew, so more pixels make an answer come later.
 MAX_PIXELS = 1_000_000
 """Of a picture on the web page; larger ones are scaled down."""
-_QUALITY = 80
+_QUALITY = 80  # of JPEG; small print gets blurred edges below it
 
 
 def picture_uri(page: Page, evidence: Sequence[Evidence] = ()) -> str:

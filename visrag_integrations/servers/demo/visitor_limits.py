@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, fields
+from dataclasses import dataclass
 
 from visrag_integrations.errors import SettingError
 
@@ -30,9 +30,9 @@ class Limits:
     asking: int = 4
 
     def __post_init__(self) -> None:
-        for field in fields(self):
-            if getattr(self, field.name) < 1:
-                raise SettingError(f"{field.name}={getattr(self, field.name)!r}; it must be 1 or more.")
+        for name, value in vars(self).items():
+            if value < 1:
+                raise SettingError(f"{name}={value!r}; it must be 1 or more.")
 
 
 def in_words(size: int) -> str:
@@ -41,6 +41,7 @@ def in_words(size: int) -> str:
     >>> in_words(100 << 20), in_words(1536), in_words(7)
     ('100 MB', '1.5 KB', '7 bytes')
     """
+    # The largest unit that gives 1 or more.
     for unit, name in ((1 << 30, "GB"), (1 << 20, "MB"), (1 << 10, "KB")):
         if size >= unit:
             return f"{size / unit:.1f}".removesuffix(".0") + f" {name}"

@@ -10,11 +10,10 @@ import io
 import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import decode_base64, decode_data_url, remote_picture, short
+from visrag_integrations.images.urls import decode_base64, decode_data_url, picture_of_url
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -22,9 +21,12 @@ if TYPE_CHECKING:
 
     from visrag_integrations.images import PictureSource
 
+_URLS = ("data:", "file:", "http://", "https://")
+
 
 def picture_of_node(node: BaseNode, *, fetch_urls: bool = False) -> PictureSource | None:
     """Where the picture of a node or document is; None where it has none. Files are read when it is opened."""
+    # Documents and newer nodes have a resource; an `ImageNode` has the three fields themselves.
     resource = getattr(node, "image_resource", None)
     if resource is not None:
         return picture_of(resource.data, resource.path, resource.url, fetch_urls=fetch_urls)
@@ -59,56 +61,50 @@ def picture_of(data: Any, path: Any, url: Any, *, fetch_urls: bool = False) -> P
         return _inline(data)
     if path:
         return Path(path)
-    return picture_of_url(str(url), fetch_urls=fetch_urls) if url else None
+    if url:
+        return picture_of_url(str(url), fetch_urls=fetch_urls)
+    return None
 
 
-def picture_of_url(url: str, *, fetch_urls: bool = False) -> PictureSource:
-    """Where the picture is that a URL speaks of; files and remote pictures are read when it is opened.
-
-    >>> picture_of_url("data:image/png;base64,aGk=")
-    b'hi'
-
-    Raises:
-        PictureError: It is damaged, of another kind, or remote while `fetch_urls` is off.
-    """
-    scheme = urlsplit(url[:32]).scheme
-    if scheme == "data":
-        return decode_data_url(url)
-    if scheme == "file":
-        return Path(unquote(urlsplit(url).path))
-    if scheme not in ("http", "https"):
-        raise PictureError(f"{short(url)} is no URL of a picture; data:, file:, http: and https: URLs are.")
-    return remote_picture(url, fetch_urls=fetch_urls)
-
-
-def inline_base64(picture: PictureSource) -> str:
-    """The picture as base64 of an encoded file; pixels become JPEG."""
-    made = picture() if callable(picture) else picture
-    if isinstance(made, Path):
-        made = made.read_bytes()
-    data = made if isinstance(made, bytes) else images.encode(made, "JPEG")
-    return base64.b64encode(data).decode("ascii")
-
-
-def _inline(data: Any) -> bytes:
-    if hasattr(data, "read"):
-        data.seek(0)
-        data = data.read()
-    if isinstance(data, bytes) and images.sniff_format(data) is not None:
-        return data
-    text = data.decode("ascii", "replace") if isinstance(data, bytes) else str(data)
-    if text.startswith("data:"):
-        return decode_data_url(text)
-    return decode_base64(text)
-
-
-def page_picture(image: Any, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of_image(image: Any, *, fetch_urls: bool = False) -> PictureSource:
     """The picture behind what LlamaIndex calls an `ImageType`: a path, a URL, or a file object; a PIL image too."""
     if isinstance(image, io.IOBase):
         return _inline(image)
-    if isinstance(image, str) and image.startswith(("data:", "file:", "http://", "https://")):
+    if isinstance(image, str) and image.startswith(_URLS):
         return picture_of_url(image, fetch_urls=fetch_urls)
     if isinstance(image, (str, os.PathLike)):
         return Path(image)
     found: PictureSource = image
     return found
+
+
+def encoded_picture(picture: PictureSource, format: str) -> bytes:
+    """The picture as a file's bytes: those it has, or its pixels encoded in this format."""
+    if callable(picture):
+        picture = picture()
+    if isinstance(picture, Path):
+        return picture.read_bytes()
+    if isinstance(picture, bytes):
+        return picture
+    return images.encode(picture, format)
+
+
+def inline_base64(picture: PictureSource) -> str:
+    """The picture as base64 of an encoded file; pixels become JPEG."""
+    return base64.b64encode(encoded_picture(picture, "JPEG")).decode("ascii")
+
+
+def _inline(data: Any) -> bytes:
+    """Picture bytes from what LlamaIndex keeps inside a node, in whichever of its forms."""
+    if hasattr(data, "read"):
+        data.seek(0)  # it may have been read before
+        data = data.read()
+    # Bytes may be a picture, or base64 as LlamaIndex's `MediaResource` keeps it.
+    if isinstance(data, bytes):
+        if images.sniff_format(data) is not None:
+            return data
+        data = data.decode("ascii", "replace")
+    text = str(data)
+    if text.startswith("data:"):
+        return decode_data_url(text)
+    return decode_base64(text)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import functools
 import logging
 import os
 import shutil
@@ -13,12 +12,11 @@ import uuid
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.servers.demo.base import KnowledgeBase, Models
-from visrag_integrations.servers.demo.limits import Limits, in_words
+from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase, LoadedEmbedders, Models
 from visrag_integrations.servers.demo.names import base_folder, base_key, base_name, safe_file_name
+from visrag_integrations.servers.demo.visitor_limits import Limits, in_words
 from visrag_integrations.store.folder import FolderLock, read_json, write_json
 from visrag_integrations.types import Failure
 
@@ -28,7 +26,9 @@ FIRST_BASE = "My documents"
 """What a new folder starts with, so that the first visitor can upload at once."""
 _MARKER, _BASE, _INCOMING, _TRASH = "visrag-demo.json", "base.json", "incoming", ".deleted-"
 _VERSION = 1
-_LEFT_BEHIND = 3600.0  # seconds after which an upload that nobody took is deleted
+# Seconds after which an upload that nobody took is deleted. It is taken as soon as it has arrived; the hour is for one
+# that arrives slowly, which must not be deleted under way.
+_LEFT_BEHIND = 3600.0
 
 
 class KnowledgeBases:
@@ -57,7 +57,8 @@ class KnowledgeBases:
     ) -> None:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
-        self.models = Models(embedder, generator, answering, functools.cache(load_embedder))
+        self._embedders = LoadedEmbedders()
+        self.models = Models(embedder, generator, answering, self._embedders.get)
         self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -146,12 +147,15 @@ class KnowledgeBases:
         failures: list[Failure] = []
         for place, upload in enumerate(uploads):
             path = self._arrived(upload.get("path"))
-            given = str(upload.get("orig_name") or (path.name if path else ""))
-            reason = "it did not arrive; upload it again." if path is None else self._refused(path, place)
-            if path is None or reason:
+            given = str(upload.get("orig_name") or "")
+            if path is None:
+                failures.append(Failure(safe_file_name(given), "it did not arrive; upload it again."))
+                continue
+            given = given or path.name
+            reason = self._refused(path, place)
+            if reason:
                 failures.append(Failure(safe_file_name(given), reason))
-                if path is not None:
-                    path.unlink(missing_ok=True)
+                path.unlink(missing_ok=True)
             else:
                 files.append((path, given))
         return self.get(name).add(files, failures)
@@ -167,6 +171,7 @@ class KnowledgeBases:
             bases, self._bases = list(self._bases.values()), {}
         for base in bases:
             base.close()
+        self._embedders.close()
         shutil.rmtree(self.incoming, ignore_errors=True)
         self._lock.release()
 
@@ -191,8 +196,10 @@ class KnowledgeBases:
         if not isinstance(path, str) or "\0" in path:
             return None
         real = Path(os.path.realpath(path))
-        inside = real.is_relative_to(os.path.realpath(self.incoming))
-        return real if inside and real.is_file() and not os.path.islink(path) else None
+        # Resolved first, so that neither ".." nor a link leads out of the folder.
+        if not real.is_relative_to(os.path.realpath(self.incoming)) or os.path.islink(path):
+            return None
+        return real if real.is_file() else None
 
     def _refused(self, path: Path, place: int) -> str:
         """Why an upload is not taken; "" when it is."""
@@ -205,10 +212,17 @@ class KnowledgeBases:
     def _sweep(self) -> None:
         for root, folders, files in os.walk(self.incoming, topdown=False):
             for name in (*files, *folders):
-                path = Path(root, name)
                 with contextlib.suppress(OSError):  # taken meanwhile, or a folder that is not empty
-                    if time.time() - path.stat().st_mtime > _LEFT_BEHIND:
-                        path.rmdir() if path.is_dir() else path.unlink()
+                    _remove_if_old(Path(root, name))
+
+
+def _remove_if_old(path: Path) -> None:
+    if time.time() - path.stat().st_mtime <= _LEFT_BEHIND:
+        return
+    if path.is_dir():
+        path.rmdir()
+    else:
+        path.unlink()
 
 
 def _check_folder(folder: Path) -> None:
@@ -221,6 +235,7 @@ def _check_folder(folder: Path) -> None:
         return
     except OSError as err:
         raise StoreFormatError(f"{folder} is no folder that can be read: {err.strerror or err}.") from err
+    # A lock alone is left by a demo that ended before it wrote its marker.
     if marker is None and set(names) - {"lock"}:
         raise StoreFormatError(
             f"{folder} holds files, but no knowledge bases of a demo (it has no {_MARKER}). Nothing was changed; "
@@ -248,6 +263,6 @@ def _sizes(folder: Path) -> list[int]:
     sizes = []
     for root, _, files in os.walk(folder):
         for name in files:
-            with contextlib.suppress(OSError):
+            with contextlib.suppress(OSError):  # deleted meanwhile
                 sizes.append(os.lstat(os.path.join(root, name)).st_size)
     return sizes

@@ -7,14 +7,16 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
+from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import StoreError
 from visrag_integrations.generation.events import Event
 from visrag_integrations.ingestion import IndexProgress, IndexReport, index_documents
 from visrag_integrations.interfaces import Generator, PageEmbedder
+from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.rag import VisRAG
 from visrag_integrations.retrieval import PageRetriever
@@ -26,7 +28,30 @@ from visrag_integrations.types import Failure
 logger = logging.getLogger(__name__)
 
 DOCUMENTS, INDEX = "documents", "index"
-_BATCH = {"text": 4, "pixels": 16}  # pages between two reports of progress; a GPU wants more at once
+# Pages that are embedded together; progress is reported after each batch. What embeds texts on a CPU gains nothing from
+# more than a few, and the visitor sees it move; a GPU that looks at pictures idles with so few.
+_TEXT_BATCH, _PIXEL_BATCH = 4, 16
+
+
+class LoadedEmbedders:
+    """The embedders of knowledge bases that another one filled than the demo's own; each is loaded once."""
+
+    def __init__(self) -> None:
+        self._guard = threading.Lock()
+        self._embedders: dict[str, PageEmbedder] = {}
+
+    def get(self, name: str) -> PageEmbedder:
+        """The embedder of that name."""
+        with self._guard:
+            if name not in self._embedders:
+                self._embedders[name] = load_embedder(name, shared=True)
+            return self._embedders[name]
+
+    def close(self) -> None:
+        """Let go of all of them."""
+        with self._guard:
+            while self._embedders:
+                close(self._embedders.popitem()[1])
 
 
 @dataclass(frozen=True)
@@ -65,6 +90,11 @@ class DocumentState:
     pages: int = 0
     total: int | None = None
     state: Literal["done", "indexing", "waiting"] = "done"
+
+    @property
+    def complete(self) -> bool:
+        """Whether every page it has is indexed."""
+        return self.total is not None and self.pages >= self.total
 
 
 @dataclass(frozen=True)
@@ -140,16 +170,23 @@ class KnowledgeBase:
     def state(self) -> BaseState:
         """Its documents, and how far indexing is."""
         _ = self.store
+        # In this order: the last pages of a run are stored before it says that it has ended.
         indexing, stored = self._indexer.state, self._stored()
         documents: list[DocumentState] = []
+        first_waiting: int | None = None
         for name in self.files():
             pages, total = stored.get(name, (0, None))
-            finished = not indexing.running or (total is not None and pages >= total)
-            documents.append(DocumentState(name, pages, total, "done" if finished else "waiting"))
-        at_work = [i for i, document in enumerate(documents) if document.state == "waiting"]
-        started = [i for i in at_work if documents[i].pages]
-        for i in started or at_work[:1]:
-            documents[i] = DocumentState(documents[i].name, documents[i].pages, documents[i].total, "indexing")
+            document = DocumentState(name, pages, total, "waiting")
+            if not indexing.running or document.complete:
+                document = replace(document, state="done")
+            elif pages:
+                document = replace(document, state="indexing")
+            elif first_waiting is None:
+                first_waiting = len(documents)
+            documents.append(document)
+        # Where none has a page yet, the first one is being opened.
+        if first_waiting is not None and not any(document.state == "indexing" for document in documents):
+            documents[first_waiting] = replace(documents[first_waiting], state="indexing")
         return BaseState(tuple(documents), indexing)
 
     def files(self) -> list[str]:
@@ -169,6 +206,7 @@ class KnowledgeBase:
         """Move a file to the documents; the same file under the same name is there once."""
         with self._guard:
             target = self._documents / name
+            # The same file again is replaced by itself, and not indexed twice; another one of that name gets a number.
             if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):
                 target = self._documents / unused_name(name, os.listdir(self._documents))
             os.replace(path, target)
@@ -187,7 +225,7 @@ class KnowledgeBase:
             paths,
             store=store,
             embedder=embedder,
-            batch_size=_BATCH["pixels" if reads_pixels(embedder) else "text"],
+            batch_size=_PIXEL_BATCH if reads_pixels(embedder) else _TEXT_BATCH,
             progress=False,
             on_progress=on_progress,
             on_failure=lambda failure: on_failure(self._without_folder(failure)),
@@ -197,21 +235,28 @@ class KnowledgeBase:
         """Documents of which nothing could be indexed are not kept; they would fail each time."""
         stored = self._stored()
         for failure in failures:
+            # Without a page number, the whole document failed.
             if failure.page is None and failure.source not in stored:
                 (self._documents / failure.source).unlink(missing_ok=True)
 
     def _unfinished(self) -> list[Path]:
         """Files that a run which was killed left behind."""
         stored = self._stored()
-        whole = {name for name, (pages, total) in stored.items() if total is not None and pages >= total}
-        return [self._documents / name for name in self.files() if name not in whole]
+        unfinished: list[Path] = []
+        for name in self.files():
+            if not DocumentState(name, *stored.get(name, (0, None))).complete:
+                unfinished.append(self._documents / name)
+        return unfinished
 
     def _stored(self) -> dict[str, tuple[int, int | None]]:
         """File name -> its pages that are indexed, and those it has."""
+        if self._store is None:
+            return {}
         found: dict[str, tuple[int, int | None]] = {}
-        if self._store is not None:
-            for document in self._store.documents():
-                found |= {_name(source): (document.pages, document.total_pages) for source in document.sources}
+        for document in self._store.documents():
+            # Files with the same content are one document of several sources.
+            for source in document.sources:
+                found[_name(source)] = (document.pages, document.total_pages)
         return found
 
     def _without_folder(self, failure: Failure) -> Failure:

@@ -6,18 +6,21 @@ from typing import TYPE_CHECKING
 
 from mcp.server.transport_security import TransportSecuritySettings
 
-from visrag_integrations.servers.web.access import AllowHosts, RequireToken
+from visrag_integrations.servers.web.access import RequireToken
 from visrag_integrations.servers.web.asgi import App, Receive, Scope, Send, path_of, send_error
+from visrag_integrations.servers.web.hosts import AllowHosts, allowed_names, bracketed
 from visrag_integrations.servers.web.limits import LimitBody, LimitConcurrency, LimitTime
 
 if TYPE_CHECKING:
     from mcp.server.mcpserver import MCPServer
 
 PATH = "/mcp"
+# A message is a tool's name and arguments, at most a question of 4,000 characters and a filter.
 _MAX_BYTES = 1024 * 1024
 _BODY_SECONDS = 30.0
+# Each request that runs holds one thread while it searches; what comes beyond is told to come again.
 _CONCURRENCY = 64
-_SECONDS = 300.0
+_SECONDS = 300.0  # as much as the HTTP server gives an `/ask`: a large model reads several pages
 
 
 def create_http_app(server: MCPServer, tokens: tuple[str, ...] = (), hosts: tuple[str, ...] = ()) -> App:
@@ -28,11 +31,15 @@ def create_http_app(server: MCPServer, tokens: tuple[str, ...] = (), hosts: tupl
         tokens: A request needs one of them (`Authorization: Bearer ...`).
         hosts: Names the server may be called by, in the Host header and by web pages (Origin); none: any.
     """
-    origins = [f"{scheme}://{_bracketed(host)}" for scheme in ("http", "https") for host in hosts]
+    allowed_hosts: list[str] = []
+    allowed_origins: list[str] = []
+    for host in map(bracketed, allowed_names(hosts)):
+        # The SDK compares whole headers: a name stands for itself, and ":*" for any port.
+        for name in (host, f"{host}:*"):
+            allowed_hosts.append(name)
+            allowed_origins += [f"http://{name}", f"https://{name}"]
     security = TransportSecuritySettings(
-        enable_dns_rebinding_protection=bool(hosts),
-        allowed_hosts=[f"{_bracketed(host)}{port}" for host in hosts for port in ("", ":*")],
-        allowed_origins=[f"{origin}{port}" for origin in origins for port in ("", ":*")],
+        enable_dns_rebinding_protection=bool(hosts), allowed_hosts=allowed_hosts, allowed_origins=allowed_origins
     )
     app: App = server.streamable_http_app(
         streamable_http_path=PATH, stateless_http=True, json_response=True, transport_security=security
@@ -55,7 +62,3 @@ class _PostOnly:
             return await send_error(send, 404, "not_found", f"There is nothing here; MCP is at {PATH}.")
         message = "This server has nothing to push and keeps no sessions; send messages with POST."
         return await send_error(send, 405, "method_not_allowed", message, allow="POST")
-
-
-def _bracketed(host: str) -> str:
-    return f"[{host}]" if ":" in host else host

@@ -17,12 +17,13 @@ from visrag_integrations.errors import (
 )
 from visrag_integrations.types import Page
 
+# Also of other systems than this one: an index may have been filled elsewhere.
 _ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
 _URI = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
-class Told:
+class PublicError:
     """An error as the one who asked may read it.
 
     Attributes:
@@ -36,21 +37,21 @@ class Told:
     message: str
 
 
-def tell(error: BaseException) -> Told:
+def public_error(error: BaseException) -> PublicError:
     """What of an error goes to the one who asked: all of it where the request was at fault, else only its kind."""
     match error:
         case SettingError() | FilterError() | UnknownNameError():
-            return Told(422, "invalid_request", str(error))
+            return PublicError(422, "invalid_request", str(error))
         case MissingExtraError():
-            return Told(501, "not_available", str(error))
+            return PublicError(501, "not_available", str(error))
         case StoreError():
-            return Told(503, "index_unavailable", "The index cannot be reached at the moment. Try again later.")
+            return PublicError(503, "index_unavailable", "The index cannot be reached at the moment. Try again later.")
         case EndpointError():
-            return Told(503, "embedder_unavailable", "What embeds queries cannot be reached. Try again later.")
+            return PublicError(503, "embedder_unavailable", "What embeds queries cannot be reached. Try again later.")
         case GenerationError():
-            return Told(502, "generator_failed", "The generator failed or cannot be reached. Try again later.")
+            return PublicError(502, "generator_failed", "The generator failed or cannot be reached. Try again later.")
         case _:
-            return Told(500, "internal", "The server failed; its log says why.")
+            return PublicError(500, "internal", "The server failed; its log says why.")
 
 
 def page_fields(page: Page) -> dict[str, Any]:
@@ -79,6 +80,7 @@ def public_source(source: str) -> str:
     'https://example.com:8443/a.pdf'
     """
     if _URI.match(source):
+        # https://ada:secret@example.com/a.pdf?signature=abc#part -> https://example.com/a.pdf
         scheme, _, rest = re.split(r"[?#]", source, maxsplit=1)[0].partition("://")
         host, slash, path = rest.partition("/")
         return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"

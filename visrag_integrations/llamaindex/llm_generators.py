@@ -1,23 +1,26 @@
-"""What a query engine asks: the core's generator behind an LLM, with LlamaIndex's events around every call."""
+"""LLMs of LlamaIndex as generators of the core, with LlamaIndex's events around every call."""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import Settings
-from llama_index.core.base.llms.types import ChatMessage, ChatResponse
+from llama_index.core.base.llms.types import ChatMessage
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.instrumentation.events.llm import LLMChatEndEvent, LLMChatStartEvent
 from llama_index.core.llms import LLM
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.generators import agenerate, context_length_of, generate, max_images_of
+from visrag_integrations.llamaindex.events import model_payload
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
-from visrag_integrations.llamaindex.messages import spoken, to_chat_messages, to_response
-from visrag_integrations.llamaindex.payload import payload_of
+from visrag_integrations.llamaindex.messages import to_chat_messages, to_event_messages, to_response
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 if TYPE_CHECKING:
@@ -25,72 +28,74 @@ if TYPE_CHECKING:
 
 dispatcher = get_dispatcher(__name__)
 
-_LIMITS = ("max_images", "context_length")
 
-
-class WatchedGenerator:
+class EVisRAGGenerator:
     """The generator of an `EVisRAGLLM`, called directly: pages stay pages. Callbacks and events are those of a chat."""
 
     def __init__(self, llm: EVisRAGLLM) -> None:
-        self.llm, self.name = llm, llm.model
+        self.llm = llm
+        self.name = llm.model
 
-    def __getattr__(self, name: str) -> Any:
-        """What the engine says it takes; `agenerate`, where it has it, so that many questions are under way at once."""
-        own = getattr(self.llm.generator, name, None) if name in ("agenerate", *_LIMITS) else None
-        if own is None:
-            raise AttributeError(f"{type(self).__name__!r} has no {name!r}")
-        if name in _LIMITS:
-            return own
+    @property
+    def max_images(self) -> int | None:
+        """How many pictures one conversation may hold; the engine is loaded for it."""
+        return max_images_of(self.llm.generator)
 
-        async def agenerate(
-            conversations: Sequence[Conversation], settings: GenerationSettings | None = None
-        ) -> list[Generation]:
-            with self._watched(conversations) as done:
-                written: list[Generation] = await own(conversations, settings)
-                done.extend(written)
-            return written
-
-        return agenerate
+    @property
+    def context_length(self) -> int | None:
+        """How many tokens one conversation may hold; the engine is loaded for it."""
+        return context_length_of(self.llm.generator)
 
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:
         """One batch, answers in the order of the conversations."""
-        with self._watched(conversations) as done:
-            written = self.llm.generator.generate(conversations, settings)
-            done.extend(written)
+        with self._events(conversations) as written:
+            written += generate(self.llm.generator, conversations, settings)
+        return written
+
+    async def agenerate(
+        self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
+    ) -> list[Generation]:
+        """`generate`, without blocking the event loop."""
+        generator = await asyncio.to_thread(lambda: self.llm.generator)  # it may have to be loaded
+        with self._events(conversations) as written:
+            written += await agenerate(generator, conversations, settings)
         return written
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:
         """Pieces as they are written."""
         writing = self.llm.generator.stream(conversation, settings)
-        text, last = "", Generation("")
-        with self._watched([conversation]) as done:
+        text = ""
+        last = Generation("")
+        with self._events([conversation]) as written:
             try:
                 for piece in writing:
-                    text, last = text + piece.text, piece
+                    text += piece.text
+                    last = piece
                     yield piece
             finally:
-                close = getattr(writing, "close", None)
-                if close is not None:
-                    close()
-                done.append(replace(last, text=text))
+                # Also where the reader stopped early: what was written so far is reported.
+                close(writing)
+                written.append(replace(last, text=text))
 
     @contextmanager
-    def _watched(self, conversations: Sequence[Conversation]) -> Iterator[list[Generation]]:
-        """Events before, and, for what is put into the list, after."""
-        described = payload_of(self.llm)
-        chats = [spoken(conversation) for conversation in conversations]
+    def _events(self, conversations: Sequence[Conversation]) -> Iterator[list[Generation]]:
+        """The events before, and, for what is put into the list, those after."""
+        described = model_payload(self.llm)
+        # Without the pictures: handlers keep what they are given, and pages are large.
+        chats = list(map(to_event_messages, conversations))
         started = [self._start(messages, described) for messages in chats]
-        done: list[Generation] = []
+        written: list[Generation] = []
         try:
-            yield done
+            yield written
         except BaseException as err:
             for event_id in started:
                 self._end(event_id, {EventPayload.EXCEPTION: err})
             raise
-        for event_id, messages, written in zip(started, chats, done, strict=False):
-            response = to_response(written, self.llm.model)
+        # Not strict: a stream that was closed before its first piece has written nothing.
+        for event_id, messages, generation in zip(started, chats, written, strict=False):
+            response = to_response(generation, self.llm.model)
             self._end(event_id, {EventPayload.MESSAGES: messages, EventPayload.RESPONSE: response})
             dispatcher.event(LLMChatEndEvent(messages=messages, response=response))
 
@@ -107,13 +112,18 @@ class HostGenerator:
     """Any multi-modal LLM of LlamaIndex as a generator; it uses its own settings."""
 
     def __init__(self, llm: LLM) -> None:
-        self.llm, self.name = llm, f"llamaindex:{llm.class_name()}"
+        self.llm = llm
+        self.name = f"llamaindex:{llm.class_name()}"
 
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:
         """One answer per conversation, in order."""
-        return [_generation(self.llm.chat(to_chat_messages(conversation))) for conversation in conversations]
+        written = []
+        for conversation in conversations:
+            response = self.llm.chat(to_chat_messages(conversation))
+            written.append(Generation(response.message.content or "", finish_reason="stop"))
+        return written
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Iterator[Generation]:
         """Pieces as they are written."""
@@ -130,7 +140,9 @@ def resolve_llm(llm: Any) -> LLM:
     """
     if llm is None:
         chosen = getattr(Settings, "_llm", None)  # Settings.llm would choose OpenAI where nothing was set
-        return chosen if isinstance(chosen, LLM) else EVisRAGLLM()
+        if isinstance(chosen, LLM):
+            return chosen
+        return EVisRAGLLM()
     if isinstance(llm, LLM):
         return llm
     if isinstance(llm, str):
@@ -145,8 +157,6 @@ def resolve_llm(llm: Any) -> LLM:
 
 def generator_of(llm: LLM) -> Generator:
     """What the core asks when this LLM is to answer."""
-    return WatchedGenerator(llm) if isinstance(llm, EVisRAGLLM) else HostGenerator(llm)
-
-
-def _generation(response: ChatResponse) -> Generation:
-    return Generation(response.message.content or "", finish_reason="stop")
+    if isinstance(llm, EVisRAGLLM):
+        return EVisRAGGenerator(llm)
+    return HostGenerator(llm)
