@@ -9,10 +9,11 @@ from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
 from visrag_integrations.grounding.numbers import NUMBER
+from visrag_integrations.grounding.signs import CURRENCIES, NumberMark, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 TokenKind = Literal["number", "unit", "name", "sign", "word"]
-SIGNS = "%‰$€£¥₹₩₽₺₴₫₪¢"
+SIGNS = f"%‰{CURRENCIES}"
 """Signs of quantity: percent, per mille and currencies."""
 
 # Accents and vowel signs are no letters to `re`, and still part of the word.
@@ -43,7 +44,8 @@ class ClaimToken:
         span: Where it stands in the claim's text.
         cased: Whether its script has small and capital letters.
         weight: What it counts.
-        before: The two characters before a number, where its minus sign would be.
+        mark: Of a number, how it is marked as negative.
+        in_word: Whether a number follows a letter without a space, as in "m2".
     """
 
     kind: TokenKind
@@ -53,7 +55,8 @@ class ClaimToken:
     span: tuple[int, int]
     cased: bool = True
     weight: float = 1.0
-    before: str = ""
+    mark: NumberMark = NumberMark()
+    in_word: bool = False
 
     @property
     def length(self) -> int:
@@ -127,8 +130,11 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     raw = match.group()
     span = match.span()
     if match["number"]:
-        before = text[max(0, span[0] - 2) : span[0]]
-        return ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight, before=before)
+        mark = _mark_in(text, span, raw)
+        in_word = text[: span[0]][-1:].isalpha()
+        return ClaimToken(
+            "number", start, end, raw, span, weight=THRESHOLDS.number_weight, mark=mark, in_word=in_word
+        )
     if match["sign"]:
         return ClaimToken("sign", start, end, raw, span, weight=THRESHOLDS.sign_weight)
     if match["unspaced"]:
@@ -144,6 +150,19 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     if _begins_sentence(text, span[0]):
         weight = _word_weight(raw)
     return ClaimToken("name", start, end, raw, span, cased, weight)
+
+
+def _mark_in(text: str, span: tuple[int, int], raw: str) -> NumberMark:
+    """How a number of a text is marked."""
+    before = text[max(0, span[0] - THRESHOLDS.mark_reach) : span[0]]
+    after = text[span[1] : span[1] + THRESHOLDS.mark_reach]
+    mark = mark_of(before, after)
+    if not mark:
+        return NumberMark()
+    alone = not any(character.isalnum() for character in text[: span[0]] + text[span[1] :])
+    rest = text[span[1] :].lstrip(")）-−–% \u00a0" + CURRENCIES)
+    ends = not rest[:1].isalpha() or rest[:1].isupper()
+    return NumberMark(mark, sign_of(mark, raw, text, alone=alone, ends=ends))
 
 
 def _is_unit(raw: str, span: tuple[int, int], last: ClaimToken | None) -> bool:

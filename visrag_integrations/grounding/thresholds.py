@@ -60,6 +60,9 @@ class Thresholds:
     # Characters before a word in which the end of the last sentence is looked for, with quotation marks between.
     sentence_end_reach: int = 12
 
+    # Characters before and after a number among which its minus, bracket or triangle stands: "( € 1,234" has three.
+    mark_reach: int = 4
+
     # --- Passes 1 to 3: long stretches that agree ----------------------------------------------------------------
 
     # Letters that must agree before a stretch is looked at. Smaller: likenesses on every line ("of the"). Larger: short
