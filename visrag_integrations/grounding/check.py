@@ -14,6 +14,7 @@ from visrag_integrations.grounding.fragments import tokens_in_place
 from visrag_integrations.grounding.neighbours import other_orders
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.passes import align
+from visrag_integrations.grounding.spellings import other_spellings
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.grounding.verdicts import missing_of, support_of, verdict_of
 from visrag_integrations.types import Box, Grounding, Page, Verdict, Word
@@ -32,10 +33,12 @@ def ground_text(page: Page, text: str) -> Grounding:
     claim, complete = _claim(text, letters)
     if not claim.tokens:
         return Grounding("unchecked", note="the evidence has no words")
+    if not claim.says_something:
+        return Grounding("unchecked", note="the evidence has no word or number that could be told from others")
 
     alignment, in_place, support, verdict = _checked(align(letters, claim), complete=complete)
     if complete and verdict != "supported" and len(claim.letters) <= THRESHOLDS.max_reordered_letters:
-        whole = _whole_in_another_order(letters, claim)
+        whole = _whole_otherwise(letters, claim)
         if whole is not None:
             alignment, in_place, support, verdict = whole
 
@@ -64,14 +67,16 @@ def _checked(alignment: Alignment, *, complete: bool) -> _Checked:
     return _Checked(alignment, in_place, support, verdict_of(alignment, support, complete=complete))
 
 
-def _whole_in_another_order(page: PageLetters, claim: Claim) -> _Checked | None:
-    """The claim where all of it stands on the page as a reader sees it; None where it does not."""
-    for other in other_orders(page):
-        alignment = place_whole(other, claim)
-        if alignment is not None:
-            found = _checked(alignment, complete=True)
-            if found.verdict == "supported":
-                return found
+def _whole_otherwise(page: PageLetters, claim: Claim) -> _Checked | None:
+    """The claim where all of it stands on the page as one sees it, or written otherwise; None where it does not."""
+    others = [Claim.of(spelled) for spelled in other_spellings(claim.text)]
+    for order in (page, *other_orders(page)):
+        for written in (claim, *others):
+            alignment = place_whole(order, written)
+            if alignment is not None:
+                found = _checked(alignment, complete=True)
+                if found.verdict == "supported":
+                    return found
     return None
 
 

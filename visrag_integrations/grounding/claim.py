@@ -9,7 +9,7 @@ from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
 from visrag_integrations.grounding.numbers import NUMBER
-from visrag_integrations.grounding.signs import CURRENCIES, NumberMark, mark_of, sign_of
+from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 TokenKind = Literal["number", "unit", "name", "sign", "word"]
@@ -55,7 +55,7 @@ class ClaimToken:
     span: tuple[int, int]
     cased: bool = True
     weight: float = 1.0
-    mark: NumberMark = NumberMark()
+    mark: NumberMark = UNMARKED
     in_word: bool = False
 
     @property
@@ -98,6 +98,17 @@ class Claim:
     letters: str
     tokens: tuple[ClaimToken, ...]
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it has a word that does not stand on every page: not only "a", "of the"; "IBM" and "5" do."""
+        unspaced = 0
+        for token in self.tokens:
+            is_acronym = token.kind == "name" and token.length > 1 and token.raw.isupper()
+            if token.weight > THRESHOLDS.short_word_weight or token.kind == "sign" or is_acronym:
+                return True
+            unspaced += not token.cased
+        return unspaced > 1  # a character of a script without spaces is half a word
+
     @classmethod
     def of(cls, text: str) -> Claim:
         """The tokens of a text.
@@ -132,9 +143,7 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     if match["number"]:
         mark = _mark_in(text, span, raw)
         in_word = text[: span[0]][-1:].isalpha()
-        return ClaimToken(
-            "number", start, end, raw, span, weight=THRESHOLDS.number_weight, mark=mark, in_word=in_word
-        )
+        return ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight, mark=mark, in_word=in_word)
     if match["sign"]:
         return ClaimToken("sign", start, end, raw, span, weight=THRESHOLDS.sign_weight)
     if match["unspaced"]:
@@ -158,7 +167,7 @@ def _mark_in(text: str, span: tuple[int, int], raw: str) -> NumberMark:
     after = text[span[1] : span[1] + THRESHOLDS.mark_reach]
     mark = mark_of(before, after)
     if not mark:
-        return NumberMark()
+        return UNMARKED
     alone = not any(character.isalnum() for character in text[: span[0]] + text[span[1] :])
     rest = text[span[1] :].lstrip(")）-−–% \u00a0" + CURRENCIES)
     ends = not rest[:1].isalpha() or rest[:1].isupper()

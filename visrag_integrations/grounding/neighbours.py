@@ -75,7 +75,7 @@ def is_crossed(alignment: Alignment) -> bool:
             run.cells.append(here[0])
         run.letters += tokens[one].length
         if here[0] == there[0]:
-            if _is_crossed_inside(cells, here, there[1], (tokens[one], tokens[other])):
+            if _is_crossed_inside(page, here, there[1], (tokens[one], tokens[other])):
                 return True
             continue
         if _goes_on(cells, here[0], there[0]):
@@ -114,17 +114,14 @@ def _goes_on(cells: PageCells, here: int, there: int) -> bool:
 
 
 def _is_crossed_inside(
-    cells: PageCells, here: tuple[int, int], there: int, tokens: tuple[ClaimToken, ClaimToken]
+    page: PageLetters, here: tuple[int, int], there: int, tokens: tuple[ClaimToken, ClaimToken]
 ) -> bool:
-    """The same inside one cell: a number that does not follow its label, but stands before it or after another one."""
+    """The same inside one cell: a number that follows another label than the evidence has before it."""
     cell, place = here
     if tokens[1].kind != "number" or tokens[0].kind == "number":
         return False
-    words = cells.cells[cell].text.split()
-    if there < place:
-        return False
-    between = words[place + 1 : there]
-    return any(word.endswith(":") for word in between)
+    members = page.layout.cells.cells[cell].words
+    return any(page.layout.words[word].text.endswith((":", "：")) for word in members[place + 1 : there])
 
 
 def _may_jump(
@@ -182,5 +179,5 @@ def _row_is_done(cells: PageCells, run: _Run, there: int) -> bool:
     """Whether the evidence has read all of a line and goes on with the next: two rows of a table."""
     row = cells.rows[cells.cells[run.cells[-1]].row]
     first = cells.cells[there]
-    is_whole = len(row) > 1 and tuple(run.cells[-len(row) :]) == row
+    is_whole = 1 < len(row) <= THRESHOLDS.max_row_cells and tuple(run.cells[-len(row) :]) == row
     return is_whole and first.place == 0 and first.row == cells.cells[run.cells[-1]].row + 1

@@ -38,8 +38,10 @@ def same_number(one: str, other: str) -> bool:
     [True, True, True, False, False]
     >>> same_number("3,14", "3.14"), same_number("3.14", "314"), same_number("1.2.3", "1.23")
     (True, False, False)
-    >>> same_number("12,34,567", "1234567"), same_number("2½", "2 1/2"), same_number("10⁶", "10^6"), same_number("10⁶", "106")
-    (True, True, True, False)
+    >>> same_number("12,34,567", "1234567"), same_number("2½", "2 1/2")
+    (True, True)
+    >>> same_number("10⁶", "10^6"), same_number("10⁶", "106")
+    (True, False)
     """
     return one == other or not _readings(one).isdisjoint(_readings(other))
 

@@ -99,6 +99,12 @@ class PageLetters:
         # OCR gives a whole line as one word: there a word begins after a character that folded to nothing.
         return self.place(at)[1] > self.place(at - 1)[1] + 1
 
+    def splits_word(self, at: int) -> bool:
+        """Whether the letters before and after here are neighbours in one word of the page."""
+        if at <= 0 or at >= len(self.text) or self._starts_page_word(at):
+            return False
+        return self.place(at)[1] <= self.place(at - 1)[1] + 1
+
     def raw(self, start: int, end: int, around: int = 0) -> tuple[str, str, str]:
         """The page's own characters of these letters, and up to `around` characters of the same words on both sides."""
         first, begin = self.place(start)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from visrag_integrations.grounding.page_letters import PageLetters
-from visrag_integrations.grounding.signs import NumberMark, mark_of, sign_of
+from visrag_integrations.grounding.signs import UNMARKED, NumberMark, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 
@@ -23,7 +23,7 @@ def mark_on_page(page: PageLetters, start: int, end: int) -> NumberMark:
         after = f"{after} {page.words[last + 1].text}"
     mark = mark_of(before[-reach:], after[:reach])
     if not mark:
-        return NumberMark()
+        return UNMARKED
     number = page.raw(start, end)[1]
     alone, ends = _place_in_cell(page, first, last)
     alone = alone and fills_word
@@ -46,8 +46,9 @@ def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool
     members = cells.cells[cell].words
     texts = page.layout.words
     own = range(min(first_word, last_word), max(first_word, last_word) + 1)
-    alone = not any(_has_letters(texts[word].text) for word in members if word not in own)
-    ends = not any(_has_letters(texts[word].text) for word in members[place + 1 :])
+    most = THRESHOLDS.max_row_cells
+    alone = len(members) <= most and not any(_has_letters(texts[word].text) for word in members if word not in own)
+    ends = not any(_has_letters(texts[word].text) for word in members[place + 1 : place + most])
     return alone, ends
 
 

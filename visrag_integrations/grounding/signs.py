@@ -44,6 +44,10 @@ class NumberMark(NamedTuple):
         return self.sign == other.sign != "unclear"
 
 
+UNMARKED = NumberMark()
+"""A number without any mark."""
+
+
 def mark_of(before: str, after: str) -> Mark:
     """The mark of a number by the characters around it.
 
@@ -52,7 +56,7 @@ def mark_of(before: str, after: str) -> Mark:
     """
     front = before.rstrip(_BESIDE)
     last = front[-1:]
-    is_apart = before[-1:] == " " and last in DASHES  # "costs - 5": a dash between two things
+    is_apart = before[-1:].isspace() and before.rstrip()[-1:] == last  # "costs - 5": a dash between two things
     if last and last in DASHES and not front[-2:-1].isalnum() and not is_apart:
         return "minus before"
     if last and last in _UP:

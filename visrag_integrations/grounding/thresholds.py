@@ -35,6 +35,8 @@ class Thresholds:
     # The anchor (pass 4) tries this many of the heaviest tokens, and counts this many tokens around each place.
     max_anchors: int = 3
     max_anchor_tokens: int = 200
+    # Cells of a line, and words of a cell, that are looked at as a whole.
+    max_row_cells: int = 64
     # Letters of the page, and words in them, among which a misspelt word is looked for.
     max_misspelling_reach: int = 200
     max_misspelling_places: int = 40
