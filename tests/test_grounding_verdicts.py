@@ -135,7 +135,8 @@ def test_what_is_missing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a in and to violins"]
+    "text",
+    ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a in and to violins"],
 )
 def test_something_else_is_not_found(text: str) -> None:
     found = ground_text(PAGE, text)
@@ -189,7 +190,14 @@ def test_a_page_without_word_boxes_is_read_in_its_text() -> None:
 
 
 def test_nothing_to_check_is_not_a_verdict() -> None:
-    for page, text in ((Page("d", 1), "12 violins"), (PAGE, " -- "), (PAGE, ""), (PAGE, "a"), (PAGE, "The of a"), (PAGE, "and to")):
+    for page, text in (
+        (Page("d", 1), "12 violins"),
+        (PAGE, " -- "),
+        (PAGE, ""),
+        (PAGE, "a"),
+        (PAGE, "The of a"),
+        (PAGE, "and to"),
+    ):
         found = ground_text(page, text)
         assert (found.verdict, found.support, found.boxes) == ("unchecked", 0.0, ())
         assert found.note

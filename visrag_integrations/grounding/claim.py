@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
-from visrag_integrations.grounding.numbers import NUMBER
-from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, mark_of, sign_of
+from visrag_integrations.grounding.numbers import NUMBER, cut_off
+from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, context_of, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 TokenKind = Literal["number", "unit", "name", "sign", "word"]
@@ -46,6 +47,7 @@ class ClaimToken:
         weight: What it counts.
         mark: Of a number, how it is marked as negative.
         in_word: Whether a number follows a letter without a space, as in "m2".
+        is_cut: Whether a number is only part of what is written: "½" of "½½".
     """
 
     kind: TokenKind
@@ -57,6 +59,7 @@ class ClaimToken:
     weight: float = 1.0
     mark: NumberMark = UNMARKED
     in_word: bool = False
+    is_cut: bool = False
 
     @property
     def length(self) -> int:
@@ -142,8 +145,10 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     span = match.span()
     if match["number"]:
         mark = _mark_in(text, span, raw)
-        in_word = text[: span[0]][-1:].isalpha()
-        return ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight, mark=mark, in_word=in_word)
+        before = text[max(0, span[0] - 2) : span[0]]
+        is_cut = cut_off(before, text[span[1] : span[1] + 2])
+        number = ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight)
+        return dataclasses.replace(number, mark=mark, in_word=before[-1:].isalpha(), is_cut=is_cut)
     if match["sign"]:
         return ClaimToken("sign", start, end, raw, span, weight=THRESHOLDS.sign_weight)
     if match["unspaced"]:
@@ -163,9 +168,10 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
 
 def _mark_in(text: str, span: tuple[int, int], raw: str) -> NumberMark:
     """How a number of a text is marked."""
-    before = text[max(0, span[0] - THRESHOLDS.mark_reach) : span[0]]
-    after = text[span[1] : span[1] + THRESHOLDS.mark_reach]
-    mark = mark_of(before, after)
+    reach = THRESHOLDS.sentence_end_reach
+    before = re.split(r"\s", " " + text[max(0, span[0] - reach) : span[0]])
+    after = re.split(r"\s", text[span[1] : span[1] + reach] + " ")
+    mark = mark_of(*context_of(before[-2:], after[:2]))
     if not mark:
         return UNMARKED
     alone = not any(character.isalnum() for character in text[: span[0]] + text[span[1] :])

@@ -121,7 +121,11 @@ def _is_crossed_inside(
     if tokens[1].kind != "number" or tokens[0].kind == "number":
         return False
     members = page.layout.cells.cells[cell].words
-    return any(page.layout.words[word].text.endswith((":", "：")) for word in members[place + 1 : there])
+    for word in members[place + 1 : there]:
+        text = page.layout.words[word].text
+        if text.endswith((":", "：")) and text[:1].isalnum():
+            return True
+    return False
 
 
 def _may_jump(

@@ -3,25 +3,25 @@
 from __future__ import annotations
 
 from visrag_integrations.grounding.page_letters import PageLetters
-from visrag_integrations.grounding.signs import UNMARKED, NumberMark, mark_of, sign_of
+from visrag_integrations.grounding.signs import UNMARKED, NumberMark, context_of, has_letters, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 
 def mark_on_page(page: PageLetters, start: int, end: int) -> NumberMark:
     """The mark of the number on these letters of the page."""
-    reach = THRESHOLDS.mark_reach
     first, begin = page.place(start)
     last, stop = page.place(end - 1)
     before = page.words[first].text[:begin]
     after = page.words[last].text[stop + 1 :]
-    fills_word = not _has_letters(before) and not _has_letters(after)  # OCR gives whole lines as one word
-    ends_word = not _has_letters(after)
-    # A bracket, a triangle or a sign of money may be a word of its own.
-    if first > 0 and not _has_letters(before):
-        before = f"{page.words[first - 1].text} {before}"
-    if last + 1 < len(page.words) and not _has_letters(after):
-        after = f"{after} {page.words[last + 1].text}"
-    mark = mark_of(before[-reach:], after[:reach])
+    fills_word = not has_letters(before) and not has_letters(after)  # OCR gives whole lines as one word
+    ends_word = not has_letters(after)
+    word = ""
+    if first > 0:
+        word = page.words[first - 1].text
+    next_word = ""
+    if last + 1 < len(page.words):
+        next_word = page.words[last + 1].text
+    mark = mark_of(*context_of((word, before), (after, next_word)))
     if not mark:
         return UNMARKED
     number = page.raw(start, end)[1]
@@ -47,8 +47,8 @@ def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool
     texts = page.layout.words
     own = range(min(first_word, last_word), max(first_word, last_word) + 1)
     most = THRESHOLDS.max_row_cells
-    alone = len(members) <= most and not any(_has_letters(texts[word].text) for word in members if word not in own)
-    ends = not any(_has_letters(texts[word].text) for word in members[place + 1 : place + most])
+    alone = len(members) <= most and not any(has_letters(texts[word].text) for word in members if word not in own)
+    ends = not any(has_letters(texts[word].text) for word in members[place + 1 : place + most])
     return alone, ends
 
 
@@ -56,7 +56,3 @@ def _line_around(page: PageLetters, word: int) -> str:
     """Some words around this one, by which its language is told."""
     near = page.words[max(0, word - THRESHOLDS.sentence_end_reach) : word + THRESHOLDS.sentence_end_reach]
     return " ".join(each.text for each in near)
-
-
-def _has_letters(text: str) -> bool:
-    return any(character.isalnum() for character in text)

@@ -10,9 +10,11 @@ and only a number that is marked in the same way is the same.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
 from visrag_integrations.grounding.numbers import DASHES
+from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
 """Signs of money, which may stand before or after a number."""
@@ -56,19 +58,45 @@ def mark_of(before: str, after: str) -> Mark:
     """
     front = before.rstrip(_BESIDE)
     last = front[-1:]
-    is_apart = before[-1:].isspace() and before.rstrip()[-1:] == last  # "costs - 5": a dash between two things
-    if last and last in DASHES and not front[-2:-1].isalnum() and not is_apart:
-        return "minus before"
-    if last and last in _UP:
-        return "triangle up"
-    if last and last in _DOWN:
-        return "triangle down"
-    back = after.lstrip(_BESIDE)
-    if last and last in _OPENING and back[:1] and back[0] in _CLOSING:
-        return "brackets"
+    if last and not front[-2:-1].isalnum():  # "3-5", "f(5)", "rose▲ 5": of the word before
+        is_apart = before[len(front) : len(front) + 1].isspace()  # "costs - 5", "- $5": between, or of a list
+        if last in DASHES and not is_apart:
+            return "minus before"
+        if last in _UP:
+            return "triangle up"
+        if last in _DOWN:
+            return "triangle down"
+        back = after.lstrip(_BESIDE)
+        if last in _OPENING and back[:1] and back[0] in _CLOSING:
+            return "brackets"
     if after[:1] and after[0] in DASHES and not after[1:2].isalnum():
         return "minus after"
     return ""
+
+
+def context_of(words_before: Sequence[str], words_after: Sequence[str]) -> tuple[str, str]:
+    """What stands around a number, for `mark_of`: a bracket, a triangle or a sign of money may be a word of its own.
+
+    Args:
+        words_before: The word before the number's, and what stands before the number in its own word.
+        words_after: What stands after the number in its own word, and the next word.
+
+    >>> context_of(["cost", "("], [")", "and"]), context_of(["▲", ""], ["", "€"])
+    (('(', ')'), ('▲ ', ' €'))
+    """
+    word, before = words_before
+    after, next_word = words_after
+    if not has_letters(word + before):
+        before = f"{word} {before}"
+    if not has_letters(after + next_word):
+        after = f"{after} {next_word}"
+    reach = THRESHOLDS.mark_reach
+    return before[-reach:], after[:reach]
+
+
+def has_letters(text: str) -> bool:
+    """Whether it has a letter or digit."""
+    return any(character.isalnum() for character in text)
 
 
 def sign_of(mark: Mark, number: str, context: str, *, alone: bool, ends: bool) -> Sign:

@@ -22,7 +22,7 @@ def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
     if token.kind != "number":
         return True
     before, raw, after = page.raw(at, at + token.length, around=2)
-    if cut_off(before, after):
+    if cut_off(before, after) and not token.is_cut:
         return False
     wanted = token.raw
     if token.in_word and before[-1:].isalpha():  # "m2" is "m²", though 2 is not ²
