@@ -9,9 +9,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
-from visrag_integrations.grounding.numbers import NUMBER, cut_off
 from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, context_of, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import NUMBER, cut_off
 
 TokenKind = Literal["number", "unit", "name", "sign", "word"]
 SIGNS = f"%‰{CURRENCIES}"

@@ -15,8 +15,8 @@ from visrag_integrations.grounding.claim import SIGNS, ClaimToken
 from visrag_integrations.grounding.folding import is_unspaced
 from visrag_integrations.grounding.fragments import counted_letters, fragments_of, goes_on, touches
 from visrag_integrations.grounding.neighbours import is_crossed
-from visrag_integrations.grounding.numbers import NUMBER
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import NUMBER
 
 Contradiction = Literal[
     "a number, unit, name or sign is missing",

@@ -13,8 +13,8 @@ import re
 from collections.abc import Sequence
 from typing import Literal, NamedTuple
 
-from visrag_integrations.grounding.numbers import DASHES
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import DASHES
 
 CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
 """Signs of money, which may stand before or after a number."""

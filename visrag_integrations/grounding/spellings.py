@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 
-from visrag_integrations.grounding.numbers import NUMBER
 from visrag_integrations.grounding.signs import CURRENCIES
+from visrag_integrations.scores.numbers import NUMBER
 
 # Codes and short names of money that are written before the number as well as after it.
 _CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"

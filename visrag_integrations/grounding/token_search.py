@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from visrag_integrations.grounding.alignment import Alignment, Placement
 from visrag_integrations.grounding.claim import ClaimToken
 from visrag_integrations.grounding.misspellings import is_misspelling
-from visrag_integrations.grounding.numbers import cut_off, plain_digits, same_number
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.page_signs import mark_on_page
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import cut_off, plain_digits, same_number
 
 
 def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.interfaces.embedders import fingerprint_of, instruction_of, pooling_of
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -71,6 +72,7 @@ class CollectionInfo(EmbedderInfo):
         created: When, in ISO format.
         complete: False while an import has not finished.
         also: The second embedder, where there is one.
+        text_rules: By which rules the pages' words are indexed (`lexical.RULES`).
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +80,7 @@ class CollectionInfo(EmbedderInfo):
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
+    text_rules: int = 1
 
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
@@ -146,6 +149,7 @@ class Layout:
             format_version=version,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
+            text_rules=lexical.RULES,
         )
 
     def _applied(self, embedder: PageEmbedder) -> EmbedderInfo:

@@ -43,7 +43,7 @@ def same_number(one: str, other: str) -> bool:
     >>> same_number("10⁶", "10^6"), same_number("10⁶", "106")
     (True, False)
     """
-    return one == other or not _readings(one).isdisjoint(_readings(other))
+    return one == other or not readings(one).isdisjoint(readings(other))
 
 
 def plain_digits(number: str) -> str:
@@ -67,11 +67,11 @@ def cut_off(before: str, after: str) -> bool:
 
 
 @functools.lru_cache(1 << 12)
-def _readings(number: str) -> frozenset[str]:
+def readings(number: str) -> frozenset[str]:
     """What the number may be, in plain digits with a point: `1.234` is both 1234 and 1.234."""
     number, power = _without_power(number)
     if power:
-        return frozenset(f"{reading}^{power}" for reading in _readings(number))
+        return frozenset(f"{reading}^{power}" for reading in readings(number))
     fraction = _as_fraction(number)
     if fraction:
         return frozenset({fraction})
