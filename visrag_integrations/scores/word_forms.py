@@ -61,8 +61,10 @@ def number_and_code_forms(text: str) -> Iterator[str]:
     for number in _NUMBER.finditer(text):
         written = number.group()
         if not written.isdigit() and len(written) <= _LONGEST_NUMBER:
-            for reading in sorted(readings(written)):
-                if _PLAIN_READING.fullmatch(reading):
+            found = sorted(filter(_PLAIN_READING.fullmatch, readings(written)))
+            for reading in found:
+                is_version = reading.count(".") > 1  # "1.845.50", a reading of "1.845,50" that nobody means
+                if not is_version or len(found) == 1:
                     yield reading
     for pattern in (_CODE, _GROUPS):
         for code in pattern.finditer(text):
