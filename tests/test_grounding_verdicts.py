@@ -136,7 +136,7 @@ def test_what_is_missing_is_said() -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a in and to violins"],
+    ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a and to"],
 )
 def test_something_else_is_not_found(text: str) -> None:
     found = ground_text(PAGE, text)

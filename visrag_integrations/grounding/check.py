@@ -35,7 +35,11 @@ def ground_text(page: Page, text: str) -> Grounding:
         return Grounding("unchecked", note="the evidence has no words")
     if not claim.says_something:
         return Grounding("unchecked", note="the evidence has no word or number that could be told from others")
+    return _grounding_of(page, text, letters, claim, complete=complete)
 
+
+def _grounding_of(page: Page, text: str, letters: PageLetters, claim: Claim, *, complete: bool) -> Grounding:
+    """The same for a text that can be checked."""
     alignment, in_place, support, verdict = _checked(align(letters, claim), complete=complete)
     if complete and verdict != "supported" and len(claim.letters) <= THRESHOLDS.max_reordered_letters:
         whole = _whole_otherwise(letters, claim)
@@ -87,9 +91,11 @@ def find_passage(page: Page, text: str) -> list[Box]:
     >>> find_passage(Page(doc_id="a", number=1, words=words), "TOTAL COST")
     [(0.1, 0.1, 0.3, 0.12)]
     """
-    if not page.words:
+    letters = PageLetters.of(page.words)
+    claim, complete = _claim(text, letters)
+    if not letters.text or not claim.tokens:
         return []
-    return list(ground_text(page, text).boxes)
+    return list(_grounding_of(page, text, letters, claim, complete=complete).boxes)
 
 
 def _words_of(page: Page) -> Sequence[Word]:

@@ -103,7 +103,9 @@ class Claim:
 
     @property
     def says_something(self) -> bool:
-        """Whether it has a word that does not stand on every page: not only "a", "of the"; "IBM" and "5" do."""
+        """Whether it has more than a word or two that stand on every page ("a", "of the"); "IBM" and "5" do not."""
+        if len(self.letters) >= THRESHOLDS.seed:
+            return True  # "are due in": small words, and still a phrase
         unspaced = 0
         for token in self.tokens:
             is_acronym = token.kind == "name" and token.length > 1 and token.raw.isupper()

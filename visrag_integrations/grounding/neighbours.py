@@ -90,13 +90,20 @@ def is_crossed(alignment: Alignment) -> bool:
 
 
 def _lacks_value(alignment: Alignment, placed: list[int], run: _Run) -> bool:
-    """Whether the evidence ends with a label of the page, and then a word that does not stand there: its value."""
+    """Whether the evidence is a label of the page, all of its cell, and then a word that is not there: its value."""
     tokens = alignment.claim.tokens
     after = tokens[placed[-1] + 1 :] if placed else ()
     if not any(token.length > THRESHOLDS.short_word for token in after):
         return False
     run.letters += tokens[placed[-1]].length
-    return run.is_label()
+    page = alignment.page
+    cells = page.layout.cells
+    first = cells.of_word[page.page_word(alignment.at(placed[0]).start)]
+    last = cells.of_word[page.page_word(alignment.at(placed[-1]).end - 1)]
+    if first is None or last is None or first[0] != last[0]:
+        return False
+    is_whole_cell = first[1] == 0 and last[1] == len(cells.cells[last[0]].words) - 1
+    return is_whole_cell and run.is_label()
 
 
 def _goes_on(cells: PageCells, here: int, there: int) -> bool:
