@@ -11,7 +11,7 @@ from zlib import crc32
 
 import pytest
 
-from visrag_integrations import PageReader
+from visrag_integrations import PageReader, QdrantPageStore, load_embedder
 from visrag_integrations.scores import lexical
 from visrag_integrations.scores.lexical import document_vector, fuse, query_vector, tokens
 
@@ -270,3 +270,19 @@ def test_fuse_with_an_empty_half_keeps_the_order_of_the_other() -> None:
     assert max(dense, key=dense.__getitem__) == "b"
     words = fuse({}, {"a": 3.0, "b": 1.0}, "query")
     assert words["a"] > words["b"]
+
+
+def test_a_collection_of_older_rules_is_told_with_the_command(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embedder = load_embedder("ocr")
+    with QdrantPageStore(tmp_path) as store:
+        store.prepare(embedder)
+        assert store.info is not None
+        assert store.info.text_rules == lexical.RULES
+        old = store.info.as_dict()
+        del old["text_rules"]
+        store._engine.save_info(old)
+    assert "reindex" not in caplog.text
+    with QdrantPageStore(tmp_path) as store:
+        assert store.info is not None
+        assert store.info.text_rules == 1
+    assert caplog.text.count("visrag reindex") == 1
