@@ -172,19 +172,24 @@ class _Reading:
     def __init__(self, plan: Plan, prompt: Prompt) -> None:
         self._plan, self._pieces = plan, list[str]()
         self._sections = EvidenceStream(plan.shown) if prompt == "evisrag" else None
+        self._finish_reason: str | None = None
 
     def begin(self) -> list[Event]:
         return [] if self._sections is not None else [SectionStarted("answer")]
 
     def feed(self, piece: Generation) -> list[Event]:
         self._pieces.append(piece.text)
+        self._finish_reason = piece.finish_reason or self._finish_reason
         if self._sections is not None:
             return self._sections.feed(piece.text)
         return [SectionText("answer", piece.text)] if piece.text else []
 
     def finish(self) -> list[Event]:
-        rest = self._sections.finish()[:-1] if self._sections is not None else []
-        return [*rest, AnswerReady(self._plan.combine([Generation("".join(self._pieces))]))]
+        rest: list[Event] = []
+        if self._sections is not None:
+            rest = self._sections.finish(cut_off=self._finish_reason == "length")[:-1]
+        written = Generation("".join(self._pieces), finish_reason=self._finish_reason)
+        return [*rest, AnswerReady(self._plan.combine([written]))]
 
 
 def _nothing_found() -> Answer:

@@ -19,7 +19,7 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.generation.json_answers import entries_of, text_of
-from visrag_integrations.generation.refusals import says_insufficient
+from visrag_integrations.generation.refusals import rests_on_nothing, says_insufficient
 from visrag_integrations.generation.sections import (
     MAX_SECTIONS,
     Closed,
@@ -156,7 +156,7 @@ class EvidenceStream:
         text = answers[-1] if answers else ""  # a model that corrects itself writes the right answer last
         return Answer(
             text=text,
-            sufficient=bool(text) and not says_insufficient(text),
+            sufficient=bool(text) and not says_insufficient(text) and not self._rests_on_nothing(text),
             evidence=tuple(map(self._with_page, self._entries.found)),
             thinking="\n\n".join(filter(None, written["think"])),
             observation="\n\n".join(filter(None, written["observe"])),
@@ -164,6 +164,10 @@ class EvidenceStream:
             problems=tuple(self._problems(written)),
             raw="".join(self._raw),
         )
+
+    def _rests_on_nothing(self, text: str) -> bool:
+        page_texts = [bare_page(page).text for page in self.pages or ()]
+        return bool(page_texts) and rests_on_nothing(text, self._entries.found, page_texts)
 
     def _problems(self, written: dict[Section, list[str]]) -> list[str]:
         problems = []

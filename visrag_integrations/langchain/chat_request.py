@@ -62,7 +62,9 @@ class Request:
         content: Any = written.text
         extra: dict[str, Any] = {}
         if self.pages is not None:
-            content = answer_blocks(parse_evidence(written.text, self.pages))
+            content = answer_blocks(
+                parse_evidence(written.text, self.pages, cut_off=written.finish_reason == "length")
+            )
             extra = {RAW: written.text}
         message = AIMessage(
             content=content,
