@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from visrag_integrations.agent.steps import Problem
+from visrag_integrations.generation.inert import inert_line
 
 PROBLEMS = {
     "empty": "You wrote nothing.",
@@ -53,5 +54,5 @@ def quoted(text: str, most: int = 80) -> str:
     >>> quoted("<search>\\n total"), quoted("x" * 100, most=5)
     ('"‹search› total"', '"xxxx…"')
     """
-    line = " ".join(text[: 4 * most].split()).replace("<", "‹").replace(">", "›")
+    line = inert_line(text[: 4 * most]).replace("<", "‹").replace(">", "›")
     return f'"{line if len(line) <= most else line[: most - 1] + "…"}"'

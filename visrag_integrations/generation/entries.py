@@ -230,6 +230,7 @@ class EntryReader:
         if self._dropped:
             problems.append(f"{self._dropped} evidence entries beyond the first {MAX_ENTRIES} are left out")
         return problems
+
     def _index_problems(self, shown: int | None) -> list[str]:
         """Images without an entry, with several, that were not shown, or out of order."""
         problems = []

@@ -174,7 +174,8 @@ _FAMILIES = (
     # "2. total", "2) total", "2: total", "2 - total", "(2) total", "（2）total", "{2}: total", "② total", "二、total"
     _Family(
         re.compile(
-            rf"{_LEAD.replace('|[0-9]{1,2}[.)]', '')}(?P<index>[(（{{<「《]{_BLANK}#?[0-9０-９]{{1,2}}{_BLANK}[)）}}>」》]|"
+            rf"{_LEAD.replace('|[0-9]{1,2}[.)]', '')}"
+            rf"(?P<index>[(（{{<「《]{_BLANK}#?[0-9０-９]{{1,2}}{_BLANK}[)）}}>」》]|"
             rf"[#]?[0-9０-９]{{1,2}}(?={_BLANK}(?:{_ANY_COLON}|[、]))|[{_CIRCLED}]|[{_HAN}](?=[、.．]))[、]?{_TAIL}",
             _FLAGS,
         ),

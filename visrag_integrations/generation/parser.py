@@ -56,7 +56,7 @@ class EvidenceStream:
     _texts: dict[Section, list[list[str]]] = field(default_factory=lambda: {name: [] for name in SECTIONS})
     _order: list[Section] = field(default_factory=list)
     _outside: OutsideText = field(default_factory=OutsideText)
-    _untagged: Untagged = Untagged()
+    _untagged: Untagged = field(default_factory=Untagged)
     _noted: Counter[StrayTag | Closed] = field(default_factory=Counter)
     _entries: EntryReader = field(default_factory=EntryReader)
 
@@ -230,9 +230,7 @@ def _in_words(mark: StrayTag | Closed) -> str:
     return f"the tag {mark.tag} inside <{mark.inside}> is text there"
 
 
-def parse_evidence(
-    text: str, pages: Iterable[Page | ScoredPage] | None = None, *, cut_off: bool = False
-) -> Answer:
+def parse_evidence(text: str, pages: Iterable[Page | ScoredPage] | None = None, *, cut_off: bool = False) -> Answer:
     """The answer that EVisRAG wrote, with its evidence by page; what is wrong goes into `problems`, in words.
 
     >>> answer = parse_evidence("<evidence>[1]: no relevant information [2]: total: 7</evidence><answer>7</answer>")

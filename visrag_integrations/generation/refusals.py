@@ -2,19 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
 
-from visrag_integrations.generation.refusal_words import (
-    CONTRAST,
-    DESCRIPTION,
-    ENGLISH,
-    LEAD_IN,
-    NOTHING_RELEVANT,
-    OTHER_LANGUAGES,
-    USED,
-    YES_OR_NO,
-)
 from visrag_integrations.types import Evidence
 
 _LIMIT = 400  # characters looked at: whoever says nothing says it briefly
@@ -22,9 +14,19 @@ _CLAUSE = re.compile(r"[.;:,(\n—–。；：，（]")
 _WORD = re.compile(r"[^\W_]+")
 _AROUND = " \t\r\n\"'`*_.。“”‘’[]()!"
 _SENTENCE = re.compile(r"(?<=[.!?。！？])\s*(?=\S)(?<!\d\.)|\n")
-_ONLY_SHOWN = re.compile(r"\b(?:they|it|these|which|the \w+) only \w+|\bonly (?:shows?|contains?|mentions?|lists?)\b", re.IGNORECASE)
+_ONLY_SHOWN = re.compile(
+    r"\b(?:they|it|these|which|the \w+) only \w+|\bonly (?:shows?|contains?|mentions?|lists?)\b", re.IGNORECASE
+)
 _ANSWERED = re.compile(r"\d[^,，、]*[,，、]")
-_ANSWER_IS = re.compile(r"^(?:the )?(?:final )?answer(?: is(?: that)?:?|:)\s+", re.IGNORECASE)  # "The answer is no" answers
+_ANSWER_IS = re.compile(
+    r"^(?:the )?(?:final )?answer(?: is(?: that)?:?|:)\s+", re.IGNORECASE
+)  # "The answer is no" answers
+_LANGUAGES = (
+    *("Chinese", "Japanese", "Korean", "German", "French", "Spanish and Portuguese", "Italian", "Dutch"),
+    *("Slavic languages", "Nordic and other European languages", "Other languages"),
+)
+_OTHER_SECTIONS = ("English", "used", "lead in", "description", "yes or no", "contrast", "nothing relevant")
+_NAMED = re.compile(r"([a-z_]+) = (.*)")
 _LEAST_LETTERS = 3  # "no", "yes" apart, words of fewer letters stand on every page or say nothing
 
 
@@ -84,7 +86,7 @@ def says_nothing_relevant(text: str) -> bool:
         return False
     if _CJK_NO.search(clause) and _CJK_NOTHING.fullmatch(clause):
         return True
-    if NOTHING_RELEVANT.match(clause):
+    if _phrases("nothing relevant").match(clause):
         return True
     words = _words(clause.replace("n/a", "na").replace("N/A", "na"))
     return bool(words & _NOTHING and words & _RELEVANCE_SURE and words <= _NOTHING | _RELEVANCE | _FILLER)
@@ -121,11 +123,12 @@ def rests_on_nothing(text: str, evidence: Sequence[Evidence], page_texts: Iterab
     words = {word for word in _words(text[:_LIMIT]) if len(word) >= _LEAST_LETTERS and not word.isdecimal()}
     if not words:
         return False
+    found = False
     for page_text in page_texts:
         # A page whose text is not known, a scan without OCR, may hold the answer.
         if not page_text.strip() or not words.isdisjoint(_words(page_text)):
-            return False
-    return True
+            found = True
+    return not found
 
 
 def _says_so_briefly(text: str) -> bool:
@@ -148,14 +151,14 @@ def _says_so_in_a_sentence(text: str) -> bool:
     pages show are passed over. What follows a "but" is an answer after all.
     """
     text = " ".join(text[:_LIMIT].replace("*", " ").split()).strip(_AROUND)
-    if YES_OR_NO.match(text):
+    if _phrases("yes or no").match(text):
         return False
     for sentence in _SENTENCE.split(text):
         found = _refusal_in(sentence)
         if found is not None:
             rest = text[text.index(sentence) + found :]
-            return not CONTRAST.search(_ONLY_SHOWN.sub(" ", rest)) and not USED.search(sentence)
-        if not DESCRIPTION.match(_begun(sentence)):
+            return not _phrases("contrast").search(_ONLY_SHOWN.sub(" ", rest)) and not _phrases("used").search(sentence)
+        if not _phrases("description").match(_begun(sentence)):
             return False
     return False
 
@@ -163,11 +166,11 @@ def _says_so_in_a_sentence(text: str) -> bool:
 def _refusal_in(sentence: str) -> int | None:
     """Where the words of refusal end that the sentence begins with; None when it is no refusal."""
     begun = _begun(sentence)
-    match = ENGLISH.match(begun)
+    match = _phrases("English").match(begun)
     if match is not None:
         return len(sentence) - len(begun) + match.end()
-    for language in OTHER_LANGUAGES:
-        match = language.search(sentence)
+    for language in _LANGUAGES:
+        match = _phrases(language).search(sentence)
         # "7 Euro, die Währung ist nicht angegeben" begins with the answer.
         if match is not None and not _ANSWERED.search(sentence[: match.start()]):
             return match.end()
@@ -176,15 +179,45 @@ def _refusal_in(sentence: str) -> int | None:
 
 def _begun(sentence: str) -> str:
     """The sentence without what only leads to it."""
-    lead = LEAD_IN.match(sentence)
+    lead = _phrases("lead in").match(sentence)
     return sentence if lead is None else sentence[lead.end() :]
+
+
+@functools.cache
+def _phrases(name: str) -> re.Pattern[str]:
+    """The expressions of one section of `refusals.txt`, as one."""
+    return re.compile("|".join(f"(?:{line})" for line in _sections()[name]), re.IGNORECASE)
+
+
+@functools.cache
+def _sections() -> dict[str, list[str]]:
+    """`refusals.txt`: the expressions of each section, their names filled in."""
+    text = resources.files("visrag_integrations.generation").joinpath("refusals.txt").read_text("utf-8")
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    names: dict[str, str] = {}
+    for line in text.replace("\n  ", "").splitlines():
+        named = _NAMED.match(line)
+        if line.startswith("[") and line[1:-1] in (*_LANGUAGES, *_OTHER_SECTIONS):
+            lines = sections[line[1:-1]] = []
+        elif named:
+            names[named[1]] = _filled(named[2], names)
+        elif line and not line.startswith("#"):
+            lines.append(_filled(line, names))
+    return sections
+
+
+def _filled(expression: str, names: Mapping[str, str]) -> str:
+    for name, value in names.items():
+        expression = expression.replace("{" + name + "}", f"(?:{value})")
+    return expression
 
 
 def _first_clause(text: str) -> str:
     """The text up to its first stop; "" where it is long without one, or goes on to say something else after all."""
     text = text[:_LIMIT].strip(_AROUND)
     text = _ANSWER_IS.sub("", text)
-    if CONTRAST.search(text):
+    if _phrases("contrast").search(text):
         return ""
     return _CLAUSE.split(text, maxsplit=1)[0].strip()
 

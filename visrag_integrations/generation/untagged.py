@@ -76,13 +76,12 @@ class OutsideText:
             return _without_tags(since, cut_off=cut_off)
         if answered or not self._last or not since.strip():
             return Untagged(left=before + since)
-        label = None
-        for label in _LABEL.finditer(since):
-            pass  # the last one stands, as of several answers in tags
-        if label is not None:
-            answer = _without_half_of_bold(since[label.end() :])
+        labels = list(_LABEL.finditer(since))
+        if labels:
+            last = labels[-1]  # as of several answers in tags
+            answer = _without_half_of_bold(since[last.end() :])
             if answer:
-                left = before + since[: label.start()]
+                left = before + since[: last.start()]
                 return Untagged((("answer", answer),), left, "the answer stands outside its tags")
         if self._last != "</think>":
             return Untagged(left=before + since)

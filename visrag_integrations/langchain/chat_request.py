@@ -62,9 +62,7 @@ class Request:
         content: Any = written.text
         extra: dict[str, Any] = {}
         if self.pages is not None:
-            content = answer_blocks(
-                parse_evidence(written.text, self.pages, cut_off=written.finish_reason == "length")
-            )
+            content = answer_blocks(parse_evidence(written.text, self.pages, cut_off=written.finish_reason == "length"))
             extra = {RAW: written.text}
         message = AIMessage(
             content=content,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.images.urls import data_url, decode_base64
 from visrag_integrations.langchain.image_references import picture_of
 from visrag_integrations.types import Conversation, Message, Page, Part
@@ -99,7 +100,7 @@ def page_to_block(page: Page) -> dict[str, Any]:
     if page.given_id:
         known["given_id"] = page.given_id
     if page.picture is None:
-        return {"type": "text", "text": page.text, "extras": {"visrag": known}}
+        return {"type": "text", "text": inert(page.text), "extras": {"visrag": known}}
     head, _, body = data_url(page.picture).partition(",")
     mime = head.removeprefix("data:").removesuffix(";base64")
     return {"type": "image", "base64": body, "mime_type": mime, "extras": {"visrag": known}}

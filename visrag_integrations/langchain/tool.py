@@ -8,6 +8,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
+from visrag_integrations.generation.inert import inert_line
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.messages import page_to_block
 
@@ -59,6 +60,7 @@ def _content(documents: list[Document]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for place, document in enumerate(documents, start=1):
         page = document_to_page(document)
-        content.append({"type": "text", "text": f"[{place}] {page.source or page.doc_id}, page {page.number}:"})
+        name = inert_line(page.source or page.doc_id)
+        content.append({"type": "text", "text": f"[{place}] {name}, page {page.number}:"})
         content.append(page_to_block(page))
     return content or [{"type": "text", "text": "No page fits this query."}]

@@ -11,6 +11,7 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlo
 
 from visrag_integrations import images
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.llamaindex.pictures import picture_of, picture_of_node
 from visrag_integrations.types import Conversation, Generation, Message, Page, Part
 
@@ -128,7 +129,7 @@ def _block(part: Part) -> TextBlock | ImageBlock:
     if isinstance(part, str):
         return TextBlock(text=part)
     if isinstance(part, Page):
-        return TextBlock(text=part.text) if part.picture is None else _image_block(part)
+        return TextBlock(text=inert(part.text)) if part.picture is None else _image_block(part)
     return _image_block(Page("image", 1, picture=part))
 
 

@@ -11,6 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
+from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.servers.web.telling import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
@@ -41,7 +42,7 @@ def read(page: Page, region: Sequence[float] | None) -> CallToolResult:
     if not picture:
         what += "; no picture of it is kept"
     return CallToolResult(
-        content=[_text(f"{_place(page)} (id {page.id}){what}\n\n{text}"), *picture],
+        content=[_text(f"{_place(page)} (id {page.id}){what}\n\n{inert(text)}"), *picture],
         structured_content={**page_fields(page), "text": page.text, "image": _address(page)},
     )
 
@@ -118,14 +119,14 @@ def _evidence_line(evidence: Evidence) -> str:
 
 
 def _hit_line(hit: ScoredPage) -> str:
-    words = " ".join(hit.page.text.split())
+    words = inert_line(hit.page.text)
     beginning = words if len(words) <= _BEGINNING else words[: _BEGINNING - 3] + "..."
     return f"{_place(hit.page)} (id {hit.page.id}, {hit.score_type} {hit.score:.3f})\n   {beginning}"
 
 
 def _place(page: Page) -> str:
     fields = page_fields(page)
-    return f"{printable(fields['source'] or fields['doc_id'])}, page {page.number}"
+    return f"{inert(printable(fields['source'] or fields['doc_id']))}, page {page.number}"
 
 
 def _address(page: Page) -> str:
