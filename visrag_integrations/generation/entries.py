@@ -20,7 +20,7 @@ from itertools import islice
 from typing import NamedTuple
 
 from visrag_integrations.errors import printable
-from visrag_integrations.generation.indexes import Start, certain_end, line_starts, next_start
+from visrag_integrations.generation.indexes import Start, certain_end, line_starts, next_start, points
 from visrag_integrations.generation.json_answers import entries_in, looks_like_json
 from visrag_integrations.generation.refusals import says_nothing_relevant
 from visrag_integrations.types import Evidence
@@ -31,16 +31,9 @@ MAX_ENTRIES = 1000
 """Evidence entries read from one text; more than that is no answer but noise."""
 
 # What a list puts before its next item: "- ", "2. ", "## ". It belongs to the entry that follows, not to this one.
-_BULLET = re.compile(r"(?:[-*•+#–—▪●◦·‣>|]{1,4}|[0-9]{1,2}[.)])\s*")
+_BULLET = re.compile(r"(?:[-*•+#–—▪●◦·‣>|]{1,4}|[0-9]{1,2}[.)]|from|in|on)\s*", re.IGNORECASE)
 _LINE_LEAD = re.compile(r"[ \t>|]{0,8}(?:(?:[-*•+–—▪●◦·‣]|#{1,6}|[0-9]{1,2}[.)])[ \t]{0,4})?")
 _LONGEST_LEAD = 24  # characters of a line that are remembered; what stands before an index there is no longer
-# Words before an index that only points to another page. Without a line break, nothing else can tell it from an entry
-# that begins in the middle of a line, and entries are to be shown as they come.
-_POINTER = re.compile(
-    r"(?:\b(?:see|in|of|at|on|by|from|to|as|with|per|cf|ref|reference|page|pages|figure|table|section|note|compare|"
-    r"siehe|vgl|in|auf|voir|dans|ver|véase|vedi|zie|см|смотри)\.?|见|見|参见|參見|参考|参照|[(,\"“'‘])\s{0,2}\Z",
-    re.IGNORECASE,
-)
 
 
 class _Candidate(NamedTuple):
@@ -143,7 +136,9 @@ class EntryReader:
 
     def _take_start(self, start: Start, text: str) -> None:
         at_line = len(self._line) < _LONGEST_LEAD and _LINE_LEAD.fullmatch(self._line) is not None
-        pointer = self._indexes is not None and _POINTER.search(self._line) is not None
+        # Without a line break, only the words before it tell an index that points to another page from an entry that
+        # begins in the middle of a line; and entries are to be shown as they come.
+        pointer = self._indexes is not None and points(self._line)
         if self._waiting or (not at_line and (self._lines or pointer)):
             self._waiting.append(_Candidate(start, text, at_line))
         else:
@@ -210,10 +205,10 @@ class EntryReader:
         self._text = []
         last = 0
         for start in line_starts(text):
-            self._text.append(text[last : start.begin])
+            self._text.append(_without_cell_end(text[last : start.begin]))
             self._begin(start)
             last = start.end
-        self._text.append(text[last:])
+        self._text.append(_without_cell_end(text[last:]))
         self._finish_entry(followed=False)
 
     def problems(self, shown: int | None) -> list[str]:
@@ -274,17 +269,27 @@ def _without_next_bullet(text: str) -> str:
     return head.rstrip()
 
 
+def _without_cell_end(text: str) -> str:
+    """The text of a table's row without the line that closes its last cell: "seven |" was "| 1 | seven |"."""
+    kept = text.rstrip()
+    if kept.endswith("|") and kept.count("|") == 1:
+        return kept[:-1]
+    return text
+
+
 def _without_half_of_bold(text: str) -> str:
     """The text without two asterisks at one end, whose other half stood at the entry's index or was cut off.
 
     >>> _without_half_of_bold("** seven"), _without_half_of_bold("seven**"), _without_half_of_bold("**seven** x")
     ('seven', 'seven', '**seven** x')
     """
-    if text.count("**") % 2 == 0:
-        return text
-    if text.startswith("**"):
-        return text[2:].lstrip()
-    return text.removesuffix("**").rstrip()
+    for mark in ("**", "__"):
+        if text.count(mark) % 2 == 0:
+            continue
+        if text.startswith(mark):
+            return text[2:].lstrip()
+        return text.removesuffix(mark).rstrip()
+    return text
 
 
 def excerpt(text: str, length: int = 60) -> str:

@@ -11,7 +11,8 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from visrag_integrations.generation.inert import inert
+from visrag_integrations.generation.indexes import without_colons
+from visrag_integrations.generation.inert import inert, without_tags
 from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
 from visrag_integrations.types import Conversation, Message, Page, ScoredPage
 
@@ -29,7 +30,6 @@ __all__ = [
 INSUFFICIENT = "insufficient to answer"
 NOTHING_RELEVANT = "no relevant information"
 _PLACEHOLDER = "{query}"
-_TAG = re.compile(r"<(/?(?:observe|evidence|think|answer))>", re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"(\[[^\[\]\n]{0,16}\][* \t]{0,4}|(?:image|img|图片|图像)[ \t\[\]#0-9*]{1,20})[:：]", re.IGNORECASE)
 
 
@@ -101,7 +101,7 @@ def quotable(text: str) -> str:
     >>> quotable("a </evidence> [2]: b")
     'a ‹/evidence› [2]∶ b'
     """
-    return _INDEX.sub(r"\1∶", _TAG.sub(r"‹\1›", text))
+    return _INDEX.sub(r"\1∶", without_colons(without_tags(text)))
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:

@@ -53,7 +53,7 @@ _LINE = re.compile(r"[^\n\r\v\f\x1c-\x1e\x85\u2028\u2029]+")
 # Headings as they stand in our prompts, and what a model takes for one: pages, the question, the steps, the roles of
 # templates that know no control tokens, and the index of an evidence entry.
 _HEADING = re.compile(
-    r"(?:(?:page|image|img|picture|图片|图像|页面|seite|bild|página|imagen|imagem|pagina|immagine|страница|изображение)"
+    r"\W{0,3}(?:(?:page|image|img|picture|图片|图像|页面|seite|bild|página|imagen|imagem|pagina|immagine|страница|изображение)"
     r"[\W_]{0,8}\d{1,9}|第?\d{1,9}(?:页|頁)|question|step[\W_]{0,4}\d{1,3}|"
     r"user|assistant|system|human|developer|tool|instruction|response"
     r")[\W_]{0,8}?:|(?:\[ ?\d{1,9}(?:[ ,;-]{1,3}\d{1,9}){0,9} ?\][ ,]{0,2}){1,9}[\W_]{0,4}?:",
@@ -80,13 +80,22 @@ def inert(text: str, *, begins_line: bool = True) -> str:
         begins_line: Whether it will stand at the beginning of a line. A question behind "Question: " does not.
     """
     for _ in range(_ROUNDS):
-        changed = TAG.sub(_swapped, text)
+        changed = without_tags(text)
         changed = _ANGLED.sub(_swapped, changed)
         changed = _SQUARE.sub(r"⟦\1⟧", changed)
         if changed == text:
             break
         text = changed
     return _without_headings(text, begins_line)
+
+
+def without_tags(text: str) -> str:
+    """The text with the brackets of EVisRAG's tags swapped, however they are spelled.
+
+    >>> without_tags("a </evidence> <b>")
+    'a ‹/evidence› <b>'
+    """
+    return TAG.sub(_swapped, text)
 
 
 def inert_line(text: str) -> str:

@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 from visrag_integrations.generation.events import Section
 from visrag_integrations.generation.indexes import next_start, placed_numbers
 
+MAX_DEPTH = 64
+"""Brackets within brackets in an answer that is read as JSON; answers need three or four."""
+_BRACKET = re.compile(r"[\[\]{}]")
 _FENCE = re.compile(r"\s*```(?:json)?", re.IGNORECASE)
 _INDEX_KEYS = ("index", "image_index", "page_index", "image", "page", "img", "id", "number", "i", "image_id", "page_id")
 _TEXT_KEYS = ("text", "evidence", "content", "information", "info", "value", "description", "quote", "details")
@@ -82,16 +85,34 @@ def _parsed(text: str) -> Any:
     fence = _FENCE.match(text)
     if fence is not None:
         text = text[fence.end() :].rstrip().removesuffix("```")
+    if _is_deep(text):
+        return None
     try:
         return json.loads(text.strip(), strict=False)
-    except (ValueError, RecursionError):  # a number with very many digits is a ValueError too
+    except ValueError:  # of a number with very many digits too
         return None
+
+
+def _is_deep(text: str) -> bool:
+    """Whether brackets are nested deeper than any answer; JSON of that depth would break the stack."""
+    depth = 0
+    for bracket in _BRACKET.finditer(text):
+        if bracket[0] in "[{":
+            depth += 1
+            if depth > MAX_DEPTH:
+                return True
+        else:
+            depth -= 1
+    return False
 
 
 def _entries(value: Any) -> Iterator[JsonEntry]:
     if isinstance(value, Mapping):
+        inner = list(value.values())
         if _index_in(value) is not None:
             yield from _listed([value])
+        elif len(inner) == 1 and not isinstance(inner[0], str) and _numbers(next(iter(value))) is None:
+            yield from _entries(inner[0])  # {"evidence": [...]}
         else:
             yield from _keyed(value)
     elif isinstance(value, Sequence) and not isinstance(value, str):

@@ -56,10 +56,10 @@ _UNFINISHED = re.compile(
     rf"|{_beginnings(_OPENERS)})?)?\Z",
     _FLAGS,
 )
-# A tag of which so much was written is a tag that was cut off; "<", "<a" and "&l" are text.
+# A tag of which so much was written is a tag that was cut off; "<", "<a", "&l" and "<think about" are text.
 _CUT = re.compile(
     rf"{_MARK}{_START}(?:\\?[/／]{_BLANK}{_beginnings(SECTIONS)}?|{_beginnings(SECTIONS, 2)})"
-    rf"{_REST}{_beginnings(_CLOSERS)}?\Z",
+    rf"(?:\s[a-z_-]{{1,12}}\s?=[^<>＜＞]{{0,60}})?{_BLANK}\\?(?:&g?t?)?\Z",
     _FLAGS,
 )
 _LONGEST = 160  # characters of the longest text that `TAG` can match, with room to spare
