@@ -136,16 +136,23 @@ class EntryReader:
 
     def _take_start(self, start: Start, text: str) -> None:
         at_line = len(self._line) < _LONGEST_LEAD and _LINE_LEAD.fullmatch(self._line) is not None
-        # Without a line break, only the words before it tell an index that points to another page from an entry that
-        # begins in the middle of a line; and entries are to be shown as they come.
-        pointer = self._indexes is not None and points(self._line)
-        if self._waiting or (not at_line and (self._lines or pointer)):
+        if self._waiting or (not at_line and self._may_be_text()):
             self._waiting.append(_Candidate(start, text, at_line))
         else:
             self._begin(start)
         if at_line:
             self._line_indexes.update(start.indexes)
         self._line = (self._line + text)[-_LONGEST_LEAD:]
+
+    def _may_be_text(self) -> bool:
+        """Whether an index inside a line may be text, which only the end of the section tells."""
+        if self._lines:
+            return True
+        if len(self.found) >= MAX_ENTRIES:
+            return False  # it is left out in any case
+        # Without a line break, only the words before it tell an index that points to another page from an entry that
+        # begins in the middle of a line; and entries are to be shown as they come.
+        return self._indexes is not None and points(self._line)
 
     def _settle(self) -> None:
         """The section is read to its end: what waited is now an entry or text."""

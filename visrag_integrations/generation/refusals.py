@@ -13,7 +13,7 @@ _LIMIT = 400  # characters looked at: whoever says nothing says it briefly
 _CLAUSE = re.compile(r"[.;:,(\n—–。；：，（]")
 _WORD = re.compile(r"[^\W_]+")
 _AROUND = " \t\r\n\"'`*_.。“”‘’[]()!"
-_SENTENCE = re.compile(r"(?<=[.!?。！？])\s*(?=\S)(?<!\d\.)|\n")
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s*(?=\S)(?<!\d\.)|[;；]\s*|\n")
 _ONLY_SHOWN = re.compile(
     r"\b(?:they|it|these|which|the \w+) only \w+|\bonly (?:shows?|contains?|mentions?|lists?)\b", re.IGNORECASE
 )

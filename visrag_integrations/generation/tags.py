@@ -42,7 +42,7 @@ _BLANK = r"[ \t]{0,2}"
 _START = rf"\\?(?P<open>{_one_of(_OPENERS)}){_BLANK}"
 _SLASH = rf"(?P<slash>\\?[/／]{_BLANK})?"
 _NAME = rf"(?P<name>{_one_of(SECTIONS)})"
-_ATTRIBUTE = r"\s{1,2}[a-z_-]{1,12}\s?=\s?(?:\"[^\"<>]{0,24}\"|'[^'<>]{0,24}'|[\w.-]{1,24})"
+_ATTRIBUTE = r"\s{1,2}[a-z_-]{1,12}\s?=\s?(?:\"[^\"<>＜＞]{0,24}\"|'[^'<>＜＞]{0,24}'|[\w.-]{1,24})"
 _END = rf"{_BLANK}\\?{_one_of(_CLOSERS)}"
 _FLAGS = re.IGNORECASE | re.ASCII  # ASCII: else the Kelvin sign is a "k", and "thinK" with it a tag
 TAG = re.compile(rf"{_MARK}{_START}{_SLASH}{_NAME}(?:{_ATTRIBUTE}){{0,2}}{_END}(?(mark)(?P=mark))", _FLAGS)
