@@ -27,15 +27,15 @@ MAX_PIXELS = 1_600_000
 _BEGINNING = 300
 
 
-def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
-    """The result of `search_pages`."""
+def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool, note: str = "") -> CallToolResult:
+    """The result of `search_pages`; `note` says what the filter did where nothing was found."""
     lines: list[str] = []
     pictures: list[ContentBlock] = []
     for rank, hit in enumerate(hits, 1):
         lines.append(f"{rank}. {_hit_line(hit)}")
         if with_pictures:
             pictures += [_text(f"Picture of {rank}:"), *_picture(hit.page)]
-    text = _text("\n".join(lines) or "No page was found.")
+    text = _text("\n".join(lines) or f"No page was found. {note}".strip())
     return CallToolResult(content=[text, *pictures], structured_content={"pages": list(map(_hit, hits))})
 
 
@@ -63,6 +63,8 @@ def answer_result(answer: Answer) -> CallToolResult:
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
         lines += ["", "Evidence", *map(_evidence_line, relevant)]
+    if not answer.pages and answer.problems:  # a filter that fits no page, for example
+        lines += ["", *answer.problems]
     lines += ["", "Pages read"]
     for index, hit in enumerate(answer.pages, 1):
         lines.append(f"[{index}] {_place(hit.page)} (id {hit.page.id})")
@@ -98,7 +100,9 @@ def _picture(page: Page, region: Sequence[float] | None = None) -> list[ContentB
         try:
             image = images.crop(image, (left, top, right, bottom))
         except SettingError as err:
-            raise SettingError(f"region is {list(region)}: give left < right and top < bottom, from 0 to 1.") from err
+            raise SettingError(
+                f"region is {list(region)}: give finite numbers, left < right and top < bottom, from 0 to 1."
+            ) from err
     data = images.encode(images.fit(image, MAX_PIXELS), "JPEG")
     return [ImageContent(type="image", data=base64.b64encode(data).decode("ascii"), mime_type="image/jpeg")]
 
