@@ -217,8 +217,10 @@ def mutate(texts: int, seed: int) -> None:
             if different <= 3:
                 print(f"differs in pieces: {text!r}")
     seconds = time.perf_counter() - start
-    print(f"{texts} texts, {characters} characters, seed {seed}: exceptions {exceptions}, differing cuts {different}, ")
-    print(f"{seconds:.0f} s")
+    print(
+        f"{texts} texts, {characters} characters, seed {seed}: exceptions {exceptions}, differing cuts {different}; "
+        f"{seconds:.0f} s"
+    )
 
 
 # --- time ---------------------------------------------------------------------------------------------------------
