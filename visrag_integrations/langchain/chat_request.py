@@ -94,7 +94,8 @@ class ChatRequest:
         content: Any = written.text
         extra: dict[str, Any] = {}
         if self.pages is not None:
-            content = answer_blocks(parse_evidence(written.text, self.pages))
+            cut_off = written.finish_reason == "length"
+            content = answer_blocks(parse_evidence(written.text, self.pages, cut_off=cut_off))
             extra = {RAW: written.text}  # the blocks have no tags; parsers read this
         message = AIMessage(
             content=content,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.generation.shown_pages import ShownPage, shown_pages
 from visrag_integrations.images.urls import FetchUrls, decode_base64
 from visrag_integrations.langchain.file_blocks import pages_of_file
@@ -98,7 +99,7 @@ def shown_block(shown: ShownPage) -> dict[str, Any]:
 
 def text_page_to_block(page: Page) -> dict[str, Any]:
     """The page's text as a block that remembers which page it is: for ChatEVisRAG, which cites it, and no other."""
-    return {"type": "text", "text": page.text, "extras": {"visrag": _known(page)}}
+    return {"type": "text", "text": inert(page.text), "extras": {"visrag": _known(page)}}
 
 
 def _known(page: Page) -> dict[str, Any]:
