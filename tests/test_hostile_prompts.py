@@ -18,6 +18,7 @@ from visrag_integrations.generation.chat import PromptWriter, _control_tokens, m
 from visrag_integrations.generation.evisrag import build_prompt, evisrag_messages, plain_messages, prompt_template
 from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.generation.openai_messages import to_openai_messages
+from visrag_integrations.generation.shown_pages import page_name
 from visrag_integrations.generation.strategies import STRATEGIES
 from visrag_integrations.types import Conversation, GenerationSettings, Message, Page, ScoredPage
 
@@ -288,12 +289,14 @@ def test_file_names_are_one_inert_line(name: str) -> None:
 def test_hosts_show_page_texts_and_file_names_inert(text: str, name: str) -> None:
     pytest.importorskip("langchain_core")
     pytest.importorskip("llama_index.core")
-    from visrag_integrations.langchain.messages import page_to_block, to_conversation
+    from visrag_integrations.langchain.messages import page_to_block, text_page_to_block, to_conversation
     from visrag_integrations.llamaindex.messages import to_chat_messages
 
     page = Page("d", 1, text, name)
-    block = page_to_block(page)
+    block = text_page_to_block(page)
     assert structure(block["text"]) == structure("")
+    assert structure(page_to_block(page)["text"]) == structure("")
+    assert structure(page_name(page)) == structure("")
     from langchain_core.messages import HumanMessage
 
     (message,) = to_conversation([HumanMessage([block])])
