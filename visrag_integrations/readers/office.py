@@ -5,19 +5,17 @@ Plain text is set on pages by PyMuPDF where there is no LibreOffice; office file
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import DocumentError, DocumentTimeoutError, UnsupportedDocumentError
+from visrag_integrations.errors import DocumentError, UnsupportedDocumentError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
+from visrag_integrations.readers.office_input import prepare
+from visrag_integrations.readers.office_program import LibreOffice
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
 
@@ -51,7 +49,7 @@ class OfficeDocument:
     def __init__(self, source: Source, settings: RenderSettings, backend: Backend, conversion: list[Any]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
         try:
-            printed = convert(source, Path(self._folder.name), *conversion)
+            printed, self.warnings = convert(source, Path(self._folder.name), *conversion)
             unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
@@ -74,52 +72,23 @@ class OfficeDocument:
         self._folder.cleanup()
 
 
-def convert(source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None) -> Path:
-    """The PDF that LibreOffice makes of a document, in `folder`; its own name and profile are never touched."""
-    # A profile of its own: a LibreOffice that the user has open would otherwise answer, or be waited for.
-    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
-    options = [profile, "--headless", "--norestore", "--nolockcheck", "--nodefault"]
+def convert(
+    source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None
+) -> tuple[Path, tuple[str, ...]]:
+    """The PDF that LibreOffice makes of a document, in `folder`, and what must be said about it."""
+    # The document's own name never reaches a command line.
     given = folder / f"document{source.suffix}"
+    options: list[str] = []
+    warnings: list[str] = []
     if text is not None:
         given = folder / "document.txt"
         given.write_bytes(text)
         options.append("--infilter=Text (encoded):UTF8,LF,,,")
-    elif source.path is None:
-        given.write_bytes(source.data)
     else:
-        shutil.copyfile(source.path, given)
-    log = folder / "log.txt"
-    try:
-        code = _run([program, *options, "--convert-to", "pdf", "--outdir", str(folder), str(given)], log, timeout)
-    except subprocess.TimeoutExpired as err:
-        raise DocumentTimeoutError(
-            source.name,
-            f"LibreOffice took longer than {timeout:g} seconds. Raise office_timeout, or convert it to PDF.",
-        ) from err
-    printed = folder / "document.pdf"
-    if not printed.exists():
-        said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]  # the end says what went wrong
-        raise DocumentError(source.name, f"LibreOffice made no PDF of it (exit code {code}). {said}".strip())
-    return printed
-
-
-def _run(command: list[str], log: Path, timeout: float) -> int:
-    """The exit code; what the program started is ended with it."""
-    # A reading process leads a group that is ended as a whole; anywhere else the program gets a group of its own.
-    own_group = os.getpgrp() != os.getpid()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own_group
-        )
-    try:
-        return process.wait(timeout)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if own_group:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        process.wait()
+        warnings += prepare(source, given)
+    office = LibreOffice(program, folder, source.name, timeout)
+    printed = office.convert(given, "pdf", *options)
+    return printed, (*warnings, *office.warnings)
 
 
 def _as_utf8(source: Source) -> bytes:
