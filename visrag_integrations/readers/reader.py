@@ -21,6 +21,7 @@ from visrag_integrations.readers import sources
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
+from visrag_integrations.readers.remote import FETCH_SECONDS
 from visrag_integrations.types import Failure, Page, Word
 
 logger = logging.getLogger(__name__)
@@ -32,6 +33,10 @@ _CHOICES = {
     "text_assembly": ("adjacent_merging", "layout_preserving"),
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
+_ABOVE_ZERO = (
+    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels"),
+    *("office_timeout", "fetch_timeout", "web_timeout"),
+)
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,10 @@ class PageReader:
         max_image_pixels: Picture files that declare more are refused before they are decoded.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
         office_timeout: Seconds LibreOffice may take for one file.
+        fetch_timeout: Seconds a document behind a URL may take to come.
+        web_scripts: Whether the scripts of web pages run; without, a page is what its HTML says.
+        web_hosts: Hosts, beside a page's own, whose pictures, style sheets and fonts are fetched.
+        web_timeout: Seconds for loading a web page, and again for each tile of it.
     """
 
     backend: Backend = "pymupdf"
@@ -64,12 +73,16 @@ class PageReader:
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
     office_timeout: float = 120.0
+    fetch_timeout: float = FETCH_SECONDS
+    web_scripts: bool = False
+    web_hosts: tuple[str, ...] = ()
+    web_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, allowed))}.")
-        for name in ("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "office_timeout"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingError(f"{name}={value!r}; it must be more than 0.")
@@ -259,6 +272,10 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
             from visrag_integrations.readers.image_files import ImageDocument
 
             return ImageDocument(known, settings)
+        if known.kind == "web":
+            from visrag_integrations.readers.web_page import WebDocument, WebSettings
+
+            return WebDocument(known, settings, WebSettings(reader.web_scripts, reader.web_hosts, reader.web_timeout))
         from visrag_integrations.readers.office import open_office
 
         return open_office(known, settings, reader.backend, reader.office_timeout)
