@@ -40,6 +40,13 @@ _MAGIC = {
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
+    b"\x00\x00\x00\x0cjP  ": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}
+# ISO/IEC 23008-12 and the AV1 image format: what stands behind "ftyp".
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"),
 }
 # The modes each format writes as they are; anything else becomes RGB first.
 _WRITABLE = {
@@ -164,6 +171,8 @@ def sniff_format(data: bytes) -> str | None:
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp":  # a container of films too; only its brand says that it holds a picture
+        return _BRANDS.get(data[8:12])
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
             return name

@@ -30,6 +30,7 @@ class PageContent:
         words: Its words with their boxes.
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
+        warnings: What must be said about the page.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
     """
 
@@ -39,10 +40,14 @@ class PageContent:
     label: str = ""
     blank: bool = False
     scan: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 class DocumentContent(Protocol):
-    """An open document. `page` may raise anything; the reader turns it into a `PageError`."""
+    """An open document. `page` may raise anything; the reader turns it into a `PageError`.
+
+    `metadata` goes to each page; but its "warnings", a sequence of sentences, are about the document as a whole.
+    """
 
     @property
     def total_pages(self) -> int: ...

@@ -14,7 +14,7 @@ from typing import Any
 
 from visrag_integrations.errors import DocumentError, UnsupportedDocumentError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
-from visrag_integrations.readers.office_input import prepare
+from visrag_integrations.readers.office_input import is_exported_text, prepare
 from visrag_integrations.readers.office_program import LibreOffice
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
@@ -49,7 +49,7 @@ class OfficeDocument:
     def __init__(self, source: Source, settings: RenderSettings, backend: Backend, conversion: list[Any]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
         try:
-            printed, self.warnings = convert(source, Path(self._folder.name), *conversion)
+            printed, self._warnings = convert(source, Path(self._folder.name), *conversion)
             unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
@@ -62,7 +62,7 @@ class OfficeDocument:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        return self._pdf.metadata
+        return {**self._pdf.metadata, "warnings": self._warnings}
 
     def page(self, number: int) -> PageContent:
         return self._pdf.page(number)
@@ -80,14 +80,19 @@ def convert(
     given = folder / f"document{source.suffix}"
     options: list[str] = []
     warnings: list[str] = []
+    target = "pdf"
     if text is not None:
         given = folder / "document.txt"
         given.write_bytes(text)
         options.append("--infilter=Text (encoded):UTF8,LF,,,")
     else:
         warnings += prepare(source, given)
+        if is_exported_text(source, given):
+            # By itself LibreOffice takes a web page for one that is shown, not printed, and prints white pages.
+            options.append("--infilter=HTML (StarWriter)")
+            target = "pdf:writer_web_pdf_Export"
     office = LibreOffice(program, folder, source.name, timeout)
-    printed = office.convert(given, "pdf", *options)
+    printed = office.convert(given, target, *options)
     return printed, (*warnings, *office.warnings)
 
 

@@ -75,6 +75,12 @@ def prepare(source: Source, given: Path) -> list[str]:
     return _said(cleaning)
 
 
+def is_exported_text(source: Source, given: Path) -> bool:
+    """Whether what LibreOffice is given is a web page under the name of a text."""
+    with given.open("rb") as file:
+        return source.suffix in {".doc", ".rtf", ".dot"} and is_web_page(file.read(_HEAD))
+
+
 def _opened(source: Source) -> BinaryIO:
     if source.path is None:
         return io.BytesIO(source.data)

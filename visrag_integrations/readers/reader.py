@@ -17,7 +17,8 @@ from visrag_integrations.errors import (
     VisRAGError,
 )
 from visrag_integrations.ocr import TextAssembly
-from visrag_integrations.readers import sources
+from visrag_integrations.readers import finding, sources
+from visrag_integrations.readers.attachments import look_inside
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
@@ -112,20 +113,34 @@ class PageReader:
         if pages is not None:
             reader = replace(reader, pages=pages)
         report = _Report(on_error)
-        if sources.is_one_document(source):
+        if finding.is_one_document(source):
             with reader.open(source, name=name) as document:
                 yield from document.read_pages(report)
+                inner = document.embedded
+            yield from reader._read_embedded(inner, report)
             return
-        for item in sources.find_documents(source):
+        for item in finding.find_documents(source):
             try:
                 with reader.open(item) as document:
+                    yield from document.read_pages(report)
+                    inner = document.embedded
+            except DocumentError as err:
+                report(Failure(err.source, err.reason))
+            else:
+                yield from reader._read_embedded(inner, report)
+
+    def _read_embedded(self, inner: tuple[sources.Source, ...], report: Callable[[Failure], None]) -> Iterator[Page]:
+        """The pages of the files in a document, whose own pages were chosen by number or not."""
+        for source in inner:
+            try:
+                with self.open(source) as document:
                     yield from document.read_pages(report)
             except DocumentError as err:
                 report(Failure(err.source, err.reason))
 
     def find(self, source: Any) -> Iterator[Any]:
         """The documents of a path, folder or iterable, as `read` would take them, unopened."""
-        return sources.find_documents(source)
+        return finding.find_documents(source)
 
     def open(self, source: sources.PathLike | bytes | sources.Source, *, name: str | None = None) -> OpenDocument:
         """One document, opened: a context manager that reads any of its pages.
@@ -157,10 +172,19 @@ class OpenDocument:
         doc_id: sha256 of the file's bytes.
         total_pages: How many pages the document has.
         numbers: The pages that are to be read.
+        warnings: What must be said about it as a whole.
+        embedded: Files inside of it that are documents of their own.
     """
 
     def __init__(self, reader: PageReader, known: sources.Source, content: DocumentContent) -> None:
         self._reader, self._content = reader, content
+        about = dict(content.metadata)
+        self.warnings: tuple[str, ...] = tuple(about.pop("warnings", ()))
+        self._metadata = about
+        self.embedded: tuple[sources.Source, ...] = ()
+        if known.kind == "pdf":
+            found = look_inside(known, reader.password, reader.max_bytes)
+            self.embedded, self.warnings = tuple(found.sources), (*self.warnings, *found.warnings)
         self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
         self.numbers = self._choose()
 
@@ -176,6 +200,8 @@ class OpenDocument:
 
     def read_pages(self, report: Callable[[Failure], None]) -> Iterator[Page]:
         """The chosen pages in order; one that fails is reported instead."""
+        for warning in self.warnings:
+            logger.warning("%r: %s", self.source, warning)
         for number in self.numbers:
             try:
                 page = self.page(number)
@@ -200,7 +226,9 @@ class OpenDocument:
             raise
         except Exception as err:
             raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
-        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._content.metadata}
+        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._metadata}
+        if content.warnings:
+            metadata["warnings"] = list(content.warnings)
         if content.label:
             metadata["page_label"] = content.label
         return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)

@@ -1,6 +1,6 @@
 """The other side of a `WorkerProcess`: opens documents and reads pages, one request at a time.
 
-Request `("open", source, backend)`: reply `("opened", total, numbers)` or `("unreadable", reason)`.
+Request `("open", source, backend)`: reply `("opened", total, numbers, warnings, files inside)` or `("unreadable", reason)`.
 Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
 `("bad", reason)`.
 """
@@ -80,7 +80,7 @@ class _Worker:
             return "unreadable", err.reason
         except (VisRAGError, MemoryError) as err:
             return "unreadable", str(err) or type(err).__name__
-        return "opened", document.total_pages, document.numbers
+        return "opened", document.total_pages, document.numbers, document.warnings, document.embedded
 
     def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
         try:
