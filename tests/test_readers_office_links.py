@@ -87,7 +87,7 @@ def no_wall(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    def copied(source: object, given: Path) -> list[str]:
+    def copied(source: object, given: Path, password: str | None = None) -> list[str]:
         shutil.copyfile(source.path, given)  # type: ignore[attr-defined]
         return []
 

@@ -31,7 +31,7 @@ def open_office(source: Source, settings: RenderSettings, backend: Backend, time
         text = _as_utf8(source)
     program = shutil.which("soffice") or shutil.which("libreoffice")  # distributions name it differently
     if program is not None:
-        return OfficeDocument(source, settings, backend, [program, timeout, text])
+        return OfficeDocument(source, settings, backend, [program, timeout, text, settings.password])
     if text is None:
         raise DocumentError(
             source.name,
@@ -73,7 +73,7 @@ class OfficeDocument:
 
 
 def convert(
-    source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None
+    source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None, password: str | None = None
 ) -> tuple[Path, tuple[str, ...]]:
     """The PDF that LibreOffice makes of a document, in `folder`, and what must be said about it."""
     # The document's own name never reaches a command line.
@@ -86,7 +86,7 @@ def convert(
         given.write_bytes(text)
         options.append("--infilter=Text (encoded):UTF8,LF,,,")
     else:
-        warnings += prepare(source, given)
+        warnings += prepare(source, given, password)
         if is_exported_text(source, given):
             # By itself LibreOffice takes a web page for one that is shown, not printed, and prints white pages.
             options.append("--infilter=HTML (StarWriter)")

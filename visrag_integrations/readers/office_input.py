@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import shutil
 import xml.sax
@@ -12,6 +13,7 @@ from visrag_integrations.errors import DocumentError, printable
 from visrag_integrations.readers.office_html import clean_page, is_web_page, plain_head
 from visrag_integrations.readers.office_links import clean_xml
 from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
+from visrag_integrations.readers.office_password import OLE, unlock
 from visrag_integrations.readers.sources import Source
 
 # Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is refused:
@@ -47,19 +49,25 @@ PACKAGES = frozenset(
 _HEAD = 1024
 # Bytes of a web page that is read; the rest of a longer one is cut off. Tables that programs export have some million.
 MAX_WEB_PAGE = 64 << 20
-_OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 
 
-def prepare(source: Source, given: Path) -> list[str]:
+def prepare(source: Source, given: Path, password: str | None = None) -> list[str]:
     """Write the copy of a document that LibreOffice may see; gives what must be said about it.
 
     Raises:
+        PasswordError: It is encrypted, and the password is missing or wrong.
         DocumentError: It is damaged, or not what its name says.
         DocumentLimitError: It unpacks to too much.
     """
     cleaning = Cleaning(source.name)
-    with _opened(source) as file:
+    with contextlib.ExitStack() as opened:
+        file = opened.enter_context(_opened(source))
         head = file.read(_HEAD)
+        unlocked = given.with_name("unlocked")
+        if head.startswith(OLE) and unlock(source.name, file, unlocked, password):
+            file = opened.enter_context(unlocked.open("rb"))
+            opened.callback(unlocked.unlink)
+            head = file.read(_HEAD)
         file.seek(0)
         if is_package(head):
             clean_package(file, given, cleaning)

@@ -20,6 +20,7 @@ from typing import IO, BinaryIO
 
 from visrag_integrations.errors import DocumentError, DocumentLimitError, printable
 from visrag_integrations.readers.office_links import clean_xml, ids_used_by_others
+from visrag_integrations.readers.office_password import refuse_encrypted_package
 
 # Bytes of all entries when they are unpacked. A report of a thousand photos has some hundred million; LibreOffice needs
 # several times as much memory for XML as it has bytes.
@@ -99,6 +100,8 @@ def clean_package(source: BinaryIO, target: Path, cleaning: Cleaning, edit: Entr
 def _copy(source: BinaryIO, copy: BinaryIO, cleaning: Cleaning, depth: int, edit: EntryEdit | None = None) -> None:
     with zipfile.ZipFile(source) as given, zipfile.ZipFile(copy, "w") as made:
         infos = _entries(given, cleaning)
+        if depth == 0:
+            refuse_encrypted_package(cleaning.name, given)
         names = _with_folders(infos)
         for info in infos.values():
             with given.open(info) as entry, tempfile.SpooledTemporaryFile(_BLOCK * 8) as cleaned:
