@@ -31,6 +31,7 @@ class PageContent:
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
         warnings: What must be said about the page.
+        notes: What a speaker would say to it; not on the picture.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
     """
 
@@ -41,6 +42,7 @@ class PageContent:
     blank: bool = False
     scan: bool = False
     warnings: tuple[str, ...] = ()
+    notes: str = ""
 
 
 class DocumentContent(Protocol):

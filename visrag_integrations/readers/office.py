@@ -15,9 +15,13 @@ from typing import Any
 from visrag_integrations.errors import DocumentError, UnsupportedDocumentError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
 from visrag_integrations.readers.office_input import is_exported_text, prepare
+from visrag_integrations.readers.office_notes import speaker_notes
 from visrag_integrations.readers.office_program import LibreOffice
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
+
+_DECKS = frozenset(".pptx .pptm .ppsx .ppsm .potx .potm .ppt .odp .otp".split())
+_OTHER_SHEETS = frozenset(".xls .ods .ots .csv".split())
 
 
 def open_office(source: Source, settings: RenderSettings, backend: Backend, timeout: float) -> DocumentContent:
@@ -49,7 +53,7 @@ class OfficeDocument:
     def __init__(self, source: Source, settings: RenderSettings, backend: Backend, conversion: list[Any]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
         try:
-            printed, self._warnings = convert(source, Path(self._folder.name), *conversion)
+            printed, self._warnings, self._notes = convert(source, Path(self._folder.name), *conversion)
             unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
@@ -65,7 +69,8 @@ class OfficeDocument:
         return {**self._pdf.metadata, "warnings": self._warnings}
 
     def page(self, number: int) -> PageContent:
-        return self._pdf.page(number)
+        content = self._pdf.page(number)
+        return replace(content, notes=self._notes.get(number, ""))
 
     def close(self) -> None:
         self._pdf.close()
@@ -74,8 +79,8 @@ class OfficeDocument:
 
 def convert(
     source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None, password: str | None = None
-) -> tuple[Path, tuple[str, ...]]:
-    """The PDF that LibreOffice makes of a document, in `folder`, and what must be said about it."""
+) -> tuple[Path, tuple[str, ...], dict[int, str]]:
+    """The PDF that LibreOffice makes of a document, in `folder`, what must be said about it, and notes by slide."""
     # The document's own name never reaches a command line.
     given = folder / f"document{source.suffix}"
     options: list[str] = []
@@ -92,8 +97,19 @@ def convert(
             options.append("--infilter=HTML (StarWriter)")
             target = "pdf:writer_web_pdf_Export"
     office = LibreOffice(program, folder, source.name, timeout)
+    notes: dict[int, str] = {}
+    if source.suffix in _DECKS:
+        notes = speaker_notes(given)
+        # Hidden slides are printed: so page numbers are those of the slides, and nothing is left out.
+        target = 'pdf:impress_pdf_Export:{"ExportHiddenSlides":{"type":"boolean","value":"true"}}'
+    elif source.suffix in _OTHER_SHEETS:
+        # As a workbook of Excel first, in which the pages can be set; a name of its own, for the first is still needed.
+        made = office.convert(given, "xlsx")
+        workbook = folder / "sheets.xlsx"
+        warnings += prepare(replace(source, path=made, suffix=".xlsx"), workbook)
+        given = workbook
     printed = office.convert(given, target, *options)
-    return printed, (*warnings, *office.warnings)
+    return printed, (*warnings, *office.warnings), notes
 
 
 def _as_utf8(source: Source) -> bytes:

@@ -14,6 +14,7 @@ from visrag_integrations.readers.office_html import clean_page, is_web_page, pla
 from visrag_integrations.readers.office_links import clean_xml
 from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
 from visrag_integrations.readers.office_password import OLE, unlock
+from visrag_integrations.readers.office_sheets import MAX_ROWS
 from visrag_integrations.readers.sources import Source
 
 # Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is refused:
@@ -119,6 +120,11 @@ def _said(cleaning: Cleaning) -> list[str]:
         said.append(
             f"{cleaning.links} links to things outside of it were cut out (pictures, objects, templates, data): what is "
             "not inside of a document is not shown."
+        )
+    if cleaning.cut_rows:
+        said.append(
+            f"only the first {MAX_ROWS} rows of each sheet are read; {cleaning.cut_rows} rows were left out. Split the "
+            "sheet to read them."
         )
     if cleaning.dropped:
         names = ", ".join(printable(name) for name in cleaning.dropped[:5])

@@ -21,6 +21,8 @@ from typing import Any, BinaryIO
 from urllib.parse import unquote
 from xml.sax.saxutils import XMLGenerator
 
+from visrag_integrations.readers.office_sheets import SheetEdits
+
 _BLOCK = 1 << 20
 # Elements that only lead somewhere when a reader clicks them: ODF, DrawingML, WordprocessingML, SpreadsheetML, VML.
 _CLICKED = frozenset(
@@ -82,7 +84,11 @@ _REFUSED_RELATIONS = ("/vbaproject", "/connections", "/querytable", "/wordvbadat
 
 
 def clean_xml(
-    source: BinaryIO, target: BinaryIO, names: Collection[str] = (), refused: Collection[str] | None = ()
+    source: BinaryIO,
+    target: BinaryIO,
+    names: Collection[str] = (),
+    refused: Collection[str] | None = (),
+    sheets: SheetEdits | None = None,
 ) -> int:
     """Copy XML without what would be loaded; gives how many such things there were.
 
@@ -91,11 +97,12 @@ def clean_xml(
         target: Takes UTF-8.
         names: Entries of the package it lies in: what a relative link may lead to.
         refused: Ids of hyperlinks that are taken out too; None for all.
+        sheets: What is changed of sheets; counts the rows that were cut.
 
     Raises:
         xml.sax.SAXException: It is not well-formed.
     """
-    writer = _Cleaner(target, frozenset(names), refused)
+    writer = _Cleaner(target, frozenset(names), refused, sheets or SheetEdits())
     parser = xml.sax.make_parser()
     parser.setFeature(xml.sax.handler.feature_external_ges, False)
     parser.setContentHandler(writer)
@@ -127,9 +134,10 @@ def leads_outside(link: str, names: Collection[str] = ()) -> bool:
 class _Cleaner(XMLGenerator):
     """Writes what it is told by the parser, less what loads."""
 
-    def __init__(self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None) -> None:
+    def __init__(self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None, sheets: SheetEdits) -> None:
         super().__init__(target, "utf-8", True)  # type: ignore[arg-type]  it takes binary files too
         self.removed = 0
+        self._sheets = sheets
         self._names, self._refused = names, refused
         self._shared: set[str] = set()  # shared formulas of Excel whose first one was taken out
         self._formula: list[str] | None = None
@@ -157,7 +165,12 @@ class _Cleaner(XMLGenerator):
         if element == "fldchar" and "begin" in kept.values():
             self._field = ""
         self._in_field = element in _FIELD_ELEMENTS
+        kept = self._sheets.attributes(element, kept)
+        if self._sheets.skipping:
+            return
         super().startElement(name, kept)  # type: ignore[arg-type]  a dict has all that it uses
+
+        self.ignorableWhitespace(self._sheets.after_start(name))
 
     def endElement(self, name: str) -> None:  # noqa: N802
         if self._formula is not None and _local(name) in _FORMULA_ELEMENTS:
@@ -169,9 +182,16 @@ class _Cleaner(XMLGenerator):
             else:
                 super().characters(text)
         self._in_field = False
+        if self._sheets.skipping:
+            self._sheets.skipping = _local(name) != "row"
+            return
+        self.ignorableWhitespace(self._sheets.before_end(name))
         super().endElement(name)
+        self.ignorableWhitespace(self._sheets.after_end(name))
 
     def characters(self, content: str) -> None:
+        if self._sheets.skipping:
+            return
         if self._formula is not None:
             self._formula.append(content)
             return

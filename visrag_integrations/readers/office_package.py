@@ -21,6 +21,7 @@ from typing import IO, BinaryIO
 from visrag_integrations.errors import DocumentError, DocumentLimitError, printable
 from visrag_integrations.readers.office_links import clean_xml, ids_used_by_others
 from visrag_integrations.readers.office_password import refuse_encrypted_package
+from visrag_integrations.readers.office_sheets import SheetEdits
 
 # Bytes of all entries when they are unpacked. A report of a thousand photos has some hundred million; LibreOffice needs
 # several times as much memory for XML as it has bytes.
@@ -47,12 +48,14 @@ class Cleaning:
         name: Of the document, for errors.
         left: Bytes that it may still unpack.
         links: How many things it would have loaded by itself.
+        cut_rows: Rows of its sheets beyond what is read.
         dropped: Entries that were left out, by name.
     """
 
     name: str
     left: int = MAX_UNPACKED
     links: int = 0
+    cut_rows: int = 0
     dropped: list[str] = field(default_factory=list)
 
     def spend(self, size: int) -> None:
@@ -214,9 +217,11 @@ def _clean_xml_entry(place: _EntryPlace, source: IO[bytes], cleaned: IO[bytes], 
         # Excel writes this one tag of HTML into its comments, which is no XML.
         source = io.BytesIO(source.read().replace(b"<br>", b"<br/>"))
     try:
-        cleaning.links += clean_xml(source, cleaned, place.names, place.refused_hyperlinks())  # type: ignore[arg-type]
+        sheets = SheetEdits()
+        cleaning.links += clean_xml(source, cleaned, place.names, place.refused_hyperlinks(), sheets)  # type: ignore[arg-type]
     except (xml.sax.SAXException, ValueError, LookupError):
         return False
+    cleaning.cut_rows += sheets.cut_rows
     return True
 
 

@@ -18,6 +18,7 @@ from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent, ReadingWarning
 from visrag_integrations.readers.finding import find_documents
+from visrag_integrations.readers.memory import default_limit
 from visrag_integrations.readers.pdf import other_backend
 from visrag_integrations.readers.process import PictureFormat, WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
@@ -128,7 +129,10 @@ class ReaderPool:
     def _make_processes(self) -> list[WorkerProcess]:
         timeout = self.page_timeout + self.reader.office_timeout
         threads_each = max(1, ocr.count_cores() // self.workers)  # of OCR, so that all together use each core once
-        return [WorkerProcess(self.reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
+        reader = self.reader
+        if reader.max_memory is None:
+            reader = replace(reader, max_memory=default_limit(self.workers))
+        return [WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job], known: Known | None) -> Iterator[ReaderEvent]:
         ahead: deque[Job] = deque()

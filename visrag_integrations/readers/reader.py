@@ -35,7 +35,7 @@ _CHOICES = {
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
 _ABOVE_ZERO = (
-    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels"),
+    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "max_memory"),
     *("office_timeout", "fetch_timeout", "web_timeout"),
 )
 
@@ -56,6 +56,8 @@ class PageReader:
         max_bytes: Larger files are refused.
         max_image_pixels: Picture files that declare more are refused before they are decoded.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
+        max_memory: Bytes that each reading process may take; a page that needs more is an error. None: what the machine
+            has, shared among the processes. Only pools read in processes.
         office_timeout: Seconds LibreOffice may take for one file.
         fetch_timeout: Seconds a document behind a URL may take to come.
         web_scripts: Whether the scripts of web pages run; without, a page is what its HTML says.
@@ -73,6 +75,7 @@ class PageReader:
     max_bytes: int = 2 << 30  # 2 GiB; the file's digest is computed first, and takes seconds there
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
+    max_memory: int | None = None
     office_timeout: float = 120.0
     fetch_timeout: float = FETCH_SECONDS
     web_scripts: bool = False
@@ -224,9 +227,16 @@ class OpenDocument:
                 picture = images.encode(picture, self._reader.picture_format)
         except MissingExtraError:
             raise
+        except MemoryError as err:
+            reason = "needs more memory than a reading process may take. Raise max_memory, or scale it down."
+            raise PageError(self.source, number, reason) from err
         except Exception as err:
             raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
         metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._metadata}
+        if content.notes:
+            # Searched with the slide, and kept apart for whoever wants to know what is on the picture.
+            text = f"{text}\n\nSpeaker notes:\n{content.notes}".strip()
+            metadata["speaker_notes"] = content.notes
         if content.warnings:
             metadata["warnings"] = list(content.warnings)
         if content.label:

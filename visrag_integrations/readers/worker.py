@@ -16,6 +16,7 @@ from typing import Any
 
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
+from visrag_integrations.readers.memory import limit_memory
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
 
@@ -34,6 +35,7 @@ def main(descriptor: int) -> None:
             connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
             return
         ocr.limit_threads(threads)
+        limit_memory(reader.max_memory)
         connection.send(("ready",))
         _Worker(connection, reader, timeout, keep).serve()
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
