@@ -1,3 +1,4 @@
+# ruff: noqa: E501  XML in lines of its own length
 """Office documents with links to things outside of them, drawn for the tests."""
 
 from __future__ import annotations

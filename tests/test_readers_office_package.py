@@ -1,3 +1,4 @@
+# ruff: noqa: E501  XML in lines of its own length
 """What LibreOffice is given in place of a document: limits, names, links; nothing here starts LibreOffice."""
 
 from __future__ import annotations

@@ -12,8 +12,8 @@ from typing import Any
 from visrag_integrations.errors import DocumentError
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone
-from visrag_integrations.readers.remote import is_url
 from visrag_integrations.readers.finding import LeftOut, find_documents
+from visrag_integrations.readers.remote import is_url
 from visrag_integrations.readers.sources import identify
 from visrag_integrations.types import Failure
 

@@ -1,7 +1,7 @@
 """Files inside of PDFs: attachments, portfolios, and forms (XFA) that only Adobe's own reader draws.
 
-An embedded file of a kind that is read becomes a document of its own, "outer.pdf/inner.pdf"; the names of all others are
-told. Names are labels: nothing is ever written or opened by them.
+An embedded file of a kind that is read becomes a document of its own, "outer.pdf/inner.pdf"; the names of all others
+are told. Names are labels: nothing is ever written or opened by them.
 """
 
 from __future__ import annotations
@@ -61,8 +61,8 @@ def _look_at_form(document: Any, found: Attachments) -> None:
     _, rendering = document.xref_get_key(catalog, "NeedsRendering")
     if rendering == "true" or not document.is_form_pdf:
         found.warnings.append(
-            "is a form (XFA) that only Adobe's own reader draws: its pages show what was put there for others. Print it "
-            "to a PDF there, and index that."
+            "is a form (XFA) that only Adobe's own reader draws: its pages show what was put there for others. "
+            "Print it to a PDF there, and index that."
         )
     else:
         found.warnings.append("is a form of two kinds (XFA beside AcroForm); what the second shows is read.")

@@ -68,11 +68,16 @@ class ImageDocument:
         self._image.load()
         if self._is_good_as_it_is():
             return PageContent(self._source.read_bytes())
-        upright: Image = ImageOps.exif_transpose(self._image)
+        upright: Image = self._image
+        if upright.getexif().get(_ORIENTATION, 1) != 1:  # else Pillow would copy it, which a large one has no room for
+            upright = ImageOps.exif_transpose(self._image)
         if self._tiles:
             top, bottom = self._tiles[number - 1]
             upright = upright.crop((0, top, upright.width, bottom))
-        return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels))
+        picture = images.fit(images.to_rgb(upright), self._settings.max_pixels)
+        if picture is self._image:  # it outlives this document, which is closed
+            picture = picture.copy()
+        return PageContent(picture)
 
     def _upright_size(self) -> tuple[int, int]:
         width, height = self._image.size

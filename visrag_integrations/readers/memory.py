@@ -17,7 +17,7 @@ def default_limit(workers: int) -> int:
 
 
 def limit_memory(bytes_: int | None) -> None:
-    """Let this process, and each that it starts, take no more than this; None or a system without limits: any amount."""
+    """Let this process, and each that it starts, take no more than this; None: any amount."""
     if bytes_ is None:
         return
     try:

@@ -20,8 +20,8 @@ from visrag_integrations.readers.office_program import LibreOffice
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
 
-_DECKS = frozenset(".pptx .pptm .ppsx .ppsm .potx .potm .ppt .odp .otp".split())
-_OTHER_SHEETS = frozenset(".xls .ods .ots .csv".split())
+_DECKS = frozenset([".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".ppt", ".odp", ".otp"])
+_OTHER_SHEETS = frozenset([".xls", ".ods", ".ots", ".csv"])
 
 
 def open_office(source: Source, settings: RenderSettings, backend: Backend, timeout: float) -> DocumentContent:

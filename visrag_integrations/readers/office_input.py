@@ -17,8 +17,8 @@ from visrag_integrations.readers.office_password import OLE, unlock
 from visrag_integrations.readers.office_sheets import MAX_ROWS
 from visrag_integrations.readers.sources import Source
 
-# Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is refused:
-# LibreOffice would take it for what it looks like, a web page for instance.
+# Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is
+# refused: LibreOffice would take it for what it looks like, a web page for instance.
 PACKAGES = frozenset(
     [
         ".docx",
@@ -118,8 +118,8 @@ def _said(cleaning: Cleaning) -> list[str]:
     said: list[str] = []
     if cleaning.links:
         said.append(
-            f"{cleaning.links} links to things outside of it were cut out (pictures, objects, templates, data): what is "
-            "not inside of a document is not shown."
+            f"{cleaning.links} links to things outside of it were cut out (pictures, objects, templates, data): what "
+            "is not inside of a document is not shown."
         )
     if cleaning.cut_rows:
         said.append(

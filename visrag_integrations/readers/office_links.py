@@ -17,7 +17,7 @@ import re
 import xml.sax
 import xml.sax.handler
 from collections.abc import Collection
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 from xml.sax.saxutils import XMLGenerator
 
@@ -103,7 +103,7 @@ def clean_xml(
         xml.sax.SAXException: It is not well-formed.
     """
     writer = _Cleaner(target, frozenset(names), refused, sheets or SheetEdits())
-    parser = xml.sax.make_parser()
+    parser: Any = xml.sax.make_parser()
     parser.setFeature(xml.sax.handler.feature_external_ges, False)
     parser.setContentHandler(writer)
     while block := source.read(_BLOCK):
@@ -134,8 +134,10 @@ def leads_outside(link: str, names: Collection[str] = ()) -> bool:
 class _Cleaner(XMLGenerator):
     """Writes what it is told by the parser, less what loads."""
 
-    def __init__(self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None, sheets: SheetEdits) -> None:
-        super().__init__(target, "utf-8", True)  # type: ignore[arg-type]  it takes binary files too
+    def __init__(
+        self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None, sheets: SheetEdits
+    ) -> None:
+        super().__init__(cast("Any", target), "utf-8", True)  # binary files too, whatever its stubs say
         self.removed = 0
         self._sheets = sheets
         self._names, self._refused = names, refused
@@ -168,7 +170,7 @@ class _Cleaner(XMLGenerator):
         kept = self._sheets.attributes(element, kept)
         if self._sheets.skipping:
             return
-        super().startElement(name, kept)  # type: ignore[arg-type]  a dict has all that it uses
+        super().startElement(name, cast("Any", kept))  # a dict has all that it uses
 
         self.ignorableWhitespace(self._sheets.after_start(name))
 
@@ -265,7 +267,7 @@ def ids_used_by_others(source: BinaryIO) -> set[str]:
             if _local(name) not in _CLICKED:
                 used.update(value for _, value in attrs.items() if len(value) < _LONGEST_ID)
 
-    parser = xml.sax.make_parser()
+    parser: Any = xml.sax.make_parser()
     parser.setFeature(xml.sax.handler.feature_external_ges, False)
     parser.setContentHandler(Collector())
     while block := source.read(_BLOCK):

@@ -13,7 +13,8 @@ OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 _NEEDED = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
 _WRONG = "is encrypted and the password is wrong. Check it and try again."
 _OPEN_DOCUMENT = (
-    "is encrypted, and OpenDocument files with a password are not read. Save it without one, or as .docx, .xlsx or .pptx."
+    "is encrypted, and OpenDocument files with a password are not read. Save it without one, or as .docx, .xlsx or "
+    ".pptx."
 )
 # The names of the streams that say so, as they stand in the directory of the container: UTF-16.
 _PACKAGE = "EncryptedPackage".encode("utf-16-le")
@@ -52,7 +53,7 @@ def unlock(name: str, file: BinaryIO, target: Path, password: str | None) -> boo
         if isinstance(err, exceptions.InvalidKeyError) or "assword" in str(err):
             raise PasswordError(name, _WRONG) from err
         raise DocumentError(name, f"is encrypted in a way that cannot be opened: {printable(str(err))}.") from err
-    except Exception as err:  # noqa: BLE001  damaged files raise anything
+    except Exception as err:
         target.unlink(missing_ok=True)
         raise DocumentError(name, f"is encrypted and damaged: {printable(str(err))}.") from err
     return True

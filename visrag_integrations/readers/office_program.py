@@ -14,8 +14,8 @@ from visrag_integrations.readers.office_profile import write_profile
 from visrag_integrations.readers.office_sandbox import environment, wall
 
 _NO_WALL = (
-    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user namespaces. "
-    "Links in documents are cut out all the same."
+    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "
+    "namespaces. Links in documents are cut out all the same."
 )
 
 

@@ -58,7 +58,7 @@ def wall(program: str, folder: Path) -> list[str] | None:
         folder: What it may read and write.
     """
     real = Path(program).resolve()
-    # A script that starts LibreOffice from somewhere else (snap, flatpak) has a sandbox of its own, and needs its own places.
+    # A script that starts LibreOffice from elsewhere (snap, flatpak) has its own sandbox, and needs its own places.
     if not (real.parent / "soffice.bin").exists():
         return None
     bwrap = shutil.which("bwrap")

@@ -1,4 +1,4 @@
-"""Sheets for the screen: a row on one page, the header on each, columns wide enough, and no more rows than anybody reads.
+"""Sheets for the screen: a row on one page, the header on each, columns wide enough, and only so many rows.
 
 What is changed in the XML of a workbook on its way to LibreOffice; the printing area that an author set stays.
 """
@@ -85,7 +85,8 @@ class SheetEdits:
 
 
 def _number(value: Any) -> float:
-    """
+    """A width as XML has it; 0 for none.
+
     >>> _number("9.5"), _number(None), _number("wide")
     (9.5, 0.0, 0.0)
     """

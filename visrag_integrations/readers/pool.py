@@ -16,7 +16,14 @@ from typing import Any
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.readers import remote
-from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent, ReadingWarning
+from visrag_integrations.readers.events import (
+    DocumentDone,
+    DocumentFailed,
+    PageFailed,
+    PageRead,
+    ReaderEvent,
+    ReadingWarning,
+)
 from visrag_integrations.readers.finding import find_documents
 from visrag_integrations.readers.memory import default_limit
 from visrag_integrations.readers.pdf import other_backend

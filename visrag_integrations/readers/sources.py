@@ -24,12 +24,15 @@ from visrag_integrations.readers import remote
 FileKind = Literal["pdf", "image", "office", "text", "web"]
 PathLike = Union[str, "os.PathLike[str]"]
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+_NEWER_PICTURES = (".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif")
+_TEXTS = (".docx", ".doc", ".docm", ".dotx", ".dotm", ".odt", ".ott", ".fodt", ".rtf")
+_DECKS = (".pptx", ".ppt", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".odp", ".otp", ".fodp")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv")
 SUFFIXES: dict[str, FileKind] = {
     ".pdf": "pdf",
-    **dict.fromkeys(".png .jpg .jpeg .webp .tif .tiff .gif .bmp .jp2 .j2k .jpx .avif .heic .heif".split(), "image"),
-    **dict.fromkeys(".docx .doc .docm .dotx .dotm .odt .ott .fodt .rtf".split(), "office"),
-    **dict.fromkeys(".pptx .ppt .pptm .ppsx .ppsm .potx .potm .odp .otp .fodp".split(), "office"),
-    **dict.fromkeys(".xlsx .xls .xlsm .xltx .xltm .ods .ots .fods .csv".split(), "office"),
+    **dict.fromkeys((*_PICTURES, *_NEWER_PICTURES), "image"),
+    **dict.fromkeys((*_TEXTS, *_DECKS, *_SHEETS), "office"),
     **dict.fromkeys((".txt", ".md"), "text"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "web"),
 }

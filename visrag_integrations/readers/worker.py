@@ -1,6 +1,7 @@
 """The other side of a `WorkerProcess`: opens documents and reads pages, one request at a time.
 
-Request `("open", source, backend)`: reply `("opened", total, numbers, warnings, files inside)` or `("unreadable", reason)`.
+Request `("open", source, backend)`: reply `("opened", total, numbers, warnings, files inside)` or
+`("unreadable", reason)`.
 Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
 `("bad", reason)`.
 """
