@@ -15,6 +15,7 @@ PACKAGE = Path(visrag_integrations.__file__).parent
 ROWS = {
     # words
     "errors": 0,
+    "telemetry": 0,
     "fetching": 1,  # pictures that come as URLs are fetched through it
     "images": 2,  # a Page opens its picture through it
     "types": 3,

@@ -204,3 +204,16 @@ def printable(text: str) -> str:
     'a\\\\nb.pdf'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def storable(text: str) -> str:
+    """The text in characters that every engine can keep: half surrogates are written out.
+
+    >>> storable("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text

@@ -17,7 +17,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from visrag_integrations import images
+from visrag_integrations import images, telemetry
 from visrag_integrations.errors import MissingExtraError, UnknownNameError
 from visrag_integrations.types import Word
 
@@ -254,6 +254,7 @@ def _engine() -> Any:
         from rapidocr import EngineType, RapidOCR
     except ImportError as err:
         raise MissingExtraError("RapidOCR", "cpu") from err
+    telemetry.switch_off()  # onnxruntime may have been imported before this package was
     params: dict[str, Any] = {
         "Global.log_level": "critical",
         "Global.text_score": MIN_SCORE,
