@@ -8,7 +8,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -40,6 +40,13 @@ _MAGIC = {
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
+    b"\x00\x00\x00\x0cjP  ": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}
+# ISO/IEC 23008-12 and the AV1 image format: what stands behind "ftyp".
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"),
 }
 # The modes each format writes as they are; anything else becomes RGB first.
 _WRITABLE = {
@@ -164,6 +171,8 @@ def sniff_format(data: bytes) -> str | None:
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp":  # a container of films too; only its brand says that it holds a picture
+        return _BRANDS.get(data[8:12])
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
             return name
@@ -261,14 +270,33 @@ def _deep_to_grey(image: Image) -> Image:
     import numpy as np
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    low = high = 0.0
+    for _, values in _strips(image):
+        low, high = min(low, float(values.min(initial=0.0))), max(high, float(values.max(initial=0.0)))
     top = _white_level(image.mode, high)
-    if low < 0:
-        grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
-    else:
-        grey = values * (255.0 / top)
-    return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
+    made = Image.new("L", image.size)
+    for first, values in _strips(image):
+        if low < 0:
+            grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
+        else:
+            grey = values * (255.0 / top)
+        made.paste(Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8)), (0, first))
+    return made
+
+
+# Pixels of a strip. A small file can declare a fifth of a milliard of pixels, and as floats each takes eight bytes, in
+# four or five copies; strips of a million keep that within some forty megabytes.
+_STRIP = 1 << 20
+
+
+def _strips(image: Image) -> Iterator[tuple[int, Any]]:
+    """First row and values of each strip of a picture, as floats without NaN."""
+    import numpy as np
+
+    rows = max(1, _STRIP // max(1, image.width))
+    for first in range(0, image.height, rows):
+        strip = image.crop((0, first, image.width, min(image.height, first + rows)))
+        yield first, np.nan_to_num(np.asarray(strip, dtype=np.float64))
 
 
 def _white_level(mode: str, high: float) -> float:

@@ -30,6 +30,8 @@ class PageContent:
         words: Its words with their boxes.
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
+        warnings: What must be said about the page.
+        notes: What a speaker would say to it; not on the picture.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
     """
 
@@ -39,10 +41,15 @@ class PageContent:
     label: str = ""
     blank: bool = False
     scan: bool = False
+    warnings: tuple[str, ...] = ()
+    notes: str = ""
 
 
 class DocumentContent(Protocol):
-    """An open document. `page` may raise anything; the reader turns it into a `PageError`."""
+    """An open document. `page` may raise anything; the reader turns it into a `PageError`.
+
+    `metadata` goes to each page; but its "warnings", a sequence of sentences, are about the document as a whole.
+    """
 
     @property
     def total_pages(self) -> int: ...

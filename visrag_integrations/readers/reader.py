@@ -17,7 +17,8 @@ from visrag_integrations.errors import (
     VisRAGError,
 )
 from visrag_integrations.ocr import TextAssembly
-from visrag_integrations.readers import sources
+from visrag_integrations.readers import finding, sources
+from visrag_integrations.readers.attachments import look_inside
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
@@ -34,7 +35,7 @@ _CHOICES = {
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
 _ABOVE_ZERO = (
-    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels"),
+    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "max_memory"),
     *("office_timeout", "fetch_timeout", "web_timeout"),
 )
 
@@ -55,6 +56,8 @@ class PageReader:
         max_bytes: Larger files are refused.
         max_image_pixels: Picture files that declare more are refused before they are decoded.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
+        max_memory: Bytes that each reading process may take; a page that needs more is an error. None: what the machine
+            has, shared among the processes. Only pools read in processes.
         office_timeout: Seconds LibreOffice may take for one file.
         fetch_timeout: Seconds a document behind a URL may take to come.
         web_scripts: Whether the scripts of web pages run; without, a page is what its HTML says.
@@ -72,6 +75,7 @@ class PageReader:
     max_bytes: int = 2 << 30  # 2 GiB; the file's digest is computed first, and takes seconds there
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
+    max_memory: int | None = None
     office_timeout: float = 120.0
     fetch_timeout: float = FETCH_SECONDS
     web_scripts: bool = False
@@ -112,20 +116,34 @@ class PageReader:
         if pages is not None:
             reader = replace(reader, pages=pages)
         report = _Report(on_error)
-        if sources.is_one_document(source):
+        if finding.is_one_document(source):
             with reader.open(source, name=name) as document:
                 yield from document.read_pages(report)
+                inner = document.embedded
+            yield from reader._read_embedded(inner, report)
             return
-        for item in sources.find_documents(source):
+        for item in finding.find_documents(source):
             try:
                 with reader.open(item) as document:
+                    yield from document.read_pages(report)
+                    inner = document.embedded
+            except DocumentError as err:
+                report(Failure(err.source, err.reason))
+            else:
+                yield from reader._read_embedded(inner, report)
+
+    def _read_embedded(self, inner: tuple[sources.Source, ...], report: Callable[[Failure], None]) -> Iterator[Page]:
+        """The pages of the files in a document, whose own pages were chosen by number or not."""
+        for source in inner:
+            try:
+                with self.open(source) as document:
                     yield from document.read_pages(report)
             except DocumentError as err:
                 report(Failure(err.source, err.reason))
 
     def find(self, source: Any) -> Iterator[Any]:
         """The documents of a path, folder or iterable, as `read` would take them, unopened."""
-        return sources.find_documents(source)
+        return finding.find_documents(source)
 
     def open(self, source: sources.PathLike | bytes | sources.Source, *, name: str | None = None) -> OpenDocument:
         """One document, opened: a context manager that reads any of its pages.
@@ -157,10 +175,19 @@ class OpenDocument:
         doc_id: sha256 of the file's bytes.
         total_pages: How many pages the document has.
         numbers: The pages that are to be read.
+        warnings: What must be said about it as a whole.
+        embedded: Files inside of it that are documents of their own.
     """
 
     def __init__(self, reader: PageReader, known: sources.Source, content: DocumentContent) -> None:
         self._reader, self._content = reader, content
+        about = dict(content.metadata)
+        self.warnings: tuple[str, ...] = tuple(about.pop("warnings", ()))
+        self._metadata = about
+        self.embedded: tuple[sources.Source, ...] = ()
+        if known.kind == "pdf":
+            found = look_inside(known, reader.password, reader.max_bytes)
+            self.embedded, self.warnings = tuple(found.sources), (*self.warnings, *found.warnings)
         self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
         self.numbers = self._choose()
 
@@ -176,6 +203,8 @@ class OpenDocument:
 
     def read_pages(self, report: Callable[[Failure], None]) -> Iterator[Page]:
         """The chosen pages in order; one that fails is reported instead."""
+        for warning in self.warnings:
+            logger.warning("%r: %s", self.source, warning)
         for number in self.numbers:
             try:
                 page = self.page(number)
@@ -198,9 +227,18 @@ class OpenDocument:
                 picture = images.encode(picture, self._reader.picture_format)
         except MissingExtraError:
             raise
+        except MemoryError as err:
+            reason = "needs more memory than a reading process may take. Raise max_memory, or scale it down."
+            raise PageError(self.source, number, reason) from err
         except Exception as err:
             raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
-        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._content.metadata}
+        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._metadata}
+        if content.notes:
+            # Searched with the slide, and kept apart for whoever wants to know what is on the picture.
+            text = f"{text}\n\nSpeaker notes:\n{content.notes}".strip()
+            metadata["speaker_notes"] = content.notes
+        if content.warnings:
+            metadata["warnings"] = list(content.warnings)
         if content.label:
             metadata["page_label"] = content.label
         return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)
