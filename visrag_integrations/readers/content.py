@@ -5,10 +5,15 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from visrag_integrations.images import PictureSource
 from visrag_integrations.types import Word
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 # Of the page's area. A stamp or a header of a scan covers less; the text of a page that was written covers more.
 _LITTLE = 0.05
@@ -71,24 +76,20 @@ def clean_text(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: float, height: float) -> tuple[Word, ...]:
-    """Words from their texts and corners in page units, as fractions held inside the page; empty ones are left out.
+def has_unprintable(texts: Sequence[str]) -> bool:
+    """Whether `clean_text` would change any of these."""
+    return _UNPRINTABLE.search("".join(texts)) is not None
 
-    >>> make_words(["a", ""], [(10, 0, 120, 50), (0, 0, 1, 1)], 100, 100)
+
+def make_words(texts: Sequence[str], edges: NDArray[np.float64]) -> tuple[Word, ...]:
+    """Words from their texts and edges, which are fractions of the page and are held inside it.
+
+    >>> make_words(["a"], np.array([[0.1, 0.0, 1.2, 0.5]]))
     (Word(text='a', box=(0.1, 0.0, 1.0, 0.5)),)
     """
-    import numpy as np
-
-    if not texts:
-        return ()
     # A page has hundreds of words, so all are worked on together: one at a time would cost as much as drawing the page.
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2) / (width, height)
-    corners = np.nan_to_num(np.sort(corners, axis=1))  # a turned word has its corners in another order
-    edges = np.round(np.clip(corners, 0.0, 1.0), 5).reshape(-1, 4)
-    if _UNPRINTABLE.search("".join(texts)) is not None:
-        texts = list(map(clean_text, texts))
-    boxed = zip(texts, map(tuple, edges.tolist()), strict=True)
-    return tuple(word for word in map(Word._make, boxed) if word.text)
+    boxes = np.round(np.clip(edges, 0.0, 1.0), 5).tolist()
+    return tuple(map(Word._make, zip(texts, map(tuple, boxes), strict=True)))
 
 
 def covers_little(words: Sequence[Word]) -> bool:

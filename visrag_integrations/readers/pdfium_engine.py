@@ -5,9 +5,12 @@ from __future__ import annotations
 import ctypes
 import functools
 import logging
+import re
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.images import Pixels
@@ -17,16 +20,19 @@ from visrag_integrations.readers.content import (
     clean_text,
     covers_little,
     covers_page,
-    make_words,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, render_size
-from visrag_integrations.types import Word
+from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
 LOCK = threading.RLock()  # PDFium may not be entered by two threads
 _GRID = 1_000_000  # corners are asked for in whole units on a page of this size: finer than any word's edge is known
+# PDFium's sign for a hyphen that divides a word at the end of a line; the rest of the word follows without a space.
+_LINE_END_HYPHEN = "\x02"
+_WORD = re.compile("[^\\s\x02]+\x02?|\x02")
+_MOST_ANNOTATIONS = 10_000  # of a page are looked through for one that shows words
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 
 
@@ -57,7 +63,11 @@ class PdfiumDocument:
             page = self._document[number - 1]
             try:
                 pixels = _render(page, self._document, self._settings.max_pixels)
-                text, words = _text_layer(page)
+                if _add_annotations(page):
+                    page.close()
+                    page = self._document[number - 1]
+                width, height = page.get_size()
+                text, words = read_text_layer(_painted_words(page), width, height, pixels)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
                 scan = covers_little(words) and _is_picture(page)
             finally:
@@ -121,8 +131,24 @@ def _is_picture(page: Any) -> bool:
     return False
 
 
-def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
-    """The page's text, and its words: characters between white space, boxed by their outermost corners."""
+def _add_annotations(page: Any) -> bool:
+    """Make what annotations and form fields show part of the page, as it is drawn; False where there is none.
+
+    PDFium draws them and keeps their words to itself. The document in memory is changed, never the file.
+    """
+    import pypdfium2.raw as pdfium
+
+    for place in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_ANNOTATIONS)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, place)
+        shows_words = pdfium.FPDFAnnot_GetSubtype(annotation) not in (pdfium.FPDF_ANNOT_LINK, pdfium.FPDF_ANNOT_POPUP)
+        pdfium.FPDFPage_CloseAnnot(annotation)
+        if shows_words:
+            return bool(pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == pdfium.FLATTEN_SUCCESS)
+    return False
+
+
+def _painted_words(page: Any) -> PaintedWords:
+    """The page's words: characters between white space, boxed by their outermost corners."""
     import pypdfium2.raw as pdfium
 
     layer = page.get_textpage()
@@ -133,42 +159,35 @@ def _text_layer(page: Any) -> tuple[str, tuple[Word, ...]]:
         boxes = [_span_box(page, layer, start, stop) for start, stop in spans]
     finally:
         layer.close()
-    words = make_words([text[start:stop] for start, stop in spans], boxes, _GRID, _GRID)
-    return clean_text(text).strip("\n"), words
+    width, height = page.get_size()
+    texts = [text[start:stop].replace(_LINE_END_HYPHEN, "-") for start, stop in spans]
+    return PaintedWords(texts, np.asarray(boxes).reshape(-1, 4) * (np.array([width, height, width, height]) / _GRID))
 
 
 def _as_text(codes: list[int]) -> str:
-    """One character a code, so that places in the text are PDFium's own; 2 is its hyphen at the end of a line.
+    """One character a code, so that places in the text are PDFium's own.
 
-    >>> _as_text([97, 2, 98, 0xD83D])
-    'a-b\\ufffd'
+    >>> _as_text([97, 98, 0xD83D])
+    'ab\\ufffd'
     """
     return "".join(map(_character, codes))
 
 
 @functools.cache  # a page has thousands of characters, and few different ones
 def _character(code: int) -> str:
-    if code == 2:
-        return "-"
     if code == 0 or 0xD800 <= code < 0xE000 or code >= 0x110000:  # no character: half a surrogate pair, beyond Unicode
         return "\ufffd"
     return chr(code)
 
 
 def _word_spans(text: str) -> Iterator[tuple[int, int]]:
-    """First and last + 1 place of every run without white space.
+    """First and last + 1 place of every run without white space; a hyphen at the end of a line ends one too.
 
-    >>> list(_word_spans(" ab c"))
-    [(1, 3), (4, 5)]
+    >>> list(_word_spans(" ab c")), list(_word_spans("inter\\x02nal"))
+    ([(1, 3), (4, 5)], [(0, 6), (6, 9)])
     """
-    start = None
-    for place, character in enumerate(text + " "):
-        if character.isspace():
-            if start is not None:
-                yield start, place
-            start = None
-        elif start is None:
-            start = place
+    for found in _WORD.finditer(text):
+        yield found.span()
 
 
 def _span_box(page: Any, layer: Any, start: int, stop: int) -> tuple[float, float, float, float]:

@@ -9,13 +9,11 @@ from visrag_integrations.images import Pixels
 from visrag_integrations.readers.content import (
     PageContent,
     RenderSettings,
-    clean_text,
     covers_little,
     covers_page,
-    make_words,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, render_size
-from visrag_integrations.types import Word
+from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
@@ -65,7 +63,7 @@ class PyMuPDFDocument:
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
-            text, words = _text_layer(drawing, width, height)
+            text, words = read_text_layer(_painted_words(drawing), width, height, pixels)
             label = page.get_label() if self._labelled else ""
             scan = covers_little(words) and _is_picture(page, width, height)
         return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
@@ -75,8 +73,8 @@ class PyMuPDFDocument:
             self._document.close()
 
 
-def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[Word, ...]]:
-    """The page's text and words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
+def _painted_words(drawing: Any) -> PaintedWords:
+    """The page's words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
     # Without pictures, and without ligatures as single characters; the flags of both are left out.
@@ -85,8 +83,7 @@ def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[W
         layer = pymupdf.TextPage(layer)
     found = layer.extractWORDS()
     # Each is (x0, y0, x1, y1, text, block, line, place).
-    words = make_words([word[4] for word in found], [word[:4] for word in found], width, height)
-    return clean_text(layer.extractText()).strip("\n"), words
+    return PaintedWords([word[4] for word in found], [word[:4] for word in found])
 
 
 def _is_picture(page: Any, width: float, height: float) -> bool:

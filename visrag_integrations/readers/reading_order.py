@@ -1,0 +1,327 @@
+"""The order in which a reader sees the words of a page, from where they stand and not from when they were painted.
+
+A PDF paints words in any order: an invoice program may paint all values first and their labels after them. Here words
+become pieces of lines, pieces become rows or columns, and these are read as a person reads them:
+
+    painted   "20-10-2031" (right)   "Invoice date:" (left, same height)
+    read      "Invoice date:"   "20-10-2031"
+
+    1. `joined_words`: words that were painted one after the other and stand side by side are one piece of a line.
+    2. Where the pieces go down the page one below the other, as painted, nothing is to be done (most pages).
+    3. Else pieces of one height are a band, and bands that share a gutter (a stretch of the width where none of them
+       has a word) are a run.
+    4. A run whose gutter parts columns of running text (`columns.parts_columns`) is read column by column. Any other
+       is read row by row: labels with their values, tables, lists of numbers.
+
+Everything is measured in the unit of the boxes, which must be the same across and down (points, pixels).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+import numpy as np
+
+from visrag_integrations.readers.columns import Piece, parts_columns, reads_cell_by_cell
+from visrag_integrations.readers.text_direction import Frame, is_right_to_left, split_by_frame
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Boxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
+
+# Between two words of a line, in line heights. Justified text in narrow columns has gaps of nearly a line's height;
+# the gutters of the narrowest columns are as wide, but words on both sides of one are seldom painted in succession.
+_WORD_GAP = 1.0
+# How far a word may begin before the end of the one before it, in line heights: kerning, slanted letters.
+_BACKSTEP = 0.3
+# Two words stand on one line when their middles differ by less than so much of the lower one's height. Superscripts
+# stay on their line; the lines of the tightest print are a whole height apart.
+_LEVEL = 0.5
+# Of a piece's height, cut off above and below before bands are made: boxes of fonts reach into the lines around them.
+_SHARED_EDGE = 0.3
+# The narrowest gutter, in line heights: printers leave a line's height between columns, tables may leave less.
+_GUTTER = 0.6
+# Columns within columns within columns: a page that goes deeper was made to stop its readers.
+_DEEPEST = 8
+
+
+class ReadingOrder(NamedTuple):
+    """Words in the order in which they are read.
+
+    Attributes:
+        places: For each word that is read, its place among the words that were given.
+        ends: What stands after each of them in the page's text: " ", "\\n", or a tab between two cells of numbers.
+    """
+
+    places: list[int]
+    ends: list[str]
+
+    def text(self, words: Sequence[str]) -> str:
+        """The page's text, line by line.
+
+        >>> ReadingOrder([1, 0], [" ", "\\n"]).text(["7745", "Invoice"])
+        'Invoice 7745'
+        """
+        parts = [""] * (2 * len(self.places))
+        parts[0::2] = [words[place] for place in self.places]
+        parts[1::2] = self.ends
+        return "".join(parts[:-1])
+
+
+def reading_order(words: Sequence[str], boxes: Boxes) -> ReadingOrder:
+    """The order of these words; where they are as they should be, it is the order in which they are given.
+
+    >>> painted = ["20-10-2031", "Invoice", "date:"]
+    >>> boxes = np.array([[90.0, 10, 140, 20], [10, 10, 40, 20], [43, 10, 60, 20]])
+    >>> reading_order(painted, boxes).text(painted)
+    'Invoice date: 20-10-2031'
+    """
+    places: list[int] = []
+    ends: list[str] = []
+    for frame, part in split_by_frame(words, boxes):
+        found = _order_in_frame(words, boxes, frame, part)
+        places += found.places
+        ends += found.ends
+    return ReadingOrder(places, ends)
+
+
+def _order_in_frame(words: Sequence[str], boxes: Boxes, frame: Frame, part: NDArray[np.intp] | None) -> ReadingOrder:
+    """The order of the words that run in one direction, looked at with the page turned so that they stand upright."""
+    if part is not None:
+        words = [words[place] for place in part.tolist()]
+        boxes = boxes[part]
+    boxes = frame.upright(boxes)
+    right_to_left = is_right_to_left(words)
+    joined = joined_words(boxes, right_to_left)
+    found = _as_painted(boxes, joined)
+    if found is None:
+        pieces = _pieces(words, boxes, joined, right_to_left)
+        found = _written(words, _arranged(pieces, _gutter(pieces), right_to_left, depth=0))
+    if part is None:
+        return found
+    return ReadingOrder(part[found.places].tolist(), found.ends)
+
+
+def joined_words(boxes: Boxes, right_to_left: bool = False) -> NDArray[np.bool_]:
+    """For each word but the first, whether it goes on the line of the one painted before it.
+
+    >>> joined_words(np.array([[0.0, 0, 9, 10], [12, 0, 20, 10], [90, 0, 99, 10], [0, 12, 9, 22]])).tolist()
+    [True, False, False]
+    """
+    left, top, right, bottom = boxes.T
+    height = bottom - top
+    lower = np.minimum(height[1:], height[:-1])
+    apart = np.abs((top + bottom)[1:] - (top + bottom)[:-1]) / 2
+    taller = np.maximum(height[1:], height[:-1])
+    gap = left[1:] - right[:-1]
+    beside = (gap > -_BACKSTEP * taller) & (gap < _WORD_GAP * taller)
+    if right_to_left:
+        gap = left[:-1] - right[1:]
+        beside |= (gap > -_BACKSTEP * taller) & (gap < _WORD_GAP * taller)
+    together: NDArray[np.bool_] = (apart <= _LEVEL * lower) & beside
+    return together
+
+
+def _as_painted(boxes: Boxes, joined: NDArray[np.bool_]) -> ReadingOrder | None:
+    """The order as it is given, where every piece stands below the one before it; None where one does not."""
+    count = len(boxes)
+    starts = np.flatnonzero(np.concatenate(([True], ~joined)))
+    tops = np.minimum.reduceat(boxes[:, 1], starts)
+    bottoms = np.maximum.reduceat(boxes[:, 3], starts)
+    edge = _SHARED_EDGE * (bottoms - tops)
+    if not np.all((tops + edge)[1:] >= (bottoms - edge)[:-1]):
+        return None
+    ends = np.full(count, " ", dtype=object)
+    ends[starts[1:] - 1] = "\n"
+    ends[-1] = "\n"
+    return ReadingOrder(list(range(count)), ends.tolist())
+
+
+def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right_to_left: bool) -> list[Piece]:
+    """The pieces of lines, in the order of painting."""
+    starts = np.flatnonzero(np.concatenate(([True], ~joined)))
+    stops = [*starts[1:].tolist(), len(boxes)]
+    lefts = np.minimum.reduceat(boxes[:, 0], starts).tolist()
+    tops = np.minimum.reduceat(boxes[:, 1], starts).tolist()
+    rights = np.maximum.reduceat(boxes[:, 2], starts).tolist()
+    bottoms = np.maximum.reduceat(boxes[:, 3], starts).tolist()
+    pieces: list[Piece] = []
+    for place, (first, stop) in enumerate(zip(starts.tolist(), stops, strict=True)):
+        letters = " ".join(words[first:stop])
+        backwards = right_to_left and is_right_to_left(letters)
+        box = (lefts[place], tops[place], rights[place], bottoms[place])
+        pieces.append(Piece(*box, first, stop, letters, backwards))
+    return pieces
+
+
+def _gutter(pieces: Sequence[Piece]) -> float:
+    """The narrowest gap that can be a gutter on this page."""
+    heights = sorted(piece.bottom - piece.top for piece in pieces)
+    return max(1e-9, _GUTTER * heights[len(heights) // 2])
+
+
+def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: int) -> list[list[Piece]]:
+    """The lines of a part of the page, each a list of pieces, in reading order."""
+    lines: list[list[Piece]] = []
+    for run in _runs(_bands(pieces), gutter):
+        columns = _columns(run, gutter)
+        if len(columns) > 1 and depth < _DEEPEST:
+            if right_to_left:
+                columns.reverse()
+            for column in columns:
+                lines += _arranged(column, gutter, right_to_left, depth + 1)
+        elif reads_cell_by_cell(run):
+            lines += [[piece] for piece in sorted(run, key=_painted)]
+        else:
+            for band in _bands(run):
+                lines += _rows(band, gutter)
+    return lines
+
+
+def _bands(pieces: list[Piece]) -> list[list[Piece]]:
+    """Pieces that stand at one height, directly or through others, from the top to the bottom of the page."""
+    bands: list[list[Piece]] = []
+    end = 0.0
+    for piece in sorted(pieces, key=_core_top):
+        edge = _SHARED_EDGE * (piece.bottom - piece.top)
+        if bands and piece.top + edge < end:
+            bands[-1].append(piece)
+            end = max(end, piece.bottom - edge)
+        else:
+            bands.append([piece])
+            end = piece.bottom - edge
+    return bands
+
+
+def _core_top(piece: Piece) -> float:
+    return piece.top + _SHARED_EDGE * (piece.bottom - piece.top)
+
+
+def _painted(piece: Piece) -> int:
+    return piece.first
+
+
+def _groups(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
+    """Pieces side by side, left to right, cut where a gap as wide as a gutter goes from top to bottom."""
+    groups: list[list[Piece]] = []
+    end = 0.0
+    for piece in sorted(pieces):
+        if groups and piece.left - end < gutter:
+            groups[-1].append(piece)
+            end = max(end, piece.right)
+        else:
+            groups.append([piece])
+            end = piece.right
+    return groups
+
+
+def _runs(bands: list[list[Piece]], gutter: float) -> list[list[Piece]]:
+    """Bands one below the other that have a gutter in common, or none of which has one.
+
+        Heading over both columns      a run of its own
+        left column   right column     a run with one gutter
+        left column   right column
+    """
+    runs: list[list[Piece]] = []
+    known: list[tuple[float, float]] = []  # the gutters of the last run
+    for band in bands:
+        own = _gaps(band, gutter)
+        if runs:
+            common = _common(known, own, band, runs[-1], gutter)
+            if common is not None:
+                known = common
+                runs[-1] += band
+                continue
+        runs.append(list(band))
+        known = own
+    return runs
+
+
+def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
+    """The gaps between groups side by side, as left and right edge."""
+    groups = _groups(pieces, gutter)
+    gaps: list[tuple[float, float]] = []
+    for one, other in zip(groups, groups[1:], strict=False):
+        gaps.append((max(piece.right for piece in one), min(piece.left for piece in other)))
+    return gaps
+
+
+def _common(
+    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[Piece], run: list[Piece], gutter: float
+) -> list[tuple[float, float]] | None:
+    """The gutters that a run has with one more band; None where the band ends the run."""
+    left = min(piece.left for piece in band)
+    right = max(piece.right for piece in band)
+    if not known and not own:
+        return []  # one column goes on
+    if not known:
+        return None
+    # What lies outside of the band is free too: the last line of a column stands beside nothing.
+    free = [(float("-inf"), left), *own, (right, float("inf"))]
+    shared: list[tuple[float, float]] = []
+    for first, last in known:
+        for begin, end in free:
+            if min(last, end) - max(first, begin) >= gutter:
+                shared.append((max(first, begin), min(last, end)))
+    return shared or None
+
+
+def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
+    """The columns of running text of a run, left to right; one where it has no columns."""
+    groups = _groups(run, gutter)
+    columns: list[list[Piece]] = []
+    for place, group in enumerate(groups):
+        rest = [piece for later in groups[place:] for piece in later]
+        if columns and not parts_columns(columns[-1], rest):
+            columns[-1] += group
+        else:
+            columns.append(list(group))
+    return columns
+
+
+def _rows(band: list[Piece], gutter: float) -> list[list[Piece]]:
+    """A band as lines: one, or, where pieces stand above each other in it, one for each of these.
+
+        Hull number:   KX-4471            "Hull number: KX-4471"
+
+        Address        3 Quay Road        a label in the middle beside two lines: the label, then the lines
+                       Lower Harbour
+    """
+    groups = _groups(band, min(gutter, 0.0))
+    if all(len(group) == 1 for group in groups):
+        return [_directed([group[0] for group in groups])]
+    lines: list[list[Piece]] = []
+    for group in groups:
+        below = _bands(group)
+        if len(below) == 1:
+            lines.append(_directed(group))
+            continue
+        for line in below:
+            lines.append(_directed(line))
+    return lines
+
+
+def _directed(line: list[Piece]) -> list[Piece]:
+    """The pieces of a line from left to right, or from right to left where most letters are of such a script."""
+    line = sorted(line)
+    backwards = sum(len(piece.text) for piece in line if piece.backwards)
+    if 2 * backwards > sum(len(piece.text) for piece in line):
+        line.reverse()
+    return line
+
+
+def _written(words: Sequence[str], lines: list[list[Piece]]) -> ReadingOrder:
+    """The words of these lines, and what stands between them."""
+    places: list[int] = []
+    ends: list[str] = []
+    for line in lines:
+        for piece in line:
+            # Two cells "12" and "345" one space apart would be read as one number, 12 345.
+            if ends and ends[-1] == " " and words[places[-1]][-1:].isdigit() and piece.text[:1].isdigit():
+                ends[-1] = "\t"
+            places += range(piece.first, piece.stop)
+            ends += [" "] * (piece.stop - piece.first)
+        ends[-1] = "\n"
+    return ReadingOrder(places, ends)

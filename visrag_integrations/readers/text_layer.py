@@ -1,0 +1,52 @@
+"""The text layer of a page as it is shown: words that can be seen, in the order in which they are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from visrag_integrations.images import Pixels
+from visrag_integrations.readers.content import clean_text, has_unprintable, make_words
+from visrag_integrations.readers.reading_order import reading_order
+from visrag_integrations.readers.visibility import visible_words
+from visrag_integrations.types import Word
+
+
+class PaintedWords(NamedTuple):
+    """The words of a page in the order of painting, as an engine gives them.
+
+    Attributes:
+        texts: No white space in them.
+        corners: Two opposite corners of each, `(x, y, x, y)` in units of the page as it is shown, from its top left.
+    """
+
+    texts: list[str]
+    corners: Sequence[Sequence[float]]
+
+
+def read_text_layer(
+    painted: PaintedWords, width: float, height: float, pixels: Pixels
+) -> tuple[str, tuple[Word, ...]]:
+    """The text and the words of a page of this size, of which these pixels were drawn."""
+    texts = painted.texts
+    if not texts:
+        return "", ()
+    corners = np.asarray(painted.corners, dtype=np.float64).reshape(-1, 2, 2)
+    corners = np.nan_to_num(np.sort(corners, axis=1))  # a turned word has its corners in another order
+    boxes = corners.reshape(-1, 4)
+    if has_unprintable(texts):
+        texts = list(map(clean_text, texts))
+    edges = (corners / (width, height)).reshape(-1, 4)
+    kept = visible_words(texts, boxes, edges, pixels)
+    if not kept.all():
+        shown = np.flatnonzero(kept)
+        texts = [texts[place] for place in shown.tolist()]
+        boxes = boxes[shown]
+        edges = edges[shown]
+        if not texts:
+            return "", ()
+    order = reading_order(texts, boxes)
+    words = make_words([texts[place] for place in order.places], edges[order.places])
+    return order.text(texts), words

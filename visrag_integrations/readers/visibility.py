@@ -1,0 +1,81 @@
+"""Which words of a text layer leave a mark in the picture of their page.
+
+Text that nobody sees is the usual way of planting instructions and false numbers in documents: white on white, under
+a rectangle, on a layer that is switched off, half a point high. The renderer knows: where a word can be seen, the
+pixels under its box differ. A few of them are looked at for every word, all for the few words where these are alike.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from visrag_integrations.images import Pixels
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Boxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
+
+# Where a word's box is looked at first, as fractions of it: across the height of small letters, and far enough apart
+# for one to fall on a stroke. More points cost more than looking at all pixels of the words that these miss.
+_ACROSS = np.array([0.04, 0.13, 0.22, 0.31, 0.4, 0.49, 0.58, 0.67, 0.76, 0.85, 0.94])
+_DOWN = np.array([0.5, 0.62, 0.72])
+# Of 255, between the lightest and the darkest pixel of a word, in any of the three colours. The palest print that is
+# meant to be read differs by 30 or more; a letter of colour 253 on 255 is not meant to be read. Thin print that is
+# drawn small is blended with its ground and still differs by 20.
+_MARK = 12
+# Points. Letters of the finest print that is read (on contracts, maps) are 4 points high; below this they are dust.
+_LOWEST = 1.5
+
+
+def visible_words(texts: Sequence[str], boxes: Boxes, edges: Boxes, pixels: Pixels) -> NDArray[np.bool_]:
+    """For each word, whether it is on the page, large enough to be seen, and has left a mark; empty texts have not.
+
+    Args:
+        texts: The words.
+        boxes: In points.
+        edges: The same boxes as fractions of the page.
+        pixels: The page's picture.
+    """
+    kept = np.fromiter(map(bool, texts), dtype=np.bool_, count=len(texts))
+    middle_across = edges[:, 0] + edges[:, 2]
+    middle_down = edges[:, 1] + edges[:, 3]
+    kept &= (middle_across > 0) & (middle_across < 2) & (middle_down > 0) & (middle_down < 2)
+    sizes = boxes[:, 2:] - boxes[:, :2]
+    kept &= sizes.min(axis=1) > 0
+    # A dash or a dot is low by itself; a word of letters is as high as its font.
+    kept &= sizes.max(axis=1) >= _LOWEST
+    flat = sizes.min(axis=1) < _LOWEST
+    for place in np.flatnonzero(flat & kept).tolist():
+        kept[place] = len(texts[place]) < 2
+    picture = np.frombuffer(pixels.data, dtype=np.uint8).reshape(pixels.height, pixels.width, 3)
+    for place in _unmarked(edges, picture).tolist():
+        kept[place] = kept[place] and _differs(picture, edges[place])
+    return kept
+
+
+def _unmarked(edges: Boxes, picture: NDArray[np.uint8]) -> NDArray[np.intp]:
+    """The words of which the points that are looked at are alike: places to look closer at."""
+    rows, columns, _ = picture.shape
+    left, top, right, bottom = np.clip(edges, 0.0, 1.0).T
+    across = (left[:, None] + (right - left)[:, None] * _ACROSS) * (columns - 1)
+    down = (top[:, None] + (bottom - top)[:, None] * _DOWN) * (rows - 1)
+    places = down.astype(np.intp)[:, :, None] * columns + across.astype(np.intp)[:, None, :]
+    # Green tells nearly all colours from their ground; the others are looked at in the next step.
+    green = picture.reshape(-1, 3)[:, 1].take(places.reshape(len(edges), -1))
+    return np.flatnonzero(green.max(axis=1) - green.min(axis=1) < _MARK)
+
+
+def _differs(picture: NDArray[np.uint8], edge: NDArray[np.float64]) -> bool:
+    """Whether any two pixels under a box differ, with a pixel more on each side."""
+    rows, columns, _ = picture.shape
+    left, top, right, bottom = np.clip(edge, 0.0, 1.0).tolist()
+    part = picture[
+        max(0, int(top * rows) - 1) : math.ceil(bottom * rows) + 1,
+        max(0, int(left * columns) - 1) : math.ceil(right * columns) + 1,
+    ].reshape(-1, 3)
+    return bool((part.max(axis=0) - part.min(axis=0)).max() >= _MARK)
