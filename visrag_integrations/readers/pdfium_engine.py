@@ -25,13 +25,18 @@ from visrag_integrations.readers.pdf_geometry import document_info, render_size
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from visrag_integrations.readers.sources import Source
 
+Corners = tuple[float, float, float, float]
 LOCK = threading.RLock()  # PDFium may not be entered by two threads
-_GRID = 1_000_000  # corners are asked for in whole units on a page of this size: finer than any word's edge is known
+_GRID = 1_000_000  # PDFium gives places in whole units on a page of this size: finer than any word's edge is known
+_SPAN = 1000.0  # points between the places that are asked for
 # PDFium's sign for a hyphen that divides a word at the end of a line; the rest of the word follows without a space.
 _LINE_END_HYPHEN = "\x02"
 _WORD = re.compile("[^\\s\x02]+\x02?|\x02")
+_FIRST_VERTICAL = "\u2e80"  # from here on: scripts that are written from top to bottom too
 _MOST_ANNOTATIONS = 10_000  # of a page are looked through for one that shows words
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 
@@ -155,13 +160,17 @@ def _painted_words(page: Any) -> PaintedWords:
     try:
         codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
         text = _as_text(codes)
-        spans = list(_word_spans(text))
-        boxes = [_span_box(page, layer, start, stop) for start, stop in spans]
+        texts: list[str] = []
+        corners: list[Corners] = []
+        for start, stop in _word_spans(text):
+            for first, last, box in _on_one_line(layer, text, start, stop):
+                texts.append(text[first:last].replace(_LINE_END_HYPHEN, "-"))
+                corners.append(box)
     finally:
         layer.close()
-    width, height = page.get_size()
-    texts = [text[start:stop].replace(_LINE_END_HYPHEN, "-") for start, stop in spans]
-    return PaintedWords(texts, np.asarray(boxes).reshape(-1, 4) * (np.array([width, height, width, height]) / _GRID))
+    turned = _shown(page)
+    points = np.array(corners, dtype=np.float64).reshape(-1, 2)
+    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4))
 
 
 def _as_text(codes: list[int]) -> str:
@@ -190,18 +199,67 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
         yield found.span()
 
 
-def _span_box(page: Any, layer: Any, start: int, stop: int) -> tuple[float, float, float, float]:
+def _on_one_line(layer: Any, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:
+    """A run of characters with its corners; several where PDFium took what stands in two lines for one word.
+
+    "12" above "3" in a column of a table, painted one after the other, comes as "123".
+    """
+    first = _char_corners(layer, start)
+    last = first
+    if stop - start > 1:
+        last = _char_corners(layer, stop - 1)
+    whole = _around(first, last)
+    # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
+    if whole[3] - whole[1] <= 1.5 * (first[3] - first[1]):
+        return [(start, stop, whole)]
+    parts: list[tuple[int, int, Corners]] = []
+    before = begin = first
+    for place in range(start + 1, stop):
+        corners = _char_corners(layer, place)
+        if _is_upright_step_down(before, corners) and text[place] < _FIRST_VERTICAL:
+            parts.append((start, place, _around(begin, before)))
+            start, begin = place, corners
+        before = corners
+    return [*parts, (start, stop, _around(begin, before))]
+
+
+def _is_upright_step_down(before: Corners, corners: Corners) -> bool:
+    """Whether a letter stands in another line than the one before it: most of a letter lower or higher, but no wider.
+
+    The letters of a word that runs upwards or downwards follow one another too, but they lie on their sides: each is
+    as far from the one before as it is wide.
+    """
+    height = before[3] - before[1]
+    step = abs(corners[1] - before[1])
+    beside = min(before[2], corners[2]) - max(before[0], corners[0])
+    lies_on_its_side = height < 0.9 * (before[2] - before[0]) and beside > 0
+    return step > 0.6 * height and not lies_on_its_side
+
+
+def _char_corners(layer: Any, index: int) -> Corners:
+    """Left, bottom, right, top of a character in the file's own units, where up is more; zeros when it has none."""
     import pypdfium2.raw as pdfium
 
-    across: list[int] = []
-    down: list[int] = []
-    rect, x, y = pdfium.FS_RECTF(), ctypes.c_int(), ctypes.c_int()
-    for index in {start, stop - 1}:  # the first and the last character; a word of one letter has only one
-        if pdfium.FPDFText_GetLooseCharBox(layer, index, rect):
-            for px, py in ((rect.left, rect.top), (rect.right, rect.bottom)):
-                pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, px, py, x, y)
-                across.append(x.value)
-                down.append(y.value)
-    if not across:
-        return 0, 0, 0, 0
-    return min(across), min(down), max(across), max(down)
+    box = pdfium.FS_RECTF()
+    if not pdfium.FPDFText_GetLooseCharBox(layer, index, box):
+        return 0.0, 0.0, 0.0, 0.0
+    return box.left, box.bottom, box.right, box.top
+
+
+def _around(one: Corners, other: Corners) -> Corners:
+    if one is other:
+        return one
+    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+
+
+def _shown(page: Any) -> NDArray[np.float64]:
+    """What turns `(x, y)` of the file into the page as it is shown: two rows to multiply by, one to add."""
+    import pypdfium2.raw as pdfium
+
+    x, y = ctypes.c_int(), ctypes.c_int()
+    rows: list[tuple[float, float]] = []
+    for corner in ((0, 0), (_SPAN, 0), (0, _SPAN)):
+        pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, *corner, x, y)
+        rows.append((x.value, y.value))
+    origin, across, down = np.array(rows, dtype=np.float64) / _GRID * page.get_size()
+    return np.stack([(across - origin) / _SPAN, (down - origin) / _SPAN, origin])

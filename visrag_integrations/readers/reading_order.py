@@ -18,6 +18,7 @@ Everything is measured in the unit of the boxes, which must be the same across a
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -40,9 +41,16 @@ _BACKSTEP = 0.3
 # stay on their line; the lines of the tightest print are a whole height apart.
 _LEVEL = 0.5
 # Of a piece's height, cut off above and below before bands are made: boxes of fonts reach into the lines around them.
-_SHARED_EDGE = 0.3
+_SHARED_EDGE = 0.22
+# Empty space between two bands, in line heights, that parts what is above it from what is below; twice the usual gap
+# of the page where lines are set far apart. Paragraphs are less than two lines apart, a footer or a figure more.
+_APART = 1.5
 # The narrowest gutter, in line heights: printers leave a line's height between columns, tables may leave less.
 _GUTTER = 0.6
+# Letters of a piece, and pairs of such pieces side by side, that may be lines of two columns: labels, values and marks
+# of lists are shorter.
+_LONG = 18
+_FEWEST_LONG = 3
 # Columns within columns within columns: a page that goes deeper was made to stop its readers.
 _DEEPEST = 8
 
@@ -94,8 +102,11 @@ def _order_in_frame(words: Sequence[str], boxes: Boxes, frame: Frame, part: NDAr
         boxes = boxes[part]
     boxes = frame.upright(boxes)
     right_to_left = is_right_to_left(words)
-    joined = joined_words(boxes, right_to_left)
-    found = _as_painted(boxes, joined)
+    backwards = None
+    if right_to_left:
+        backwards = np.array([is_right_to_left(word) for word in words])
+    joined = joined_words(boxes, backwards)
+    found = _as_painted(words, boxes, joined, right_to_left)
     if found is None:
         pieces = _pieces(words, boxes, joined, right_to_left)
         found = _written(words, _arranged(pieces, _gutter(pieces), right_to_left, depth=0))
@@ -104,8 +115,12 @@ def _order_in_frame(words: Sequence[str], boxes: Boxes, frame: Frame, part: NDAr
     return ReadingOrder(part[found.places].tolist(), found.ends)
 
 
-def joined_words(boxes: Boxes, right_to_left: bool = False) -> NDArray[np.bool_]:
+def joined_words(boxes: Boxes, backwards: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
     """For each word but the first, whether it goes on the line of the one painted before it.
+
+    Args:
+        boxes: Of the words.
+        backwards: Which of them are read from right to left; None stands for none.
 
     >>> joined_words(np.array([[0.0, 0, 9, 10], [12, 0, 20, 10], [90, 0, 99, 10], [0, 12, 9, 22]])).tolist()
     [True, False, False]
@@ -117,26 +132,53 @@ def joined_words(boxes: Boxes, right_to_left: bool = False) -> NDArray[np.bool_]
     taller = np.maximum(height[1:], height[:-1])
     gap = left[1:] - right[:-1]
     beside = (gap > -_BACKSTEP * taller) & (gap < _WORD_GAP * taller)
-    if right_to_left:
+    if backwards is not None:  # words of scripts that run to the left, and what stands among them
         gap = left[:-1] - right[1:]
-        beside |= (gap > -_BACKSTEP * taller) & (gap < _WORD_GAP * taller)
+        to_the_left = (gap > -_BACKSTEP * taller) & (gap < _WORD_GAP * taller)
+        both = backwards[1:] & backwards[:-1]
+        one = backwards[1:] | backwards[:-1]
+        beside = np.where(both, to_the_left, beside | (to_the_left & one))
     together: NDArray[np.bool_] = (apart <= _LEVEL * lower) & beside
     return together
 
 
-def _as_painted(boxes: Boxes, joined: NDArray[np.bool_]) -> ReadingOrder | None:
-    """The order as it is given, where every piece stands below the one before it; None where one does not."""
-    count = len(boxes)
+def _as_painted(
+    words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right_to_left: bool
+) -> ReadingOrder | None:
+    """The order as it is given, where every piece stands right of the one before it or below all; else None."""
     starts = np.flatnonzero(np.concatenate(([True], ~joined)))
     tops = np.minimum.reduceat(boxes[:, 1], starts)
     bottoms = np.maximum.reduceat(boxes[:, 3], starts)
     edge = _SHARED_EDGE * (bottoms - tops)
-    if not np.all((tops + edge)[1:] >= (bottoms - edge)[:-1]):
+    below = (tops + edge)[1:] >= np.maximum.accumulate(bottoms - edge)[:-1]
+    if not below.all() and (right_to_left or not _beside(words, boxes, starts, below)):
         return None
-    ends = np.full(count, " ", dtype=object)
-    ends[starts[1:] - 1] = "\n"
+    ends = np.full(len(boxes), " ", dtype=object)
+    ends[starts[1:][below] - 1] = "\n"
     ends[-1] = "\n"
-    return ReadingOrder(list(range(count)), ends.tolist())
+    for place in starts[1:][~below].tolist():
+        ends[place - 1] = _between(words[place - 1], words[place])
+    return ReadingOrder(list(range(len(boxes))), ends.tolist())
+
+
+def _beside(words: Sequence[str], boxes: Boxes, starts: NDArray[np.intp], below: NDArray[np.bool_]) -> bool:
+    """Whether all pieces that are not below the others go on their row, and seem to be no lines of two columns."""
+    lefts = np.minimum.reduceat(boxes[:, 0], starts)
+    rights = np.maximum.reduceat(boxes[:, 2], starts)
+    middles = (boxes[:, 1] + boxes[:, 3])[starts]
+    heights = (boxes[:, 3] - boxes[:, 1])[starts]
+    level = np.abs(middles[1:] - middles[:-1]) <= _LEVEL * np.minimum(heights[1:], heights[:-1])
+    if not np.all(below | (level & (lefts[1:] >= rights[:-1]))):
+        return False
+    long = np.add.reduceat(np.fromiter(map(len, words), dtype=np.int64, count=len(words)), starts) >= _LONG
+    return bool(np.count_nonzero(~below & long[1:] & long[:-1]) < _FEWEST_LONG)
+
+
+def _between(word: str, following: str) -> str:
+    """What parts two pieces of one row: a tab where "12" and "345" of two cells would be read as 12 345."""
+    if word[-1:].isdigit() and following[:1].isdigit():
+        return "\t"
+    return " "
 
 
 def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right_to_left: bool) -> list[Piece]:
@@ -226,9 +268,13 @@ def _runs(bands: list[list[Piece]], gutter: float) -> list[list[Piece]]:
     """
     runs: list[list[Piece]] = []
     known: list[tuple[float, float]] = []  # the gutters of the last run
+    widest = _widest_step(bands, gutter)
+    end = float("inf")
     for band in bands:
         own = _gaps(band, gutter)
-        if runs:
+        near = min(piece.top for piece in band) - end <= widest
+        end = max(piece.bottom for piece in band)
+        if runs and near:
             common = _common(known, own, band, runs[-1], gutter)
             if common is not None:
                 known = common
@@ -237,6 +283,17 @@ def _runs(bands: list[list[Piece]], gutter: float) -> list[list[Piece]]:
         runs.append(list(band))
         known = own
     return runs
+
+
+def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
+    """The widest gap between two bands of one run: beyond it a footer, a heading or another part of the page begins."""
+    gaps: list[float] = []
+    for one, other in zip(bands, bands[1:], strict=False):
+        gaps.append(min(piece.top for piece in other) - max(piece.bottom for piece in one))
+    if not gaps:
+        return 0.0
+    usual = statistics.median_low(gaps)
+    return max(_APART * gutter / _GUTTER, 2 * usual)
 
 
 def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
@@ -318,9 +375,8 @@ def _written(words: Sequence[str], lines: list[list[Piece]]) -> ReadingOrder:
     ends: list[str] = []
     for line in lines:
         for piece in line:
-            # Two cells "12" and "345" one space apart would be read as one number, 12 345.
-            if ends and ends[-1] == " " and words[places[-1]][-1:].isdigit() and piece.text[:1].isdigit():
-                ends[-1] = "\t"
+            if ends and ends[-1] != "\n":
+                ends[-1] = _between(words[places[-1]], words[piece.first])
             places += range(piece.first, piece.stop)
             ends += [" "] * (piece.stop - piece.first)
         ends[-1] = "\n"

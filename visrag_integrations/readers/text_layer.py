@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
@@ -12,6 +12,9 @@ from visrag_integrations.readers.content import clean_text, has_unprintable, mak
 from visrag_integrations.readers.reading_order import reading_order
 from visrag_integrations.readers.visibility import visible_words
 from visrag_integrations.types import Word
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
 
 class PaintedWords(NamedTuple):
@@ -23,7 +26,7 @@ class PaintedWords(NamedTuple):
     """
 
     texts: list[str]
-    corners: Sequence[Sequence[float]]
+    corners: Sequence[Sequence[float]] | NDArray[np.float64]
 
 
 def read_text_layer(
@@ -34,7 +37,9 @@ def read_text_layer(
     if not texts:
         return "", ()
     corners = np.asarray(painted.corners, dtype=np.float64).reshape(-1, 2, 2)
-    corners = np.nan_to_num(np.sort(corners, axis=1))  # a turned word has its corners in another order
+    corners = np.sort(corners, axis=1)  # a turned word has its corners in another order
+    if not np.isfinite(corners).all():
+        corners = np.nan_to_num(corners)
     boxes = corners.reshape(-1, 4)
     if has_unprintable(texts):
         texts = list(map(clean_text, texts))
