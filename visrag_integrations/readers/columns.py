@@ -56,6 +56,9 @@ class Piece(NamedTuple):
     def height(self) -> float:
         return self.bottom - self.top
 
+    def is_level_with(self, other: Piece) -> bool:
+        return abs(self.middle - other.middle) < _LEVEL * min(self.height, other.height)
+
 
 def parts_columns(left: Sequence[Piece], right: Sequence[Piece]) -> bool:
     """Whether the gutter between two sides parts columns, each of which is read to its end."""
@@ -122,9 +125,8 @@ def _compared(few: Sequence[Piece], many: Sequence[Piece]) -> list[tuple[bool, b
         while place + 1 < len(others) and abs(middles[place + 1] - piece.middle) <= abs(middles[place] - piece.middle):
             place += 1
         apart = abs(middles[place] - piece.middle)
-        lower = min(piece.height, others[place].height)
         taller = max(piece.height, others[place].height)
-        found.append((apart < taller, apart < _LEVEL * lower))
+        found.append((apart < taller, piece.is_level_with(others[place])))
     return found
 
 

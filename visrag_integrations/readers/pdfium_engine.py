@@ -22,7 +22,7 @@ from visrag_integrations.readers.content import (
     covers_page,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, render_size
-from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer
+from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -123,15 +123,11 @@ def _is_picture(page: Any) -> bool:
     """Whether one picture covers the page."""
     import pypdfium2.raw as pdfium
 
-    edges = (ctypes.c_float * 4)()  # left, bottom, right, top; PDFium writes into it
-    addresses = [ctypes.byref(edges, place * ctypes.sizeof(ctypes.c_float)) for place in range(4)]
-    x0, y0, x1, y1 = page.get_mediabox()
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         item = pdfium.FPDFPage_GetObject(page, index)
-        is_image = pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE
-        if is_image and pdfium.FPDFPageObj_GetBounds(item, *addresses):
-            left, bottom, right, top = edges
-            if covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0):
+        if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
+            box = _picture_box(item)
+            if box is not None and _covers_page(page, box):
                 return True
     return False
 
@@ -162,15 +158,18 @@ def _painted_words(page: Any) -> PaintedWords:
         text = _as_text(codes)
         texts: list[str] = []
         corners: list[Corners] = []
+        starts: list[int] = []
         for start, stop in _word_spans(text):
             for first, last, box in _on_one_line(layer, text, start, stop):
                 texts.append(text[first:last].replace(_LINE_END_HYPHEN, "-"))
                 corners.append(box)
+                starts.append(first)
+        covered = _covered(page, layer, np.array(corners).reshape(-1, 4), starts)
     finally:
         layer.close()
     turned = _shown(page)
     points = np.array(corners, dtype=np.float64).reshape(-1, 2)
-    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4))
+    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4), covered)
 
 
 def _as_text(codes: list[int]) -> str:
@@ -197,6 +196,53 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
     """
     for found in _WORD.finditer(text):
         yield found.span()
+
+
+def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[int]) -> list[int]:
+    """Places of words that were painted first and covered later, by a picture that is not clear and is no scan.
+
+    Args:
+        page: The page; what is drawn by forms inside of it is not looked into.
+        layer: Its text.
+        corners: Of the words.
+        starts: The first character of each word.
+    """
+    import pypdfium2.raw as pdfium
+
+    suspected: list[tuple[int, list[int]]] = []
+    objects = [pdfium.FPDFPage_GetObject(page, index) for index in range(pdfium.FPDFPage_CountObjects(page))]
+    anywhere = np.ones(len(corners), dtype=np.bool_)
+    for index, item in enumerate(objects):
+        if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
+            box = _picture_box(item)
+            if box is not None and not _covers_page(page, box) and not pdfium.FPDFPageObj_HasTransparency(item):
+                suspected.append((index, words_under(corners, anywhere, box)))
+    covered: set[int] = set()
+    if any(words for _, words in suspected):
+        place_of = {ctypes.addressof(item.contents): place for place, item in enumerate(objects)}
+        for index, words in suspected:
+            for word in words:
+                text_object = pdfium.FPDFText_GetTextObject(layer, starts[word])
+                if text_object and place_of.get(ctypes.addressof(text_object.contents), index) < index:
+                    covered.add(word)
+    return sorted(covered)
+
+
+def _picture_box(item: Any) -> Corners | None:
+    """Left, bottom, right, top of an object on its page."""
+    import pypdfium2.raw as pdfium
+
+    edges = [ctypes.c_float() for _ in range(4)]
+    if not pdfium.FPDFPageObj_GetBounds(item, *edges):
+        return None
+    left, bottom, right, top = (edge.value for edge in edges)
+    return left, bottom, right, top
+
+
+def _covers_page(page: Any, box: Corners) -> bool:
+    x0, y0, x1, y1 = page.get_mediabox()
+    left, bottom, right, top = box
+    return covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0)
 
 
 def _on_one_line(layer: Any, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from visrag_integrations.images import Pixels
 from visrag_integrations.readers.content import (
     PageContent,
@@ -13,9 +15,11 @@ from visrag_integrations.readers.content import (
     covers_page,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, render_size
-from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer
+from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
     from visrag_integrations.readers.sources import Source
 
 _A4 = (595, 842)  # points
@@ -63,7 +67,7 @@ class PyMuPDFDocument:
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
-            text, words = read_text_layer(_painted_words(drawing), width, height, pixels)
+            text, words = read_text_layer(_painted_words(drawing, page), width, height, pixels)
             label = page.get_label() if self._labelled else ""
             scan = covers_little(words) and _is_picture(page, width, height)
         return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
@@ -73,25 +77,59 @@ class PyMuPDFDocument:
             self._document.close()
 
 
-def _painted_words(drawing: Any) -> PaintedWords:
+def _painted_words(drawing: Any, page: Any) -> PaintedWords:
     """The page's words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
-    # Without pictures, and without ligatures as single characters; the flags of both are left out.
-    layer = drawing.get_textpage(pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP)
+    # Without ligatures as single characters; the flag for that is left out. Pictures come as blocks without pixels.
+    flags = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_PRESERVE_IMAGES
+    layer = drawing.get_textpage(flags)
     if not isinstance(layer, pymupdf.TextPage):
         layer = pymupdf.TextPage(layer)
     found = layer.extractWORDS()
     # Each is (x0, y0, x1, y1, text, block, line, place).
-    return PaintedWords([word[4] for word in found], [word[:4] for word in found])
+    texts = [word[4] for word in found]
+    corners = [word[:4] for word in found]
+    blocks = layer.extractBLOCKS()
+    if not texts or not any(block[6] for block in blocks):
+        return PaintedWords(texts, corners)
+    return PaintedWords(texts, corners, _covered(page, blocks, np.array(corners), [word[5] for word in found]))
+
+
+def _covered(page: Any, blocks: list[Any], corners: NDArray[np.float64], block_of_word: list[int]) -> list[int]:
+    """Places of words that were painted first and covered by a picture later.
+
+    Args:
+        page: The page.
+        blocks: `(x0, y0, x1, y1, text, place among all blocks, 1 for a picture)`, in the order of painting.
+        corners: Of the words.
+        block_of_word: The number of each word's block, counted without pictures.
+    """
+    place_of_block = np.array([block[5] for block in blocks if block[6] == 0])
+    places = place_of_block[block_of_word]
+    suspected: list[int] = []
+    for block in blocks:
+        if block[6] == 1 and not covers_page(*block[:4], page.rect.width, page.rect.height):
+            suspected += words_under(corners, places < block[5], block[:4])
+    if not suspected:
+        return []
+    # A signature or a stamp with a clear ground hides nothing.
+    under: set[int] = set()
+    for picture in page.get_image_info():
+        box = _as_shown(picture["bbox"], page)
+        if not picture.get("has-mask") and not covers_page(*box, page.rect.width, page.rect.height):
+            under.update(words_under(corners, np.ones(len(corners), dtype=np.bool_), box))
+    return sorted(under.intersection(suspected))
+
+
+def _as_shown(box: Any, page: Any) -> tuple[float, float, float, float]:
+    """A box of the file as the page is shown."""
+    import pymupdf
+
+    shown = pymupdf.Rect(box) * page.rotation_matrix
+    return shown.x0, shown.y0, shown.x1, shown.y1
 
 
 def _is_picture(page: Any, width: float, height: float) -> bool:
     """Whether one picture covers the page."""
-    import pymupdf
-
-    for found in page.get_image_info():
-        box = pymupdf.Rect(found["bbox"]) * page.rotation_matrix  # as the page is shown
-        if covers_page(box.x0, box.y0, box.x1, box.y1, width, height):
-            return True
-    return False
+    return any(covers_page(*_as_shown(found["bbox"], page), width, height) for found in page.get_image_info())

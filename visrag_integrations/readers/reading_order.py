@@ -207,7 +207,12 @@ def _gutter(pieces: Sequence[Piece]) -> float:
 def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: int) -> list[list[Piece]]:
     """The lines of a part of the page, each a list of pieces, in reading order."""
     lines: list[list[Piece]] = []
-    for run in _runs(_bands(pieces), gutter):
+    for bands, has_gutter in _runs(_bands(pieces), gutter):
+        if not has_gutter:
+            for band in bands:
+                lines += _rows(band)
+            continue
+        run = [piece for band in bands for piece in band]
         columns = _columns(run, gutter)
         if len(columns) > 1 and depth < _DEEPEST:
             if right_to_left:
@@ -215,10 +220,10 @@ def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: in
             for column in columns:
                 lines += _arranged(column, gutter, right_to_left, depth + 1)
         elif reads_cell_by_cell(run):
-            lines += [[piece] for piece in sorted(run, key=_painted)]
+            lines += _cells(run)
         else:
-            for band in _bands(run):
-                lines += _rows(band, gutter)
+            for band in bands:
+                lines += _rows(band)
     return lines
 
 
@@ -235,6 +240,17 @@ def _bands(pieces: list[Piece]) -> list[list[Piece]]:
             bands.append([piece])
             end = piece.bottom - edge
     return bands
+
+
+def _cells(run: list[Piece]) -> list[list[Piece]]:
+    """The lines of a table of which the order of painting is kept: a cell begins on the line of the one before it."""
+    lines: list[list[Piece]] = []
+    for piece in sorted(run, key=_painted):
+        if lines and lines[-1][-1].right <= piece.left and piece.is_level_with(lines[-1][-1]):
+            lines[-1].append(piece)
+        else:
+            lines.append([piece])
+    return lines
 
 
 def _core_top(piece: Piece) -> float:
@@ -259,14 +275,14 @@ def _groups(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
     return groups
 
 
-def _runs(bands: list[list[Piece]], gutter: float) -> list[list[Piece]]:
-    """Bands one below the other that have a gutter in common, or none of which has one.
+def _runs(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Piece]], bool]]:
+    """Bands one below the other that have a gutter in common, or none of which has one, and whether they have.
 
         Heading over both columns      a run of its own
         left column   right column     a run with one gutter
         left column   right column
     """
-    runs: list[list[Piece]] = []
+    runs: list[tuple[list[list[Piece]], bool]] = []
     known: list[tuple[float, float]] = []  # the gutters of the last run
     widest = _widest_step(bands, gutter)
     end = float("inf")
@@ -275,12 +291,12 @@ def _runs(bands: list[list[Piece]], gutter: float) -> list[list[Piece]]:
         near = min(piece.top for piece in band) - end <= widest
         end = max(piece.bottom for piece in band)
         if runs and near:
-            common = _common(known, own, band, runs[-1], gutter)
+            common = _common(known, own, band, gutter)
             if common is not None:
                 known = common
-                runs[-1] += band
+                runs[-1][0].append(band)
                 continue
-        runs.append(list(band))
+        runs.append(([band], bool(own)))
         known = own
     return runs
 
@@ -298,6 +314,8 @@ def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
 
 def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
     """The gaps between groups side by side, as left and right edge."""
+    if len(pieces) == 1:
+        return []
     groups = _groups(pieces, gutter)
     gaps: list[tuple[float, float]] = []
     for one, other in zip(groups, groups[1:], strict=False):
@@ -306,15 +324,15 @@ def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
 
 
 def _common(
-    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[Piece], run: list[Piece], gutter: float
+    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[Piece], gutter: float
 ) -> list[tuple[float, float]] | None:
     """The gutters that a run has with one more band; None where the band ends the run."""
-    left = min(piece.left for piece in band)
-    right = max(piece.right for piece in band)
     if not known and not own:
         return []  # one column goes on
     if not known:
         return None
+    left = min(piece.left for piece in band)
+    right = max(piece.right for piece in band)
     # What lies outside of the band is free too: the last line of a column stands beside nothing.
     free = [(float("-inf"), left), *own, (right, float("inf"))]
     shared: list[tuple[float, float]] = []
@@ -338,7 +356,7 @@ def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
     return columns
 
 
-def _rows(band: list[Piece], gutter: float) -> list[list[Piece]]:
+def _rows(band: list[Piece]) -> list[list[Piece]]:
     """A band as lines: one, or, where pieces stand above each other in it, one for each of these.
 
         Hull number:   KX-4471            "Hull number: KX-4471"
@@ -346,7 +364,9 @@ def _rows(band: list[Piece], gutter: float) -> list[list[Piece]]:
         Address        3 Quay Road        a label in the middle beside two lines: the label, then the lines
                        Lower Harbour
     """
-    groups = _groups(band, min(gutter, 0.0))
+    if len(band) == 1:
+        return [band]
+    groups = _groups(band, 0.0)
     if all(len(group) == 1 for group in groups):
         return [_directed([group[0] for group in groups])]
     lines: list[list[Piece]] = []

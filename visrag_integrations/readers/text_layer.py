@@ -11,7 +11,7 @@ from visrag_integrations.images import Pixels
 from visrag_integrations.readers.content import clean_text, has_unprintable, make_words
 from visrag_integrations.readers.reading_order import reading_order
 from visrag_integrations.readers.visibility import visible_words
-from visrag_integrations.types import Word
+from visrag_integrations.types import Box, Word
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
@@ -23,10 +23,12 @@ class PaintedWords(NamedTuple):
     Attributes:
         texts: No white space in them.
         corners: Two opposite corners of each, `(x, y, x, y)` in units of the page as it is shown, from its top left.
+        covered: Places of words over which a picture was painted that is no scan of the page.
     """
 
     texts: list[str]
     corners: Sequence[Sequence[float]] | NDArray[np.float64]
+    covered: Sequence[int] = ()
 
 
 def read_text_layer(
@@ -45,6 +47,7 @@ def read_text_layer(
         texts = list(map(clean_text, texts))
     edges = (corners / (width, height)).reshape(-1, 4)
     kept = visible_words(texts, boxes, edges, pixels)
+    kept[list(painted.covered)] = False
     if not kept.all():
         shown = np.flatnonzero(kept)
         texts = [texts[place] for place in shown.tolist()]
@@ -55,3 +58,18 @@ def read_text_layer(
     order = reading_order(texts, boxes)
     words = make_words([texts[place] for place in order.places], edges[order.places])
     return order.text(texts), words
+
+
+def words_under(corners: NDArray[np.float64], painted_before: NDArray[np.bool_], picture: Box) -> list[int]:
+    """Places of the words that were painted before a picture and of which half or more lies under it.
+
+    >>> corners = np.array([[10.0, 10, 30, 20], [10, 90, 30, 99]])
+    >>> words_under(corners, np.array([True, True]), (0, 0, 25, 50))
+    [0]
+    """
+    left, top, right, bottom = picture
+    across = np.minimum(corners[:, 2], right) - np.maximum(corners[:, 0], left)
+    down = np.minimum(corners[:, 3], bottom) - np.maximum(corners[:, 1], top)
+    area = (corners[:, 2] - corners[:, 0]) * (corners[:, 3] - corners[:, 1])
+    under = painted_before & (across > 0) & (down > 0) & (across * down >= 0.5 * area)
+    return np.flatnonzero(under).tolist()
