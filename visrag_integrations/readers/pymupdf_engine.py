@@ -61,13 +61,14 @@ class PyMuPDFDocument:
 
         with LOCK:
             page = self._document[number - 1]
-            width, height = page.rect.width, page.rect.height
+            shown = page.rect
+            width, height = shown.width, shown.height
             columns, rows = render_size(width, height, self._settings.max_pixels)
             matrix = pymupdf.Matrix(columns / width, rows / height)
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
-            text, words = read_text_layer(_painted_words(drawing, page), width, height, pixels)
+            text, words = read_text_layer(_painted_words(drawing, page, (width, height)), width, height, pixels)
             label = page.get_label() if self._labelled else ""
             scan = covers_little(words) and _is_picture(page, width, height)
         return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
@@ -77,7 +78,7 @@ class PyMuPDFDocument:
             self._document.close()
 
 
-def _painted_words(drawing: Any, page: Any) -> PaintedWords:
+def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> PaintedWords:
     """The page's words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
@@ -93,31 +94,28 @@ def _painted_words(drawing: Any, page: Any) -> PaintedWords:
     blocks = layer.extractBLOCKS()
     if not texts or not any(block[6] for block in blocks):
         return PaintedWords(texts, corners)
-    return PaintedWords(texts, corners, _covered(page, blocks, np.array(corners), [word[5] for word in found]))
-
-
-def _covered(page: Any, blocks: list[Any], corners: NDArray[np.float64], block_of_word: list[int]) -> list[int]:
-    """Places of words that were painted first and covered by a picture later.
-
-    Args:
-        page: The page.
-        blocks: `(x0, y0, x1, y1, text, place among all blocks, 1 for a picture)`, in the order of painting.
-        corners: Of the words.
-        block_of_word: The number of each word's block, counted without pictures.
-    """
-    place_of_block = np.array([block[5] for block in blocks if block[6] == 0])
-    places = place_of_block[block_of_word]
+    pictures = [block for block in blocks if block[6] and not covers_page(*block[:4], *size)]
+    if not pictures:
+        return PaintedWords(texts, corners)
+    # The blocks of words are counted without pictures, and stand among them in the order of painting.
+    place_of_block = [block[5] for block in blocks if not block[6]]
+    places = np.array([place_of_block[word[5]] for word in found])
+    edges = np.array(corners)
     suspected: list[int] = []
-    for block in blocks:
-        if block[6] == 1 and not covers_page(*block[:4], page.rect.width, page.rect.height):
-            suspected += words_under(corners, places < block[5], block[:4])
+    for left, top, right, bottom, _, place, _ in pictures:
+        suspected += words_under(edges, places < place, (left, top, right, bottom))
+    return PaintedWords(texts, corners, _covered(page, size, edges, suspected))
+
+
+def _covered(page: Any, size: tuple[float, float], corners: NDArray[np.float64], suspected: list[int]) -> list[int]:
+    """Those of the suspected words that lie under a picture without a clear ground."""
     if not suspected:
         return []
-    # A signature or a stamp with a clear ground hides nothing.
     under: set[int] = set()
     for picture in page.get_image_info():
         box = _as_shown(picture["bbox"], page)
-        if not picture.get("has-mask") and not covers_page(*box, page.rect.width, page.rect.height):
+        # A signature or a stamp with a clear ground hides nothing.
+        if not picture.get("has-mask") and not covers_page(*box, *size):
             under.update(words_under(corners, np.ones(len(corners), dtype=np.bool_), box))
     return sorted(under.intersection(suspected))
 

@@ -47,7 +47,8 @@ def read_text_layer(
         texts = list(map(clean_text, texts))
     edges = (corners / (width, height)).reshape(-1, 4)
     kept = visible_words(texts, boxes, edges, pixels)
-    kept[list(painted.covered)] = False
+    if painted.covered:
+        kept[list(painted.covered)] = False
     if not kept.all():
         shown = np.flatnonzero(kept)
         texts = [texts[place] for place in shown.tolist()]
@@ -56,8 +57,10 @@ def read_text_layer(
         if not texts:
             return "", ()
     order = reading_order(texts, boxes)
-    words = make_words([texts[place] for place in order.places], edges[order.places])
-    return order.text(texts), words
+    if order.places is not None:
+        texts = [texts[place] for place in order.places]
+        edges = edges[order.places]
+    return order.text(texts), make_words(texts, edges)
 
 
 def words_under(corners: NDArray[np.float64], painted_before: NDArray[np.bool_], picture: Box) -> list[int]:

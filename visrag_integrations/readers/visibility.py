@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     Boxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
     Points = NDArray[np.float64]  # fractions of a box's width or height
 
-# Where a word's box is looked at, as fractions across and down: first along one row through the small letters (pixels
-# of one row lie together in memory, so that this costs a third of two rows), then, where these are alike, along
-# more rows, at last at as many points as most words have pixels.
+# Where a word's box is looked at, as fractions across and down: first along one row right above the line on which
+# letters (and the dots of a table of contents) stand; pixels of one row lie together in memory, so that this costs a
+# third of two rows. Then, where these are alike, along more rows, at last at as many points as most words have pixels.
+# Of 22,000 words of manuals the first row finds four in five, the others all but a few.
 _ROWS = (
-    (np.linspace(0.06, 0.94, 9), np.array([0.62])),
-    (np.linspace(0.04, 0.96, 13), np.array([0.42, 0.52, 0.72])),
+    (np.linspace(0.06, 0.94, 9), np.array([0.78])),
+    (np.linspace(0.06, 0.94, 9), np.array([0.66, 0.7, 0.74, 0.82, 0.86])),
     (np.linspace(0.02, 0.98, 25), np.linspace(0.05, 0.95, 13)),
 )
 # Of 255, between the lightest and the darkest pixel of a word, in any of the three colours. The palest print that is
