@@ -57,10 +57,9 @@ def read_text_layer(
         if not texts:
             return "", ()
     order = reading_order(texts, boxes)
-    if order.places is not None:
-        texts = [texts[place] for place in order.places]
-        edges = edges[order.places]
-    return order.text(texts), make_words(texts, edges)
+    text = order.text(texts)
+    texts = [texts[place] for place in order.places]
+    return text, make_words(texts, edges[order.places])
 
 
 def words_under(corners: NDArray[np.float64], painted_before: NDArray[np.bool_], picture: Box) -> list[int]:
