@@ -80,9 +80,9 @@ def parts_columns(left: Sequence[Piece], right: Sequence[Piece]) -> bool:
 def reads_cell_by_cell(run: Sequence[Piece]) -> bool:
     """Whether a table was painted as it is read, with cells of several lines: then the order of painting is kept.
 
-        Size      3 m, with           Painted Size / 3 m, with / the rudder / Colour / white. Row by row it would
-                  the rudder          be the same; with a third column the lines of two cells would mix.
-        Colour    white
+    Size      3 m, with           Painted Size / 3 m, with / the rudder / Colour / white. Row by row it would
+              the rudder          be the same; with a third column the lines of two cells would mix.
+    Colour    white
     """
     painted = sorted(run, key=lambda piece: piece.first)
     rows = 0

@@ -16,6 +16,8 @@ from visrag_integrations.types import Word
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
+    from visrag_integrations.ocr import Detail
+
 # Of the page's area. A stamp or a header of a scan covers less; the text of a page that was written covers more.
 _LITTLE = 0.05
 # Of the page's area: scanners leave out margins, and drawings that fill a page are seldom one picture.
@@ -40,6 +42,7 @@ class PageContent:
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
+        detail: The page in all its pixels, part by part, as long as the document is open; None where the picture is all.
     """
 
     picture: PictureSource
@@ -48,6 +51,7 @@ class PageContent:
     label: str = ""
     blank: bool = False
     scan: bool = False
+    detail: Detail | None = None
 
 
 class DocumentContent(Protocol):

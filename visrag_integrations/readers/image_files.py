@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.readers.content import PageContent, RenderSettings
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -13,6 +15,24 @@ if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
+
+
+class ImageDetail:
+    """All pixels of a picture, given in parts; see `ocr.Detail`. Only the part that is asked for becomes RGB."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.width, self.height = image.size
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        from PIL import Image
+
+        left, top, right, bottom = box
+        edges = (left * self.width, top * self.height, right * self.width, bottom * self.height)
+        part = self._image.crop((int(edges[0]), int(edges[1]), math.ceil(edges[2]), math.ceil(edges[3])))
+        if part.mode == "1":
+            part = part.convert("L")
+        return images.to_rgb(part).resize((width, height), Image.Resampling.LANCZOS)
 
 
 class ImageDocument:
@@ -41,7 +61,14 @@ class ImageDocument:
         if self._is_good_as_it_is():
             return PageContent(self._source.read_bytes())
         upright: Image = ImageOps.exif_transpose(self._image)
-        return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels))
+        detail = None
+        if upright.width * upright.height > self._settings.max_pixels:
+            detail = ImageDetail(upright)
+        if upright.mode == "1":  # grey takes a byte a pixel; RGB would take three for a large drawing
+            upright = upright.convert("L")
+        if upright.mode in {"L", "RGB"} and "transparency" not in upright.info:
+            upright = images.fit(upright, self._settings.max_pixels)
+        return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels), detail=detail)
 
     def _is_good_as_it_is(self) -> bool:
         """A JPEG that already is upright, grey or RGB, and within the budget keeps its bytes."""

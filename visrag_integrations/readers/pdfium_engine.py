@@ -21,11 +21,13 @@ from visrag_integrations.readers.content import (
     covers_little,
     covers_page,
 )
-from visrag_integrations.readers.pdf_geometry import document_info, render_size
+from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from visrag_integrations.readers.sources import Source
 
@@ -74,10 +76,16 @@ class PdfiumDocument:
                 width, height = page.get_size()
                 text, words = read_text_layer(_painted_words(page), width, height, pixels)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
-                scan = covers_little(words) and _is_picture(page)
+                pictures: tuple[tuple[int, int], ...] = ()
+                if not words or covers_little(words):
+                    pictures = _pictures(page, (width, height))
+                own = own_size((width, height), pictures, self._settings)
+                detail = PdfiumDetail(self._document, number, own)
             finally:
                 page.close()
-        return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
+        return PageContent(
+            pixels, text, words, label, not words and pixels.blank, bool(words) and bool(pictures), detail
+        )
 
     def close(self) -> None:
         with LOCK:
@@ -95,10 +103,15 @@ def _engine() -> Any:
 
 def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     """The page in RGB, drawn straight into memory of our own, form fields included."""
+    size = render_size(*page.get_size(), max_pixels)
+    return _draw(page, document, size, (0, 0), size)
+
+
+def _draw(page: Any, document: Any, size: tuple[int, int], corner: tuple[int, int], whole: tuple[int, int]) -> Pixels:
+    """A picture of this size, on which the page begins at this corner and is as large as `whole`."""
     import pypdfium2.raw as pdfium
 
-    width, height = page.get_size()
-    columns, rows = render_size(width, height, max_pixels)
+    columns, rows = size
     stride = (columns * 3 + 3) // 4 * 4  # rows end on multiples of four bytes: 5 pixels, 15 bytes, take 16
     memory = bytearray(stride * rows)
     target = (ctypes.c_char * len(memory)).from_buffer(memory)
@@ -106,9 +119,9 @@ def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     if not bitmap:
         raise MemoryError(f"no memory for a picture of {columns} x {rows} pixels")
     try:
-        area = (0, 0, columns, rows)
+        area = (*corner, *whole)
         flags = pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER  # reversed: RGB, where PDFium's own order is BGR
-        pdfium.FPDFBitmap_FillRect(bitmap, *area, 0xFFFFFFFF)
+        pdfium.FPDFBitmap_FillRect(bitmap, 0, 0, columns, rows, 0xFFFFFFFF)
         pdfium.FPDF_RenderPageBitmap(bitmap, page, *area, 0, flags)
         if document.formenv:
             pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
@@ -119,17 +132,43 @@ def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     return Pixels(columns, rows, bytes(memory))
 
 
-def _is_picture(page: Any) -> bool:
-    """Whether one picture covers the page."""
+def _pictures(page: Any, size: tuple[float, float]) -> tuple[tuple[int, int], ...]:
+    """The pixels of pictures that cover the page, each as width and height on the page as it is shown."""
     import pypdfium2.raw as pdfium
 
+    found: list[tuple[int, int]] = []
+    width, height = ctypes.c_uint(), ctypes.c_uint()
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         item = pdfium.FPDFPage_GetObject(page, index)
         if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
             box = _picture_box(item)
             if box is not None and _covers_page(page, box):
-                return True
-    return False
+                pdfium.FPDFImageObj_GetImagePixelSize(item, width, height)
+                columns, rows = max(1, width.value), max(1, height.value)
+                if (columns > rows) != (size[0] > size[1]):  # turned
+                    columns, rows = rows, columns
+                found.append((columns, rows))
+    return tuple(found)
+
+
+class PdfiumDetail:
+    """A page, drawn part by part as large as is asked for; see `ocr.Detail`."""
+
+    def __init__(self, document: Any, number: int, pixels: tuple[int, int]) -> None:
+        self._document, self._number = document, number
+        self.width, self.height = pixels
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        # The whole page would be so large; only the part is drawn, the rest falls outside of its bitmap.
+        left, top, right, bottom = box
+        whole = (round(width / (right - left)), round(height / (bottom - top)))
+        corner = (-round(left * whole[0]), -round(top * whole[1]))
+        with LOCK:
+            page = self._document[self._number - 1]
+            try:
+                return _draw(page, self._document, (width, height), corner, whole)()
+            finally:
+                page.close()
 
 
 def _add_annotations(page: Any) -> bool:

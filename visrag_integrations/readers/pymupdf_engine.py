@@ -14,11 +14,13 @@ from visrag_integrations.readers.content import (
     covers_little,
     covers_page,
 )
-from visrag_integrations.readers.pdf_geometry import document_info, render_size
+from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
+    from PIL.Image import Image
 
     from visrag_integrations.readers.sources import Source
 
@@ -70,8 +72,11 @@ class PyMuPDFDocument:
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
             text, words = read_text_layer(_painted_words(drawing, page, (width, height)), width, height, pixels)
             label = page.get_label() if self._labelled else ""
-            scan = covers_little(words) and _is_picture(page, width, height)
-        return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
+            pictures = () if words and not covers_little(words) else _pictures(page, width, height)
+            detail = MuPDFDetail(drawing, (width, height), own_size((width, height), pictures, self._settings))
+        return PageContent(
+            pixels, text, words, label, not words and pixels.blank, bool(words) and bool(pictures), detail
+        )
 
     def close(self) -> None:
         with LOCK:
@@ -128,6 +133,34 @@ def _as_shown(box: Any, page: Any) -> tuple[float, float, float, float]:
     return shown.x0, shown.y0, shown.x1, shown.y1
 
 
-def _is_picture(page: Any, width: float, height: float) -> bool:
-    """Whether one picture covers the page."""
-    return any(covers_page(*_as_shown(found["bbox"], page), width, height) for found in page.get_image_info())
+def _pictures(page: Any, width: float, height: float) -> tuple[tuple[int, int], ...]:
+    """The pixels of pictures that cover the page, each as width and height on the page as it is shown."""
+    found: list[tuple[int, int]] = []
+    for picture in page.get_image_info():
+        if covers_page(*_as_shown(picture["bbox"], page), width, height):
+            columns, rows = picture["width"], picture["height"]
+            if (columns > rows) != (width > height):  # turned
+                columns, rows = rows, columns
+            found.append((columns, rows))
+    return tuple(found)
+
+
+class MuPDFDetail:
+    """A page, drawn part by part as large as is asked for; see `ocr.Detail`."""
+
+    def __init__(self, drawing: Any, size: tuple[float, float], pixels: tuple[int, int]) -> None:
+        self._drawing, self._size = drawing, size
+        self.width, self.height = pixels
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        import pymupdf
+        from PIL import Image
+
+        across, down = self._size
+        left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+        with LOCK:
+            zoom = pymupdf.Matrix(width / (right - left), height / (bottom - top))
+            area = pymupdf.Rect(left, top, right, bottom)
+            drawn = self._drawing.get_pixmap(matrix=zoom, colorspace=pymupdf.csRGB, alpha=False, clip=area * zoom)
+            part = Image.frombytes("RGB", (drawn.width, drawn.height), drawn.samples)
+        return part.resize((width, height)) if part.size != (width, height) else part

@@ -16,12 +16,13 @@ from visrag_integrations.errors import (
     SettingError,
     VisRAGError,
 )
-from visrag_integrations.ocr import TextAssembly
+from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import sources
-from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
+from visrag_integrations.readers.content import DocumentContent, RenderSettings
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
+from visrag_integrations.readers.page_text import read_text, warn_suspect
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
-from visrag_integrations.types import Failure, Page, Word
+from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
 
@@ -32,6 +33,11 @@ _CHOICES = {
     "text_assembly": ("adjacent_merging", "layout_preserving"),
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
+
+
+READER_VERSION = 2
+"""Higher when the same file gives other text or words than before: 2 orders words by where they stand, leaves out what
+cannot be seen, and checks text layers that look wrong."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +57,7 @@ class PageReader:
         max_image_pixels: Picture files that declare more are refused before they are decoded.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
         office_timeout: Seconds LibreOffice may take for one file.
+        ocr_pixels: OCR reads large pages (drawings, posters, long receipts) in parts, at so many pixels in all.
     """
 
     backend: Backend = "pymupdf"
@@ -64,12 +71,13 @@ class PageReader:
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
     office_timeout: float = 120.0
+    ocr_pixels: int = OCR_PIXELS
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, allowed))}.")
-        for name in ("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "office_timeout"):
+        for name in ("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "office_timeout", "ocr_pixels"):
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingError(f"{name}={value!r}; it must be more than 0.")
@@ -133,6 +141,8 @@ class PageReader:
             "max_pixels": self.max_pixels,
             "ocr": self.ocr,
             "text_assembly": self.text_assembly,
+            "ocr_pixels": self.ocr_pixels,
+            "reader_version": READER_VERSION,
         }
 
 
@@ -179,7 +189,8 @@ class OpenDocument:
         """
         try:
             content = self._content.page(number)
-            text, words, text_source = self._read_text(content)
+            reader = self._reader
+            found = read_text(content, reader.ocr, reader.text_assembly, reader.ocr_pixels)
             picture: images.PictureSource = content.picture
             if self._reader.picture_format is not None:
                 picture = images.encode(picture, self._reader.picture_format)
@@ -187,32 +198,13 @@ class OpenDocument:
             raise
         except Exception as err:
             raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
-        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._content.metadata}
+        if found.suspect:
+            logger.info("%s, page %d: the text is suspect: %s", self.source, number, found.suspect)
+            warn_suspect(self.source)
+        metadata = {"total_pages": self.total_pages, **found.metadata, **self._content.metadata}
         if content.label:
             metadata["page_label"] = content.label
-        return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)
-
-    def _read_text(self, content: PageContent) -> tuple[str, tuple[Word, ...], str]:
-        """A page's text, its words, and where they come from: "text_layer", "ocr", "text_layer+ocr" or "none"."""
-        mode = self._reader.ocr
-        readable = is_readable(content.text)
-        if mode == "never" or content.blank or (mode == "auto" and readable and not content.scan):
-            return _text_layer(content)
-        from visrag_integrations import ocr
-
-        if mode == "auto" and not ocr.is_installed():
-            ocr.warn_missing()
-            return _text_layer(content)
-        words = ocr.read_words(images.open_picture(content.picture))
-        if mode == "auto" and readable:  # a stamp on a scan: its own text is kept, and what OCR reads elsewhere added
-            words = tuple(word for word in words if not stands_on(word, content.words))
-            if not words:
-                return _text_layer(content)
-            added = ocr.assemble(words, self._reader.text_assembly)
-            return f"{content.text}\n{added}", (*content.words, *words), "text_layer+ocr"
-        if not words:
-            return "", (), "none"
-        return ocr.assemble(words, self._reader.text_assembly), words, "ocr"
+        return Page(self.doc_id, number, found.text, self.source, metadata, found.words, picture=picture)
 
     def _choose(self) -> list[int]:
         reader = self._reader
@@ -226,13 +218,6 @@ class OpenDocument:
             logger.warning("%s: only the first %d of %d pages are read.", self.source, reader.max_pages, len(numbers))
             numbers = numbers[: reader.max_pages]
         return numbers
-
-
-def _text_layer(content: PageContent) -> tuple[str, tuple[Word, ...], str]:
-    """Text, words and source of a page that is read without OCR."""
-    if content.text.strip():
-        return content.text, content.words, "text_layer"
-    return content.text, content.words, "none"
 
 
 class _Report:

@@ -278,9 +278,9 @@ def _groups(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
 def _runs(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Piece]], bool]]:
     """Bands one below the other that have a gutter in common, or none of which has one, and whether they have.
 
-        Heading over both columns      a run of its own
-        left column   right column     a run with one gutter
-        left column   right column
+    Heading over both columns      a run of its own
+    left column   right column     a run with one gutter
+    left column   right column
     """
     runs: list[tuple[list[list[Piece]], bool]] = []
     known: list[tuple[float, float]] = []  # the gutters of the last run
@@ -359,10 +359,10 @@ def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
 def _rows(band: list[Piece]) -> list[list[Piece]]:
     """A band as lines: one, or, where pieces stand above each other in it, one for each of these.
 
-        Hull number:   KX-4471            "Hull number: KX-4471"
+    Hull number:   KX-4471            "Hull number: KX-4471"
 
-        Address        3 Quay Road        a label in the middle beside two lines: the label, then the lines
-                       Lower Harbour
+    Address        3 Quay Road        a label in the middle beside two lines: the label, then the lines
+                   Lower Harbour
     """
     if len(band) == 1:
         return [band]

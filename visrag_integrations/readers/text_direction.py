@@ -65,9 +65,7 @@ def is_right_to_left(words: str | Sequence[str]) -> bool:
     return len(_BACKWARDS.findall(text)) > len(_FORWARDS.findall(text))
 
 
-def split_by_frame(
-    words: Sequence[str], boxes: NDArray[np.float64]
-) -> list[tuple[Frame, NDArray[np.intp] | None]]:
+def split_by_frame(words: Sequence[str], boxes: NDArray[np.float64]) -> list[tuple[Frame, NDArray[np.intp] | None]]:
     """The words that run one way, and those that run another, as places; None stands for all of them.
 
     Sideways notes on an upright page (a stamp in the margin, the label of an axis) are read after it.

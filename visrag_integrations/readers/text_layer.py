@@ -31,9 +31,7 @@ class PaintedWords(NamedTuple):
     covered: Sequence[int] = ()
 
 
-def read_text_layer(
-    painted: PaintedWords, width: float, height: float, pixels: Pixels
-) -> tuple[str, tuple[Word, ...]]:
+def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: Pixels) -> tuple[str, tuple[Word, ...]]:
     """The text and the words of a page of this size, of which these pixels were drawn."""
     texts = painted.texts
     if not texts:
