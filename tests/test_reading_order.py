@@ -280,3 +280,10 @@ def test_a_hostile_page_of_100_000_words_is_ordered_in_seconds(kind: str) -> Non
     start = time.process_time()
     assert len(reading_order(words, boxes).places) == count
     assert time.process_time() - start < 20
+
+
+def test_arabic_ligatures_are_read_as_they_are_written(reader: PageReader) -> None:
+    page = read(reader, CASES / "arabic-lam-alef" / "report.pdf")
+    for word in ("ولاية", "الإنتاجية", "المشكلات", "الأمان", "والسلامة", "تحسين", "الشمالية"):
+        assert word in page.text.split()
+    assert lines_of(page)[0] == "تقرير ولاية كارولينا الشمالية"

@@ -42,7 +42,7 @@ class PageContent:
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
-        detail: The page in all its pixels, part by part, as long as the document is open; None where the picture is all.
+        detail: The page in all its pixels, part by part, while the document is open; None where the picture is all.
     """
 
     picture: PictureSource

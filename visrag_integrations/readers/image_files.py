@@ -59,11 +59,9 @@ class ImageDocument:
             )
         self._image.load()
         if self._is_good_as_it_is():
-            return PageContent(self._source.read_bytes())
+            return PageContent(self._source.read_bytes(), detail=ImageDetail(self._image))
         upright: Image = ImageOps.exif_transpose(self._image)
-        detail = None
-        if upright.width * upright.height > self._settings.max_pixels:
-            detail = ImageDetail(upright)
+        detail = ImageDetail(upright)
         if upright.mode == "1":  # grey takes a byte a pixel; RGB would take three for a large drawing
             upright = upright.convert("L")
         if upright.mode in {"L", "RGB"} and "transparency" not in upright.info:

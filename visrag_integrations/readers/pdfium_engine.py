@@ -22,6 +22,7 @@ from visrag_integrations.readers.content import (
     covers_page,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
+from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
 from visrag_integrations.types import Box
 
@@ -200,7 +201,10 @@ def _painted_words(page: Any) -> PaintedWords:
         starts: list[int] = []
         for start, stop in _word_spans(text):
             for first, last, box in _on_one_line(layer, text, start, stop):
-                texts.append(text[first:last].replace(_LINE_END_HYPHEN, "-"))
+                word = text[first:last]
+                if may_have_ligatures((word,)):
+                    word = _with_ligatures(layer, word, first)
+                texts.append(word.replace(_LINE_END_HYPHEN, "-"))
                 corners.append(box)
                 starts.append(first)
         covered = _covered(page, layer, np.array(corners).reshape(-1, 4), starts)
@@ -235,6 +239,20 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
     """
     for found in _WORD.finditer(text):
         yield found.span()
+
+
+def _with_ligatures(layer: Any, word: str, start: int) -> str:
+    """A word with the letters of ligatures in the order of writing: PDFium gives letters of one glyph one box."""
+    glyphs: list[str] = []
+    before: Corners | None = None
+    for place, letter in enumerate(word, start):
+        corners = _char_corners(layer, place)
+        if glyphs and corners == before:
+            glyphs[-1] += letter
+        else:
+            glyphs.append(letter)
+        before = corners
+    return "".join(map(in_order_of_writing, glyphs))
 
 
 def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[int]) -> list[int]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from visrag_integrations.readers.content import (
     covers_page,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
+from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
 from visrag_integrations.types import Box
 
@@ -96,6 +98,8 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     # Each is (x0, y0, x1, y1, text, block, line, place).
     texts = [word[4] for word in found]
     corners = [word[:4] for word in found]
+    if may_have_ligatures(texts):
+        texts = _with_ligatures(texts, layer)
     blocks = layer.extractBLOCKS()
     if not texts or not any(block[6] for block in blocks):
         return PaintedWords(texts, corners)
@@ -110,6 +114,43 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     for left, top, right, bottom, _, place, _ in pictures:
         suspected += words_under(edges, places < place, (left, top, right, bottom))
     return PaintedWords(texts, corners, _covered(page, size, edges, suspected))
+
+
+def _with_ligatures(words: list[str], layer: Any) -> list[str]:
+    """The words with the letters of ligatures in the order of writing.
+
+    MuPDF gives all letters of a glyph but one no width, at the right edge of the one that has it, and mirrors them with
+    the line: of lam-alef comes alef without width, then lam.
+    """
+    mended: list[str] = []
+    for block in layer.extractRAWDICT()["blocks"]:
+        for line in block.get("lines", ()):
+            letters = [letter for span in line["spans"] for letter in span["chars"]]
+            mended += "".join(_glyphs(letters)).split()
+    if list(map(sorted, mended)) != list(map(sorted, words)):  # words are cut otherwise here: nothing is changed
+        return words
+    return mended
+
+
+def _glyphs(letters: list[Any]) -> Iterator[str]:
+    """The letters of each glyph of a line, in the order of writing."""
+    waiting = ""  # letters without width
+    edge = 0.0
+    for letter in letters:
+        left, _, right, _ = letter["bbox"]
+        if right - left < 0.01:
+            if waiting and abs(left - edge) > 0.1:
+                yield waiting
+                waiting = ""
+            waiting += letter["c"]
+            edge = left
+        elif waiting and abs(right - edge) < 0.1:
+            yield in_order_of_writing(waiting + letter["c"])
+            waiting = ""
+        else:
+            yield waiting + letter["c"]
+            waiting = ""
+    yield waiting
 
 
 def _covered(page: Any, size: tuple[float, float], corners: NDArray[np.float64], suspected: list[int]) -> list[int]:

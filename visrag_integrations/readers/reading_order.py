@@ -18,6 +18,7 @@ Everything is measured in the unit of the boxes, which must be the same across a
 
 from __future__ import annotations
 
+import itertools
 import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -195,7 +196,26 @@ def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right
         backwards = right_to_left and is_right_to_left(letters)
         box = (lefts[place], tops[place], rights[place], bottoms[place])
         pieces.append(Piece(*box, first, stop, letters, backwards))
-    return pieces
+    return _mixed_lines(pieces) if right_to_left else pieces
+
+
+def _mixed_lines(pieces: list[Piece]) -> list[Piece]:
+    """Pieces that were painted one after the other and touch, as one: words of two scripts on one line.
+
+    In what direction such a line is read its words do not say; the order of painting is the best guess there is.
+    """
+    merged: list[Piece] = []
+    for piece in pieces:
+        last = merged[-1] if merged else piece
+        gap = max(piece.left, last.left) - min(piece.right, last.right)
+        if merged and piece.backwards != last.backwards and piece.is_level_with(last) and gap < _WORD_GAP * last.height:
+            box = (min(last.left, piece.left), min(last.top, piece.top), max(last.right, piece.right))
+            text = f"{last.text} {piece.text}"
+            bottom = max(last.bottom, piece.bottom)
+            merged[-1] = Piece(*box, bottom, last.first, piece.stop, text, is_right_to_left(text))
+        else:
+            merged.append(piece)
+    return merged
 
 
 def _gutter(pieces: Sequence[Piece]) -> float:
@@ -304,7 +324,7 @@ def _runs(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Piece
 def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
     """The widest gap between two bands of one run: beyond it a footer, a heading or another part of the page begins."""
     gaps: list[float] = []
-    for one, other in zip(bands, bands[1:], strict=False):
+    for one, other in itertools.pairwise(bands):
         gaps.append(min(piece.top for piece in other) - max(piece.bottom for piece in one))
     if not gaps:
         return 0.0
@@ -318,7 +338,7 @@ def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
         return []
     groups = _groups(pieces, gutter)
     gaps: list[tuple[float, float]] = []
-    for one, other in zip(groups, groups[1:], strict=False):
+    for one, other in itertools.pairwise(groups):
         gaps.append((max(piece.right for piece in one), min(piece.left for piece in other)))
     return gaps
 
@@ -383,6 +403,8 @@ def _rows(band: list[Piece]) -> list[list[Piece]]:
 def _directed(line: list[Piece]) -> list[Piece]:
     """The pieces of a line from left to right, or from right to left where most letters are of such a script."""
     line = sorted(line)
+    if not any(piece.backwards for piece in line):
+        return line
     backwards = sum(len(piece.text) for piece in line if piece.backwards)
     if 2 * backwards > sum(len(piece.text) for piece in line):
         line.reverse()

@@ -16,6 +16,11 @@ _BACKWARDS = re.compile("[\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _FORWARDS = re.compile("[^\\W\\d_\u0590-\u08ff\ufb1d-\ufdff\ufe70-\ufeff]")
 _UNSPACED = re.compile("[\u2e80-\u9fff\uac00-\ud7af\uf900-\ufaff\uff00-\uffef]")
 
+_ALEFS = "اأإآٱ"
+_LAM = "ل"
+_HEH = "ه"
+_MIRRORED = re.compile(f"[{_ALEFS}]{_LAM}|{_HEH}{_LAM}")
+
 # A word is sideways when it is so much taller than wide, and has at least so many letters: a single "1" or "l" is as
 # tall, and "ll" nearly so.
 _TALL = 1.5
@@ -63,6 +68,26 @@ def is_right_to_left(words: str | Sequence[str]) -> bool:
     if text.isascii() or _BACKWARDS.search(text) is None:
         return False
     return len(_BACKWARDS.findall(text)) > len(_FORWARDS.findall(text))
+
+
+def in_order_of_writing(letters: str) -> str:
+    """The letters of one glyph of a right-to-left script, which engines mirror with the line, as they are written.
+
+    No glyph is alef and then lam, but lam-alef is one in every Arabic font; "Allah" is one of four letters.
+
+    >>> in_order_of_writing("ال") == "لا", in_order_of_writing("لا") == "لا"
+    (True, True)
+    """
+    mirrored = (len(letters) == 2 and letters[0] in _ALEFS and letters[1] == _LAM) or (
+        len(letters) > 2 and letters[0] == _HEH and _LAM in letters[1:]
+    )
+    return letters[::-1] if mirrored else letters
+
+
+def may_have_ligatures(words: Sequence[str]) -> bool:
+    """Whether letters stand in these words as a mirrored ligature would leave them."""
+    text = "".join(words)
+    return not text.isascii() and _MIRRORED.search(text) is not None
 
 
 def split_by_frame(words: Sequence[str], boxes: NDArray[np.float64]) -> list[tuple[Frame, NDArray[np.intp] | None]]:
