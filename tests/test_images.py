@@ -86,15 +86,13 @@ def test_fewer_bits_in_sixteen_come_out_readable(bits: int) -> None:
     assert grey == pytest.approx([0, 127, 255], abs=1)
 
 
-@pytest.mark.parametrize("mode", ["RGBA", "LA", "PA"])
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
 @pytest.mark.parametrize(("ink", "ground"), [(255, 0), (240, 0), (0, 255), (120, 255)])
 def test_what_is_drawn_on_a_clear_ground_can_be_seen(mode: str, ink: int, ground: int) -> None:
     clear = Image.new("RGBA", (60, 20), (255, 255, 255, 0))
     ImageDraw.Draw(clear).text((5, 5), "Logo", fill=(ink, ink, ink, 255))
     if mode != "RGBA":
         clear = clear.convert("LA")
-    if mode == "PA":
-        clear = clear.convert("PA")
     grey = np.asarray(images.to_rgb(clear).convert("L")).astype(int)
     assert grey[0, 0] == ground
     assert np.abs(grey - ground).max() >= 100

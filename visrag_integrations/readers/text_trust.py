@@ -83,14 +83,25 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     table = _letter_table()
     kinds = table[np.minimum(codes, _TABLE)]
     for place, (_, _, least) in enumerate(_USUAL):
-        letters = np.flatnonzero(kinds >> 1 == place + 1)
+        letters = _in_words(kinds >> 1 == place + 1)
         if len(letters) >= _FEWEST:
             found += _unusual(letters, kinds[letters] & 1, least)
-    for pattern in (_NAMELESS,):
-        found += [Suspicion(*match.span()) for match in pattern.finditer(text)]
+    if not text.isascii():
+        found += [Suspicion(*match.span()) for match in _NAMELESS.finditer(text)]
     if _is_full_of_signs(text) or _is_swapped(codes) or _is_misread(text):
         found.append(Suspicion(0, len(text)))
     return found
+
+
+def _in_words(is_letter: NDArray[np.bool_]) -> NDArray[np.intp]:
+    """Places of the letters that stand three or more together: signs in formulas and part numbers are no language."""
+    if len(is_letter) < 3:
+        return np.flatnonzero([])
+    three = is_letter[:-2] & is_letter[1:-1] & is_letter[2:]
+    inside = np.zeros(len(is_letter), dtype=np.bool_)
+    for shift in range(3):
+        inside[shift : shift + len(three)] |= three
+    return np.flatnonzero(inside)
 
 
 def _unusual(letters: NDArray[np.intp], usual: NDArray[np.uint8], least: float) -> list[Suspicion]:
