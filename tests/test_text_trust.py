@@ -61,7 +61,9 @@ def shifted(text: str, by: int) -> str:
     out = ""
     for letter in text:
         first = "a" if letter.islower() else "A"
-        out += chr((ord(letter) - ord(first) + by) % 26 + ord(first)) if letter.isascii() and letter.isalpha() else letter
+        out += (
+            chr((ord(letter) - ord(first) + by) % 26 + ord(first)) if letter.isascii() and letter.isalpha() else letter
+        )
     return out
 
 
@@ -99,8 +101,8 @@ def test_broken_layers_are_suspected(name: str) -> None:
         among_good = "\n".join([GOOD["English"]] * 6 + [BAD[name]] * 3 + [GOOD["English"]] * 6)
         stretches = suspicious_stretches(among_good)
         assert stretches
-        middle = len(among_good) // 2
-        assert any(stretch.start < middle < stretch.stop for stretch in stretches)
+        begin, end = among_good.index(BAD[name]), among_good.rindex(BAD[name]) + len(BAD[name])
+        assert any(stretch.start < end and begin < stretch.stop for stretch in stretches)
 
 
 def test_checking_a_page_costs_less_than_a_millisecond() -> None:
@@ -158,7 +160,10 @@ def read(data: bytes) -> Page:
 
 
 def test_one_bad_font_among_good_ones() -> None:
-    good = ["The harbour of the old town was built by the sons of the", "first settlers and restored in the spring of 1931."]
+    good = [
+        "The harbour of the old town was built by the sons of the",
+        "first settlers and restored in the spring of 1931.",
+    ]
     bad = CONTRACT[1:]
     page = read(painted(good + bad, good + [shifted(line, 11) for line in bad]))
     assert page.metadata["text_source"] == "text_layer+ocr"

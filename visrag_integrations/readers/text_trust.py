@@ -32,7 +32,7 @@ _USUAL: tuple[tuple[str, str, float], ...] = (
 )
 # Letters of a stretch that is judged by itself, so that a paragraph in a broken font is seen among good ones; with
 # fewer the shares of good text scatter too much. A page of less text than one stretch is judged as a whole.
-_STRETCH = 160
+_STRETCH = 100
 _FEWEST = 40
 # Code points: where each script's letters are, to within what is needed to count them.
 _RANGES = {
