@@ -91,7 +91,7 @@ def test_a_line_across_two_parts_is_read_whole() -> None:
     image = sheet(4000, 3200, (500, 1000, text), (100, 3000, "Valve list see sheet 9"))
     found = ocr.read_page(image.resize((1000, 800)), ImageDetail(image))
     assert [word.text for word in found.words] == [text, "Valve list see sheet 9"]
-    left, top, right, bottom = found.words[0].box
+    left, top, right, _ = found.words[0].box
     assert (left, top) == pytest.approx((500 / 4000, 1000 / 3200), abs=0.01)
     assert right > 0.3
 

@@ -33,7 +33,7 @@ GOOD = {
     "Czech": "Poplatek za kontrolu je splatný první den každého měsíce a musí být uhrazen předem vlastníkem budovy.",
     "Finnish": "Tarkastusmaksu erääntyy jokaisen kuukauden ensimmäisenä päivänä ja se on maksettava etukäteen.",
     "Turkish": "Denetim ücreti her ayın ilk günü ödenir ve mal sahibi tarafından peşin olarak yatırılmalıdır.",
-    "Vietnamese": "Phí kiểm tra phải được thanh toán vào ngày đầu tiên của mỗi tháng và phải được chủ sở hữu trả trước.",
+    "Vietnamese": "Phí kiểm tra phải được thanh toán vào ngày đầu tiên của mỗi tháng và phải được chủ trả trước.",
     "Russian": "Плата за осмотр вносится в первый день каждого месяца и должна быть оплачена владельцем заранее.",
     "Greek": "Το τέλος επιθεώρησης καταβάλλεται την πρώτη ημέρα κάθε μήνα και πρέπει να πληρωθεί εκ των προτέρων.",
     "Hebrew": "דמי הבדיקה משולמים ביום הראשון של כל חודש ויש לשלם אותם מראש על ידי בעל הבית או נציגו החוקי",
@@ -45,8 +45,8 @@ GOOD = {
     "code": "for index, value in enumerate(values):\n    if value not in seen:\n        seen.add(value)\n"
     "        result[index] = parse(value, strict=True)\nreturn [result[key] for key in sorted(result)]",
     "formulas": "f(x) = a + b · x², ∑ (i = 1 … n) x_i / n = μ, E[X] = ∫ x p(x) dx, σ² = E[(X − μ)²], ∂f/∂x = 0",
-    "parts": "HX-7782-B Valve 1/2 in. 4 pcs 12.50  KX-4471 Pump housing 1 pc 318.00  C17-0098 Gasket set 2 pcs 9.90",
-    "contents": "1 Introduction . . . . . . . . . . . . . . 3\n2 Methods . . . . . . . . . . 14\n3 Results . . . . . 88",
+    "parts": "HX-7782-B Valve 1/2 in. 4 pcs 12.50 KX-4471 Pump housing 1 pc 318.00 C17-0098 Gasket set 2 pcs 9.90",
+    "contents": "1 Introduction . . . . . . . . . . . . . . 3\n2 Methods . . . . . . 14\n3 Results . . . . 88",
 }
 
 
@@ -143,7 +143,7 @@ def painted(lines: list[str], layer: list[str]) -> bytes:
         shown = document.new_page(width=595, height=842)
         for place, line in enumerate(lines):
             shown.insert_text((50, 100 + 24 * place), line, fontsize=12)
-        area = pymupdf.Rect(20, 60, 575, 70 + 24 * len(lines))
+        area = pymupdf.Rect(20, 60, 575, 90 + 24 * len(lines))
         drawn = shown.get_pixmap(dpi=150, clip=area)
         page = document.new_page(width=595, height=842)
         page.insert_image(area, pixmap=drawn)

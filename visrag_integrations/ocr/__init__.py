@@ -15,7 +15,8 @@ from visrag_integrations.ocr.engine import (
     read_line,
     warn_missing,
 )
-from visrag_integrations.ocr.page import OCR_PIXELS, Detail, OcrPage, read_page, read_words
+from visrag_integrations.ocr.page import OCR_PIXELS, OcrPage, read_page, read_words
+from visrag_integrations.ocr.turning import Detail
 
 __all__ = [
     "ASSEMBLIES",

@@ -6,21 +6,20 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.ocr.assembly import assemble, lines_of
 from visrag_integrations.ocr.engine import MIN_SCORE, PIXELS, OcrLine, find_and_read, read_line
 from visrag_integrations.ocr.parts import read_in_parts
-from visrag_integrations.types import Box, Word
+from visrag_integrations.ocr.turning import Detail, Turn, back, inside, turned_box
+from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 OCR_PIXELS = 16_000_000
 """A large page is read at so many pixels, in parts: an A1 sheet at 140 dots an inch, where letters of 2 mm are read."""
-
-Turn = Literal[0, 90, 180, 270]
 
 # Mean score, weighted by letters, above which a page is taken to be upright. Upright print is read with 0.95 and more,
 # print on its head with 0.5 to 0.8; faint scans fall below, and cost a few lines more.
@@ -38,23 +37,6 @@ _STRIP = 2.5  # a page so much longer than wide (a receipt, a screenshot) is too
 # Pixels of a line's box, which is half as high again as its letters: below it letters are taken for others.
 _SMALL = 9
 _CLOSER = 4  # times `PIXELS`, where a page that is no sheet has small print or nothing was found
-
-
-class Detail(Protocol):
-    """A page in all its pixels, given part by part.
-
-    Attributes:
-        width: In pixels of its own; of a page that was drawn, as many as are worth looking at.
-        height: Likewise.
-    """
-
-    @property
-    def width(self) -> int: ...
-    @property
-    def height(self) -> int: ...
-
-    def part(self, box: Box, width: int, height: int) -> Image:
-        """The part of the page in this box (fractions of it), as an RGB picture of this size."""
 
 
 @dataclass(frozen=True)
@@ -78,7 +60,7 @@ class OcrPage:
 
     def text(self, how: str = "adjacent_merging") -> str:
         """The words as one text, of a turned page as it reads when it is turned."""
-        return assemble([Word(word.text, _turned_box(word.box, self.turn)) for word in self.words], how)
+        return assemble([Word(word.text, turned_box(word.box, self.turn)) for word in self.words], how)
 
 
 def read_words(image: Image) -> tuple[Word, ...]:
@@ -118,7 +100,7 @@ def read_page(image: Image, detail: Detail | None = None, ocr_pixels: int = OCR_
             words = [*found, *(word for word in words if not _is_among(word, found))]
             score = _score(closer) or score
     ordered = tuple(word for line in lines_of(words) for word in line)
-    shown = tuple(Word(word.text, _turned_box(word.box, _back(turn))) for word in ordered)
+    shown = tuple(Word(word.text, turned_box(word.box, back(turn))) for word in ordered)
     return OcrPage(shown, turn, score)
 
 
@@ -128,7 +110,7 @@ def _words(lines: Sequence[OcrLine], width: float, height: float) -> list[Word]:
     for line in lines:
         if line.score >= MIN_SCORE:
             left, top, right, bottom = line.box
-            words.append(Word(line.text, _inside((left / width, top / height, right / width, bottom / height))))
+            words.append(Word(line.text, inside((left / width, top / height, right / width, bottom / height))))
     return words
 
 
@@ -187,33 +169,6 @@ def _turned(picture: Image, turn: Turn) -> Image:
     if turn == 0:
         return picture
     return picture.transpose(how[turn])
-
-
-def _back(turn: Turn) -> Turn:
-    back: dict[Turn, Turn] = {0: 0, 90: 270, 180: 180, 270: 90}
-    return back[turn]
-
-
-def _turned_box(box: Box, turn: Turn) -> Box:
-    """A box of a page after the page was turned clockwise.
-
-    >>> _turned_box((0.0, 0.0, 0.5, 0.25), 90)  # the upper left corner comes to the upper right
-    (0.75, 0.0, 1.0, 0.5)
-    """
-    left, top, right, bottom = box
-    if turn == 90:
-        return _inside((1 - bottom, left, 1 - top, right))
-    if turn == 180:
-        return _inside((1 - right, 1 - bottom, 1 - left, 1 - top))
-    if turn == 270:
-        return _inside((top, 1 - right, bottom, 1 - left))
-    return box
-
-
-def _inside(box: Box) -> Box:
-    """Inside the picture, in hundred-thousandths of it: finer than any pixel."""
-    left, top, right, bottom = (round(min(1.0, max(0.0, edge)), 5) for edge in box)
-    return left, top, right, bottom
 
 
 def _pixels_wanted(detail: Detail, lines: Sequence[OcrLine], ocr_pixels: int) -> int:

@@ -7,12 +7,13 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 from visrag_integrations.ocr.engine import OcrLine, find_boxes, read_line
+from visrag_integrations.ocr.turning import turned_box
 from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from visrag_integrations.ocr.page import Detail, Turn
+    from visrag_integrations.ocr.turning import Detail, Turn
 
 _PART = (960, 720)  # pixels of a part: what a whole page is read at
 # Pixels that neighbouring parts share, so that a line cut by one edge is whole or at least begins in the other part.
@@ -42,7 +43,7 @@ def read_in_parts(detail: Detail, pixels: int, turn: Turn) -> list[OcrLine]:
         text, score = _read(detail, box, size, turn)
         if text:
             fractions = (box[0] / size[0], box[1] / size[1], box[2] / size[0], box[3] / size[1])
-            lines.append(OcrLine(text, score, _after_turn(fractions, turn)))
+            lines.append(OcrLine(text, score, turned_box(fractions, turn)))
     return lines
 
 
@@ -120,15 +121,3 @@ def _read(detail: Detail, box: Box, size: tuple[int, int], turn: Turn) -> tuple[
 
 def _sureness(read: tuple[str, float]) -> float:
     return read[1]
-
-
-def _after_turn(box: Box, turn: Turn) -> Box:
-    """The box on the page after it was turned clockwise."""
-    left, top, right, bottom = box
-    if turn == 90:
-        return 1 - bottom, left, 1 - top, right
-    if turn == 180:
-        return 1 - right, 1 - bottom, 1 - left, 1 - top
-    if turn == 270:
-        return top, 1 - right, bottom, 1 - left
-    return box
