@@ -67,8 +67,9 @@ def _part(detail: Detail, area: Box, size: tuple[int, int]) -> Image:
 
 
 def _is_empty(picture: Image) -> bool:
-    low, high = picture.convert("L").getextrema()
-    return bool(high - low < _MARK)
+    histogram = picture.convert("L").histogram()
+    shades = [shade for shade, count in enumerate(histogram) if count]
+    return shades[-1] - shades[0] < _MARK
 
 
 def _joined(boxes: list[tuple[Box, int]]) -> list[Box]:

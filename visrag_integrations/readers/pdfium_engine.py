@@ -104,7 +104,8 @@ def _engine() -> Any:
 
 def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
     """The page in RGB, drawn straight into memory of our own, form fields included."""
-    size = render_size(*page.get_size(), max_pixels)
+    width, height = page.get_size()
+    size = render_size(width, height, max_pixels)
     return _draw(page, document, size, (0, 0), size)
 
 

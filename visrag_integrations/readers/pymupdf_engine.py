@@ -103,7 +103,7 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     blocks = layer.extractBLOCKS()
     if not texts or not any(block[6] for block in blocks):
         return PaintedWords(texts, corners)
-    pictures = [block for block in blocks if block[6] and not covers_page(*block[:4], *size)]
+    pictures = [block for block in blocks if block[6] and not _covers_page(block[:4], size)]
     if not pictures:
         return PaintedWords(texts, corners)
     # The blocks of words are counted without pictures, and stand among them in the order of painting.
@@ -161,9 +161,14 @@ def _covered(page: Any, size: tuple[float, float], corners: NDArray[np.float64],
     for picture in page.get_image_info():
         box = _as_shown(picture["bbox"], page)
         # A signature or a stamp with a clear ground hides nothing.
-        if not picture.get("has-mask") and not covers_page(*box, *size):
+        if not picture.get("has-mask") and not _covers_page(box, size):
             under.update(words_under(corners, np.ones(len(corners), dtype=np.bool_), box))
     return sorted(under.intersection(suspected))
+
+
+def _covers_page(box: Box, size: tuple[float, float]) -> bool:
+    left, top, right, bottom = box
+    return covers_page(left, top, right, bottom, *size)
 
 
 def _as_shown(box: Any, page: Any) -> tuple[float, float, float, float]:

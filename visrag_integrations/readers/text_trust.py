@@ -13,7 +13,7 @@ import functools
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
@@ -104,7 +104,7 @@ def _in_words(is_letter: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(inside)
 
 
-def _unusual(letters: NDArray[np.intp], usual: NDArray[np.uint8], least: float) -> list[Suspicion]:
+def _unusual(letters: NDArray[np.intp], usual: NDArray[np.integer[Any]], least: float) -> list[Suspicion]:
     """Stretches of letters of one script with too few usual ones."""
     size = min(_STRETCH, len(letters))
     sums = np.concatenate(([0], np.cumsum(usual)))
