@@ -106,8 +106,12 @@ def covers_little(words: Sequence[Word]) -> bool:
     >>> covers_little([Word("RECEIVED", (0.7, 0.02, 0.9, 0.05))]), covers_little([Word("A", (0, 0, 1, 1))])
     (True, False)
     """
-    area = sum((right - left) * (bottom - top) for _, (left, top, right, bottom) in words)
-    return bool(words) and area < _LITTLE
+    area = 0.0
+    for _, (left, top, right, bottom) in words:
+        area += (right - left) * (bottom - top)
+        if area >= _LITTLE:  # of a page of text, after a few lines
+            return False
+    return bool(words)
 
 
 def stands_on(word: Word, others: Sequence[Word]) -> bool:

@@ -78,7 +78,7 @@ class PdfiumDocument:
                 text, words = read_text_layer(_painted_words(page), width, height, pixels)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
                 pictures: tuple[tuple[int, int], ...] = ()
-                if not words or covers_little(words):
+                if not words or covers_little(words):  # only there OCR may ask for more pixels
                     pictures = _pictures(page, (width, height))
                 own = own_size((width, height), pictures, self._settings)
                 detail = PdfiumDetail(self._document, number, own)

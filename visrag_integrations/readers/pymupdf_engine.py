@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -74,11 +75,9 @@ class PyMuPDFDocument:
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
             text, words = read_text_layer(_painted_words(drawing, page, (width, height)), width, height, pixels)
             label = page.get_label() if self._labelled else ""
-            pictures = () if words and not covers_little(words) else _pictures(page, width, height)
-            detail = MuPDFDetail(drawing, (width, height), own_size((width, height), pictures, self._settings))
-        return PageContent(
-            pixels, text, words, label, not words and pixels.blank, bool(words) and bool(pictures), detail
-        )
+            scan = covers_little(words) and bool(_pictures(page, width, height))
+            detail = MuPDFDetail(page, drawing, self._settings)
+        return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail)
 
     def close(self) -> None:
         with LOCK:
@@ -194,15 +193,29 @@ def _pictures(page: Any, width: float, height: float) -> tuple[tuple[int, int], 
 class MuPDFDetail:
     """A page, drawn part by part as large as is asked for; see `ocr.Detail`."""
 
-    def __init__(self, drawing: Any, size: tuple[float, float], pixels: tuple[int, int]) -> None:
-        self._drawing, self._size = drawing, size
-        self.width, self.height = pixels
+    def __init__(self, page: Any, drawing: Any, settings: RenderSettings) -> None:
+        self._page, self._drawing, self._settings = page, drawing, settings
+
+    @functools.cached_property
+    def _pixels(self) -> tuple[int, int]:
+        """Looked for when OCR asks, which most pages do without."""
+        with LOCK:
+            size = (self._page.rect.width, self._page.rect.height)
+            return own_size(size, _pictures(self._page, *size), self._settings)
+
+    @property
+    def width(self) -> int:
+        return self._pixels[0]
+
+    @property
+    def height(self) -> int:
+        return self._pixels[1]
 
     def part(self, box: Box, width: int, height: int) -> Image:
         import pymupdf
         from PIL import Image
 
-        across, down = self._size
+        across, down = self._page.rect.width, self._page.rect.height
         left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
         with LOCK:
             zoom = pymupdf.Matrix(width / (right - left), height / (bottom - top))

@@ -82,7 +82,8 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     found: list[Suspicion] = []
     table = _letter_table()
     kinds = table[np.minimum(codes, _TABLE)]
-    for place, (_, _, least) in enumerate(_USUAL):
+    scripts = _USUAL[:1] if text.isascii() else _USUAL
+    for place, (_, _, least) in enumerate(scripts):
         letters = _in_words(kinds >> 1 == place + 1)
         if len(letters) >= _FEWEST:
             found += _unusual(letters, kinds[letters] & 1, least)
