@@ -52,7 +52,7 @@ class PyMuPDFDocument:
                     self._document.layout(width=_A4[0], height=_A4[1], fontsize=_FONT_SIZE)
                 self.total_pages: int = self._document.page_count
                 self.metadata = document_info(self._document.metadata or {})
-                self._labelled = bool(self._document.is_pdf and self._document.get_page_labels())
+                self._labels = self._document.get_page_labels() if self._document.is_pdf else []
             except BaseException:
                 self._document.close()
                 raise
@@ -74,10 +74,21 @@ class PyMuPDFDocument:
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
             text, words = read_text_layer(_painted_words(drawing, page, (width, height)), width, height, pixels)
-            label = page.get_label() if self._labelled else ""
+            label = self._label(page, number)
             scan = covers_little(words) and bool(_pictures(page, width, height))
             detail = MuPDFDetail(page, drawing, self._settings)
         return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail)
+
+    def _label(self, page: Any, number: int) -> str:
+        """The page's own number ("iv", "A-3"); MuPDF reads all rules of the document anew for every page."""
+        if not self._labels:
+            return ""
+        rules = [rule for rule in self._labels if rule["startpage"] < number]
+        if rules and rules[-1].get("style") == "D" and rules[-1].get("prefix") == "" and "firstpagenum" in rules[-1]:
+            rule = rules[-1]
+            return f"{number - 1 - rule['startpage'] + rule['firstpagenum']}"
+        label: str = page.get_label()
+        return label
 
     def close(self) -> None:
         with LOCK:

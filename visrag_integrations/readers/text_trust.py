@@ -10,21 +10,32 @@ from __future__ import annotations
 
 import difflib
 import functools
+import math
 import re
 import unicodedata
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# Of each script the letters that its languages use most, and the share of them below which a stretch of text is
-# suspicious. In English, German, French, Spanish, Italian, Finnish 0.60 to 0.68 of the letters are among the first
-# eight, in Polish, Czech, Turkish about 0.5; of text whose letters were exchanged by others 0.3 on the average.
+# How often each letter is used, per thousand: the mean of English, German, French, Spanish, Italian, Polish and Finnish,
+# rounded. A stretch of text is as likely as the mean of log(26 * share) over its letters says: 0 for letters drawn by
+# lot. The lowest stretches of 540 pages of manuals (commands, file names) are at -0.01 to 0.1, prose is at 0.2 to 0.5,
+# English, French and Spanish with their letters exchanged at -0.4 (half of them) to -0.1 (one in ten is above).
+_LATIN = dict(
+    zip(
+        "abcdefghijklmnopqrstuvwxyz",
+        (86, 16, 36, 42, 130, 13, 18, 28, 73, 4, 10, 48, 29, 72, 64, 26, 6, 67, 70, 70, 36, 12, 11, 3, 10, 6),
+        strict=True,
+    )
+)
+_LEAST_LATIN = -0.05
+# Of the other scripts the letters that are used most, and the share of them below which a stretch is suspicious: in
+# prose they are 0.6 and more, among letters drawn by lot a third.
 _USUAL: tuple[tuple[str, str, float], ...] = (
-    ("latin", "eainrost", 0.42),
     ("greek", "αοιετσνηρυ", 0.42),
     ("cyrillic", "оеаинтсрвл", 0.42),
     ("hebrew", "יוהלאמרשתנב", 0.42),
@@ -47,6 +58,7 @@ _TABLE = 0x2000  # scripts above have no alphabet of few letters
 _SIGNS = re.compile(r"[\"#$%&'*+/;<=>?@\[\]\\^`{|}~!]")
 _MOST_SIGNS = 0.3
 _NAMELESS = re.compile("[\ufffd\ue000-\uf8ff]{4,}")  # a bullet of a symbol font is one such character; words are more
+_WORDS = re.compile(r"[^\W\d_]{3,}")
 _MISREAD = re.compile(r"[a-z][0-9|~^{}\\$][a-z]")  # "inv0ice": old OCR. Names in code are seldom written so.
 _MOST_MISREAD = 0.02  # of the letters
 
@@ -80,13 +92,18 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     """
     codes = np.frombuffer(text.encode("utf-32-le", "replace"), dtype=np.uint32)
     found: list[Suspicion] = []
-    table = _letter_table()
-    kinds = table[np.minimum(codes, _TABLE)]
-    scripts = _USUAL[:1] if text.isascii() else _USUAL
-    for place, (_, _, least) in enumerate(scripts):
-        letters = _in_words(kinds >> 1 == place + 1)
+    script_of, weight_of = _letter_tables()
+    bounded = np.minimum(codes, _TABLE)
+    scripts = script_of[bounded]
+    known: list[tuple[int, float]] = [(1, _LEAST_LATIN)]
+    if not text.isascii():
+        known += [(place, least) for place, (_, _, least) in enumerate(_USUAL, 2)]
+    for script, least in known:
+        letters = _in_words(scripts == script)
         if len(letters) >= _FEWEST:
-            found += _unusual(letters, kinds[letters] & 1, least)
+            found += _unusual(letters, weight_of[bounded[letters]], least)
+    # Commands and names that are repeated make stretches of few letters: what counts is how different words look.
+    found = [stretch for stretch in found if _is_unusual_word_by_word(text[stretch.start : stretch.stop])]
     if not text.isascii():
         found += [Suspicion(*match.span()) for match in _NAMELESS.finditer(text)]
     if _is_full_of_signs(text) or _is_swapped(codes) or _is_misread(text):
@@ -105,31 +122,51 @@ def _in_words(is_letter: NDArray[np.bool_]) -> NDArray[np.intp]:
     return np.flatnonzero(inside)
 
 
-def _unusual(letters: NDArray[np.intp], usual: NDArray[np.integer[Any]], least: float) -> list[Suspicion]:
-    """Stretches of letters of one script with too few usual ones."""
+def _unusual(letters: NDArray[np.intp], weights: NDArray[np.float32], least: float) -> list[Suspicion]:
+    """Stretches of letters of one script whose mean weight is too low."""
     size = min(_STRETCH, len(letters))
-    sums = np.concatenate(([0], np.cumsum(usual)))
+    sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
     # Stretches overlap by half, and the last one ends where the text does.
     starts = np.unique(np.append(np.arange(0, len(letters) - size + 1, max(1, size // 2)), len(letters) - size))
-    shares = (sums[starts + size] - sums[starts]) / size
+    means = (sums[starts + size] - sums[starts]) / size
     found: list[Suspicion] = []
-    for start in starts[shares < least].tolist():
+    for start in starts[means < least].tolist():
         found.append(Suspicion(int(letters[start]), int(letters[start + size - 1]) + 1))
     return found
 
 
+def _is_unusual_word_by_word(stretch: str) -> bool:
+    """Whether a stretch stays unusual when each of its words counts once."""
+    words = set(_WORDS.findall(stretch.lower()))
+    codes = np.frombuffer("".join(words).encode("utf-32-le", "replace"), dtype=np.uint32)
+    script_of, weight_of = _letter_tables()
+    bounded = np.minimum(codes, _TABLE)
+    latin = script_of[bounded] == 1
+    if 2 * np.count_nonzero(latin) < len(codes):
+        return True  # of another script, which has no commands
+    return len(codes) >= _FEWEST and float(weight_of[bounded[latin]].mean()) < _LEAST_LATIN
+
+
 @functools.lru_cache(maxsize=1)
-def _letter_table() -> NDArray[np.uint8]:
-    """For each code point: 0 for none of these scripts, else twice the script's number, plus 1 for a usual letter."""
-    table = np.zeros(_TABLE + 1, dtype=np.uint8)
-    for place, (script, usual, _) in enumerate(_USUAL):
-        for first, last in _RANGES[script]:
-            for code in range(first, last):
-                letter = chr(code)
-                if letter.isalpha():
-                    bare = unicodedata.normalize("NFD", letter.lower())[0]
-                    table[code] = 2 * (place + 1) + (bare in usual)
-    return table
+def _letter_tables() -> tuple[NDArray[np.uint8], NDArray[np.float32]]:
+    """For each code point its script (0 none, 1 Latin, then as in `_USUAL`), and what it counts there."""
+    script_of = np.zeros(_TABLE + 1, dtype=np.uint8)
+    weight_of = np.zeros(_TABLE + 1, dtype=np.float32)
+    total = sum(_LATIN.values())
+    usual = {script: letters for script, letters, _ in _USUAL}
+    for place, (script, ranges) in enumerate(_RANGES.items(), 1):
+        for code in (code for first, last in ranges for code in range(first, last)):
+            letter = chr(code)
+            if not letter.isalpha():
+                continue
+            bare = unicodedata.normalize("NFD", letter.lower())[0]
+            script_of[code] = place
+            if script == "latin":
+                # A letter that is none of the 26 (ß, ı, ł) says nothing.
+                weight_of[code] = math.log(26 * _LATIN[bare] / total) if bare in _LATIN else 0.0
+            else:
+                weight_of[code] = bare in usual[script]
+    return script_of, weight_of
 
 
 def _is_full_of_signs(text: str) -> bool:
@@ -140,8 +177,9 @@ def _is_full_of_signs(text: str) -> bool:
 def _is_swapped(codes: NDArray[np.uint32]) -> bool:
     """Whether bytes are in the wrong order: "A", 0x0041, is then 0x4100, and every second byte is 0."""
     high = codes[codes >= 0x100]
-    high = high[high != 0x3000]  # the wide space of Chinese and Japanese
-    return len(high) >= 10 and 3 * int(np.count_nonzero(high & 0xFF == 0)) > len(high)
+    swapped = high[high & 0xFF == 0]
+    # One such sign alone is a frame (0x2500) or the wide space of Chinese (0x3000), however often it is there.
+    return 3 * len(swapped) > len(high) and len(np.unique(swapped)) >= 6
 
 
 def _is_misread(text: str) -> bool:
