@@ -21,8 +21,8 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-# How often each letter is used, per thousand: the mean of English, German, French, Spanish, Italian, Polish and Finnish,
-# rounded. A stretch of text is as likely as the mean of log(26 * share) over its letters says: 0 for letters drawn by
+# How often each letter is used, per thousand: rounded, about the mean of English, German, French, Spanish, Italian,
+# Polish and Finnish. A stretch of text is as likely as the mean of log(26 * share) over its letters says: 0 for letters drawn by
 # lot. The lowest stretches of 540 pages of manuals (commands, file names) are at -0.01 to 0.1, prose is at 0.2 to 0.5,
 # English, French and Spanish with their letters exchanged at -0.4 (half of them) to -0.1 (one in ten is above).
 _LATIN = dict(
@@ -101,9 +101,10 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     for script, least in known:
         letters = _in_words(scripts == script)
         if len(letters) >= _FEWEST:
-            found += _unusual(letters, weight_of[bounded[letters]], least)
-    # Commands and names that are repeated make stretches of few letters: what counts is how different words look.
-    found = [stretch for stretch in found if _is_unusual_word_by_word(text[stretch.start : stretch.stop])]
+            for stretch in _unusual(letters, weight_of[bounded[letters]], least):
+                # Repeated commands and names make stretches of few letters: how different words look counts.
+                if _is_unusual_word_by_word(text[stretch.start : stretch.stop], script, least):
+                    found.append(stretch)
     if not text.isascii():
         found += [Suspicion(*match.span()) for match in _NAMELESS.finditer(text)]
     if _is_full_of_signs(text) or _is_swapped(codes) or _is_misread(text):
@@ -135,16 +136,16 @@ def _unusual(letters: NDArray[np.intp], weights: NDArray[np.float32], least: flo
     return found
 
 
-def _is_unusual_word_by_word(stretch: str) -> bool:
-    """Whether a stretch stays unusual when each of its words counts once."""
+def _is_unusual_word_by_word(stretch: str, script: int, least: float) -> bool:
+    """Whether a stretch is mostly of one script, and unusual when each of its words counts once."""
     words = set(_WORDS.findall(stretch.lower()))
     codes = np.frombuffer("".join(words).encode("utf-32-le", "replace"), dtype=np.uint32)
     script_of, weight_of = _letter_tables()
     bounded = np.minimum(codes, _TABLE)
-    latin = script_of[bounded] == 1
-    if 2 * np.count_nonzero(latin) < len(codes):
-        return True  # of another script, which has no commands
-    return len(codes) >= _FEWEST and float(weight_of[bounded[latin]].mean()) < _LEAST_LATIN
+    letters = bounded[script_of[bounded] == script]
+    if 2 * len(letters) < len(codes) or len(letters) < _FEWEST:
+        return False
+    return float(weight_of[letters].mean()) < least
 
 
 @functools.lru_cache(maxsize=1)
