@@ -15,33 +15,35 @@ PACKAGE = Path(visrag_integrations.__file__).parent
 ROWS = {
     # words
     "errors": 0,
-    "images": 1,  # a Page opens its picture through it
-    "types": 2,
-    "interfaces": 3,
+    "telemetry": 0,
+    "fetching": 1,  # pictures that come as URLs are fetched through it
+    "images": 2,  # a Page opens its picture through it
+    "types": 3,
+    "interfaces": 4,
     # matter
-    "ocr": 4,
-    "scores": 4,
-    "models": 4,
+    "ocr": 5,
+    "scores": 5,
+    "models": 5,
     # plugs
-    "readers": 5,
-    "embedders": 5,
-    "store": 5,
-    "generation": 5,
+    "readers": 6,
+    "embedders": 6,
+    "store": 6,
+    "generation": 6,
     # work
-    "retrieval": 6,
-    "indexing": 6,
-    "rag": 7,
-    "agent": 7,
-    "ingestion": 7,
-    "evaluation": 7,
-    "grounding": 7,
-    "report": 8,
-    "training": 9,
+    "retrieval": 7,
+    "indexing": 7,
+    "rag": 8,
+    "agent": 8,
+    "ingestion": 8,
+    "evaluation": 8,
+    "grounding": 8,
+    "report": 9,
+    "training": 10,
     # faces
-    "langchain": 10,
-    "llamaindex": 10,
-    "servers": 10,
-    "cli": 11,
+    "langchain": 11,
+    "llamaindex": 11,
+    "servers": 11,
+    "cli": 12,
 }
 FACES = {"langchain", "llamaindex", "servers"}  # only the command line may import them
 SERVERS = {"web": 0, "http": 1, "mcp": 1, "demo": 1}  # the same rule, inside servers/

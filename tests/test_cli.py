@@ -269,3 +269,34 @@ def test_a_port_that_is_none(capsys: pytest.CaptureFixture[str]) -> None:
         main(["demo", "--port", "70000"])
     assert ended.value.code == 2
     assert "65535" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("condition", "words"),
+    [
+        ("sorce=x.pdf", ["No page was found. No page has the key 'sorce'", "source"]),
+        ("source=bread", ["'source' = 'bread'; the nearest is 'bread.pdf'"]),
+        ("number=77", ["'number' = 77"]),
+    ],
+)
+def test_a_filter_that_fits_nothing_says_what_is_unknown(
+    filled: Path, capsys: pytest.CaptureFixture[str], condition: str, words: list[str]
+) -> None:
+    assert main(["search", "loaf", "--filter", condition]) == 0
+    said = capsys.readouterr()
+    for word in words:
+        assert word in said.out
+    assert said.err == ""
+    assert main(["search", "loaf", "--filter", condition, "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert found["pages"] == []
+    assert words[-1] in found["note"]
+    assert main(["ask", "How long is the loaf baked?", "--filter", condition, "--generator", "extractive"]) == 0
+    assert words[-1] in capsys.readouterr().out
+
+
+def test_a_filter_on_page_names_number(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["search", "boats", "--filter", "page=2"]) == 2
+    assert "number=2" in capsys.readouterr().err
+    assert main(["search", "anchors", "--filter", "number=2", "--json"]) == 0
+    assert [page["page"] for page in json.loads(capsys.readouterr().out)["pages"]] == [2]

@@ -551,6 +551,11 @@ async def test_other_web_sites_stay_outside() -> None:
     for site in ("cross-site", "same-site"):
         assert (await request("POST", "/gradio_api/cancel", headers={"sec-fetch-site": site})).status_code == 403
     assert (await request("POST", "/gradio_api/cancel", headers={"sec-fetch-site": "same-origin"})).status_code == 200
+    for origin in ("http://evil.example", "null", "http://localhost:9999", "http://localhost.evil.example"):
+        headers = {"origin": origin, "host": "localhost:7860"}
+        assert (await request("POST", "/gradio_api/cancel", headers=headers)).status_code == 403
+    headers = {"origin": "http://LOCALHOST:7860", "host": "localhost:7860"}
+    assert (await request("POST", "/gradio_api/cancel", headers=headers)).status_code == 200
     for host, status in (("evil.example:7860", 421), ("localhost", 200), ("LOCALHOST:1", 200), ("[::1]:7860", 200)):
         assert (await request("GET", "/", headers={"host": host})).status_code == status
     assert (await request("DELETE", "/")).status_code == 405

@@ -87,7 +87,8 @@ async def test_a_source_and_a_filter_hold_together(client: Client) -> None:
             ("violin-1.pdf", 2)
         ]
         nothing = await client.call_tool("search_pages", {**asked, "source": "other.pdf"})
-        assert (text_of(nothing), nothing.structured_content) == ("No page was found.", {"pages": []})
+        assert nothing.structured_content == {"pages": []}
+        assert text_of(nothing).startswith("No page was found. No page has 'source' = 'other.pdf'")
 
 
 async def test_a_page_is_read_with_its_picture(client: Client, retriever: PageRetriever) -> None:
@@ -139,6 +140,51 @@ async def test_what_is_not_allowed_is_told_to_the_model(
         result = await client.call_tool(tool, arguments)
         assert result.is_error
         assert said in text_of(result)
+
+
+DEEP: dict[str, Any] = {"year": 1}
+for _ in range(40):
+    DEEP = {"$not": DEEP}
+
+
+@pytest.mark.parametrize(
+    ("filter", "said"),
+    [
+        ({"page": 3}, "number=3"),
+        (DEEP, "too large"),
+        ({"year": list(range(2000))}, "too large"),
+    ],
+)
+@pytest.mark.parametrize("tool", ["search_pages", "ask"])
+async def test_filters_that_are_refused(client: Client, tool: str, filter: Any, said: str) -> None:
+    words = {"query": "x"} if tool == "search_pages" else {"question": "x"}
+    async with client:
+        result = await client.call_tool(tool, {**words, "filter": filter})
+        assert result.is_error
+        assert said in text_of(result)
+
+
+@pytest.mark.parametrize("tool", ["search_pages", "ask"])
+async def test_a_filter_that_fits_nothing_says_what_is_unknown(client: Client, tool: str) -> None:
+    words = {"query": "x"} if tool == "search_pages" else {"question": "x"}
+    async with client:
+        result = await client.call_tool(tool, {**words, "filter": {"yaer": 2003}})
+        assert "the key 'yaer'; keys here: " in text_of(result)
+        assert "/srv" not in text_of(result)
+
+
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), float("-inf")])
+@pytest.mark.parametrize("place", range(4))
+async def test_a_region_without_numbers_is_refused(retriever: PageRetriever, edge: float, place: int) -> None:
+    from visrag_integrations.servers.mcp.tool_results import page_result
+
+    region = [0.0, 0.0, 1.0, 1.0]
+    region[place] = edge
+    page = retriever.retrieve("violin", top_k=1)[0].page
+    with pytest.raises(SettingError, match="finite"):
+        page_result(page, region)
+    with pytest.raises(SettingError, match="finite"):
+        retriever.retrieve_region(page, tuple(region))  # type: ignore[arg-type]
 
 
 async def test_pictures_are_resources(client: Client, retriever: PageRetriever) -> None:

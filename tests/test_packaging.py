@@ -33,6 +33,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         "py.typed",
         "report/report.css",
         "agent/trace.css",
+        "readers/web_words.js",
         "servers/demo/demo.css",
         "servers/demo/login.html",
         "generation/evisrag.txt",

@@ -387,3 +387,32 @@ def test_settings_are_checked(settings: dict[str, Any]) -> None:
 
 def test_the_app_is_a_fastapi_app(retriever: PageRetriever) -> None:
     assert isinstance(create_app(retriever), fastapi.FastAPI)
+
+
+@pytest.mark.parametrize(
+    ("asked", "said"),
+    [
+        ({"yaer": 2001}, "the key 'yaer'; keys here: "),
+        ({"source": "viola-1.pdf"}, "'source' = 'viola-1.pdf'; the nearest is "),
+        ({"year": {"gt": 9999}}, "'year' in that range"),
+    ],
+)
+def test_a_filter_that_fits_nothing_says_what_is_unknown(client: httpx.Client, asked: Any, said: str) -> None:
+    found = client.post("/search", json={"text": "violin", "filter": asked}).json()
+    assert found["pages"] == []
+    assert said in found["note"]
+    assert "/srv" not in found["note"]
+    answer = client.post("/ask", json={"question": "violin?", "filter": asked}).json()
+    assert answer["pages"] == []
+    assert any(said in problem for problem in answer["problems"])
+    with client.stream("POST", "/ask", json={"question": "violin?", "filter": asked, "stream": True}) as stream:
+        assert said in json.loads(stream.read().decode().rpartition("data: ")[2])["problems"][-1]
+    assert client.post("/search", json={"text": "violin"}).json()["note"] is None
+
+
+@pytest.mark.parametrize("door", ["/search", "/ask"])
+def test_a_filter_on_page_is_refused(client: httpx.Client, door: str) -> None:
+    body = {"text": "x"} if door == "/search" else {"question": "x"}
+    status, kind, message = error_of(client.post(door, json={**body, "filter": {"page": 6}}))
+    assert (status, kind) == (422, "invalid_request")
+    assert "number=6" in message

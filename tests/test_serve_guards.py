@@ -295,6 +295,39 @@ def test_connections_that_say_nothing_are_cut_off(retriever: PageRetriever) -> N
         assert read_all(connection) == b""
 
 
+def test_idle_connections_make_room_for_those_that_ask(retriever: PageRetriever) -> None:
+    """Whoever opens all connections there may be and says nothing keeps nobody out."""
+    most = 30
+    with (
+        running(create_app(retriever), header_seconds=600, max_connections=most) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        silent = [stack.enter_context(connect(server.url)) for _ in range(3 * most)]
+        for connection in silent[::2]:
+            connection.sendall(b"GET /health HTTP/1.1\r\nHost: x\r\nX-Half")
+        for _ in range(3):
+            assert httpx.get(f"{server.url}/health").status_code == 200
+            assert httpx.post(f"{server.url}/search", json=SEARCH).status_code == 200
+        assert len(server.server.server_state.connections) <= most
+
+
+def test_requests_under_way_are_not_cut_off_for_new_connections(retriever: PageRetriever, held: HeldEmbedder) -> None:
+    with (
+        running(create_app(retriever), header_seconds=600, max_connections=5) as server,
+        contextlib.ExitStack() as stack,
+    ):
+        asking = stack.enter_context(connect(server.url))
+        body = json.dumps(SEARCH).encode()
+        asking.sendall(b"POST /search HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n" % len(body))
+        asking.sendall(b"Content-Type: application/json\r\nConnection: close\r\n\r\n" + body)
+        wait_until(lambda: server.server.server_state.tasks)
+        for _ in range(20):
+            stack.enter_context(connect(server.url))
+        assert httpx.get(f"{server.url}/health/live").status_code == 200
+        held.go.set()
+        assert read_all(asking).startswith(b"HTTP/1.1 200 ")
+
+
 def test_a_slow_body_is_cut_off_and_holds_no_place(retriever: PageRetriever) -> None:
     settings = ServeSettings(body_seconds=0.5, max_concurrency=1)
     with running(create_app(retriever, settings=settings)) as server, connect(server.url) as connection:

@@ -297,7 +297,7 @@ def test_filters_hold_in_every_mode(open_store: Open) -> None:
         ({"source": "books"}, 0),
         ({"doc_id": "d2"}, 2),
         ({"number": 2}, 2),
-        ({"page": 0}, 2),
+        ({"$metadata": {"page": 0}}, 2),  # as LangChain shows it
         ({"number": {"gte": 2, "lt": 3}}, 2),
         ({"number": {"gt": 1}, "doc_id": "d1"}, 2),
         ({"even": True}, 2),
@@ -341,6 +341,8 @@ def test_filters_count(library: QdrantPageStore, filter: Any, expected: int) -> 
         {"year": {"gte": "2024-01-01T10:00:00+00:00:30"}},
         {"a\\b": 1},
         {"\ud800": 1},
+        {"page": 0},
+        {"$or": [{"number": 1}, {"metadata.page": {"gte": 1}}]},
     ],
 )
 def test_filters_that_no_engine_understands_are_refused(library: QdrantPageStore, filter: Any) -> None:

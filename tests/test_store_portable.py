@@ -184,3 +184,138 @@ def test_export_writes_whole_or_not_at_all(exported: Path, tmp_path: Path) -> No
     with fill(":memory:", "single") as store, pytest.raises(StoreError, match="cannot be written"):
         store.export(tmp_path / "no" / "such" / "folder.zip")
     assert [p.name for p in tmp_path.iterdir()] == ["index.zip"]
+
+
+# --- files and markers that lie -------------------------------------------------------------------------------------
+
+DEEP = "[" * 200_000
+
+
+def good_entries(folder: Path) -> dict[str, bytes]:
+    """The entries of a good export of one page."""
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(Filler())
+        store.add_pages([Page("a", 1, text="alpha")], [np.ones(8, np.float32)])
+        store.export(folder / "good.zip")
+    with zipfile.ZipFile(folder / "good.zip") as archive:
+        return {name: archive.read(name) for name in archive.namelist()}
+
+
+def with_info(entries: dict[str, bytes], **changed: Any) -> bytes:
+    index = json.loads(entries["index.json"])
+    return json.dumps({**index, "info": {**index["info"], **changed}}).encode()
+
+
+def refused(entries: dict[str, Any], folder: Path, compression: int = zipfile.ZIP_STORED) -> None:
+    path = folder / "bad.zip"
+    with zipfile.ZipFile(path, "w", compression) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    with pytest.raises(StoreFormatError, match=r"bad\.zip"):
+        QdrantPageStore.import_from(path, ":memory:")
+
+
+@pytest.mark.parametrize(
+    "changed",
+    [
+        {"pooling": "x"},
+        {"pooling": "rows"},
+        {"embedder": 5},
+        {"dimension": "8"},
+        {"dimension": True},
+        {"dimension": 10**9},
+        {"also": 5},
+        {"also": [5]},
+        {"also": [{"embedder": "b", "kind": "single", "dimension": 8}]},
+        {"kind": "x"},
+        {"kind": ["single"]},
+        {"storage": "compact"},
+        {"storage": []},
+        {"quantization": "one"},
+        {"pooled": -1},
+        {"pooled": None},
+        {"fingerprint": 7},
+        {"reader": 7},
+        {"indexed": ["org"]},
+        {"indexed": {"org": "text"}},
+    ],
+)
+def test_a_description_with_wrong_fields_is_refused(tmp_path: Path, changed: dict[str, Any]) -> None:
+    entries = good_entries(tmp_path)
+    refused({**entries, "index.json": with_info(entries, **changed)}, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("name", "data"),
+    [
+        ("index.json", DEEP),
+        ("index.json", '{"format_version": 1, "info": ' + '{"a":' * 150 + "1" + "}" * 150 + "}"),
+        ("index.json", '{"format_version": 1, "info": 7}'),
+        ("index.json", "{" + " " * (1 << 21) + "}"),
+        ("end.json", '{"pages": 1e400}'),
+        ("end.json", '{"pages": "1"}'),
+        ("end.json", '{"pages": true}'),
+        ("end.json", '{"pages": -1}'),
+        ("end.json", "NaN"),
+        ("points/000000.jsonl", DEEP),
+        ("points/000000.jsonl", '{"id": "x", "vectors": 1, "payload": 7}'),
+        ("points/000000.jsonl", '{"id": "x", "vectors": 1e400, "payload": {}}'),
+        ("points/000000.jsonl", b"\xff\xfe"),
+        ("vectors/000000.npy", b"\x93NUMPY\x01\x00\x10\x00{'descr': '|O8'"),
+        ("vectors/000000.npy", b""),
+    ],
+)
+def test_an_entry_that_is_not_what_it_says_is_refused(tmp_path: Path, name: str, data: Any) -> None:
+    refused({**good_entries(tmp_path), name: data}, tmp_path)
+
+
+def test_an_encrypted_export_is_refused(tmp_path: Path) -> None:
+    good_entries(tmp_path)
+    data = bytearray((tmp_path / "good.zip").read_bytes())
+    for mark, flags in ((b"PK\x01\x02", 8), (b"PK\x03\x04", 6)):
+        at = data.find(mark)
+        while at >= 0:
+            data[at + flags] |= 1
+            at = data.find(mark, at + 4)
+    (tmp_path / "bad.zip").write_bytes(data)
+    with pytest.raises(StoreFormatError, match=r"bad\.zip"):
+        QdrantPageStore.import_from(tmp_path / "bad.zip", ":memory:")
+
+
+@pytest.mark.parametrize("declared", [None, 100])
+def test_a_bomb_is_refused_by_what_it_says_and_by_what_it_is(tmp_path: Path, declared: int | None) -> None:
+    """64 MB of zeros in 64 kB; in the second file the headers say that it is 100 bytes."""
+    entries = {**good_entries(tmp_path), "points/000000.jsonl": b"0" * (1 << 26)}
+    if declared is None:
+        refused(entries, tmp_path, zipfile.ZIP_DEFLATED)
+        return
+    path = tmp_path / "bad.zip"
+    with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+        for name, data in entries.items():
+            archive.writestr(name, data)
+    lying = path.read_bytes().replace((1 << 26).to_bytes(4, "little"), declared.to_bytes(4, "little"))
+    assert lying != path.read_bytes()
+    path.write_bytes(lying)
+    with pytest.raises(StoreFormatError, match=r"bad\.zip"):
+        QdrantPageStore.import_from(path, ":memory:")
+
+
+DAMAGED = [DEEP, "7", "{", "[" * 50, " " * (1 << 21), b"\xff\xfe"]
+
+
+@pytest.mark.parametrize(
+    ("marker", "text"),
+    [
+        *(("visrag.json", text) for text in DAMAGED),
+        *(("pages/visrag.json", text) for text in [*DAMAGED, '{"format_version": 1, "kind": "x"}']),
+    ],
+    ids=range(13),
+)
+def test_a_damaged_marker_is_refused(tmp_path: Path, marker: str, text: Any) -> None:
+    folder = tmp_path / "index"
+    folder.mkdir()
+    (folder / "pages").mkdir()
+    (folder / "visrag.json").write_text('{"format_version": 1}')
+    (folder / marker).write_bytes(text if isinstance(text, bytes) else text.encode())
+    with pytest.raises(VisRAGError):
+        QdrantPageStore(folder).search(np.ones(8, np.float32))

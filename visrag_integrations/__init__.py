@@ -5,6 +5,8 @@ from __future__ import annotations
 import importlib
 from typing import TYPE_CHECKING, Any
 
+from visrag_integrations import telemetry
+
 if TYPE_CHECKING:
     from visrag_integrations.embedders import load_embedder
     from visrag_integrations.generation import load_generator
@@ -16,6 +18,8 @@ if TYPE_CHECKING:
     from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
 __version__ = "0.1.0"
+
+telemetry.switch_off()
 
 _HOMES = {
     "Answer": "types",

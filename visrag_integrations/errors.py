@@ -12,6 +12,7 @@
     │   └── DocumentTimeoutError  (TimeoutError)       the time limit passed, or the engine crashed
     ├── PageError                 (ValueError)         one page of a readable document failed
     ├── DatasetError              (ValueError)         questions, pages or judgements to evaluate with cannot be read
+    ├── FetchError                (ConnectionError)    a URL that cannot be fetched within the limits, or must not be
     ├── PictureError              (ValueError)         a picture that cannot be opened or decoded
     ├── CheckpointError           (ValueError)         weights, config or tokenizer files are not what they should be
     ├── EmbedderError             (ValueError)         vectors that do not fit what was asked of them
@@ -28,6 +29,8 @@ Messages say what happened, with which value, what is allowed, and what to type 
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 
 class VisRAGError(Exception):
@@ -122,6 +125,34 @@ class DatasetError(VisRAGError, ValueError):
         return type(self), (self.source, self.reason)
 
 
+class FetchError(VisRAGError, ConnectionError):
+    """What stands behind a URL cannot be had within the limits, or must not be asked for.
+
+    Attributes:
+        url: Which one, without user and password.
+        reason: Why, without the URL.
+        missing: Whether the server says that there is no such thing.
+        too_large: Whether it has more bytes than allowed.
+        late: Whether it took longer than allowed.
+    """
+
+    def __init__(
+        self, url: str, reason: str, *, missing: bool = False, too_large: bool = False, late: bool = False
+    ) -> None:
+        authority, slash, rest = url.partition("://")[2].partition("/")
+        self.url = printable(url.partition("://")[0] + "://" + authority.rpartition("@")[2] + slash + rest)
+        self.reason = reason
+        self.missing, self.too_large, self.late = missing, too_large, late
+        super().__init__(f"{self.url}: {reason}")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _fetch_error, (self.url, self.reason, self.missing, self.too_large, self.late)
+
+
+def _fetch_error(url: str, reason: str, missing: bool, too_large: bool, late: bool) -> FetchError:
+    return FetchError(url, reason, missing=missing, too_large=too_large, late=late)
+
+
 class PictureError(VisRAGError, ValueError):
     """A picture that cannot be opened or decoded, or is larger than the limit."""
 
@@ -173,3 +204,16 @@ def printable(text: str) -> str:
     'a\\\\nb.pdf'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
+
+
+def storable(text: str) -> str:
+    """The text in characters that every engine can keep: half surrogates are written out.
+
+    >>> storable("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text

@@ -13,7 +13,13 @@ from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.interfaces.embedders import default_mode_of, read_query
 from visrag_integrations.interfaces.filters import join_filters
-from visrag_integrations.interfaces.stores import is_filled, stored_embeddings
+from visrag_integrations.interfaces.stores import (
+    is_filled,
+    store_of_tenant,
+    stored_embeddings,
+    why_nothing,
+    without_document,
+)
 from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -56,6 +62,7 @@ class PageRetriever:
         store: Where the pages are.
         mode: "dense" (vectors), "lexical" (words, BM25) or "hybrid" (both); the embedder's own default when None.
         filter: Holds for every search, together with the filter of the call.
+        tenant: Only pages of this tenant are found, whatever a filter says; the store must know tenants.
         reranker: Scores again what was found; its scores are those of the results.
         candidates: How many pages the reranker is given, at least.
     """
@@ -69,8 +76,9 @@ class PageRetriever:
         filter: Filter | None = None,
         reranker: PageReranker | None = None,
         candidates: int = 50,
+        tenant: str = "",
     ) -> None:
-        self.embedder, self.store, self.filter = embedder, store, filter
+        self.embedder, self.store, self.filter = embedder, store_of_tenant(store, tenant), filter
         _check_top_k(candidates, "candidates")
         self.reranker, self.candidates = reranker, candidates
         self.mode = _check_mode(mode or default_mode_of(embedder))
@@ -172,7 +180,7 @@ class PageRetriever:
             page = self._stored(page)
         condition = join_filters(self.filter, filter)
         if not same_document:
-            condition = join_filters(condition, {"$not": {"doc_id": page.doc_id}})
+            condition = join_filters(condition, without_document(self.store, page.doc_id))
         vector = None
         if mode != "lexical":
             vector = self._vector_of(page)
@@ -283,7 +291,12 @@ class PageRetriever:
             vector, mode = None, "lexical"
         if mode == "hybrid" and not text.strip():
             mode = "dense"
-        return self.store.search(vector, text=text, top_k=top_k, filter=filter, mode=mode)
+        hits = self.store.search(vector, text=text, top_k=top_k, filter=filter, mode=mode)
+        if not hits:
+            note = why_nothing(self.store, filter)
+            if note:
+                logger.warning("nothing was found, by the filter %s: %s", filter, note)
+        return hits
 
     def _check_store(self) -> None:
         """Once: the store was filled by this embedder. A store without a collection yet is left without one."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
 from visrag_integrations import images
-from visrag_integrations.errors import PictureError, SettingError
+from visrag_integrations.errors import PictureError, SettingError, storable
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -64,7 +64,7 @@ class Page:
         """The same page always has the same id (a UUID), so indexing it again overwrites it."""
         if self.given_id:
             return _id_of_given(self.given_id, self.tenant)
-        return str(uuid.uuid5(_PAGE_NAMESPACE, f"{self.tenant}\x1f{self.doc_id}\x1f{self.number}"))
+        return str(uuid.uuid5(_PAGE_NAMESPACE, storable(f"{self.tenant}\x1f{self.doc_id}\x1f{self.number}")))
 
     def open_image(self) -> Image:
         """The page's picture, opened now; the caller may change or close it.
@@ -92,7 +92,7 @@ def _id_of_given(given_id: str, tenant: str) -> str:
     except ValueError:
         given = uuid.UUID(int=0)
     kept = given.int >> 80 and not tenant
-    return str(given if kept else uuid.uuid5(_PAGE_NAMESPACE, f"{tenant}\x1f{given_id}"))
+    return str(given if kept else uuid.uuid5(_PAGE_NAMESPACE, storable(f"{tenant}\x1f{given_id}")))
 
 
 @dataclass(frozen=True)

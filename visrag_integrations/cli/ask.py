@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -12,8 +13,11 @@ from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.stores import why_nothing
 
 if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Filter
+    from visrag_integrations.store import QdrantPageStore
     from visrag_integrations.types import Answer
 
 
@@ -45,7 +49,7 @@ def run(arguments: argparse.Namespace) -> int:
             embedder = options.embedder_to_fill(arguments, store)
             opened.callback(close, embedder)
             report = index_paths(arguments, store, embedder)
-            exit_code, only["doc_id"] = index_exit_code(report), list(report.doc_ids)  # and no other document
+            exit_code, only["$doc_ids"] = index_exit_code(report), list(report.doc_ids)  # and no other document
             if not report.documents:  # there is nothing to answer from
                 return exit_code
         else:
@@ -54,6 +58,8 @@ def run(arguments: argparse.Namespace) -> int:
         rag = options.build_rag(arguments, embedder, store)
         opened.callback(close, rag.generator)
         answer = ground(rag.ask(question, top_k=arguments.k, filter=only or None))
+        if not answer.pages:
+            answer = _with_filter_note(answer, store, only)
     if arguments.json:
         output.print_json(output.answer_json(question, answer))
     else:
@@ -61,6 +67,14 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         _write_html(arguments.html, question, answer)
     return exit_code
+
+
+def _with_filter_note(answer: Answer, store: QdrantPageStore, only: Filter) -> Answer:
+    """The answer from no page at all, and what the filter did."""
+    note = why_nothing(store, only)
+    if not note:
+        return answer
+    return replace(answer, problems=(*answer.problems, note))
 
 
 def _write_html(path: str, question: str, answer: Answer) -> None:

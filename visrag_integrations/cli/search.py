@@ -8,6 +8,7 @@ from typing import Any
 
 from visrag_integrations.cli import options, output
 from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.stores import why_nothing
 
 
 def add_parser(subparsers: Any) -> None:
@@ -30,9 +31,14 @@ def run(arguments: argparse.Namespace) -> int:
         embedder = options.embedder_that_filled(store, arguments)
         opened.callback(close, embedder)
         retriever = PageRetriever(embedder, store, mode=arguments.mode)
-        hits = retriever.retrieve(query, top_k=arguments.k, filter=options.filter_of(arguments))
+        asked = options.filter_of(arguments)
+        hits = retriever.retrieve(query, top_k=arguments.k, filter=asked)
+        note = "" if hits else why_nothing(store, asked)
     if arguments.json:
-        output.print_json({"query": query, "pages": output.pages_json(hits)})
+        found: dict[str, Any] = {"query": query, "pages": output.pages_json(hits)}
+        if note:
+            found["note"] = note
+        output.print_json(found)
     else:
-        print("\n".join(output.hit_lines(hits)) or "No page was found.")
+        print("\n".join(output.hit_lines(hits)) or f"No page was found. {note}".strip())
     return 0

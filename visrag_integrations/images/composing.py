@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Literal
 
@@ -22,6 +23,8 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
     >>> crop(Image.new("RGB", (200, 100)), (0.25, 0.0, 0.75, 1.0)).size
     (100, 100)
     """
+    if not all(math.isfinite(edge) for edge in box):
+        raise SettingError(f"The box {box} has an edge that is no finite number; give fractions from 0 to 1.")
     left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
     if not (left < right and top < bottom):
         raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")

@@ -5,15 +5,13 @@ from __future__ import annotations
 import base64
 import binascii
 import functools
-import urllib.error
-import urllib.request
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
-from visrag_integrations import images
-from visrag_integrations.errors import PictureError
-from visrag_integrations.images.pixels import read_file
+from visrag_integrations import fetching, images
+from visrag_integrations.errors import FetchError, PictureError
+from visrag_integrations.images.sending import load, picture_file
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -21,19 +19,24 @@ if TYPE_CHECKING:
 # Protects the memory from a server that never stops sending; far above the picture of a page.
 MAX_FETCHED = 20 * 1024 * 1024
 """Bytes of a remote picture; a larger one is refused."""
-# Of one wait for the server, not of the whole answer.
 FETCH_SECONDS = 20.0
-_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
+"""For all of a remote picture: a server that drips a byte a second gets no more."""
+FetchUrls = bool | Literal["private"]
+"""Whether http and https URLs are fetched: False, True (public addresses only), or "private" (also this machine and its
+network: only where every URL is your own)."""
 
 
 def data_url(picture: PictureSource) -> str:
-    """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
+    """The picture as a data URL; see `encoded`."""
     data, mime = encoded(picture)
     return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def encoded(picture: PictureSource) -> tuple[bytes, str]:
-    """The picture as a file that browsers show, and its MIME type; one that is such a file is taken as it is.
+    """The picture as a file that browsers show, and its MIME type.
+
+    A GIF file is taken as it is, and so is a JPEG, PNG or WebP file that every viewer shows the same, without its
+    metadata (see `sending.picture_file`). Anything else is encoded.
 
     >>> encoded(b"GIF89a...")
     (b'GIF89a...', 'image/gif')
@@ -41,15 +44,10 @@ def encoded(picture: PictureSource) -> tuple[bytes, str]:
     Raises:
         PictureError: It cannot be opened.
     """
-    if callable(picture):
-        picture = picture()
-    if isinstance(picture, Path):
-        picture = read_file(picture)
-    if isinstance(picture, bytes):
-        kind = images.sniff_format(picture)
-        if kind in _MIMES:
-            return picture, _MIMES[kind]
-    return images.encode(picture, "JPEG"), _MIMES["JPEG"]
+    loaded = load(picture)
+    if isinstance(loaded, bytes) and images.sniff_format(loaded) == "GIF":
+        return loaded, "image/gif"
+    return picture_file(loaded)
 
 
 def decode_data_url(url: str) -> bytes:
@@ -83,7 +81,7 @@ def decode_base64(text: str) -> bytes:
         raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
 
 
-def picture_of_url(url: str, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of_url(url: str, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """Where the picture is that a URL speaks of; files and remote pictures are read when it is opened.
 
     >>> picture_of_url("data:image/png;base64,aGk="), picture_of_url("file:///a%20b.png").name
@@ -107,7 +105,7 @@ def picture_of_url(url: str, *, fetch_urls: bool = False) -> PictureSource:
     raise PictureError(f"{short(url)} is no URL of a picture; data:, file:, http: and https: URLs are.")
 
 
-def remote_picture(url: str, *, fetch_urls: bool) -> PictureSource:
+def remote_picture(url: str, *, fetch_urls: FetchUrls) -> PictureSource:
     """Where an http or https picture is; it is fetched when it is opened.
 
     Raises:
@@ -118,28 +116,36 @@ def remote_picture(url: str, *, fetch_urls: bool) -> PictureSource:
             f"{short(url)} is a remote picture, and those are fetched only when asked: say fetch_urls=True, or give "
             "a file, bytes or a data URL."
         )
-    return functools.partial(fetch, url)
+    return functools.partial(fetch, url, private=fetch_urls == "private")
 
 
-def fetch(url: str) -> bytes:
+def fetch(url: str, *, private: bool = False) -> bytes:
     """The bytes behind an http or https URL, within limits on time and size.
 
+    Args:
+        url: Where.
+        private: Whether addresses of this machine and its network may be asked.
+
     Raises:
-        PictureError: It cannot be fetched, or is too large.
+        PictureError: It cannot be fetched, is too large, or leads where it must not.
     """
-    request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
     try:
-        with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
-            data: bytes = answer.read(MAX_FETCHED + 1)  # one byte more tells that it is too large
-    except (urllib.error.URLError, OSError, ValueError) as err:
-        raise PictureError(f"{short(url)} cannot be fetched: {err}.") from err
-    if len(data) > MAX_FETCHED:
-        raise PictureError(f"{short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes.")
-    return data
+        found = fetching.fetch(
+            url, max_bytes=MAX_FETCHED, seconds=FETCH_SECONDS, destination=fetching.Destination(private)
+        )
+    except FetchError as err:
+        if err.too_large:
+            raise PictureError(
+                f"{short(url)} is larger than {MAX_FETCHED} bytes; fetch it yourself and give the bytes."
+            ) from err
+        raise PictureError(f"{short(url)} cannot be fetched: {err.reason}") from err
+    return found.data
 
 
 def short(text: str) -> str:
-    """The beginning of a long URL, quoted, for a message."""
+    """The beginning of a long URL, quoted, for a message; without user and password."""
+    if "@" in text[:500] and text[:8].lower().startswith(("http://", "https://")):
+        text = fetching.without_credentials(text)
     if len(text) > 80:
         text = text[:77] + "..."
     return repr(text)

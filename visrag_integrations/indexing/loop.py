@@ -15,6 +15,7 @@ from visrag_integrations.errors import SettingError, StoreError, VisRAGError
 from visrag_integrations.indexing.embedding import PAGES_FAIL_ALONE, BatchEmbedder, FailureRule, OnFailure
 from visrag_integrations.indexing.joint_embedder import EmbedsPages
 from visrag_integrations.interfaces import PageStore
+from visrag_integrations.interfaces.stores import page_for
 from visrag_integrations.types import Page
 
 
@@ -59,7 +60,8 @@ def fill_store(
     check_batch_size(batch_size)
     embedding = BatchEmbedder(embedder, store, on_failure, rule)
     added = unchanged = 0
-    for batch in in_batches(pages, batch_size):
+    for read in in_batches(pages, batch_size):
+        batch = [page_for(store, page) for page in read]  # the id of a page depends on whose it is
         stored = stored_ids(store, batch)
         new = [page for page in batch if page.id not in stored]
         ready = new if complete is None else _completed(new, complete, on_failure, rule)

@@ -32,6 +32,8 @@ def join_filters(first: Mapping[str, Any] | None, second: Mapping[str, Any] | No
     for key, value in second.items():
         if key not in joined or joined[key] == value:
             joined[key] = value
+        elif key == "$metadata" and isinstance(joined[key], Mapping) and isinstance(value, Mapping):
+            joined[key] = join_filters(joined[key], value)  # two values for one key contradict each other there too
         elif key == "$and" and isinstance(joined[key], list) and isinstance(value, list):
             joined[key] = [*joined[key], *value]
         elif str(key).startswith("$"):

@@ -20,7 +20,7 @@ from visrag_integrations.grounding import ground, ground_evidence
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
-from visrag_integrations.langchain.messages import page_to_block
+from visrag_integrations.langchain.messages import page_to_block, text_page_to_block
 from visrag_integrations.types import Answer, Page, Query
 
 if TYPE_CHECKING:
@@ -82,7 +82,7 @@ class _Steps:
                 yield _nothing_found()
                 continue
             pages, messages = self._messages(question, documents)
-            reader = _AnswerReader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             for chunk in self.llm.stream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield _grounded(piece)
@@ -99,7 +99,7 @@ class _Steps:
                 continue
             # In a thread: pictures are opened and become base64.
             pages, messages = await run_in_executor(None, self._messages, question, documents)
-            reader = _AnswerReader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             async for chunk in self.llm.astream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield await _agrounded(piece)
@@ -123,11 +123,15 @@ class _Steps:
         if self.as_text:
             pages = [dataclasses.replace(page, picture=None) for page in pages]
         content: list[Any] = [{"type": "text", "text": text}]
-        content += map(page_to_block, pages)
+        for page in pages:
+            if page.picture is None and isinstance(self.llm, ChatEVisRAG):
+                content.append(text_page_to_block(page))
+            else:
+                content.append(page_to_block(page))
         return pages, [HumanMessage(content=content)]
 
 
-class _AnswerReader:
+class _ChainAnswerReader:
     """What the model writes, as pieces of the chain's output."""
 
     def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:

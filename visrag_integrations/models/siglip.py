@@ -21,7 +21,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from visrag_integrations.models.attention import Runs, attend_packed, find_attention
-from visrag_integrations.models.tables import positions_of_grids
+from visrag_integrations.models.tables import Grid, positions_of_grids
 
 EPS = 1e-6  # as published; torch's own default is 1e-5
 
@@ -116,7 +116,7 @@ class SiglipTower(nn.Module):
     def positions(self, rows: int, columns: int) -> Tensor:
         """The learned positions, resampled to that many rows and columns of patches: (rows * columns, D).
 
-        They are made anew in every pass, because training changes the weights they come from.
+        They are not kept, because training changes the weights they come from.
         """
         if (rows, columns) == (self.side, self.side):
             return self.pos_embed[0]
@@ -125,15 +125,19 @@ class SiglipTower(nn.Module):
         resampled = F.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         return resampled.flatten(2).transpose(1, 2)[0].to(self.pos_embed.dtype).contiguous()
 
-    def forward(self, patches: Tensor, grids: Sequence[tuple[int, int]], runs: Runs) -> Tensor:
+    def forward(
+        self, patches: Tensor, grids: Sequence[Grid], runs: Runs, tables: dict[Grid, Tensor] | None = None
+    ) -> Tensor:
         """Every patch of every picture, after the final norm.
 
         Args:
             patches: (T, P), each patch as channel, row, column; pictures one after the other, patches row by row.
             grids: Rows and columns of patches of each picture, in order.
             runs: How many pictures of how many patches follow each other.
+            tables: Positions of grids, shared by passes between which the weights stay; see `positions_of_grids`.
         """
-        x = self.patch_embed(patches) + positions_of_grids(grids, self.positions)  # (T, D)
+        tables = {} if tables is None else tables
+        x = self.patch_embed(patches) + positions_of_grids(grids, self.positions, tables)  # (T, D)
         for block in cast("Iterable[Block]", self.blocks):
             x = block.finish(x, attend_packed(self.attention, *block.project(x), runs))
         normed: Tensor = self.norm(x)

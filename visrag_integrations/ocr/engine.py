@@ -9,7 +9,7 @@ import os
 import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from visrag_integrations import images
+from visrag_integrations import images, telemetry
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
@@ -134,6 +134,7 @@ def _engine() -> Any:
         from rapidocr import EngineType, RapidOCR
     except ImportError as err:
         raise MissingExtraError("RapidOCR", "cpu") from err
+    telemetry.switch_off()  # onnxruntime may have been imported before this package was
     params: dict[str, Any] = {
         "Global.log_level": "critical",
         "Global.text_score": 0.0,  # unsure lines tell of a page that lies on its side, and are left out later

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.readers.content import PageContent, RenderSettings
+from visrag_integrations.readers.tiles import tiles_of
 from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
@@ -15,6 +16,22 @@ if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
+# A page of A4 is 1.4 times as high as it is wide. Three such pages under each other are a roll, not a page.
+_TALL = 4.0
+_TILE = 1.414
+
+
+def tall_tiles(width: int, height: int, max_pixels: int) -> list[tuple[int, int]]:
+    """Top and bottom of the tiles of a long receipt or screenshot; none for a picture that can be read as one page.
+
+    >>> tall_tiles(1000, 3000, 10_000), tall_tiles(100, 800, 100_000)
+    ([], [])
+    >>> tall_tiles(1000, 5000, 1_800_000)
+    [(0, 1414), (1301, 2715), (2602, 4016), (3903, 5000)]
+    """
+    if height < _TALL * width or width * height <= max_pixels:  # within the budget no pixel would be lost
+        return []
+    return tiles_of(height, int(_TILE * width))
 
 
 class ImageDetail:
@@ -44,13 +61,17 @@ class ImageDocument:
         self._image = images.open_encoded(source.path or source.data, max_pixels=settings.max_image_pixels)
         self.metadata: dict[str, str] = {}
         self.total_pages: int = 1
+        self._tiles: list[tuple[int, int]] = []
         if self._image.format == "TIFF":  # a stack of scans; frames of other formats are an animation
             self.total_pages = getattr(self._image, "n_frames", 1)
+        if self.total_pages == 1:
+            self._tiles = tall_tiles(*self._upright_size(), settings.max_pixels)
+            self.total_pages = max(1, len(self._tiles))
 
     def page(self, number: int) -> PageContent:
         from PIL import ImageOps
 
-        if self.total_pages > 1:
+        if self.total_pages > 1 and not self._tiles:
             self._image.seek(number - 1)
         width, height = self._image.size  # each frame of a TIFF has its own
         if width * height > self._settings.max_image_pixels:
@@ -61,6 +82,9 @@ class ImageDocument:
         if self._is_good_as_it_is():
             return PageContent(self._source.read_bytes(), detail=ImageDetail(self._image))
         upright: Image = ImageOps.exif_transpose(self._image)
+        if self._tiles:
+            top, bottom = self._tiles[number - 1]
+            upright = upright.crop((0, top, upright.width, bottom))
         detail = ImageDetail(upright)
         if upright.mode == "1":  # grey takes a byte a pixel; RGB would take three for a large drawing
             upright = upright.convert("L")
@@ -68,8 +92,20 @@ class ImageDocument:
             upright = images.fit(upright, self._settings.max_pixels)
         return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels), detail=detail)
 
+    def _upright_size(self) -> tuple[int, int]:
+        width, height = self._image.size
+        try:
+            orientation = self._image.getexif().get(_ORIENTATION, 1)
+        except images.DECODE_ERRORS:  # a damaged file is told of with its page
+            orientation = 1
+        if orientation in (5, 6, 7, 8):  # turned by a quarter
+            return height, width
+        return width, height
+
     def _is_good_as_it_is(self) -> bool:
         """A JPEG that already is upright, grey or RGB, and within the budget keeps its bytes."""
+        if self._tiles:
+            return False
         image = self._image
         within = image.width * image.height <= self._settings.max_pixels
         upright = image.getexif().get(_ORIENTATION, 1) == 1

@@ -174,8 +174,8 @@ class ReaderPool:
         handle, name = tempfile.mkstemp(dir=folder, suffix=remote.suffix_of(url))
         try:
             with open(handle, "wb") as file:
-                remote.fetch(url, file, self.reader.max_bytes)
-            return identify(name, max_bytes=self.reader.max_bytes, name=url)
+                origin = remote.fetch(url, file, self.reader.max_bytes, self.reader.fetch_timeout)
+            return identify(name, max_bytes=self.reader.max_bytes, name=url, origin=origin)
         except BaseException:
             os.unlink(name)
             raise

@@ -22,6 +22,7 @@ from visrag_integrations.readers.content import DocumentContent, RenderSettings
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.page_text import read_text, warn_suspect
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
+from visrag_integrations.readers.remote import FETCH_SECONDS
 from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
@@ -33,6 +34,10 @@ _CHOICES = {
     "text_assembly": ("adjacent_merging", "layout_preserving"),
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
+_ABOVE_ZERO = (
+    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels"),
+    *("office_timeout", "fetch_timeout", "web_timeout", "ocr_pixels"),
+)
 
 
 READER_VERSION = 2
@@ -58,6 +63,10 @@ class PageReader:
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
         office_timeout: Seconds LibreOffice may take for one file.
         ocr_pixels: OCR reads large pages (drawings, posters, long receipts) in parts, at so many pixels in all.
+        fetch_timeout: Seconds a document behind a URL may take to come.
+        web_scripts: Whether the scripts of web pages run; without, a page is what its HTML says.
+        web_hosts: Hosts, beside a page's own, whose pictures, style sheets and fonts are fetched.
+        web_timeout: Seconds for loading a web page, and again for each tile of it.
     """
 
     backend: Backend = "pymupdf"
@@ -72,12 +81,16 @@ class PageReader:
     picture_format: str | None = None
     office_timeout: float = 120.0
     ocr_pixels: int = OCR_PIXELS
+    fetch_timeout: float = FETCH_SECONDS
+    web_scripts: bool = False
+    web_hosts: tuple[str, ...] = ()
+    web_timeout: float = 60.0
 
     def __post_init__(self) -> None:
         for name, allowed in _CHOICES.items():
             if getattr(self, name) not in allowed:
                 raise SettingError(f"{name}={getattr(self, name)!r}; use one of {', '.join(map(repr, allowed))}.")
-        for name in ("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "office_timeout", "ocr_pixels"):
+        for name in _ABOVE_ZERO:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingError(f"{name}={value!r}; it must be more than 0.")
@@ -244,6 +257,10 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
             from visrag_integrations.readers.image_files import ImageDocument
 
             return ImageDocument(known, settings)
+        if known.kind == "web":
+            from visrag_integrations.readers.web_page import WebDocument, WebSettings
+
+            return WebDocument(known, settings, WebSettings(reader.web_scripts, reader.web_hosts, reader.web_timeout))
         from visrag_integrations.readers.office import open_office
 
         return open_office(known, settings, reader.backend, reader.office_timeout)

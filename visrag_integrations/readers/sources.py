@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import re
 import stat
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -22,7 +23,7 @@ from visrag_integrations.errors import (
 from visrag_integrations.images import sniff_format
 from visrag_integrations.readers import remote
 
-FileKind = Literal["pdf", "image", "office", "text"]
+FileKind = Literal["pdf", "image", "office", "text", "web"]
 PathLike = Union[str, "os.PathLike[str]"]
 
 SUFFIXES: dict[str, FileKind] = {
@@ -30,9 +31,16 @@ SUFFIXES: dict[str, FileKind] = {
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
     **dict.fromkeys((".txt", ".md"), "text"),
+    **dict.fromkeys((".html", ".htm", ".xhtml"), "web"),
 }
 """What is looked for in folders, and how each kind is read."""
 _INDEX_MARKER = "visrag.json"
+_HTML = re.compile(
+    rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
+    re.IGNORECASE | re.DOTALL,
+)
+"""How a web page begins, whatever it is called."""
+_WEB_TYPES = ("text/html", "application/xhtml+xml")
 _HEAD = 1024  # bytes in which "%PDF-" may stand, as in Adobe's own reader: other bytes may come before it
 
 
@@ -47,6 +55,8 @@ class Source:
         path: Where it is; None when it came as bytes.
         data: Its bytes when they came as bytes.
         suffix: Of its name, in small letters.
+        url: Where a web page came from in the end: its links lead from there. "" for a file.
+        content_type: What the server called it, with its character set.
     """
 
     name: str
@@ -55,6 +65,8 @@ class Source:
     path: Path | None = None
     data: bytes = field(default=b"", repr=False)
     suffix: str = ""
+    url: str = ""
+    content_type: str = ""
 
     def read_bytes(self) -> bytes:
         """All of it, wherever it is."""
@@ -63,22 +75,33 @@ class Source:
         return self.path.read_bytes()
 
 
-def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = None) -> Source:
+def identify(
+    source: PathLike | bytes, *, max_bytes: int, name: str | None = None, origin: remote.Origin | None = None
+) -> Source:
     """The document behind a path, a URL or bytes, with its id and kind.
+
+    Args:
+        source: Which.
+        max_bytes: More are refused.
+        name: What it is called, instead of its path or URL.
+        origin: Where a file was downloaded from; a server says what it sends.
 
     Raises:
         DocumentError: Missing, empty, unreadable, too large, or of a type that cannot be read; a class for each.
     """
+    origin = origin or remote.Origin()
     if isinstance(source, bytes):
         digest = hashlib.sha256(source).hexdigest()
         name = name or f"bytes:{digest[:12]}"
         _check_size(name, len(source), max_bytes)
-        kind = sniff_kind(name, source[:_HEAD], lambda: source)
-        return Source(name, kind, digest, data=source, suffix=_suffix(name))
+        kind = sniff_kind(name, source[:_HEAD], lambda: source, origin.content_type)
+        return Source(
+            name, kind, digest, data=source, suffix=_suffix(name), url=origin.url, content_type=origin.content_type
+        )
     if remote.is_url(source):
         fetched = io.BytesIO()
-        remote.fetch(str(source), fetched, max_bytes)
-        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source))
+        origin = remote.fetch(str(source), fetched, max_bytes)
+        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source), origin=origin)
     path = Path(source)
     name = name or os.fspath(source)
     try:
@@ -91,9 +114,17 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
             )
         _check_size(name, info.st_size, max_bytes)
         with path.open("rb") as file:
-            kind = sniff_kind(name, file.read(_HEAD), path.read_bytes)
+            kind = sniff_kind(name, file.read(_HEAD), path.read_bytes, origin.content_type)
             file.seek(0)
-            return Source(name, kind, _digest(file), path=path, suffix=path.suffix.lower())
+            return Source(
+                name,
+                kind,
+                _digest(file),
+                path=path,
+                suffix=path.suffix.lower(),
+                url=origin.url,
+                content_type=origin.content_type,
+            )
     except FileNotFoundError as err:
         raise DocumentNotFoundError(name, "there is no such file. Check the spelling and the working folder.") from err
     except (OSError, ValueError) as err:
@@ -103,8 +134,14 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
         raise DocumentError(name, f"cannot be read: {reason}. Check its permissions.") from err
 
 
-def sniff_kind(name: str, head: bytes, whole: Any) -> FileKind:
-    """How to read a document: by its first bytes, then by its name; `whole()` gives all its bytes.
+def sniff_kind(name: str, head: bytes, whole: Any, content_type: str = "") -> FileKind:
+    """How to read a document: by its first bytes, then by its name, then by what its server calls it.
+
+    Args:
+        name: Its path or URL.
+        head: Its first bytes.
+        whole: Called, gives all its bytes.
+        content_type: Of a server; "" for a file.
 
     Raises:
         UnsupportedDocumentError: This type of file cannot be read, or it is not what its name says.
@@ -114,6 +151,8 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> FileKind:
     if sniff_format(head) is not None:
         return "image"
     kind = SUFFIXES.get(_suffix(name))
+    if kind is None and (_HTML.match(head) is not None or content_type.lower().startswith(_WEB_TYPES)):
+        return "web"
     beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
     if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
         raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")

@@ -18,7 +18,7 @@ from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
-    KEYWORDS,
+    SERVER_INDEXES,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -33,11 +33,13 @@ from visrag_integrations.store.engine import (
     rescoring,
     to_record,
 )
+from visrag_integrations.store.json_limits import read_limited_json
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 _SCROLLED = 256
+_MAX_DESCRIPTION = 1 << 20  # characters; a description takes a kilobyte or two
 
 
 class ClientEngine:
@@ -66,12 +68,22 @@ class ClientEngine:
             found = self.client.retrieve(self.collection, [INFO_ID], with_payload=True)
             if found:
                 own = (found[0].payload or {}).get("visrag") or {}
-                return dict(json.loads(own.get("info") or "{}"))
+                return self._described(own.get("info"))
             if self.client.count(self.collection, exact=True).count == 0:
                 return None  # made, but its creator did not get further
         raise StoreFormatError(
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
+
+    def _described(self, text: Any) -> dict[str, Any]:
+        """What the reserved point says of the collection; whoever may write there may write anything."""
+        try:
+            value = read_limited_json(text or "{}", _MAX_DESCRIPTION)
+        except (ValueError, TypeError) as err:
+            raise StoreFormatError(f"{self.where} is damaged: its description is no JSON ({err}).") from err
+        if not isinstance(value, dict):
+            raise StoreFormatError(f"{self.where} is damaged: its description is no object. Index again.")
+        return value
 
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models
@@ -87,13 +99,8 @@ class ClientEngine:
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
                 **self._options,
             )
-            keyword = models.PayloadSchemaType.KEYWORD
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            fields: dict[str, Any] = {**dict.fromkeys(KEYWORDS, keyword), TENANT: tenant}
-            with warnings.catch_warnings():  # the client says that in memory an index has no effect
-                warnings.filterwarnings("ignore", message="Payload indexes have no effect")
-                for field, kind in fields.items():
-                    self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
+            self._index({**SERVER_INDEXES, TENANT: tenant})
             self.save_info(info)
 
     def save_info(self, info: Mapping[str, Any]) -> None:
@@ -188,7 +195,10 @@ class ClientEngine:
             return []
         with self._doing("reading pages"):
             records = self.client.retrieve(
-                self.collection, list(ids), with_payload=payload_fields(fields), with_vectors=list(vectors) or False
+                self.collection,
+                list(ids),
+                with_payload=payload_fields(fields),
+                with_vectors=self._with_vectors(vectors),
             )
         return [to_record(record) for record in records if str(record.id) != INFO_ID]
 
@@ -204,11 +214,15 @@ class ClientEngine:
                     limit=_SCROLLED,
                     offset=offset,
                     with_payload=payload_fields(fields),
-                    with_vectors=list(vectors) or False,
+                    with_vectors=self._with_vectors(vectors),
                 )
             yield from map(to_record, records)
             if offset is None:
                 return
+
+    def _with_vectors(self, vectors: Sequence[str]) -> Any:
+        """Which vectors a request asks for, as the client wants it said."""
+        return list(vectors) or False
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
@@ -221,6 +235,20 @@ class ClientEngine:
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
             self.client.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        if self._local:
+            return  # in memory every filter reads the payload anyway
+        with self._doing("indexing metadata"):
+            there = self.client.get_collection(self.collection).payload_schema or {}
+            wanted = {**SERVER_INDEXES, **fields}
+            self._index({field: kind for field, kind in wanted.items() if field not in there})
+
+    def _index(self, fields: Mapping[str, Any]) -> None:
+        with warnings.catch_warnings():  # the client says that in memory an index has no effect
+            warnings.filterwarnings("ignore", message="Payload indexes have no effect")
+            for field, kind in fields.items():
+                self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
 
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""

@@ -12,14 +12,22 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import StoreError
+from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.scores import lexical
+from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.engine import Engine
+from visrag_integrations.store.filter_notes import Show, note_on
+from visrag_integrations.store.filters import parse_filter
+from visrag_integrations.store.indexed import indexed_paths, make_indexes
 from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
+from visrag_integrations.store.shown import FilterView, as_shown
+from visrag_integrations.store.tenants import TenantEngine, check_tenant
+from visrag_integrations.store.writing import remove_pages
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.interfaces import Filter, PageEmbedder
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +50,23 @@ class Collection:
         store._made_with = (arguments, settings)
         return store
 
-    def __init__(self, engine: Engine, layout: Layout, pictures: PagePictures) -> None:
+    filters_as_shown = True
+    """A filter in "$metadata" is one on what hosts show as metadata."""
+    _in_place = False
+
+    def __init__(
+        self,
+        engine: Engine,
+        layout: Layout,
+        pictures: PagePictures,
+        *,
+        tenant: str = "",
+        indexed_fields: Mapping[str, str] | None = None,
+    ) -> None:
         self._engine, self._layout, self._pictures = engine, layout, pictures
+        self._show(tenant)
+        self._indexed_fields = dict(indexed_fields or {})
+        self._indexes_checked = False
         self._guard = threading.RLock()
         self._clients: list[Any] = []
         # Runs once: by `close`, or when a store that nobody closed is collected, or when the process ends.
@@ -64,6 +87,39 @@ class Collection:
                 'Give the URL of a server: QdrantPageStore("http://localhost:6333").'
             )
         return functools.partial(type(self), **settings), arguments
+
+    @property
+    def tenant(self) -> str:
+        """Whose pages these are; "" for those of everybody."""
+        return self._tenant
+
+    def of_tenant(self: Self, tenant: str) -> Self:
+        """The same store with the pages of one tenant only: what is added is theirs, others are not found or touched.
+
+        It shares this store's connection, so that closing either closes both.
+
+        Raises:
+            SettingError: This store is another tenant's.
+        """
+        if check_tenant(tenant) == self._tenant:
+            return self
+        if self._tenant:
+            raise SettingError(
+                f"This store is of tenant {self._tenant!r}, not of {tenant!r}. Open one for that tenant."
+            )
+        shown = object.__new__(type(self))
+        shown.__dict__.update(self.__dict__)
+        arguments, settings = self._made_with
+        shown._made_with = (arguments, {**settings, "tenant": tenant})
+        shown._show(tenant)
+        shown._made_of = self  # else this store could be collected, and close what both use
+        return shown
+
+    def _show(self, tenant: str) -> None:
+        """Show the pages of this tenant, or with "" of everybody."""
+        self._tenant = check_tenant(tenant)
+        self._made_of: Collection | None = None
+        self._shown: Engine = TenantEngine(self._engine, tenant) if tenant else self._engine
 
     @property
     def is_on_server(self) -> bool:
@@ -101,14 +157,15 @@ class Collection:
         embedders = [embedder, *also]
         with self._guard:
             if recreate:
-                self._remove_all()
+                self._start_over(embedders)
             # A search may have found no collection before; another process may have made it since.
             if self._load_info() is None:
-                new = self._layout.describe(embedders, reader or {})
+                new = replace(self._layout.describe(embedders, reader or {}), indexed=self._indexed_fields)
                 self._engine.create(new.schemas, new.as_dict())
             stored = self._prepared()  # another process may have been first
             for each in embedders:
                 check_info(stored, each, self._engine.where)
+            stored = self._indexed(stored)
             if reader and dict(reader) != dict(stored.reader):
                 if stored.reader:
                     logger.warning(
@@ -117,6 +174,37 @@ class Collection:
                 info = replace(stored, reader=dict(reader))
                 self._engine.save_info(info.as_dict())
                 self._info = info
+
+    def _indexed(self, info: CollectionInfo) -> CollectionInfo:
+        """What the collection remembers once its declared metadata keys are indexed; looked at once."""
+        if self._indexes_checked:
+            return info
+        fields = {**info.indexed, **self._indexed_fields}
+        try:
+            make_indexes(self._engine, fields, info.indexed)
+        except StoreError:
+            if fields != dict(info.indexed):
+                raise
+            # Nobody asked for one: who may only read a server can search without them, if more slowly.
+            logger.info("%s: indexes of metadata are missing, and cannot be made", self._engine.where, exc_info=True)
+        self._indexes_checked = True
+        if fields == dict(info.indexed):
+            return info
+        info = replace(info, indexed=fields)
+        self._engine.save_info(info.as_dict())
+        self._info = info
+        return info
+
+    def _start_over(self, embedders: Iterable[PageEmbedder]) -> None:
+        """Remove the collection; of a store of one tenant the tenant's pages only."""
+        info = self._load_info()
+        if not self._tenant or info is None:
+            self._remove_all()
+            self._indexes_checked = False
+            return
+        for each in embedders:
+            check_info(info, each, self._engine.where)
+        remove_pages(self._parts(info), None, None)
 
     def optimize(self) -> bool:
         """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.
@@ -131,7 +219,7 @@ class Collection:
     def forget(self) -> None:
         """Drop the collection; its pictures stay, for they may be another's too."""
         with self._guard:
-            self._engine.drop()
+            self._shown.drop()
             self._info = None
 
     def take_over(self, staged: Collection) -> None:
@@ -153,7 +241,8 @@ class Collection:
             yield
             return
         with self._guard:
-            self._clients = self._clients or [engine.client]  # the store's own, and what the open blocks made of it
+            if not self._clients:  # the store's own, and what the open blocks made of it
+                self._clients.append(engine.client)
             mine = wrap(self._clients[0], engine.where)
             self._clients.append(mine)
             engine.client = mine
@@ -183,6 +272,13 @@ class Collection:
                 self._info = read_info(stored, self._engine.where)
                 if not self._info.complete:
                     logger.warning("%s: an import did not finish; import it again", self._engine.where)
+                if self._info.text_rules < lexical.RULES:
+                    logger.warning(
+                        "%s: its words were indexed by an older version: numbers in another spelling and words divided "
+                        "at line ends are not found by words. Everything else is. To mend it: visrag reindex, or "
+                        "reindex(store, embedder)",
+                        self._engine.where,
+                    )
         return self._info
 
     def _prepared(self) -> CollectionInfo:
@@ -192,7 +288,34 @@ class Collection:
         return info
 
     def _parts(self, info: CollectionInfo) -> CollectionParts:
-        return CollectionParts(self._engine, self._pictures, info.schemas)
+        integers = frozenset(key for key, kind in info.indexed.items() if kind == "integer")
+        return CollectionParts(self._shown, self._pictures, info.schemas, self._engine, integers)
+
+    def why_nothing(self, filter: Filter, within: Filter | None = None, show: Show = str) -> str:
+        """Which key or value of the filter no page has, by a look at a thousand pages; "" where some page fits it.
+
+        Args:
+            filter: That found nothing.
+            within: The pages that whoever asked may know of.
+            show: How a text of a page's metadata is written.
+        """
+        allowed, condition = self._condition(within), self._condition(filter)
+        if self._load_info() is None:
+            return ""
+        if next(self._shown.scroll(both(allowed, condition), ()), None) is not None:
+            return ""  # it is not the filter
+        return note_on(filter, self._shown, allowed, show)
+
+    def _condition(self, filter: Filter | None) -> Condition | None:
+        """The filter as this store's pages are looked at; None when it asks for nothing."""
+        condition = parse_filter(filter)
+        if condition is None:
+            return None
+        if self._in_place:
+            return condition  # its engine knows what others call things
+        info = self._load_info()
+        indexed = indexed_paths(info.indexed) if info is not None else {}
+        return as_shown(condition, FilterView(indexed, one_tenant=bool(self._tenant)))
 
     def _remove_all(self) -> None:
         if self._load_info() is None:

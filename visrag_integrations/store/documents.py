@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from visrag_integrations.errors import storable
 from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.engine import Engine, Record, batches
-from visrag_integrations.store.payload import source_fields, storable
+from visrag_integrations.store.payload import source_fields
 from visrag_integrations.types import StoredDocument
 
 

@@ -16,9 +16,9 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store import conditions
-from visrag_integrations.store.edge_models import to_config, to_filter, to_vector
+from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
 from visrag_integrations.store.engine import (
-    KEYWORDS,
+    FOLDER_INDEXES,
     TENANT,
     TEXT_VECTOR,
     Candidates,
@@ -98,8 +98,8 @@ class EdgeEngine:
                 return  # another process was first
             self._discard()
             shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
-            for field in KEYWORDS:
-                shard.update(qe.UpdateOperation.create_field_index(field, qe.PayloadSchemaType.Keyword))
+            for field, kind in FOLDER_INDEXES.items():
+                shard.update(qe.UpdateOperation.create_field_index(field, to_index(kind)))
             tenant = qe.KeywordIndexParams(is_tenant=True)
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
             self._shard = shard
@@ -215,6 +215,15 @@ class EdgeEngine:
         import qdrant_edge as qe
 
         self._update(qe.UpdateOperation.set_payload(list(ids), dict(payload), key), "changing pages")
+
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        import qdrant_edge as qe
+
+        with self._guard, self._errors("indexing metadata"):
+            there = self._ready().info().payload_schema
+            for field, kind in {**FOLDER_INDEXES, **fields}.items():
+                if field not in there:
+                    self._ready().update(qe.UpdateOperation.create_field_index(field, to_index(kind)))
 
     def optimize(self) -> bool:
         with self._guard, self._errors("optimizing"):

@@ -58,6 +58,14 @@ def _vector_params(schema: Schema) -> dict[str, qe.EdgeVectorParams]:
     return {schema.vector_name: dense, POOLED_VECTOR: pooled}
 
 
+def to_index(kind: str) -> qe.PayloadSchemaType:
+    """The engine's index for fields of this kind."""
+    import qdrant_edge as qe
+
+    found: qe.PayloadSchemaType = getattr(qe.PayloadSchemaType, kind.capitalize())
+    return found
+
+
 def to_vector(vector: Vector | SparseVector) -> Any:
     """A vector as the engine takes it."""
     if isinstance(vector, SparseVector):

@@ -30,6 +30,25 @@ COMPACT_VECTORS = 576
 """Vectors of a page in a compact collection, at most."""
 KEYWORDS = ("metadata.doc_id", "metadata.image", "metadata._node.ref_doc_id", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
+FOLDER_INDEXES: Mapping[str, str] = {
+    **dict.fromkeys(KEYWORDS, "keyword"),
+    # Where a filter on "doc_id" and "source" looks on pages that a host named, beside the indexed fields of others.
+    "visrag.given.doc_id": "keyword",
+    "visrag.given.source": "keyword",
+    "metadata.number": "integer",
+    # As floats, for a host may write any: an index of integers does not find 2.5.
+    "visrag.given.number": "float",
+}
+"""Payload fields that every collection indexes, and how; `TENANT` besides."""
+# A server in strict mode refuses to look where there is no index. A folder never does, and making one takes time there.
+SERVER_INDEXES: Mapping[str, str] = {
+    **FOLDER_INDEXES,
+    "visrag.given_id": "keyword",
+    "visrag.given.sources": "keyword",
+    "visrag.given.page": "float",
+    "visrag.given.image": "keyword",
+}
+"""The same of a collection on a server."""
 TENANT = "visrag.tenant"
 """Indexed too, so as to keep tenants apart."""
 
@@ -139,6 +158,9 @@ class Engine(Protocol):
     def count(self, condition: Condition | None) -> int: ...
     def delete(self, ids: Sequence[str]) -> None: ...
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        """Index those of these payload fields ("keyword", "integer", ...) and of the store's own that are not yet."""
+
     def optimize(self) -> bool: ...
     def close(self) -> None: ...
 
@@ -193,7 +215,10 @@ def payload_fields(fields: Sequence[str] | None) -> Any:
 def to_record(record: Any) -> Record:
     """An engine's point as ours; sparse vectors are left out."""
     vectors: dict[str, Vector] = {}
-    for name, vector in (record.vector or {}).items():
+    named = record.vector or {}
+    if isinstance(named, list):
+        named = {"": named}  # the unnamed vector of a collection that others made
+    for name, vector in named.items():
         if isinstance(vector, list):
             vectors[name] = np.asarray(vector, dtype=np.float32)
     return Record(str(record.id), record.payload or {}, vectors)

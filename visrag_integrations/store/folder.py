@@ -13,11 +13,14 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, printable
+from visrag_integrations.store.json_limits import read_limited_json
 
 MARKER = "visrag.json"
 PICTURES = "pictures"
 FOLDER_VERSION = 1
 """Of the folder's layout; a collection has a version of its own."""
+# A description takes a kilobyte or two; whatever is larger was not written by this library.
+_MAX_MARKER = 1 << 20
 _LOCKED_BYTE = 1 << 30  # Windows locks bytes; this one is behind the text of the file
 
 
@@ -60,7 +63,8 @@ def check_collection_name(collection: str) -> str:
 def read_json(path: Path) -> dict[str, Any] | None:
     """The JSON object in a file; None when there is no such file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        with path.open("rb") as file:
+            value = read_limited_json(file.read(_MAX_MARKER + 1).decode("utf-8"), _MAX_MARKER)
     except FileNotFoundError:
         return None
     except (OSError, ValueError) as err:

@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
-from visrag_integrations.interfaces.embedders import fingerprint_of, instruction_of, pooling_of
+from visrag_integrations.interfaces.embedders import fingerprint_of, former_names_of, instruction_of, pooling_of
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -18,6 +19,9 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 """The newest there is: of collections that the first versions of this library would misread."""
+FIELD_KINDS = ("keyword", "integer", "float", "datetime", "bool")
+"""What metadata keys can be indexed as."""
+_MAX_DIMENSION = 65_536  # of a Qdrant vector
 # Dimensions. Below this, one bit a number loses too much and the full search is fast anyway.
 _BINARY_FROM = 1024
 
@@ -71,6 +75,8 @@ class CollectionInfo(EmbedderInfo):
         created: When, in ISO format.
         complete: False while an import has not finished.
         also: The second embedder, where there is one.
+        text_rules: By which rules the pages' words are indexed (`lexical.RULES`).
+        indexed: The metadata keys that were declared (`indexed_fields`), and as what.
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -78,6 +84,8 @@ class CollectionInfo(EmbedderInfo):
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
+    text_rules: int = 1
+    indexed: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
@@ -93,9 +101,10 @@ class CollectionInfo(EmbedderInfo):
     def of(self, embedder: PageEmbedder) -> EmbedderInfo | None:
         """This embedder among those who fill the collection; None when it is another one."""
         asked = info_of(embedder)
-        for filled_by in self.embedders:
-            if _same(filled_by, asked):
-                return filled_by
+        for name in (asked.embedder, *former_names_of(embedder)):
+            for filled_by in self.embedders:
+                if _same(filled_by, replace(asked, embedder=name)):
+                    return filled_by
         return None
 
     def as_dict(self) -> dict[str, Any]:
@@ -146,6 +155,7 @@ class Layout:
             format_version=version,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
+            text_rules=lexical.RULES,
         )
 
     def _applied(self, embedder: PageEmbedder) -> EmbedderInfo:
@@ -204,6 +214,8 @@ def read_info(stored: Mapping[str, Any], where: str) -> CollectionInfo:
     Raises:
         StoreFormatError: It was written by a newer version, or is damaged.
     """
+    if not isinstance(stored, Mapping):
+        raise StoreFormatError(f"{where} is damaged: its description is no object. Index again.")
     version = stored.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise StoreFormatError(
@@ -212,9 +224,38 @@ def read_info(stored: Mapping[str, Any], where: str) -> CollectionInfo:
         )
     try:
         also = tuple(EmbedderInfo(**_known(EmbedderInfo, other)) for other in stored.get("also") or ())
-        return CollectionInfo(**{**_known(CollectionInfo, stored), "also": also})
+        info = CollectionInfo(**{**_known(CollectionInfo, stored), "also": also})
     except (TypeError, AttributeError) as err:
         raise StoreFormatError(f"{where} is damaged: its description lacks fields ({err}). Index again.") from err
+    for embedder in (info, *info.also):
+        _check_stored(embedder, where)
+    if not isinstance(info.reader, Mapping) or not isinstance(info.indexed, Mapping):
+        raise StoreFormatError(f"{where} is damaged: its description has fields of the wrong type. Index again.")
+    if not all(isinstance(key, str) and kind in FIELD_KINDS for key, kind in info.indexed.items()):
+        raise StoreFormatError(f"{where} is damaged: its description has an unknown kind of metadata. Index again.")
+    kinds = [embedder.kind for embedder in (info, *info.also)]
+    if len(set(kinds)) < len(kinds):
+        raise StoreFormatError(f"{where} is damaged: its description has two embedders of one kind. Index again.")
+    return info
+
+
+def _check_stored(info: EmbedderInfo, where: str) -> None:
+    """Nothing when every field is of its type and one of its values."""
+    allowed: dict[str, bool] = {
+        "embedder": isinstance(info.embedder, str),
+        "kind": info.kind in ("single", "multi"),
+        "dimension": type(info.dimension) is int and 1 <= info.dimension <= _MAX_DIMENSION,
+        "fingerprint": info.fingerprint is None or isinstance(info.fingerprint, str),
+        "instruction": info.instruction is None or isinstance(info.instruction, str),
+        "quantization": info.quantization in (None, "binary"),
+        "storage": info.storage in STORAGES and not (info.storage == "compact" and info.kind == "single"),
+        "pooling": info.pooling is None or (info.pooling in METHODS and info.kind == "multi"),
+        "pooled": type(info.pooled) is int and info.pooled >= (1 if info.pooling else 0),
+    }
+    for name, fits in allowed.items():
+        if not fits:
+            value = str(getattr(info, name))[:50]
+            raise StoreFormatError(f"{where} is damaged: its description has {name} = {value!r}. Index again.")
 
 
 def _known(kind: type[EmbedderInfo], stored: Mapping[str, Any]) -> dict[str, Any]:

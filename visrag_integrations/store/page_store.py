@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -9,20 +10,24 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.errors import SettingError, StoreError, storable
+from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
-from visrag_integrations.store.connect import folder_of, open_engine
+from visrag_integrations.store.connect import check_options, folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
-from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.folder import check_collection_name
+from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import EmbedderInfo, Layout
-from visrag_integrations.store.payload import LISTING, payload_to_page, storable
+from visrag_integrations.store.mapping import PayloadMapping
+from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.shown import FieldKind
+from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
@@ -63,6 +68,11 @@ class QdrantPageStore(Collection):
         fusion_weights: What the dense and the lexical half weigh with "rrf".
         api_key: Of a server.
         timeout: Seconds a server's answer may take.
+        tenant: Whose store this is. Pages that are added become theirs, and nothing here finds, gives or removes a page
+            of anybody else, whatever a filter says. "" is the store of everybody's pages.
+        indexed_fields: Metadata keys that filters will use, each "keyword", "integer", "float", "datetime" or "bool".
+            Searches with such filters then need not read every page; a server in strict mode refuses others. Keys of a
+            collection that is there already are indexed by `prepare`.
         server_options: What a server's new collection gets besides, as `QdrantClient.create_collection` names it:
             `{"shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1}`.
         **client_options: Passed on to `QdrantClient` for a URL.
@@ -89,23 +99,76 @@ class QdrantPageStore(Collection):
         fusion_weights: tuple[float, float] = (1.0, 1.0),
         api_key: str | None = None,
         timeout: int | None = None,
+        tenant: str = "",
+        indexed_fields: Mapping[str, FieldKind] | None = None,
         server_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> None:
+        check_options(location, client_options, inspect.signature(QdrantPageStore).parameters)
         self.collection = check_collection_name(collection)
         self._settings = SearchSettings(candidates, fusion, fusion_weights)
         self._server_options = dict(server_options or {})
         self.folder = folder_of(location)
+        fields = check_indexed_fields(indexed_fields)
+        check_tenant(tenant)
         layout = Layout(quantization, storage, pooling, pooled_vectors)
         files = pictures_for(location, self.folder, pictures)
         kept = PagePictures(files, self.collection, picture_format, picture_quality)
         engine = open_engine(
             location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
         )
-        super().__init__(engine, layout, kept)
+        super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
+
+    @classmethod
+    def adopt(
+        cls,
+        client: QdrantClient,
+        collection: str,
+        *,
+        embedder: PageEmbedder,
+        mapping: str | Mapping[str, Any] | PayloadMapping | None = None,
+        vector_name: str | None = None,
+        pictures: str | Path | None = None,
+        writable: bool = False,
+        candidates: int = 100,
+    ) -> QdrantPageStore:
+        """A collection of page images that others filled, read where it is: dense searches and filters work.
+
+        Args:
+            client: The client that has it; it stays open.
+            collection: Its name.
+            embedder: What made its vectors: the collection does not say. Kind, dimension and distance are checked.
+            mapping: What its payload is like: "langchain" (langchain-qdrant), "llamaindex", "flat" (`source` and `page`
+                beside each other, as in tutorials of ColPali and byaldi), or a dict of the fields of `PayloadMapping`.
+                None looks at a point.
+            vector_name: Which of its vectors; the only one that fits when None.
+            pictures: The folder below which the payload names picture files. Base64 in the payload needs none; a path
+                that leads out of the folder is refused.
+            writable: Whether pages may be added and removed; the collection itself is never removed.
+            candidates: See `QdrantPageStore`.
+
+        Raises:
+            StoreMismatchError: The collection has no vectors that this embedder makes.
+            StoreError: There is no such collection.
+        """
+        engine = AdoptedEngine(
+            client, collection, embedder, vector_name=vector_name, mapping=mapping, writable=writable
+        )
+        store = cls.__new__(cls, client, collection)
+        store.collection, store.folder, store._server_options = collection, None, {}
+        store._settings = SearchSettings(candidates)
+        folder = None if pictures is None else Path(pictures)
+        Collection.__init__(store, engine, Layout(), AdoptedPictures(folder))
+        store._in_place = store._indexes_checked = True
+        return store
 
     def next_version(self) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it."""
+        if self.tenant:
+            raise SettingError(
+                f"The collection is indexed again as a whole, and this store is of tenant {self.tenant!r}. Open it "
+                "without tenant."
+            )
         engine: Any = self._engine
         # Two names take turns: the collection may hold the one that took its place last time.
         name = f"{self.collection}.next"
@@ -114,6 +177,7 @@ class QdrantPageStore(Collection):
         location = engine.client if self.folder is None else self.folder
         staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
         staged._layout, staged._settings = self._layout, self._settings
+        staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
         staged._pictures = BorrowedPictures(self._pictures)
         return staged
 
@@ -141,6 +205,8 @@ class QdrantPageStore(Collection):
             PictureError: A page's picture cannot be opened.
         """
         pages, embeddings = list(pages), list(embeddings)
+        if self.tenant:
+            pages = [of_tenant(page, self.tenant) for page in pages]
         parts = self._parts(self._prepared())
         vectors = check_embeddings(pages, embeddings, parts.schemas)
         with self._guard:
@@ -152,8 +218,8 @@ class QdrantPageStore(Collection):
         if not self._info:
             return 0
         with self._guard:
-            records = list(self._engine.scroll(of_document(doc_id), LISTING))
-            set_sources(self._engine, {record: [*sources_of(record), storable(source)] for record in records})
+            records = list(self._shown.scroll(of_document(doc_id), LISTING))
+            set_sources(self._shown, {record: [*sources_of(record), storable(source)] for record in records})
         return len(records)
 
     # --- pages out --------------------------------------------------------------------------------------------------
@@ -177,7 +243,7 @@ class QdrantPageStore(Collection):
             filter: Metadata the pages must have. See `filters.parse_filter`.
             mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
         """
-        query = StoreQuery(vector, text, top_k, parse_filter(filter), mode)
+        query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
         info = self._load_info()
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
@@ -199,7 +265,7 @@ class QdrantPageStore(Collection):
             return []
         payloads: dict[str, Mapping[str, Any]] = {}
         for batch in batches(ids):
-            for record in self._engine.retrieve(batch):
+            for record in self._shown.retrieve(batch):
                 payloads[record.id] = record.payload
         return [self._page(payloads[id_]) for id_ in ids if id_ in payloads]
 
@@ -221,7 +287,7 @@ class QdrantPageStore(Collection):
             return {}
         schema = filled_by.schema
         vectors: dict[str, Vector] = {}
-        for id_, named in stored_vectors(self._engine, ids, [schema.vector_name]).items():
+        for id_, named in stored_vectors(self._shown, ids, [schema.vector_name]).items():
             vector = named.get(schema.vector_name)
             if vector is None:
                 continue
@@ -242,34 +308,34 @@ class QdrantPageStore(Collection):
         """The `content_key` of each page of a document, or of all, that has one."""
         if not self._load_info():
             return []
-        return content_keys(self._engine, doc_id)
+        return content_keys(self._shown, doc_id)
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
-        condition = parse_filter(filter)
+        condition = self._condition(filter)
         if self._load_info():
-            for record in self._engine.scroll(condition):
+            for record in self._shown.scroll(condition):
                 yield self._page(record.payload)
 
     def count(self, filter: Filter | None = None) -> int:
         """How many pages fit the filter."""
-        condition = parse_filter(filter)
+        condition = self._condition(filter)
         if not self._load_info():
             return 0
-        return self._engine.count(condition)
+        return self._shown.count(condition)
 
     def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
         """Every document that is stored, by its first source."""
-        condition = parse_filter(filter)
+        condition = self._condition(filter)
         if not self._load_info():
             return []
-        return list_documents(self._engine.scroll(condition, LISTING))
+        return list_documents(self._shown.scroll(condition, LISTING))
 
     def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
         if not self._load_info():
             return frozenset()
-        records = self._engine.scroll(of_document(doc_id), LISTING)
+        records = self._shown.scroll(of_document(doc_id), LISTING)
         return frozenset(record.payload["metadata"]["number"] for record in records)
 
     # --- removing pages ---------------------------------------------------------------------------------------------
@@ -290,7 +356,7 @@ class QdrantPageStore(Collection):
             filter: With this metadata.
             ids: One of these (`Page.id`).
         """
-        condition = parse_filter(filter)
+        condition = self._condition(filter)
         if ids is not None:
             condition = both(Ids(tuple(ids)), condition)
         if doc_id is None and source is None and condition is None:
@@ -324,6 +390,10 @@ class QdrantPageStore(Collection):
             StoreFormatError: The file is no exported index, damaged, or of a newer version.
             StoreError: The collection is not empty.
         """
+        if settings.get("tenant"):
+            raise SettingError(
+                "An export holds the pages of its tenants. Import it without tenant, then open the store with."
+            )
         file = IndexFile(Path(path))
         try:
             store = cls(location, collection, **settings)
@@ -343,6 +413,7 @@ class QdrantPageStore(Collection):
         self._remove_all()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         self._engine.create(file.info.schemas, file.info.as_dict())
+        make_indexes(self._engine, file.info.indexed, file.info.indexed)
         self._info = file.info
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:

@@ -16,11 +16,15 @@ class CollectionParts:
         engine: Holds the points: vectors and payload.
         pictures: The files of the pages' pictures.
         schemas: How the vectors of each embedder are kept, in the order of the embedders.
+        everyones: The engine with the pages of all tenants, where `engine` shows those of one.
+        integers: Metadata keys whose whole numbers are kept as integers.
     """
 
     engine: Engine
     pictures: PagePictures
     schemas: tuple[Schema, ...]
+    everyones: Engine | None = None
+    integers: frozenset[str] = frozenset()
 
     @property
     def vector_names(self) -> list[str]:

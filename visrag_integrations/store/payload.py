@@ -6,7 +6,6 @@ import base64
 import functools
 import hashlib
 import json
-import math
 import re
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,8 +13,9 @@ from typing import TYPE_CHECKING, Any, overload
 
 import numpy as np
 
-from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.errors import SettingError, StoreFormatError, storable
 from visrag_integrations.images import EncodedPixels, Pixels
+from visrag_integrations.store.json_values import json_like
 from visrag_integrations.types import Page, Word
 
 if TYPE_CHECKING:
@@ -227,54 +227,6 @@ class PackedWords(Sequence[Word]):
 
     def __hash__(self) -> int:
         return hash(self._words)
-
-
-# --- what can be stored ---------------------------------------------------------------------------------------------
-
-
-def storable(text: str) -> str:
-    """The text in characters that every engine can keep: half surrogates are written out.
-
-    >>> storable("caf\\udce9")
-    'caf\\\\udce9'
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text
-
-
-def fits_64_bits(number: int) -> bool:
-    """Whether engines can keep the integer, which they do as a signed one of 64 bits."""
-    return -(2**63) <= number < 2**63
-
-
-def json_like(value: Any, key: str) -> Any:
-    """The value as JSON can hold it: strings, numbers, true/false, null, lists and dicts of them.
-
-    >>> json_like((1, "a"), "tags")
-    [1, 'a']
-
-    Raises:
-        SettingError: Anything else; the message names the key.
-    """
-    if value is None or isinstance(value, bool):
-        return value
-    if isinstance(value, str):
-        return storable(value)
-    if isinstance(value, int) and fits_64_bits(value):
-        return int(value)
-    if isinstance(value, float) and math.isfinite(value):
-        return float(value)
-    if isinstance(value, (list, tuple)):
-        return [json_like(item, f"{key}[{place}]") for place, item in enumerate(value)]
-    if isinstance(value, Mapping) and all(isinstance(name, str) for name in value):
-        return {storable(name): json_like(item, f"{key}.{name}") for name, item in value.items()}
-    raise SettingError(
-        f"The page metadata {key!r} is {value!r} ({type(value).__name__}), which JSON cannot hold. "
-        "Use strings, finite numbers (integers below 2**63), true/false, null, and lists or dicts of them."
-    )
 
 
 def _metadata_sources(metadata: Mapping[str, Any]) -> list[str]:

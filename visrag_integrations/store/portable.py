@@ -19,7 +19,7 @@ import json
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ import numpy as np
 from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
 from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Record, Schema, Vector
 from visrag_integrations.store.info import CollectionInfo, read_info
+from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import payload_to_page
 from visrag_integrations.types import Page
@@ -41,7 +42,16 @@ _MAX_ENTRY = 1 << 30
 _ENTRY_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, MemoryError),
     *(LookupError, ValueError, TypeError, AttributeError),
+    *(RuntimeError, RecursionError, OverflowError),  # zipfile raises RuntimeError on encrypted entries
 )
+# Bytes of one line of points: a page with its text, words and metadata. The packed words alone may be 64 MB unpacked.
+_MAX_LINE = 1 << 26
+# Of `index.json` and `end.json`.
+_MAX_DESCRIPTION = 1 << 20
+# How many times its size in the archive an entry of some size may unpack to: deflate reaches 1,000 on zeros only, texts
+# and payloads stay below 20.
+_MAX_RATIO = 200
+_RATIO_FROM = 1 << 24
 
 
 def write_index(path: Path, info: CollectionInfo, parts: CollectionParts) -> int:
@@ -136,6 +146,13 @@ def _rows(record: Record, schema: Schema) -> Vector:
     return np.atleast_2d(vector)
 
 
+def _count(value: Any) -> int:
+    """How many pages there are, as the end of the file says."""
+    if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 2**40:
+        raise ValueError(f"it says it holds {str(value)[:50]} pages")
+    return value
+
+
 class IndexFile:
     """An exported index, opened for reading.
 
@@ -158,7 +175,7 @@ class IndexFile:
                 if schema.kind not in DENSE_VECTOR or schema.storage not in STORAGES:
                     raise ValueError("it holds vectors of an unknown kind")
             # Incomplete until the importing store has every page: a kill on the way is seen at the next opening.
-            self.info, self.pages = replace(info, complete=False), int(end["pages"])
+            self.info, self.pages = replace(info, complete=False), _count(end["pages"])
         except VisRAGError:
             self.close()
             raise
@@ -189,7 +206,7 @@ class IndexFile:
         starts = dict.fromkeys(rows, 0)
         pages, embeddings = [], []
         for line in self._read(f"points/{number:06}.jsonl").decode("utf-8").split("\n"):
-            entry = json.loads(line)
+            entry = read_limited_json(line, _MAX_LINE)
             named = {}
             for folder, schema in folders:
                 start, count = starts[folder], int(entry[folder])
@@ -215,6 +232,8 @@ class IndexFile:
         if entry.get("picture") is not None:
             picture = self._picture(str(entry["picture"]))
         page = payload_to_page(entry["payload"], picture)
+        if not isinstance(page.metadata, Mapping):
+            raise TypeError("a page has metadata that is no object")
         texts = (page.doc_id, page.text, page.source, page.tenant)
         if not all(isinstance(text, str) for text in texts) or type(page.number) is not int:
             raise TypeError("a page has fields of the wrong type")
@@ -228,16 +247,22 @@ class IndexFile:
         return data
 
     def _json(self, name: str) -> dict[str, Any]:
-        value = json.loads(self._read(name))
+        value = read_limited_json(self._read(name, _MAX_DESCRIPTION), _MAX_DESCRIPTION)
         if not isinstance(value, dict):
             raise TypeError(f"{name} holds no object")
         return value
 
-    def _read(self, name: str) -> bytes:
-        with self._archive.open(name) as file:
-            data = file.read(_MAX_ENTRY + 1)
-        if len(data) > _MAX_ENTRY:
-            raise ValueError(f"{name} unpacks to more than {_MAX_ENTRY} bytes")
+    def _read(self, name: str, limit: int = _MAX_ENTRY) -> bytes:
+        entry = self._archive.getinfo(name)
+        # By what it says first, which costs nothing, then by what comes out, for it may lie.
+        if entry.file_size > limit:
+            raise ValueError(f"{name} says it unpacks to {entry.file_size} bytes; at most {limit} are read")
+        if entry.file_size > max(_RATIO_FROM, _MAX_RATIO * entry.compress_size):
+            raise ValueError(f"{name} says it unpacks from {entry.compress_size} to {entry.file_size} bytes")
+        with self._archive.open(entry) as file:
+            data = file.read(entry.file_size + 1)
+        if len(data) != entry.file_size:
+            raise ValueError(f"{name} unpacks to another size than it says")
         return data
 
     def _damaged(self, why: object) -> StoreFormatError:

@@ -49,7 +49,8 @@ def content_keys(engine: Engine, doc_id: str | None) -> list[str]:
     """The `content_key` of each page of a document, or of all, that has one."""
     condition = None if doc_id is None else of_document(doc_id)
     records = engine.scroll(condition, ("visrag.content",))
-    return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
+    owned = [record.payload.get("visrag") or {} for record in records]
+    return [own["content"] for own in owned if "content" in own]
 
 
 def _ids_by_content(engine: Engine, keys: set[str]) -> dict[str, str]:

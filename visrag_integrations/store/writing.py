@@ -5,11 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visrag_integrations.errors import storable
 from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.documents import set_sources, sources_of
 from visrag_integrations.store.engine import Point, Record, Vector, batches
+from visrag_integrations.store.indexed import with_whole_numbers
 from visrag_integrations.store.parts import CollectionParts
-from visrag_integrations.store.payload import LISTING, page_to_payload, storable
+from visrag_integrations.store.payload import LISTING, page_to_payload
 from visrag_integrations.store.vectors import named_vectors
 from visrag_integrations.types import Page
 
@@ -29,6 +31,7 @@ def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence
         before = stored.get(id_, {})
         image = parts.pictures.save(page.picture)
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
+        payload["metadata"] = with_whole_numbers(payload["metadata"], parts.integers)
         if before.get("image") not in (None, image):
             replaced.add(before["image"])
         stored[id_] = payload["metadata"]  # the same page may come twice in one call: the later one adds its source
@@ -62,7 +65,11 @@ def remove_pages(parts: CollectionParts, condition: Condition | None, source: st
 
 def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
     """Delete those of the pictures that no page refers to any more."""
+    if parts.pictures.files is None:
+        return
     for batch in batches(references):
-        records = parts.engine.scroll(FieldMatch("metadata.image", tuple(batch)), ("metadata.image",))
+        # Tenants may show one picture: it goes with the last page of anybody.
+        everyones = parts.everyones or parts.engine
+        records = everyones.scroll(FieldMatch("metadata.image", tuple(batch)), ("metadata.image",))
         used = {record.payload["metadata"]["image"] for record in records}
         parts.pictures.delete(set(batch) - used)

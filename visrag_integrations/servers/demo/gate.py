@@ -125,9 +125,7 @@ class Gate:
             return 404, "There is no such page."
         if scope["method"] not in {"GET", "HEAD", "POST"}:
             return 405, "Only GET, HEAD and POST are understood."
-        # Browsers say which site a request comes from. Programs that are no browser do not, and may pass.
-        site = header(scope, "sec-fetch-site") or "none"
-        if scope["method"] == "POST" and site not in {"none", "same-origin"}:
+        if scope["method"] == "POST" and _is_from_elsewhere(scope):
             return 403, "Another web site may not use this one."
         return None
 
@@ -208,6 +206,21 @@ class Gate:
             if not right:
                 await asyncio.sleep(_WRONG_SECONDS)
         return right
+
+
+def _is_from_elsewhere(scope: Scope) -> bool:
+    """Whether a browser says that another site's page sends this.
+
+    New browsers say so in Sec-Fetch-Site; older ones name the page's origin. Programs that are no browser say neither,
+    and no page can send through them.
+    """
+    site = header(scope, "sec-fetch-site") or "none"
+    if site not in {"none", "same-origin"}:
+        return True
+    origin = header(scope, "origin")
+    if not origin:
+        return False
+    return origin.lower().partition("://")[2] != header(scope, "host").lower()
 
 
 def _names_a_url(body: bytes) -> bool:

@@ -22,10 +22,11 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.grounding import ground
-from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k
+from visrag_integrations.servers.http.checks import check_text, check_top_k
 from visrag_integrations.servers.http.schemas import AskAnswer, AskRequest
 from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
 from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.filters import check_filter, with_filter_note
 from visrag_integrations.servers.web.public import public_error
 from visrag_integrations.servers.web.stored import within
 
@@ -64,10 +65,11 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
         show, only = presenter_for(request, service), within(body.filter)
         if not body.stream:
             answer = await rag.aask(body.question, body.top_k, only)
+            answer = await asyncio.to_thread(with_filter_note, answer, service.retriever, body.filter)
             return show.answer(body.question, await asyncio.to_thread(ground, answer))
         events = rag.astream(body.question, body.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
-        return EventStream(_lines(first, events, body.question, show, service))
+        return EventStream(_lines(first, events, body, show, service))
 
     return router
 
@@ -85,15 +87,16 @@ class EventStream(StreamingResponse):
 
 
 async def _lines(
-    first: Event, events: AsyncGenerator[Event, None], question: str, show: Presenter, service: Service
+    first: Event, events: AsyncGenerator[Event, None], body: AskRequest, show: Presenter, service: Service
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events; a comment where nothing happened for a while; what fails is the last event."""
-    settings = service.settings
+    settings, question = service.settings, body.question
     try:
         yield _line(first, question, show)
         async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
             if isinstance(event, AnswerReady):
-                event = AnswerReady(await asyncio.to_thread(ground, event.answer))
+                answer = await asyncio.to_thread(with_filter_note, event.answer, service.retriever, body.filter)
+                event = AnswerReady(await asyncio.to_thread(ground, answer))
             if event is None:
                 yield b": still here\n\n"  # a comment; proxies close connections that are silent
             else:

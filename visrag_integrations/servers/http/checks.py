@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError
@@ -11,11 +10,6 @@ from visrag_integrations.images.urls import decode_base64, decode_data_url, shor
 
 if TYPE_CHECKING:
     from visrag_integrations.servers.http.settings import ServeSettings
-
-# A filter is walked by several steps, each of which nests as deep: far below Python's limit of recursion. People write
-# two or three levels, and lists of ids of a few hundred.
-_FILTER_DEPTH = 16
-_FILTER_VALUES = 1_000
 
 
 def check_text(text: str, settings: ServeSettings, what: str = "text") -> None:
@@ -32,31 +26,6 @@ def check_top_k(top_k: int | None, settings: ServeSettings) -> None:
         # Python refuses to write numbers of thousands of digits, and JSON may hold one.
         shown = top_k if top_k < 10**9 else "huge"
         raise SettingError(f"top_k is {shown}; at most {settings.max_top_k} are allowed.")
-
-
-def check_filter(filter: Mapping[str, Any] | None) -> None:
-    """Refuses a filter that is nested deeper or longer than anybody needs."""
-    for number, depth in enumerate(_depths(filter), 1):
-        if depth > _FILTER_DEPTH or number > _FILTER_VALUES:
-            raise SettingError(
-                f"The filter is too large: at most {_FILTER_DEPTH} levels and {_FILTER_VALUES} values are allowed."
-            )
-
-
-def _depths(value: Any) -> Iterator[int]:
-    """How deep each value inside stands; lazily, so that counting can stop.
-
-    >>> list(_depths({"year": {"gte": 2003}}))
-    [0, 1, 2]
-    """
-    waiting = [(0, value)]
-    while waiting:
-        depth, value = waiting.pop()
-        yield depth
-        if isinstance(value, Mapping):
-            waiting += [(depth + 1, inner) for inner in value.values()]
-        elif isinstance(value, list):
-            waiting += [(depth + 1, inner) for inner in value]
 
 
 def query_picture(text: str, settings: ServeSettings) -> bytes:

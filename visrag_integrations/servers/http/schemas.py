@@ -85,6 +85,7 @@ class SearchAnswer(BaseModel):
 
     model_config = _example({"pages": [_HIT]})
     pages: list[Hit]
+    note: str | None = Field(None, description="Where a filter fits no page: which key or value is unknown here.")
 
 
 class RankedImage(BaseModel):

@@ -41,6 +41,8 @@ def search_routes(service: Service) -> APIRouter:
     async def search(request: Request, body: SearchRequest) -> SearchAnswer:
         """The pages that fit, best first."""
         show = presenter_for(request, service)
-        return SearchAnswer(pages=[show.hit(hit) for hit in await service.search(body)])
+        hits = await service.search(body)
+        note = None if hits else await service.filter_note(body)
+        return SearchAnswer(pages=[show.hit(hit) for hit in hits], note=note)
 
     return router

@@ -16,9 +16,10 @@ from visrag_integrations.errors import VisRAGError
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.retrieval import Search
 from visrag_integrations.servers.http.batching import QueryBatcher
-from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k, query_picture
+from visrag_integrations.servers.http.checks import check_text, check_top_k, query_picture
 from visrag_integrations.servers.http.metrics import Metrics
 from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, RankedImage, SearchRequest
+from visrag_integrations.servers.web.filters import check_filter, filter_note
 from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.servers.web.stored import stored_page, within
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
@@ -59,6 +60,12 @@ class Service:
             query = Query(request.text)  # refuses an empty query, and says so
         search = Search(query, request.top_k, within(request.filter), request.mode, request.score_threshold)
         return await self.batcher.find(search)
+
+    async def filter_note(self, request: SearchRequest) -> str | None:
+        """What the filter of a search that found nothing did; None where it did nothing."""
+        if not request.filter:
+            return None
+        return await asyncio.to_thread(filter_note, self.retriever, request.filter) or None
 
     async def page(self, id_: str) -> Page | None:
         """The page with this id, if it is one that searches here can find."""

@@ -18,6 +18,7 @@ from visrag_integrations.errors import PictureError, VisRAGError
 from visrag_integrations.grounding import ground
 from visrag_integrations.retrieval import Search
 from visrag_integrations.servers.mcp import schemas, tool_results
+from visrag_integrations.servers.web.filters import check_filter, filter_note, with_filter_note
 from visrag_integrations.servers.web.public import public_error
 from visrag_integrations.servers.web.stored import stored_page, within
 from visrag_integrations.types import Mode, Page, ScoredPage
@@ -68,7 +69,8 @@ def _add_search(server: MCPServer, retriever: PageRetriever) -> None:
         with _errors_for_the_model():
             search = Search(query, top_k, _both(source, filter), mode)
             hits = await asyncio.to_thread(_find, retriever, search)
-            return await asyncio.to_thread(tool_results.pages_result, hits, with_pictures=with_pictures)
+            note = "" if hits else await asyncio.to_thread(filter_note, retriever, search.filter)
+            return await asyncio.to_thread(tool_results.pages_result, hits, with_pictures=with_pictures, note=note)
 
 
 def _add_read(server: MCPServer, retriever: PageRetriever) -> None:
@@ -103,7 +105,9 @@ def _add_ask(server: MCPServer, rag: VisRAG) -> None:
     ) -> AnswerResult:
         """Answer a question from the pages that fit it, with the evidence found on each, checked against it."""
         with _errors_for_the_model():
-            answer = await rag.aask(question, top_k, _both(source, filter))
+            only = _both(source, filter)
+            answer = await rag.aask(question, top_k, only)
+            answer = await asyncio.to_thread(with_filter_note, answer, rag.retriever, only)
             return tool_results.answer_result(await asyncio.to_thread(ground, answer))
 
 
@@ -121,6 +125,7 @@ def _page(retriever: PageRetriever, page_id: str) -> Page | None:
 
 def _both(source: str | None, filter: Filter | None) -> Filter | None:
     """One filter; a source that both name must be in both."""
+    check_filter(filter)
     if source is None:
         return within(filter)
     conditions: list[Filter] = [{"source": source}]

@@ -11,6 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
+from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
@@ -26,15 +27,15 @@ MAX_PIXELS = 1_600_000
 _BEGINNING = 300
 
 
-def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool) -> CallToolResult:
-    """The result of `search_pages`."""
+def pages_result(hits: Sequence[ScoredPage], *, with_pictures: bool, note: str = "") -> CallToolResult:
+    """The result of `search_pages`; `note` says what the filter did where nothing was found."""
     lines: list[str] = []
     pictures: list[ContentBlock] = []
     for rank, hit in enumerate(hits, 1):
         lines.append(f"{rank}. {_hit_line(hit)}")
         if with_pictures:
             pictures += [_text(f"Picture of {rank}:"), *_picture(hit.page)]
-    text = _text("\n".join(lines) or "No page was found.")
+    text = _text("\n".join(lines) or f"No page was found. {note}".strip())
     return CallToolResult(content=[text, *pictures], structured_content={"pages": list(map(_hit, hits))})
 
 
@@ -48,7 +49,7 @@ def page_result(page: Page, region: Sequence[float] | None) -> CallToolResult:
         heading += "; no picture of it is kept"
     text = page.text.strip() or "(no text is known of this page; look at the picture)"
     return CallToolResult(
-        content=[_text(f"{heading}\n\n{text}"), *picture],
+        content=[_text(f"{heading}\n\n{inert(text)}"), *picture],
         structured_content={**page_fields(page), "text": page.text, "image": _address(page)},
     )
 
@@ -62,6 +63,8 @@ def answer_result(answer: Answer) -> CallToolResult:
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
         lines += ["", "Evidence", *map(_evidence_line, relevant)]
+    if not answer.pages and answer.problems:  # a filter that fits no page, for example
+        lines += ["", *answer.problems]
     lines += ["", "Pages read"]
     for index, hit in enumerate(answer.pages, 1):
         lines.append(f"[{index}] {_place(hit.page)} (id {hit.page.id})")
@@ -97,7 +100,9 @@ def _picture(page: Page, region: Sequence[float] | None = None) -> list[ContentB
         try:
             image = images.crop(image, (left, top, right, bottom))
         except SettingError as err:
-            raise SettingError(f"region is {list(region)}: give left < right and top < bottom, from 0 to 1.") from err
+            raise SettingError(
+                f"region is {list(region)}: give finite numbers, left < right and top < bottom, from 0 to 1."
+            ) from err
     data = images.encode(images.fit(image, MAX_PIXELS), "JPEG")
     return [ImageContent(type="image", data=base64.b64encode(data).decode("ascii"), mime_type="image/jpeg")]
 
@@ -134,7 +139,7 @@ def _evidence_line(evidence: Evidence) -> str:
 
 
 def _hit_line(hit: ScoredPage) -> str:
-    beginning = " ".join(hit.page.text.split())
+    beginning = inert_line(hit.page.text)
     if len(beginning) > _BEGINNING:
         beginning = beginning[: _BEGINNING - 3] + "..."
     return f"{_place(hit.page)} (id {hit.page.id}, {hit.score_type} {hit.score:.3f})\n   {beginning}"
@@ -142,7 +147,7 @@ def _hit_line(hit: ScoredPage) -> str:
 
 def _place(page: Page) -> str:
     fields = page_fields(page)
-    return f"{printable(fields['source'] or fields['doc_id'])}, page {page.number}"
+    return f"{inert(printable(fields['source'] or fields['doc_id']))}, page {page.number}"
 
 
 def _address(page: Page) -> str:

@@ -27,7 +27,8 @@ class RunSettings:
         write_seconds: A client that takes nothing of its answer for so many is cut off.
         idle_seconds: How long a connection without a request is kept.
         shutdown_seconds: How long requests in flight may take when the server is told to end.
-        max_connections: What comes beyond is refused.
+        max_connections: For one that comes beyond, the connection that has been idle for longest is closed; where none
+            is idle, it is refused.
         proxies: Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
     """
 
@@ -131,9 +132,12 @@ def _signals_end_here() -> Iterator[None]:
 
 
 def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
-    """Uvicorn's HTTP/1.1 with time limits on headers and on clients that do not read."""
+    """Uvicorn's HTTP/1.1 with time limits on headers and on clients that do not read; idle clients make room."""
     import h11
     from uvicorn.protocols.http.h11_impl import H11Protocol
+
+    # Connections without a request under way, those first that have been so for longest.
+    idle: dict[TimedProtocol, None] = {}
 
     class TimedProtocol(H11Protocol):  # type: ignore[misc, unused-ignore]
         _timers: dict[str, asyncio.TimerHandle]
@@ -141,6 +145,8 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
         def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override, unused-ignore]
             self._timers = {}
             super().connection_made(transport)
+            self._make_room()
+            idle[self] = None
             self._start("headers", settings.header_seconds, self._headers_late)
 
         def data_received(self, data: bytes) -> None:
@@ -150,8 +156,22 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
                 self._start("headers", settings.header_seconds, self._headers_late)
             else:
                 self._stop("headers")
+                idle.pop(self, None)
+
+        def on_response_complete(self) -> None:
+            super().on_response_complete()
+            if not self.transport.is_closing():
+                idle[self] = None
+
+        def _make_room(self) -> None:
+            """Whoever opens connections and says nothing must not keep others out."""
+            beyond = len(self.connections) - (settings.max_connections - 1)  # this one is counted already
+            for waiting in list(idle)[: max(0, beyond)]:
+                idle.pop(waiting)
+                waiting.transport.abort()
 
         def connection_lost(self, exc: Exception | None) -> None:
+            idle.pop(self, None)
             for name in list(self._timers):
                 self._stop(name)
             super().connection_lost(exc)

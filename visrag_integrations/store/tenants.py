@@ -1,0 +1,134 @@
+"""One tenant's pages of a collection: an engine that neither shows nor changes those of others.
+
+The tenant is put to every request here, below filters, ids and searches, so that none of them can leave it out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from visrag_integrations.errors import SettingError, storable
+from visrag_integrations.store.conditions import Condition, FieldMatch, both
+from visrag_integrations.store.engine import (
+    TENANT,
+    Candidates,
+    Engine,
+    Point,
+    Record,
+    Schema,
+    SearchHit,
+    SparseVector,
+    Vector,
+)
+from visrag_integrations.types import Page
+
+
+def check_tenant(tenant: object) -> str:
+    """The tenant of a store, if it is one; "" is none.
+
+    Raises:
+        SettingError: It is no text.
+    """
+    if isinstance(tenant, str):
+        return tenant
+    raise SettingError(f'tenant is {tenant!r}; it is a text such as "ada". Leave it out for the pages of everybody.')
+
+
+def of_tenant(page: Page, tenant: str) -> Page:
+    """The page as this tenant's.
+
+    Raises:
+        SettingError: It is another one's.
+    """
+    if page.tenant == tenant:
+        return page
+    if page.tenant:
+        raise SettingError(
+            f"Page {page.number} of {page.source or page.doc_id!r} is of tenant {page.tenant!r}, and this store is of "
+            f"tenant {tenant!r}. Leave the page's tenant out, or use that tenant's store."
+        )
+    return replace(page, tenant=tenant)
+
+
+class TenantEngine:
+    """An engine with one tenant's points.
+
+    Args:
+        engine: With everybody's.
+        tenant: Whose are shown.
+    """
+
+    def __init__(self, engine: Engine, tenant: str) -> None:
+        self.engine, self.where = engine, engine.where
+        self._tenant = storable(tenant)
+        self._mine = FieldMatch(TENANT, (self._tenant,))
+
+    def nearest(
+        self,
+        name: str,
+        vector: Vector | SparseVector,
+        limit: int,
+        condition: Condition | None,
+        *,
+        with_payload: bool = True,
+        exact: bool = False,
+        among: Candidates | None = None,
+    ) -> list[SearchHit]:
+        mine = both(self._mine, condition)
+        return self.engine.nearest(name, vector, limit, mine, with_payload=with_payload, exact=exact, among=among)
+
+    def retrieve(
+        self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+    ) -> list[Record]:
+        wanted = None if fields is None else (*fields, TENANT)
+        found = []
+        for record in self.engine.retrieve(ids, wanted, vectors):
+            own = record.payload.get("visrag") or {}
+            if own.get("tenant") == self._tenant:
+                found.append(record)
+        return found
+
+    def scroll(
+        self, condition: Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+    ) -> Iterator[Record]:
+        return self.engine.scroll(both(self._mine, condition), fields, vectors)
+
+    def count(self, condition: Condition | None) -> int:
+        return self.engine.count(both(self._mine, condition))
+
+    def upsert(self, points: Sequence[Point]) -> None:
+        for point in points:
+            if point.payload["visrag"]["tenant"] != self._tenant:
+                raise SettingError(f"The page {point.id} is not of tenant {self._tenant!r}.")
+        self.engine.upsert(points)
+
+    def delete(self, ids: Sequence[str]) -> None:
+        self.engine.delete([record.id for record in self.retrieve(ids, ())])
+
+    def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
+        self.engine.set_payload([record.id for record in self.retrieve(ids, ())], payload, key)
+
+    # --- the collection as a whole, which no tenant has for itself ---
+
+    def load_info(self) -> dict[str, Any] | None:
+        return self.engine.load_info()
+
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+        self.engine.create(schemas, info)
+
+    def save_info(self, info: Mapping[str, Any]) -> None:
+        self.engine.save_info(info)
+
+    def index_fields(self, fields: Mapping[str, str]) -> None:
+        self.engine.index_fields(fields)
+
+    def optimize(self) -> bool:
+        return self.engine.optimize()
+
+    def drop(self) -> None:
+        raise SettingError(f"{self.where}: a store of one tenant cannot drop the collection, which holds others too.")
+
+    def close(self) -> None:
+        self.engine.close()
