@@ -30,6 +30,14 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     *(struct.error, zlib.error),
 )
 
+# A picture is taken to be drawn in white on a clear ground when no more of it than this is opaque, and nearly all of
+# that is lighter than this grey: on white it would be gone. A photograph with cut corners has less clear ground.
+_MOSTLY_CLEAR = 0.9
+_NEARLY_WHITE = 216
+_ALL_BUT_FRINGES = 0.95
+# White, in files that hold 16 bits a pixel and use fewer, as cameras and scanners for X-rays do: 8, 10, 12, 14 or all.
+_DEEP_WHITE = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+
 # How picture files begin; "II" and "MM" are TIFF in either byte order, 42 the usual and 43 the 64-bit variant.
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -180,15 +188,17 @@ def sniff_format(data: bytes) -> str | None:
 
 
 def to_rgb(image: Image) -> Image:
-    """The picture in RGB: transparency over white, 16-bit and float values scaled, CMYK through its own profile."""
+    """The picture in RGB: transparency over white (over black where all that is drawn is nearly white), 16-bit and
+    float values scaled, CMYK through its own profile.
+    """
     from PIL import Image
 
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")  # there is no way from "La" to RGBA but this
         clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, "white")
-        return Image.alpha_composite(white, clear).convert("RGB")
+        ground = Image.new("RGBA", clear.size, "black" if _vanishes_on_white(clear) else "white")
+        return Image.alpha_composite(ground, clear).convert("RGB")
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -265,6 +275,21 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     return buffer.getvalue()
 
 
+def _vanishes_on_white(clear: Image) -> bool:
+    """Whether a picture with a clear ground is drawn in white, as logos and captions for dark pages are."""
+    drawn = clear.getchannel("A").point(_is_opaque)
+    opaque = drawn.histogram()[255]
+    if not 0 < opaque < _MOSTLY_CLEAR * clear.width * clear.height:
+        return False
+    light = sum(clear.convert("RGB").convert("L").histogram(drawn)[_NEARLY_WHITE:])
+    return light >= _ALL_BUT_FRINGES * opaque
+
+
+def _is_opaque(alpha: int) -> int:
+    """255 for what is more drawn than clear, else 0."""
+    return 255 * (alpha >= 128)
+
+
 def _deep_to_grey(image: Image) -> Image:
     """Integers and floats of any range as 8-bit grey: 16-bit integers and 0..1 floats by their range."""
     import numpy as np
@@ -302,7 +327,7 @@ def _strips(image: Image) -> Iterator[tuple[int, Any]]:
 def _white_level(mode: str, high: float) -> float:
     """The value that is white: files do not say it, so it is the smallest usual one that nothing exceeds."""
     if mode.startswith("I;16"):
-        return 65535.0
+        return next((usual for usual in _DEEP_WHITE if high <= usual), 65535.0)
     if mode == "F" and high <= 1.0:
         return 1.0
     for usual in (255.0, 65535.0):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations import images
 from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.readers.content import PageContent, RenderSettings
 from visrag_integrations.readers.tiles import tiles_of
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -32,6 +34,24 @@ def tall_tiles(width: int, height: int, max_pixels: int) -> list[tuple[int, int]
     if height < _TALL * width or width * height <= max_pixels:  # within the budget no pixel would be lost
         return []
     return tiles_of(height, int(_TILE * width))
+
+
+class ImageDetail:
+    """All pixels of a picture, given in parts; see `ocr.Detail`. Only the part that is asked for becomes RGB."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.width, self.height = image.size
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        from PIL import Image
+
+        left, top, right, bottom = box
+        edges = (left * self.width, top * self.height, right * self.width, bottom * self.height)
+        part = self._image.crop((int(edges[0]), int(edges[1]), math.ceil(edges[2]), math.ceil(edges[3])))
+        if part.mode == "1":
+            part = part.convert("L")
+        return images.to_rgb(part).resize((width, height), Image.Resampling.LANCZOS)
 
 
 class ImageDocument:
@@ -67,17 +87,22 @@ class ImageDocument:
             )
         self._image.load()
         if self._is_good_as_it_is():
-            return PageContent(self._source.read_bytes())
+            return PageContent(self._source.read_bytes(), detail=ImageDetail(self._image))
         upright: Image = self._image
         if upright.getexif().get(_ORIENTATION, 1) != 1:  # else Pillow would copy it, which a large one has no room for
             upright = ImageOps.exif_transpose(self._image)
         if self._tiles:
             top, bottom = self._tiles[number - 1]
             upright = upright.crop((0, top, upright.width, bottom))
+        detail = ImageDetail(upright)
+        if upright.mode == "1":  # grey takes a byte a pixel; RGB would take three for a large drawing
+            upright = upright.convert("L")
+        if upright.mode in {"L", "RGB"} and "transparency" not in upright.info:
+            upright = images.fit(upright, self._settings.max_pixels)
         picture = images.fit(images.to_rgb(upright), self._settings.max_pixels)
         if picture is self._image:  # it outlives this document, which is closed
             picture = picture.copy()
-        return PageContent(picture)
+        return PageContent(picture, detail=detail)
 
     def _upright_size(self) -> tuple[int, int]:
         width, height = self._image.size
