@@ -53,9 +53,9 @@ class PageContent:
     label: str = ""
     blank: bool = False
     scan: bool = False
+    detail: Detail | None = None
     warnings: tuple[str, ...] = ()
     notes: str = ""
-    detail: Detail | None = None
 
 
 class DocumentContent(Protocol):
