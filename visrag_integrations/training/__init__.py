@@ -1,0 +1,1 @@
+"""Training: the published recipes of the retriever, the reader and the agent."""
