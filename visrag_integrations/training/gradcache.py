@@ -6,8 +6,8 @@ memory, are needed of one micro-batch only. So there are two passes:
 1. Every micro-batch is embedded without keeping inner values. The loss of all vectors gives a gradient for each vector.
 2. Every micro-batch is embedded again, now with inner values, and its vectors' gradients are sent back through it.
 
-The sum over micro-batches is the gradient of the whole batch, at the cost of one more forward pass. Both passes must draw
-the same random numbers (dropout), so the state of the generators is kept from the first for the second.
+The sum over micro-batches is the gradient of the whole batch, at the cost of one more forward pass. Both passes must
+draw the same random numbers (dropout), so the state of the generators is kept from the first for the second.
 """
 
 from __future__ import annotations

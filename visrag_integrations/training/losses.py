@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
-from typing import Union
 
 import torch
 import torch.distributed as dist
@@ -19,7 +18,7 @@ from torch import Tensor
 
 from visrag_integrations.errors import SettingError
 
-PageIds = Union[Sequence[str], Tensor]
+PageIds = Sequence[str] | Tensor
 """Which page each row is: strings, or integers in a tensor."""
 
 NEVER = float("-inf")
@@ -29,13 +28,13 @@ NEVER = float("-inf")
 def contrastive(queries: Tensor, pages: Tensor, temperature: float = 0.02, page_ids: PageIds | None = None) -> Tensor:
     """The contrastive loss of queries and their pages, with every other page of the batch as a negative.
 
-    On several devices (an initialised `torch.distributed`) queries and pages of all of them are one batch. Only the rows
-    of this device carry gradient, and the loss is times the number of devices, so that the mean which DDP takes over
-    the devices' gradients is exactly the gradient of one big batch.
+    On several devices (an initialised `torch.distributed`) queries and pages of all of them are one batch. Only the
+    rows of this device carry gradient, and the loss is times the number of devices, so that the mean which DDP takes
+    over the devices' gradients is exactly the gradient of one big batch.
 
     Args:
         queries: `(B, D)`, unit vectors.
-        pages: `(B * n, D)`, unit vectors; of the n pages of each query the first is right, the others are hard negatives.
+        pages: `(B * n, D)`, unit vectors; of the n pages of a query the first is right, the others are hard negatives.
         temperature: What scores are divided by; 0.02 is published.
         page_ids: Which page each row of `pages` is. A page with the id of a query's right page is never its negative.
 
@@ -87,7 +86,7 @@ def world_size() -> int:
 
 
 def gather(rows: Tensor) -> Tensor:
-    """The rows of all devices, in the order of their ranks; only this device's carry gradient: `(B, D)` -> `(W * B, D)`.
+    """`(B, D)` -> `(W * B, D)`: the rows of all devices, by rank; only this device's carry gradient.
 
     Raises:
         SettingError: The devices have different numbers of rows.
