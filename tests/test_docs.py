@@ -41,6 +41,7 @@ def workplace(tmp_path: Path) -> Path:
     return tmp_path
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: p.name)
 def test_blocks_run(page: Path, workplace: Path) -> None:

@@ -56,6 +56,7 @@ def test_the_sdist_holds_no_test_data(built: Path) -> None:
     }
 
 
+@pytest.mark.slow
 def test_the_wheel_installs_into_an_empty_environment(built: Path, tmp_path: Path) -> None:
     (wheel,) = built.glob("*.whl")
     venv.create(tmp_path / "env", with_pip=True)

@@ -42,7 +42,6 @@ def name() -> Iterator[str]:
     Counted.made = Counted.closed = 0
     register_embedder("counted", Counted, replace=True)
     yield "counted"
-    gc.collect()
     del _named["counted"]
 
 
