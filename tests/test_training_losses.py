@@ -1,4 +1,4 @@
-"""The contrastive loss and GradCache against VisRAG's own code, run on one process and on two (`tests/data/training`)."""
+"""The contrastive loss and GradCache against VisRAG's own code, on one process and on two (`tests/data/training`)."""
 
 from __future__ import annotations
 
