@@ -44,7 +44,7 @@ def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:
             "they must be (B, K) and (B,)."
         )
     advantages = torch.zeros_like(rewards)
-    for number in numbers.unique():
+    for number in torch.unique(numbers):
         rows = numbers == number
         if rows.sum() < 2:
             continue
