@@ -1,6 +1,6 @@
 """Which tokens of a response a reward reaches: the part between two tags, found by characters.
 
-RS-GRPO (https://arxiv.org/abs/2510.09733) gives each reward only to the tokens it judges: that of the answer to all from
+RS-GRPO (https://arxiv.org/abs/2510.09733) gives each reward only to the tokens it judges: the answer to all from
 `<think>` on, that of the evidence to all before. The published code looks for the *tokens* of a tag. A tokenizer may
 join the last character of a tag with what follows (`>The` is one token of Qwen2.5): then the tag is not found, and both
 rewards reach every token. Here a tag is found in the text, and a token belongs to where its first character stands.
