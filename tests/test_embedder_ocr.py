@@ -12,7 +12,7 @@ import pytest
 from PIL import Image, ImageDraw, ImageFont
 
 from visrag_integrations import Page, Query, ocr
-from visrag_integrations.embedders.ocr import OCREmbedder, embed_texts, split
+from visrag_integrations.embedders.ocr import MAX_QUERY_CHARACTERS, OCREmbedder, embed_texts, split
 from visrag_integrations.errors import SettingError
 
 needs_ocr = pytest.mark.skipif(not ocr.is_installed(), reason="RapidOCR is not installed")
@@ -137,3 +137,11 @@ def test_the_host_program_keeps_its_logging_and_nothing_warns(tmp_path: Path) ->
     assert run.returncode == 0, run.stderr
     assert run.stderr == ""
     assert list(tmp_path.iterdir()) == []
+
+
+def test_of_a_long_query_only_the_beginning_is_embedded() -> None:
+    beginning = ("violin " * MAX_QUERY_CHARACTERS)[:MAX_QUERY_CHARACTERS]
+    long = beginning + " taxes are due in April" * 1000
+    whole, cut = OCREmbedder().embed_queries([long, beginning])
+    assert np.array_equal(whole, cut)
+    assert float(cut[0] @ embed_texts([long])[0]) < 0.99, "the rest would have changed the vector"

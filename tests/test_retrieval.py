@@ -154,6 +154,9 @@ def test_a_threshold_leaves_out_lower_scores_and_is_for_dense_only(retriever: Pa
     scores = [hit.score for hit in retriever.retrieve("violin bow")]
     cut = (scores[1] + scores[2]) / 2
     assert [hit.score for hit in retriever.retrieve("violin bow", score_threshold=cut)] == scores[:2]
+    assert scores[1] > scores[2]
+    at_the_second = retriever.retrieve("violin bow", score_threshold=scores[1])
+    assert [hit.score for hit in at_the_second] == scores[:2], "a score exactly at the threshold stays"
     for mode in ("lexical", "hybrid"):
         with pytest.raises(SettingError, match="mode='dense'"):
             retriever.retrieve("violin", mode=mode, score_threshold=0.5)
@@ -319,6 +322,21 @@ def test_a_retriever_with_a_reranker(
     assert both.retrieve("unheard") == []
     with pytest.raises(SettingError, match="candidates is 0"):
         PageRetriever(letters, retriever.store, reranker=both.reranker, candidates=0)
+
+
+def test_the_reranker_is_given_as_many_pages_as_are_wanted(
+    retriever: PageRetriever, letters: Letters, chunks: tuple[Chunks, QdrantPageStore]
+) -> None:
+    """`candidates` is what it gets at least: where more pages are wanted, it gets those."""
+    few = PageRetriever(letters, retriever.store, reranker=PageReranker(*chunks), candidates=2)
+    assert len(few.retrieve("wages and a bow", 5)) == 5
+    assert len(few.retrieve("wages and a bow", 1)) == 1
+    with QdrantPageStore(":memory:") as store:
+        many = [Page("long.pdf", number, text=f"bow {'a' * number}") for number in range(1, 61)]
+        store.prepare(letters)
+        store.add_pages(many, letters.embed_pages(many))
+        usual = PageRetriever(letters, store, reranker=PageReranker(letters, store))
+        assert len(usual.retrieve("bow", 60)) == 60
 
 
 def test_reranking_by_a_store_of_another_embedder_or_without_the_pages(

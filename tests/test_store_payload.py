@@ -8,9 +8,10 @@ from typing import Any
 import pytest
 
 from visrag_integrations.errors import FilterError, PictureError, SettingError, StoreFormatError
-from visrag_integrations.store.filters import All, Either, Empty, Match, Not, Range, parse_filter
+from visrag_integrations.store.conditions import All, Either, Empty, FieldMatch, Not, Range
+from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.payload import page_to_payload, payload_to_page, source_keys, unpack_words
-from visrag_integrations.store.pictures import check_reference
+from visrag_integrations.store.picture_files import check_reference
 from visrag_integrations.types import Page, Word
 
 PAGE = Page(
@@ -82,7 +83,7 @@ def test_half_surrogates_become_storable() -> None:
     )
     assert payload["page_content"] == "a\\ud800b"
     assert payload["metadata"]["source"] == "caf\\udce9.pdf"
-    assert parse_filter({"doc_id": "a\ud800"}) == Match("metadata.doc_id", ("a\\ud800",))
+    assert parse_filter({"doc_id": "a\ud800"}) == FieldMatch("metadata.doc_id", ("a\\ud800",))
     assert len(payload_to_page(payload).words) == 1
 
 
@@ -115,24 +116,26 @@ def test_a_source_is_found_by_its_path_and_its_file_name(source: str, name: str)
     [
         (None, None),
         ({}, None),
-        ({"number": 3}, Match("metadata.number", (3,))),
-        ({"metadata.number": 3}, Match("metadata.number", (3,))),
-        ({"author.name": "Ada"}, Match("metadata.author.name", ("Ada",))),
-        ({"tenant": "acme"}, Match("visrag.tenant", ("acme",))),
-        ({"draft": True}, Match("metadata.draft", (True,))),
-        ({"tags": ["x", "y"]}, Match("metadata.tags", ("x", "y"))),
+        ({"number": 3}, FieldMatch("metadata.number", (3,))),
+        ({"metadata.number": 3}, FieldMatch("metadata.number", (3,))),
+        ({"author.name": "Ada"}, FieldMatch("metadata.author.name", ("Ada",))),
+        ({"tenant": "acme"}, FieldMatch("visrag.tenant", ("acme",))),
+        ({"draft": True}, FieldMatch("metadata.draft", (True,))),
+        ({"tags": ["x", "y"]}, FieldMatch("metadata.tags", ("x", "y"))),
         ({"year": {"$gte": 2020, "lt": 2024}}, Range("metadata.year", {"gte": 2020, "lt": 2024})),
         ({"day": {"gt": datetime.date(2024, 1, 2)}}, Range("metadata.day", {"gt": "2024-01-02"}, dates=True)),
         ({"score": 0.5}, Range("metadata.score", {"gte": 0.5, "lte": 0.5})),
-        ({"score": 2.0}, Match("metadata.score", (2,))),
-        ({"year": {"not": 2020}}, Not(Match("metadata.year", (2020,)))),
-        ({"year": {"nin": [1, 2]}}, Not(Match("metadata.year", (1, 2)))),
+        ({"score": 2.0}, FieldMatch("metadata.score", (2,))),
+        ({"year": {"not": 2020}}, Not(FieldMatch("metadata.year", (2020,)))),
+        ({"year": {"nin": [1, 2]}}, Not(FieldMatch("metadata.year", (1, 2)))),
         ({"year": {"exists": False}}, Empty("metadata.year")),
         ({"year": None}, Empty("metadata.year")),
-        ({"a": 1, "b": 2}, All((Match("metadata.a", (1,)), Match("metadata.b", (2,))))),
-        ({"$or": [{"a": 1}, {"b": 2}]}, Either((Match("metadata.a", (1,)), Match("metadata.b", (2,))))),
-        ({"$not": {"a": 1}}, Not(Match("metadata.a", (1,)))),
-        ({"source": "b.pdf"}, Match("visrag.source_keys", ("b.pdf",))),
+        ({"a": 1, "b": 2}, All((FieldMatch("metadata.a", (1,)), FieldMatch("metadata.b", (2,))))),
+        ({"$or": [{"a": 1}, {"b": 2}]}, Either((FieldMatch("metadata.a", (1,)), FieldMatch("metadata.b", (2,))))),
+        ({"$or": [{"a": 1}, {}]}, All(())),  # an alternative that every page fulfils
+        ({"$and": [{"a": 1}, {}]}, All((FieldMatch("metadata.a", (1,)),))),
+        ({"$not": {"a": 1}}, Not(FieldMatch("metadata.a", (1,)))),
+        ({"source": "b.pdf"}, FieldMatch("visrag.source_keys", ("b.pdf",))),
     ],
 )
 def test_filters(filter: Any, condition: Any) -> None:

@@ -74,7 +74,7 @@ class DocumentNotFoundError(DocumentError, FileNotFoundError):
 
 
 class UnsupportedDocumentError(DocumentError):
-    """The file is of no kind this library reads."""
+    """This type of file cannot be read."""
 
 
 class PasswordError(DocumentError):

@@ -14,7 +14,7 @@ import os
 import statistics
 import threading
 import unicodedata
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from visrag_integrations import images
@@ -29,11 +29,27 @@ logger = logging.getLogger(__name__)
 TextAssembly = Literal["adjacent_merging", "layout_preserving"]
 """How the words of a page become one text: see `assemble`."""
 
+# The value of the VisRAG paper's OCR baselines. Lower lets in letters read into pictures and ruled lines; higher loses
+# faint and small print.
 MIN_SCORE = 0.6
-"""Lines that OCR is less sure of are left out, as in the VisRAG paper's baselines."""
+"""Lines that OCR is less sure of are left out."""
 
+# Larger is slower and reads no better; much smaller loses small print.
 PIXELS = 960 * 720
-"""A page is read at so many pixels (an A4 page at 980 x 700): larger is slower and reads no better."""
+"""A page is read at so many pixels (an A4 page at 980 x 700)."""
+
+# In `_touch`, measured in the page's own median letter and line. More joins columns of a table or of a newspaper into
+# one block; less takes a line apart at a wide space.
+_JOIN_CHARACTERS = 2
+"""Boxes on one line touch when less than so many characters lie between them."""
+_JOIN_LINES = 0.8
+"""Boxes above each other touch when less than so much of a line lies between them: a blank line parts two blocks."""
+_LEVEL_OVERLAP = 0.3
+"""Boxes are on one line when they overlap by so much of a line's height: a sagging scan still counts."""
+# Keeps a page whose text stands in two far corners from becoming a screen of empty lines.
+_MAX_EMPTY_LINES = 3
+# No division by zero where every box is degenerate; far below the height of any letter (0.01 % of the page).
+_SMALLEST = 1e-4
 
 _lock = threading.Lock()
 _threads: int | None = None
@@ -41,8 +57,7 @@ _threads: int | None = None
 
 def is_installed() -> bool:
     """Whether RapidOCR and what it runs on are installed."""
-    found = (importlib.util.find_spec(name) is not None for name in ("rapidocr", "onnxruntime"))
-    return all(found)
+    return importlib.util.find_spec("rapidocr") is not None and importlib.util.find_spec("onnxruntime") is not None
 
 
 @functools.lru_cache(maxsize=1)
@@ -53,7 +68,9 @@ def warn_missing() -> None:
 
 def count_cores() -> int:
     """How many processor cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if hasattr(os, "sched_getaffinity"):  # a container or a batch system may allow fewer than there are
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
 
 
 def limit_threads(threads: int) -> None:
@@ -72,7 +89,7 @@ def read_words(image: Image) -> tuple[Word, ...]:
 
     small = images.fit(images.to_rgb(image), PIXELS)
     pixels = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])  # OCR wants BGR
-    with _lock:
+    with _lock:  # the engine keeps state while it reads
         found = _engine()(pixels)
     if found.boxes is None or found.txts is None:
         return ()
@@ -80,7 +97,10 @@ def read_words(image: Image) -> tuple[Word, ...]:
     for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
         if score >= MIN_SCORE and text.strip():
             words.append(Word(text.strip(), _fractions(corners, small.width, small.height)))
-    return tuple(word for line in _lines(words) for word in line)
+    ordered: list[Word] = []
+    for line in _lines(words):
+        ordered += line
+    return tuple(ordered)
 
 
 def assemble(words: Sequence[Word], how: str = "adjacent_merging") -> str:
@@ -92,39 +112,72 @@ def assemble(words: Sequence[Word], how: str = "adjacent_merging") -> str:
     """
     if how not in ASSEMBLIES:
         raise UnknownNameError(f"There is no text assembly {how!r}; use one of {', '.join(ASSEMBLIES)}.")
-    return ASSEMBLIES[how](words) if words else ""
+    if not words:
+        return ""
+    return ASSEMBLIES[how](words)
 
 
 def _merge_adjacent(words: Sequence[Word]) -> str:
     """Blocks of boxes that touch, from the top left to the bottom right, each read line by line."""
+    text: list[str] = []
+    for block in _in_reading_order(_blocks(words)):
+        for line in _lines(block):
+            text.append(" ".join(word.text for word in line))
+    return "\n".join(text)
+
+
+def _blocks(words: Sequence[Word]) -> list[list[Word]]:
+    """Words that touch, directly or through others, together."""
     height, width = _line_height(words), _column_width(words)
     blocks: list[list[Word]] = []
     for word in words:
-        touching = [block for block in blocks if any(_touch(word, other, height, width) for other in block)]
-        blocks = [block for block in blocks if block not in touching]
-        blocks.append([*(other for block in touching for other in block), word])
-    corners = [Word(str(index), _hull(block)) for index, block in enumerate(blocks)]
-    ordered = [blocks[int(corner.text)] for line in _lines(corners) for corner in line]
-    return "\n".join(" ".join(word.text for word in line) for block in ordered for line in _lines(block))
+        joined: list[Word] = []  # a word may touch several blocks, which become one through it
+        apart: list[list[Word]] = []
+        for block in blocks:
+            if any(_touch(word, other, height, width) for other in block):
+                joined += block
+            else:
+                apart.append(block)
+        blocks = [*apart, [*joined, word]]
+    return blocks
+
+
+def _in_reading_order(blocks: list[list[Word]]) -> Iterator[list[Word]]:
+    """Blocks as if each were one large word: level ones left to right, the others top to bottom."""
+    outlines = [Word(str(place), _hull(block)) for place, block in enumerate(blocks)]
+    for line in _lines(outlines):
+        for outline in line:
+            yield blocks[int(outline.text)]
 
 
 def _preserve_layout(words: Sequence[Word]) -> str:
     """One line of text a line on the page: gaps become spaces, skipped lines become empty ones."""
     height, width = _line_height(words), _column_width(words)
-    first = min(word.box[0] for word in words)
-    text, bottom = [], None
+    left_edge = min(word.box[0] for word in words)
+    text: list[str] = []
+    bottom: float | None = None
     for line in _lines(words):
         top = min(word.box[1] for word in line)
         if bottom is not None:
-            text += [""] * min(3, max(0, round((top - bottom) / height - 0.5)))
+            # Half a line between two lines is usual spacing: a gap of 0.4 lines is none, of 1.4 one empty line.
+            skipped = round((top - bottom) / height - 0.5)
+            text += [""] * min(_MAX_EMPTY_LINES, max(0, skipped))
         bottom = max(word.box[3] for word in line)
-        written, cells = "", 0
-        for word in line:
-            gap = max(1 if written else 0, round((word.box[0] - first) / width) - cells)
-            written += " " * gap + word.text
-            cells += gap + _cells(word.text)
-        text.append(written)
+        text.append(_spaced_out(line, left_edge, width))
     return "\n".join(text)
+
+
+def _spaced_out(line: list[Word], left_edge: float, width: float) -> str:
+    """One line with each word in the column where it stands; words that would overlap are one space apart."""
+    written = ""
+    columns = 0
+    for word in line:
+        gap = round((word.box[0] - left_edge) / width) - columns
+        smallest = 1 if written else 0
+        gap = max(smallest, gap)
+        written += " " * gap + word.text
+        columns += gap + _columns_of(word.text)
+    return written
 
 
 ASSEMBLIES: dict[str, Callable[[Sequence[Word]], str]] = {
@@ -135,9 +188,12 @@ ASSEMBLIES: dict[str, Callable[[Sequence[Word]], str]] = {
 
 def _touch(one: Word, other: Word, height: float, width: float) -> bool:
     """Side by side within two characters, or one above the other within most of a line."""
+    # The gap between the two boxes; below 0 they overlap by so much.
     across = max(one.box[0], other.box[0]) - min(one.box[2], other.box[2])
     down = max(one.box[1], other.box[1]) - min(one.box[3], other.box[3])
-    return (across < 2 * width and down < -0.3 * height) or (across < 0 and down < 0.8 * height)
+    side_by_side = across < _JOIN_CHARACTERS * width and down < -_LEVEL_OVERLAP * height
+    above_each_other = across < 0 and down < _JOIN_LINES * height
+    return side_by_side or above_each_other
 
 
 def _lines(words: Sequence[Word]) -> list[list[Word]]:
@@ -157,16 +213,22 @@ def _lines(words: Sequence[Word]) -> list[list[Word]]:
 
 
 def _line_height(words: Sequence[Word]) -> float:
-    return max(1e-4, statistics.median(word.box[3] - word.box[1] for word in words))
+    return max(_SMALLEST, statistics.median(word.box[3] - word.box[1] for word in words))
 
 
 def _column_width(words: Sequence[Word]) -> float:
-    return max(1e-4, statistics.median((word.box[2] - word.box[0]) / max(1, _cells(word.text)) for word in words))
+    widths = [(word.box[2] - word.box[0]) / max(1, _columns_of(word.text)) for word in words]
+    return max(_SMALLEST, statistics.median(widths))
 
 
-def _cells(text: str) -> int:
-    """Columns the text takes in a typewriter's grid: two for a wide character."""
-    return sum(2 if unicodedata.east_asian_width(character) in "WF" else 1 for character in text)
+def _columns_of(text: str) -> int:
+    """Columns the text takes in a typewriter's grid: two for a wide character.
+
+    >>> _columns_of("Year"), _columns_of("年度")
+    (4, 4)
+    """
+    wide = [character for character in text if unicodedata.east_asian_width(character) in "WF"]
+    return len(text) + len(wide)
 
 
 def _hull(words: Sequence[Word]) -> tuple[float, float, float, float]:
@@ -175,10 +237,14 @@ def _hull(words: Sequence[Word]) -> tuple[float, float, float, float]:
 
 
 def _fractions(corners: Any, width: int, height: int) -> tuple[float, float, float, float]:
+    """The upright box around four corners in pixels, as fractions of the picture; a slanted line's is larger."""
     across, down = corners[:, 0] / width, corners[:, 1] / height
-    edges = (across.min(), down.min(), across.max(), down.max())
-    left, top, right, bottom = (round(min(1.0, max(0.0, float(edge))), 5) for edge in edges)
-    return left, top, right, bottom
+    return _fraction(across.min()), _fraction(down.min()), _fraction(across.max()), _fraction(down.max())
+
+
+def _fraction(edge: Any) -> float:
+    """Inside the picture, in hundred-thousandths of it: finer than any pixel."""
+    return round(min(1.0, max(0.0, float(edge))), 5)
 
 
 @functools.lru_cache(maxsize=1)
@@ -192,7 +258,7 @@ def _engine() -> Any:
         "Global.log_level": "critical",
         "Global.text_score": MIN_SCORE,
         "Global.use_cls": False,  # lines that stand on their heads: a tenth of the time, almost never met
-        "Global.max_side_len": 4000,
+        "Global.max_side_len": 4000,  # a long strip of `PIXELS` is not scaled down again
         "Rec.rec_batch_num": 1,  # batches are padded to their longest line, which costs more than it saves
     }
     if importlib.util.find_spec("openvino") is not None:

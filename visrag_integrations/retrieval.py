@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
+from visrag_integrations.interfaces.embedders import default_mode_of, read_query
+from visrag_integrations.interfaces.filters import join_filters
+from visrag_integrations.interfaces.stores import is_filled, stored_embeddings
 from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -18,7 +21,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_PAGE_AS_QUERY = 64  # vectors of a page that is the query: more take longer and find the same
+# Vectors of a page that is the query: more take longer and find the same. A page has some 750, a question 20.
+_PAGE_AS_QUERY = 64
 
 
 @dataclass(frozen=True)
@@ -52,7 +56,7 @@ class PageRetriever:
         store: Where the pages are.
         mode: "dense" (vectors), "lexical" (words, BM25) or "hybrid" (both); the embedder's own default when None.
         filter: Holds for every search, together with the filter of the call.
-        reranker: Scores what was found anew; its scores are those of the results.
+        reranker: Scores again what was found; its scores are those of the results.
         candidates: How many pages the reranker is given, at least.
     """
 
@@ -69,7 +73,7 @@ class PageRetriever:
         self.embedder, self.store, self.filter = embedder, store, filter
         _check_top_k(candidates, "candidates")
         self.reranker, self.candidates = reranker, candidates
-        self.mode = _check_mode(mode or getattr(embedder, "default_mode", None) or "dense")
+        self.mode = _check_mode(mode or default_mode_of(embedder))
         self._checked = False
         self._lock = threading.Lock()
 
@@ -124,14 +128,19 @@ class PageRetriever:
     def embed(self, searches: Sequence[Search]) -> list[EmbeddedSearch]:
         """The first half of searches that need not be alike: all their queries are embedded as one batch."""
         ready = [self._ready(search) for search in searches]
-        dense = [search.query for search in ready if search.mode != "lexical"]
-        vectors = iter(self._embed(dense) if dense else [])
-        return [search if search.mode == "lexical" else replace(search, vector=next(vectors)) for search in ready]
+        places = [place for place, search in enumerate(ready) if search.mode != "lexical"]
+        if places:
+            vectors = self._embed([ready[place].query for place in places])
+            for place, vector in zip(places, vectors, strict=True):
+                ready[place] = replace(ready[place], vector=vector)
+        return ready
 
     def find(self, search: EmbeddedSearch) -> list[ScoredPage]:
         """The second half of a search: its pages, best first."""
-        limit = search.top_k if self.reranker is None else max(search.top_k, self.candidates)
-        hits = self._search(search.query.text, search.vector, limit, search.filter, search.mode)
+        limit = search.top_k
+        if self.reranker is not None:
+            limit = max(search.top_k, self.candidates)
+        hits = self._search(search.vector, search.query.text, limit, search.filter, search.mode)
         if self.reranker is not None and hits:
             hits = self.reranker.rerank(search.query, hits, search.top_k)
         if search.score_threshold is None:
@@ -157,15 +166,18 @@ class PageRetriever:
             mode: As in `retrieve`; the words are those of the page's text.
             same_document: False leaves out the other pages of its document too.
         """
-        mode = self.mode if mode is None else _check_mode(mode)
+        mode = self._mode_of(mode)
         _check_top_k(top_k)
-        page = self._stored(page) if isinstance(page, str) else page
-        both = _both(self.filter, filter)
+        if isinstance(page, str):
+            page = self._stored(page)
+        condition = join_filters(self.filter, filter)
         if not same_document:
-            others: dict[str, Any] = {"$not": {"doc_id": page.doc_id}}
-            both = {"$and": [both, others]} if both else others
-        vector = None if mode == "lexical" else self._vector_of(page)
-        hits = self._search(page.text, vector, top_k + 1, both, mode)
+            condition = join_filters(condition, {"$not": {"doc_id": page.doc_id}})
+        vector = None
+        if mode != "lexical":
+            vector = self._vector_of(page)
+        # One more than is wanted: the page itself is usually the best.
+        hits = self._search(vector, page.text, top_k + 1, condition, mode)
         return [hit for hit in hits if hit.page.id != page.id][:top_k]
 
     def retrieve_region(
@@ -188,14 +200,15 @@ class PageRetriever:
             filter: Metadata the pages must have.
             mode: As in `retrieve`.
         """
-        page = self._stored(page) if isinstance(page, str) else page
+        if isinstance(page, str):
+            page = self._stored(page)
         query = Query(text, images.crop(page.open_image(), box))
         hits = self.retrieve(query, top_k + 1, filter=filter, mode=mode)
         return [hit for hit in hits if hit.page.id != page.id][:top_k]
 
     def _ready(self, search: Search) -> EmbeddedSearch:
         """The search with this retriever's own settings, checked; without a vector yet."""
-        mode = self.mode if search.mode is None else _check_mode(search.mode)
+        mode = self._mode_of(search.mode)
         _check_top_k(search.top_k)
         threshold = search.score_threshold
         if threshold is not None and mode != "dense" and self.reranker is None:
@@ -203,8 +216,15 @@ class PageRetriever:
                 f"score_threshold={threshold} needs mode='dense'; scores of mode {mode!r} are comparable within "
                 "one result list only. Leave it out, or say mode='dense'."
             )
-        both = _both(self.filter, search.filter)
-        return EmbeddedSearch(self._readable(search.query, mode), None, search.top_k, both, mode, threshold)
+        condition = join_filters(self.filter, search.filter)
+        query = self._readable(search.query, mode)
+        return EmbeddedSearch(query, None, search.top_k, condition, mode, threshold)
+
+    def _mode_of(self, mode: Mode | None) -> Mode:
+        """The mode of a call, or this retriever's own."""
+        if mode is None:
+            return self.mode
+        return _check_mode(mode)
 
     def _stored(self, id_: str) -> Page:
         found = self.store.get_pages([id_])
@@ -219,18 +239,21 @@ class PageRetriever:
         from visrag_integrations.store.pooling import pool
 
         self._check_store()
-        stored: Mapping[str, Embedding] = getattr(self.store, "get_embeddings", lambda *_: {})([page.id], self.embedder)
-        vector = stored[page.id] if page.id in stored else self.embedder.embed_pages([page])[0]
-        return pool(vector, _PAGE_AS_QUERY) if vector.ndim == 2 and len(vector) else vector
+        vector = stored_embeddings(self.store, [page.id], self.embedder).get(page.id)
+        if vector is None:
+            vector = self.embedder.embed_pages([page])[0]
+        if vector.ndim == 2 and len(vector):
+            return pool(vector, _PAGE_AS_QUERY)
+        return vector
 
     def _readable(self, query: str | Query, mode: Mode) -> Query:
         """The query as a value; a picture is turned into text once where the embedder works on text."""
-        query = Query(query) if isinstance(query, str) else query
+        if isinstance(query, str):
+            return Query(query)
         if query.image is None or mode == "dense":
             return query
-        read = getattr(self.embedder, "read_query", None)
-        if read is not None:
-            text = read(query)
+        text = read_query(self.embedder, query)
+        if text is not None:
             return Query(text) if text.strip() else query
         if mode == "lexical" and not query.text.strip():
             raise SettingError("mode='lexical' searches words, and this query has only a picture. Say mode='dense'.")
@@ -238,7 +261,10 @@ class PageRetriever:
 
     def _embed(self, queries: Sequence[Query]) -> list[Embedding]:
         self._check_store()
-        plain = [query if query.image is not None else query.text for query in queries]
+        plain: list[str | Query] = []
+        for query in queries:
+            # Every embedder takes a text; a `Query` only where there is a picture to look at.
+            plain.append(query.text if query.image is None else query)
         vectors = self.embedder.embed_queries(plain)
         if len(vectors) != len(plain):
             raise EmbedderError(
@@ -248,11 +274,12 @@ class PageRetriever:
         return vectors
 
     def _search(
-        self, text: str, vector: Embedding | None, top_k: int, filter: Filter | None, mode: Mode
+        self, vector: Embedding | None, text: str, top_k: int, filter: Filter | None, mode: Mode
     ) -> list[ScoredPage]:
         if vector is not None and not vector.any():  # nothing could be read from the query's picture
             if mode == "dense" or not text.strip():
                 return []
+            # Zeros are equally far from every page; the words decide alone.
             vector, mode = None, "lexical"
         if mode == "hybrid" and not text.strip():
             mode = "dense"
@@ -261,13 +288,13 @@ class PageRetriever:
     def _check_store(self) -> None:
         """Once: the store was filled by this embedder. A store without a collection yet is left without one."""
         with self._lock:
-            if not self._checked and getattr(self.store, "info", True) is not None:
+            if not self._checked and is_filled(self.store):
                 self.store.prepare(self.embedder)
                 self._checked = True
 
 
 class PageReranker:
-    """Scores pages that any retriever found by a second embedder, exactly, from the vectors in its own store.
+    """Scores pages again, whoever found them: exactly, by a second embedder, from the vectors in its own store.
 
     Args:
         embedder: Usually of late interaction (MaxSim); only the query is embedded.
@@ -297,12 +324,14 @@ class PageReranker:
         (vector,) = self.embedder.embed_queries([query])
         scores = self.store.score(vector, [hit.page.id for hit in hits])
         score_type = "maxsim" if self.embedder.kind == "multi" else "cosine"
-        again = [
-            replace(hit, score=scores[hit.page.id], score_type=score_type) for hit in hits if hit.page.id in scores
-        ]
-        if len(again) < len(hits):
-            logger.warning("%d of %d pages have no vectors to rerank them by", len(hits) - len(again), len(hits))
-        return sorted(again, key=lambda hit: -hit.score)[:top_k]
+        reranked: list[ScoredPage] = []
+        for hit in hits:
+            score = scores.get(hit.page.id)
+            if score is not None:
+                reranked.append(replace(hit, score=score, score_type=score_type))
+        if len(reranked) < len(hits):
+            logger.warning("%d of %d pages have no vectors to rerank them by", len(hits) - len(reranked), len(hits))
+        return sorted(reranked, key=lambda hit: -hit.score)[:top_k]  # stable: ties stay in the order they were found
 
 
 def _check_mode(mode: str) -> Mode:
@@ -315,21 +344,3 @@ def _check_mode(mode: str) -> Mode:
 def _check_top_k(top_k: int, name: str = "top_k") -> None:
     if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
         raise SettingError(f"{name} is {top_k!r}; it is the number of pages wanted, 1 or more.")
-
-
-def _both(first: Filter | None, second: Filter | None) -> Filter | None:
-    """One filter that asks for everything either asks for."""
-    if not first or not second:
-        return first or second
-    if not isinstance(first, Mapping) or not isinstance(second, Mapping):
-        raise SettingError("The retriever and this call both have a filter; two can be joined only if both are dicts.")
-    if isinstance(first.get("$and"), list) and isinstance(second.get("$and"), list):
-        first, second = {**first, "$and": [*first["$and"], *second["$and"]]}, {**second}
-        del second["$and"]
-    for key in first.keys() & second.keys():
-        if first[key] != second[key]:
-            raise SettingError(
-                f"The retriever's filter asks for {key!r}={first[key]!r} and this call for {second[key]!r}. "
-                "Use a retriever without that key, or leave it out of the call."
-            )
-    return {**first, **second}

@@ -1,20 +1,17 @@
-"""Pictures: every pixel operation (`pictures`), and pictures that come as URLs (`urls`)."""
+"""Every pixel operation (`pixels`, `composing`), and pictures that come as URLs (`urls`)."""
 
-from visrag_integrations.images.pictures import (
+from visrag_integrations.images.composing import Direction, concatenate, crop, outline
+from visrag_integrations.images.pixels import (
     DECODE_ERRORS,
     MAX_PIXELS,
-    Direction,
     EncodedPixels,
     PictureSource,
     Pixels,
-    concatenate,
-    crop,
     encode,
     fit,
     fit_size,
     open_encoded,
     open_picture,
-    outline,
     sniff_format,
     to_rgb,
 )

@@ -13,12 +13,15 @@ from urllib.parse import unquote, unquote_to_bytes
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
+from visrag_integrations.images.pixels import read_file
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
 
+# Protects the memory from a server that never stops sending; far above the picture of a page.
 MAX_FETCHED = 20 * 1024 * 1024
 """Bytes of a remote picture; a larger one is refused."""
+# Of one wait for the server, not of the whole answer.
 FETCH_SECONDS = 20.0
 _MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
@@ -41,15 +44,12 @@ def encoded(picture: PictureSource) -> tuple[bytes, str]:
     if callable(picture):
         picture = picture()
     if isinstance(picture, Path):
-        path = picture
-        try:
-            picture = path.read_bytes()
-        except OSError as err:
-            raise PictureError(f"{path} cannot be read: {err.strerror or err}.") from err
-    kind = images.sniff_format(picture) if isinstance(picture, bytes) else None
-    if not isinstance(picture, bytes) or kind not in _MIMES:
-        picture, kind = images.encode(picture, "JPEG"), "JPEG"
-    return picture, _MIMES[kind]
+        picture = read_file(picture)
+    if isinstance(picture, bytes):
+        kind = images.sniff_format(picture)
+        if kind in _MIMES:
+            return picture, _MIMES[kind]
+    return images.encode(picture, "JPEG"), _MIMES["JPEG"]
 
 
 def decode_data_url(url: str) -> bytes:
@@ -64,7 +64,9 @@ def decode_data_url(url: str) -> bytes:
     head, comma, body = url.partition(",")
     if not comma:
         raise PictureError(f"{short(url)} is no data URL: it has no comma. Give data:image/png;base64,...")
-    return decode_base64(unquote(body)) if head.endswith(";base64") else unquote_to_bytes(body)
+    if head.endswith(";base64"):
+        return decode_base64(unquote(body))
+    return unquote_to_bytes(body)
 
 
 def decode_base64(text: str) -> bytes:
@@ -75,7 +77,8 @@ def decode_base64(text: str) -> bytes:
     """
     compact = "".join(text.split())
     try:
-        return base64.b64decode(compact + "=" * (-len(compact) % 4), validate=True)
+        padding = "=" * (-len(compact) % 4)  # up to a multiple of four; many leave it out
+        return base64.b64decode(compact + padding, validate=True)
     except (binascii.Error, ValueError) as err:
         raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
 
@@ -103,7 +106,7 @@ def fetch(url: str) -> bytes:
     request = urllib.request.Request(url, headers={"User-Agent": "visrag-integrations"})
     try:
         with urllib.request.urlopen(request, timeout=FETCH_SECONDS) as answer:
-            data: bytes = answer.read(MAX_FETCHED + 1)
+            data: bytes = answer.read(MAX_FETCHED + 1)  # one byte more tells that it is too large
     except (urllib.error.URLError, OSError, ValueError) as err:
         raise PictureError(f"{short(url)} cannot be fetched: {err}.") from err
     if len(data) > MAX_FETCHED:
@@ -113,4 +116,6 @@ def fetch(url: str) -> bytes:
 
 def short(text: str) -> str:
     """The beginning of a long URL, quoted, for a message."""
-    return repr(text if len(text) <= 80 else text[:77] + "...")
+    if len(text) > 80:
+        text = text[:77] + "..."
+    return repr(text)

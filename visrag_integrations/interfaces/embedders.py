@@ -57,6 +57,13 @@ class HasPatches(Protocol):
     def patch_grid(self, page: Page) -> Any: ...
 
 
+class SaysPooling(Protocol):
+    """Of late interaction: how a page's vectors are pooled best; None for not at all."""
+
+    @property
+    def pooling(self) -> Literal["rows", "hierarchical"] | None: ...
+
+
 def fingerprint_of(embedder: PageEmbedder) -> str | None:
     """Its fingerprint; None where it has none (`HasFingerprint`)."""
     return getattr(embedder, "fingerprint", None)
@@ -97,6 +104,14 @@ def patch_grid_of(embedder: PageEmbedder, page: Page) -> Any:
 def has_patches(embedder: PageEmbedder) -> bool:
     """Whether it can say where a page's patches are (`HasPatches`)."""
     return getattr(embedder, "patch_grid", None) is not None
+
+
+def pooling_of(embedder: PageEmbedder) -> str | None:
+    """How a page's vectors are pooled best; where it says nothing, by rows if it has patches (`SaysPooling`)."""
+    default = None
+    if has_patches(embedder):
+        default = "rows"
+    return getattr(embedder, "pooling", default)
 
 
 def embed_mixed(embedder: PageEmbedder, pages: Sequence[Page]) -> list[Embedding]:

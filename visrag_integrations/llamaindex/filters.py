@@ -57,13 +57,6 @@ def to_filter(filters: MetadataFilters | CoreFilter | None, scroll: Scroll) -> C
     return {"$and": parts}
 
 
-def both(first: CoreFilter | None, second: CoreFilter | None) -> CoreFilter | None:
-    """A filter that asks for everything either asks for."""
-    if not first or not second:
-        return first or second
-    return {"$and": [first, second]}
-
-
 def of_ref_docs(ref_doc_ids: list[str]) -> CoreFilter:
     """Pages of these documents, by LlamaIndex's id of the document or the core's."""
     return {"$or": [{_REF_DOC_ID: ref_doc_ids}, {"doc_id": ref_doc_ids}]}

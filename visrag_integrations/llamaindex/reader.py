@@ -18,7 +18,7 @@ from visrag_integrations import images
 from visrag_integrations.errors import DocumentError, DocumentLimitError
 from visrag_integrations.llamaindex.convert import page_to_document
 from visrag_integrations.readers import PageReader
-from visrag_integrations.store.pictures import SUFFIXES, PictureFolder, reference_of
+from visrag_integrations.store.picture_files import SUFFIXES, PictureFolder, reference_of
 from visrag_integrations.types import Page
 
 _QUALITY = 95  # pictures are looked at by embedders too, so few artefacts

@@ -12,8 +12,9 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.llamaindex.convert import hit_to_node
-from visrag_integrations.llamaindex.filters import both, to_filter
+from visrag_integrations.llamaindex.filters import to_filter
 from visrag_integrations.llamaindex.pictures import page_picture
 from visrag_integrations.types import Mode, Page, Query, ScoredPage
 
@@ -105,7 +106,7 @@ class VisRAGRetriever(BaseRetriever):
             vector,
             text=query.query_str,
             top_k=self.similarity_top_k,
-            filter=both(getattr(self.retriever, "filter", None), filter),
+            filter=join_filters(getattr(self.retriever, "filter", None), filter),
             mode=mode or getattr(self.retriever, "mode", "dense"),
         )
         return [hit for hit in hits if self.score_threshold is None or hit.score >= self.score_threshold]

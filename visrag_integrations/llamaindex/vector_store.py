@@ -20,9 +20,10 @@ from llama_index.core.vector_stores.types import (
 )
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.llamaindex.convert import page_id, page_to_node
 from visrag_integrations.llamaindex.embedder import as_page_embedder, embed_mixed
-from visrag_integrations.llamaindex.filters import CoreFilter, both, of_ref_docs, to_filter
+from visrag_integrations.llamaindex.filters import CoreFilter, of_ref_docs, to_filter
 from visrag_integrations.llamaindex.incoming import Incoming, incoming_pages
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, ScoredPage
@@ -257,8 +258,8 @@ class VisRAGVectorStore(BasePydanticVectorStore):
     ) -> CoreFilter | None:
         condition = to_filter(filters, self._scroll)
         if node_ids is not None:
-            condition = both({"$ids": [page_id(node_id) for node_id in node_ids]}, condition)
-        return both(of_ref_docs(doc_ids), condition) if doc_ids is not None else condition
+            condition = join_filters({"$ids": [page_id(node_id) for node_id in node_ids]}, condition)
+        return join_filters(of_ref_docs(doc_ids), condition) if doc_ids is not None else condition
 
     def _scroll(self) -> Iterator[Page]:
         return self.client.scroll()

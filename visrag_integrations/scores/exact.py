@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from visrag_integrations.errors import EmbedderError
 
-Array = NDArray[np.float64]
+DoubleArray = NDArray[np.float64]
 
 
 def cosine(query: ArrayLike, vectors: Iterable[ArrayLike]) -> list[float]:
@@ -20,7 +20,11 @@ def cosine(query: ArrayLike, vectors: Iterable[ArrayLike]) -> list[float]:
     [1.0, 0.0, -1.0, 0.0]
     """
     asked = _unit(query, 1, "The query")
-    return [_dot(asked, _unit(vector, 1, f"Vector {place}", asked)) for place, vector in enumerate(vectors)]
+    cosines = []
+    for place, vector in enumerate(vectors):
+        # One dot product each: a matrix product would round a score differently beside other vectors.
+        cosines.append(float(asked @ _unit(vector, 1, f"Vector {place}", asked)))
+    return cosines
 
 
 def maxsim(query: ArrayLike, page: ArrayLike) -> float:
@@ -48,17 +52,15 @@ def maxsims(query: ArrayLike, pages: Iterable[ArrayLike]) -> list[float]:
     return [maxsim(query, page) for page in pages]
 
 
-def _unit(values: ArrayLike, dimensions: int, name: str, like: Array | None = None) -> Array:
+def _unit(values: ArrayLike, dimensions: int, name: str, like: DoubleArray | None = None) -> DoubleArray:
     """The vectors at unit length, in double precision."""
     array: Any = np.asarray(values, dtype=np.float64)
-    if array.ndim != dimensions or (like is not None and array.shape[-1] != like.shape[-1] and array.size):
+    other_length = like is not None and array.shape[-1:] != like.shape[-1:]
+    if array.ndim != dimensions or (other_length and array.size):  # no vectors at all have no length
         wanted = ("(d,)", "(n, d)")[dimensions - 1]
-        alike = "" if like is None else f" with d = {like.shape[-1]}"
-        raise EmbedderError(f"{name} has the shape {array.shape}; it must be {wanted}{alike}.")
+        if like is not None:
+            wanted += f" with d = {like.shape[-1]}"
+        raise EmbedderError(f"{name} has the shape {array.shape}; it must be {wanted}.")
     lengths = np.linalg.norm(array, axis=-1, keepdims=True)
-    unit: Array = np.divide(array, lengths, out=np.zeros_like(array), where=lengths > 0)
+    unit: DoubleArray = np.divide(array, lengths, out=np.zeros_like(array), where=lengths > 0)
     return unit
-
-
-def _dot(first: Array, second: Array) -> float:
-    return float(first @ second)

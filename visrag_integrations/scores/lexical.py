@@ -22,19 +22,29 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
+# K1, B and AVERAGE_LENGTH are in the vectors of every stored page: another value means indexing again.
+# K1 and B are the values of Anserini and Pyserini, below the textbook's 1.2 and 0.75. Larger: a page that repeats one
+# word beats one that has them all (K1), and full pages lose to nearly empty ones (B).
 K1 = 0.9
 """How soon more of the same word stops counting."""
 B = 0.4
 """How much a long page is discounted: 0 is not at all."""
+# No single page knows the mean, so it is a constant; with B = 0.4, being off by half changes a weight by a tenth or so.
 AVERAGE_LENGTH = 300.0
 """Words of a usual page."""
+# Judged by benchmarks/quality.py. More for pairs: pages that happen to have two words side by side beat pages with all
+# of them. At LINE_WEIGHT less than a word, a page that mentions a heading's words often beats the page that carries it.
 PAIR_WEIGHT = 0.2
 LINE_WEIGHT = 1.0
 """What a pair of words and a whole line count beside a word's 1.0."""
+# Judged by benchmarks/quality.py. Less: a paraphrase, which shares few words with its page, is not found. More: a page
+# that has every word of the query loses to one that is only about the same thing.
 DENSE_WEIGHT = 2.0
 """What a cosine of 1.0 counts beside one BM25 point for every word of the query."""
+# Protects the search from a whole document as its query; a page of text has some 300 words.
 MAX_QUERY_WORDS = 2048
 """Words of a query that count; the rest of a longer query is ignored."""
+# Longer than this a line is a sentence, not a heading, and nobody asks for it word by word.
 MAX_LINE_WORDS = 16
 
 # Scripts without spaces between words: Thai, Lao, Myanmar, Khmer, then Chinese, Japanese and Korean (text extracted
@@ -44,7 +54,9 @@ _UNSPACED = (
     "\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff\U00020000-\U0003ffff"
 )
 _INDIC = "\u0900-\u0963\u0966-\u0dff"  # vowel signs are no letters to `re`, and still part of the word
+# White space between two unspaced characters is a line break or a typesetter's: "软件 包" -> "软件包".
 _GAP = re.compile(rf"(?<=[{_UNSPACED}])\s+(?=[{_UNSPACED}])")
+# "1,000" -> "1000", but "1,00" and "10,0000" stay.
 _THOUSANDS = re.compile(r"(?<=\d),(?=\d{3}(?!\d))")
 _WORD = re.compile(
     rf"[{_UNSPACED}]+|\d+(?:[.,]\d+)*|(?:[^\W\d_{_UNSPACED}]|[{_INDIC}])(?:[^\W_{_UNSPACED}]|[{_INDIC}])*"
@@ -58,7 +70,9 @@ _PLAIN = re.compile(
     "[\x00-\x7f\u00ab\u00b7\u00bb\u2012-\u2016\u2018-\u2023\u3001\u3002\u3008-\u3011\u3041-\u3096\u30a1-\u30fe"
     "\u4e00-\u9fff\uac00-\ud7a3]*"
 )
+# The dots of a table of contents: four or more, spaced or not; three are an ellipsis.
 _LEADER = re.compile(r"(?:[.·…․‥]\s*){4,}")
+# Two dots: a quick look that spares most lines the slower pattern.
 _DOTS = re.compile(r"[.·…․‥]\s*[.·…․‥]")
 
 
@@ -66,8 +80,12 @@ class _Accents(dict[int, "int | None"]):
     """For `str.translate`: leaves accents out; knows a character once it has met it."""
 
     def __missing__(self, code: int) -> int | None:
-        self[code] = code if unicodedata.combining(chr(code)) < 10 else None
-        return self[code]
+        kept: int | None = code
+        # Combining classes below 10 (nukta, virama, kana voicing) make another letter; from 10 on they are accents.
+        if unicodedata.combining(chr(code)) >= 10:
+            kept = None
+        self[code] = kept
+        return kept
 
 
 _ACCENTS = _Accents()
@@ -94,29 +112,45 @@ def document_vector(text: str) -> tuple[list[int], list[float]]:
     lines = [line for line in text.splitlines() if line.strip()]
     folded = [_fold(line) for line in lines]
     by_line = [_words(line) for line in folded]
-    words = list(chain.from_iterable(by_line)) if text.isascii() else _across_lines(folded, by_line)
+    if text.isascii():
+        words = list(chain.from_iterable(by_line))
+    else:
+        words = _across_lines(folded, by_line)
+    counts, pairs = _count_terms(words)
+    # BM25 of a term that stands there n times: n * (K1 + 1) / (n + norm). Few different n: each is computed once.
     norm = K1 * (1 - B + B * len(words) / AVERAGE_LENGTH)
-    encoded = list(map(_encoded, words))
-    starts = [crc for crc, _ in encoded]
-    counts = Counter(starts)
-    pairs = Counter(map(zlib.crc32, [data for _, data in encoded[1:]], starts))  # `_index` of "first second"
     points = {n: n * (K1 + 1) / (n + norm) for n in {*counts.values(), *pairs.values()}}
     weights = {index: points[n] for index, n in counts.items()}
-    shared = [(index, weights[index]) for index in weights.keys() & pairs.keys()]
-    weights |= {index: points[n] for index, n in pairs.items()}
-    for index, more in shared:
-        weights[index] += more
-    weights |= dict.fromkeys(map(_index, _headings(lines, by_line)), 1.0)
+    for index, n in pairs.items():
+        weights[index] = weights.get(index, 0.0) + points[n]  # a word's hash may be a pair's too
+    for heading in _headings(lines, by_line):
+        weights[_index(heading)] = 1.0  # how often a heading stands on its page says nothing
     return list(weights), list(weights.values())
+
+
+def _count_terms(words: list[str]) -> tuple[Counter[int], Counter[int]]:
+    """How often each word and each pair of neighbours stands there, by its index.
+
+    A CRC goes on where another ended, so that a pair needs no new string: crc32(b" bow", crc32(b"violin")) is the
+    `_index` of "violin bow".
+    """
+    encoded = list(map(_encoded, words))
+    indices = [index for index, _ in encoded]
+    continuations = [data for _, data in encoded[1:]]
+    return Counter(indices), Counter(map(zlib.crc32, continuations, indices))
 
 
 def query_vector(text: str) -> tuple[list[int], list[float]]:
     """Indices and weights of a query: 1.0 for each different word, other weights for their pairs and the whole line."""
     words = tokens(text)[:MAX_QUERY_WORDS]
+    weights: dict[int, float] = {}
     line = _line(words)
-    weights = {_index(line): LINE_WEIGHT} if line else {}
-    weights |= {_index(pair): PAIR_WEIGHT for pair in _pairs(words)}
-    weights |= {_index(word): 1.0 for word in words}
+    if line:
+        weights[_index(line)] = LINE_WEIGHT
+    for first, second in pairwise(words):
+        weights[_index(f"{first} {second}")] = PAIR_WEIGHT
+    for word in words:  # last: where two terms have one hash, the word counts
+        weights[_index(word)] = 1.0
     return list(weights), list(weights.values())
 
 
@@ -135,70 +169,95 @@ def fuse(dense: dict[str, float], lexical: dict[str, float], query: str) -> dict
     {'a': 1.0, 'b': 2.8}
     """
     count = max(1, len(set(tokens(query)[:MAX_QUERY_WORDS])))
-    ids = {**dense, **lexical}
-    return {i: lexical.get(i, 0.0) / count + DENSE_WEIGHT * max(0.0, dense.get(i, 0.0)) for i in ids}
+    fused: dict[str, float] = {}
+    for id_ in {**dense, **lexical}:
+        cosine = max(0.0, dense.get(id_, 0.0))  # a page that points the other way is as far away as any
+        fused[id_] = lexical.get(id_, 0.0) / count + DENSE_WEIGHT * cosine
+    return fused
 
 
 def _fold(text: str) -> str:
+    """The text as it is compared: "Straße ﬁle Café" -> "strasse file cafe"."""
     if text.isascii() or _PLAIN.fullmatch(text):
         return text.lower()
-    parts = unicodedata.normalize("NFKD", text.casefold().replace("\u00ad", "")).translate(_ACCENTS)
-    return parts if parts.isascii() else unicodedata.normalize("NFKC", parts)
+    without_hyphens = text.casefold().replace("\u00ad", "")  # soft hyphens
+    parts = unicodedata.normalize("NFKD", without_hyphens).translate(_ACCENTS)  # "é" -> "e" + accent -> "e"
+    if parts.isascii():
+        return parts
+    return unicodedata.normalize("NFKC", parts)  # Hangul syllables, taken apart above, are put together again
 
 
 def _words(folded: str) -> list[str]:
     """The words of a folded text."""
     if "," in folded:
         folded = _THOUSANDS.sub("", folded)
-    if folded.isascii():
-        return _ASCII_WORD.findall(folded)
-    if _PUNCTUATED.fullmatch(folded):
+    if folded.isascii() or _PUNCTUATED.fullmatch(folded):
         return _ASCII_WORD.findall(folded)
     if not _UNSPACED_START.search(folded):
         return _WORD.findall(folded)
     found: list[str] = []
     for word in _WORD.findall(_GAP.sub("", folded)):
-        if len(word) > 2 and word[0] >= _FIRST_UNSPACED and _UNSPACED_START.match(word):
-            found.extend(map("".join, pairwise(word)))
+        if len(word) > 2 and _is_unspaced(word[0]):
+            found.extend(map("".join, pairwise(word)))  # "软件包" -> "软件", "件包"
         else:
             found.append(word)
     return found
 
 
 def _across_lines(folded: list[str], by_line: list[list[str]]) -> list[str]:
-    """The words of all lines, as `_words` of the whole: unspaced writing goes on from one line to the next."""
+    """The words of all lines, as `_words` of the whole: unspaced writing goes on from one line to the next.
+
+    >>> _across_lines(["软件", "包裹"], [["软件"], ["包裹"]])
+    ['软件', '件包', '包裹']
+    """
     found: list[str] = []
-    open_end = False
+    open_end = False  # the line before ends in unspaced writing
     for line, words in zip(folded, by_line, strict=True):
         stripped = line.strip()
         if not stripped:
             continue
-        if open_end and stripped[0] >= _FIRST_UNSPACED and _UNSPACED_START.match(stripped):
-            last = found[-1] if len(found[-1]) > 1 else found.pop()  # a lone character is only half of a pair
+        if open_end and _is_unspaced(stripped[0]):
+            last = found[-1]
+            if len(last) == 1:
+                found.pop()  # a lone character is only half of a pair
             found.append(last[-1] + stripped[0])
-            found.extend(words if len(words[0]) > 1 else words[1:])
-        else:
-            found.extend(words)
-        open_end = stripped[-1] >= _FIRST_UNSPACED and _UNSPACED_START.match(stripped[-1]) is not None
+            if len(words[0]) == 1:
+                words = words[1:]  # so is a lone one at the start of this line
+        found.extend(words)
+        open_end = _is_unspaced(stripped[-1])
     return found
 
 
-def _pairs(words: list[str]) -> list[str]:
-    return [f"{first} {second}" for first, second in pairwise(words)]
+def _is_unspaced(character: str) -> bool:
+    """Whether it belongs to a script without spaces; the first comparison answers for most characters."""
+    return character >= _FIRST_UNSPACED and _UNSPACED_START.match(character) is not None
 
 
 def _headings(lines: list[str], by_line: list[list[str]]) -> Iterator[str]:
     """The short lines of a page as terms, without those of a table of contents."""
-    leads = [_leads(line) for line in lines]
-    for words, within, after in zip(by_line, leads, [*leads, ""][1:], strict=True):
-        if not within and after != "start" and (term := _line(words)):
+    leaders = [_leader_start(line) for line in lines]
+    for place, words in enumerate(by_line):
+        if leaders[place] is not None:
+            continue
+        if place + 1 < len(lines) and leaders[place + 1] == 0:
+            continue  # its dots and page number were put on a line of their own
+        term = _line(words)
+        if term:
             yield term
 
 
-def _leads(line: str) -> str:
-    """Where a line has the dots of a table of contents: "start", "within", or "" for nowhere."""
-    found = _LEADER.search(line.lstrip()) if _DOTS.search(line) else None
-    return "" if found is None else ("within" if found.start() else "start")
+def _leader_start(line: str) -> int | None:
+    """Where in the line the dots of a table of contents begin; None where it has none.
+
+    >>> _leader_start("Widgets . . . . 127"), _leader_start(" ..... 127"), _leader_start("Widgets ...")
+    (8, 0, None)
+    """
+    if not _DOTS.search(line):
+        return None
+    found = _LEADER.search(line.lstrip())
+    if found is None:
+        return None
+    return found.start()
 
 
 def _line(words: list[str]) -> str:
@@ -206,11 +265,13 @@ def _line(words: list[str]) -> str:
     first = 0
     while first < len(words) and words[first][0].isdigit():
         first += 1
-    heading = words[first:]
-    return "\n" + " ".join(heading) if 0 < len(heading) <= MAX_LINE_WORDS else ""
+    heading = words[first:]  # ["3", "1", "strings"] -> ["strings"]
+    if not heading or len(heading) > MAX_LINE_WORDS:
+        return ""
+    return "\n" + " ".join(heading)  # no word or pair has a line break: a line of one word is not that word
 
 
-@functools.lru_cache(1 << 15)
+@functools.lru_cache(1 << 15)  # words repeat from page to page; some 32,000 cover a language's common ones
 def _encoded(word: str) -> tuple[int, bytes]:
     """Its index, and how it continues a pair."""
     data = word.encode("utf-8", "surrogatepass")

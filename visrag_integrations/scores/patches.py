@@ -10,6 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.images import to_rgb
+from visrag_integrations.interfaces.embedders import has_patches, patch_grid_of
+from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
@@ -56,8 +58,9 @@ class SimilarityMap:
             raise SettingError(f"opacity is {opacity}; it must be from 0 (only the page) to 1 (only the heat).")
         heat = self.heat(token)
         low, high = float(heat.min()), float(heat.max())
-        scaled = (heat - low) / max(high - low, 1e-9)
-        smooth = np.asarray(Image.fromarray(scaled.astype(np.float32)).resize(picture.size, Image.Resampling.BILINEAR))
+        scaled = (heat - low) / max(high - low, 1e-9)  # 0 to 1; all 0 where every patch is equally alike
+        patches = Image.fromarray(scaled.astype(np.float32))
+        smooth = np.asarray(patches.resize(picture.size, Image.Resampling.BILINEAR))
         steps = np.linspace(0, 1, len(_COLOURS))
         colours = np.stack([np.interp(smooth, steps, channel) for channel in _COLOURS.T], axis=-1)
         return Image.blend(to_rgb(picture), Image.fromarray(colours.round().astype(np.uint8)), opacity)
@@ -74,7 +77,9 @@ def similarity_map(query: ArrayLike, page: ArrayLike, grid: ArrayLike) -> Simila
     >>> similarity_map([[0, 2]], [[9, 9], [1, 0], [0, 1]], [[1, 2]]).values.tolist()
     [[[0.0, 1.0]]]
     """
-    asked, found, places = _unit(query, "query"), _unit(page, "page"), np.asarray(grid)
+    asked = _unit(query, "query")
+    found = _unit(page, "page")
+    places = np.asarray(grid)
     if asked.shape[1] != found.shape[1] or not len(asked):
         raise EmbedderError(f"The query's vectors are {asked.shape} and the page's {found.shape}; both must be (n, d).")
     if places.ndim != 2 or not places.size or places.min() < 0 or places.max() >= len(found):
@@ -82,7 +87,8 @@ def similarity_map(query: ArrayLike, page: ArrayLike, grid: ArrayLike) -> Simila
             f"The grid has the shape {places.shape} and the page {len(found)} vectors; the grid must be "
             "(rows, columns) of places among them, from 0."
         )
-    values = (asked @ found.T)[:, places.ravel()].reshape(len(asked), *places.shape)
+    similarities = asked @ found.T  # (m, n)
+    values = similarities[:, places.ravel()].reshape(len(asked), *places.shape)
     return SimilarityMap(values.astype(np.float32))
 
 
@@ -98,14 +104,15 @@ def explain(query: str | Query, page: Page, embedder: PageEmbedder, store: Any =
     Raises:
         SettingError: The embedder has no patches to show.
     """
-    patch_grid = getattr(embedder, "patch_grid", None)
-    if patch_grid is None:
+    if not has_patches(embedder):
         raise SettingError(
             f"Embedder {embedder.name!r} has no patches to show. Use a late-interaction embedder such as ColQwen2."
         )
-    stored = store.get_embeddings([page.id], embedder, as_made=True) if store is not None else {}
-    vectors = stored[page.id] if page.id in stored else embedder.embed_pages([page])[0]
-    grid = patch_grid(page)
+    # Only vectors as the embedder made them: joined ones belong to no single patch.
+    vectors = stored_embeddings(store, [page.id], embedder, as_made=True).get(page.id)
+    if vectors is None:
+        vectors = embedder.embed_pages([page])[0]
+    grid = patch_grid_of(embedder, page)
     return similarity_map(embedder.embed_queries([query])[0], vectors, getattr(grid, "indices", grid))
 
 

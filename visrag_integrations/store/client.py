@@ -15,7 +15,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
     KEYWORDS,
@@ -23,10 +23,10 @@ from visrag_integrations.store.engine import (
     TEXT_VECTOR,
     Candidates,
     ForeignErrors,
-    Found,
     Point,
     Record,
     Schema,
+    SearchHit,
     SparseVector,
     Vector,
     payload_fields,
@@ -151,32 +151,35 @@ class ClientEngine:
         name: str,
         vector: Vector | SparseVector,
         limit: int,
-        condition: filters.Condition | None,
+        condition: conditions.Condition | None,
         *,
         with_payload: bool = True,
         exact: bool = False,
         among: Candidates | None = None,
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         from qdrant_client import models
 
         params = None
         if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
             quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = models.SearchParams(exact=exact, quantization=quantized)
-        asked, only = to_vector(vector), None if condition is None else to_filter(condition)
-        first = among and models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
+        asked = to_vector(vector)
+        only = None if condition is None else to_filter(condition)
+        first_pass = None
+        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
+            first_pass = models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
         with self._doing("searching"):
             found = self.client.query_points(
                 self.collection,
                 query=asked,
                 using=name,
-                prefetch=first,
+                prefetch=first_pass,
                 limit=limit,
                 query_filter=only,
                 with_payload=with_payload,
                 search_params=params,
             ).points
-        return [Found(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -190,7 +193,7 @@ class ClientEngine:
         return [to_record(record) for record in records if str(record.id) != INFO_ID]
 
     def scroll(
-        self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+        self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         offset: Any = None
         while True:
@@ -207,7 +210,7 @@ class ClientEngine:
             if offset is None:
                 return
 
-    def count(self, condition: filters.Condition | None) -> int:
+    def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
             return int(self.client.count(self.collection, count_filter=only_pages(condition), exact=True).count)
 

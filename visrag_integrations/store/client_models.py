@@ -7,47 +7,55 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.engine import POOLED_VECTOR, Point, Schema, SparseVector, Vector
 
 INFO_ID = str(uuid.UUID("00000000-0000-5000-8000-000000000001"))
-_FLOATS_PER_REQUEST = 500_000  # a server takes 32 MiB a request, and a float is up to 20 bytes of JSON
+# A server takes 32 MiB a request, and a float is up to 20 bytes of JSON: 10 MB leave room for payloads.
+_FLOATS_PER_REQUEST = 500_000
+# What a point's payload is counted as, in floats: 40 kB of JSON, for the text and the packed words of a full page.
+_FLOATS_PER_PAYLOAD = 2000
 
 
 def vector_params(schema: Schema) -> dict[str, Any]:
     """The settings of one embedder's vectors in a new collection, and of their pooled ones, by name."""
     from qdrant_client import models
 
-    multi = schema.kind == "multi"
-    maxsim = models.MultiVectorConfig(comparator=models.MultiVectorComparator.MAX_SIM)
-    binary = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
-    common: dict[str, Any] = {
-        "size": schema.dimension,
-        "distance": models.Distance.COSINE,
-        "multivector_config": maxsim if multi else None,
-    }
+    common: dict[str, Any] = {"size": schema.dimension, "distance": models.Distance.COSINE}
+    graph = None
+    if schema.kind == "multi":
+        maxsim = models.MultiVectorComparator.MAX_SIM
+        common["multivector_config"] = models.MultiVectorConfig(comparator=maxsim)
+        graph = models.HnswConfigDiff(m=0)  # no graph over all vectors of all pages: searches compare them exactly
+    quantization = None
+    if schema.binary:
+        quantization = models.BinaryQuantization(binary=models.BinaryQuantizationConfig(always_ram=True))
     dense = models.VectorParams(
         **common,
         datatype=_datatype(schema.storage),
-        quantization_config=binary if schema.binary else None,
-        hnsw_config=models.HnswConfigDiff(m=0) if multi else None,
-        on_disk=True if schema.pooling else None,
+        quantization_config=quantization,
+        hnsw_config=graph,
+        on_disk=True if schema.pooling else None,  # a search reads those of the candidates only
     )
     if not schema.pooling:
         return {schema.vector_name: dense}
-    pooled = models.VectorParams(**common, datatype=_datatype("8bit" if schema.storage == "compact" else "float32"))
+    # Pooled vectors are few, and much faster to compare as float32; only a compact collection saves there too.
+    pooled_storage = "8bit" if schema.storage == "compact" else "float32"
+    pooled = models.VectorParams(**common, datatype=_datatype(pooled_storage))
     return {schema.vector_name: dense, POOLED_VECTOR: pooled}
 
 
 def _datatype(storage: str) -> Any:
     from qdrant_client import models
 
-    name = {"float32": None, "float16": "FLOAT16", "8bit": "TURBO8", "compact": "TURBO4"}[storage]
-    if name is not None and not hasattr(models.Datatype, name):
+    if storage == "float32":
+        return None
+    name = {"float16": "FLOAT16", "8bit": "TURBO8", "compact": "TURBO4"}[storage]
+    if name not in models.Datatype.__members__:
         raise SettingError(
             f"storage={storage!r} needs an embedded folder or a newer qdrant-client. Say storage='float16'."
         )
-    return None if name is None else models.Datatype[name]
+    return models.Datatype[name]
 
 
 def requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:
@@ -55,7 +63,10 @@ def requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]
     batch: list[Any] = []
     floats = 0
     for point, struct in zip(points, structs, strict=True):
-        size = 2000 + sum(v.size for v in point.vectors.values() if not isinstance(v, SparseVector))
+        size = _FLOATS_PER_PAYLOAD
+        for vector in point.vectors.values():
+            if not isinstance(vector, SparseVector):
+                size += vector.size
         if batch and floats + size > _FLOATS_PER_REQUEST:
             yield batch
             batch, floats = [], 0
@@ -74,50 +85,55 @@ def to_vector(vector: Vector | SparseVector) -> Any:
     return vector.tolist()
 
 
-def only_pages(condition: filters.Condition | None) -> Any:
+def only_pages(condition: conditions.Condition | None) -> Any:
     """The filter, and the reserved point left out."""
-    return to_filter(filters.both(filters.Not(filters.Ids((INFO_ID,))), condition) or filters.All(()))
+    return to_filter(conditions.both(conditions.Not(conditions.Ids((INFO_ID,))), condition) or conditions.All(()))
 
 
-def to_filter(condition: filters.Condition) -> Any:
+def to_filter(condition: conditions.Condition) -> Any:
     """A condition as a filter."""
     from qdrant_client import models
 
     translated = _condition(condition)
-    return translated if isinstance(translated, models.Filter) else models.Filter(must=[translated])
+    if isinstance(translated, models.Filter):
+        return translated
+    return models.Filter(must=[translated])
 
 
-def _condition(condition: filters.Condition) -> Any:
+def _condition(condition: conditions.Condition) -> Any:
     from qdrant_client import models
 
     match condition:
-        case filters.Match(key, values):
-            return _match(key, values)
-        case filters.Range(key, bounds, True):
+        case conditions.FieldMatch():
+            return _match(condition)
+        case conditions.Range(key, bounds, True):
             return models.FieldCondition(key=key, range=models.DatetimeRange(**bounds))
-        case filters.Range(key, bounds):
+        case conditions.Range(key, bounds):
             return models.FieldCondition(key=key, range=models.Range(**bounds))
-        case filters.Empty(key):
+        case conditions.Empty(key):
             return models.IsEmptyCondition(is_empty=models.PayloadField(key=key))
-        case filters.Ids(ids):
+        case conditions.Ids(ids):
             return models.HasIdCondition(has_id=list(ids))
-        case filters.Not(inner):
+        case conditions.Not(inner):
             return models.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
+        case conditions.All(inner_conditions):
             return models.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
+        case conditions.Either(inner_conditions):
             return models.Filter(should=[_condition(inner) for inner in inner_conditions])
         case _:
             return condition.filter
 
 
-def _match(key: str, values: tuple[filters.Value, ...]) -> Any:
+def _match(condition: conditions.FieldMatch) -> Any:
     from qdrant_client import models
 
-    texts = [v for v in values if isinstance(v, str)]
-    numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
-    matches: list[Any] = [models.MatchValue(value=v) for v in values if isinstance(v, bool)]
-    matches += [models.MatchAny(any=texts)] if texts or not values else []
-    matches += [models.MatchAny(any=numbers)] if numbers else []
-    conditions: list[Any] = [models.FieldCondition(key=key, match=match) for match in matches]
-    return conditions[0] if len(conditions) == 1 else models.Filter(should=conditions)
+    truths, texts, numbers = condition.by_type()
+    matches: list[Any] = [models.MatchValue(value=truth) for truth in truths]
+    if texts or not condition.values:  # any of no values matches nothing, as it should
+        matches.append(models.MatchAny(any=texts))
+    if numbers:
+        matches.append(models.MatchAny(any=numbers))
+    fields: list[Any] = [models.FieldCondition(key=condition.key, match=match) for match in matches]
+    if len(fields) == 1:
+        return fields[0]
+    return models.Filter(should=fields)

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
-from visrag_integrations.store.pictures import PagePictures
+from visrag_integrations.store.parts import CollectionParts
+from visrag_integrations.store.picture_files import PagePictures
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
@@ -35,6 +36,7 @@ class Collection:
     collection: str
     _made_with: tuple[tuple[Any, ...], dict[str, Any]]
 
+    # The arguments are kept here, not in `__init__`, so that a subclass with other arguments can be pickled too.
     def __new__(cls: type[Self], *arguments: Any, **settings: Any) -> Self:
         store = super().__new__(cls)
         store._made_with = (arguments, settings)
@@ -44,6 +46,7 @@ class Collection:
         self._engine, self._layout, self._pictures = engine, layout, pictures
         self._guard = threading.RLock()
         self._clients: list[Any] = []
+        # Runs once: by `close`, or when a store that nobody closed is collected, or when the process ends.
         self._finalizer = weakref.finalize(self, engine.close)
         self._info: CollectionInfo | None = None
         try:
@@ -66,7 +69,9 @@ class Collection:
     def is_on_server(self) -> bool:
         """Whether this store was made for the URL of a server, which other processes can open too."""
         arguments, settings = self._made_with
-        location = settings["location"] if "location" in settings else arguments[0]
+        location = settings.get("location")
+        if arguments:
+            location = arguments[0]
         return self.folder is None and isinstance(location, str) and location != ":memory:"
 
     @property
@@ -97,6 +102,7 @@ class Collection:
         with self._guard:
             if recreate:
                 self._remove_all()
+            # A search may have found no collection before; another process may have made it since.
             if self._load_info() is None:
                 new = self._layout.describe(embedders, reader or {})
                 self._engine.create(new.schemas, new.as_dict())
@@ -118,7 +124,9 @@ class Collection:
         This takes minutes on large collections and stops every other Python thread meanwhile. Searches are fast
         without it up to some 100,000 pages. A server optimizes itself: there it does nothing.
         """
-        return self._engine.optimize() if self._info else False
+        if not self._info:
+            return False
+        return self._engine.optimize()
 
     def forget(self) -> None:
         """Drop the collection; its pictures stay, for they may be another's too."""
@@ -170,8 +178,10 @@ class Collection:
         if self._info is None:
             with self._guard:
                 stored = self._engine.load_info()
-                self._info = read_info(stored, self._engine.where) if stored is not None else None
-                if self._info is not None and not self._info.complete:
+                if stored is None:
+                    return None
+                self._info = read_info(stored, self._engine.where)
+                if not self._info.complete:
                     logger.warning("%s: an import did not finish; import it again", self._engine.where)
         return self._info
 
@@ -181,11 +191,17 @@ class Collection:
             raise StoreError(f"{self._engine.where} has no collection yet. Call store.prepare(embedder) first.")
         return info
 
+    def _parts(self, info: CollectionInfo) -> CollectionParts:
+        return CollectionParts(self._engine, self._pictures, info.schemas)
+
     def _remove_all(self) -> None:
-        if self._load_info() is not None:
-            images_ = {
-                r.payload.get("metadata", {}).get("image") for r in self._engine.scroll(None, ("metadata.image",))
-            }
-            self._engine.drop()
-            self._info = None
-            self._pictures.delete(images_ - {None})
+        if self._load_info() is None:
+            return
+        pictures: set[str] = set()
+        for record in self._engine.scroll(None, ("metadata.image",)):
+            reference = record.payload.get("metadata", {}).get("image")
+            if reference is not None:
+                pictures.add(reference)
+        self._engine.drop()
+        self._info = None
+        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures

@@ -19,10 +19,12 @@ def folder_of(location: Any) -> Path | None:
     if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
         return None
     if isinstance(location, str) and "://" in location:
-        raise SettingError(f"The location {location!r} is of no kind a store can open: http:// and https:// it can.")
+        raise SettingError(f"The location {location!r} cannot be opened. Supported URLs: http://... and https://...")
     if location == "":
         raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
-    return Path(location) if isinstance(location, (str, Path)) else None
+    if isinstance(location, (str, Path)):
+        return Path(location)
+    return None  # a client
 
 
 def open_engine(location: Any, collection: str, server_options: Mapping[str, Any], **options: Any) -> Engine:
@@ -32,7 +34,10 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
         from visrag_integrations.store.edge import EdgeEngine
 
         if server_options:
-            raise SettingError(f"server_options={dict(server_options)} are for a server; {folder} is a folder.")
+            raise SettingError(
+                f"server_options={dict(server_options)} are for a server, and {folder} is a folder. Leave them out, or "
+                "give the URL of a server."
+            )
         return EdgeEngine.open(folder, collection)
     from visrag_integrations.store.client import ClientEngine
 

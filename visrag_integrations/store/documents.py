@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.engine import Engine, Record, batches
-from visrag_integrations.store.filters import Condition, Match, storable
-from visrag_integrations.store.payload import source_fields
+from visrag_integrations.store.payload import source_fields, storable
 from visrag_integrations.types import StoredDocument
 
 
 def of_document(doc_id: str) -> Condition:
     """The condition that pages of this document fulfil."""
-    return Match("metadata.doc_id", (storable(doc_id),))
+    return FieldMatch("metadata.doc_id", (storable(doc_id),))
 
 
 def sources_of(record: Record) -> list[str]:
@@ -22,7 +22,7 @@ def sources_of(record: Record) -> list[str]:
 
 
 def set_sources(engine: Engine, wanted: Mapping[Record, Sequence[str]]) -> None:
-    """Make these the sources of the pages, as few writes as there are different lists."""
+    """Make these the sources of the pages, with one write for each different list."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for record, sources in wanted.items():
         merged = tuple(dict.fromkeys(sources))
@@ -31,6 +31,7 @@ def set_sources(engine: Engine, wanted: Mapping[Record, Sequence[str]]) -> None:
     for merged, ids in groups.items():
         metadata, own = source_fields(merged)
         for batch in batches(ids):
+            # The keys that filters use come first: after a kill between the two, a page is still found by its source.
             engine.set_payload(batch, own, "visrag")
             engine.set_payload(batch, metadata, "metadata")
 

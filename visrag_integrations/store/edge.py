@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.edge_models import to_config, to_filter, to_vector
 from visrag_integrations.store.engine import (
     KEYWORDS,
@@ -23,10 +23,10 @@ from visrag_integrations.store.engine import (
     TEXT_VECTOR,
     Candidates,
     ForeignErrors,
-    Found,
     Point,
     Record,
     Schema,
+    SearchHit,
     SparseVector,
     Vector,
     payload_fields,
@@ -140,12 +140,12 @@ class EdgeEngine:
         name: str,
         vector: Vector | SparseVector,
         limit: int,
-        condition: filters.Condition | None,
+        condition: conditions.Condition | None,
         *,
         with_payload: bool = True,
         exact: bool = False,
         among: Candidates | None = None,
-    ) -> list[Found]:
+    ) -> list[SearchHit]:
         import qdrant_edge as qe
 
         params = None
@@ -153,18 +153,21 @@ class EdgeEngine:
             quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
             params = qe.SearchParams(exact=exact, quantization=quantized)
         asked, only = to_vector(vector), to_filter(condition)
-        first = among and qe.Prefetch(limit=among.limit, query=qe.Query.Nearest(asked, using=among.name), filter=only)
+        first_pass = []
+        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
+            nearest = qe.Query.Nearest(asked, using=among.name)
+            first_pass.append(qe.Prefetch(limit=among.limit, query=nearest, filter=only))
         request = qe.QueryRequest(
             limit=limit,
             query=qe.Query.Nearest(asked, using=name),
-            prefetches=[first] if first else [],
+            prefetches=first_pass,
             filter=only,
             with_payload=with_payload,
             params=params,
         )
         with self._guard, self._errors("searching"):
             found = self._ready().query(request)
-        return [Found(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -173,12 +176,12 @@ class EdgeEngine:
             return []
         with self._guard, self._errors("reading pages"):
             records = self._ready().retrieve(
-                list(ids), with_payload=payload_fields(fields), with_vector=list(vectors) if vectors else False
+                list(ids), with_payload=payload_fields(fields), with_vector=list(vectors) or False
             )
         return [to_record(record) for record in records]
 
     def scroll(
-        self, condition: filters.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
+        self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         import qdrant_edge as qe
 
@@ -189,7 +192,7 @@ class EdgeEngine:
                 limit=_SCROLLED,
                 filter=to_filter(condition),
                 with_payload=payload_fields(fields),
-                with_vector=list(vectors) if vectors else False,
+                with_vector=list(vectors) or False,
             )
             with self._guard, self._errors("listing pages"):
                 records, offset = self._ready().scroll(request)
@@ -197,7 +200,7 @@ class EdgeEngine:
             if offset is None:
                 return
 
-    def count(self, condition: filters.Condition | None) -> int:
+    def count(self, condition: conditions.Condition | None) -> int:
         import qdrant_edge as qe
 
         with self._guard, self._errors("counting pages"):

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visrag_integrations.errors import FilterError
-from visrag_integrations.store import filters
+from visrag_integrations.store import conditions
 from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
 
 if TYPE_CHECKING:
@@ -30,26 +30,31 @@ def _vector_params(schema: Schema) -> dict[str, qe.EdgeVectorParams]:
     """One embedder's vectors, and their pooled ones."""
     import qdrant_edge as qe
 
-    multi, types = schema.kind == "multi", qe.VectorStorageDatatype
-    compact = schema.storage == "compact"
-    common: dict[str, Any] = {
-        "size": schema.dimension,
-        "distance": qe.Distance.Cosine,
-        "multivector_config": qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim) if multi else None,
+    types = qe.VectorStorageDatatype
+    datatypes: dict[str, Any] = {
+        "float32": types.Float32,
+        "float16": types.Float16,
+        "8bit": types.Turbo8,
+        "compact": types.Turbo4,  # type: ignore[attr-defined]  # its stubs do not know it yet
     }
-    four_bits: Any = types.Turbo4  # type: ignore[attr-defined]  # its stubs do not know it yet
+    common: dict[str, Any] = {"size": schema.dimension, "distance": qe.Distance.Cosine}
+    graph = None
+    if schema.kind == "multi":
+        common["multivector_config"] = qe.MultiVectorConfig(qe.MultiVectorComparator.MaxSim)
+        # No graph over all vectors of all pages (m=0): searches compare them exactly. The other two are the engine's
+        # own defaults, which it wants said.
+        graph = qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000)
     dense = qe.EdgeVectorParams(
         **common,
-        datatype={"float32": types.Float32, "float16": types.Float16, "8bit": types.Turbo8, "compact": four_bits}[
-            schema.storage
-        ],
+        datatype=datatypes[schema.storage],
         quantization_config=qe.BinaryQuantizationConfig() if schema.binary else None,
-        hnsw_config=qe.HnswIndexConfig(m=0, ef_construct=100, full_scan_threshold=10_000) if multi else None,
-        memory=qe.Memory.Cold if schema.pooling else None,
+        hnsw_config=graph,
+        memory=qe.Memory.Cold if schema.pooling else None,  # a search reads those of the candidates only
     )
     if not schema.pooling:
         return {schema.vector_name: dense}
-    pooled = qe.EdgeVectorParams(**common, datatype=types.Turbo8 if compact else None)
+    # Pooled vectors are few, and much faster to compare as float32; only a compact collection saves there too.
+    pooled = qe.EdgeVectorParams(**common, datatype=types.Turbo8 if schema.storage == "compact" else None)
     return {schema.vector_name: dense, POOLED_VECTOR: pooled}
 
 
@@ -62,48 +67,53 @@ def to_vector(vector: Vector | SparseVector) -> Any:
     return vector  # the engine reads numpy arrays, and faster than lists
 
 
-def to_filter(condition: filters.Condition | None) -> qe.Filter | None:
+def to_filter(condition: conditions.Condition | None) -> qe.Filter | None:
     """A condition as a filter; None for none."""
     import qdrant_edge as qe
 
     if condition is None:
         return None
     translated = _condition(condition)
-    return translated if isinstance(translated, qe.Filter) else qe.Filter(must=[translated])
+    if isinstance(translated, qe.Filter):
+        return translated
+    return qe.Filter(must=[translated])
 
 
-def _condition(condition: filters.Condition) -> Any:
+def _condition(condition: conditions.Condition) -> Any:
     import qdrant_edge as qe
 
     match condition:
-        case filters.Match(key, values):
-            return _match(key, values)
-        case filters.Range(key, bounds, True):
+        case conditions.FieldMatch():
+            return _match(condition)
+        case conditions.Range(key, bounds, True):
             return qe.FieldCondition(key, range=qe.RangeDateTime(**bounds))
-        case filters.Range(key, bounds):
+        case conditions.Range(key, bounds):
             return qe.FieldCondition(key, range=qe.RangeFloat(**bounds))
-        case filters.Empty(key):
+        case conditions.Empty(key):
             return qe.IsEmptyCondition(key)
-        case filters.Ids(ids):
+        case conditions.Ids(ids):
             return qe.HasIdCondition(set(ids))
-        case filters.Not(inner):
+        case conditions.Not(inner):
             return qe.Filter(must_not=[_condition(inner)])
-        case filters.All(inner_conditions):
+        case conditions.All(inner_conditions):
             return qe.Filter(must=[_condition(inner) for inner in inner_conditions])
-        case filters.Either(inner_conditions):
+        case conditions.Either(inner_conditions):
             return qe.Filter(should=[_condition(inner) for inner in inner_conditions])
         case _:
             raise FilterError("A Qdrant client Filter works with a client, not with an embedded folder; use a dict.")
 
 
-def _match(key: str, values: tuple[filters.Value, ...]) -> Any:
+def _match(condition: conditions.FieldMatch) -> Any:
     import qdrant_edge as qe
 
-    texts = [v for v in values if isinstance(v, str)]
-    numbers = [v for v in values if isinstance(v, int) and not isinstance(v, bool)]
+    truths, texts, numbers = condition.by_type()
     # A Python bool would be taken for the integer it is; numpy's is taken for a bool.
-    matches: list[Any] = [qe.MatchValue(np.bool_(v)) for v in values if isinstance(v, bool)]  # type: ignore[arg-type]
-    matches += [qe.MatchAny(texts)] if texts or not values else []
-    matches += [qe.MatchAny(numbers)] if numbers else []
-    conditions: list[Any] = [qe.FieldCondition(key, match=match) for match in matches]
-    return conditions[0] if len(conditions) == 1 else qe.Filter(should=conditions)
+    matches: list[Any] = [qe.MatchValue(np.bool_(truth)) for truth in truths]  # type: ignore[arg-type]
+    if texts or not condition.values:  # any of no values matches nothing, as it should
+        matches.append(qe.MatchAny(texts))
+    if numbers:
+        matches.append(qe.MatchAny(numbers))
+    fields: list[Any] = [qe.FieldCondition(condition.key, match=match) for match in matches]
+    if len(fields) == 1:
+        return fields[0]
+    return qe.Filter(should=fields)

@@ -11,19 +11,23 @@ import numpy as np
 from numpy.typing import NDArray
 
 from visrag_integrations.errors import StoreError, VisRAGError
-from visrag_integrations.store.filters import Condition
+from visrag_integrations.store.conditions import Condition
 
 Vector = NDArray[np.float32]
 
 TEXT_VECTOR = "text"
 DENSE_VECTOR = {"single": "page", "multi": "patches"}
 POOLED_VECTOR = "pooled"
+# With 1000, 0.99 to 1.00 of the exact best five were found (benchmarks/store.py, store_scale.py). Fewer trust the
+# one-bit scores more; each more is another comparison of all numbers.
 RESCORED = 1000
-"""Candidates of a quantised search that are scored again exactly: results then equal the exact ones for real pages."""
+"""Candidates of a quantised search that are scored again exactly."""
 
 STORAGES = ("float32", "float16", "8bit", "compact")
+# At four bits a number this is 1/8 of ColQwen2's some 750 vectors in float32. What more or fewer vectors cost and find
+# stands in benchmarks/RESULTS.md, "Late interaction".
 COMPACT_VECTORS = 576
-"""Vectors of a page in a compact collection, at most: at four bits a number that is 1/8 of ColQwen2's in float32."""
+"""Vectors of a page in a compact collection, at most."""
 KEYWORDS = ("metadata.doc_id", "metadata.image", "metadata._node.ref_doc_id", "visrag.source_keys", "visrag.content")
 """Payload fields with a keyword index."""
 TENANT = "visrag.tenant"
@@ -46,7 +50,7 @@ class Point:
     payload: dict[str, Any]
 
 
-class Found(NamedTuple):
+class SearchHit(NamedTuple):
     """A point that a search found."""
 
     id: str
@@ -91,7 +95,9 @@ class Schema:
     @property
     def kept(self) -> int | None:
         """How many vectors of a page are kept at most; the most alike are joined. None keeps all."""
-        return COMPACT_VECTORS if self.storage == "compact" else None
+        if self.storage != "compact":
+            return None
+        return COMPACT_VECTORS
 
 
 class Candidates(NamedTuple):
@@ -123,7 +129,7 @@ class Engine(Protocol):
         with_payload: bool = True,
         exact: bool = False,
         among: Candidates | None = None,
-    ) -> list[Found]: ...
+    ) -> list[SearchHit]: ...
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]: ...
@@ -179,12 +185,15 @@ def batches(ids: Collection[str], size: int = 256) -> Iterator[list[str]]:
 
 def payload_fields(fields: Sequence[str] | None) -> Any:
     """The fields as engines want them said."""
-    return True if fields is None else (list(fields) or False)
+    if fields is None:
+        return True
+    return list(fields) or False
 
 
 def to_record(record: Any) -> Record:
     """An engine's point as ours; sparse vectors are left out."""
     vectors: dict[str, Vector] = {}
-    if record.vector:
-        vectors = {n: np.asarray(v, dtype=np.float32) for n, v in record.vector.items() if isinstance(v, list)}
+    for name, vector in (record.vector or {}).items():
+        if isinstance(vector, list):
+            vectors[name] = np.asarray(vector, dtype=np.float32)
     return Record(str(record.id), record.payload or {}, vectors)

@@ -4,82 +4,36 @@ from __future__ import annotations
 
 import datetime
 import math
+import os
 import re
 import uuid
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from visrag_integrations.errors import FilterError
+from visrag_integrations.store.conditions import (
+    All,
+    Condition,
+    Either,
+    Empty,
+    FieldMatch,
+    Ids,
+    Native,
+    Not,
+    Range,
+    Value,
+    all_of,
+)
+from visrag_integrations.store.payload import fits_64_bits, storable
 
-Value = str | int | bool
+# Key parts that Qdrant's payload paths take as they are; "tags[0]" and "tags[]" are its own notation for lists.
 _PLAIN = re.compile(r"[A-Za-z0-9_-]+(\[\d*\])?")
+# ISO 8601 as the engines read it: a date, or a date and a time, with or without seconds and a time zone.
 _DATE = re.compile(r"\d{4}-\d\d-\d\d([T ]\d\d:\d\d(:\d\d(\.\d{1,9})?(Z|[+-]\d\d:?\d\d)?)?)?", re.ASCII)
+# Keys that are no metadata of a page but fields of the store: see `payload.page_to_payload`.
 _OWN_PATHS = {"tenant": "visrag.tenant", "source": "visrag.source_keys", "sources": "visrag.source_keys"}
 _RANGE = ("gte", "gt", "lte", "lt")
 _OPERATORS = ("eq", "ne", "in", "nin", "any", "not", *_RANGE, "exists")
-
-
-@dataclass(frozen=True)
-class Match:
-    """The field is one of the values (a list field: has one of them)."""
-
-    key: str
-    values: tuple[Value, ...]
-
-
-@dataclass(frozen=True)
-class Range:
-    """The field is a number within the bounds, or a point in time where `dates`."""
-
-    key: str
-    bounds: Mapping[str, Any] = field(hash=False)
-    dates: bool = False
-
-
-@dataclass(frozen=True)
-class Empty:
-    """The field is missing, null or an empty list."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Ids:
-    """The point is one of these."""
-
-    ids: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Not:
-    """The condition does not hold."""
-
-    condition: Condition
-
-
-@dataclass(frozen=True)
-class All:
-    """Every condition holds."""
-
-    conditions: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Either:
-    """At least one condition holds."""
-
-    conditions: tuple[Condition, ...]
-
-
-@dataclass(frozen=True)
-class Native:
-    """A filter object of the engine's own."""
-
-    filter: Any
-
-
-Condition = Match | Range | Empty | Ids | Not | All | Either | Native
 
 
 def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
@@ -92,7 +46,7 @@ def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
     dates.
 
     >>> parse_filter({"doc_id": "a"})
-    Match(key='metadata.doc_id', values=('a',))
+    FieldMatch(key='metadata.doc_id', values=('a',))
     >>> parse_filter({"page": {"gte": 3, "lt": 9}})
     Range(key='metadata.page', bounds={'gte': 3, 'lt': 9}, dates=False)
 
@@ -105,12 +59,7 @@ def parse_filter(filter: Mapping[str, Any] | None) -> Condition | None:
         return Native(filter)
     if not isinstance(filter, Mapping):
         raise FilterError(f'A filter is a dict such as {{"source": "report.pdf"}}, not {_short(filter)}.')
-    return _all([_parse_item(key, value) for key, value in filter.items()])
-
-
-def both(first: Condition | None, second: Condition | None) -> Condition | None:
-    """A condition that holds where both hold; None is one that always does."""
-    return _all([condition for condition in (first, second) if condition is not None])
+    return all_of([_parse_item(key, value) for key, value in filter.items()])
 
 
 def path_of(key: str) -> str:
@@ -121,22 +70,25 @@ def path_of(key: str) -> str:
     """
     if key in _OWN_PATHS:
         return _OWN_PATHS[key]
-    parts = storable(key).removeprefix("metadata.").split(".")
-    if not all(parts) or any('"' in part or "\\" in part for part in parts):
-        raise FilterError(
-            f"The filter key {_short(key)} cannot be a metadata key: no part may be empty or hold a quote or backslash."
-        )
-    return ".".join(["metadata", *(part if _PLAIN.fullmatch(part) else f'"{part}"' for part in parts)])
+    path = "metadata"
+    for part in storable(key).removeprefix("metadata.").split("."):
+        if not part or '"' in part or "\\" in part:
+            raise FilterError(
+                f"The filter key {_short(key)} cannot be a metadata key: no part may be empty or hold a quote or "
+                "backslash."
+            )
+        if _PLAIN.fullmatch(part):
+            path += f".{part}"
+        else:
+            path += f'."{part}"'
+    return path
 
 
 def _parse_item(key: Any, value: Any) -> Condition:
     if not isinstance(key, str):
         raise FilterError(f"Filter keys are metadata keys (strings), not {_short(key)}.")
     if key in ("$and", "$or"):
-        if not isinstance(value, (list, tuple)) or not value:
-            raise FilterError(f"{key} takes a list of at least one filter, not {_short(value)}.")
-        parts = tuple(part for part in map(parse_filter, value) if part is not None)
-        return All(parts) if key == "$and" or len(parts) < len(value) else Either(parts)
+        return _parse_list(key, value)
     if key == "$not":
         return Not(parse_filter(value) or All(()))
     if key == "$ids":
@@ -146,6 +98,22 @@ def _parse_item(key: Any, value: Any) -> Condition:
     if isinstance(value, Mapping):
         return _parse_operators(key, value)
     return _equal(key, value)
+
+
+def _parse_list(operator: str, filters: Any) -> Condition:
+    """The filters of an "$and" or "$or"."""
+    if not isinstance(filters, (list, tuple)) or not filters:
+        raise FilterError(f"{operator} takes a list of at least one filter, not {_short(filters)}.")
+    parts = []
+    for each in filters:
+        part = parse_filter(each)
+        if part is not None:
+            parts.append(part)
+        elif operator == "$or":
+            return All(())  # an alternative that asks for nothing holds for every page
+    if operator == "$and":
+        return All(tuple(parts))
+    return Either(tuple(parts))
 
 
 def _ids(value: Any) -> tuple[str, ...]:
@@ -164,41 +132,62 @@ def _parse_operators(key: str, operators: Mapping[Any, Any]) -> Condition:
     found: list[Condition] = []
     for operator, value in operators.items():
         name = str(operator).removeprefix("$")
-        if name not in _OPERATORS:
-            raise FilterError(f"Unknown operator {operator!r} on {key!r}; there are {', '.join(_OPERATORS)}.")
         if name in _RANGE:
-            bounds[name] = value
-        elif name in ("eq", "in", "any"):
-            found.append(_equal(key, value))
-        elif name == "exists":
-            found.append(Not(Empty(path_of(key))) if value else Empty(path_of(key)))
+            bounds[name] = value  # lower and upper bound become one range
         else:
-            found.append(Not(_equal(key, value)))
+            found.append(_parse_operator(key, operator, value))
     if bounds:
         found.append(_range(key, bounds))
-    return _all(found) or All(())
+    return all_of(found) or All(())
+
+
+def _parse_operator(key: str, operator: Any, value: Any) -> Condition:
+    """One operator that stands alone."""
+    match str(operator).removeprefix("$"):
+        case "eq" | "in" | "any":
+            return _equal(key, value)
+        case "ne" | "nin" | "not":
+            return Not(_equal(key, value))
+        case "exists":
+            empty = Empty(path_of(key))
+            return Not(empty) if value else empty
+        case _:
+            raise FilterError(f"Unknown operator {operator!r} on {key!r}; there are {', '.join(_OPERATORS)}.")
 
 
 def _equal(key: str, value: Any) -> Condition:
+    """The field is the value, or one of a list of values."""
     path = path_of(key)
     if value is None:
         return Empty(path)
-    values = list(value) if isinstance(value, (list, tuple, set, frozenset)) else [value]
-    floats = [v for v in values if isinstance(v, float) and not v.is_integer()]
-    exact = tuple(_value(key, v) for v in values if not (isinstance(v, float) and not v.is_integer()))
-    options: list[Condition] = [Match(path, exact)] if exact or not floats else []
-    options += [_range(key, {"gte": v, "lte": v}) for v in floats]
-    return options[0] if len(options) == 1 else Either(tuple(options))
+    values = [value]
+    if isinstance(value, (list, tuple, set, frozenset)):
+        values = list(value)
+    exact: list[Value] = []
+    # Engines match strings, integers and true/false only; 2.5 is looked for as the range from 2.5 to 2.5.
+    ranges: list[Condition] = []
+    for one in values:
+        if isinstance(one, float) and not one.is_integer():
+            ranges.append(_range(key, {"gte": one, "lte": one}))
+        else:
+            exact.append(_value(key, one))
+    if not ranges:
+        return FieldMatch(path, tuple(exact))  # of an empty list too: nothing matches it
+    if not exact and len(ranges) == 1:
+        return ranges[0]
+    if exact:
+        return Either((FieldMatch(path, tuple(exact)), *ranges))
+    return Either(tuple(ranges))
 
 
 def _value(key: str, value: Any) -> Value:
     if isinstance(value, float) and value.is_integer():
         return int(value)
-    if hasattr(value, "__fspath__"):
+    if isinstance(value, os.PathLike):
         value = str(value)
     if isinstance(value, str):
         return storable(value)
-    if isinstance(value, bool) or (isinstance(value, int) and -(2**63) <= value < 2**63):
+    if isinstance(value, bool) or (isinstance(value, int) and fits_64_bits(value)):
         return value
     raise FilterError(
         f"The filter on {key!r} has {_short(value)}; a field can be a string, a number (64 bits) or true/false."
@@ -206,11 +195,13 @@ def _value(key: str, value: Any) -> Value:
 
 
 def _range(key: str, bounds: Mapping[str, Any]) -> Range:
-    texts = {n: v.isoformat() if isinstance(v, datetime.date) else v for n, v in bounds.items()}
-    if all(isinstance(v, str) for v in texts.values()):
-        for text in texts.values():
+    written: dict[str, Any] = {}
+    for name, value in bounds.items():
+        written[name] = value.isoformat() if isinstance(value, datetime.date) else value
+    if all(isinstance(value, str) for value in written.values()):
+        for text in written.values():
             _check_date(key, text)
-        return Range(path_of(key), texts, dates=True)
+        return Range(path_of(key), written, dates=True)
     for value in bounds.values():
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not _is_number(value):
             raise FilterError(f"A bound on {key!r} is {_short(value)}; bounds are numbers, or ISO dates (all of them).")
@@ -228,32 +219,16 @@ def _check_date(key: str, text: str) -> None:
     try:
         if not _DATE.fullmatch(text):
             raise ValueError(text)
-        datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))
+        datetime.datetime.fromisoformat(text.replace("Z", "+00:00"))  # Python 3.10 does not read the Z
     except ValueError as err:
         raise FilterError(
             f"The bound {text!r} on {key!r} is neither a number nor a date such as '2024-05-31'."
         ) from err
 
 
-def _all(conditions: list[Condition]) -> Condition | None:
-    if len(conditions) == 1:
-        return conditions[0]
-    return All(tuple(conditions)) if conditions else None
-
-
-def storable(text: str) -> str:
-    """The text in characters that every engine can keep: half surrogates are written out.
-
-    >>> storable("caf\\udce9")
-    'caf\\\\udce9'
-    """
-    try:
-        text.encode("utf-8")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "backslashreplace").decode("utf-8")
-    return text
-
-
 def _short(value: object) -> str:
+    """The type and the value, for a message; a long value is cut off."""
     text = repr(value)
-    return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '...'}"
+    if len(text) > 60:
+        text = text[:57] + "..."
+    return f"{type(value).__name__} {text}"

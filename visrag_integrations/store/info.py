@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
+from visrag_integrations.interfaces.embedders import fingerprint_of, instruction_of, pooling_of
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -17,7 +18,8 @@ if TYPE_CHECKING:
 
 FORMAT_VERSION = 2
 """The newest there is: of collections that the first versions of this library would misread."""
-_BINARY_FROM = 1024  # below this, one bit a number loses too much and the full search is fast anyway
+# Dimensions. Below this, one bit a number loses too much and the full search is fast anyway.
+_BINARY_FROM = 1024
 
 
 @dataclass(frozen=True)
@@ -49,8 +51,14 @@ class EmbedderInfo:
     @property
     def schema(self) -> Schema:
         """How the collection holds its vectors."""
-        binary = self.quantization == "binary"
-        return Schema(self.kind, self.dimension, binary, self.storage, self.pooling, self.pooled)
+        return Schema(
+            kind=self.kind,
+            dimension=self.dimension,
+            binary=self.quantization == "binary",
+            storage=self.storage,
+            pooling=self.pooling,
+            pooled=self.pooled,
+        )
 
 
 @dataclass(frozen=True)
@@ -74,7 +82,8 @@ class CollectionInfo(EmbedderInfo):
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
         """Everyone who fills the collection."""
-        return (EmbedderInfo(**{key: getattr(self, key) for key in EmbedderInfo.__dataclass_fields__}), *self.also)
+        own_fields = {key: getattr(self, key) for key in EmbedderInfo.__dataclass_fields__}
+        return EmbedderInfo(**own_fields), *self.also
 
     @property
     def schemas(self) -> tuple[Schema, ...]:
@@ -84,7 +93,10 @@ class CollectionInfo(EmbedderInfo):
     def of(self, embedder: PageEmbedder) -> EmbedderInfo | None:
         """This embedder among those who fill the collection; None when it is another one."""
         asked = info_of(embedder)
-        return next((filled for filled in self.embedders if _same(filled, asked)), None)
+        for filled_by in self.embedders:
+            if _same(filled_by, asked):
+                return filled_by
+        return None
 
     def as_dict(self) -> dict[str, Any]:
         """What is written down."""
@@ -109,49 +121,59 @@ class Layout:
 
     def describe(self, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> CollectionInfo:
         """What a new collection with this layout, for these embedders, will remember."""
-        first, *others = map(self._applied, embedders)
-        kinds = [info.kind for info in (first, *others)]
+        infos = [self._applied(embedder) for embedder in embedders]
+        first, *others = infos
+        kinds = [info.kind for info in infos]
         if len(set(kinds)) < len(kinds):
+            names = " and ".join(repr(info.embedder) for info in infos)
             raise SettingError(
-                f"{' and '.join(repr(e.name) for e in embedders)}: a collection holds the vectors of one embedder of "
+                f"{names}: a collection holds the vectors of one embedder of "
                 "kind 'single' and one of kind 'multi'. Use another collection for the others."
             )
+        # A setting that would do nothing is refused, so that nobody waits for an effect it cannot have.
         if self.pooling not in ("auto", None) and "multi" not in kinds:
             raise SettingError(
                 f"pooling={self.pooling!r} is for embedders of many vectors a page; {first.embedder!r} makes one. "
                 "Leave it out."
             )
+        # The first versions of this library know one embedder and no compact storage; they may read anything else.
+        version = 1
+        if others or any(info.storage == "compact" for info in infos):
+            version = FORMAT_VERSION
         return CollectionInfo(
             **asdict(first),
             reader=dict(reader),
-            format_version=FORMAT_VERSION if others or "compact" in {info.storage for info in (first, *others)} else 1,
+            format_version=version,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
         )
 
     def _applied(self, embedder: PageEmbedder) -> EmbedderInfo:
+        """How this embedder's vectors will be kept: "auto" decided, and what does not fit its kind left out."""
         info = info_of(embedder)
-        multi = info.kind == "multi"
-        pooling = (_pooling_of(embedder) if self.pooling == "auto" else self.pooling) if multi else None
-        _allowed("the embedder's pooling", pooling, (*METHODS, None))
-        storage = self.storage if self.storage != "auto" else ("float16" if pooling else "float32")
-        if storage == "compact" and not multi:
+        if info.kind == "multi":
+            return self._applied_to_multi(info, embedder)
+        storage = self.storage
+        if storage == "auto":
+            storage = "float32"
+        elif storage == "compact":
             storage = "8bit"  # a single vector has nothing to spare, and takes little
-        large = not multi and info.dimension >= _BINARY_FROM
+        large = info.dimension >= _BINARY_FROM
         binary = self.quantization == "binary" or (self.quantization == "auto" and large)
-        return replace(
-            info,
-            quantization="binary" if binary else None,
-            storage=storage,
-            pooling=pooling,
-            pooled=self.pooled if pooling else 0,
-        )
+        return replace(info, quantization="binary" if binary else None, storage=storage)
 
-
-def _pooling_of(embedder: PageEmbedder) -> str | None:
-    """How the embedder's pages are pooled best, where it says or has patches."""
-    said: str | None = getattr(embedder, "pooling", "rows" if hasattr(embedder, "patch_grid") else None)
-    return said
+    def _applied_to_multi(self, info: EmbedderInfo, embedder: PageEmbedder) -> EmbedderInfo:
+        pooling = self.pooling
+        if pooling == "auto":
+            pooling = pooling_of(embedder)
+        _allowed("the embedder's pooling", pooling, (*METHODS, None))
+        storage = self.storage
+        if storage == "auto":
+            # All vectors are read for the candidates only, and float16 halves what is read (benchmarks/RESULTS.md).
+            storage = "float16" if pooling else "float32"
+        quantization = "binary" if self.quantization == "binary" else None
+        pooled = self.pooled if pooling else 0
+        return replace(info, quantization=quantization, storage=storage, pooling=pooling, pooled=pooled)
 
 
 def _allowed(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
@@ -171,8 +193,8 @@ def info_of(embedder: PageEmbedder) -> EmbedderInfo:
         embedder=embedder.name,
         kind=embedder.kind,
         dimension=int(embedder.dimension),
-        fingerprint=getattr(embedder, "fingerprint", None),
-        instruction=getattr(embedder, "instruction", None),
+        fingerprint=fingerprint_of(embedder),
+        instruction=instruction_of(embedder),
     )
 
 
@@ -196,6 +218,7 @@ def read_info(stored: Mapping[str, Any], where: str) -> CollectionInfo:
 
 
 def _known(kind: type[EmbedderInfo], stored: Mapping[str, Any]) -> dict[str, Any]:
+    """The fields that this version knows: one that a later version added is no damage."""
     return {key: value for key, value in stored.items() if key in kind.__dataclass_fields__}
 
 
@@ -209,7 +232,7 @@ def check_info(info: CollectionInfo, embedder: PageEmbedder, where: str) -> None
     if info.of(embedder) is not None:
         return
     add = ""
-    if asked.kind not in {filled.kind for filled in info.embedders}:
+    if asked.kind not in {filled.kind for filled in info.embedders}:  # one of each kind has room in a collection
         add = " To keep both: reindex(store, embedder=[the one that filled it, this one])."
     raise StoreMismatchError(
         f"{where} holds {describe_all(info)}; {_describe(asked, 'the embedder at hand makes')}. "
@@ -223,24 +246,34 @@ def describe_all(info: CollectionInfo) -> str:
 
 
 def _same(info: EmbedderInfo, asked: EmbedderInfo) -> bool:
-    same = _same_name(info, asked) and (info.kind, info.dimension) == (asked.kind, asked.dimension)
-    for one, other in ((info.fingerprint, asked.fingerprint), (info.instruction, asked.instruction)):
-        same = same and (one is None or other is None or one == other)
-    return same
+    if not _same_name(info, asked) or info.kind != asked.kind or info.dimension != asked.dimension:
+        return False
+    return _may_equal(info.fingerprint, asked.fingerprint) and _may_equal(info.instruction, asked.instruction)
+
+
+def _may_equal(one: str | None, other: str | None) -> bool:
+    """Where one of them is not known, nothing speaks against it."""
+    return one is None or other is None or one == other
 
 
 def _same_name(info: EmbedderInfo, asked: EmbedderInfo) -> bool:
-    """A checkpoint folder may have moved: then its fingerprint tells."""
-    moved = info.fingerprint == asked.fingerprint is not None and os.path.sep in info.embedder
-    return info.embedder == asked.embedder or (moved and os.path.sep in asked.embedder)
+    """Whether the names mean the same embedder: a checkpoint folder may have moved, then its fingerprint tells."""
+    if info.embedder == asked.embedder:
+        return True
+    both_folders = os.path.sep in info.embedder and os.path.sep in asked.embedder
+    return both_folders and info.fingerprint is not None and info.fingerprint == asked.fingerprint
 
 
 def _describe(info: EmbedderInfo, makes: str = "") -> str:
     vectors = f"{info.dimension}-dim {info.kind}-vectors"
-    extra = ", ".join(
-        f"{name} {value!r}"
-        for name, value in (("fingerprint", info.fingerprint), ("instruction", info.instruction))
-        if value is not None
-    )
-    by = f"{info.embedder!r}" + (f" ({extra})" if extra else "")
-    return f"{makes} {vectors}, named {by}" if makes else f"{vectors} of embedder {by}"
+    details = []
+    if info.fingerprint is not None:
+        details.append(f"fingerprint {info.fingerprint!r}")
+    if info.instruction is not None:
+        details.append(f"instruction {info.instruction!r}")
+    name = repr(info.embedder)
+    if details:
+        name += f" ({', '.join(details)})"
+    if makes:
+        return f"{makes} {vectors}, named {name}"
+    return f"{vectors} of embedder {name}"

@@ -11,17 +11,18 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.collection import Collection
+from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
-from visrag_integrations.store.filters import Ids, Match, both, parse_filter, storable
+from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.folder import check_collection_name
-from visrag_integrations.store.info import Layout
-from visrag_integrations.store.payload import LISTING, payload_to_page
-from visrag_integrations.store.pictures import BorrowedPictures, PagePictures, pictures_for
+from visrag_integrations.store.info import EmbedderInfo, Layout
+from visrag_integrations.store.payload import LISTING, payload_to_page, storable
+from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
-from visrag_integrations.store.search import Asked, Fusion, SearchSettings, exact_scores, search
+from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery, exact_scores, search
 from visrag_integrations.store.vectors import check_embeddings, in_batches
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
@@ -106,8 +107,10 @@ class QdrantPageStore(Collection):
     def next_version(self) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it."""
         engine: Any = self._engine
-        names = (f"{self.collection}.next", f"{self.collection}.other")
-        name = next(name for name in names if name != engine.version)
+        # Two names take turns: the collection may hold the one that took its place last time.
+        name = f"{self.collection}.next"
+        if engine.version == name:
+            name = f"{self.collection}.other"
         location = engine.client if self.folder is None else self.folder
         staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
         staged._layout, staged._settings = self._layout, self._settings
@@ -117,7 +120,9 @@ class QdrantPageStore(Collection):
     @property
     def picture_settings(self) -> tuple[str, int] | None:
         """The format and quality in which pictures are kept; None where none are."""
-        return (self._pictures.format, self._pictures.quality) if self._pictures.files is not None else None
+        if self._pictures.files is None:
+            return None
+        return self._pictures.format, self._pictures.quality
 
     # --- pages in ---------------------------------------------------------------------------------------------------
 
@@ -136,11 +141,11 @@ class QdrantPageStore(Collection):
             PictureError: A page's picture cannot be opened.
         """
         pages, embeddings = list(pages), list(embeddings)
-        info = self._prepared()
-        vectors = check_embeddings(pages, embeddings, info.schemas)
+        parts = self._parts(self._prepared())
+        vectors = check_embeddings(pages, embeddings, parts.schemas)
         with self._guard:
             for start, end in in_batches(vectors):
-                write_pages(self._engine, self._pictures, pages[start:end], vectors[start:end], info.schemas)
+                write_pages(parts, pages[start:end], vectors[start:end])
 
     def add_source(self, doc_id: str, source: str) -> int:
         """Remember that a stored document was also found at `source`; returns how many pages it has."""
@@ -172,25 +177,31 @@ class QdrantPageStore(Collection):
             filter: Metadata the pages must have. See `filters.parse_filter`.
             mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
         """
-        asked = Asked(vector, text, top_k, parse_filter(filter), mode)
-        info = self._info or self._load_info()
+        query = StoreQuery(vector, text, top_k, parse_filter(filter), mode)
+        info = self._load_info()
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
-        found, score_type = search(self._engine, info.schemas, asked, self._settings)
+        found, score_type = search(self._parts(info), query, self._settings)
         return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
-        info, wanted = self._load_info(), tuple(dict.fromkeys(ids))
-        return exact_scores(self._engine, info.schemas, vector, wanted) if info is not None and wanted else {}
+        info = self._load_info()
+        wanted = tuple(dict.fromkeys(ids))
+        if info is None or not wanted:
+            return {}
+        return exact_scores(self._parts(info), vector, wanted)
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""
         if not self._load_info():
             return []
-        found = {record.id: record for batch in batches(ids) for record in self._engine.retrieve(batch)}
-        return [self._page(found[id_].payload) for id_ in ids if id_ in found]
+        payloads: dict[str, Mapping[str, Any]] = {}
+        for batch in batches(ids):
+            for record in self._engine.retrieve(batch):
+                payloads[record.id] = record.payload
+        return [self._page(payloads[id_]) for id_ in ids if id_ in payloads]
 
     def get_embeddings(
         self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
@@ -203,23 +214,35 @@ class QdrantPageStore(Collection):
             as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
         """
         info = self._load_info()
-        whose = info if info is None or embedder is None else info.of(embedder)
-        if whose is None:
+        if info is None:
             return {}
-        schema = whose.schema
-        found = stored_vectors(self._engine, ids, [schema.vector_name])
-        kept = {id_: named[schema.vector_name] for id_, named in found.items() if schema.vector_name in named}
-        joined = schema.kept if as_made else None
-        return {id_: vector for id_, vector in kept.items() if len(vector) != joined}
+        filled_by: EmbedderInfo | None = info if embedder is None else info.of(embedder)
+        if filled_by is None:
+            return {}
+        schema = filled_by.schema
+        vectors: dict[str, Vector] = {}
+        for id_, named in stored_vectors(self._engine, ids, [schema.vector_name]).items():
+            vector = named.get(schema.vector_name)
+            if vector is None:
+                continue
+            # A page of exactly as many vectors as are kept at most was joined to that number, or may have been.
+            if as_made and len(vector) == schema.kept:
+                continue
+            vectors[id_] = vector
+        return vectors
 
     def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
         """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
         info = self._load_info()
-        return equal_embeddings(self._engine, info.schemas, pages) if info is not None else {}
+        if info is None:
+            return {}
+        return equal_embeddings(self._parts(info), pages)
 
     def contents(self, doc_id: str | None = None) -> list[str]:
         """The `content_key` of each page of a document, or of all, that has one."""
-        return content_keys(self._engine, doc_id) if self._load_info() else []
+        if not self._load_info():
+            return []
+        return content_keys(self._engine, doc_id)
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
@@ -231,12 +254,16 @@ class QdrantPageStore(Collection):
     def count(self, filter: Filter | None = None) -> int:
         """How many pages fit the filter."""
         condition = parse_filter(filter)
-        return self._engine.count(condition) if self._load_info() else 0
+        if not self._load_info():
+            return 0
+        return self._engine.count(condition)
 
     def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
         """Every document that is stored, by its first source."""
         condition = parse_filter(filter)
-        return list_documents(self._engine.scroll(condition, LISTING)) if self._load_info() else []
+        if not self._load_info():
+            return []
+        return list_documents(self._engine.scroll(condition, LISTING))
 
     def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
@@ -245,7 +272,7 @@ class QdrantPageStore(Collection):
         records = self._engine.scroll(of_document(doc_id), LISTING)
         return frozenset(record.payload["metadata"]["number"] for record in records)
 
-    # --- pages gone -------------------------------------------------------------------------------------------------
+    # --- removing pages ---------------------------------------------------------------------------------------------
 
     def delete(
         self,
@@ -270,21 +297,22 @@ class QdrantPageStore(Collection):
             raise SettingError(
                 "delete() needs a doc_id, a source, ids or a filter. To remove all: prepare(embedder, recreate=True)."
             )
-        if not self._load_info():
+        info = self._load_info()
+        if info is None:
             return 0
         if doc_id is not None:
             condition = both(of_document(doc_id), condition)
         if source is not None:
-            condition = both(Match("visrag.source_keys", (storable(source),)), condition)
+            condition = both(FieldMatch("visrag.source_keys", (storable(source),)), condition)
         with self._guard:
-            return remove_pages(self._engine, self._pictures, condition, source)
+            return remove_pages(self._parts(info), condition, source)
 
     # --- the whole index --------------------------------------------------------------------------------------------
 
     def export(self, path: str | Path) -> int:
         """Write the whole index (pages, vectors, pictures) to one file; returns how many pages it holds."""
         info = self._prepared()
-        return write_index(Path(path), info, self._engine, self._pictures)
+        return write_index(Path(path), info, self._parts(info))
 
     @classmethod
     def import_from(
@@ -313,9 +341,10 @@ class QdrantPageStore(Collection):
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
+        # Not `prepare`: there is no embedder here, only what the file says of it.
         self._engine.create(file.info.schemas, file.info.as_dict())
         self._info = file.info
-        self._pictures.keep_formats = True
+        self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:
             for pages, embeddings in file.batches():
                 self.add_pages(pages, embeddings)
@@ -327,7 +356,8 @@ class QdrantPageStore(Collection):
         self._info = replace(file.info, complete=True)
         self._engine.save_info(self._info.as_dict())
 
-    # --- inside -----------------------------------------------------------------------------------------------------
+    # --- internals --------------------------------------------------------------------------------------------------
 
     def _page(self, payload: Mapping[str, Any]) -> Page:
-        return payload_to_page(payload, self._pictures.source((payload.get("metadata") or {}).get("image")))
+        metadata = payload.get("metadata") or {}
+        return payload_to_page(payload, self._pictures.source(metadata.get("image")))

@@ -16,7 +16,6 @@ import numpy as np
 
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.images import EncodedPixels, Pixels
-from visrag_integrations.store.filters import storable
 from visrag_integrations.types import Page, Word
 
 if TYPE_CHECKING:
@@ -26,7 +25,10 @@ OWN_KEYS = frozenset({"source", "sources", "doc_id", "number", "page", "image"})
 """Metadata keys of the payload that are fields of a `Page`; its own metadata must not use them otherwise."""
 LISTING = ("metadata.doc_id", "metadata.number", "metadata.sources", "metadata.total_pages")
 """What a list of documents needs of a payload."""
-_UNITS = 100_000  # boxes are kept to a hundred-thousandth of the page
+# Boxes are kept as whole hundred-thousandths of the page, as fine as OCR gives them: 0.003 mm of an A4 page.
+_UNITS = 100_000
+# A damaged or hostile payload must not fill the memory. A word with its box takes some 40 bytes, so that this is far
+# above the words of any page.
 _MAX_WORDS_BYTES = 1 << 26
 
 
@@ -44,8 +46,7 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
     Raises:
         SettingError: Metadata that JSON cannot hold, or under a key that is the store's own.
     """
-    own = [page.source] if page.given_id else [*sources, page.source, *_metadata_sources(page.metadata)]
-    merged = list(dict.fromkeys(storable(source) for source in own if source))
+    merged = _merged_sources(page, sources)
     metadata: dict[str, Any] = {
         "source": merged[0] if merged else "",
         "sources": merged,
@@ -55,28 +56,42 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
     }
     if image is not None:
         metadata["image"] = image
-    given: dict[str, Any] = {}
-    for key, value in page.metadata.items():
-        if key in OWN_KEYS and page.given_id:
-            given[key] = json_like(value, key)
-            continue
-        if key == "sources":
-            continue
-        if key in OWN_KEYS:
-            if metadata.get(key) != value:
-                raise SettingError(_reserved(page, key, value))
-            continue
-        metadata[storable(str(key))] = json_like(value, str(key))
-    own_fields: dict[str, Any] = {"tenant": storable(page.tenant), "source_keys": source_keys(merged)}
+    own: dict[str, Any] = {"tenant": storable(page.tenant), "source_keys": source_keys(merged)}
     if page.given_id:
-        own_fields |= {"given_id": storable(page.given_id), "given": given}
-        metadata |= {"page": given["page"]} if "page" in given else {}
+        given = _given_values(page)
+        own |= {"given_id": storable(page.given_id), "given": given}
+        if "page" in given:
+            metadata["page"] = given["page"]  # the host filters by the number it gave
+    else:
+        _check_own_keys(page, metadata)
+    for key, value in page.metadata.items():
+        if key not in OWN_KEYS:
+            metadata[storable(str(key))] = json_like(value, str(key))
     if page.words:
-        own_fields["words"] = pack_words(page.words)
+        own["words"] = pack_words(page.words)
     content = content_key(page)
     if content:
-        own_fields["content"] = content
-    return {"page_content": storable(page.text), "metadata": metadata, "visrag": own_fields}
+        own["content"] = content
+    return {"page_content": storable(page.text), "metadata": metadata, "visrag": own}
+
+
+def _merged_sources(page: Page, before: Sequence[str]) -> list[str]:
+    """Every place where the page was found, each once, the oldest first."""
+    # A page that a host named is replaced as a whole, so the places of the one before are not its own.
+    found = [page.source] if page.given_id else [*before, page.source, *_metadata_sources(page.metadata)]
+    return list(dict.fromkeys(storable(source) for source in found if source))
+
+
+def _given_values(page: Page) -> dict[str, Any]:
+    """What a host's metadata has under the store's own keys: kept apart, and given back as it came."""
+    return {key: json_like(page.metadata[key], key) for key in page.metadata if key in OWN_KEYS}
+
+
+def _check_own_keys(page: Page, metadata: Mapping[str, Any]) -> None:
+    """Nothing when the page's metadata says under the store's own keys what the page itself says."""
+    for key, value in page.metadata.items():
+        if key in OWN_KEYS and key != "sources" and metadata.get(key) != value:
+            raise SettingError(_reserved(page, key, value))
 
 
 def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = None) -> Page:
@@ -93,13 +108,16 @@ def payload_to_page(payload: Mapping[str, Any], picture: PictureSource | None = 
         kept |= own.get("given") or {}
     elif len(metadata.get("sources") or ()) > 1:
         kept["sources"] = list(metadata["sources"])
+    words: Sequence[Word] = ()
+    if own.get("words"):
+        words = PackedWords(own["words"])
     return Page(
         doc_id=metadata["doc_id"],
         number=metadata["number"],
         text=payload.get("page_content") or "",
         source=metadata.get("source") or "",
         metadata=kept,
-        words=PackedWords(own["words"]) if own.get("words") else (),
+        words=words,
         tenant=own.get("tenant") or "",
         picture=picture,
         given_id=own.get("given_id") or "",
@@ -134,11 +152,15 @@ def source_keys(sources: Iterable[str]) -> list[str]:
     >>> source_keys(["a/b.pdf", "https://h/d.pdf?v=1"])
     ['a/b.pdf', 'b.pdf', 'https://h/d.pdf?v=1', 'd.pdf']
     """
-    keys = []
+    keys: dict[str, None] = {}  # in order, each once
     for source in sources:
-        path = re.split(r"[?#]", source, maxsplit=1)[0] if "://" in source else source
-        keys += [source, re.split(r"[/\\]", path.rstrip("/\\"))[-1]]
-    return [key for key in dict.fromkeys(keys) if key]
+        path = source
+        if "://" in source:
+            path = re.split(r"[?#]", source, maxsplit=1)[0]  # https://h/d.pdf?v=1 -> https://h/d.pdf
+        name = re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+        keys |= {source: None, name: None}
+    keys.pop("", None)
+    return list(keys)
 
 
 def pack_words(words: Sequence[Word]) -> str:
@@ -147,8 +169,11 @@ def pack_words(words: Sequence[Word]) -> str:
     >>> unpack_words(pack_words([Word("Hi", (0.1, 0.2, 0.3, 0.4))]))
     (Word(text='Hi', box=(0.1, 0.2, 0.3, 0.4)),)
     """
-    boxes = np.rint(np.array([word.box for word in words], np.float64) * _UNITS).astype(np.int64).ravel().tolist()
-    compact = json.dumps([[word.text for word in words], boxes], separators=(",", ":"))
+    # All edges in one flat list: [left, top, right, bottom, left, top, ...], four a word.
+    edges = np.array([word.box for word in words], np.float64).ravel()
+    units = np.rint(edges * _UNITS).astype(np.int64).tolist()
+    compact = json.dumps([[word.text for word in words], units], separators=(",", ":"))
+    # Level 1: the fastest. A page's words are packed while it is indexed.
     return base64.b64encode(zlib.compress(compact.encode("ascii"), 1)).decode("ascii")
 
 
@@ -165,6 +190,7 @@ def unpack_words(packed: str) -> tuple[Word, ...]:
             raise ValueError("cut off")
         texts, units = json.loads(compact)
         edges = iter([unit / _UNITS for unit in units])
+        # The same iterator four times takes four edges a word; `strict` below refuses a box without a word.
         boxes = zip(edges, edges, edges, edges, strict=False)
         return tuple(Word(str(text), box) for text, box in zip(texts, boxes, strict=True))
     except (ValueError, TypeError, zlib.error) as err:
@@ -174,7 +200,7 @@ def unpack_words(packed: str) -> tuple[Word, ...]:
 
 
 class PackedWords(Sequence[Word]):
-    """Words that are unpacked when somebody first looks at them, because most searches never do."""
+    """Words that are unpacked when they are first looked at, because most searches never do."""
 
     def __init__(self, packed: str) -> None:
         self._packed = packed
@@ -203,6 +229,27 @@ class PackedWords(Sequence[Word]):
         return hash(self._words)
 
 
+# --- what can be stored ---------------------------------------------------------------------------------------------
+
+
+def storable(text: str) -> str:
+    """The text in characters that every engine can keep: half surrogates are written out.
+
+    >>> storable("caf\\udce9")
+    'caf\\\\udce9'
+    """
+    try:
+        text.encode("utf-8")
+    except UnicodeEncodeError:
+        return text.encode("utf-8", "backslashreplace").decode("utf-8")
+    return text
+
+
+def fits_64_bits(number: int) -> bool:
+    """Whether engines can keep the integer, which they do as a signed one of 64 bits."""
+    return -(2**63) <= number < 2**63
+
+
 def json_like(value: Any, key: str) -> Any:
     """The value as JSON can hold it: strings, numbers, true/false, null, lists and dicts of them.
 
@@ -216,7 +263,7 @@ def json_like(value: Any, key: str) -> Any:
         return value
     if isinstance(value, str):
         return storable(value)
-    if isinstance(value, int) and -(2**63) <= value < 2**63:
+    if isinstance(value, int) and fits_64_bits(value):
         return int(value)
     if isinstance(value, float) and math.isfinite(value):
         return float(value)

@@ -22,44 +22,45 @@ import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
-from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Engine, Record, Schema, Vector
+from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Record, Schema, Vector
 from visrag_integrations.store.info import CollectionInfo, read_info
+from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import payload_to_page
 from visrag_integrations.types import Page
 
-if TYPE_CHECKING:
-    from visrag_integrations.store.pictures import PagePictures
-
+# Pages in one file of lines and one of vectors. It is part of the format: an import counts files by it.
 _BATCH = 128
+# Bytes that one file in the archive may unpack to: 128 pages of a million float32 numbers are half of it.
 _MAX_ENTRY = 1 << 30
+# What zipfile, zlib, json and numpy raise on entries that are not what they claim to be.
 _ENTRY_ERRORS = (
     *(zipfile.BadZipFile, zlib.error, OSError, EOFError, NotImplementedError, MemoryError),
     *(LookupError, ValueError, TypeError, AttributeError),
 )
 
 
-def write_index(path: Path, info: CollectionInfo, engine: Engine, pictures: PagePictures) -> int:
+def write_index(path: Path, info: CollectionInfo, parts: CollectionParts) -> int:
     """Write the collection to `path`, whole or not at all; returns how many pages it holds."""
     try:
         with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
             temporary = Path(folder) / path.name
             with zipfile.ZipFile(temporary, "w") as archive:
-                pages = _write(_Writer(archive, info.schemas, pictures), info, engine)
+                pages = _write(_IndexWriter(archive, parts), info)
             temporary.replace(path)
     except OSError as err:
         raise StoreError(f"The index cannot be written to {path}: {err}. Make room, or name another place.") from err
     return pages
 
 
-def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
+def _write(writer: _IndexWriter, info: CollectionInfo) -> int:
     writer.json("index.json", {"format_version": info.format_version, "info": info.as_dict()})
     batch: list[Record] = []
-    for record in engine.scroll(None, None, [schema.vector_name for schema in writer.schemas]):
+    for record in writer.parts.engine.scroll(None, None, writer.parts.vector_names):
         batch.append(record)
         if len(batch) == _BATCH:
             writer.points(batch)
@@ -69,10 +70,13 @@ def _write(writer: _Writer, info: CollectionInfo, engine: Engine) -> int:
     return writer.pages
 
 
-class _Writer:
-    def __init__(self, archive: zipfile.ZipFile, schemas: Sequence[Schema], pictures: PagePictures) -> None:
-        self.archive, self.schemas, self.pictures = archive, schemas, pictures
+class _IndexWriter:
+    """Writes pages into the archive, batch by batch, and counts them."""
+
+    def __init__(self, archive: zipfile.ZipFile, parts: CollectionParts) -> None:
+        self.archive, self.parts = archive, parts
         self.pages = 0
+        self._folders = _folders(parts.schemas)
         self._written: set[str] = set()
 
     def json(self, name: str, value: Any) -> None:
@@ -88,13 +92,14 @@ class _Writer:
             payload = {**record.payload, "metadata": {**record.payload["metadata"]}}
             image = payload["metadata"].pop("image", None)
             entry: dict[str, Any] = {"id": record.id, "payload": payload}
-            for folder, schema in _folders(self.schemas):
+            for folder, schema in self._folders:
                 entry[folder] = len(_rows(record, schema))
+            # References are this store's own; the importing one names pictures anew, by their content.
             if image is not None:
                 entry["picture"] = self._picture(image)
             lines.append(json.dumps(entry, ensure_ascii=False))
         self.archive.writestr(f"points/{number}.jsonl", "\n".join(lines), zipfile.ZIP_DEFLATED)
-        for folder, schema in _folders(self.schemas):
+        for folder, schema in self._folders:
             buffer = io.BytesIO()
             np.save(buffer, np.concatenate([_rows(record, schema) for record in records]), allow_pickle=False)
             self.archive.writestr(f"{folder}/{number}.npy", buffer.getvalue())
@@ -103,7 +108,7 @@ class _Writer:
     def _picture(self, reference: str) -> str | None:
         """The name under which the picture is in the archive; None when the store lost it."""
         try:
-            data = self.pictures.read(reference)
+            data = self.parts.pictures.read(reference)
         except PictureError:
             return None
         digest = hashlib.sha256(data).hexdigest()
@@ -116,12 +121,19 @@ class _Writer:
 
 def _folders(schemas: Sequence[Schema]) -> list[tuple[str, Schema]]:
     """Where in the archive each embedder's vectors are; also the entry that counts them."""
-    return [("vectors", schemas[0]), *((schema.vector_name, schema) for schema in schemas[1:])]
+    # The first one's folder is "vectors", whatever its kind, as in files from before there could be two.
+    folders = [("vectors", schemas[0])]
+    for schema in schemas[1:]:
+        folders.append((schema.vector_name, schema))
+    return folders
 
 
 def _rows(record: Record, schema: Schema) -> Vector:
+    """The page's vectors of one embedder as `(n, dim)`; n is 0 where it has none."""
     vector = record.vectors.get(schema.vector_name)
-    return np.zeros((0, schema.dimension), np.float32) if vector is None else np.atleast_2d(vector)
+    if vector is None:
+        return np.zeros((0, schema.dimension), np.float32)
+    return np.atleast_2d(vector)
 
 
 class IndexFile:
@@ -138,12 +150,14 @@ class IndexFile:
         except FileNotFoundError as err:
             raise StoreFormatError(f"There is no file {path} to import.") from err
         except _ENTRY_ERRORS as err:
-            raise StoreFormatError(f"{path} is no exported index, or cut off: {err}. Export it again.") from err
+            raise StoreFormatError(f"{path} is no exported index, or is cut off: {err}. Export it again.") from err
         try:
             start, end = self._json("index.json"), self._json("end.json")
             info = read_info(start["info"] | {"format_version": start["format_version"]}, str(path))
-            if any(s.kind not in DENSE_VECTOR or s.storage not in STORAGES for s in info.schemas):
-                raise ValueError("it holds vectors of an unknown kind")
+            for schema in info.schemas:
+                if schema.kind not in DENSE_VECTOR or schema.storage not in STORAGES:
+                    raise ValueError("it holds vectors of an unknown kind")
+            # Incomplete until the importing store has every page: a kill on the way is seen at the next opening.
             self.info, self.pages = replace(info, complete=False), int(end["pages"])
         except VisRAGError:
             self.close()
@@ -163,7 +177,7 @@ class IndexFile:
             seen += len(pages)
             yield pages, embeddings
         if seen != self.pages:
-            raise self._damaged(f"it speaks of {self.pages} pages and holds {seen}")
+            raise self._damaged(f"it says it holds {self.pages} pages and holds {seen}")
 
     def close(self) -> None:
         """Close the file."""
@@ -184,7 +198,7 @@ class IndexFile:
                 named[schema.vector_name] = rows[folder][start : start + count]
                 starts[folder] = start + count
             page = self._page(entry)
-            if page.id != entry["id"]:
+            if page.id != entry["id"]:  # ids are made of what a page says of itself, so a changed line shows
                 raise ValueError(f"the id of page {page.number} of {page.doc_id!r} does not fit it")
             pages.append(page)
             embeddings.append(named)
@@ -197,8 +211,9 @@ class IndexFile:
         return rows
 
     def _page(self, entry: dict[str, Any]) -> Page:
-        name = entry.get("picture")
-        picture = None if name is None else self._picture(str(name))
+        picture = None
+        if entry.get("picture") is not None:
+            picture = self._picture(str(entry["picture"]))
         page = payload_to_page(entry["payload"], picture)
         texts = (page.doc_id, page.text, page.source, page.tenant)
         if not all(isinstance(text, str) for text in texts) or type(page.number) is not int:

@@ -2,45 +2,65 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
 
+from visrag_integrations.store.conditions import FieldMatch
 from visrag_integrations.store.documents import of_document
-from visrag_integrations.store.engine import Engine, Schema, Vector, batches
-from visrag_integrations.store.filters import Match
+from visrag_integrations.store.engine import Engine, Record, Vector, batches
+from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import content_key
 from visrag_integrations.types import Page
 
-_EQUALS = 1024
+# A collection may hold thousands of blank pages, all equal. After so many the search for equals ends: what is not found
+# by then is embedded again, which costs time but no result.
+_MAX_EQUALS = 1024
 
 
 def stored_vectors(engine: Engine, ids: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, Vector]]:
     """The vectors of these names, by id and name; a page may lack some."""
-    return {record.id: record.vectors for batch in batches(ids) for record in engine.retrieve(batch, (), names)}
+    found: dict[str, Mapping[str, Vector]] = {}
+    for batch in batches(ids):
+        for record in engine.retrieve(batch, (), names):
+            found[record.id] = record.vectors
+    return found
 
 
-def equal_embeddings(engine: Engine, schemas: Sequence[Schema], pages: Sequence[Page]) -> dict[str, Any]:
+def equal_embeddings(parts: CollectionParts, pages: Sequence[Page]) -> dict[str, Any]:
     """Embeddings as `add_pages` takes them, by `content_key`, where a page with the same picture and text is stored."""
     keys = {content_key(page) for page in pages} - {""}
-    equals: dict[str, str] = {}
-    for record in islice(_with_contents(engine, keys), _EQUALS) if keys else ():  # blank pages are many
-        equals.setdefault(record.payload["visrag"]["content"], record.id)
-        if len(equals) == len(keys):
-            break
-    names = [schema.vector_name for schema in schemas]
-    found = stored_vectors(engine, list(equals.values()), names)
-    whole = {key: found[id_] for key, id_ in equals.items() if id_ in found and found[id_].keys() >= set(names)}
-    if len(names) == 1:
-        return {key: named[names[0]] for key, named in whole.items()}
-    return {key: {name: named[name] for name in names} for key, named in whole.items()}
+    equals = _ids_by_content(parts.engine, keys)
+    names = parts.vector_names
+    vectors = stored_vectors(parts.engine, list(equals.values()), names)
+    embeddings: dict[str, Any] = {}
+    for key, id_ in equals.items():
+        named = vectors.get(id_, {})
+        if any(name not in named for name in names):
+            continue  # it was stored without an embedding, or is gone since
+        if len(names) == 1:
+            embeddings[key] = named[names[0]]
+        else:
+            embeddings[key] = {name: named[name] for name in names}
+    return embeddings
 
 
 def content_keys(engine: Engine, doc_id: str | None) -> list[str]:
     """The `content_key` of each page of a document, or of all, that has one."""
-    records = engine.scroll(None if doc_id is None else of_document(doc_id), ("visrag.content",))
+    condition = None if doc_id is None else of_document(doc_id)
+    records = engine.scroll(condition, ("visrag.content",))
     return [record.payload["visrag"]["content"] for record in records if record.payload.get("visrag")]
 
 
-def _with_contents(engine: Engine, keys: set[str]) -> Any:
-    return engine.scroll(Match("visrag.content", tuple(keys)), ("visrag.content",))
+def _ids_by_content(engine: Engine, keys: set[str]) -> dict[str, str]:
+    """By content key: the id of one stored page with it."""
+    found: dict[str, str] = {}
+    if not keys:
+        return found
+    condition = FieldMatch("visrag.content", tuple(keys))
+    records: Iterator[Record] = engine.scroll(condition, ("visrag.content",))
+    for record in islice(records, _MAX_EQUALS):
+        found.setdefault(record.payload["visrag"]["content"], record.id)
+        if len(found) == len(keys):
+            break
+    return found

@@ -3,27 +3,33 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, Literal, get_args
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.scores import lexical
+from visrag_integrations.store.conditions import Condition, Ids
 from visrag_integrations.store.engine import (
     POOLED_VECTOR,
     TEXT_VECTOR,
     Candidates,
     Engine,
-    Found,
     Schema,
+    SearchHit,
     SparseVector,
     Vector,
 )
-from visrag_integrations.store.filters import Condition, Ids
+from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.vectors import check_vector, schema_for
 from visrag_integrations.types import Mode
 
 Fusion = Literal["scores", "rrf"]
-_RANK_OFFSET = 60.0  # of RRF: how little the first ranks differ
+# Of RRF, as in the paper that introduced it (Cormack, Clarke and Buettcher, 2009). Smaller lets the first ranks of one
+# half decide alone; larger makes all ranks count alike.
+_RANK_OFFSET = 60.0
+# Candidates a first pass proposes for each page that is wanted, where `candidates` is less: a page that is only fourth
+# best in the first pass can still come first.
+_PROPOSED_PER_PAGE = 4
 
 
 @dataclass(frozen=True)
@@ -42,19 +48,20 @@ class SearchSettings:
     weights: tuple[float, float] = (1.0, 1.0)
 
     def __post_init__(self) -> None:
-        if isinstance(self.candidates, bool) or not isinstance(self.candidates, int) or self.candidates < 1:
+        if not is_page_number(self.candidates):
             raise SettingError(f"candidates is {self.candidates!r}; it is a number of pages, 1 or more.")
         if self.fusion not in get_args(Fusion):
             raise SettingError(f"fusion is {self.fusion!r}; allowed: {', '.join(get_args(Fusion))}.")
-        if len(self.weights) != 2 or not all(0 <= w < float("inf") for w in self.weights) or not any(self.weights):
+        two = len(self.weights) == 2 and all(0 <= weight < float("inf") for weight in self.weights)
+        if not two or not any(self.weights):
             raise SettingError(f"fusion_weights is {self.weights!r}; give two numbers, for example (1.0, 0.5).")
         if self.fusion != "rrf" and tuple(self.weights) != (1.0, 1.0):
             raise SettingError("fusion_weights are for fusion='rrf' only. Say fusion='rrf', or leave them out.")
 
 
 @dataclass(frozen=True)
-class Asked:
-    """One question to a collection."""
+class StoreQuery:
+    """One search of a collection, with the filter read."""
 
     vector: Any
     text: str
@@ -63,92 +70,121 @@ class Asked:
     mode: Mode
 
     def __post_init__(self) -> None:
-        if isinstance(self.top_k, bool) or not isinstance(self.top_k, int) or self.top_k < 1:
+        if not is_page_number(self.top_k):
             raise SettingError(f"top_k is {self.top_k!r}; it is the number of pages wanted, 1 or more.")
         if self.mode not in get_args(Mode):
             raise SettingError(f"mode is {self.mode!r}; allowed: {', '.join(get_args(Mode))}.")
 
 
-def search(
-    engine: Engine, schemas: Sequence[Schema], asked: Asked, settings: SearchSettings
-) -> tuple[list[Found], str]:
+def is_page_number(value: object) -> bool:
+    """Whether it is a number of pages: an integer from 1, and no truth value."""
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def search(parts: CollectionParts, query: StoreQuery, settings: SearchSettings) -> tuple[list[SearchHit], str]:
     """The best points with their payload, best first, and what their score is."""
-    if asked.mode == "lexical":
-        return _lexical(engine, asked), "bm25"
-    if asked.vector is None:
+    if query.mode == "lexical":
+        return _lexical(parts.engine, query), "bm25"
+    if query.vector is None:
         raise SettingError(
-            f"mode={asked.mode!r} searches with a vector, and there is none. Give one, or say mode='lexical'."
+            f"mode={query.mode!r} searches with a vector, and there is none. Give one, or say mode='lexical'."
         )
-    schema = schema_for(asked.vector, schemas)
-    vector = check_vector(asked.vector, schema, lambda: "The query")
-    if asked.mode == "hybrid":
-        return _hybrid(engine, schema, replace(asked, vector=vector), settings), "fused"
+    schema = schema_for(query.vector, parts.schemas)
+    vector = check_vector(query.vector, schema, "The query")
+    if query.mode == "hybrid":
+        return _hybrid(parts.engine, schema, vector, query, settings), "fused"
     if vector is None:
         return [], "cosine"
-    among = _among(schema, asked.top_k, settings)
-    found = engine.nearest(schema.vector_name, vector, asked.top_k, asked.condition, among=among)
+    first_pass = _first_pass(schema, query.top_k, settings)
+    found = parts.engine.nearest(schema.vector_name, vector, query.top_k, query.condition, among=first_pass)
     return found, "maxsim" if schema.kind == "multi" else "cosine"
 
 
-def exact_scores(engine: Engine, schemas: Sequence[Schema], vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
+def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
     """The dense score of each of these points by all its vectors; of those that have some."""
-    schema = schema_for(vector, schemas)
-    asked = check_vector(vector, schema, lambda: "The query")
-    if asked is None:
+    schema = schema_for(vector, parts.schemas)
+    checked = check_vector(vector, schema, "The query")
+    if checked is None:
         return {}
-    found = engine.nearest(schema.vector_name, asked, len(ids), Ids(ids), with_payload=False, exact=True)
+    return _exact_scores(parts.engine, schema.vector_name, checked, ids)
+
+
+def _exact_scores(engine: Engine, name: str, vector: Vector | SparseVector, ids: tuple[str, ...]) -> dict[str, float]:
+    found = engine.nearest(name, vector, len(ids), Ids(ids), with_payload=False, exact=True)
     return {hit.id: hit.score for hit in found}
 
 
-def _among(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:
+def _first_pass(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:
     """The first pass over pooled vectors, in a collection that has them."""
-    return Candidates(POOLED_VECTOR, max(settings.candidates, 4 * limit)) if schema.pooling else None
+    if not schema.pooling:
+        return None
+    return Candidates(POOLED_VECTOR, max(settings.candidates, _PROPOSED_PER_PAGE * limit))
 
 
 def _query_vector(text: str) -> SparseVector | None:
     indices, values = lexical.query_vector(text)
-    return SparseVector(indices, values) if indices else None
+    if not indices:
+        return None
+    return SparseVector(indices, values)
 
 
-def _lexical(engine: Engine, asked: Asked) -> list[Found]:
-    words = _query_vector(asked.text)
-    return [] if words is None else engine.nearest(TEXT_VECTOR, words, asked.top_k, asked.condition)
+def _lexical(engine: Engine, query: StoreQuery) -> list[SearchHit]:
+    words = _query_vector(query.text)
+    if words is None:
+        return []
+    return engine.nearest(TEXT_VECTOR, words, query.top_k, query.condition)
 
 
-def _hybrid(engine: Engine, schema: Schema, asked: Asked, settings: SearchSettings) -> list[Found]:
+def _hybrid(
+    engine: Engine, schema: Schema, vector: Vector | None, query: StoreQuery, settings: SearchSettings
+) -> list[SearchHit]:
     """Candidates of both halves, fused by their scores or by their ranks."""
-    name, words = schema.vector_name, _query_vector(asked.text)
-    limit = max(settings.candidates, 4 * asked.top_k)
-    scores: dict[str, dict[str, float]] = {name: {}, TEXT_VECTOR: {}}
-    if asked.vector is not None:
-        among = _among(schema, limit // 4, settings)
-        found = engine.nearest(name, asked.vector, limit, asked.condition, with_payload=False, among=among)
-        scores[name] = {hit.id: hit.score for hit in found}
-    if words is not None:
-        found = engine.nearest(TEXT_VECTOR, words, limit, asked.condition, with_payload=False)
-        scores[TEXT_VECTOR] = {hit.id: hit.score for hit in found}
+    words = _query_vector(query.text)
+    limit = max(settings.candidates, _PROPOSED_PER_PAGE * query.top_k)
+    # `limit` has the factor already: a first pass takes as many candidates as in a dense search for the wanted pages.
+    first_pass = _first_pass(schema, limit // _PROPOSED_PER_PAGE, settings)
+    by_vector = _scores(engine, schema.vector_name, vector, limit, query, first_pass)
+    by_words = _scores(engine, TEXT_VECTOR, words, limit, query)
     if settings.fusion == "rrf":
-        fused = reciprocal_ranks([scores[name], scores[TEXT_VECTOR]], settings.weights)
+        fused = reciprocal_ranks([by_vector, by_words], settings.weights)
     else:
-        _complete(engine, {name: asked.vector, TEXT_VECTOR: words}, scores)
-        vectors = len(asked.vector) if schema.kind == "multi" and asked.vector is not None else 1
-        dense = {id_: score / vectors for id_, score in scores[name].items()}  # MaxSim is a sum over so many
-        fused = lexical.fuse(dense, scores[TEXT_VECTOR], asked.text)
-    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[: asked.top_k]
+        dense = _completed(engine, schema.vector_name, vector, by_vector, by_words)
+        bm25 = _completed(engine, TEXT_VECTOR, words, by_words, by_vector)
+        if vector is not None and schema.kind == "multi":
+            dense = {id_: score / len(vector) for id_, score in dense.items()}  # MaxSim is a sum over so many
+        fused = lexical.fuse(dense, bm25, query.text)
+    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[: query.top_k]
     payloads = {record.id: record.payload for record in engine.retrieve(best)}
-    return [Found(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]
+    return [SearchHit(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]
 
 
-def _complete(
-    engine: Engine, asked: dict[str, Vector | SparseVector | None], scores: dict[str, dict[str, float]]
-) -> None:
-    """Give the candidates of one half the score they have in the other."""
-    candidates = {id_ for half in scores.values() for id_ in half}
-    for half, vector in asked.items():
-        missing = tuple(candidates - scores[half].keys())
-        if missing and vector is not None:
-            found = engine.nearest(half, vector, len(missing), Ids(missing), with_payload=False, exact=True)
-            scores[half].update({hit.id: hit.score for hit in found})
+def _scores(
+    engine: Engine,
+    name: str,
+    vector: Vector | SparseVector | None,
+    limit: int,
+    query: StoreQuery,
+    first_pass: Candidates | None = None,
+) -> dict[str, float]:
+    """The best of one half by id; none where the query has nothing for this half."""
+    if vector is None:
+        return {}
+    found = engine.nearest(name, vector, limit, query.condition, with_payload=False, among=first_pass)
+    return {hit.id: hit.score for hit in found}
+
+
+def _completed(
+    engine: Engine,
+    name: str,
+    vector: Vector | SparseVector | None,
+    scores: dict[str, float],
+    others: dict[str, float],
+) -> dict[str, float]:
+    """The scores of one half, and those the candidates of the other half have in it, however far down."""
+    missing = tuple(others.keys() - scores.keys())
+    if vector is None or not missing:
+        return scores
+    return scores | _exact_scores(engine, name, vector, missing)
 
 
 def reciprocal_ranks(lists: Sequence[dict[str, float]], weights: Sequence[float]) -> dict[str, float]:

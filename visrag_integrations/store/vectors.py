@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 MAX_FLOATS = 1_048_576
 """Numbers in one multi-vector: what a Qdrant server takes."""
+# Pages the engine takes at once, and their numbers: 8 MB of float32, so that a batch of multi-vectors stays small.
 _BATCH, _BATCH_FLOATS = 64, 2_000_000
 
 
@@ -36,49 +37,68 @@ def check_embeddings(
 
 
 def _check_page(page: Page, embedding: Any, schemas: Sequence[Schema]) -> dict[str, Vector]:
-    named: Mapping[str, Any] = embedding if isinstance(embedding, Mapping) else {schemas[0].vector_name: embedding}
-    names = [schema.vector_name for schema in schemas]
     title = f"Page {page.number} of {page.source or page.doc_id!r}"
-    if (len(schemas) > 1 and not isinstance(embedding, Mapping)) or named.keys() - set(names):
-        example = ", ".join(f'"{name}": ...' for name in names)
-        what = f"vectors named {', '.join(map(repr, named))}" if isinstance(embedding, Mapping) else "one embedding"
-        raise EmbedderError(
-            f"{title} comes with {what}; this collection holds {{{example}}}. Give it a dict like that."
-        )
-    checked = {s.vector_name: check_vector(named.get(s.vector_name, ()), s, lambda: title) for s in schemas}
-    return {name: vector for name, vector in checked.items() if vector is not None}
+    checked: dict[str, Vector] = {}
+    named = _by_name(embedding, schemas, title)
+    for schema in schemas:
+        vector = check_vector(named.get(schema.vector_name, ()), schema, title)
+        if vector is not None:
+            checked[schema.vector_name] = vector
+    return checked
+
+
+def _by_name(embedding: Any, schemas: Sequence[Schema], title: str) -> Mapping[str, Any]:
+    """A page's embeddings by their names in the collection; `title` names the page in an error message."""
+    names = [schema.vector_name for schema in schemas]
+    if isinstance(embedding, Mapping):
+        if embedding.keys() <= set(names):
+            return embedding
+        what = f"vectors named {', '.join(map(repr, embedding))}"
+    elif len(names) == 1:
+        return {names[0]: embedding}
+    else:
+        what = "one embedding"
+    example = ", ".join(f'"{name}": ...' for name in names)
+    raise EmbedderError(f"{title} comes with {what}; this collection holds {{{example}}}. Give it a dict like that.")
 
 
 def schema_for(vector: Any, schemas: Sequence[Schema]) -> Schema:
     """Whose vectors a query is compared with: where there are two kinds, its shape tells."""
     kind = "multi" if np.ndim(vector) == 2 else "single"
-    return next((schema for schema in schemas if schema.kind == kind), schemas[0])
+    for schema in schemas:
+        if schema.kind == kind:
+            return schema
+    return schemas[0]
 
 
-def check_vector(embedding: Any, schema: Schema, name: Any) -> Vector | None:
+def check_vector(embedding: Any, schema: Schema, title: str) -> Vector | None:
     """The embedding as a contiguous float32 array of the collection's shape; None when it is empty.
 
     Args:
         embedding: `(dim,)` or `(n, dim)`.
         schema: What the collection holds.
-        name: Called for the name in an error message.
+        title: Whose it is, for an error message.
     """
     array = np.ascontiguousarray(embedding, dtype=np.float32)
-    if schema.kind == "multi" and array.ndim == 1 and array.size:
-        array = array[np.newaxis]
-    elif schema.kind == "single" and array.ndim == 2 and array.shape[0] == 1:
-        array = array[0]
     if array.size == 0:
         return None
-    wanted = 2 if schema.kind == "multi" else 1
-    if array.ndim != wanted or array.shape[-1] != schema.dimension:
-        shape = f"(n, {schema.dimension})" if wanted == 2 else f"({schema.dimension},)"
-        raise EmbedderError(f"{name()} has an embedding of shape {array.shape}; this collection holds {shape}.")
+    if schema.kind == "multi":
+        wanted = f"(n, {schema.dimension})"
+        if array.ndim == 1:
+            array = array[np.newaxis]  # one vector is a page of one: (dim,) -> (1, dim)
+        fits = array.ndim == 2
+    else:
+        wanted = f"({schema.dimension},)"
+        if array.ndim == 2 and len(array) == 1:
+            array = array[0]  # (1, dim) -> (dim,)
+        fits = array.ndim == 1
+    if not fits or array.shape[-1] != schema.dimension:
+        raise EmbedderError(f"{title} has an embedding of shape {array.shape}; this collection holds {wanted}.")
     if not np.isfinite(array).all():
-        raise EmbedderError(f"{name()} has an embedding with NaN or infinite numbers; embed it again in float32.")
+        raise EmbedderError(f"{title} has an embedding with NaN or infinite numbers; embed it again in float32.")
     if array.size > MAX_FLOATS:
         raise EmbedderError(
-            f"{name()} has an embedding of {array.shape[0]} x {array.shape[1]} numbers; a Qdrant multi-vector takes "
+            f"{title} has an embedding of {array.shape[0]} x {array.shape[1]} numbers; a Qdrant multi-vector takes "
             f"{MAX_FLOATS}. Pool its vectors, or give the embedder fewer patches a page."
         )
     return array
@@ -86,8 +106,12 @@ def check_vector(embedding: Any, schema: Schema, name: Any) -> Vector | None:
 
 def text_vector(text: str) -> SparseVector | None:
     """The lexical vector of a page's text; None when it has no words."""
-    indices, values = lexical.document_vector(text) if text else ([], [])
-    return SparseVector(indices, values) if indices else None
+    if not text:
+        return None
+    indices, values = lexical.document_vector(text)
+    if not indices:
+        return None
+    return SparseVector(indices, values)
 
 
 def named_vectors(
@@ -110,7 +134,7 @@ def named_vectors(
 
 
 def in_batches(vectors: Sequence[Mapping[str, Vector]]) -> Iterator[tuple[int, int]]:
-    """Starts and ends of batches that an engine takes at once: so many pages, and not too many numbers.
+    """Starts and ends of batches that an engine takes at once: limited in pages, and in numbers.
 
     >>> list(in_batches([{}] * 70))
     [(0, 64), (64, 70)]
@@ -118,7 +142,8 @@ def in_batches(vectors: Sequence[Mapping[str, Vector]]) -> Iterator[tuple[int, i
     start = floats = 0
     for place, named in enumerate(vectors):
         size = sum(vector.size for vector in named.values())
-        if place > start and (place - start == _BATCH or floats + size > _BATCH_FLOATS):
+        full = place - start == _BATCH or floats + size > _BATCH_FLOATS
+        if full and place > start:  # a page of more numbers than that is a batch of its own
             yield start, place
             start, floats = place, 0
         floats += size

@@ -5,58 +5,64 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.documents import set_sources, sources_of
-from visrag_integrations.store.engine import Engine, Point, Record, Schema, Vector, batches
-from visrag_integrations.store.filters import Condition, Match, storable
-from visrag_integrations.store.payload import LISTING, page_to_payload
-from visrag_integrations.store.pictures import PagePictures
+from visrag_integrations.store.engine import Point, Record, Vector, batches
+from visrag_integrations.store.parts import CollectionParts
+from visrag_integrations.store.payload import LISTING, page_to_payload, storable
 from visrag_integrations.store.vectors import named_vectors
 from visrag_integrations.types import Page
 
-_KNOWN = ("metadata.sources", "metadata.image")
+_KEPT_FIELDS = ("metadata.sources", "metadata.image")
+"""What is read of a page before it is overwritten."""
 
 
-def write_pages(
-    engine: Engine,
-    pictures: PagePictures,
-    pages: Sequence[Page],
-    vectors: Sequence[Mapping[str, Vector]],
-    schemas: Sequence[Schema],
-) -> None:
+def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence[Mapping[str, Vector]]) -> None:
     """Add or overwrite pages; a page that was found elsewhere before keeps those sources."""
     ids = [page.id for page in pages]
-    known = {r.id: r.payload.get("metadata") or {} for r in engine.retrieve(list(dict.fromkeys(ids)), _KNOWN)}
+    stored: dict[str, Mapping[str, Any]] = {}
+    for record in parts.engine.retrieve(list(dict.fromkeys(ids)), _KEPT_FIELDS):
+        stored[record.id] = record.payload.get("metadata") or {}
     points: dict[str, Point] = {}
     replaced: set[str] = set()
     for id_, page, named in zip(ids, pages, vectors, strict=True):
-        before = known.get(id_, {})
-        image = pictures.save(page.picture)
+        before = stored.get(id_, {})
+        image = parts.pictures.save(page.picture)
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
         if before.get("image") not in (None, image):
             replaced.add(before["image"])
-        known[id_] = payload["metadata"]
-        points[id_] = Point(id_, named_vectors(named, page.text, schemas), payload)
-    engine.upsert(list(points.values()))
-    _forget_pictures(engine, pictures, replaced)
+        stored[id_] = payload["metadata"]  # the same page may come twice in one call: the later one adds its source
+        points[id_] = Point(id_, named_vectors(named, page.text, parts.schemas), payload)
+    parts.engine.upsert(list(points.values()))
+    _delete_unused_pictures(parts, replaced)
 
 
-def remove_pages(engine: Engine, pictures: PagePictures, condition: Condition | None, source: str | None) -> int:
+def remove_pages(parts: CollectionParts, condition: Condition | None, source: str | None) -> int:
     """Remove the pages that fit; returns how many. Of a source, pages that were found elsewhere too only lose it."""
-    records = list(engine.scroll(condition, (*LISTING, "metadata.image")))
-    left: dict[Record, list[str]] = {record: [] for record in records}
-    if source is not None:  # exactly this one; the condition takes a file name too
-        held = [record for record in records if storable(source) in sources_of(record)]
-        left = {record: [s for s in sources_of(record) if s != storable(source)] for record in held}
-    set_sources(engine, {record: sources for record, sources in left.items() if sources})
-    gone = [record for record, sources in left.items() if not sources]
+    gone: list[Record] = []
+    kept_sources: dict[Record, list[str]] = {}
+    for record in parts.engine.scroll(condition, (*LISTING, "metadata.image")):
+        remaining: list[str] = []
+        if source is not None:
+            sources = sources_of(record)
+            if storable(source) not in sources:
+                continue  # the condition takes a file name too; only exactly this source is meant
+            remaining = [other for other in sources if other != storable(source)]
+        if remaining:
+            kept_sources[record] = remaining
+        else:
+            gone.append(record)
+    set_sources(parts.engine, kept_sources)
     for batch in batches([record.id for record in gone]):
-        engine.delete(batch)
-    _forget_pictures(engine, pictures, {record.payload["metadata"].get("image") for record in gone})
+        parts.engine.delete(batch)
+    images = {record.payload["metadata"].get("image") for record in gone}
+    _delete_unused_pictures(parts, images - {None})
     return len(gone)
 
 
-def _forget_pictures(engine: Engine, pictures: PagePictures, references: set[Any]) -> None:
-    """Delete those of the pictures that no page speaks of any more."""
-    for batch in batches(references - {None}):
-        records = engine.scroll(Match("metadata.image", tuple(batch)), ("metadata.image",))
-        pictures.delete(set(batch) - {record.payload["metadata"]["image"] for record in records})
+def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
+    """Delete those of the pictures that no page refers to any more."""
+    for batch in batches(references):
+        records = parts.engine.scroll(FieldMatch("metadata.image", tuple(batch)), ("metadata.image",))
+        used = {record.payload["metadata"]["image"] for record in records}
+        parts.pictures.delete(set(batch) - used)

@@ -1,4 +1,4 @@
-"""Every pixel operation: open, fit to a pixel budget, encode, crop, concatenate."""
+"""Pictures in and out: open, turn into RGB, fit to a pixel budget, encode. Parts of pictures: `composing`."""
 
 from __future__ import annotations
 
@@ -8,10 +8,10 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union
+from typing import TYPE_CHECKING, Any, Union
 
 from visrag_integrations.errors import PictureError, SettingError
 
@@ -20,9 +20,6 @@ if TYPE_CHECKING:
 
 PictureSource = Union["Image", bytes, Path, Callable[[], Union["Image", bytes]]]
 """Where a picture's pixels are: a PIL image, an encoded file's bytes, its path, or a function that gives either."""
-
-Direction = Literal["horizontal", "vertical"]
-"""Side by side, or one under the other."""
 
 MAX_PIXELS = 178_956_970
 """A file that declares more pixels than this is refused before it is decoded (a quarter of a gigabyte of grey)."""
@@ -33,6 +30,7 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     *(struct.error, zlib.error),
 )
 
+# How picture files begin; "II" and "MM" are TIFF in either byte order, 42 the usual and 43 the 64-bit variant.
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
     b"\x89PNG\r\n\x1a\n": "PNG",
@@ -122,7 +120,9 @@ def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
         if not callable(source):
             return source.copy()
         made = source()
-        return open_picture(made, max_pixels=max_pixels) if isinstance(made, bytes) else made
+        if isinstance(made, bytes):
+            return open_picture(made, max_pixels=max_pixels)
+        return made
     with open_encoded(source, max_pixels=max_pixels) as image:
         try:
             image.load()
@@ -157,14 +157,17 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
 
 
 def sniff_format(data: bytes) -> str | None:
-    """The picture format that the first bytes of a file speak of; None when they are no picture this library reads.
+    """The picture format that the first bytes of a file name; None when they are no picture this library reads.
 
     >>> sniff_format(b"GIF89a"), sniff_format(b"%PDF-1.7")
     ('GIF', None)
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
-    return next((name for magic, name in _MAGIC.items() if data.startswith(magic)), None)
+    for magic, name in _MAGIC.items():
+        if data.startswith(magic):
+            return name
+    return None
 
 
 def to_rgb(image: Image) -> Image:
@@ -172,8 +175,9 @@ def to_rgb(image: Image) -> Image:
     from PIL import Image
 
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        clear = image.convert("LA") if image.mode == "La" else image
-        clear = clear.convert("RGBA")
+        if image.mode == "La":
+            image = image.convert("LA")  # there is no way from "La" to RGBA but this
+        clear = image.convert("RGBA")
         white = Image.new("RGBA", clear.size, "white")
         return Image.alpha_composite(white, clear).convert("RGB")
     if image.mode == "RGB":
@@ -199,8 +203,10 @@ def fit(image: Image, max_pixels: int) -> Image:
     width, height = fit_size(image.width, image.height, max_pixels)
     if (width, height) == image.size:
         return image
-    smooth = to_rgb(image) if image.mode in {"1", "P", "PA"} else image
-    return smooth.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
+    if image.mode in {"1", "P", "PA"}:
+        image = to_rgb(image)  # these modes have no colours between two colours
+    # With a gap of 3, large pictures are reduced by whole factors first: faster, and to the eye the same.
+    return image.resize((width, height), Image.Resampling.LANCZOS, reducing_gap=3.0)
 
 
 def fit_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
@@ -212,7 +218,8 @@ def fit_size(width: float, height: float, max_pixels: int) -> tuple[int, int]:
     if max_pixels < 1:
         raise SettingError(f"max_pixels is {max_pixels}; it must be 1 or more, for example 9 * 448 * 448.")
     scale = min(1.0, math.sqrt(max_pixels / (width * height)))
-    columns, rows = max(1, int(width * scale)), max(1, int(height * scale))
+    columns = max(1, int(width * scale))
+    rows = max(1, int(height * scale))
     if columns == 1 or rows == 1:  # a line: rounding its short side up to 1 must not break the budget
         return min(columns, max_pixels), min(rows, max_pixels)
     return columns, rows
@@ -231,111 +238,22 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     if callable(source):
         source = source()
     if isinstance(source, Path):
-        source = _read(source)
+        source = read_file(source)
     if isinstance(source, bytes) and sniff_format(source) == kind:
         return source
     image = open_picture(source) if isinstance(source, bytes) else source
-    writable = image if image.mode in _WRITABLE[kind] and "transparency" not in image.info else to_rgb(image)
-    options: dict[str, Any] = {} if kind == "PNG" else {"quality": quality}
+    if image.mode not in _WRITABLE[kind] or "transparency" in image.info:
+        image = to_rgb(image)
+    options: dict[str, Any] = {}
+    if kind != "PNG":  # which loses nothing
+        options["quality"] = quality
     buffer = io.BytesIO()
     try:
-        writable.save(buffer, kind, **options)
+        image.save(buffer, kind, **options)
     except DECODE_ERRORS as err:
         size = f"{image.width} x {image.height} pixels"
         raise PictureError(f"A picture of {size} cannot be written as {kind}: {err}. Try PNG.") from err
     return buffer.getvalue()
-
-
-def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
-    """The part of the picture inside `box` (left, top, right, bottom as fractions), at least one pixel.
-
-    >>> from PIL import Image
-    >>> crop(Image.new("RGB", (200, 100)), (0.25, 0.0, 0.75, 1.0)).size
-    (100, 100)
-    """
-    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-    if not (left < right and top < bottom):
-        raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
-    x, y = min(round(left * image.width), image.width - 1), min(round(top * image.height), image.height - 1)
-    return image.crop((x, y, max(x + 1, round(right * image.width)), max(y + 1, round(bottom * image.height))))
-
-
-def outline(
-    image: Image, boxes: Iterable[tuple[float, float, float, float]], *, colour: str = "#c77700", dashed: bool = False
-) -> Image:
-    """A copy in RGB with the boxes (fractions of width and height) outlined, and tinted so that what is under shows.
-
-    >>> from PIL import Image
-    >>> outline(Image.new("RGB", (200, 100), "white"), [(0.25, 0.2, 0.75, 0.8)], colour="#ff0000").getpixel((50, 50))
-    (255, 0, 0)
-    """
-    from PIL import Image, ImageChops, ImageColor, ImageDraw
-
-    plain = to_rgb(image)
-    stroke = max(2, round(min(plain.size) / 400))
-    tint = Image.new("RGB", plain.size, "white")
-    lines = Image.new("L", plain.size, 0)
-    wash, pen = ImageDraw.Draw(tint), ImageDraw.Draw(lines)
-    rgb = ImageColor.getrgb(colour)[:3]
-    for box in boxes:
-        left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-        x, y = round(left * plain.width), round(top * plain.height)
-        corner = max(x, round(right * plain.width)), max(y, round(bottom * plain.height))
-        wash.rectangle((x, y, *corner), fill=tuple(255 - (255 - value) // 5 for value in rgb))
-        for side in _sides(x, y, *corner):
-            for dash in _dashes(*side, length=4 * stroke if dashed else 0):
-                pen.rectangle(
-                    (dash[0] - stroke // 2, dash[1] - stroke // 2, dash[2] + stroke // 2, dash[3] + stroke // 2), 255
-                )
-    tinted = ImageChops.multiply(plain, tint)
-    tinted.paste(rgb, (0, 0), lines)
-    return tinted
-
-
-def _sides(x: int, y: int, right: int, bottom: int) -> tuple[tuple[int, int, int, int], ...]:
-    return (x, y, right, y), (x, bottom, right, bottom), (x, y, x, bottom), (right, y, right, bottom)
-
-
-def _dashes(x: int, y: int, right: int, bottom: int, length: int) -> Iterator[tuple[int, int, int, int]]:
-    """A horizontal or vertical line in pieces; whole where the length is 0."""
-    if not length:
-        yield x, y, right, bottom
-        return
-    for start in range(0, max(right - x, bottom - y) + 1, 2 * length):
-        stop = start + length
-        yield min(right, x + start), min(bottom, y + start), min(right, x + stop), min(bottom, y + stop)
-
-
-def concatenate(pictures: Sequence[Image], direction: Direction = "horizontal") -> Image:
-    """The pictures in one: scaled to the tallest and put side by side, or to the widest and stacked (bicubic, RGB).
-
-    >>> from PIL import Image
-    >>> pages = [Image.new("RGB", (20, 40)), Image.new("RGB", (30, 20))]
-    >>> concatenate(pages).size, concatenate(pages, "vertical").size
-    ((80, 40), (30, 80))
-    """
-    from PIL import Image
-
-    if not pictures or direction not in ("horizontal", "vertical"):
-        raise SettingError(
-            f"{len(pictures)} pictures cannot be joined in the direction {direction!r}; "
-            'give one or more and "horizontal" or "vertical".'
-        )
-    across = direction == "horizontal"
-    side = max(picture.height if across else picture.width for picture in pictures)
-    scales = [side / (picture.height if across else picture.width) for picture in pictures]
-    lengths = [
-        max(1, round((picture.width if across else picture.height) * scale))
-        for picture, scale in zip(pictures, scales, strict=True)
-    ]
-    joined = Image.new("RGB", (sum(lengths), side) if across else (side, sum(lengths)), "white")
-    place = 0
-    for picture, length in zip(pictures, lengths, strict=True):
-        size = (length, side) if across else (side, length)
-        scaled = to_rgb(picture).resize(size, Image.Resampling.BICUBIC)
-        joined.paste(scaled, (place, 0) if across else (0, place))
-        place += length
-    return joined
 
 
 def _deep_to_grey(image: Image) -> Image:
@@ -345,14 +263,24 @@ def _deep_to_grey(image: Image) -> Image:
 
     values = np.nan_to_num(np.asarray(image, dtype=np.float64))
     low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
-    if image.mode.startswith("I;16"):
-        top = 65535.0
+    top = _white_level(image.mode, high)
+    if low < 0:
+        grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
     else:
-        top = next(
-            (limit for limit in (1.0, 255.0, 65535.0) if high <= limit and (image.mode == "F" or limit > 1)), high
-        )
-    grey = (values - low) * (255.0 / max(top - low, 1e-12)) if low < 0 else values * (255.0 / top)
+        grey = values * (255.0 / top)
     return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
+
+
+def _white_level(mode: str, high: float) -> float:
+    """The value that is white: files do not say it, so it is the smallest usual one that nothing exceeds."""
+    if mode.startswith("I;16"):
+        return 65535.0
+    if mode == "F" and high <= 1.0:
+        return 1.0
+    for usual in (255.0, 65535.0):
+        if high <= usual:
+            return usual
+    return high
 
 
 def _managed_to_rgb(image: Image) -> Image:
@@ -362,17 +290,26 @@ def _managed_to_rgb(image: Image) -> Image:
     profile: bytes | None = image.info.get("icc_profile")
     if image.mode == "LAB" or profile:
         try:
-            of = ImageCms.ImageCmsProfile(io.BytesIO(profile)) if profile else ImageCms.createProfile("LAB")
-            managed = ImageCms.profileToProfile(image, of, ImageCms.createProfile("sRGB"), outputMode="RGB")
+            if profile:
+                source: Any = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            else:
+                source = ImageCms.createProfile("LAB")
+            managed = ImageCms.profileToProfile(image, source, ImageCms.createProfile("sRGB"), outputMode="RGB")
             if managed is not None:
                 return managed
         except (ImageCms.PyCMSError, OSError, ValueError) as err:
+            # A damaged profile is left aside for CMYK; Pillow cannot turn Lab into RGB without one.
             if image.mode == "LAB":
                 raise PictureError(f"A Lab picture cannot be converted to RGB: {err}. Save it as RGB first.") from err
     return image.convert("RGB")
 
 
-def _read(path: Path) -> bytes:
+def read_file(path: Path) -> bytes:
+    """The bytes of a picture file.
+
+    Raises:
+        PictureError: It cannot be read.
+    """
     try:
         return path.read_bytes()
     except OSError as err:
@@ -380,4 +317,6 @@ def _read(path: Path) -> bytes:
 
 
 def _name(source: bytes | Path) -> str:
-    return f"A picture of {len(source)} bytes" if isinstance(source, bytes) else str(source)
+    if isinstance(source, bytes):
+        return f"A picture of {len(source)} bytes"
+    return str(source)

@@ -23,10 +23,11 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 SUFFIXES = {"JPEG": "jpg", "PNG": "png", "WEBP": "webp"}
+# Names joined by "/", none of which starts with a dot: neither absolute nor a URL, and no "..".
 _REFERENCE = re.compile(r"(?!\.)[\w-][\w.-]*(/(?!\.)[\w-][\w.-]*)*", re.ASCII)
 
 
-class Pictures(Protocol):
+class PictureFiles(Protocol):
     """Where the pictures of a collection are kept. A reference is relative to the root."""
 
     def save(self, data: bytes, reference: str) -> None: ...
@@ -69,9 +70,10 @@ class PictureFolder:
         path = self.root / check_reference(reference)
         with contextlib.suppress(OSError):
             if path.stat().st_size == len(data):
-                return
+                return  # named by its content: the same name and size is the same picture
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
+            # Beside its place, so that the rename is one step on the same disk.
             handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
             try:
                 with open(handle, "wb") as file:
@@ -147,7 +149,7 @@ class PictureURL:
             if self.files.exists(path):
                 return
             self.files.makedirs(path.rpartition("/")[0], exist_ok=True)
-            with self.files.transaction:
+            with self.files.transaction:  # whole or not at all, where the file system can
                 self.files.pipe_file(path, data)
         except OSError as err:
             raise StoreError(f"The picture {path} cannot be written: {err}") from err
@@ -184,7 +186,7 @@ class PagePictures:
         keep_formats: Encoded pictures of another of the formats are kept as they are too.
     """
 
-    def __init__(self, files: Pictures | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
+    def __init__(self, files: PictureFiles | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
         if format.upper() not in SUFFIXES:
             raise SettingError(f"picture_format is {format!r}; allowed: {', '.join(SUFFIXES)}.")
         self.files, self.collection, self.format, self.quality = files, collection, format.upper(), quality
@@ -194,10 +196,13 @@ class PagePictures:
         """Keep the picture; gives its reference."""
         if picture is None or self.files is None:
             return None
-        found = images.sniff_format(picture) if self.keep_formats and isinstance(picture, bytes) else None
-        kind = found if found in SUFFIXES else self.format
-        data = images.encode(picture, kind, self.quality)
-        reference = reference_of(data, self.collection, SUFFIXES[kind])
+        kept_as = self.format
+        if self.keep_formats and isinstance(picture, bytes):
+            found = images.sniff_format(picture)
+            if found in SUFFIXES:
+                kept_as = found
+        data = images.encode(picture, kept_as, self.quality)
+        reference = reference_of(data, self.collection, SUFFIXES[kept_as])
         self.files.save(data, reference)
         return reference
 
@@ -205,20 +210,23 @@ class PagePictures:
         """Where the picture is; one that is refused raises when it is opened, not here."""
         if reference is None:
             return None
-        try:
-            return functools.partial(refused, reference) if self.files is None else self.files.source(reference)
-        except PictureError:
-            return functools.partial(refused, reference)
+        if self.files is not None:
+            with contextlib.suppress(PictureError):
+                return self.files.source(reference)
+        return functools.partial(refused, reference)
 
     def read(self, reference: str) -> bytes:
         """The encoded picture."""
-        return refused(reference) if self.files is None else self.files.read(reference)
+        if self.files is None:
+            return refused(reference)
+        return self.files.read(reference)
 
     def delete(self, references: Iterable[str]) -> None:
         """Remove pictures; one that cannot be removed is left, with a warning."""
-        for reference in references if self.files is not None else ():
+        if self.files is None:
+            return
+        for reference in references:
             try:
-                assert self.files is not None
                 self.files.delete(reference)
             except (OSError, PictureError) as err:
                 logger.warning("The picture %s could not be removed: %s", reference, err)
@@ -240,17 +248,21 @@ def refused(reference: Any) -> bytes:
     raise PictureError(f"This store keeps no pictures; give it pictures=the folder or URL that holds {reference!r}.")
 
 
-def open_pictures(location: str | Path) -> Pictures:
+def open_pictures(location: str | Path) -> PictureFiles:
     """The pictures below a folder, or below a URL."""
-    return PictureURL(location) if isinstance(location, str) and "://" in location else PictureFolder(location)
+    if isinstance(location, str) and "://" in location:
+        return PictureURL(location)
+    return PictureFolder(location)
 
 
-def pictures_for(location: Any, folder: Path | None, wanted: str | Path | bool | None) -> Pictures | None:
-    """Where a store on `location` keeps its pictures: as it was asked to, else beside the index."""
+def pictures_for(location: Any, folder: Path | None, wanted: str | Path | bool | None) -> PictureFiles | None:
+    """Where a store on `location` keeps its pictures: where `wanted` says, else beside the index."""
     if wanted is False:
         return None
     if isinstance(wanted, (str, Path)):
         return open_pictures(wanted)
     if folder is not None:
-        return open_pictures(folder / PICTURES)
-    return PictureMemory() if location == ":memory:" else None
+        return PictureFolder(folder / PICTURES)
+    if location == ":memory:":
+        return PictureMemory()
+    return None

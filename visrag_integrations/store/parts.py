@@ -1,0 +1,28 @@
+"""What a collection holds, as one value: the functions that read and write it take this."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from visrag_integrations.store.engine import Engine, Schema
+from visrag_integrations.store.picture_files import PagePictures
+
+
+@dataclass(frozen=True)
+class CollectionParts:
+    """The parts of a collection.
+
+    Attributes:
+        engine: Holds the points: vectors and payload.
+        pictures: The files of the pages' pictures.
+        schemas: How the vectors of each embedder are kept, in the order of the embedders.
+    """
+
+    engine: Engine
+    pictures: PagePictures
+    schemas: tuple[Schema, ...]
+
+    @property
+    def vector_names(self) -> list[str]:
+        """The names of the dense vectors, in the order of the embedders."""
+        return [schema.vector_name for schema in self.schemas]
