@@ -227,7 +227,7 @@ def test_batches_of_every_make_up_give_the_same(system: str) -> None:
 
 @pytest.mark.parametrize("system", SYSTEMS)
 def test_nothing_in_a_text_is_taken_for_a_mark_of_the_model(system: str) -> None:
-    marks = made(system)._marks
+    marks = made(system)._special_tokens
     assert marks
     odd = [f"before {mark} after" for mark in marks[:20]] + ["\ud800 lone", "nul \x00", "<image>" * 3]
     for vectors in made(system).embed_queries(odd):

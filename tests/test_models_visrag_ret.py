@@ -20,7 +20,7 @@ from visrag_integrations.embedders.slicing import Slicing
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.config import parse_config
 from visrag_integrations.models.minicpm import MiniCPMConfig, MiniCPMDecoder
-from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel, cut_patches, normalise
+from visrag_integrations.models.visrag_ret import PictureGroup, VisRAGRetModel, cut_patches, normalise
 from visrag_integrations.models.weights import read_json
 
 CPU = torch.device("cpu")
@@ -45,9 +45,9 @@ def test_intermediates(name: str, attention: str) -> None:
     prepare = Preparer(LlamaTokenizer(CHECKPOINT), Slicing(), 64, 2048, exact_pixels)
     with Image.open(FOLDER / ITEMS[name]["file"]) as image:
         item = prepare.picture_item(image)
-    pictures = [Pictures(torch.from_numpy(item.pixels[0].copy())[None])]
+    pictures = [PictureGroup(torch.from_numpy(item.pixels[0].copy())[None])]
     if len(item.pixels) > 1:
-        pictures.append(Pictures(torch.from_numpy(item.pixels[1].copy())[None], *item.grid))
+        pictures.append(PictureGroup(torch.from_numpy(item.pixels[1].copy())[None], *item.grid))
 
     def check(found: Tensor, expected: str, of: str) -> None:
         np.testing.assert_allclose(found.numpy(), EXPECTED[f"{name}.{expected}"], rtol=0, atol=100 * noise[of])
@@ -115,7 +115,7 @@ def test_groups_of_pictures_may_come_in_any_order() -> None:
     generator = torch.Generator().manual_seed(1)
     shapes = [(1, 28, 42, 1, 1), (2, 56, 84, 3, 2), (1, 42, 28, 1, 1), (3, 14, 14, 1, 1)]
     groups = [
-        Pictures(
+        PictureGroup(
             torch.randint(0, 256, (count, height, width, 3), generator=generator, dtype=torch.uint8), columns, rows
         )
         for count, height, width, columns, rows in shapes
@@ -131,7 +131,7 @@ def test_groups_of_pictures_may_come_in_any_order() -> None:
 def test_compiled_parts_take_any_number_of_tokens() -> None:
     network, compiled = load(), load()
     compiled.compile_parts(backend="eager")  # traced as for every backend, only not translated
-    pictures = [Pictures(torch.arange(3 * 28 * side).view(1, 28, side, 3).to(torch.uint8)) for side in (14, 42, 56)]
+    pictures = [PictureGroup(torch.arange(3 * 28 * side).view(1, 28, side, 3).to(torch.uint8)) for side in (14, 42, 56)]
     with torch.inference_mode():
         for picture in pictures:
             vectors = network.look([picture])

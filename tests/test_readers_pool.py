@@ -16,7 +16,7 @@ from PIL import Image
 from visrag_integrations import images
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers import PageReader, ReaderPool
-from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
+from visrag_integrations.readers.events import DocumentDone, DocumentFailed, ReaderEvent, PageFailed, PageRead
 
 PIXELS = 40_000
 
@@ -29,7 +29,7 @@ def draw(path: Path, pages: int) -> Path:
     return path
 
 
-def summary(events: list[Event]) -> list[tuple[str, object]]:
+def summary(events: list[ReaderEvent]) -> list[tuple[str, object]]:
     """Each event as (what, where), to compare with a list written by hand."""
     told: list[tuple[str, object]] = []
     for event in events:
@@ -42,7 +42,7 @@ def summary(events: list[Event]) -> list[tuple[str, object]]:
     return told
 
 
-def run(reader: PageReader, paths: list[Path], *, workers: int = 1, timeout: float = 30.0) -> list[Event]:
+def run(reader: PageReader, paths: list[Path], *, workers: int = 1, timeout: float = 30.0) -> list[ReaderEvent]:
     return list(ReaderPool(reader, workers=workers, page_timeout=timeout).read_documents(paths))
 
 

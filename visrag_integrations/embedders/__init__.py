@@ -78,10 +78,12 @@ def load_embedder(
     """
     name = str(name_or_path)
     if shared:
-        kept = settings if system is None else {"system": system, **settings}
-        return SharedEmbedder(SHARED_EMBEDDERS, name, kept, lambda: load_embedder(name, **kept))
+        if system is not None:  # part of what tells one shared model from another
+            settings["system"] = system
+        return SharedEmbedder(SHARED_EMBEDDERS, name, settings, lambda: load_embedder(name, **settings))
     if name in _named:
         return _resolve(_named[name])(**settings)
+    # "minicpm-visual-embedding:/models/mine"; what stands before the colon may also be a drive or a protocol.
     before, _, after = name.partition(":")
     if system is None and before in SYSTEMS and after:
         system, name = before, after
@@ -123,15 +125,16 @@ def embedder_names() -> list[str]:
 
 
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
-    """The checkpoint as that system; the system is in the embedder's name where the checkpoint does not tell it."""
+    """The checkpoint as that system; where the checkpoint does not say the system, the embedder's name does."""
     embedder: Any = _resolve(_system_target(system))(name, **settings)
-    if not _tells(name, system):
+    if not _is_recognised(name, system):
         embedder.name = f"{system}:{embedder.name}"
     loaded: PageEmbedder = embedder
     return loaded
 
 
-def _tells(name: str, system: str) -> bool:
+def _is_recognised(name: str, system: str) -> bool:
+    """Whether the name alone, without `system`, leads to that system."""
     if name in CHECKPOINTS:
         return CHECKPOINTS[name] == system
     try:
@@ -161,13 +164,14 @@ def _recognise(folder: Path) -> str:
         raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.") from err
     except (OSError, ValueError) as err:
         raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err
-    names = config.get("architectures") if isinstance(config, dict) else None
-    names = names if isinstance(names, list) else []
-    for name in names:
-        if isinstance(name, str) and name in ARCHITECTURES and not (folder / MODULES).is_file():
-            return ARCHITECTURES[name]
     if (folder / MODULES).is_file():
         return "sentence-transformers"
+    names = config.get("architectures") if isinstance(config, dict) else None
+    if not isinstance(names, list):
+        names = []
+    for name in names:
+        if isinstance(name, str) and name in ARCHITECTURES:
+            return ARCHITECTURES[name]
     raise UnknownNameError(
         f"config.json in {str(folder)!r} says architectures={names!r}; recognised: {', '.join(sorted(ARCHITECTURES))}. "
         f"Say which system it is with system=, one of: {', '.join(sorted(SYSTEMS))}."

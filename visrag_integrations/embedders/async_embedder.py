@@ -1,4 +1,4 @@
-"""What every embedder that is closed has: async calls in a thread of its own, and `with`."""
+"""What embedders with a `close` share: async calls in a thread of their own, and `with`."""
 
 from __future__ import annotations
 
@@ -18,9 +18,10 @@ if TYPE_CHECKING:
 
 
 class AsyncEmbedder:
-    """`aembed_pages`, `aembed_queries` and `with`, for an embedder that has their sync twins and `close`."""
+    """Adds `aembed_pages`, `aembed_queries` and `with` to an embedder that has `embed_pages` and `embed_queries`."""
 
     def __init__(self) -> None:
+        # One thread: the device takes one batch at a time, and calls are answered in their order.
         self._queue = ThreadPoolExecutor(1, thread_name_prefix="embedder")
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:

@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from visrag_integrations.embedders.device_runner import send
-from visrag_integrations.embedders.transformers_embedder import Inputs, TransformersEmbedder, pad
+from visrag_integrations.embedders.transformers_embedder import PATCH_NUMBERS, Inputs, TransformersEmbedder, pad
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -45,26 +45,31 @@ class BGEVLCLIPEmbedder(TransformersEmbedder):
 
     def _prepare_page(self, image: Image) -> Inputs:
         pixels = self._processor.image_processor(images=[image], return_tensors="pt")["pixel_values"][0]
-        return Inputs([], {"pixel_values": pixels}, pixels.numel() // (3 * 14 * 14))
+        return Inputs([], {"pixel_values": pixels}, pixels.numel() // PATCH_NUMBERS)
 
     def _prepare_query(self, text: str, image: Image | None) -> list[Inputs]:
-        shown = Inputs([]) if image is None else self._picture(image)
-        if image is not None and not text.strip():
-            return [shown]
+        picture = None
+        if image is not None:
+            picture = self._picture(image)
+            if not text.strip():
+                return [picture]
         ids = self._processor.tokenizer(text, truncation=True, max_length=self.max_tokens)["input_ids"]
-        return [Inputs(list(ids), shown.tensors, shown.cost + len(ids))]
+        if picture is None:
+            return [Inputs(list(ids), {}, 1 + len(ids))]
+        return [Inputs(list(ids), picture.tensors, picture.cost + len(ids))]
 
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
-        """Groups are of one kind of tensors only; whether there is a text is sorted out here."""
+        """A batch has pictures throughout or nowhere; which of its items have a text is found out here."""
+        # A picture's features and a text's are added up, each where there is one.
         features = torch.zeros(len(batch), self.dimension, device=model.device, dtype=model.dtype)
         if batch[0].tensors:
             pixels = torch.stack([item.tensors["pixel_values"] for item in batch])
             seen = model.vision_model(pixel_values=send(pixels, model.device).to(model.dtype))
             features = features + model.visual_projection(seen.pooler_output)
-        written = [index for index, item in enumerate(batch) if item.ids]
-        if written:
+        with_text = [index for index, item in enumerate(batch) if item.ids]
+        if with_text:
             filler = int(self._processor.tokenizer.pad_token_id)
-            ids, mask = pad([batch[index].ids for index in written], filler, model.device)
+            ids, mask = pad([batch[index].ids for index in with_text], filler, model.device)
             read = model.text_model(input_ids=ids, attention_mask=mask)
-            features[written] += model.text_projection(read.pooler_output)
+            features[with_text] += model.text_projection(read.pooler_output)
         return list(normalize(features.float(), dim=-1))

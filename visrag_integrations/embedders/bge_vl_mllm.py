@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn.functional import normalize
 
 from visrag_integrations.embedders.device_runner import send
-from visrag_integrations.embedders.transformers_embedder import Inputs, TransformersEmbedder, pad
+from visrag_integrations.embedders.transformers_embedder import PATCH_NUMBERS, Inputs, TransformersEmbedder, pad
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding
 
 INSTRUCTION = "Find a document image that matches the given query:"
-SIDE = 512
-MARK = "<image>"
+SIDE = 512  # pixels a side, as the published examples resize every picture
+IMAGE_TOKEN = "<image>"
 
 
 def query_prompt(task: str, text: str = "", *, with_image: bool = False) -> str:
@@ -29,7 +29,9 @@ def query_prompt(task: str, text: str = "", *, with_image: bool = False) -> str:
     >>> query_prompt("Find it:", "how many?", with_image=True)
     '[INST] \n <instruct> Find it: <query>  how many? \n <image> [/INST]'
     """
-    head = f"[INST] \n <instruct> {task} <query> " if task else "[INST] \n <instruct>  <query>"
+    head = "[INST] \n <instruct>  <query>"
+    if task:
+        head = f"[INST] \n <instruct> {task} <query> "
     return _prompt(head, text, with_image)
 
 
@@ -43,7 +45,13 @@ def candidate_prompt(text: str = "", *, with_image: bool = False) -> str:
 
 
 def _prompt(head: str, text: str, with_image: bool) -> str:
-    return f"{head}{f' {text} {chr(10)}' if text else ''}{f' {MARK}' if with_image else ''} [/INST]"
+    """The spaces around each part are those of the training prompts, doubled ones included."""
+    prompt = head
+    if text:
+        prompt += f" {text} \n"
+    if with_image:
+        prompt += f" {IMAGE_TOKEN}"
+    return f"{prompt} [/INST]"
 
 
 class BGEVLMLLMEmbedder(TransformersEmbedder):
@@ -76,7 +84,8 @@ class BGEVLMLLMEmbedder(TransformersEmbedder):
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """One float32 unit vector a text that is itself a document, in order: no instruction comes before it."""
         self._runner.check_open()
-        return self._runner.embed_sorted([self._inputs(candidate_prompt(self._plain(text)), None) for text in texts])
+        prompts = [candidate_prompt(self._plain(text)) for text in texts]
+        return self._runner.embed_sorted([self._inputs(prompt, None) for prompt in prompts])
 
     def _set_up(self, model: Any) -> Any:
         config = model.config
@@ -92,7 +101,8 @@ class BGEVLMLLMEmbedder(TransformersEmbedder):
         return self._inputs(candidate_prompt(with_image=True), image)
 
     def _prepare_query(self, text: str, image: Image | None) -> list[Inputs]:
-        text = text if text.strip() else ""
+        if not text.strip():
+            text = ""
         return [self._inputs(query_prompt(self.instruction, text, with_image=image is not None), image)]
 
     def _inputs(self, prompt: str, image: Image | None) -> Inputs:
@@ -105,27 +115,30 @@ class BGEVLMLLMEmbedder(TransformersEmbedder):
         made = self._processor(images=[square], text=[prompt], return_tensors="pt")
         tensors = {name: made[name][0] for name in ("pixel_values", "image_sizes")}
         ids = self._shorten(made["input_ids"][0].tolist())
-        return Inputs(ids, tensors, len(ids) + tensors["pixel_values"].numel() // (3 * 14 * 14))
+        return Inputs(ids, tensors, len(ids) + tensors["pixel_values"].numel() // PATCH_NUMBERS)
 
     def _shorten(self, ids: list[int]) -> list[int]:
         """Ids without the end of a text that is too long; what the prompt has after the text stays."""
-        first = ids.index(self._image_id) if self._image_id in ids else len(ids)
-        shown = ids.count(self._image_id)
-        excess = len(ids) - shown - self.max_tokens
+        of_picture = ids.count(self._image_id)
+        excess = len(ids) - of_picture - self.max_tokens
         if excess <= 0:
             return ids
-        after = " \n " if shown else " \n [/INST]"
-        end = first - len(self._processor.tokenizer(after, add_special_tokens=False)["input_ids"])
+        # "[INST] ... a long text \n <image> [/INST]" becomes "[INST] ... a long \n <image> [/INST]".
+        after, stop = " \n [/INST]", len(ids)
+        if of_picture:
+            after, stop = " \n ", ids.index(self._image_id)
+        end = stop - len(self._processor.tokenizer(after, add_special_tokens=False)["input_ids"])
         return ids[: max(1, end - excess)] + ids[max(1, end) :]
 
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
-        ids, mask = pad([item.ids for item in batch], 0, model.device)
+        ids, mask = pad([item.ids for item in batch], 0, model.device)  # (B, L) each
         extras: dict[str, Tensor] = {}
         if batch[0].tensors:
             pixels = torch.stack([item.tensors["pixel_values"] for item in batch])
             extras["pixel_values"] = send(pixels, model.device).to(model.dtype)
             extras["image_sizes"] = torch.stack([item.tensors["image_sizes"] for item in batch])
         states = model(input_ids=ids, attention_mask=mask, use_cache=False, **extras).last_hidden_state
+        # Padding stands on the right, so that each sequence's last token has another place.
         last = torch.tensor([item.length - 1 for item in batch], device=states.device)
         vectors = states[torch.arange(len(batch), device=states.device), last]
         return list(normalize(vectors.float(), dim=-1))

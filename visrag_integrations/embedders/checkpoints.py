@@ -8,10 +8,14 @@ from pathlib import Path
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
 
+# Never "*.py" or "*.bin": code is not run, and pickles can hold some.
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja")
 TOKENIZERS = ("tokenizer.model", "tokenizer.json", "vocab.json")
+# 4 MB a file, spread over all of it: to read gigabytes would take minutes, and weights that were trained further differ
+# everywhere. Every stored fingerprint depends on both numbers: they may not change.
 SAMPLES = 64
 SAMPLE_BYTES = 1 << 16
+# What changes when a checkpoint is copied or saved again, though its numbers stay.
 _INCIDENTAL = ("_name_or_path", "transformers_version", "torch_dtype", "auto_map")
 
 
@@ -38,7 +42,14 @@ def resolve_checkpoint(model_name_or_path: str | Path, *, revision: str | None =
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
     except Exception as err:  # whatever the network or the hub does, the caller learns which checkpoint it was
-        raise CheckpointError(f"{name!r} is no folder here and cannot be had from the hub: {err}") from err
+        raise CheckpointError(f"{name!r} is no folder here and cannot be downloaded from the hub: {err}") from err
+
+
+def checkpoint_name(model_name_or_path: str | Path, folder: Path) -> str:
+    """What an embedder is called: the hub's name, or the whole path of a folder, which works from anywhere."""
+    if Path(model_name_or_path).expanduser().is_dir():
+        return str(folder.resolve())
+    return str(model_name_or_path)
 
 
 def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
@@ -47,10 +58,13 @@ def fingerprint_of(folder: Path, weight_files: list[Path]) -> str:
     A few megabytes are read, whatever the size. The same weights in other shards have another fingerprint.
     """
     config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    telling = {key: value for key, value in config.items() if key not in _INCIDENTAL}
-    digest = hashlib.sha256(json.dumps(telling, sort_keys=True).encode())
-    tokenizer = next((folder / name for name in TOKENIZERS if (folder / name).is_file()), None)
-    digest.update(tokenizer.read_bytes() if tokenizer else b"")
+    for key in _INCIDENTAL:
+        config.pop(key, None)
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True).encode())
+    for name in TOKENIZERS:
+        if (folder / name).is_file():  # the first one that is there decides; others say the same in another format
+            digest.update((folder / name).read_bytes())
+            break
     for path in weight_files:
         _sample(path, path.name, digest)
     return digest.hexdigest()[:16]

@@ -6,7 +6,6 @@ from math import isqrt
 from pathlib import Path
 from typing import Any, ClassVar
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -27,14 +26,18 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
         super().__init__(model_name_or_path, **settings)
 
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
-        return {name: made[name][0] for name in ("pixel_values", "pixel_attention_mask")}
+        return {"pixel_values": made["pixel_values"][0], "pixel_attention_mask": made["pixel_attention_mask"][0]}
 
     def _stack(self, batch: list[Inputs], model: Any) -> dict[str, Tensor]:
         """Tiles of all pages in one row: the network goes through them in order, whichever page they are of."""
-        return {
-            name: send(filled(tensors), model.device).to(model.dtype if name == "pixel_values" else torch.bool)[None]
-            for name in batch[0].tensors
-            for tensors in [[tile for item in batch for tile in item.tensors[name]]]
+        pixels: list[Tensor] = []
+        masks: list[Tensor] = []
+        for item in batch:
+            pixels += item.tensors["pixel_values"]
+            masks += item.tensors["pixel_attention_mask"]
+        return {  # (1, tiles, ...): a batch of one, as it were
+            "pixel_values": send(filled(pixels), model.device).to(model.dtype)[None],
+            "pixel_attention_mask": send(filled(masks), model.device).to(torch.bool)[None],
         }
 
     def _grid(self, inputs: Inputs) -> PatchGrid:
@@ -44,8 +47,9 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
         if len(tiles) == 1:
             return PatchGrid(tiles[0])
         columns = self._tile_columns(inputs)
-        rows = tiles[:-1].reshape(-1, columns, side, side)  # the last one is the overview
-        return PatchGrid(np.concatenate([np.concatenate(list(row), axis=1) for row in rows], axis=0))
+        tiles = tiles[:-1].reshape(-1, columns, side, side)  # without the overview, which comes last
+        # Tiles side by side become rows of patches: (rows, columns, side, side) -> (rows * side, columns * side).
+        return PatchGrid(tiles.transpose(0, 2, 1, 3).reshape(-1, columns * side))
 
     def _tile_columns(self, inputs: Inputs) -> int:
         """How many tiles stand side by side: as many as come before the first that starts a second row."""
@@ -58,10 +62,10 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
 
 def filled(tensors: list[Tensor]) -> Tensor:
     """Tensors of different heights and widths in one, filled up with zeros to the right and below."""
-    height, width = (max(int(tensor.shape[axis]) for tensor in tensors) for axis in (-2, -1))
-    return torch.stack(
-        [
-            torch.nn.functional.pad(tensor, (0, width - tensor.shape[-1], 0, height - tensor.shape[-2]))
-            for tensor in tensors
-        ]
-    )
+    height = max(tensor.shape[-2] for tensor in tensors)
+    width = max(tensor.shape[-1] for tensor in tensors)
+    same_size = []
+    for tensor in tensors:
+        beside, below = width - tensor.shape[-1], height - tensor.shape[-2]
+        same_size.append(torch.nn.functional.pad(tensor, (0, beside, 0, below)))
+    return torch.stack(same_size)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -13,7 +14,7 @@ from visrag_integrations.embedders.devices import lookup
 from visrag_integrations.embedders.late_interaction import LateInteractionEmbedder, PatchGrid
 from visrag_integrations.embedders.transformers_embedder import Inputs
 
-POSITIONS = {"grid": True, "flat": False}
+POSITIONS = {"grid": True, "flat": False}  # whether patches are told their row and column
 
 
 class ColQwen2Embedder(LateInteractionEmbedder):
@@ -48,7 +49,7 @@ class ColQwen2Embedder(LateInteractionEmbedder):
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
         tensors = {"pixel_values": made["pixel_values"][0], "image_grid_thw": made["image_grid_thw"][0]}
         if self._on_grid:
-            rows, columns = (int(side) // self._merge for side in tensors["image_grid_thw"][1:])
+            rows, columns = self._rows_and_columns(tensors)
             places = np.flatnonzero(np.asarray(ids) == self._image_id)
             tensors["position_ids"] = torch.from_numpy(grid_positions(len(ids), int(places[0]), rows, columns))
         return tensors
@@ -60,8 +61,12 @@ class ColQwen2Embedder(LateInteractionEmbedder):
         return stacked
 
     def _grid(self, inputs: Inputs) -> PatchGrid:
-        rows, columns = (int(side) // self._merge for side in inputs.tensors["image_grid_thw"][1:])
-        return PatchGrid(self._places(inputs).reshape(rows, columns))
+        return PatchGrid(self._places(inputs).reshape(self._rows_and_columns(inputs.tensors)))
+
+    def _rows_and_columns(self, tensors: Mapping[str, Tensor]) -> tuple[int, int]:
+        """Of the patches that the language model sees: 2 x 2 of the tower's are merged into one."""
+        _, rows, columns = tensors["image_grid_thw"].tolist()
+        return rows // self._merge, columns // self._merge
 
 
 def grid_positions(length: int, start: int, rows: int, columns: int) -> np.ndarray[tuple[int, int], np.dtype[np.int64]]:
@@ -78,7 +83,9 @@ def grid_positions(length: int, start: int, rows: int, columns: int) -> np.ndarr
     """
     patches = rows * columns
     before = np.arange(start)
-    after = np.arange(length - start - patches) + start + max(rows, columns)
+    after = np.arange(length - start - patches) + start + max(rows, columns)  # a picture is as long as its longer side
     row, column = np.divmod(np.arange(patches), columns)
-    time = np.full(patches, start)
-    return np.stack([np.concatenate([before, middle, after]) for middle in (time, row + start, column + start)], axis=1)
+    time = np.zeros(patches, np.int64)  # one moment: a picture is no film
+    middle = np.stack([time, row, column], axis=1) + start  # (patches, 3)
+    # Outside the picture all three are the same.
+    return np.concatenate([np.tile(before[:, None], 3), middle, np.tile(after[:, None], 3)])

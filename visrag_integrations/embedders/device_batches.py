@@ -14,7 +14,9 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def batches(items: Iterable[In], cost: Callable[[In], int], limit: Callable[[], tuple[int, int]]) -> Iterator[list[In]]:
+def batch_by_cost(
+    items: Iterable[In], cost: Callable[[In], int], limit: Callable[[], tuple[int, int]]
+) -> Iterator[list[In]]:
     """Neighbours together, up to a number of items and a sum of costs, which are asked for anew each time.
 
     An item that is beyond the sum by itself makes a batch of its own.
@@ -32,7 +34,7 @@ def batches(items: Iterable[In], cost: Callable[[In], int], limit: Callable[[], 
         yield batch
 
 
-def alike(lengths: Sequence[int], budget: int, floor: int) -> list[list[int]]:
+def group_by_length(lengths: Sequence[int], budget: int, floor: int) -> list[list[int]]:
     """Indices in groups of about equal length, longest first.
 
     Args:
@@ -40,13 +42,15 @@ def alike(lengths: Sequence[int], budget: int, floor: int) -> list[list[int]]:
         budget: A group, padded, has at most so many tokens, unless it is one sequence.
         floor: A group with fewer tokens takes shorter sequences too: padding is cheaper than a run of its own.
 
-    >>> alike([10, 99, 100, 9], budget=1000, floor=1)
+    >>> group_by_length([10, 99, 100, 9], budget=1000, floor=1)
     [[2, 1], [0, 3]]
     """
     groups: list[list[int]] = []
     for index in sorted(range(len(lengths)), key=lambda i: -lengths[i]):
         if groups:
-            longest, size = lengths[groups[-1][0]], len(groups[-1])
+            longest = lengths[groups[-1][0]]
+            size = len(groups[-1])
+            # At most a fifth of a sequence is padding, unless the group is so small that padding costs nothing.
             close = lengths[index] >= 0.8 * longest or longest * size < floor
             if close and longest * (size + 1) <= budget:
                 groups[-1].append(index)
@@ -57,8 +61,10 @@ def alike(lengths: Sequence[int], budget: int, floor: int) -> list[list[int]]:
 
 def is_out_of_memory(error: BaseException) -> bool:
     """Whether an error says that the device's memory is full."""
-    known = isinstance(error, torch.cuda.OutOfMemoryError)
-    return known or (isinstance(error, RuntimeError) and "out of memory" in str(error).lower())
+    if isinstance(error, torch.cuda.OutOfMemoryError):
+        return True
+    # cuBLAS and other libraries below torch have no class of their own for it.
+    return isinstance(error, RuntimeError) and "out of memory" in str(error).lower()
 
 
 def run_halving(batch: list[In], run: Callable[[list[In]], list[Out]], shrink: Callable[[int], None]) -> list[Out]:

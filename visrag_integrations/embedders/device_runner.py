@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
 import torch
 from torch import Tensor, nn
 
-from visrag_integrations.embedders.device_batches import batches, run_halving
+from visrag_integrations.embedders.device_batches import batch_by_cost, run_halving
 from visrag_integrations.errors import EmbedderError
 
 if TYPE_CHECKING:
@@ -18,15 +18,20 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-NO_LIMIT = 1 << 30
-
+NO_LIMIT = 1 << 30  # more pages than memory holds: only the token budget counts
 
 In = TypeVar("In")
 Network = TypeVar("Network", bound=nn.Module)
 
 
-class Landing(NamedTuple):
-    """Vectors on their way from the device to the host, how they fall apart, and the event that says they are there."""
+class PendingCopy(NamedTuple):
+    """A batch's vectors on their way from the device to the host.
+
+    Attributes:
+        vectors: Those of all items, one below the other.
+        shapes: Of each item's part.
+        arrived: Happens when they are there; None: they are.
+    """
 
     vectors: Tensor
     shapes: list[torch.Size]
@@ -49,19 +54,24 @@ class DeviceRunner(Generic[Network, In]):
     def embed(self, items: Iterable[In]) -> list[Embedding]:
         """What `_launch` gives for each item, in order; the device works on a batch while the last one is fetched."""
         embeddings: list[Embedding] = []
-        launched: Landing | None = None
-        for batch in batches(items, self._cost, lambda: (self.batch_size, self.token_budget)):
+        last: PendingCopy | None = None
+        for batch in batch_by_cost(items, self._cost, lambda: (self.batch_size, self.token_budget)):
             with self._lock, torch.inference_mode():
-                landing = _take_off(run_halving(batch, self._launch, self._shrink))
-            embeddings += _wait_for(launched)
-            launched = landing
-        return embeddings + _wait_for(launched)
+                copy = _start_copy(run_halving(batch, self._launch, self._shrink))
+            if last is not None:  # waited for only now, while the device already has its next batch
+                embeddings += _finish_copy(last)
+            last = copy
+        if last is not None:
+            embeddings += _finish_copy(last)
+        return embeddings
 
     def embed_sorted(self, items: Sequence[In]) -> list[Embedding]:
         """The same for items that are all at hand: equally long ones share a batch."""
         order = sorted(range(len(items)), key=lambda index: -self._length(items[index]))
-        embeddings = dict(zip(order, self.embed(items[index] for index in order), strict=True))
-        return [embeddings[index] for index in range(len(items))]
+        made = self.embed(items[index] for index in order)
+        # Back in the order of the items: the vector of items[order[i]] is made[i].
+        by_index = dict(zip(order, made, strict=True))
+        return [by_index[index] for index in range(len(items))]
 
     def check_open(self) -> None:
         """Nothing, unless this was closed.
@@ -115,27 +125,33 @@ class DeviceRunner(Generic[Network, In]):
 
 def send(tensor: Tensor, device: torch.device) -> Tensor:
     """A tensor to the device, without waiting for it."""
-    return tensor.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else tensor.to(device)
+    if device.type != "cuda":
+        return tensor.to(device)
+    return tensor.pin_memory().to(device, non_blocking=True)  # only from pinned memory is a copy truly asynchronous
 
 
-def _take_off(rows: list[Tensor]) -> Landing:
-    """Start the way of a batch's vectors to the host, right behind their computation."""
+def _start_copy(rows: list[Tensor]) -> PendingCopy:
+    """Copy a batch's vectors to the host, as soon as they are computed; does not wait for it."""
     shapes = [row.shape for row in rows]
     vectors = torch.cat([row.float().reshape(-1, row.shape[-1]) for row in rows])
     if vectors.device.type != "cuda":
-        return Landing(vectors.cpu(), shapes)
+        return PendingCopy(vectors.cpu(), shapes)
     host = torch.empty(vectors.shape, dtype=vectors.dtype, pin_memory=True)
     host.copy_(vectors, non_blocking=True)
     arrived = torch.cuda.Event()  # type: ignore[no-untyped-call]
     arrived.record(torch.cuda.current_stream(vectors.device))
-    return Landing(host, shapes, arrived)
+    return PendingCopy(host, shapes, arrived)
 
 
-def _wait_for(landing: Landing | None) -> list[Embedding]:
-    if landing is None:
-        return []
-    if landing.arrived is not None:
-        landing.arrived.synchronize()
-    counts = [shape.numel() // shape[-1] for shape in landing.shapes]
-    parts = torch.split(landing.vectors, counts)
-    return [part.reshape(shape).numpy().copy() for part, shape in zip(parts, landing.shapes, strict=True)]
+def _finish_copy(copy: PendingCopy) -> list[Embedding]:
+    """Each item's part, once the vectors are there: (dimension,) or (n, dimension)."""
+    if copy.arrived is not None:
+        copy.arrived.synchronize()
+    embeddings = []
+    start = 0
+    for shape in copy.shapes:
+        end = start + shape.numel() // shape[-1]
+        part = copy.vectors[start:end].reshape(shape)
+        embeddings.append(part.numpy().copy())  # a copy, so that one kept vector does not keep the whole batch
+        start = end
+    return embeddings

@@ -23,7 +23,7 @@ def lookup(setting: str, value: str, table: dict[str, Found]) -> Found:
         UnknownNameError: There is none; the message names the setting and lists the names.
     """
     if value not in table:
-        raise UnknownNameError(f"Unknown {setting} {value!r}. There is: {', '.join(sorted(table))}.")
+        raise UnknownNameError(f"Unknown {setting} {value!r}. Choose one of: {', '.join(sorted(table))}.")
     return table[value]
 
 
@@ -45,10 +45,10 @@ def choose_device(device: str | torch.device | None) -> torch.device:
         SettingError: It is no device, or not one of this machine.
     """
     if device is None:
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         chosen = torch.device(device)
-        torch.empty(0, device=chosen)
+        torch.empty(0, device=chosen)  # an index such as "cuda:99" is only found out by using it
     except (RuntimeError, AssertionError) as err:
         raise SettingError(f'device is {str(device)!r}, which this machine does not have: {err}. Try "cpu".') from err
     return chosen
@@ -60,6 +60,8 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     Raises:
         UnknownNameError: It is none of `DTYPES`.
     """
-    if dtype is None:
-        return torch.bfloat16 if device.type == "cuda" else torch.float32
-    return lookup("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    if dtype is not None:
+        return lookup("dtype", str(dtype).removeprefix("torch."), DTYPES)
+    if device.type == "cuda":
+        return torch.bfloat16
+    return torch.float32  # most processors have no fast half precision

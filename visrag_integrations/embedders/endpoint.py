@@ -4,17 +4,17 @@ from __future__ import annotations
 
 import base64
 import logging
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
-from itertools import islice
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 from urllib.parse import urljoin, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.http_retries import RetryingClient
+from visrag_integrations.embedders.http_retries import EmbeddingClient
 from visrag_integrations.embedders.prefetch import prefetch
+from visrag_integrations.embedders.query_parts import split_query
 from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.types import Page, Query
 
@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-Request = dict[str, Any]
+In = TypeVar("In")
+EmbeddingRequest = dict[str, Any]
 
 
 def user_message(text: str = "", picture: PictureSource | None = None, image_format: str = "PNG") -> dict[str, Any]:
@@ -35,8 +36,9 @@ def user_message(text: str = "", picture: PictureSource | None = None, image_for
     """
     content: list[dict[str, Any]] = []
     if picture is not None:
-        data = base64.b64encode(images.encode(images.open_picture(picture), image_format)).decode("ascii")
-        content.append({"type": "image_url", "image_url": {"url": f"data:image/{image_format.lower()};base64,{data}"}})
+        encoded = images.encode(images.open_picture(picture), image_format)
+        url = f"data:image/{image_format.lower()};base64,{base64.b64encode(encoded).decode('ascii')}"
+        content.append({"type": "image_url", "image_url": {"url": url}})
     if text or picture is None:
         content.append({"type": "text", "text": text})
     return {"role": "user", "content": content}
@@ -113,7 +115,7 @@ class EndpointEmbedder(AsyncEmbedder):
         self.image_format, self.batch_size, self.concurrency = image_format, batch_size, concurrency
         self._given_dimension = dimension
         self._extra = dict(extra_body or {})
-        self._http = RetryingClient(
+        self._http = EmbeddingClient(
             urljoin(base_url.rstrip("/") + "/", path),
             api_key,
             timeout=timeout,
@@ -126,7 +128,10 @@ class EndpointEmbedder(AsyncEmbedder):
     @cached_property
     def dimension(self) -> int:
         """Numbers of a vector: as given, else as the server answers a first text."""
-        return self._given_dimension or int(self._vectors(1, self._conversation("dimension"))[0].shape[-1])
+        if self._given_dimension:
+            return self._given_dimension
+        (vector,) = self._vectors(1, self._conversation("dimension"))  # any text: only its vector's length counts
+        return int(vector.shape[-1])
 
     def check_open(self) -> None:
         """Nothing, unless this was closed, which raises EmbedderError."""
@@ -141,23 +146,23 @@ class EndpointEmbedder(AsyncEmbedder):
             EmbedderError: It answers with something else than vectors of one dimension.
         """
         self.check_open()
-        return [vector for (vector,) in prefetch(pages, self._embed_page, self._pool, ahead=2 * self.concurrency)]
+        return self._embed_each(pages, self._embed_page)
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""
         self.check_open()
-        asked = [Query(query) if isinstance(query, str) and query.strip() else query for query in queries]
-        if self.texts_as == "input" and all(isinstance(query, Query) and query.image is None for query in asked):
-            return self._embed_inputs([self.instruction + query.text for query in asked if isinstance(query, Query)])
-        return [vector for (vector,) in prefetch(asked, self._embed_query, self._pool, ahead=2 * self.concurrency)]
+        asked = list(map(split_query, queries))
+        pictures = [picture for _, picture in asked if picture is not None]
+        if self.texts_as == "input" and not pictures:  # many texts go into one request
+            return self._embed_inputs([self.instruction + text for text, _ in asked])
+        return self._embed_each(asked, self._embed_query)
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """Float32 unit vectors of each text that is itself a document, in order: no instruction comes before it."""
         self.check_open()
         if self.texts_as == "input":
             return self._embed_inputs(list(texts))
-        found = prefetch(texts, lambda text: self._vectors(1, self._conversation(text)), self._pool, self.concurrency)
-        return [vector for (vector,) in found]
+        return self._embed_each(texts, lambda text: self._vectors(1, self._conversation(text)))
 
     def close(self) -> None:
         """End the connections and threads; the embedder cannot be used after."""
@@ -168,28 +173,44 @@ class EndpointEmbedder(AsyncEmbedder):
     def _embed_page(self, page: Page) -> list[Embedding]:
         return self._vectors(1, self._conversation(self.page_text, page.open_image()))
 
-    def _embed_query(self, query: str | Query) -> list[Embedding]:
-        text, picture = (query, None) if isinstance(query, str) else (query.text, query.image)
-        text = self.instruction + text if picture is None or text.strip() else ""
+    def _embed_each(self, things: Iterable[In], embed: Callable[[In], list[Embedding]]) -> list[Embedding]:
+        """A request for each thing; twice as many are prepared as are on their way, so that no connection waits."""
+        vectors = []
+        for (vector,) in prefetch(things, embed, self._pool, ahead=2 * self.concurrency):
+            vectors.append(vector)
+        return vectors
+
+    def _embed_query(self, query: tuple[str, PictureSource | None]) -> list[Embedding]:
+        text, picture = query
+        if picture is None or text.strip():  # a picture alone has no text that the instruction could introduce
+            text = self.instruction + text
+        else:
+            text = ""
         if picture is None and self.texts_as == "input":
             return self._vectors(1, {"input": [text]})
         return self._vectors(1, self._conversation(text, picture))
 
     def _embed_inputs(self, texts: list[str]) -> list[Embedding]:
-        rest = iter(texts)
-        batches = iter(lambda: list(islice(rest, self.batch_size)), [])
-        found = prefetch(
-            batches, lambda batch: self._vectors(len(batch), {"input": batch}), self._pool, self.concurrency
-        )
-        return [vector for vectors in found for vector in vectors]
+        def embed(start: int) -> list[Embedding]:
+            batch = texts[start : start + self.batch_size]
+            return self._vectors(len(batch), {"input": batch})
 
-    def _conversation(self, text: str, picture: PictureSource | None = None) -> Request:
-        first = [{"role": "system", "content": self.system}] if self.system else []
-        return {"messages": [*first, user_message(text, picture, self.image_format)]}
+        embeddings: list[Embedding] = []
+        for vectors in prefetch(range(0, len(texts), self.batch_size), embed, self._pool, self.concurrency):
+            embeddings += vectors
+        return embeddings
 
-    def _vectors(self, count: int, request: Request) -> list[Embedding]:
+    def _conversation(self, text: str, picture: PictureSource | None = None) -> EmbeddingRequest:
+        messages = [user_message(text, picture, self.image_format)]
+        if self.system:
+            messages.insert(0, {"role": "system", "content": self.system})
+        return {"messages": messages}
+
+    def _vectors(self, count: int, request: EmbeddingRequest) -> list[Embedding]:
         answer = self._http.post({"model": self.name, **request, "encoding_format": "float", **self._extra})
-        return read_vectors(answer, count, self.kind, self._given_dimension or self.__dict__.get("dimension"))
+        # Not `self.dimension`, which may ask the server, and so come here again; what it found lies in __dict__.
+        known = self._given_dimension or self.__dict__.get("dimension")
+        return read_vectors(answer, count, self.kind, known)
 
 
 def read_vectors(answer: Any, count: int, kind: str, dimension: int | None = None) -> list[Embedding]:
@@ -203,25 +224,35 @@ def read_vectors(answer: Any, count: int, kind: str, dimension: int | None = Non
     """
     import numpy as np
 
-    entries = answer.get("data") if isinstance(answer, dict) else None
-    if not isinstance(entries, list) or len(entries) != count or not all(isinstance(entry, dict) for entry in entries):
-        found = len(entries) if isinstance(entries, list) else "no"
-        raise EmbedderError(f"The server gave {found} embeddings for {count} inputs. Is this its embeddings address?")
-    ordered: Sequence[Any] = sorted(entries, key=lambda entry: entry.get("index") or 0)
     made: list[Embedding] = []
-    for entry in ordered:
+    for entry in _entries(answer, count):
         try:
+            # "embedding" is OpenAI's key; vLLM's "/pooling" says "data".
             vectors = np.asarray(entry.get("embedding", entry.get("data")), dtype=np.float32)
         except (TypeError, ValueError) as err:
             raise EmbedderError(f"The server's embedding is not made of numbers: {err}.") from err
         axes = 1 if kind == "single" else 2
         if vectors.ndim != axes or not vectors.size or (dimension or vectors.shape[-1]) != vectors.shape[-1]:
+            expected = f'{axes} axes (kind="{kind}")'
+            if dimension:
+                expected += f" and {dimension} numbers"
             raise EmbedderError(
-                f'The server gave an embedding of shape {vectors.shape}, expected {axes} axes (kind="{kind}")'
-                f"{f' and {dimension} numbers' if dimension else ''}. Set kind= and dimension= as the model has them."
+                f"The server gave an embedding of shape {vectors.shape}, expected {expected}. "
+                "Set kind= and dimension= as the model has them."
             )
         lengths = np.linalg.norm(vectors, axis=-1, keepdims=True)
         if not np.isfinite(lengths).all() or not lengths.all():
             raise EmbedderError("The server gave an embedding with values that are zero throughout, or not finite.")
         made.append(vectors / lengths)
     return made
+
+
+def _entries(answer: Any, count: int) -> list[dict[str, Any]]:
+    """The answer's entries, in the order of what was asked; a server may give them in another."""
+    entries = answer.get("data") if isinstance(answer, dict) else None
+    found: int | str = "no"
+    if isinstance(entries, list):
+        found = len(entries)
+        if found == count and all(isinstance(entry, dict) for entry in entries):
+            return sorted(entries, key=lambda entry: entry.get("index") or 0)
+    raise EmbedderError(f"The server gave {found} embeddings for {count} inputs. Is this its embeddings address?")

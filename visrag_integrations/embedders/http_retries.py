@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Worth another try: too slow, too early, too many requests, and errors on the server's side.
 BUSY = frozenset({408, 425, 429, 500, 502, 503, 504})
+# Seconds. The first is enough for a server that is only busy; with the longest, 5 retries bridge a restart of some 15 s
+# up to half a minute, and a caller is never left without a sign for longer.
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0
 
 
-class RetryingClient:
+class EmbeddingClient:
     """Posts JSON to one address; safe to call from many threads. Redirects are not followed."""
 
     def __init__(self, url: str, api_key: str | None, *, timeout: float, retries: int, connections: int) -> None:
@@ -26,7 +29,9 @@ class RetryingClient:
             raise SettingError(f"timeout is {timeout}, retries {retries}; they must be above 0, and 0 or more.")
         import httpx
 
-        headers = {"Authorization": f"Bearer {api_key}"} if api_key else {}
+        headers = {}
+        if api_key:
+            headers["Authorization"] = f"Bearer {api_key}"
         limits = httpx.Limits(max_connections=connections, max_keepalive_connections=connections)
         self.url, self.retries, self.first_wait = url, retries, FIRST_WAIT
         self._client = httpx.Client(headers=headers, timeout=timeout, limits=limits)

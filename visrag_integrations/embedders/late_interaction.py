@@ -10,14 +10,15 @@ from torch.nn.functional import normalize
 from torch.nn.utils.rnn import pad_sequence
 
 from visrag_integrations.embedders.device_runner import send
-from visrag_integrations.embedders.transformers_embedder import Inputs, TransformersEmbedder, pad
+from visrag_integrations.embedders.minicpm_inputs import to_rgb
+from visrag_integrations.embedders.transformers_embedder import PATCH_NUMBERS, Inputs, TransformersEmbedder, pad
 from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-TAIL = 11  # the ten augmentation tokens and the newline that end a query
+TAIL = 11  # the ten augmentation tokens and the newline that end a query, as the processors write it
 
 
 class PatchGrid(NamedTuple):
@@ -51,8 +52,6 @@ class LateInteractionEmbedder(TransformersEmbedder):
 
     def patch_grid(self, page: Page) -> PatchGrid:
         """Which of the page's vectors shows which part of it, for similarity maps."""
-        from visrag_integrations.embedders.minicpm_inputs import to_rgb
-
         return self._grid(self._picture(to_rgb(page.open_image())))
 
     def _grid(self, inputs: Inputs) -> PatchGrid:
@@ -66,19 +65,21 @@ class LateInteractionEmbedder(TransformersEmbedder):
         made = self._processor.process_images(images=[image])
         ids = made["input_ids"][0].tolist()
         pixels = made["pixel_values"]
-        return Inputs(ids, self._tensors(made, ids), len(ids) + pixels.numel() // (3 * 14 * 14))
+        return Inputs(ids, self._tensors(made, ids), len(ids) + pixels.numel() // PATCH_NUMBERS)
 
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
         """What the network takes beside the ids, without the batch axis."""
         return {"pixel_values": made["pixel_values"][0]}
 
     def _prepare_query(self, text: str, image: Image | None) -> list[Inputs]:
-        parts = [] if image is None else [self._picture(image)]
+        parts = []
         if text.strip() or image is None:
             ids = self._processor.process_queries(text=[text])["input_ids"][0].tolist()
-            if len(ids) > self.max_tokens:
+            if len(ids) > self.max_tokens:  # cut from the middle: the tail belongs to every query
                 ids = ids[: max(0, self.max_tokens - TAIL)] + ids[-min(TAIL, self.max_tokens) :]
-            parts.insert(0, Inputs(ids, {}, len(ids)))
+            parts.append(Inputs(ids, {}, len(ids)))
+        if image is not None:
+            parts.append(self._picture(image))
         return parts
 
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
@@ -86,16 +87,18 @@ class LateInteractionEmbedder(TransformersEmbedder):
         extras = self._stack(batch, model) if batch[0].tensors else {}
         vectors: Tensor = model(input_ids=ids, attention_mask=mask, **extras, **self._settings(ids)).embeddings
         exact = normalize(vectors.float(), dim=-1)  # half precision leaves lengths that are off by a few thousandths
+        # Without the vectors of what was filled up.
         return [row[: item.length] for row, item in zip(exact, batch, strict=True)]
 
     def _stack(self, batch: list[Inputs], model: Any) -> dict[str, Tensor]:
         """The batch's tensors as the network takes them; shorter ones are filled up with zeros."""
-        names = batch[0].tensors
-        stacked = {name: pad_sequence([item.tensors[name] for item in batch], batch_first=True) for name in names}
-        return {
-            name: send(tensor, model.device).to(model.dtype if tensor.is_floating_point() else tensor.dtype)
-            for name, tensor in stacked.items()
-        }
+        stacked = {}
+        for name in batch[0].tensors:
+            tensor = pad_sequence([item.tensors[name] for item in batch], batch_first=True)
+            stacked[name] = send(tensor, model.device)
+            if tensor.is_floating_point():  # pixels; grids and positions stay whole numbers
+                stacked[name] = stacked[name].to(model.dtype)
+        return stacked
 
     def _settings(self, ids: Tensor) -> dict[str, Any]:
         """What else the network is told."""

@@ -18,6 +18,7 @@ PICTURE_TOKENS = ("<image>", "</image>", "<slice>", "</slice>")
 
 
 def _read_optional(path: Path) -> dict[str, Any]:
+    """The object in one of the tokenizer's JSON files; checkpoints leave some of them out."""
     if not path.is_file():
         return {}
     try:
@@ -57,13 +58,25 @@ def _declared_tokens(folder: Path) -> tuple[dict[str, int], dict[str, dict[str, 
         ids.setdefault(content, int(number))
         tokens.setdefault(content, {})
     for source in (config, specials):
-        listed = [source.get(f"{name}_token") for name in ("bos", "eos", "unk", "pad")]
-        for entry in [*listed, *(source.get("additional_special_tokens") or [])]:
+        entries = list(source.get("additional_special_tokens") or [])
+        for name in ("bos_token", "eos_token", "unk_token", "pad_token"):
+            entries.append(source.get(name))
+        for entry in entries:
             if isinstance(entry, dict):
                 tokens.setdefault(entry["content"], entry)
             elif isinstance(entry, str):
                 tokens.setdefault(entry, {})
     return ids, tokens
+
+
+def _pattern(content: str, entry: dict[str, Any]) -> str:
+    """A token, with the white space around it that it takes away."""
+    pattern = f"({re.escape(content)})"
+    if entry.get("lstrip"):
+        pattern = r"\s*" + pattern
+    if entry.get("rstrip"):
+        pattern += r"\s*"
+    return pattern
 
 
 class LlamaTokenizer:
@@ -80,29 +93,24 @@ class LlamaTokenizer:
             ids, tokens = _declared_tokens(folder)
         except (KeyError, TypeError, ValueError) as err:
             raise CheckpointError(f"The tokenizer's JSON files in {folder} are not as they should be: {err!r}") from err
-        tokens = {**{name: {} for name in PICTURE_TOKENS}, **tokens}
-        self._ids: dict[str, int] = {
-            content: ids.get(content, self._pieces.piece_to_id(content)) for content in tokens if content
-        }
+        for name in PICTURE_TOKENS:
+            tokens.setdefault(name, {})
+        self._ids: dict[str, int] = {}
+        for content in filter(None, tokens):
+            self._ids[content] = ids.get(content, self._pieces.piece_to_id(content))
         self.bos: int = self._pieces.bos_id()
         self.unknown: int = self._pieces.unk_id()
         missing = [name for name in PICTURE_TOKENS if self._ids[name] == self.unknown]
         if missing or self.bos < 0:
             raise CheckpointError(f"{folder / MODEL} has no {', '.join(missing) or 'beginning-of-sequence token'}.")
-        self._split = re.compile("|".join(self._pattern(content, tokens[content]) for content in self._longest_first()))
+        # The longest first, so that a token is never taken for another that it begins with.
+        longest_first = sorted(self._ids, key=len, reverse=True)
+        self._split = re.compile("|".join(_pattern(content, tokens[content]) for content in longest_first))
 
     @property
     def size(self) -> int:
         """One more than the largest id it gives."""
-        return max(int(self._pieces.vocab_size()), *(number + 1 for number in self._ids.values()))
-
-    def _longest_first(self) -> list[str]:
-        return sorted(self._ids, key=len, reverse=True)
-
-    @staticmethod
-    def _pattern(content: str, entry: dict[str, Any]) -> str:
-        before, after = (r"\s*" if entry.get(side) else "" for side in ("lstrip", "rstrip"))
-        return f"{before}({re.escape(content)}){after}"
+        return max(int(self._pieces.vocab_size()), 1 + max(self._ids.values()))
 
     def token_id(self, content: str) -> int:
         """The id of a special token."""

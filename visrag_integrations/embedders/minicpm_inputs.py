@@ -19,9 +19,9 @@ from visrag_integrations.errors import PictureError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    Resize = Callable[[Image, SlicePlan], "list[Pixels]"]
+    Resize = Callable[[Image, SlicePlan], "list[PixelArray]"]
 
-Pixels = NDArray[np.uint8]
+PixelArray = NDArray[np.uint8]
 
 
 @dataclass(frozen=True)
@@ -37,12 +37,12 @@ class Item:
 
     ids: list[int]
     spans: list[tuple[int, int]] = field(default_factory=list)
-    pixels: list[Pixels] = field(default_factory=list)
+    pixels: list[PixelArray] = field(default_factory=list)
     grid: Size = (1, 1)
 
 
 def to_rgb(image: Image) -> Image:
-    """The picture as `convert("RGB")` makes it, without its remark about palettes that are partly transparent.
+    """The picture as `convert("RGB")` makes it, without its warning about palettes that are partly transparent.
 
     Raises:
         PictureError: It has no pixels, or a colour mode that cannot be converted.
@@ -56,23 +56,30 @@ def to_rgb(image: Image) -> Image:
         raise PictureError(f"A picture of mode {image.mode!r} cannot be converted to RGB: {err}.") from err
 
 
-def exact_pixels(image: Image, plan: SlicePlan) -> list[Pixels]:
+def exact_pixels(image: Image, plan: SlicePlan) -> list[PixelArray]:
     """Overview and refined page, each resized from the page itself, as the networks were trained."""
     from PIL.Image import Resampling
 
-    sizes = [plan.overview] if plan.refined is None else [plan.overview, plan.refined]
-    return [np.asarray(image if size == image.size else image.resize(size, Resampling.BICUBIC)) for size in sizes]
+    pictures = []
+    for size in plan.sizes:
+        resized = image
+        if size != image.size:
+            resized = image.resize(size, Resampling.BICUBIC)
+        pictures.append(np.asarray(resized))
+    return pictures
 
 
-def fast_pixels(image: Image, plan: SlicePlan) -> list[Pixels]:
+def fast_pixels(image: Image, plan: SlicePlan) -> list[PixelArray]:
     """The same by torch's vectorised kernel: several times faster, and most pixels are equal, but not all."""
     import torch
     import torch.nn.functional as F  # noqa: N812
 
     page = torch.from_numpy(np.array(image)).permute(2, 0, 1)[None]  # (1, 3, height, width), channels last in memory
-    sizes = [plan.overview] if plan.refined is None else [plan.overview, plan.refined]
-    resized = [F.interpolate(page, size=size[::-1], mode="bicubic", antialias=True) for size in sizes]
-    return [picture[0].permute(1, 2, 0).contiguous().numpy() for picture in resized]
+    pictures = []
+    for width, height in plan.sizes:
+        resized = F.interpolate(page, size=(height, width), mode="bicubic", antialias=True)
+        pictures.append(resized[0].permute(1, 2, 0).contiguous().numpy())
+    return pictures
 
 
 RESIZERS: dict[str, Resize] = {"exact": exact_pixels, "fast": fast_pixels}
@@ -102,7 +109,10 @@ class Preparer:
         plan = plan_slices(image.width, image.height, self.slicing)
         ids, starts = self._header(plan.grid)
         ids += self.tokenizer.encode("\n" + text)
-        spans = [(start, min(start + self.queries, self.max_tokens)) for start in starts if start < self.max_tokens]
+        spans = []
+        for start in starts:
+            if start < self.max_tokens:
+                spans.append((start, min(start + self.queries, self.max_tokens)))
         return Item(ids[: self.max_tokens], spans, self.resize(image, plan), plan.grid or (1, 1))
 
     def _header(self, grid: Size | None) -> tuple[list[int], list[int]]:
@@ -111,7 +121,8 @@ class Preparer:
         Placeholders are found here, before any text is there, so that tags in a text can never be taken for one.
         """
         header = self._picture
-        if grid is not None:
+        if grid is not None:  # rows end on a newline, as the networks were trained
             header += "<slice>" + "\n".join([self._picture * grid[0]] * grid[1]) + "</slice>"
         ids = [self.tokenizer.bos, *self.tokenizer.encode(header)]
-        return ids, [place + 1 for place, number in enumerate(ids) if number == self._open]
+        opened = np.flatnonzero(np.array(ids) == self._open)  # places of "<image>"; what it opens starts behind it
+        return ids, (opened + 1).tolist()

@@ -25,17 +25,16 @@ from visrag_integrations.ocr import TextAssembly
 from visrag_integrations.types import Mode, Page, Query
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
-    Embedding = NDArray[np.float32]
-
+    from visrag_integrations.interfaces import Embedding
 
 MAX_QUERY_CHARACTERS = 8_000
 """Of a longer query only the beginning is embedded."""
+# The weights that lie in wordllama's wheel; all others would be downloaded.
 _CONFIG = "l2_supercat"
 _DIMENSION = 256
-_BATCH_CHARACTERS = 200_000
+_BATCH_CHARACTERS = 200_000  # tokenized at once: bounds the memory, whatever the number of pages
 _REINSTALL = "Install it again: pip install --force-reinstall --no-deps wordllama"
 _model: Any = None
 _model_lock = threading.Lock()
@@ -76,10 +75,13 @@ class OCREmbedder:
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One array (chunks, 256) per page, in order."""
-        chunks = [split(self._text(page), self.chunk_size, self.chunk_overlap) for page in pages]
-        vectors = embed_texts([chunk for page in chunks for chunk in page])
-        ends = np.cumsum([len(page) for page in chunks], dtype=np.int64)
-        return [vectors[end - len(page) : end] for page, end in zip(chunks, ends, strict=True)]
+        chunks: list[str] = []
+        counts: list[int] = []  # chunks of each page
+        for page in pages:
+            of_page = split(self._text(page), self.chunk_size, self.chunk_overlap)
+            chunks += of_page
+            counts.append(len(of_page))
+        return np.split(embed_texts(chunks), np.cumsum(counts)[:-1]) if counts else []
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """One array (1, 256) per query, in order; a picture is read by OCR; zeros when there is nothing to read."""
@@ -117,13 +119,19 @@ def split(text: str, size: int, overlap: int) -> list[str]:
     while start < len(text):
         end = start + size
         if end < len(text):
+            # Cut at a space in the last quarter; a piece that has none there (Chinese, a long number) is cut anywhere.
             space = text.rfind(" ", end - size // 4, end + 1)
-            end = space if space > 0 else end
+            if space > 0:
+                end = space
         pieces.append(text[start:end].strip())
         if end >= len(text):
             break
-        space = text.find(" ", max(end - overlap, start + 1) - 1, end)
-        start = space + 1 if space >= 0 else max(end - overlap, start + 1)
+        # The next piece starts so far before the end of this one, at a word where there is one.
+        earliest = max(end - overlap, start + 1)
+        space = text.find(" ", earliest - 1, end)
+        start = earliest
+        if space >= 0:
+            start = space + 1
     return pieces
 
 
@@ -134,23 +142,24 @@ def embed_texts(texts: list[str]) -> Embedding:
         return vectors
     model = _load()
     for first, last in _batches(texts):
-        readable = [text.encode("utf-8", "replace").decode() for text in texts[first:last]]  # no lone surrogates
+        # Half a surrogate pair, which damaged files hold, is nothing a tokenizer takes.
+        readable = [text.encode("utf-8", "replace").decode() for text in texts[first:last]]
         encodings = model.tokenizer.encode_batch(readable, add_special_tokens=False)
         for row, encoding in enumerate(encodings, first):
             if encoding.ids:
-                total = model.embedding[encoding.ids].sum(axis=0, dtype=np.float32)
+                total = model.embedding[encoding.ids].sum(axis=0, dtype=np.float32)  # (256,)
                 vectors[row] = total / max(float(np.linalg.norm(total)), 1e-12)
     return vectors
 
 
 def _batches(texts: list[str]) -> Iterable[tuple[int, int]]:
     """Ranges of texts of bounded length together, so that memory stays bounded."""
-    first, characters = 0, 0
-    for i, text in enumerate(texts):
+    first = characters = 0
+    for last, text in enumerate(texts, start=1):
         characters += len(text)
-        if characters >= _BATCH_CHARACTERS or i == len(texts) - 1:
-            yield first, i + 1
-            first, characters = i + 1, 0
+        if characters >= _BATCH_CHARACTERS or last == len(texts):
+            yield first, last
+            first, characters = last, 0
 
 
 def _folder() -> Path:
@@ -166,11 +175,12 @@ def _load() -> Any:
     with _model_lock:
         if _model is None:
             folder = _folder()
+            # To import wordllama sets up the host program's root logger; that is put back as it was.
             root = logging.getLogger()
             handlers, level = root.handlers[:], root.level
             try:
                 from wordllama import WordLlama
-            finally:  # importing wordllama sets up the host program's root logger
+            finally:
                 root.handlers[:], root.level = handlers, level
             try:
                 model = WordLlama.load(_CONFIG, cache_dir=folder, dim=_DIMENSION, disable_download=True)

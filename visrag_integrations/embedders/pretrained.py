@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.embedders.checkpoints import TOKENIZERS
 from visrag_integrations.errors import CheckpointError, MissingExtraError
-from visrag_integrations.models.weights import find_weight_files, read_json
+from visrag_integrations.models.weights import find_weight_files, first_names, read_json
 
 if TYPE_CHECKING:
     import torch
@@ -70,13 +70,13 @@ def load_network(
             )
     except Exception as err:  # whatever transformers finds wrong with it, the caller learns which checkpoint it was
         raise CheckpointError(f"{class_name} cannot be read from {str(folder)!r}: {err}") from err
+    # transformers only warns of these, and goes on with random numbers in place of what is missing.
     for problem in PROBLEMS:
-        names = sorted(name for name in map(str, report.get(problem) or ()) if not name.endswith(HEAD))
+        names = [name for name in map(str, report.get(problem) or ()) if not name.endswith(HEAD)]
         if names:
-            more = f" and {len(names) - 5} more" if len(names) > 5 else ""
             raise CheckpointError(
                 f"The weights in {str(folder)!r} do not fit {class_name}: {problem.replace('_', ' ')}: "
-                f"{', '.join(names[:5])}{more}. Download the checkpoint again, or say another system=."
+                f"{first_names(names)}. Download the checkpoint again, or say another system=."
             )
     return model.eval().requires_grad_(False).to(device)
 
@@ -88,7 +88,7 @@ def load_processor(class_name: str, folder: Path) -> Any:
         CheckpointError: Its files are missing or do not fit.
     """
     processor = find_class(class_name)
-    for files in (TOKENIZERS, PROCESSORS):  # without them transformers makes up its own, and says nothing
+    for files in (TOKENIZERS, PROCESSORS):  # without them transformers silently makes up its own
         if not any((folder / name).is_file() for name in files):
             raise CheckpointError(
                 f"{str(folder)!r} has none of {', '.join(files)}. Give the folder of a whole checkpoint."
@@ -102,7 +102,7 @@ def load_processor(class_name: str, folder: Path) -> Any:
 
 @contextlib.contextmanager
 def silent() -> Iterator[None]:
-    """Without transformers' progress bars and its remarks on what it loads, which are checked here instead."""
+    """Without transformers' progress bars and its warnings about what it loads, which are checked here instead."""
     from transformers.utils import logging
 
     bars, level = logging.is_progress_bar_enabled(), logging.get_verbosity()

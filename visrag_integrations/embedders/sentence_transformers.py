@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from functools import cached_property
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import fingerprint_of_all, resolve_checkpoint
-from visrag_integrations.embedders.plain_text import marks_of, plain_text
+from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of_all, resolve_checkpoint
+from visrag_integrations.embedders.minicpm_inputs import to_rgb
+from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
 from visrag_integrations.errors import CheckpointError, EmbedderError, MissingExtraError, SettingError
 from visrag_integrations.types import Page, Query
 
@@ -77,12 +78,13 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         self._folder: Path | None = None
         if isinstance(model, (str, Path)):
             self._folder = resolve_checkpoint(model, revision=revision)
-            self.name = name or (str(self._folder.resolve()) if Path(model).expanduser().is_dir() else str(model))
+            self.name = name or checkpoint_name(model, self._folder)
             if dtype is not None:
                 settings["model_kwargs"] = {**settings.get("model_kwargs", {}), "dtype": dtype}
             model = load_model(self._folder, kind, device=device, **settings)
         else:
             self.name = name or _name_of(model)
+        # By its name: the class is of a library that may not be installed, and is not imported here.
         self.kind = "multi" if type(model).__name__ == "MultiVectorEncoder" else "single"
         self.dimension = _dimension_of(model, self.name)
         self.batch_size = batch_size
@@ -93,7 +95,9 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
     @cached_property
     def fingerprint(self) -> str:
         """Tells checkpoints apart, wherever they lie; "" for a model that was loaded elsewhere."""
-        return "" if self._folder is None else fingerprint_of_all(self._folder)
+        if self._folder is None:
+            return ""
+        return fingerprint_of_all(self._folder)
 
     def check_open(self) -> None:
         """Nothing, unless this was closed, which raises EmbedderError."""
@@ -107,23 +111,30 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         """
         encode = self._open_model().encode_document
         made: list[Embedding] = []
-        waiting = iter(pages)
-        while batch := [{"image": _rgb(page.open_image())} for page in islice(waiting, self.batch_size)]:
-            made += self._encode(batch, encode)
-        return made
+        batch: list[Input] = []
+        for page in pages:
+            batch.append({"image": to_rgb(page.open_image())})
+            if len(batch) == self.batch_size:
+                made += self._encode(batch, encode)
+                batch = []
+        return made + self._encode(batch, encode)
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order; of a text, a picture, or both where the model takes both."""
         model = self._open_model()
         inputs = [self._input(query) for query in queries]
-        together = model.supports(("image", "text")) or model.supports(("text", "image"))
-        if together or not any(len(each) > 1 for each in inputs):
+        takes_both = model.supports(("image", "text")) or model.supports(("text", "image"))
+        if takes_both or not [each for each in inputs if len(each) > 1]:
             return self._encode(inputs, model.encode_query)
         if self.kind == "single":
             raise EmbedderError(f"{self.name} takes a text or a picture, not both in one query. Give one of them.")
-        parts = [[{kind: value} for kind, value in each.items()] for each in inputs]
-        vectors = iter(self._encode([part for each in parts for part in each], model.encode_query))
-        return [_joined([next(vectors) for _ in each]) for each in parts]
+        # Text and picture apart, as {"text": ...} and {"image": ...}; a query then has the vectors of both.
+        parts: list[Input] = []
+        for each in inputs:
+            for modality, value in each.items():
+                parts.append({modality: value})
+        vectors = self._encode(parts, model.encode_query)
+        return join_parts(vectors, list(map(len, inputs)))
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """Float32 unit vectors of each text that is itself a document, in order."""
@@ -142,22 +153,30 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         return self._model
 
     @cached_property
-    def _marks(self) -> list[str]:
+    def _special_tokens(self) -> list[str]:
         tokenizer = getattr(self._model, "tokenizer", None)
-        return marks_of(tokenizer) if hasattr(tokenizer, "get_added_vocab") else []
+        if not hasattr(tokenizer, "get_added_vocab"):
+            return []
+        return special_tokens_of(tokenizer)
 
     def _input(self, query: str | Query) -> Input:
-        text, picture = (query, None) if isinstance(query, str) else (query.text, query.image)
-        shown = {} if picture is None else {"image": _rgb(images.open_picture(picture))}
-        return {"text": plain_text(text, self._marks), **shown} if text.strip() or not shown else shown
+        text, picture = split_query(query)
+        made: Input = {}
+        if text.strip() or picture is None:
+            made["text"] = plain_text(text, self._special_tokens)
+        if picture is not None:
+            made["image"] = to_rgb(images.open_picture(picture))
+        return made
 
     def _encode(self, inputs: list[Input], encode: Callable[..., Any]) -> list[Embedding]:
         """Inputs of one make-up together, as the library wants it; results in the order of the inputs."""
         import numpy as np
 
+        groups: dict[tuple[str, ...], list[int]] = defaultdict(list)  # which modalities -> places among the inputs
+        for index, each in enumerate(inputs):
+            groups[tuple(each)].append(index)
         made: dict[int, Embedding] = {}
-        for kinds in dict.fromkeys(tuple(each) for each in inputs):
-            indices = [index for index, each in enumerate(inputs) if tuple(each) == kinds]
+        for indices in groups.values():
             with self._lock:
                 vectors = encode(
                     [inputs[index] for index in indices],
@@ -166,7 +185,8 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
                     normalize_embeddings=True,
                     show_progress_bar=False,
                 )
-            made.update((i, np.asarray(each, dtype=np.float32)) for i, each in zip(indices, vectors, strict=True))
+            for index, vector in zip(indices, vectors, strict=True):
+                made[index] = np.asarray(vector, dtype=np.float32)
         return [made[index] for index in range(len(inputs))]
 
 
@@ -179,8 +199,11 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     """
     import json
 
-    pickles = [path for path in folder.rglob("*") if path.suffix in PICKLES]
-    unsafe = [str(path.relative_to(folder)) for path in pickles if not any(path.parent.glob("*.safetensors"))]
+    unsafe = []
+    for path in folder.rglob("*"):
+        # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.
+        if path.suffix in PICKLES and not any(path.parent.glob("*.safetensors")):
+            unsafe.append(str(path.relative_to(folder)))
     if unsafe:
         raise CheckpointError(f"{str(folder)!r} has weights in {', '.join(unsafe)}; only safetensors files are read.")
     try:
@@ -189,20 +212,19 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         raise MissingExtraError("sentence-transformers", "sentence-transformers") from err
     if not hasattr(sentence_transformers, "MultiVectorEncoder"):  # before 6.0, code in a local folder was run unasked
         raise MissingExtraError("sentence-transformers 6.0 or later", "sentence-transformers")
+    from visrag_integrations.embedders.pretrained import silent  # imports torch, as the library has by now
+
     try:
-        said = json.loads((folder / CONFIG).read_text(encoding="utf-8")) if (folder / CONFIG).is_file() else {}
-        many = kind == "multi" or (kind is None and said.get("model_type") in MULTI_VECTOR)
-        model_class = getattr(sentence_transformers, "MultiVectorEncoder" if many else "SentenceTransformer")
-        with _silent():
+        config = {}
+        if (folder / CONFIG).is_file():
+            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        model_class: Any = sentence_transformers.SentenceTransformer
+        if kind == "multi" or (kind is None and config.get("model_type") in MULTI_VECTOR):
+            model_class = sentence_transformers.MultiVectorEncoder
+        with silent():
             return model_class(str(folder), local_files_only=True, **settings)
     except Exception as err:  # whatever the library finds wrong with it, the caller learns which checkpoint it was
         raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {err}") from err
-
-
-def _silent() -> Any:
-    from visrag_integrations.embedders.pretrained import silent
-
-    return silent()
 
 
 def _dimension_of(model: Any, name: str) -> int:
@@ -222,15 +244,3 @@ def _name_of(model: Any) -> str:
     if not name:
         raise SettingError("This model does not say its name, which the collection remembers. Set name=.")
     return str(name)
-
-
-def _rgb(image: Any) -> Any:
-    from visrag_integrations.embedders.minicpm_inputs import to_rgb
-
-    return to_rgb(image)
-
-
-def _joined(parts: list[Embedding]) -> Embedding:
-    import numpy as np
-
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

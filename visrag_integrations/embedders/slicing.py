@@ -52,8 +52,17 @@ class SlicePlan:
 
     @property
     def pictures(self) -> int:
-        """How many pictures the network sees."""
-        return 1 + (self.grid[0] * self.grid[1] if self.grid else 0)
+        """How many pictures the network sees: the overview and the slices."""
+        if self.grid is None:
+            return 1
+        return 1 + self.grid[0] * self.grid[1]
+
+    @property
+    def sizes(self) -> list[Size]:
+        """Of the overview and, with a grid, of the refined page."""
+        if self.refined is None:
+            return [self.overview]
+        return [self.overview, self.refined]
 
 
 def _to_multiple(length: float, step: int) -> int:
@@ -80,9 +89,14 @@ def choose_grid(width: int, height: int, slicing: Slicing) -> Size | None:
     wanted = min(math.ceil(width * height / slicing.resolution**2), slicing.max_slices)
     if wanted <= 1:
         return None
-    counts = [count for count in (wanted - 1, wanted, wanted + 1) if 1 < count <= slicing.max_slices]
-    grids = [(columns, count // columns) for count in counts for columns in range(1, count + 1) if count % columns == 0]
     shape = math.log(width / height)
+    grids: list[Size] = []
+    # Also one slice fewer or more than the area asks for: 7 slices have two grids only, 6 and 8 have four each.
+    for count in (wanted - 1, wanted, wanted + 1):
+        if 1 < count <= slicing.max_slices:
+            for columns in range(1, count + 1):
+                if count % columns == 0:
+                    grids.append((columns, count // columns))
     return min(grids, key=lambda grid: abs(shape - math.log(grid[0] / grid[1])))
 
 

@@ -2,41 +2,37 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import torch
 from torch import Tensor
 
 from visrag_integrations import images
-from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
-from visrag_integrations.embedders.device_batches import alike
+from visrag_integrations.embedders.checkpoint_embedder import CheckpointEmbedder
+from visrag_integrations.embedders.device_batches import group_by_length
 from visrag_integrations.embedders.device_runner import DeviceRunner, send
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
-from visrag_integrations.embedders.plain_text import marks_of, plain_text
-from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.pretrained import check_architecture, load_network, load_processor
+from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
 from visrag_integrations.errors import PictureError
-from visrag_integrations.models.weights import find_weight_files
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
     from PIL.Image import Image
-    from typing_extensions import Self
 
     from visrag_integrations.interfaces import Embedding
 
-Made = TypeVar("Made")
-
-GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12  # tokens and patches at once
-GPU_FLOOR, CPU_FLOOR = 2048, 64  # tokens under which a run costs about the same however few they are
+# Tokens and patches at once. More would fill the memory, fewer would leave the device waiting between batches.
+GPU_BUDGET, CPU_BUDGET = 1 << 16, 1 << 12
+# Tokens under which a run costs about the same however few they are.
+GPU_FLOOR, CPU_FLOOR = 2048, 64
+PATCH_NUMBERS = 3 * 14 * 14  # of a patch in most towers: only for a picture's cost, which need not be exact
 
 
 @dataclass(frozen=True)
@@ -69,7 +65,8 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
         batch_size: int | None,
         token_budget: int | None,
     ) -> None:
-        super().__init__(model, batch_size, token_budget or (CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET))
+        usual = CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET
+        super().__init__(model, batch_size, token_budget or usual)
         self._forward = forward
 
     def _cost(self, item: Inputs) -> int:
@@ -81,19 +78,20 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
     def _launch(self, batch: list[Inputs]) -> list[Tensor]:
         model = self._open_model()
         floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
+        same_tensors: dict[frozenset[str], list[int]] = defaultdict(list)  # names of tensors -> places in the batch
+        for index, item in enumerate(batch):
+            same_tensors[frozenset(item.tensors)].append(index)
         rows: dict[int, Tensor] = {}
-        for kind in dict.fromkeys(frozenset(item.tensors) for item in batch):
-            members = [index for index, item in enumerate(batch) if frozenset(item.tensors) == kind]
-            for group in alike([batch[index].length for index in members], self.token_budget, floor):
-                chosen = [members[place] for place in group]
-                rows.update(zip(chosen, self._forward(model, [batch[index] for index in chosen]), strict=True))
+        for members in same_tensors.values():
+            for group in group_by_length([batch[index].length for index in members], self.token_budget, floor):
+                chosen = [members[place] for place in group]  # places among the members -> places in the batch
+                vectors = self._forward(model, [batch[index] for index in chosen])
+                rows.update(zip(chosen, vectors, strict=True))
         return [rows[index] for index in range(len(batch))]
 
 
-class TransformersEmbedder(AsyncEmbedder):
+class TransformersEmbedder(CheckpointEmbedder):
     """An embedder on a network of transformers; a system says how pages and queries become inputs and vectors.
-
-    Thread-safe: pages are prepared in worker threads, one batch at a time is on the device.
 
     Attributes:
         name: The checkpoint, as `load_embedder` takes it.
@@ -103,7 +101,6 @@ class TransformersEmbedder(AsyncEmbedder):
 
     kind: Literal["single", "multi"]
     dimension: int
-    architectures: ClassVar[frozenset[str]]
     network: ClassVar[str]
     processor_class: ClassVar[str]
 
@@ -140,21 +137,17 @@ class TransformersEmbedder(AsyncEmbedder):
         at_least_one(batch_size=batch_size, token_budget=token_budget, workers=workers, max_tokens=max_tokens)
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
-        self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
-        local = Path(model_name_or_path).expanduser().is_dir()
-        self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
+        self._find(model_name_or_path, revision)
         self.max_tokens = max_tokens
         check_architecture(self._folder, self.architectures)
         self._processor = load_processor(self.processor_class, self._folder)
         model = load_network(
             self.network, self._folder, device=target, dtype=weight_type, attn_implementation=attn_implementation
         )
-        self._runner = TransformersRunner(
+        runner = TransformersRunner(
             self._set_up(model), self._forward, batch_size=batch_size, token_budget=token_budget
         )
-        self._workers = workers or min(16, os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
-        super().__init__()
+        self._start(runner, workers)
 
     def _set_up(self, model: Any) -> Any:
         """Read what a system needs to know from the network (its dimension, at least); gives the part that is run."""
@@ -169,17 +162,8 @@ class TransformersEmbedder(AsyncEmbedder):
         raise NotImplementedError
 
     def _forward(self, model: Any, batch: list[Inputs]) -> list[Tensor]:
-        """One tensor an input, on the device; all have the same kinds of tensors."""
+        """One tensor an input, on the device; all inputs have the same kinds of tensors."""
         raise NotImplementedError
-
-    @cached_property
-    def fingerprint(self) -> str:
-        """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
-        return fingerprint_of(self._folder, find_weight_files(self._folder))
-
-    def check_open(self) -> None:
-        """Nothing, unless this was closed, which raises EmbedderError."""
-        self._runner.check_open()
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """Float32 unit vectors of each page, in order; the pages are read once, a batch ahead of the device.
@@ -193,20 +177,12 @@ class TransformersEmbedder(AsyncEmbedder):
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""
         self._runner.check_open()
-        parts = list(self._ahead(queries, self._query_parts))
-        vectors = iter(self._runner.embed_sorted([part for query in parts for part in query]))
-        return [_joined([next(vectors) for _ in query]) for query in parts]
-
-    def to(self, device: str | torch.device) -> Self:
-        """The same embedder, computing on another device from now on."""
-        self._runner.move(choose_device(device))
-        return self
-
-    def close(self) -> None:
-        """Free the network's memory and end the threads; the embedder cannot be used after."""
-        self._runner.close()
-        self._pool.shutdown(cancel_futures=True)
-        super().close()
+        parts: list[Inputs] = []
+        counts: list[int] = []
+        for of_query in self._ahead(queries, self._query_parts):
+            parts += of_query
+            counts.append(len(of_query))
+        return join_parts(self._runner.embed_sorted(parts), counts)
 
     def _picture(self, image: Image) -> Inputs:
         image = to_rgb(image)
@@ -217,19 +193,16 @@ class TransformersEmbedder(AsyncEmbedder):
             raise PictureError(f"A picture of {size} pixels cannot be embedded by {self.name}: {err}") from err
 
     def _query_parts(self, query: str | Query) -> list[Inputs]:
-        text, picture = (query, None) if isinstance(query, str) else (query.text, query.image)
+        text, picture = split_query(query)
         image = None if picture is None else to_rgb(images.open_picture(picture))
         return self._prepare_query(self._plain(text), image)
 
     def _plain(self, text: str) -> str:
-        return plain_text(text, self._marks)
+        return plain_text(text, self._special_tokens)
 
     @cached_property
-    def _marks(self) -> list[str]:
-        return marks_of(self._processor.tokenizer)
-
-    def _ahead(self, things: Iterable[Made], prepare: Callable[[Made], Any]) -> Iterator[Any]:
-        return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
+    def _special_tokens(self) -> list[str]:
+        return special_tokens_of(self._processor.tokenizer)
 
 
 def pad(sequences: list[list[int]], filler: int, device: torch.device) -> tuple[Tensor, Tensor]:
@@ -241,9 +214,3 @@ def pad(sequences: list[list[int]], filler: int, device: torch.device) -> tuple[
         ids[row, : len(sequence)] = torch.tensor(sequence, dtype=ids.dtype)
         mask[row, : len(sequence)] = 1
     return send(ids, device), send(mask, device)
-
-
-def _joined(parts: list[Embedding]) -> Embedding:
-    import numpy as np
-
-    return parts[0] if len(parts) == 1 else np.concatenate(parts)

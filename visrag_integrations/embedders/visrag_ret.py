@@ -2,42 +2,37 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from functools import cached_property
+from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, ClassVar, Literal, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Literal
 
 from visrag_integrations import images
-from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import fingerprint_of, resolve_checkpoint
+from visrag_integrations.embedders.checkpoint_embedder import CheckpointEmbedder
 from visrag_integrations.embedders.devices import at_least_one, choose_device, choose_dtype, lookup
 from visrag_integrations.embedders.llama_tokenizer import LlamaTokenizer
 from visrag_integrations.embedders.minicpm_inputs import RESIZERS, Item, Preparer
 from visrag_integrations.embedders.minicpm_runner import Runner
-from visrag_integrations.embedders.prefetch import prefetch
+from visrag_integrations.embedders.pretrained import check_architecture
+from visrag_integrations.embedders.query_parts import split_query
 from visrag_integrations.embedders.slicing import Slicing
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.visrag_ret import VisRAGRetModel
-from visrag_integrations.models.weights import find_weight_files, read_json
+from visrag_integrations.models.weights import read_json
 from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
     import torch
 
+    from visrag_integrations.images import PictureSource
     from visrag_integrations.interfaces import Embedding
 
-Made = TypeVar("Made")
 
 INSTRUCTION = "Represent this query for retrieving relevant documents: "
 
 
-class VisRAGRetEmbedder(AsyncEmbedder):
+class VisRAGRetEmbedder(CheckpointEmbedder):
     """One unit vector a page or query; the numbers of the published model, without its code.
-
-    Thread-safe: pages are cut in worker threads, one batch at a time is on the device.
 
     Attributes:
         name: The checkpoint, as `load_embedder` takes it.
@@ -91,9 +86,7 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         resizer = lookup("resize", resize, RESIZERS)
         target = choose_device(device)
         weight_type = choose_dtype(dtype, target)
-        self._folder = resolve_checkpoint(model_name_or_path, revision=revision)
-        local = Path(model_name_or_path).expanduser().is_dir()
-        self.name = str(self._folder.resolve()) if local else str(model_name_or_path)
+        self._find(model_name_or_path, revision)
         self.instruction = self.default_instruction if instruction is None else instruction
         config = self._read_config()
         self.dimension = config.decoder.hidden_size
@@ -104,21 +97,12 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         )
         if compile:
             model.compile_parts()
-        self._runner = Runner(model, batch_size, token_budget)
-        self._workers = workers or min(16, os.cpu_count() or 1)
-        self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="visrag-prepare")
-        self._queue = ThreadPoolExecutor(1, thread_name_prefix="visrag-embed")
+        self._start(Runner(model, batch_size, token_budget), workers)
 
     def _read_config(self) -> VisRAGRetConfig:
-        content = read_json(self._folder / "config.json")
-        names = content.get("architectures")
-        names = names if isinstance(names, list) else []
-        if self.architectures and not self.architectures.intersection(map(str, names)):
-            raise CheckpointError(
-                f"config.json in {self._folder} says architectures={names!r}; "
-                f"this embedder reads {', '.join(sorted(self.architectures))}."
-            )
-        return parse_config(content)
+        if self.architectures:
+            check_architecture(self._folder, self.architectures)
+        return parse_config(read_json(self._folder / "config.json"))
 
     def _read_tokenizer(self, config: VisRAGRetConfig) -> LlamaTokenizer:
         tokenizer = LlamaTokenizer(self._folder)
@@ -129,15 +113,6 @@ class VisRAGRetEmbedder(AsyncEmbedder):
             )
         return tokenizer
 
-    @cached_property
-    def fingerprint(self) -> str:
-        """Tells checkpoints apart, wherever they lie; see `fingerprint_of`."""
-        return fingerprint_of(self._folder, find_weight_files(self._folder))
-
-    def check_open(self) -> None:
-        """Nothing, unless this was closed, which raises EmbedderError."""
-        self._runner.check_open()
-
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One float32 unit vector a page, in order; the pages are read once, a batch ahead of the device.
 
@@ -145,7 +120,7 @@ class VisRAGRetEmbedder(AsyncEmbedder):
             PictureError: A page has no picture, or one that cannot be opened.
         """
         self._runner.check_open()
-        return self._runner.embed(self._prepare(pages, lambda page: self._preparer.picture_item(page.open_image())))
+        return self._runner.embed(self._ahead(pages, lambda page: self._preparer.picture_item(page.open_image())))
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """One float32 unit vector a query, in order.
@@ -153,33 +128,19 @@ class VisRAGRetEmbedder(AsyncEmbedder):
         A text gets the instruction before it; a picture, or a picture with a text, is embedded as it is, like a page.
         """
         self._runner.check_open()
-        asked = list(queries)
-        if any(isinstance(query, Query) and query.image is not None for query in asked):
-            return self._runner.embed(self._prepare(asked, self._query_item))
-        return self._runner.embed_sorted([self._query_item(query) for query in asked])
+        asked = list(map(split_query, queries))
+        pictures = [picture for _, picture in asked if picture is not None]
+        if pictures:  # cut in the worker threads, and not held all at once, as sorting them would
+            return self._runner.embed(self._ahead(asked, self._query_item))
+        return self._runner.embed_sorted(list(map(self._query_item, asked)))
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
         """One float32 unit vector a text that is itself a document, in order: no instruction comes before it."""
         self._runner.check_open()
-        return self._runner.embed_sorted([self._preparer.text_item(text) for text in texts])
+        return self._runner.embed_sorted(list(map(self._preparer.text_item, texts)))
 
-    def to(self, device: str | torch.device) -> VisRAGRetEmbedder:
-        """The same embedder, computing on another device from now on."""
-        self._runner.move(choose_device(device))
-        return self
-
-    def close(self) -> None:
-        """Free the network's memory and end the threads; the embedder cannot be used after."""
-        self._runner.close()
-        self._pool.shutdown(cancel_futures=True)
-        super().close()
-
-    def _query_item(self, query: str | Query) -> Item:
-        if isinstance(query, str):
-            return self._preparer.text_item(self.instruction + query)
-        if query.image is None:
-            return self._preparer.text_item(self.instruction + query.text)
-        return self._preparer.picture_item(images.open_picture(query.image), query.text)
-
-    def _prepare(self, things: Iterable[Made], prepare: Callable[[Made], Item]) -> Iterator[Item]:
-        return prefetch(things, prepare, self._pool, ahead=4 * self._workers)
+    def _query_item(self, query: tuple[str, PictureSource | None]) -> Item:
+        text, picture = query
+        if picture is None:
+            return self._preparer.text_item(self.instruction + text)
+        return self._preparer.picture_item(images.open_picture(picture), text)

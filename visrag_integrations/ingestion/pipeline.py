@@ -26,7 +26,7 @@ from visrag_integrations.ingestion.sources import Ended, GivenSources
 from visrag_integrations.ingestion.together import Embedders, EmbedsPages, as_list, filling
 from visrag_integrations.ingestion.writer import Batch, Writer
 from visrag_integrations.readers import PageReader
-from visrag_integrations.readers.pool import DocumentDone, Event, PageRead, ReaderPool
+from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderEvent, ReaderPool
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure
 
@@ -169,7 +169,7 @@ class _Run:
             self.writer.stop()
             self.account.bar.close()
 
-    def take(self, event: Event, max_bytes: int) -> None:
+    def take(self, event: ReaderEvent, max_bytes: int) -> None:
         """Account for what a reader says."""
         if isinstance(event, PageRead):
             self.waiting.append(event)

@@ -17,7 +17,7 @@ Attention = Callable[[Tensor, Tensor, Tensor, bool], Tensor]
 """(queries (B, H, N, E), keys (B, H, M, E), values (B, H, M, E), causal) -> (B, H, N, E)."""
 
 Runs = Sequence[tuple[int, int]]
-"""How a packed tensor is made up: so many sequences of so many tokens each, one after the other."""
+"""How a packed tensor is made up: `(2, 9), (1, 4)` is two sequences of 9 tokens, then one of 4."""
 
 
 def sdpa_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> Tensor:
@@ -29,6 +29,7 @@ def eager_attention(query: Tensor, key: Tensor, value: Tensor, causal: bool) -> 
     """The textbook formula, softmax in float32: slow, to compare with."""
     scores = (query @ key.transpose(-2, -1)).float() * query.shape[-1] ** -0.5  # (B, H, N, M)
     if causal:
+        # A token sees itself and what comes before it; above the diagonal is what comes after.
         later = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).triu(1)
         scores = scores.masked_fill(later, float("-inf"))
     attended: Tensor = scores.softmax(dim=-1).to(value.dtype) @ value
@@ -45,7 +46,7 @@ def find_attention(name: str) -> Attention:
         UnknownNameError: There is none; the message lists the names.
     """
     if name not in ATTENTIONS:
-        raise UnknownNameError(f"Unknown attn_implementation {name!r}. There is: {', '.join(sorted(ATTENTIONS))}.")
+        raise UnknownNameError(f"Unknown attn_implementation {name!r}. Choose one of: {', '.join(sorted(ATTENTIONS))}.")
     return ATTENTIONS[name]
 
 
@@ -54,11 +55,17 @@ def attend_packed(attention: Attention, query: Tensor, key: Tensor, value: Tenso
 
     Runs of equally long sequences go through the kernel together, so nothing is padded and nothing is masked.
     """
-    outputs, start = [], 0
+    outputs = []
+    start = 0
     for count, length in runs:
         end = start + count * length
         shape = (count, length, *query.shape[1:])
-        q, k, v = (x[start:end].view(shape).transpose(1, 2) for x in (query, key, value))  # (B, H, N, E)
-        outputs.append(attention(q, k, v, False).transpose(1, 2).reshape(end - start, *query.shape[1:]))
+        q = query[start:end].view(shape).transpose(1, 2)  # (B, H, N, E)
+        k = key[start:end].view(shape).transpose(1, 2)
+        v = value[start:end].view(shape).transpose(1, 2)
+        attended = attention(q, k, v, False).transpose(1, 2)  # (B, N, H, E)
+        outputs.append(attended.reshape(end - start, *query.shape[1:]))
         start = end
-    return outputs[0] if len(outputs) == 1 else torch.cat(outputs)
+    if len(outputs) == 1:  # no copy
+        return outputs[0]
+    return torch.cat(outputs)

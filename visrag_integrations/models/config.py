@@ -12,6 +12,7 @@ from visrag_integrations.models.resampler import HEAD_SIZE
 from visrag_integrations.models.siglip import SiglipConfig
 
 KNOWN_TOWER = "vit_so400m_patch14_siglip_384"  # the one whose sizes need not be written down
+# Without a default: they shape the weights, and differ from one network to the next.
 _REQUIRED = ("hidden_size", "num_hidden_layers", "num_attention_heads", "intermediate_size", "vocab_size")
 
 
@@ -41,11 +42,13 @@ def _number(config: Mapping[str, Any], key: str, default: float | None = None, *
     value = config.get(key, default)
     if value is None:
         raise CheckpointError(f"config.json has no {key!r}. Give a whole VisRAG-Ret checkpoint.")
-    whole = not isinstance(default, float)
-    fits = isinstance(value, int) if whole else isinstance(value, (int, float))
-    if isinstance(value, bool) or not fits or value <= above:
-        kind = "a whole number" if whole else "a number"
-        raise CheckpointError(f"config.json says {key} = {value!r}; it must be {kind} above {above}.")
+    allowed: tuple[type, ...] = (int,)
+    wanted = "a whole number"
+    if isinstance(default, float):
+        allowed, wanted = (int, float), "a number"
+    # bool is an int to Python, but `true` is no size
+    if isinstance(value, bool) or not isinstance(value, allowed) or value <= above:
+        raise CheckpointError(f"config.json says {key} = {value!r}; it must be {wanted} above {above}.")
     return value
 
 
@@ -67,10 +70,12 @@ def parse_decoder(config: Mapping[str, Any]) -> MiniCPMConfig:
     _expect(config, "hidden_act", "silu")
     _expect(config, "rope_scaling", None)
     sizes = {key: _number(config, key) for key in _REQUIRED}
-    heads, shared = sizes["num_attention_heads"], config.get("num_key_value_heads")
+    heads = shared = sizes["num_attention_heads"]
+    if config.get("num_key_value_heads") is not None:  # `null` stands for: as many as there are heads
+        shared = _number(config, "num_key_value_heads")
     decoder = MiniCPMConfig(
         **sizes,
-        num_key_value_heads=heads if shared is None else _number(config, "num_key_value_heads"),
+        num_key_value_heads=shared,
         rms_norm_eps=_number(config, "rms_norm_eps", 1e-5),
         rope_theta=_number(config, "rope_theta", 10000.0),
         scale_emb=_number(config, "scale_emb", 12.0),
@@ -102,6 +107,7 @@ def parse_tower(config: Mapping[str, Any]) -> SiglipConfig:
     if not isinstance(vision, Mapping):
         raise CheckpointError(f"config.json says vision_config = {vision!r}; it must be an object.")
     width = _number(vision, "embed_dim", 1152)
+    # timm states a ratio, other writers the size itself; `int` cuts off as timm does: 1152 * 3.7362 -> 4304.
     hidden = vision.get("intermediate_size") or int(width * _number(vision, "mlp_ratio", 3.7362))
     tower = SiglipConfig(
         embed_dim=width,

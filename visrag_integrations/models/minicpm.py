@@ -1,6 +1,6 @@
 """The MiniCPM decoder without its language-model head: token vectors in, hidden states out.
 
-Oddities, against Llama: token embeddings are multiplied by `scale_emb`, and what each half of a layer adds is
+Differences from Llama: token embeddings are multiplied by `scale_emb`, and what each half of a layer adds is
 multiplied by `scale_depth / sqrt(num_hidden_layers)`. Always causal, so padding on the right changes nothing before it.
 
 Letters: B sequences, L tokens, D width, H heads, K key/value heads, E = D / H.
@@ -62,7 +62,7 @@ class RMSNorm(nn.Module):
         return normed
 
 
-class SelfAttention(nn.Module):
+class DecoderAttention(nn.Module):
     """The four projections around attention."""
 
     def __init__(self, config: MiniCPMConfig) -> None:
@@ -74,7 +74,7 @@ class SelfAttention(nn.Module):
         self.o_proj = nn.Linear(config.hidden_size, config.hidden_size, bias=config.attention_bias)
 
 
-class MLP(nn.Module):
+class GatedMLP(nn.Module):
     """Gated by SiLU: (B, L, D) -> (B, L, D)."""
 
     def __init__(self, config: MiniCPMConfig) -> None:
@@ -97,24 +97,27 @@ class Layer(nn.Module):
         self.groups = config.num_attention_heads // config.num_key_value_heads
         self.scale = config.scale_depth / math.sqrt(config.num_hidden_layers)
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = SelfAttention(config)
+        self.self_attn = DecoderAttention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.mlp = MLP(config)
+        self.mlp = GatedMLP(config)
 
     def project(self, x: Tensor, cos: Tensor, sin: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(B, L, D) -> rotated queries and keys, and values, each (B, H, L, E)."""
-        normed, attn = self.input_layernorm(x), self.self_attn
-        heads = (*x.shape[:2], -1, self.head_size)
+        normed = self.input_layernorm(x)
+        attn = self.self_attn
+        heads = (*x.shape[:2], -1, self.head_size)  # the number of heads is what is left over: H or K
         query = rotate(attn.q_proj(normed).view(heads), cos, sin)
         key = rotate(attn.k_proj(normed).view(heads), cos, sin)  # (B, L, K, E)
         value = attn.v_proj(normed).view(heads)
-        if self.groups > 1:
-            key, value = (part.repeat_interleave(self.groups, dim=2) for part in (key, value))
+        if self.groups > 1:  # each group of query heads gets a copy of its shared head: K -> H
+            key = key.repeat_interleave(self.groups, dim=2)
+            value = value.repeat_interleave(self.groups, dim=2)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """(B, L, D), (B, H, L, E) -> (B, L, D)."""
-        x = x + self.self_attn.o_proj(attended.transpose(1, 2).flatten(2)) * self.scale
+        merged = attended.transpose(1, 2).flatten(2)  # (B, L, D)
+        x = x + self.self_attn.o_proj(merged) * self.scale
         finished: Tensor = x + self.mlp(self.post_attention_layernorm(x)) * self.scale
         return finished
 
@@ -136,18 +139,19 @@ class MiniCPMDecoder(TableModule):
         return vectors
 
     def _rotations(self, length: int) -> tuple[Tensor, Tensor]:
-        size = 256 * math.ceil(length / 256)  # few different tables, however many lengths
+        # Rounded up, so that there are few tables, however many lengths: 2048 tokens, the limit, need 8 of them.
+        size = 256 * math.ceil(length / 256)
         table = self.table((size,), lambda: self._make_rotations(size))
         return table[0, :length], table[1, :length]
 
     def _make_rotations(self, length: int) -> Tensor:
         """Cosines and sines of every position, float32: (2, length, 1, E / 2)."""
-        size, device = self.config.head_size, self.norm.weight.device
+        size = self.config.head_size
+        device = self.norm.weight.device
         steps = torch.arange(0, size, 2, dtype=torch.float32, device=device) / size
-        angles = torch.outer(
-            torch.arange(length, dtype=torch.float32, device=device), 1.0 / self.config.rope_theta**steps
-        )
-        return torch.stack([angles.cos(), angles.sin()])[:, :, None]
+        places = torch.arange(length, dtype=torch.float32, device=device)
+        angles = torch.outer(places, 1.0 / self.config.rope_theta**steps)  # (length, E / 2)
+        return torch.stack([angles.cos(), angles.sin()])[:, :, None]  # (2, length, 1, E / 2)
 
     def forward(self, x: Tensor) -> Tensor:
         cos, sin = self._rotations(x.shape[1])

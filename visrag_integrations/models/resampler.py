@@ -1,7 +1,9 @@
 """The resampler of MiniCPM-V 2.0: 64 learned queries look once at all patches of a picture.
 
-Oddities: the keys get positions, the values do not; positions are the 2-d sin-cos of the picture's actual patch grid,
-width in the first half; the saved `pos_embed` belongs to the queries; LayerNorm eps 1e-6.
+Differences from plain cross-attention:
+- the keys get positions, the values do not;
+- positions are the 2-d sin-cos of the picture's actual patch grid, width in the first half;
+- the saved `pos_embed` belongs to the queries.
 
 Letters: T patches of all pictures together, V the tower's width, D the decoder's width, Q queries, S pictures, H heads.
 """
@@ -15,10 +17,10 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from visrag_integrations.models.attention import Runs, find_attention
-from visrag_integrations.models.tables import TableModule
+from visrag_integrations.models.tables import TableModule, positions_of_grids
 
-EPS = 1e-6
-HEAD_SIZE = 128
+EPS = 1e-6  # as published; torch's own default is 1e-5
+HEAD_SIZE = 128  # published as "width // 128 heads"
 
 
 def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
@@ -30,8 +32,9 @@ def sincos_positions(rows: int, columns: int, width: int) -> Tensor:
     frequencies = 1.0 / 10000 ** (torch.arange(width // 4, dtype=torch.float32) / (width / 4))
     column = torch.arange(columns, dtype=torch.float32).repeat(rows)  # (rows * columns,)
     row = torch.arange(rows, dtype=torch.float32).repeat_interleave(columns)
-    angles = [torch.outer(place, frequencies) for place in (column, row)]
-    return torch.cat([part for angle in angles for part in (angle.sin(), angle.cos())], dim=1)
+    across = torch.outer(column, frequencies)  # (rows * columns, width / 4), as all four parts
+    down = torch.outer(row, frequencies)
+    return torch.cat([across.sin(), across.cos(), down.sin(), down.cos()], dim=1)
 
 
 class Resampler(TableModule):
@@ -52,17 +55,18 @@ class Resampler(TableModule):
         self.proj = nn.Parameter(torch.empty(width, width))
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """What the positions of a grid add to the projected keys: (rows * columns, D)."""
-        return self.table((rows, columns), lambda: self._project_positions(rows, columns))
+        """What the positions of a grid add to the projected keys: (rows * columns, D).
 
-    def _project_positions(self, rows: int, columns: int) -> Tensor:
-        weight = self.attn.in_proj_weight[self.width : 2 * self.width]
-        table = sincos_positions(rows, columns, self.width).to(weight.device)
-        return (table @ weight.float().T).to(weight.dtype)
+        The sines are kept; their projection is made anew in every pass, because training changes its weights.
+        """
+        weight = self.attn.in_proj_weight[self.width : 2 * self.width]  # the keys' third: (D, D)
+        sines = self.table((rows, columns), lambda: sincos_positions(rows, columns, self.width).to(weight.device))
+        return (sines @ weight.float().T).to(weight.dtype)
 
     def _queries(self) -> Tensor:
         """The queries, projected; the same for every picture: (1, H, Q, E)."""
-        weight, bias = self.attn.in_proj_weight[: self.width], self.attn.in_proj_bias[: self.width]
+        weight = self.attn.in_proj_weight[: self.width]  # the queries' third: (D, D)
+        bias = self.attn.in_proj_bias[: self.width]
         query = F.linear(self.ln_q(self.query) + self.pos_embed, weight, bias)  # (Q, D)
         return query.view(-1, self.heads, HEAD_SIZE).transpose(0, 1)[None]
 
@@ -71,13 +75,17 @@ class Resampler(TableModule):
         x = self.ln_kv(self.kv_proj(x))  # (T, D)
         key_value = F.linear(x, self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :])
         key, value = key_value.view(-1, 2, self.heads, HEAD_SIZE).unbind(1)  # each (T, H, E)
-        key = key + torch.cat([self.positions(*grid) for grid in grids]).view(key.shape)
-        query, outputs, start = self._queries(), [], 0
+        key = key + positions_of_grids(grids, self.positions).view(key.shape)
+        query = self._queries()
+        outputs = []
+        start = 0
         for count, length in runs:
             end = start + count * length
             shape = (count, length, self.heads, HEAD_SIZE)
-            k, v = (part[start:end].view(shape).transpose(1, 2) for part in (key, value))  # (S, H, N, E)
-            outputs.append(self.attention(query.expand(count, -1, -1, -1), k, v, False).transpose(1, 2).flatten(2))
+            k = key[start:end].view(shape).transpose(1, 2)  # (S, H, N, E)
+            v = value[start:end].view(shape).transpose(1, 2)
+            attended = self.attention(query.expand(count, -1, -1, -1), k, v, False)  # (S, H, Q, E)
+            outputs.append(attended.transpose(1, 2).flatten(2))
             start = end
         seen = self.attn.out_proj(torch.cat(outputs))  # (S, Q, D)
         vectors: Tensor = self.ln_post(seen) @ self.proj

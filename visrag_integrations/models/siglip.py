@@ -1,6 +1,6 @@
 """The SigLIP vision tower of MiniCPM-V 2.0, over pictures of any shape, packed.
 
-Oddities, against a plain vision transformer:
+Differences from a plain vision transformer:
 - no class token and no pooling head: every patch comes out, after the final norm;
 - the last block is dropped: of 27 blocks 26 exist;
 - learned positions belong to a 27 x 27 grid and are resampled to each picture's grid (bicubic, antialiased, float32);
@@ -21,9 +21,9 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from visrag_integrations.models.attention import Runs, attend_packed, find_attention
-from visrag_integrations.models.tables import TableModule
+from visrag_integrations.models.tables import positions_of_grids
 
-EPS = 1e-6
+EPS = 1e-6  # as published; torch's own default is 1e-5
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches, self.proj.weight.flatten(1), self.proj.bias)
 
 
-class SelfAttention(nn.Module):
+class TowerAttention(nn.Module):
     """The two projections around attention."""
 
     def __init__(self, config: SiglipConfig) -> None:
@@ -64,7 +64,7 @@ class SelfAttention(nn.Module):
         self.proj = nn.Linear(config.embed_dim, config.embed_dim)
 
 
-class MLP(nn.Module):
+class TowerMLP(nn.Module):
     """Two layers with an exact GELU between: (T, D) -> (T, D)."""
 
     def __init__(self, config: SiglipConfig) -> None:
@@ -84,9 +84,9 @@ class Block(nn.Module):
         super().__init__()
         self.heads = config.num_heads
         self.norm1 = nn.LayerNorm(config.embed_dim, eps=EPS)
-        self.attn = SelfAttention(config)
+        self.attn = TowerAttention(config)
         self.norm2 = nn.LayerNorm(config.embed_dim, eps=EPS)
-        self.mlp = MLP(config)
+        self.mlp = TowerMLP(config)
 
     def project(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """(T, D) -> queries, keys, values, each (T, H, E)."""
@@ -101,7 +101,7 @@ class Block(nn.Module):
         return finished
 
 
-class SiglipTower(TableModule):
+class SiglipTower(nn.Module):
     """Patches of any number of pictures, packed, to one vector each: (T, P) -> (T, D)."""
 
     def __init__(self, config: SiglipConfig, attn_implementation: str = "sdpa") -> None:
@@ -114,13 +114,14 @@ class SiglipTower(TableModule):
         self.norm = nn.LayerNorm(config.embed_dim, eps=EPS)
 
     def positions(self, rows: int, columns: int) -> Tensor:
-        """The learned positions, resampled to that many rows and columns of patches: (rows * columns, D)."""
-        return self.table((rows, columns), lambda: self._resample_positions(rows, columns))
+        """The learned positions, resampled to that many rows and columns of patches: (rows * columns, D).
 
-    def _resample_positions(self, rows: int, columns: int) -> Tensor:
+        They are made anew in every pass, because training changes the weights they come from.
+        """
         if (rows, columns) == (self.side, self.side):
             return self.pos_embed[0]
-        square = self.pos_embed.float().view(1, self.side, self.side, -1).permute(0, 3, 1, 2)  # (1, D, side, side)
+        square = self.pos_embed.float().view(1, self.side, self.side, -1)
+        square = square.permute(0, 3, 1, 2)  # (1, D, side, side), as `interpolate` takes pictures
         resampled = F.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         return resampled.flatten(2).transpose(1, 2)[0].to(self.pos_embed.dtype).contiguous()
 
@@ -132,7 +133,7 @@ class SiglipTower(TableModule):
             grids: Rows and columns of patches of each picture, in order.
             runs: How many pictures of how many patches follow each other.
         """
-        x = self.patch_embed(patches) + torch.cat([self.positions(*grid) for grid in grids])  # (T, D)
+        x = self.patch_embed(patches) + positions_of_grids(grids, self.positions)  # (T, D)
         for block in cast("Iterable[Block]", self.blocks):
             x = block.finish(x, attend_packed(self.attention, *block.project(x), runs))
         normed: Tensor = self.norm(x)

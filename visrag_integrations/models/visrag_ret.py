@@ -1,9 +1,10 @@
 """VisRAG-Ret (MiniCPM-V 2.0 read as an embedder): vision tower -> resampler -> decoder -> weighted mean.
 
 Reference: https://github.com/OpenBMB/VisRAG. Also the network of MiniCPM-Visual-Embedding. Three networks, a file each:
-`siglip.py`, `resampler.py`, `minicpm.py`; here is how they are put together. No language-model head is in memory.
+`siglip.py`, `resampler.py`, `minicpm.py`; this file puts them together. No language-model head is in memory.
 
-Nothing here waits for the device: every index comes from the caller, and no result is looked at.
+Nothing here waits for the device: every index comes from the caller, and no result is looked at. Gradients flow from
+the embeddings to every weight, once these ask for them: `network.requires_grad_(True)`.
 
 Letters: S slices, Q vectors a slice, B sequences, L tokens, D the decoder's width, P numbers of one patch.
 """
@@ -11,7 +12,6 @@ Letters: S slices, Q vectors a slice, B sequences, L tokens, D the decoder's wid
 from __future__ import annotations
 
 from collections.abc import Sequence
-from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
@@ -25,11 +25,11 @@ from visrag_integrations.models.resampler import Resampler
 from visrag_integrations.models.siglip import SiglipTower
 from visrag_integrations.models.weights import load_weights
 
-PREFIXES = {"llm.model.": "llm."}
-UNUSED = ("llm.lm_head.",)
+PREFIXES = {"llm.model.": "llm."}  # published prefix -> ours
+UNUSED = ("llm.lm_head.",)  # writes text, which an embedder never does
 
 
-class Pictures(NamedTuple):
+class PictureGroup(NamedTuple):
     """Pictures of one shape, each of which is cut into the same grid of slices.
 
     Attributes:
@@ -57,20 +57,24 @@ class Patches(NamedTuple):
     inside: Tensor | None = None
 
 
-def cut_patches(pictures: Pictures, patch: int) -> Patches:
+def cut_patches(pictures: PictureGroup, patch: int) -> Patches:
     """The patches of every slice, picture by picture, slices row by row; a slice is filled up to whole patches."""
     height, width = pictures.pixels.shape[1:3]
     high, wide = height // pictures.rows, width // pictures.columns
-    rows, columns = -(-high // patch), -(-wide // patch)
+    rows, columns = -(-high // patch), -(-wide // patch)  # rounded up
 
     def cut(pixels: Tensor) -> Tensor:
-        slices = pixels.view(-1, pictures.rows, high, pictures.columns, wide, 3).permute(0, 1, 3, 5, 2, 4)
-        padded = F.pad(slices, (0, columns * patch - wide, 0, rows * patch - high))  # (n, rows, columns, 3, high, wide)
-        parts = padded.reshape(-1, 3, rows, patch, columns, patch).permute(0, 2, 4, 1, 3, 5)
+        # A page of 2 x 2 slices a b / c d becomes a, b, c, d; each slice becomes its patches, row by row.
+        slices = pixels.view(-1, pictures.rows, high, pictures.columns, wide, 3)
+        slices = slices.permute(0, 1, 3, 5, 2, 4)  # (pictures, rows, columns, 3, high, wide)
+        padded = F.pad(slices, (0, columns * patch - wide, 0, rows * patch - high))
+        parts = padded.reshape(-1, 3, rows, patch, columns, patch)
+        parts = parts.permute(0, 2, 4, 1, 3, 5)  # (S, rows, columns, 3, patch, patch)
         return parts.reshape(parts.shape[0], rows * columns, -1)
 
-    whole = (rows * patch, columns * patch) == (high, wide)
-    inside = None if whole else cut(torch.ones_like(pictures.pixels[:1]))[0].bool()
+    inside = None
+    if (rows * patch, columns * patch) != (high, wide):
+        inside = cut(torch.ones_like(pictures.pixels[:1]))[0].bool()
     return Patches(cut(pictures.pixels), (rows, columns), inside)
 
 
@@ -82,10 +86,10 @@ def normalise(patches: Patches, start: int, stop: int, dtype: torch.dtype) -> Te
     return pixels.to(dtype).flatten(0, 1)
 
 
-def share_out(groups: Sequence[Patches], limit: int) -> list[list[tuple[int, int, int]]]:
+def plan_passes(groups: Sequence[Patches], limit: int) -> list[list[tuple[int, int, int]]]:
     """Passes of at most `limit` patches (or one slice), in order, each as (group, first slice, end)."""
     passes: list[list[tuple[int, int, int]]] = []
-    room = 0
+    room = 0  # patches that still fit into the last pass
     for number, group in enumerate(groups):
         slices, length = group.pixels.shape[:2]
         start = 0
@@ -119,7 +123,7 @@ class VisRAGRetModel(nn.Module):
     def dtype(self) -> torch.dtype:
         return self.vpm.pos_embed.dtype
 
-    def look(self, groups: Sequence[Pictures], limit: int = 1 << 16) -> Tensor:
+    def look(self, groups: Sequence[PictureGroup], limit: int = 1 << 16) -> Tensor:
         """Every slice through tower and resampler: (S, Q, D), group by group in the order given.
 
         Args:
@@ -127,13 +131,21 @@ class VisRAGRetModel(nn.Module):
             limit: So many patches at most go through together, unless one slice has more.
         """
         cut = [cut_patches(group, self.config.tower.patch_size) for group in groups]
-        return torch.cat([self._look_once(cut, parts) for parts in share_out(cut, limit)])
+        return torch.cat([self._look_once(cut, parts) for parts in plan_passes(cut, limit)])
 
     def _look_once(self, cut: Sequence[Patches], parts: Sequence[tuple[int, int, int]]) -> Tensor:
-        patches = torch.cat([normalise(cut[group], start, stop, self.dtype) for group, start, stop in parts])
-        grids = [cut[group].grid for group, start, stop in parts for _ in range(start, stop)]
-        runs = [(len(list(same)), length) for length, same in groupby(rows * columns for rows, columns in grids)]
-        vectors: Tensor = self.resampler(self.vpm(patches, grids, runs), grids, runs)
+        patches: list[Tensor] = []
+        grids: list[tuple[int, int]] = []  # one a slice
+        runs: list[tuple[int, int]] = []
+        for group, start, stop in parts:
+            patches.append(normalise(cut[group], start, stop, self.dtype))
+            rows, columns = cut[group].grid
+            grids += [(rows, columns)] * (stop - start)
+            count, length = stop - start, rows * columns
+            if runs and runs[-1][1] == length:  # equally long neighbours share a run, and so a kernel
+                count += runs.pop()[0]
+            runs.append((count, length))
+        vectors: Tensor = self.resampler(self.vpm(torch.cat(patches), grids, runs), grids, runs)
         return vectors
 
     def embed_tokens(
@@ -156,7 +168,7 @@ class VisRAGRetModel(nn.Module):
         """The mean of the real tokens, the n-th one counting n times, float32: (B, L, D), (B,) -> (B, D)."""
         steps = torch.arange(1, hidden.shape[1] + 1, device=hidden.device)
         weights = (steps * (steps <= lengths[:, None])).float()  # (B, L)
-        total = (weights[:, None] @ hidden.float())[:, 0]
+        total = (weights[:, None] @ hidden.float())[:, 0]  # (B, D)
         return total / weights.sum(dim=1, keepdim=True)
 
     def forward(
@@ -200,5 +212,5 @@ class VisRAGRetModel(nn.Module):
             if "norm" in name and name.endswith("weight"):
                 nn.init.ones_(weight)
             else:
-                nn.init.normal_(weight, std=0.02)
+                nn.init.normal_(weight, std=0.02)  # what most checkpoints call initializer_range
         return network.requires_grad_(False).eval()

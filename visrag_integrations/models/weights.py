@@ -12,8 +12,11 @@ from torch import Tensor, nn
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
 
+# As transformers names them.
 INDEX = "model.safetensors.index.json"
 SINGLE = "model.safetensors"
+_OTHER_WEIGHTS = {".bin", ".pt", ".pth", ".safetensors"}  # named in the error, never opened: pickles can run code
+_NAMES_SHOWN = 5  # a whole checkpoint has hundreds; a few say which kind is missing
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -43,14 +46,14 @@ def find_weight_files(folder: Path) -> list[Path]:
         weight_map = read_json(folder / INDEX).get("weight_map")
         if not isinstance(weight_map, dict) or not weight_map:
             raise CheckpointError(f"{folder / INDEX} has no weight_map.")
-        names = sorted({str(name) for name in weight_map.values()})
+        names = sorted(set(map(str, weight_map.values())))
     elif (folder / SINGLE).is_file():
         names = [SINGLE]
     else:
-        others = sorted(
-            path.name for path in folder.iterdir() if path.suffix in {".bin", ".pt", ".pth", ".safetensors"}
-        )
-        found = f"; there is {', '.join(others[:5])}" if others else ""
+        found = ""
+        others = [path.name for path in folder.iterdir() if path.suffix in _OTHER_WEIGHTS]
+        if others:
+            found = f"; there is {first_names(others)}"
         raise CheckpointError(f"{folder} has no {SINGLE} and no {INDEX}{found}. Weights are read from those only.")
     for name in names:
         if Path(name).name != name:
@@ -71,11 +74,13 @@ def _open(path: Path) -> Any:
         raise CheckpointError(f"{path} is damaged or cut off ({err}). Download it again.") from err
 
 
-def _first(names: Iterable[str]) -> str:
-    """The first five names and how many more there are."""
+def first_names(names: Iterable[str]) -> str:
+    """The first few names and how many more there are."""
     ordered = sorted(names)
-    more = f" and {len(ordered) - 5} more" if len(ordered) > 5 else ""
-    return ", ".join(ordered[:5]) + more
+    shown = ", ".join(ordered[:_NAMES_SHOWN])
+    if len(ordered) > _NAMES_SHOWN:
+        shown += f" and {len(ordered) - _NAMES_SHOWN} more"
+    return shown
 
 
 class _Renamer:
@@ -100,19 +105,18 @@ class _Renamer:
 
 
 def _check(found: Mapping[str, tuple[int, ...]], wanted: Mapping[str, tuple[int, ...]], folder: Path) -> None:
-    """Compare names and shapes, both by published key, and say all that is off."""
+    """Compare names and shapes, both by published key, and report every difference at once."""
     problems = []
     if missing := wanted.keys() - found.keys():
-        problems.append(f"missing: {_first(missing)}")
+        problems.append(f"missing: {first_names(missing)}")
     if unexpected := found.keys() - wanted.keys():
-        problems.append(f"unexpected: {_first(unexpected)}")
-    misshaped = [
-        f"{key} (is {list(found[key])}, config.json asks for {list(wanted[key])})"
-        for key in found.keys() & wanted.keys()
-        if found[key] != wanted[key]
-    ]
+        problems.append(f"unexpected: {first_names(unexpected)}")
+    misshaped = []
+    for key in found.keys() & wanted.keys():
+        if found[key] != wanted[key]:
+            misshaped.append(f"{key} (is {list(found[key])}, config.json asks for {list(wanted[key])})")
     if misshaped:
-        problems.append(f"misshaped: {_first(misshaped)}")
+        problems.append(f"misshaped: {first_names(misshaped)}")
     if problems:
         raise CheckpointError(f"The weights in {folder} do not fit the network. {'; '.join(problems)}.")
 
@@ -148,10 +152,15 @@ def load_weights(
                 raise CheckpointError(f"{path} holds {key}, which another file of {folder} holds too.")
             if renamer.ours(key) is not None:
                 shapes[key] = tuple(file.get_slice(key).get_shape())
+    # All names and shapes are compared before the first weight is read: gigabytes later it would be a long wait.
     wanted = {renamer.published(key): tuple(value.shape) for key, value in network.state_dict().items()}
     _check(shapes, wanted, folder)
     for _, file in files:
-        state = {own: _read(file, key, device, dtype) for key in file.keys() if (own := renamer.ours(key)) is not None}  # noqa: SIM118
+        state: dict[str, Tensor] = {}
+        for key in file.keys():  # noqa: SIM118
+            own = renamer.ours(key)
+            if own is not None:
+                state[own] = _read(file, key, device, dtype)
         network.load_state_dict(state, strict=False, assign=True)
     network.requires_grad_(False).eval()
 

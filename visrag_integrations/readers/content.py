@@ -10,7 +10,13 @@ from typing import Any, Protocol
 from visrag_integrations.images import PictureSource
 from visrag_integrations.types import Word
 
-_LITTLE, _NEARLY_ALL = 0.05, 0.8
+# Of the page's area. A stamp or a header of a scan covers less; the text of a page that was written covers more.
+_LITTLE = 0.05
+# Of the page's area: scanners leave out margins, and drawings that fill a page are seldom one picture.
+_NEARLY_ALL = 0.8
+# Of a text's characters: with more, a reader could not make sense of it, and OCR does better.
+_UNKNOWN_ALLOWED = 0.3
+_UNKNOWN = re.compile("[\ufffd\ue000-\uf8ff]")  # the replacement character, and Unicode's private use area
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 
 
@@ -75,11 +81,14 @@ def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: fl
 
     if not texts:
         return ()
+    # A page has hundreds of words, so all are worked on together: one at a time would cost as much as drawing the page.
     corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2) / (width, height)
-    edges = np.round(np.clip(np.nan_to_num(np.sort(corners, axis=1)), 0.0, 1.0), 5).reshape(-1, 4)
-    cleaned = texts if _UNPRINTABLE.search("".join(texts)) is None else [clean_text(text) for text in texts]
-    boxed = zip(cleaned, map(tuple, edges.tolist()), strict=True)
-    return tuple(word for word in map(Word._make, boxed) if word.text)  # a page has hundreds: this is the fast way
+    corners = np.nan_to_num(np.sort(corners, axis=1))  # a turned word has its corners in another order
+    edges = np.round(np.clip(corners, 0.0, 1.0), 5).reshape(-1, 4)
+    if _UNPRINTABLE.search("".join(texts)) is not None:
+        texts = list(map(clean_text, texts))
+    boxed = zip(texts, map(tuple, edges.tolist()), strict=True)
+    return tuple(word for word in map(Word._make, boxed) if word.text)
 
 
 def covers_little(words: Sequence[Word]) -> bool:
@@ -99,10 +108,12 @@ def stands_on(word: Word, others: Sequence[Word]) -> bool:
     True
     """
     left, top, right, bottom = word.box
-    covered = sum(
-        max(0.0, min(right, box[2]) - max(left, box[0])) * max(0.0, min(bottom, box[3]) - max(top, box[1]))
-        for _, box in others
-    )
+    covered = 0.0
+    for _, box in others:
+        across = min(right, box[2]) - max(left, box[0])
+        down = min(bottom, box[3]) - max(top, box[1])
+        if across > 0 and down > 0:
+            covered += across * down
     return covered >= 0.5 * (right - left) * (bottom - top)
 
 
@@ -123,6 +134,6 @@ def is_readable(text: str) -> bool:
     >>> is_readable("Figure 3"), is_readable(" \\n"), is_readable("\\ufffd\\ufffd\\ufffd a")
     (True, False, False)
     """
-    visible = [c for c in text if not c.isspace()]
-    unknown = sum(c == "\ufffd" or "\ue000" <= c <= "\uf8ff" for c in visible)
-    return any(c.isalnum() for c in visible) and unknown <= 0.3 * len(visible)
+    visible = "".join(text.split())
+    unknown = len(_UNKNOWN.findall(visible))
+    return any(map(str.isalnum, visible)) and unknown <= _UNKNOWN_ALLOWED * len(visible)

@@ -1,4 +1,4 @@
-"""What a `ReaderPool` tells while it reads: pages, and how each document ended."""
+"""What a `ReaderPool` reports while it reads: pages, and how each document ended."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ class PageFailed:
 
 @dataclass(frozen=True)
 class DocumentDone:
-    """A document whose pages have all been told of; also one that was known already.
+    """A document whose pages have all been reported; also one that was known already.
 
     Attributes:
         source: The document, as it was given.
@@ -51,4 +51,4 @@ class DocumentFailed:
     failure: Failure
 
 
-Event = PageRead | PageFailed | DocumentDone | DocumentFailed
+ReaderEvent = PageRead | PageFailed | DocumentDone | DocumentFailed

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
     from visrag_integrations.readers.sources import Source
 
-_ORIENTATION = 0x0112
+_ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
 
 
 class ImageDocument:
@@ -23,22 +23,23 @@ class ImageDocument:
         self._source = source
         self._image = images.open_encoded(source.path or source.data, max_pixels=settings.max_image_pixels)
         self.metadata: dict[str, str] = {}
-        self.total_pages: int = getattr(self._image, "n_frames", 1) if self._image.format == "TIFF" else 1
+        self.total_pages: int = 1
+        if self._image.format == "TIFF":  # a stack of scans; frames of other formats are an animation
+            self.total_pages = getattr(self._image, "n_frames", 1)
 
     def page(self, number: int) -> PageContent:
         from PIL import ImageOps
 
         if self.total_pages > 1:
             self._image.seek(number - 1)
-        width, height = self._image.size
+        width, height = self._image.size  # each frame of a TIFF has its own
         if width * height > self._settings.max_image_pixels:
             raise ValueError(
                 f"{width} x {height} pixels are more than max_image_pixels={self._settings.max_image_pixels}"
             )
         self._image.load()
         if self._is_good_as_it_is():
-            path = self._source.path
-            return PageContent(self._source.data if path is None else path.read_bytes())
+            return PageContent(self._source.read_bytes())
         upright: Image = ImageOps.exif_transpose(self._image)
         return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels))
 

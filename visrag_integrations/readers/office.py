@@ -21,8 +21,6 @@ from visrag_integrations.readers.content import DocumentContent, PageContent, Re
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
 
-_PROGRAMS = ("soffice", "libreoffice")
-
 
 def open_office(source: Source, settings: RenderSettings, backend: Backend, timeout: float) -> DocumentContent:
     """An office or text file as the document that LibreOffice prints.
@@ -30,8 +28,10 @@ def open_office(source: Source, settings: RenderSettings, backend: Backend, time
     Raises:
         DocumentError: LibreOffice is not installed, or fails on the file, or takes longer than `timeout` seconds.
     """
-    text = _as_utf8(source) if source.kind == "text" else None
-    program = next((found for name in _PROGRAMS if (found := shutil.which(name))), None)
+    text = None
+    if source.kind == "text":
+        text = _as_utf8(source)
+    program = shutil.which("soffice") or shutil.which("libreoffice")  # distributions name it differently
     if program is not None:
         return OfficeDocument(source, settings, backend, [program, timeout, text])
     if text is None:
@@ -52,7 +52,7 @@ class OfficeDocument:
         self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
         try:
             printed = convert(source, Path(self._folder.name), *conversion)
-            unlocked = replace(settings, password=None)
+            unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
             self._folder.cleanup()
@@ -76,14 +76,18 @@ class OfficeDocument:
 
 def convert(source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None) -> Path:
     """The PDF that LibreOffice makes of a document, in `folder`; its own name and profile are never touched."""
-    given = folder / f"document{'.txt' if text is not None else source.suffix}"
-    if text is not None or source.path is None:
-        given.write_bytes(source.data if text is None else text)
+    # A profile of its own: a LibreOffice that the user has open would otherwise answer, or be waited for.
+    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
+    options = [profile, "--headless", "--norestore", "--nolockcheck", "--nodefault"]
+    given = folder / f"document{source.suffix}"
+    if text is not None:
+        given = folder / "document.txt"
+        given.write_bytes(text)
+        options.append("--infilter=Text (encoded):UTF8,LF,,,")
+    elif source.path is None:
+        given.write_bytes(source.data)
     else:
         shutil.copyfile(source.path, given)
-    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
-    how = ["--infilter=Text (encoded):UTF8,LF,,,"] if text is not None else []
-    options = [profile, "--headless", "--norestore", "--nolockcheck", "--nodefault", *how]
     log = folder / "log.txt"
     try:
         code = _run([program, *options, "--convert-to", "pdf", "--outdir", str(folder), str(given)], log, timeout)
@@ -94,7 +98,7 @@ def convert(source: Source, folder: Path, program: str, timeout: float, text: by
         ) from err
     printed = folder / "document.pdf"
     if not printed.exists():
-        said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]
+        said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]  # the end says what went wrong
         raise DocumentError(source.name, f"LibreOffice made no PDF of it (exit code {code}). {said}".strip())
     return printed
 
@@ -120,12 +124,12 @@ def _run(command: list[str], log: Path, timeout: float) -> int:
 
 def _as_utf8(source: Source) -> bytes:
     """A text file's bytes in UTF-8, whatever it was in."""
-    data = source.data if source.path is None else source.path.read_bytes()
-    if data.startswith((b"\xff\xfe", b"\xfe\xff")):
+    data = source.read_bytes()
+    if data.startswith((b"\xff\xfe", b"\xfe\xff")):  # the byte order marks of UTF-16
         return data.decode("utf-16", errors="replace").encode()
     if b"\x00" in data:
         raise UnsupportedDocumentError(source.name, "is not text, whatever its name says: it holds zero bytes.")
     try:
         return data.decode("utf-8-sig").encode()
-    except UnicodeDecodeError:
+    except UnicodeDecodeError:  # Windows' western code page has a letter for nearly every byte
         return data.decode("cp1252", errors="replace").encode()

@@ -20,7 +20,9 @@ def select_pages(pages: PageSelection, total: int) -> list[int]:
         return list(range(1, total + 1))
     chosen: set[int] = set()
     for first, last in normalise_pages(pages) or ():
-        chosen.update(range(first, min(last, total) + 1 if last else total + 1))
+        if last == 0 or last > total:  # 0: the range is open, "5-"
+            last = total
+        chosen.update(range(first, last + 1))
     return sorted(chosen)
 
 
@@ -40,8 +42,8 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
     elif isinstance(pages, range) and pages.step == 1 and pages:
         pairs = [(pages.start, pages.stop - 1)]  # not one by one: it may be huge
     else:
-        pairs = [_pair(number) for number in pages]
-    wrong = [pair for pair in pairs if pair[0] < 1 or 0 < pair[1] < pair[0]]
+        pairs = list(map(_pair, pages))
+    wrong = [(first, last) for first, last in pairs if first < 1 or 0 < last < first]
     if wrong or not pairs:
         raise SettingError(
             f'pages={pages!r} names no page; they count from 1. Give "1-3,7", "5-", range(1, 4) or [1, 7].'
@@ -50,10 +52,10 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
 
 
 def _pair(number: object) -> tuple[int, int]:
-    if isinstance(number, tuple) and len(number) == 2:
+    if isinstance(number, tuple) and len(number) == 2:  # what this module itself made of a selection before
         return number
     if isinstance(number, bool) or not isinstance(number, int):
-        raise SettingError(f"Page {number!r} is no page number; give whole numbers from 1.")
+        raise SettingError(f"Page {number!r} is not a page number; give whole numbers from 1.")
     return number, number
 
 
@@ -64,5 +66,7 @@ def _parse(text: str) -> list[tuple[int, int]]:
         if match is None:
             raise SettingError(f'pages={text!r} cannot be understood at {part!r}. Give "1-3,7" or "5-".')
         first, dash, last = match.groups()
-        pairs.append((int(first), int(last or 0) if dash else int(first)))
+        if not dash:  # "7" is "7-7", and "7-" is open
+            last = first
+        pairs.append((int(first), int(last or 0)))
     return pairs

@@ -31,7 +31,7 @@ class PdfDocument:
             raise
         except Exception as err:  # noqa: BLE001  engines raise anything on broken files
             self._first = self._open_other(err)
-            self._other_backend = None
+            self._other_backend = None  # there is no third one to ask
         self.total_pages, self.metadata = self._first.total_pages, self._first.metadata
 
     def page(self, number: int) -> PageContent:
@@ -45,8 +45,11 @@ class PdfDocument:
             return other
         if not content.blank:
             return content
-        other = self._ask_other(number)  # some pictures (JBIG2) come out blank in one engine
-        return content if other is None or other.blank else other
+        # Some pictures (JBIG2) come out blank in one engine only.
+        other = self._ask_other(number)
+        if other is None or other.blank:
+            return content
+        return other
 
     def close(self) -> None:
         self._first.close()
@@ -71,18 +74,27 @@ class PdfDocument:
                 return _open(self._source, self._settings, self._other_backend)
             except Exception as err:  # noqa: BLE001
                 errors.append(err)
-        told = sorted(errors, key=lambda err: (not isinstance(err, PermissionError), not isinstance(err, _NoPages)))
-        raise _document_error(self._source.name, told[0]) from told[0]
+        # The most telling one: that it is encrypted, else that it has no pages, else what the chosen engine said.
+        error = min(errors, key=_rank)
+        raise _document_error(self._source.name, error) from error
 
 
 class _NoPages(ValueError):
     """The engine can open it, and finds no page in it."""
 
 
+def _rank(error: Exception) -> int:
+    if isinstance(error, PermissionError):
+        return 0
+    return 1 if isinstance(error, _NoPages) else 2
+
+
 def other_backend(backend: Backend) -> Backend | None:
     """The other PDF engine, when it is installed."""
     other: Backend = "pdfium" if backend == "pymupdf" else "pymupdf"
-    return other if importlib.util.find_spec(_PACKAGES[other]) else None
+    if importlib.util.find_spec(_PACKAGES[other]) is None:
+        return None
+    return other
 
 
 def engine_version(backend: Backend) -> str:
@@ -119,9 +131,8 @@ def _document_error(name: str, err: Exception) -> VisRAGError:
     if isinstance(err, VisRAGError):
         return err
     if isinstance(err, PermissionError):
+        reason = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
-        else:
-            reason = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
         return PasswordError(name, reason)
     return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip(' .') or type(err).__name__}.")

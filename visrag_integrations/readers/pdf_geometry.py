@@ -1,15 +1,20 @@
-"""Sizes, boxes and dates of PDF pages, the same for every engine."""
+"""Sizes of PDF pages and what a PDF says about itself, the same for every engine."""
 
 from __future__ import annotations
 
 import math
 import re
+from collections.abc import Mapping
 
 from visrag_integrations.images import fit_size
+from visrag_integrations.readers.content import clean_text
 
 MAX_ZOOM = 8.0
 """At most so many pixels a point (576 dpi): beyond that, a small page only costs more."""
 
+_INFO = ("title", "author", "subject", "creator", "producer")
+_INFO_DATES = ("creationdate", "moddate")
+# D:20220509144635-05'00', of which everything after the year may be missing (ISO 32000-1, 7.9.4).
 _DATE = re.compile(r"D?:?(\d{4})(\d\d)?(\d\d)?(\d\d)?(\d\d)?(\d\d)?(?:(Z)|([+-])(\d\d)'?(\d\d)?)?")
 
 
@@ -24,17 +29,39 @@ def render_size(width: float, height: float, max_pixels: int) -> tuple[int, int]
     return fit_size(max(1.0, width * MAX_ZOOM), max(1.0, height * MAX_ZOOM), max_pixels)
 
 
+def document_info(info: Mapping[str, object]) -> dict[str, str]:
+    """What a PDF says about itself, under the names all engines share; what is empty is left out.
+
+    >>> document_info({"Title": "Report", "Author": "", "ModDate": "D:2021"})
+    {'title': 'Report', 'moddate': '2021'}
+    """
+    known: dict[str, str] = {}
+    for key, value in info.items():  # PDFium writes "CreationDate", PyMuPDF "creationDate"
+        name = key.lower()
+        if name in _INFO:
+            known[name] = clean_text(str(value or ""))
+        elif name in _INFO_DATES:
+            known[name] = iso_date(value)
+    return {name: known[name] for name in (*_INFO, *_INFO_DATES) if known.get(name)}
+
+
 def iso_date(text: object) -> str:
-    """A PDF date in ISO 8601; what is no PDF date is given back as it is, nothing as "".
+    """A PDF date in ISO 8601; what is not a PDF date is given back as it is, nothing as "".
 
     >>> iso_date("D:20220509144635-00'00'"), iso_date("D:2021"), iso_date(None)
     ('2022-05-09T14:46:35-00:00', '2021', '')
     """
-    match = _DATE.match(str(text)) if text else None
+    match = _DATE.match(str(text or ""))
     if match is None:
         return str(text or "")
     year, month, day, hour, minute, second, utc, sign, zone_hour, zone_minute = match.groups()
-    date = "-".join(part for part in (year, month, day) if part)
-    time = ":".join(part for part in (hour, minute, second) if part)
-    zone = "+00:00" if utc else f"{sign}{zone_hour}:{zone_minute or '00'}" if sign else ""
-    return f"{date}T{time}{zone}" if time else date
+    date = "-".join(filter(None, (year, month, day)))
+    time = ":".join(filter(None, (hour, minute, second)))
+    if not time:
+        return date
+    zone = ""
+    if utc:
+        zone = "+00:00"
+    elif sign:
+        zone = f"{sign}{zone_hour}:{zone_minute or '00'}"
+    return f"{date}T{time}{zone}"

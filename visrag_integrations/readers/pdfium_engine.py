@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import functools
 import logging
 import threading
 from collections.abc import Iterator
@@ -18,14 +19,15 @@ from visrag_integrations.readers.content import (
     covers_page,
     make_words,
 )
-from visrag_integrations.readers.pdf_geometry import iso_date, render_size
+from visrag_integrations.readers.pdf_geometry import document_info, render_size
 from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
 LOCK = threading.RLock()  # PDFium may not be entered by two threads
-_GRID = 1_000_000  # word corners are asked for on a page of so many device units
+_GRID = 1_000_000  # corners are asked for in whole units on a page of this size: finer than any word's edge is known
+_PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 
 
 class PdfiumDocument:
@@ -39,13 +41,13 @@ class PdfiumDocument:
             try:
                 self._document = pdfium.PdfDocument(given, password=settings.password)
             except pdfium.PdfiumError as err:
-                if getattr(err, "err_code", None) == 4 or "assword" in str(err):  # FPDF_ERR_PASSWORD
+                if getattr(err, "err_code", None) == _PASSWORD_ERROR or "assword" in str(err):
                     raise PermissionError("wrong password" if settings.password else "no password") from err
                 raise
             try:
                 self._document.init_forms()
                 self.total_pages: int = len(self._document)
-                self.metadata = _document_info(self._document.get_metadata_dict())
+                self.metadata = document_info(self._document.get_metadata_dict())
             except BaseException:
                 self._document.close()
                 raise
@@ -82,7 +84,7 @@ def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
 
     width, height = page.get_size()
     columns, rows = render_size(width, height, max_pixels)
-    stride = (columns * 3 + 3) // 4 * 4
+    stride = (columns * 3 + 3) // 4 * 4  # rows end on multiples of four bytes: 5 pixels, 15 bytes, take 16
     memory = bytearray(stride * rows)
     target = (ctypes.c_char * len(memory)).from_buffer(memory)
     bitmap = pdfium.FPDFBitmap_CreateEx(columns, rows, pdfium.FPDFBitmap_BGR, target, stride)
@@ -90,28 +92,30 @@ def _render(page: Any, document: Any, max_pixels: int) -> Pixels:
         raise MemoryError(f"no memory for a picture of {columns} x {rows} pixels")
     try:
         area = (0, 0, columns, rows)
-        flags = pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER
+        flags = pdfium.FPDF_ANNOT | pdfium.FPDF_REVERSE_BYTE_ORDER  # reversed: RGB, where PDFium's own order is BGR
         pdfium.FPDFBitmap_FillRect(bitmap, *area, 0xFFFFFFFF)
         pdfium.FPDF_RenderPageBitmap(bitmap, page, *area, 0, flags)
         if document.formenv:
             pdfium.FPDF_FFLDraw(document.formenv, bitmap, page, *area, 0, flags)
     finally:
         pdfium.FPDFBitmap_Destroy(bitmap)
-    if stride != columns * 3:  # rows end on multiples of four bytes
+    if stride != columns * 3:  # without the bytes that fill up the rows
         memory = bytearray().join(memory[start : start + columns * 3] for start in range(0, stride * rows, stride))
     return Pixels(columns, rows, bytes(memory))
 
 
 def _is_picture(page: Any) -> bool:
+    """Whether one picture covers the page."""
     import pypdfium2.raw as pdfium
 
-    edges = [ctypes.c_float() for _ in range(4)]  # left, bottom, right, top
+    edges = (ctypes.c_float * 4)()  # left, bottom, right, top; PDFium writes into it
+    addresses = [ctypes.byref(edges, place * ctypes.sizeof(ctypes.c_float)) for place in range(4)]
     x0, y0, x1, y1 = page.get_mediabox()
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         item = pdfium.FPDFPage_GetObject(page, index)
         is_image = pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE
-        if is_image and pdfium.FPDFPageObj_GetBounds(item, *map(ctypes.byref, edges)):
-            left, bottom, right, top = (edge.value for edge in edges)
+        if is_image and pdfium.FPDFPageObj_GetBounds(item, *addresses):
+            left, bottom, right, top = edges
             if covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0):
                 return True
     return False
@@ -139,8 +143,16 @@ def _as_text(codes: list[int]) -> str:
     >>> _as_text([97, 2, 98, 0xD83D])
     'a-b\\ufffd'
     """
-    named = {2: "-", 0: "\ufffd"}
-    return "".join(named.get(c) or (chr(c) if not 0xD800 <= c < 0xE000 and c < 0x110000 else "\ufffd") for c in codes)
+    return "".join(map(_character, codes))
+
+
+@functools.cache  # a page has thousands of characters, and few different ones
+def _character(code: int) -> str:
+    if code == 2:
+        return "-"
+    if code == 0 or 0xD800 <= code < 0xE000 or code >= 0x110000:  # no character: half a surrogate pair, beyond Unicode
+        return "\ufffd"
+    return chr(code)
 
 
 def _word_spans(text: str) -> Iterator[tuple[int, int]]:
@@ -162,20 +174,15 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
 def _span_box(page: Any, layer: Any, start: int, stop: int) -> tuple[float, float, float, float]:
     import pypdfium2.raw as pdfium
 
-    corners = []
+    across: list[int] = []
+    down: list[int] = []
     rect, x, y = pdfium.FS_RECTF(), ctypes.c_int(), ctypes.c_int()
-    for index in {start, stop - 1}:
+    for index in {start, stop - 1}:  # the first and the last character; a word of one letter has only one
         if pdfium.FPDFText_GetLooseCharBox(layer, index, rect):
             for px, py in ((rect.left, rect.top), (rect.right, rect.bottom)):
                 pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, px, py, x, y)
-                corners.append((x.value, y.value))
-    across, down = [c[0] for c in corners] or [0], [c[1] for c in corners] or [0]
+                across.append(x.value)
+                down.append(y.value)
+    if not across:
+        return 0, 0, 0, 0
     return min(across), min(down), max(across), max(down)
-
-
-def _document_info(info: dict[str, str]) -> dict[str, str]:
-    known = {
-        key.lower(): clean_text(info.get(key) or "") for key in ("Title", "Author", "Subject", "Creator", "Producer")
-    }
-    known |= {"creationdate": iso_date(info.get("CreationDate")), "moddate": iso_date(info.get("ModDate"))}
-    return {key: value for key, value in known.items() if value}

@@ -16,22 +16,26 @@ from typing import Any
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.readers import remote
-from visrag_integrations.readers.events import DocumentDone, DocumentFailed, Event, PageFailed, PageRead
+from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent
 from visrag_integrations.readers.pdf import other_backend
-from visrag_integrations.readers.process import Keep, WorkerDied, WorkerProcess
+from visrag_integrations.readers.process import PictureFormat, WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
 from visrag_integrations.readers.sources import Source, find_documents, identify
 from visrag_integrations.types import Failure
 
-__all__ = ["DocumentDone", "DocumentFailed", "Event", "PageFailed", "PageRead", "ReaderPool"]
+__all__ = ["DocumentDone", "DocumentFailed", "PageFailed", "PageRead", "ReaderEvent", "ReaderPool"]
 
 Known = Callable[[str], "Collection[int] | None"]
 """doc_id -> numbers of the pages that need no reading; None for all of them."""
 
+# On a machine of a hundred cores each process would cost its memory, and pages are seldom embedded that fast.
 _MAX_WORKERS = 16
+# Pages a worker reads at a time. More: the caller waits longer for a document's first pages, and more lie in memory;
+# fewer: more messages between processes.
 _MAX_CHUNK = 8
 _MAX_CHUNK_OF_PIXELS = 2  # a page's pixels are thirty times its JPEG
+# A document that ends three workers is broken throughout: each page more would cost another start of a process.
 _MAX_CRASHES = 3
 
 
@@ -57,14 +61,16 @@ class ReaderPool:
         page_timeout: float = 60.0,
         *,
         exact_pixels: bool = False,
-        keep: Keep | None = None,
+        keep: PictureFormat | None = None,
         ahead: int = 0,
     ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
         if not 0 < page_timeout < math.inf:
             raise SettingError(f"page_timeout={page_timeout}; give a number of seconds, for example 60.")
-        self.reader = reader if reader.picture_format or exact_pixels else replace(reader, picture_format="JPEG")
+        if reader.picture_format is None and not exact_pixels:
+            reader = replace(reader, picture_format="JPEG")  # a tenth of the bytes go between processes
+        self.reader = reader
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
         self._keep, self._ahead = keep, ahead
@@ -80,15 +86,17 @@ class ReaderPool:
         self._kept = False
         self._close()
 
-    def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[Event]:
+    def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[ReaderEvent]:
         """Every document's pages and its end, in the order of the sources; closing the iterator stops the workers.
 
         Args:
             sources: Paths, URLs, bytes or folders; read lazily.
             known: Asked once for every document (in the caller's thread) what of it need not be read.
         """
+        # Three chunks a worker keep it busy; a caller that takes many pages at once needs as many ready.
         schedule = Schedule(limit=max(3 * self.workers, self.workers + math.ceil(self._ahead / self._chunk)))
-        processes, self._processes = self._processes or self._make_processes(), []
+        processes = self._processes or self._make_processes()
+        self._processes = []  # taken: another iterator started meanwhile makes its own
         drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
         threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
         reusable = False
@@ -104,7 +112,7 @@ class ReaderPool:
                 for process in processes:
                     process.kill()
             for thread in threads:
-                thread.join(10.0)
+                thread.join(10.0)  # its process is gone or idle, so it ends at once; never wait for ever
             self._processes = processes
             if not reusable:
                 self._close()
@@ -112,16 +120,19 @@ class ReaderPool:
     @property
     def _chunk(self) -> int:
         """Pages read at a time, at most."""
-        return _MAX_CHUNK if self.reader.picture_format else _MAX_CHUNK_OF_PIXELS
+        if self.reader.picture_format:
+            return _MAX_CHUNK
+        return _MAX_CHUNK_OF_PIXELS
 
     def _make_processes(self) -> list[WorkerProcess]:
         timeout = self.page_timeout + self.reader.office_timeout
-        threads_each = max(1, ocr.count_cores() // self.workers)
+        threads_each = max(1, ocr.count_cores() // self.workers)  # of OCR, so that all together use each core once
         return [WorkerProcess(self.reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
 
-    def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[Event]:
+    def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[ReaderEvent]:
         ahead: deque[Job] = deque()
         while True:
+            # So many documents are known ahead that short ones, of a page or two, keep every worker busy.
             while len(ahead) < 4 * self.workers and (job := next(jobs, None)) is not None:
                 ahead.append(job)
                 schedule.add(job)
@@ -133,7 +144,9 @@ class ReaderPool:
                 job.source.path.unlink(missing_ok=True)
 
     def _jobs(self, sources: Any, known: Known | None, folder: Path) -> Iterator[Job]:
-        for given in [sources] if isinstance(sources, (str, bytes)) or hasattr(sources, "__fspath__") else sources:
+        if isinstance(sources, (str, bytes, os.PathLike)):
+            sources = [sources]
+        for given in sources:
             try:
                 for source in find_documents(given):
                     yield self._job(source, known, folder)
@@ -143,11 +156,16 @@ class ReaderPool:
     def _job(self, source: Any, known: Known | None, folder: Path) -> Job:
         fetched = remote.is_url(source)
         try:
-            found = self._fetch(source, folder) if fetched else identify(source, max_bytes=self.reader.max_bytes)
+            if fetched:
+                found = self._fetch(source, folder)
+            else:
+                found = identify(source, max_bytes=self.reader.max_bytes)
         except DocumentError as err:
             return Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
-        numbers = known(found.doc_id) if known is not None else ()
-        if numbers is None:
+        if known is None:
+            return Job(found, fetched=fetched)
+        numbers = known(found.doc_id)
+        if numbers is None:  # all of it
             return Job(found, last=DocumentDone(found.name, found.doc_id), fetched=fetched)
         return Job(found, known=frozenset(numbers), fetched=fetched)
 
@@ -172,8 +190,12 @@ class _Driver:
     """The thread of one worker process: takes tasks, sends requests, hands over what comes back."""
 
     def __init__(self, schedule: Schedule, process: WorkerProcess, reader: PageReader, pool: ReaderPool) -> None:
-        self._schedule, self._process, self._reader = schedule, process, reader
-        self._workers, self._timeout, self._chunk = pool.workers, pool.page_timeout, pool._chunk
+        self._schedule = schedule
+        self._process = process
+        self._reader = reader
+        self._workers = pool.workers
+        self._timeout = pool.page_timeout
+        self._chunk = pool._chunk
 
     def run(self) -> None:
         try:
@@ -184,37 +206,40 @@ class _Driver:
                 else:
                     self._read(job, chunk)
                     self._schedule.finish(chunk)
-        except BaseException as err:  # noqa: BLE001  the caller's thread raises it
+        except BaseException as err:  # noqa: BLE001  raised in the caller's thread
             self._schedule.close(err)
 
     def _open(self, job: Job) -> None:
         assert job.source is not None
-        reply = self._ask_open(job)
+        reply = self._try_to_open(job)
         if reply[0] != "opened":
             self._schedule.failed(job, DocumentFailed(Failure(job.source.name, reply[1])))
             return
         _, total, numbers = reply
         todo = [number for number in numbers if number not in job.known]
+        # A short document is shared by all workers; four pieces each, because some pages take longer than others.
         size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))
-        if job.source.kind in {"office", "text"}:  # the way to its PDF is long: one worker goes it once
+        if job.source.kind in {"office", "text"}:  # to make its PDF takes long: only one worker does it
             size = max(1, len(todo))
         chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
         self._schedule.opened(job, total, chunks)
 
-    def _ask_open(self, job: Job) -> tuple[Any, ...]:
-        reason = ""
-        for backend in (None, self._spare_engine(job)):
-            if backend is None and reason:
-                break
-            try:
-                self._process.send("open", job.source, backend)
-                reply = self._process.receive(self._patience(job))
-            except WorkerDied as err:
-                reason = reason or f"could not be opened: it {err}."
-                continue
-            job.backend = backend
-            return reply
+    def _try_to_open(self, job: Job) -> tuple[Any, ...]:
+        try:
+            return self._ask_to_open(job, None)
+        except WorkerDied as err:
+            reason = f"could not be opened: it {err}."
+        spare = self._spare_engine(job)
+        if spare is not None:
+            with contextlib.suppress(WorkerDied):
+                return self._ask_to_open(job, spare)
         return "unreadable", reason
+
+    def _ask_to_open(self, job: Job, backend: Any) -> tuple[Any, ...]:
+        self._process.send("open", job.source, backend)
+        reply = self._process.receive(self._timeout_of(job))
+        job.backend = backend
+        return reply
 
     def _read(self, job: Job, chunk: Chunk) -> None:
         """The chunk's pages, one event each; a page that kills its worker is read around."""
@@ -237,10 +262,10 @@ class _Driver:
 
     def _ask_pages(self, job: Job, backend: Any, numbers: list[int]) -> Iterator[tuple[Any, ...]]:
         self._process.send("pages", job.source, backend, numbers)
-        patience = self._patience(job)  # for the first page the document may have to be opened again
+        timeout = self._timeout_of(job)  # for the first page the document may have to be opened again
         for _ in numbers:
-            yield self._process.receive(patience)
-            patience = self._timeout
+            yield self._process.receive(timeout)
+            timeout = self._timeout
 
     def _second_chance(self, job: Job, number: int, reason: str) -> tuple[Any, ...]:
         backend = self._spare_engine(job)
@@ -255,13 +280,19 @@ class _Driver:
         assert job.source is not None
         if reply[0] == "bad":
             return self._schedule.put(chunk, PageFailed(Failure(job.source.name, reply[1], number)))
-        _, page, stored = reply
-        return self._schedule.put(chunk, PageRead(page, page if stored is None else replace(page, picture=stored)))
+        _, page, picture = reply
+        stored = page
+        if picture is not None:
+            stored = replace(page, picture=picture)
+        return self._schedule.put(chunk, PageRead(page, stored))
 
-    def _patience(self, job: Job) -> float:
-        office = job.source is not None and job.source.kind == "office"
-        return self._timeout + (self._reader.office_timeout if office else 0.0)
+    def _timeout_of(self, job: Job) -> float:
+        if job.source is not None and job.source.kind == "office":
+            return self._timeout + self._reader.office_timeout
+        return self._timeout
 
     def _spare_engine(self, job: Job) -> Any:
-        pdf = job.source is not None and job.source.kind == "pdf" and job.backend is None
-        return other_backend(self._reader.backend) if pdf else None
+        """The other PDF engine, where there is one that was not asked yet."""
+        if job.source is not None and job.source.kind == "pdf" and job.backend is None:
+            return other_backend(self._reader.backend)
+        return None

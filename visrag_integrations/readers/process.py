@@ -16,9 +16,10 @@ from typing import Any
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers.reader import PageReader
 
-Keep = tuple[str, int]
+PictureFormat = tuple[str, int]
 """Format and quality of picture files."""
 
+# Seconds. A start takes about one; a very busy machine takes far longer, and giving up would end the whole run.
 _START_TIMEOUT = 120.0
 # The program is given as text, so that the caller's own script is never run again, whatever it looks like.
 _PROGRAM = (
@@ -34,7 +35,7 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A Python process that reads pages; started when it is first asked, and again after it died."""
 
-    def __init__(self, reader: PageReader, threads: int, timeout: float, keep: Keep | None = None) -> None:
+    def __init__(self, reader: PageReader, threads: int, timeout: float, keep: PictureFormat | None = None) -> None:
         self._setup = (reader, threads, timeout, keep)
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
@@ -43,7 +44,7 @@ class WorkerProcess:
     def send(self, *request: Any) -> None:
         """Ask; the replies are fetched by `receive`."""
         connection = self._connection or self._start()
-        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # receive tells why it died
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says why it died
             connection.send(request)
 
     def receive(self, timeout: float) -> tuple[Any, ...]:
@@ -57,11 +58,10 @@ class WorkerProcess:
             if self._connection.poll(timeout):
                 reply: tuple[Any, ...] = self._connection.recv()
                 return reply
-            reason = f"took longer than {timeout:g} seconds"
-        except (EOFError, OSError):
-            reason = ""
-        code = self._end()
-        raise WorkerDied(reason or _death(code))
+        except (EOFError, OSError):  # it closed its end: it is dead or dying, and its exit code says why
+            raise WorkerDied(_describe_death(self._end())) from None
+        self._end()
+        raise WorkerDied(f"took longer than {timeout:g} seconds")
 
     def kill(self) -> None:
         """End the process now and for good; any thread may, also while another waits in `receive`."""
@@ -103,19 +103,20 @@ class WorkerProcess:
         return self._connection
 
     def _refuse_when_closed(self) -> None:
-        if self._closed:  # another thread may do that at any time
+        if self._closed:  # another thread may close it at any time, also between two lines of `_start`
             if self._process is not None:
                 self._end(grace=0.0)
             raise WorkerDied("was ended")
 
     def _end(self, grace: float = 0.2) -> int:
+        """End the process, which gets `grace` seconds to end by itself; gives its exit code."""
         assert self._process is not None
         process, connection = self._process, self._connection
         self._process = self._connection = None
         if connection is not None:
             connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)  # one that crashed says how, when it is given the time
+            process.wait(grace)  # one that crashed needs a moment until its exit code says how
         _kill(process)
         return process.wait()
 
@@ -126,10 +127,10 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
         os.killpg(process.pid, signal.SIGKILL)
 
 
-def _death(code: int) -> str:
+def _describe_death(code: int) -> str:
     """Why a process ended, in words.
 
-    >>> _death(-11), _death(3)
+    >>> _describe_death(-11), _describe_death(3)
     ('crashed the reading process (SIGSEGV)', 'ended the reading process (exit code 3)')
     """
     if code >= 0:

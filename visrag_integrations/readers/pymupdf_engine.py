@@ -14,13 +14,14 @@ from visrag_integrations.readers.content import (
     covers_page,
     make_words,
 )
-from visrag_integrations.readers.pdf_geometry import iso_date, render_size
+from visrag_integrations.readers.pdf_geometry import document_info, render_size
 from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
 
-_A4 = (595, 842)
+_A4 = (595, 842)  # points
+_FONT_SIZE = 11  # points, of plain text that is set on pages here
 LOCK = threading.RLock()  # MuPDF's context is shared by the whole process
 
 
@@ -41,9 +42,9 @@ class PyMuPDFDocument:
             try:
                 self._unlock(settings.password)
                 if self._document.is_reflowable:
-                    self._document.layout(width=_A4[0], height=_A4[1], fontsize=11)
+                    self._document.layout(width=_A4[0], height=_A4[1], fontsize=_FONT_SIZE)
                 self.total_pages: int = self._document.page_count
-                self.metadata = _document_info(self._document.metadata or {})
+                self.metadata = document_info(self._document.metadata or {})
                 self._labelled = bool(self._document.is_pdf and self._document.get_page_labels())
             except BaseException:
                 self._document.close()
@@ -78,22 +79,22 @@ def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[W
     """The page's text and words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
+    # Without pictures, and without ligatures as single characters; the flags of both are left out.
     layer = drawing.get_textpage(pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP)
     if not isinstance(layer, pymupdf.TextPage):
         layer = pymupdf.TextPage(layer)
     found = layer.extractWORDS()
+    # Each is (x0, y0, x1, y1, text, block, line, place).
     words = make_words([word[4] for word in found], [word[:4] for word in found], width, height)
     return clean_text(layer.extractText()).strip("\n"), words
 
 
 def _is_picture(page: Any, width: float, height: float) -> bool:
+    """Whether one picture covers the page."""
     import pymupdf
 
-    placed = (pymupdf.Rect(found["bbox"]) * page.rotation_matrix for found in page.get_image_info())
-    return any(covers_page(box.x0, box.y0, box.x1, box.y1, width, height) for box in placed)
-
-
-def _document_info(info: dict[str, Any]) -> dict[str, str]:
-    known = {key: clean_text(str(info.get(key) or "")) for key in ("title", "author", "subject", "creator", "producer")}
-    known |= {"creationdate": iso_date(info.get("creationDate")), "moddate": iso_date(info.get("modDate"))}
-    return {key: value for key, value in known.items() if value}
+    for found in page.get_image_info():
+        box = pymupdf.Rect(found["bbox"]) * page.rotation_matrix  # as the page is shown
+        if covers_page(box.x0, box.y0, box.x1, box.y1, width, height):
+            return True
+    return False

@@ -54,13 +54,13 @@ class PageReader:
     """
 
     backend: Backend = "pymupdf"
-    max_pixels: int = 9 * 448 * 448
+    max_pixels: int = 9 * 448 * 448  # VisRAG-Ret cuts a page into at most 9 slices of 448 x 448
     ocr: OcrMode = "auto"
     text_assembly: TextAssembly = "adjacent_merging"
     password: str | None = field(default=None, repr=False)
     pages: PageSelection = None
-    max_pages: int | None = 10_000
-    max_bytes: int = 2 << 30
+    max_pages: int | None = 10_000  # so that one file cannot fill a store unasked
+    max_bytes: int = 2 << 30  # 2 GiB; the file's digest is computed first, and takes seconds there
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
     office_timeout: float = 120.0
@@ -73,6 +73,7 @@ class PageReader:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingError(f"{name}={value!r}; it must be more than 0.")
+        # A generator of page numbers could be read only once; as pairs the selection also goes to other processes.
         object.__setattr__(self, "pages", normalise_pages(self.pages))
 
     def read(
@@ -92,7 +93,11 @@ class PageReader:
         Raises:
             DocumentError: The one document given cannot be read; its class says why.
         """
-        reader = replace(self, password=password or self.password, pages=self.pages if pages is None else pages)
+        reader = self
+        if password:
+            reader = replace(reader, password=password)
+        if pages is not None:
+            reader = replace(reader, pages=pages)
         report = _Report(on_error)
         if sources.is_one_document(source):
             with reader.open(source, name=name) as document:
@@ -188,22 +193,26 @@ class OpenDocument:
         return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)
 
     def _read_text(self, content: PageContent) -> tuple[str, tuple[Word, ...], str]:
+        """A page's text, its words, and where they come from: "text_layer", "ocr", "text_layer+ocr" or "none"."""
         mode = self._reader.ocr
         readable = is_readable(content.text)
         if mode == "never" or content.blank or (mode == "auto" and readable and not content.scan):
-            return content.text, content.words, "text_layer" if content.text.strip() else "none"
+            return _text_layer(content)
         from visrag_integrations import ocr
 
         if mode == "auto" and not ocr.is_installed():
             ocr.warn_missing()
-            return content.text, content.words, "text_layer" if content.text.strip() else "none"
+            return _text_layer(content)
         words = ocr.read_words(images.open_picture(content.picture))
         if mode == "auto" and readable:  # a stamp on a scan: its own text is kept, and what OCR reads elsewhere added
             words = tuple(word for word in words if not stands_on(word, content.words))
-            text = "\n".join(filter(None, [content.text, ocr.assemble(words, self._reader.text_assembly)]))
-            return text, (*content.words, *words), "text_layer+ocr" if words else "text_layer"
-        text = ocr.assemble(words, self._reader.text_assembly)
-        return text, words, "ocr" if words else "none"
+            if not words:
+                return _text_layer(content)
+            added = ocr.assemble(words, self._reader.text_assembly)
+            return f"{content.text}\n{added}", (*content.words, *words), "text_layer+ocr"
+        if not words:
+            return "", (), "none"
+        return ocr.assemble(words, self._reader.text_assembly), words, "ocr"
 
     def _choose(self) -> list[int]:
         reader = self._reader
@@ -219,6 +228,13 @@ class OpenDocument:
         return numbers
 
 
+def _text_layer(content: PageContent) -> tuple[str, tuple[Word, ...], str]:
+    """Text, words and source of a page that is read without OCR."""
+    if content.text.strip():
+        return content.text, content.words, "text_layer"
+    return content.text, content.words, "none"
+
+
 class _Report:
     """Logs every failure and hands it on."""
 
@@ -226,7 +242,9 @@ class _Report:
         self._on_error = on_error
 
     def __call__(self, failure: Failure) -> None:
-        where = failure.source if failure.page is None else f"{failure.source}, page {failure.page}"
+        where = failure.source
+        if failure.page is not None:
+            where += f", page {failure.page}"
         logger.warning("%r: %s", where, failure.error)
         if self._on_error is not None:
             self._on_error(failure)
@@ -245,6 +263,7 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
         return open_office(known, settings, reader.backend, reader.office_timeout)
     except PictureError as err:
+        # The error has the document's name in front by itself.
         raise DocumentError(known.name, str(err).removeprefix(f"{known.path} ")) from err
     except VisRAGError:
         raise

@@ -10,8 +10,9 @@ from typing import Any, BinaryIO
 
 from visrag_integrations.errors import DocumentError, DocumentLimitError, DocumentNotFoundError
 
+# At least two letters before the colon: "C:/a.pdf" is a drive of Windows.
 _URL = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+://")
-_BLOCK = 1 << 20
+_BLOCK = 1 << 20  # bytes fetched at a time, so that a file too large is noticed before it fills the disk
 
 
 def is_url(source: Any) -> bool:
@@ -56,7 +57,7 @@ def fetch(url: str, file: BinaryIO, max_bytes: int) -> None:
 
 
 def size_of(url: str) -> int:
-    """Bytes of a document; 0 when nobody says."""
+    """Bytes of a document; 0 where the file system does not say."""
     try:
         with _reaching(url):
             files, path = _open(url)
@@ -90,7 +91,7 @@ def _open(url: str) -> tuple[Any, str]:
 
 @contextlib.contextmanager
 def _reaching(url: str) -> Iterator[None]:
-    """Whatever a file system raises, in our words."""
+    """Whatever a file system raises becomes a DocumentError."""
     try:
         yield
     except DocumentError:

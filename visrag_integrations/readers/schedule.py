@@ -7,11 +7,11 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from visrag_integrations.readers.events import DocumentDone, Event, PageRead
+from visrag_integrations.readers.events import DocumentDone, PageRead, ReaderEvent
 from visrag_integrations.readers.pdf import Backend
 from visrag_integrations.readers.sources import Source
 
-_BUFFER = 16  # events a chunk may be ahead of the caller
+_BUFFER = 16  # events a chunk may be ahead of the caller: two chunks' worth, so that a worker seldom waits
 
 
 @dataclass(eq=False)
@@ -19,7 +19,7 @@ class Chunk:
     """Some pages of a document, read by one worker, and what has been read of them."""
 
     numbers: list[int]
-    events: deque[Event] = field(default_factory=deque)
+    events: deque[ReaderEvent] = field(default_factory=deque)
     finished: bool = False
 
 
@@ -27,12 +27,12 @@ class Chunk:
 class Job:
     """One document on its way. `last` is set when it is known how the document ends without further pages.
 
-    `fetched`: the source is a copy that nobody needs once it is read.
+    `fetched`: the source is a copy that is not needed once it is read.
     """
 
     source: Source | None
     known: frozenset[int] = frozenset()
-    last: Event | None = None
+    last: ReaderEvent | None = None
     total_pages: int | None = None
     backend: Backend | None = None
     crashes: int = 0
@@ -43,7 +43,7 @@ class Job:
     chunks: deque[Chunk] = field(default_factory=deque)
 
 
-Task = tuple[Job, Chunk | None]
+ReadingTask = tuple[Job, Chunk | None]
 """A document to open, or one that is open and the chunk of it to read."""
 
 
@@ -51,8 +51,8 @@ class Schedule:
     """Jobs between the caller's thread and those of the workers; everything under one lock.
 
     A worker always takes the first job that has something to do. The job whose events the caller waits for may
-    always have one chunk on its way; beyond that, `limit` chunks are on their way or unread. So memory is bounded,
-    and nobody waits for ever.
+    always have one chunk on its way; beyond that, `limit` chunks are on their way or unread. So memory is bounded, and
+    caller and workers never wait for each other.
     """
 
     def __init__(self, limit: int) -> None:
@@ -68,12 +68,12 @@ class Schedule:
             self._changed.notify_all()
 
     def close(self, error: BaseException | None = None) -> None:
-        """Nobody waits any longer; the caller gets the error, if there is one."""
+        """End all waiting; the caller gets the error, if there is one."""
         with self._changed:
             self._closed, self._error = True, self._error or error
             self._changed.notify_all()
 
-    def take(self) -> Task | None:
+    def take(self) -> ReadingTask | None:
         """What a worker does next; waits for it. None: there is nothing more to come."""
         with self._changed:
             while not self._closed:
@@ -86,21 +86,24 @@ class Schedule:
 
     def opened(self, job: Job, total_pages: int, chunks: list[Chunk]) -> None:
         with self._changed:
-            job.total_pages, job.opened = total_pages, True
-            job.waiting, job.chunks = deque(chunks), deque(chunks)
+            job.total_pages = total_pages
+            job.opened = True
+            job.waiting = deque(chunks)  # a chunk leaves this one when a worker takes it,
+            job.chunks = deque(chunks)  # and this one when the caller has all of it
             self._changed.notify_all()
 
-    def failed(self, job: Job, event: Event) -> None:
-        """The document ends here; chunks nobody took are dropped."""
+    def failed(self, job: Job, event: ReaderEvent) -> None:
+        """The document ends here; chunks that no worker took are dropped."""
         with self._changed:
-            job.last, job.opened = event, True
+            job.last = event
+            job.opened = True
             for chunk in job.waiting:
                 job.chunks.remove(chunk)
             job.waiting.clear()
             self._changed.notify_all()
 
-    def put(self, chunk: Chunk, event: Event) -> bool:
-        """Hand over one event, when there is room for it; False when nobody wants any more."""
+    def put(self, chunk: Chunk, event: ReaderEvent) -> bool:
+        """Hand over one event, when there is room for it; False when no more are wanted."""
         with self._changed:
             self._changed.wait_for(lambda: self._closed or len(chunk.events) < _BUFFER)
             chunk.events.append(event)
@@ -112,11 +115,12 @@ class Schedule:
             chunk.finished = True
             self._changed.notify_all()
 
-    def events(self, job: Job) -> Iterator[Event]:
+    def events(self, job: Job) -> Iterator[ReaderEvent]:
         """Everything about the first job, as it comes; then the job is done with."""
         pages = 0
         while (event := self._next_event(job)) is not None:
-            pages += isinstance(event, PageRead)
+            if isinstance(event, PageRead):
+                pages += 1
             yield event
         assert self._jobs[0] is job
         with self._changed:
@@ -128,7 +132,8 @@ class Schedule:
         elif job.source is not None:
             yield DocumentDone(job.source.name, job.source.doc_id, job.total_pages, pages)
 
-    def _next_event(self, job: Job) -> Event | None:
+    def _next_event(self, job: Job) -> ReaderEvent | None:
+        """The next page or failure, waited for; None: all pages have been handed over."""
         with self._changed:
             while True:
                 if self._error is not None:
@@ -145,12 +150,14 @@ class Schedule:
                 else:
                     self._changed.wait()
 
-    def _task_of(self, job: Job) -> Task | None:
+    def _task_of(self, job: Job) -> ReadingTask | None:
+        """What there is to do for a job now: to open it, or to read a chunk of it where there is room."""
         if job.last is None and not job.taken:
             job.taken = True
             return job, None
         if not job.waiting:
             return None
+        # Without this exception the chunks of later documents could fill all the room, and the caller wait in vain.
         none_under_way = len(job.waiting) == len(job.chunks)
         if self._under_way < self._limit or (job is self._jobs[0] and none_under_way):
             self._under_way += 1

@@ -22,10 +22,10 @@ from visrag_integrations.errors import (
 from visrag_integrations.images import sniff_format
 from visrag_integrations.readers import remote
 
-Kind = Literal["pdf", "image", "office", "text"]
+FileKind = Literal["pdf", "image", "office", "text"]
 PathLike = Union[str, "os.PathLike[str]"]
 
-SUFFIXES: dict[str, Kind] = {
+SUFFIXES: dict[str, FileKind] = {
     ".pdf": "pdf",
     **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
     **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
@@ -33,6 +33,7 @@ SUFFIXES: dict[str, Kind] = {
 }
 """What is looked for in folders, and how each kind is read."""
 _INDEX_MARKER = "visrag.json"
+_HEAD = 1024  # bytes in which "%PDF-" may stand, as in Adobe's own reader: other bytes may come before it
 
 
 @dataclass(frozen=True)
@@ -49,41 +50,48 @@ class Source:
     """
 
     name: str
-    kind: Kind
+    kind: FileKind
     doc_id: str
     path: Path | None = None
     data: bytes = field(default=b"", repr=False)
     suffix: str = ""
+
+    def read_bytes(self) -> bytes:
+        """All of it, wherever it is."""
+        if self.path is None:
+            return self.data
+        return self.path.read_bytes()
 
 
 def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = None) -> Source:
     """The document behind a path, a URL or bytes, with its id and kind.
 
     Raises:
-        DocumentError: Missing, empty, unreadable, too large, or of no kind that is read; a class for each.
+        DocumentError: Missing, empty, unreadable, too large, or of a type that cannot be read; a class for each.
     """
     if isinstance(source, bytes):
         digest = hashlib.sha256(source).hexdigest()
         name = name or f"bytes:{digest[:12]}"
         _check_size(name, len(source), max_bytes)
-        kind = sniff_kind(name, source[:1024], lambda: source)
+        kind = sniff_kind(name, source[:_HEAD], lambda: source)
         return Source(name, kind, digest, data=source, suffix=_suffix(name))
     if remote.is_url(source):
         fetched = io.BytesIO()
         remote.fetch(str(source), fetched, max_bytes)
         return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source))
-    name, path = name or os.fspath(source), Path(source)
+    path = Path(source)
+    name = name or os.fspath(source)
     try:
         info = path.stat()
         if stat.S_ISDIR(info.st_mode):
             raise UnsupportedDocumentError(name, "is a folder; read its files with PageReader().read(folder).")
         if not stat.S_ISREG(info.st_mode):
             raise UnsupportedDocumentError(
-                name, "is no regular file (a pipe, socket or device); save it to a file first."
+                name, "is not a regular file (a pipe, socket or device); save it to a file first."
             )
         _check_size(name, info.st_size, max_bytes)
         with path.open("rb") as file:
-            kind = sniff_kind(name, file.read(1024), path.read_bytes)
+            kind = sniff_kind(name, file.read(_HEAD), path.read_bytes)
             file.seek(0)
             return Source(name, kind, _digest(file), path=path, suffix=path.suffix.lower())
     except FileNotFoundError as err:
@@ -91,15 +99,15 @@ def identify(source: PathLike | bytes, *, max_bytes: int, name: str | None = Non
     except (OSError, ValueError) as err:
         if isinstance(err, DocumentError):
             raise
-        reason = getattr(err, "strerror", None) or str(err)
+        reason = getattr(err, "strerror", None) or str(err)  # "Permission denied", without number and path
         raise DocumentError(name, f"cannot be read: {reason}. Check its permissions.") from err
 
 
-def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
+def sniff_kind(name: str, head: bytes, whole: Any) -> FileKind:
     """How to read a document: by its first bytes, then by its name; `whole()` gives all its bytes.
 
     Raises:
-        UnsupportedDocumentError: It is of no kind that is read, or not what its name says.
+        UnsupportedDocumentError: This type of file cannot be read, or it is not what its name says.
     """
     if b"%PDF-" in head:
         return "pdf"
@@ -110,9 +118,9 @@ def sniff_kind(name: str, head: bytes, whole: Any) -> Kind:
     if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
         raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
     if kind == "image":
-        raise UnsupportedDocumentError(name, f"is not a picture this library reads: {beginning}.")
+        raise UnsupportedDocumentError(name, f"is not a picture that can be read: {beginning}.")
     if kind is None:
-        raise UnsupportedDocumentError(name, f"is of no kind this library reads. Give one of {', '.join(SUFFIXES)}.")
+        raise UnsupportedDocumentError(name, f"This type of file cannot be read. Supported: {', '.join(SUFFIXES)}.")
     return kind
 
 
@@ -130,6 +138,7 @@ def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
         if os.path.isdir(sources):
             yield from _files_under(Path(sources))
         else:
+            # Anything else that knows its path becomes a Path, so that every reader can take it.
             yield sources if isinstance(sources, (str, Path)) else Path(sources)
     elif isinstance(sources, Iterable):
         for source in sources:
@@ -153,7 +162,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
     found = False
     for root, folders, files in os.walk(folder, followlinks=True):
         info = os.stat(root)
-        if (info.st_dev, info.st_ino) in entered:
+        if (info.st_dev, info.st_ino) in entered:  # a link that leads back up would be followed for ever
             folders.clear()
             continue
         entered.add((info.st_dev, info.st_ino))
@@ -162,6 +171,7 @@ def _files_under(folder: Path) -> Iterator[Path]:
             continue
         folders[:] = sorted(name for name in folders if not name.startswith("."))
         for name in sorted(files):
+            # "~$report.docx" is the lock that Word leaves beside an open file.
             if not name.startswith((".", "~$")) and Path(name).suffix.lower() in SUFFIXES:
                 found = True
                 yield Path(root, name)
@@ -175,10 +185,14 @@ def _below_url(url: str) -> Iterator[str]:
     if found is None:
         yield url
         return
-    documents = [name for name in found if _suffix(name) in SUFFIXES and not name.rpartition("/")[2].startswith(".")]
-    if not documents:
+    empty = True
+    for name in found:
+        hidden = name.rpartition("/")[2].startswith(".")
+        if _suffix(name) in SUFFIXES and not hidden:
+            empty = False
+            yield name
+    if empty:
         raise _no_document(url)
-    yield from documents
 
 
 def _files_at(url: str) -> Iterator[str] | None:
@@ -196,7 +210,9 @@ def _no_document(folder: str) -> DocumentNotFoundError:
 
 
 def _suffix(name: str) -> str:
-    return remote.suffix_of(name) if remote.is_url(name) else Path(name).suffix.lower()
+    if remote.is_url(name):
+        return remote.suffix_of(name)
+    return Path(name).suffix.lower()
 
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:
@@ -208,6 +224,6 @@ def _check_size(name: str, size: int, max_bytes: int) -> None:
 
 def _digest(file: Any) -> str:
     digest = hashlib.sha256()
-    while block := file.read(1 << 20):
+    while block := file.read(1 << 20):  # 1 MiB: a file of any size, in little memory
         digest.update(block)
     return digest.hexdigest()

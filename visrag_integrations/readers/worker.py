@@ -19,6 +19,7 @@ from visrag_integrations.errors import DocumentError, PageError, VisRAGError
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
 
+# Seconds beyond the pool's own limit. The pool ends a worker that hangs; the alarm is for one whose pool is gone.
 _ALARM_GRACE = 10.0
 
 
@@ -45,7 +46,10 @@ class _Worker:
     def __init__(
         self, connection: Connection, reader: PageReader, timeout: float, keep: tuple[str, int] | None
     ) -> None:
-        self._connection, self._reader, self._timeout, self._keep = connection, reader, timeout, keep
+        self._connection = connection
+        self._reader = reader
+        self._timeout = timeout
+        self._keep = keep
         self._key: tuple[str, str, str | None] | None = None
         self._document: OpenDocument | None = None
 
@@ -97,18 +101,22 @@ class _Worker:
         key = (source.doc_id, source.name, backend)
         if self._document is None or self._key != key:
             self._close()
-            reader = self._reader if backend is None else replace(self._reader, backend=backend)
+            reader = self._reader
+            if backend is not None:  # the spare engine
+                reader = replace(reader, backend=backend)
             self._document, self._key = reader.open(source), key
         return self._document
 
     def _close(self) -> None:
-        document, self._document = self._document, None
+        document = self._document
+        self._document = None  # also when closing fails
         if document is not None:
             document.close()
 
 
 def _silence() -> None:
-    """What engines write to standard output and error goes nowhere."""
+    """Discard what engines write to standard output and error."""
+    # By file descriptor: C libraries do not know of sys.stdout.
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):
         os.dup2(nowhere, stream)
