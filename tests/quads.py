@@ -49,7 +49,7 @@ SIZES = {
 
 
 def make_base(folder: Path, *, seed: int = 0, dtype: torch.dtype = torch.float32, **changes: Any) -> Path:
-    """A random checkpoint of 0.8 M weights in the published layout, with a language-model head that no embedder reads."""
+    """A random checkpoint of 0.8 M weights in the published layout, with a language-model head that nobody reads."""
     folder.mkdir(parents=True)
     for path in TINY.iterdir():
         if path.suffix != ".safetensors" and path.name != "config.json":

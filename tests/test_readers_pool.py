@@ -16,7 +16,7 @@ from PIL import Image
 from visrag_integrations import images
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers import PageReader, ReaderPool
-from visrag_integrations.readers.events import DocumentDone, DocumentFailed, ReaderEvent, PageFailed, PageRead
+from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent
 
 PIXELS = 40_000
 

@@ -39,8 +39,8 @@ def load_with_adapter(folder: Path, load: Callable[[str], PageEmbedder]) -> Page
     base = read_json(folder / CONFIG).get("base_model_name_or_path")
     if not isinstance(base, str) or not base or not (folder / WEIGHTS).is_file():
         raise CheckpointError(
-            f"{str(folder)!r} holds an adapter, no whole model, and not its base's name or no {WEIGHTS}. Give the merged "
-            'checkpoint: published ones have "-hf" or "-merged" in their names.'
+            f"{str(folder)!r} holds an adapter, no whole model, and not its base's name or no {WEIGHTS}. Give the "
+            'merged checkpoint: published ones have "-hf" or "-merged" in their names.'
         )
     embedder = load(base)
     if not isinstance(embedder, CheckpointEmbedder):

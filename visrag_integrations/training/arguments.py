@@ -28,7 +28,7 @@ def training_arguments(
         output: The run's folder.
         recipe: The values.
         steps: Of the run.
-        asked: What the user said of TrainingArguments; the last word on everything but the recipe, which has it already.
+        asked: What the user said of TrainingArguments; the last word on all but the recipe, which has it already.
         world: How many devices train together.
         evaluates: Whether there is an evaluation set.
 

@@ -1,4 +1,4 @@
-"""The model card (README.md) of a trained checkpoint: base, data, recipe, scores, and whose terms the weights are under."""
+"""The model card (README.md) of a trained checkpoint: base, data, recipe, scores, and the weights' terms."""
 
 from __future__ import annotations
 
@@ -62,7 +62,9 @@ def _front_matter(base: Base) -> list[str]:
 
 
 def _terms(base: Base) -> list[str]:
-    said = f"These weights derive from `{_shown(base)}` and stay under its terms; read its model card before you use them."
+    said = (
+        f"These weights derive from `{_shown(base)}` and stay under its terms; read its model card before you use them."
+    )
     lines = ["", "## Terms", "", said]
     if base.system in _MINICPM:
         lines.append(MINICPM_TERMS)

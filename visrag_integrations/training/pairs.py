@@ -117,7 +117,7 @@ class MixedPairs:
         counts = {source.negatives for source in sources}
         if len(counts) > 1:
             raise SettingError(
-                f"The sources have {sorted(counts)} hard negatives a query; all must have equally many. Mine them again."
+                f"The sources have {sorted(counts)} hard negatives a query; all must have equally many. Mine again."
             )
         for weight in weights or ():
             if not weight > 0:

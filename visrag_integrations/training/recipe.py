@@ -128,9 +128,29 @@ REFUSED = {
 }
 """Fields that would break the loss, and what to say instead."""
 HARMLESS = frozenset(
-    "report_to run_name disable_tqdm logging_steps logging_first_step logging_strategy log_level save_total_limit "
-    "save_steps eval_steps eval_strategy save_strategy gradient_checkpointing activation_checkpointing "
-    "dataloader_num_workers use_cpu ddp_backend ddp_timeout fsdp fsdp_config project".split()
+    [
+        "report_to",
+        "run_name",
+        "disable_tqdm",
+        "logging_steps",
+        "logging_first_step",
+        "logging_strategy",
+        "log_level",
+        "save_total_limit",
+        "save_steps",
+        "eval_steps",
+        "eval_strategy",
+        "save_strategy",
+        "gradient_checkpointing",
+        "activation_checkpointing",
+        "dataloader_num_workers",
+        "use_cpu",
+        "ddp_backend",
+        "ddp_timeout",
+        "fsdp",
+        "fsdp_config",
+        "project",
+    ]
 )
 """Fields that a run may be continued with in another value: they change no number of the result."""
 

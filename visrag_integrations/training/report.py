@@ -77,4 +77,6 @@ class TrainingReport:
             values["scores"] = tuple((step, scores) for step, scores in values["scores"])
             return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as err:
-            raise CheckpointError(f"{path} is no report of a training run: {err!r}. Train into another folder.") from err
+            raise CheckpointError(
+                f"{path} is no report of a training run: {err!r}. Train into another folder."
+            ) from err

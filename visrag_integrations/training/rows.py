@@ -120,7 +120,7 @@ class ParquetBlock:
             with _parquet().ParquetFile(self.path) as file:
                 rows: list[Any] = file.read_row_group(self.group).to_pylist()
                 return rows
-        except Exception as err:  # pyarrow has no base for what it raises
+        except Exception as err:  # noqa: BLE001  (pyarrow has no base for what it raises)
             return [f"its row group cannot be read: {err}"] * self.rows
 
 
@@ -164,7 +164,9 @@ def open_rows(path: Path, name: str) -> FilePairs:
             blocks.append(JsonBlock(file, root, _line_offsets(file)))
     blocks = [block for block in blocks if block.rows]
     if not blocks:
-        raise DatasetError(name, "holds no .parquet or .jsonl file with rows. A row has `query`, and `image` or `text`.")
+        raise DatasetError(
+            name, "holds no .parquet or .jsonl file with rows. A row has `query`, and `image` or `text`."
+        )
     _compare_length(root / "metadata.json", sum(block.rows for block in blocks), name)
     return FilePairs(name, blocks, _count_negatives(blocks[0]))
 

@@ -136,8 +136,8 @@ class RunFolder:
             )
         if resume != "auto":
             raise SettingError(
-                f'output {str(self.path)!r} holds this run already. Say resume="auto" to go on with it, or name another '
-                "folder."
+                f'output {str(self.path)!r} holds this run already. Say resume="auto" to go on with it, or name '
+                "another folder."
             )
 
 
@@ -170,8 +170,8 @@ def saving(what: str, work: Callable[[], None]) -> None:
         work()
     except (OSError, SafetensorError, RuntimeError) as err:  # torch raises RuntimeError where a file ends early
         raise TrainingError(
-            f"{what} could not be written: {err}. Is the disk full? What was written before is whole: make room and run "
-            "the same command again, and it goes on from there."
+            f"{what} could not be written: {err}. Is the disk full? What was written before is whole: make room and "
+            "run the same command again, and it goes on from there."
         ) from err
 
 

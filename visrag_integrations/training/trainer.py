@@ -1,4 +1,4 @@
-"""`RetrieverTrainer`: transformers' Trainer with the contrastive loss over a whole batch, GradCache, and whole checkpoints.
+"""`RetrieverTrainer`: transformers' Trainer with the loss of a whole batch, GradCache, and whole checkpoints.
 
 The Trainer does the loop, the optimizer and its schedule, several devices, half precision and logging. Here are only
 the step, the data of a step, evaluation by search, and how checkpoints are written and found again.
@@ -288,8 +288,8 @@ class RetrieverTrainer(Trainer):
         if len(rows) > _ROWS_SHOWN:
             more = f" and {len(rows) - _ROWS_SHOWN} more"
         return (
-            f"{what} of step {batch.step + 1} is not finite, so training stopped; the last checkpoint is good. The step's "
-            f"data: {'; '.join(rows[:_ROWS_SHOWN])}{more}. Look at these rows, or lower lr."
+            f"{what} of step {batch.step + 1} is not finite, so training stopped; the last checkpoint is good. The "
+            f"step's data: {'; '.join(rows[:_ROWS_SHOWN])}{more}. Look at these rows, or lower lr."
         )
 
 
