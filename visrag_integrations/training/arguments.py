@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import sys
 from collections.abc import Mapping
 from pathlib import Path
@@ -40,7 +39,7 @@ def training_arguments(
     values: dict[str, Any] = {
         "per_device_train_batch_size": recipe.batch_size // world,
         "lr_scheduler_type": recipe.scheduler,
-        "warmup_steps": math.ceil(recipe.warmup * steps),
+        "warmup_steps": int(recipe.warmup * steps),  # rounded down: the first step of a warm-up has the rate 0
         "optim": "adamw_torch",
         "adam_beta1": recipe.beta1,
         "adam_beta2": recipe.beta2,

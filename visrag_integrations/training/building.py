@@ -14,7 +14,8 @@ from visrag_integrations import images
 from visrag_integrations.errors import DatasetError, DocumentError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question, page_key
 from visrag_integrations.readers import PageReader, sources
-from visrag_integrations.training.pairs import Example, ListedPairs, match_pages, source_of
+from visrag_integrations.training.examples import Example
+from visrag_integrations.training.pairs import ListedPairs, match_pages, source_of
 from visrag_integrations.types import Page
 
 if TYPE_CHECKING:

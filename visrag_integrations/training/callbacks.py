@@ -14,7 +14,7 @@ def quieten(trainer: Trainer) -> None:
     trainer.remove_callback(ProgressCallback)
 
 
-class LastStep(TrainerCallback):
+class LastStep(TrainerCallback):  # type: ignore[misc]
     """The last step is always saved, and evaluated first where there is something to evaluate with."""
 
     def __init__(self, evaluates: bool) -> None:
@@ -29,7 +29,7 @@ class LastStep(TrainerCallback):
         return control
 
 
-class ProgressBar(TrainerCallback):
+class ProgressBar(TrainerCallback):  # type: ignore[misc]
     """Steps and the last loss, on standard error; silent where that is no terminal."""
 
     def __init__(self, off: bool) -> None:

@@ -13,15 +13,24 @@ draw the same random numbers (dropout), so the state of the generators is kept f
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import torch
 from torch import Tensor
 
-MicroBatch = TypeVar("MicroBatch")
+MicroBatch = TypeVar("MicroBatch", covariant=True)
+
+
+class MicroBatches(Protocol[MicroBatch]):
+    """A list of parts, or anything like it that makes them when they are taken."""
+
+    def __len__(self) -> int: ...
+
+    def __iter__(self) -> Iterator[MicroBatch]: ...
+
 
 Vectors = tuple[Tensor, ...]
 """What a micro-batch is embedded to: for example queries `(b, D)` and pages `(b * n, D)`."""
@@ -48,7 +57,7 @@ class RandomState:
 
 
 def backward_cached(
-    micro_batches: Sequence[MicroBatch],
+    micro_batches: MicroBatches[MicroBatch],
     embed: Callable[[MicroBatch], Vectors],
     loss_of: Callable[[list[Vectors]], Tensor],
     *,
@@ -58,7 +67,7 @@ def backward_cached(
     """Add the gradient of a batch's loss to the network's weights, one micro-batch at a time.
 
     Args:
-        micro_batches: The batch in parts, at least one.
+        micro_batches: The batch in parts, at least one; read twice.
         embed: One part through the network.
         loss_of: The vectors of all parts, in order, to the loss of the whole batch (a scalar).
         backward: Sends a scalar back; a trainer's own, where it scales losses.

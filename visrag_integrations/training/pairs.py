@@ -1,4 +1,4 @@
-"""Query-page pairs to train on: what an example is, where examples come from, and in which order they are seen."""
+"""Query-page pairs to train on, from whatever `train_retriever` is given, and in which order they are seen."""
 
 from __future__ import annotations
 
@@ -7,77 +7,17 @@ import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, load_evaluation_set, page_key
-from visrag_integrations.images import PictureSource
+from visrag_integrations.training.examples import Example, Order, PageSource, PageText, Pairs
+from visrag_integrations.training.rows import download, open_rows
 from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
-
-Order = NDArray[np.int64]
-
-
-@dataclass(frozen=True)
-class PageText:
-    """A text in the place of a page's picture: the text retriever that VisRAG is compared with."""
-
-    text: str
-
-
-PageSource = PictureSource | PageText
-
-
-@dataclass(frozen=True)
-class Example:
-    """A query, its page, and pages that look right and are not.
-
-    Attributes:
-        query: The query's text.
-        pages: The right page first, then the hard negatives.
-        where: Where the example stands, in words: for messages.
-    """
-
-    query: str
-    pages: tuple[PageSource, ...] = field(repr=False)
-    where: str
-
-
-class Pairs(Protocol):
-    """Examples by number."""
-
-    @property
-    def name(self) -> str:
-        """What the data is called in the report and on the model card."""
-        ...
-
-    @property
-    def fingerprint(self) -> str:
-        """Tells other data apart, so that a run is not continued with them."""
-        ...
-
-    @property
-    def negatives(self) -> int:
-        """Hard negatives of every example."""
-        ...
-
-    def __len__(self) -> int: ...
-
-    def example(self, index: int) -> Example:
-        """One example; safe to call from many threads.
-
-        Raises:
-            DatasetError: This row is broken; the others may be good.
-        """
-        ...
-
-    def order(self, seed: int, epoch: int) -> Order:
-        """Every number once, shuffled; the same for the same seed and epoch."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -251,8 +191,6 @@ def source_of(page: Page) -> PageSource:
 
 
 def _open_path(name: str | Path) -> Pairs:
-    from visrag_integrations.training.rows import download, open_rows
-
     path = Path(name).expanduser()
     if not path.exists():
         path = download(str(name))

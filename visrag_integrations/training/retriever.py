@@ -19,9 +19,10 @@ from visrag_integrations.evaluation import EvaluationSet
 from visrag_integrations.training.arguments import training_arguments
 from visrag_integrations.training.bases import Base, find_base
 from visrag_integrations.training.card import model_card
+from visrag_integrations.training.examples import Pairs
 from visrag_integrations.training.held_out import check_held_out, search_held_out
 from visrag_integrations.training.losses import world_size
-from visrag_integrations.training.pairs import Pairs, open_pairs
+from visrag_integrations.training.pairs import open_pairs
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe, RetrieverRecipe, merge_arguments, read_arguments
 from visrag_integrations.training.report import TrainingReport
 from visrag_integrations.training.runs import RunFolder, read_complete, write_whole

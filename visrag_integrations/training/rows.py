@@ -26,7 +26,7 @@ import numpy as np
 from visrag_integrations.errors import DatasetError, MissingExtraError, PictureError
 from visrag_integrations.evaluation.tables import picture_inside
 from visrag_integrations.images import urls
-from visrag_integrations.training.pairs import Example, Order, PageSource, PageText
+from visrag_integrations.training.examples import Example, Order, PageSource, PageText
 
 logger = logging.getLogger(__name__)
 

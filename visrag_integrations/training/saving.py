@@ -134,7 +134,7 @@ def copy_companions(base: Base, folder: Path) -> None:
         wanted = path.suffix in _COPIED and path.name not in _NOT_COPIED
         if wanted and path.is_file() and path.stat().st_size <= _LARGEST:
             shutil.copyfile(path, folder / path.name)
-    config = read_json(base.folder / "config.json") | base.config_changes
+    config = read_json(base.folder / "config.json") | dict(base.config_changes)
     write_json(folder / "config.json", config)
 
 

@@ -39,7 +39,7 @@ Save = Callable[[Path, Mapping[str, Tensor]], None]
 """Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
 
 
-class RetrieverTrainer(Trainer):
+class RetrieverTrainer(Trainer):  # type: ignore[misc]
     """Trains a `TrainableRetriever`.
 
     Args:
@@ -216,7 +216,8 @@ class RetrieverTrainer(Trainer):
         for name, value in (scores[0] or {}).items():
             metrics[f"{metric_key_prefix}_{name}"] = value
         self.log(metrics)
-        self.control = self.callback_handler.on_evaluate(self.args, self.state, self.control, metrics)
+        handler: Any = self.callback_handler
+        self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
         return metrics
 
     def _whole_weights(self) -> contextlib.AbstractContextManager[Any]:
