@@ -17,7 +17,7 @@ from typing import Any
 
 from visrag_integrations import images
 from visrag_integrations.errors import DatasetError, MissingExtraError, SettingError, VisRAGError
-from visrag_integrations.training.pairs import Order, PageSource, PageText, Pairs
+from visrag_integrations.training.examples import Order, PageSource, PageText, Pairs
 
 AHEAD = 4  # pairs a thread that are made ready before they are asked for: a slow page then stops nobody
 
