@@ -168,7 +168,10 @@ def saving(what: str, work: Callable[[], None]) -> None:
 
     try:
         work()
-    except (OSError, SafetensorError, RuntimeError) as err:  # torch raises RuntimeError where a file ends early
+    except (OSError, SafetensorError, RuntimeError) as err:
+        # torch says so where a file ends early; other errors of it have nothing to do with the disk.
+        if isinstance(err, RuntimeError) and "writ" not in str(err).casefold():
+            raise
         raise TrainingError(
             f"{what} could not be written: {err}. Is the disk full? What was written before is whole: make room and "
             "run the same command again, and it goes on from there."

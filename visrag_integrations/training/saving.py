@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from visrag_integrations.embedders import adapters
 from visrag_integrations.embedders.adapters import published_name
+from visrag_integrations.embedders.pretrained import silent
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.visrag_ret import VisRAGRetModel
 from visrag_integrations.models.weights import INDEX, find_weight_files, first_names, read_json
@@ -146,7 +147,8 @@ def write_json(path: Path, values: Mapping[str, Any]) -> None:
 def _save_transformers(base: Base, folder: Path, network: Any, state: Mapping[str, Tensor]) -> None:
     """By transformers, which knows what each weight is called in a file; then in the base's files and types."""
     with tempfile.TemporaryDirectory(dir=folder) as scratch:
-        network.save_pretrained(scratch, state_dict=dict(state))
+        with silent():
+            network.save_pretrained(scratch, state_dict=dict(state))
         published: dict[str, Tensor] = {}
         for path in find_weight_files(Path(scratch)):
             published |= load_file(path)

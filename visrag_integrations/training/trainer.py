@@ -228,7 +228,9 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         return FullyShardedDataParallel.summon_full_params(self.model, writeback=False)
 
     def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """The checkpoint's own files; the Trainer calls this on the process that writes."""
+        """The checkpoint's own files, written by one process; the Trainer calls this on all of them."""
+        if not self.args.should_save:
+            return
         folder = Path(str(output_dir))
         folder.mkdir(parents=True, exist_ok=True)
         state = state_dict
