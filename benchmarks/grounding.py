@@ -4,10 +4,10 @@
 
 Evidence is cut from the words of every page of the documents in DIR (text layer, or OCR where there is none) and
 changed as a model may change it; then it is looked for. What must be found: the words themselves, with line breaks and
-hyphens, slips, sentences in another order, words left out, numbers written in another way, and words around it. What
-must not be called supported: text of another page, and the page's own text with one number or one name changed, or with
-another scale or no percent sign after a number (the page gets "million" or "%" there first). A changed text that by
-chance stands on the page, letter for letter, is left out.
+hyphens, misspellings, sentences in another order, words left out, numbers written in another way, and words around it.
+What must not be called supported: text of another page, and the page's own text with one number or one name changed, or
+with another scale or no percent sign after a number (the page gets "million" or "%" there first). A changed text that
+by chance stands on the page, letter for letter, is left out.
 """
 
 from __future__ import annotations
@@ -29,7 +29,8 @@ from visrag_integrations.grounding import ground_text
 from visrag_integrations.types import Box, Grounding, Page, Word
 
 GRID = 800
-LOOKALIKES = (("m", "rn"), ("l", "1"), ("i", "l"), ("o", "0"), ("w", "vv"), ("e", "c"))
+# What OCR makes of letters. Not "1" for "l" nor "0" for "o": a word with a digit in it reads as a changed number.
+MISREAD = (("m", "rn"), ("i", "l"), ("w", "vv"), ("e", "c"))
 Rng = random.Random
 Cut = list[Word]
 
@@ -75,20 +76,26 @@ def broken(cut: Cut, rng: Rng) -> str:
     return "".join(words).strip()
 
 
-def slipped(cut: Cut, rng: Rng) -> str:
+def misspelt(cut: Cut, rng: Rng) -> str:
     """Misread: letters that look alike in any word, another letter in a word in small letters, spaces lost."""
     text = ""
     for word in cut:
         read = word.text
         if rng.random() < 0.15 and not any(c.isdigit() for c in read):
-            if read.isascii() and read.islower() and len(read) > 5 and rng.random() < 0.5:
-                at = rng.randrange(1, len(read))
-                read = read[:at] + rng.choice("aeiouns") + read[at + 1 :]
-            else:
-                one, other = rng.choice(LOOKALIKES[:1] + LOOKALIKES[2:3] + LOOKALIKES[4:])
-                read = read.replace(one, other, 1)
-        text += read + ("" if rng.random() < 0.05 and read.isalpha() else " ")
+            read = misspelt_word(read, rng)
+        text += read
+        loses_space = rng.random() < 0.05 and read.isalpha()
+        if not loses_space:
+            text += " "
     return text.strip()
+
+
+def misspelt_word(word: str, rng: Rng) -> str:
+    if word.isascii() and word.islower() and len(word) > 5 and rng.random() < 0.5:
+        at = rng.randrange(1, len(word))
+        return word[:at] + rng.choice("aeiouns") + word[at + 1 :]
+    one, other = rng.choice(MISREAD)
+    return word.replace(one, other, 1)
 
 
 def shortened(cut: Cut, rng: Rng) -> tuple[str, Cut]:
@@ -140,7 +147,12 @@ def changed_name(text: str, names: Sequence[str], rng: Rng) -> str | None:
 
 def with_unit(words: Sequence[Word], number: Word, unit: str) -> Cut:
     """The words with a unit after the number."""
-    return [one for word in words for one in ((word, Word(unit, word.box)) if word is number else (word,))]
+    joined: Cut = []
+    for word in words:
+        joined.append(word)
+        if word is number:
+            joined.append(Word(unit, word.box))
+    return joined
 
 
 def measure_units(groups: Sequence[str], page: Page, cut: Cut, table: Table, rng: Rng) -> None:
@@ -151,7 +163,10 @@ def measure_units(groups: Sequence[str], page: Page, cut: Cut, table: Table, rng
     number = rng.choice(numbers)
     for kind, there, here in UNITS:
         altered = dataclasses.replace(page, words=tuple(with_unit(page.words, number, there)))
-        table.false(groups, kind, altered, said(with_unit(cut, number, here) if here else cut))
+        claimed = cut
+        if here:
+            claimed = with_unit(cut, number, here)
+        table.false(groups, kind, altered, said(claimed))
 
 
 def names_of(pages: Sequence[Page]) -> list[str]:
@@ -162,9 +177,9 @@ def names_of(pages: Sequence[Page]) -> list[str]:
             text = word.text.strip(".,;:()\"'")
             if not text.isalpha() or before.text[-1] in ".!?:":
                 continue
-            if re.fullmatch("[\uac00-\ud7a3]{2,6}", text) or (
-                text[0].isupper() and text[1:].islower() and len(text) > 3
-            ):
+            is_korean = re.fullmatch("[\uac00-\ud7a3]{2,6}", text) is not None
+            is_capitalised = text[0].isupper() and text[1:].islower() and len(text) > 3
+            if is_korean or is_capitalised:
                 found.add(text)
     return sorted(found)
 
@@ -253,13 +268,21 @@ class Table:
         supported = sum(item.verdict == "supported" for item, _ in found) / len(found)
         cells = f"{seen:>9.3f}{supported:>11.3f}"
         if kind in TRUE:
-            cells += (
-                f"{sum(s >= 0.7 for _, s in found) / len(found):>12.3f}{sum(s for _, s in found) / len(found):>10.3f}"
-            )
+            overlaps = [share for _, share in found]
+            well_outlined = sum(share >= 0.7 for share in overlaps) / len(overlaps)
+            cells += f"{well_outlined:>12.3f}{sum(overlaps) / len(overlaps):>10.3f}"
         return cells
 
 
-TRUE = ("as it stands", "line breaks, hyphens", "slips", "other order", "shortened", "other number formats", "framed")
+TRUE = (
+    "as it stands",
+    "line breaks, hyphens",
+    "misspellings",
+    "other order",
+    "shortened",
+    "other number formats",
+    "framed",
+)
 UNITS = (
     ("billion for million", "million", "billion"),
     ("percent sign left out", "%", ""),
@@ -283,7 +306,7 @@ def measure(pages: Sequence[Page], others: Sequence[Page], table: Table, groups:
             text = said(cut)
             table.true(groups, "as it stands", page, text, cut)
             table.true(groups, "line breaks, hyphens", page, broken(cut, rng), cut)
-            table.true(groups, "slips", page, slipped(cut, rng), cut)
+            table.true(groups, "misspellings", page, misspelt(cut, rng), cut)
             table.true(groups, "framed", page, framed(cut, rng), cut)
             if len(cut) >= 6:
                 short, kept = shortened(cut, rng)
@@ -316,14 +339,15 @@ def main() -> None:
     parser.add_argument("--each", action="store_true", help="also one table a document")
     parser.add_argument("--examples", action="store_true", help="print what went wrong")
     arguments = parser.parse_args()
-    paths = [
-        p for p in sorted(arguments.directory.glob("*.pdf")) if not arguments.documents or p.name in arguments.documents
-    ]
+    paths = sorted(arguments.directory.glob("*.pdf"))
+    if arguments.documents:
+        paths = [path for path in paths if path.name in arguments.documents]
     documents = [read(path, arguments.pages) for path in paths]
     table = Table()
     for place, pages in enumerate(documents):
-        half = "first half of the documents" if place % 2 == 0 else "second half of the documents"
-        groups = [half, *([paths[place].name] if arguments.each else [])]
+        groups = [("first", "second")[place % 2] + " half of the documents"]
+        if arguments.each:
+            groups.append(paths[place].name)
         others = [page for rest in documents if rest is not pages for page in rest] or pages
         measure(pages, others, table, groups)
     table.print()

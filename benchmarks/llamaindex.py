@@ -62,7 +62,7 @@ def fill(store: QdrantPageStore, embedder: Given, count: int) -> None:
 
 def fill_with_nodes(store: QdrantPageStore, embedder: Given, count: int, picture: Path) -> VisRAGVectorStore:
     """Nodes as LlamaIndex hands them over."""
-    vector_store = VisRAGVectorStore(store=store, embedding=embedder)
+    vector_store = VisRAGVectorStore(store=store, embedder=embedder)
     metadata = {"file_name": "a.pdf", "file_path": "/reports/a.pdf", "image_sha256": "0" * 64}
     vector_store.add(
         [

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import time
+import threading
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,10 +14,14 @@ from visrag_integrations.types import Page
 
 @dataclass(frozen=True)
 class CrashingReader(PageReader):
-    """Crashes or hangs where the file's name says so; with `only`, in that engine alone. Leaves a file a page read."""
+    """Crashes or hangs where the file's name says so; with `only`, in that engine alone. Leaves a file a page read.
+
+    With `hangs`, a folder, a process that begins to hang leaves its id there: a test need not guess by the clock.
+    """
 
     only: str | None = None
     notes: Path | None = None
+    hangs: Path | None = None
 
     def open(self, source: Any, *, name: str | None = None) -> OpenDocument:
         what, _, where = Path(source.name).stem.partition("-")
@@ -42,4 +46,6 @@ class CrashingReader(PageReader):
         elif what == "exit":
             os._exit(3)
         elif what == "hang":
-            time.sleep(600)
+            if self.hangs is not None:
+                (self.hangs / str(os.getpid())).touch()
+            threading.Event().wait()

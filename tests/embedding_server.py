@@ -18,13 +18,16 @@ def vector_of(thing: Any) -> list[float]:
 
 
 class Server(http.server.ThreadingHTTPServer):
-    """Embeds by hash; what is queued in `script` is answered first: a status, or seconds to sleep, or bytes."""
+    """Embeds by hash.
+
+    What is queued in `script` comes first: a status, seconds to sleep, bytes to answer, or an event to wait for.
+    """
 
     daemon_threads = True
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
-        self.script: list[int | float | bytes | dict[str, str]] = []
+        self.script: list[int | float | bytes | dict[str, str] | threading.Event] = []
         self.asked: list[dict[str, Any]] = []
         self.paths: list[str] = []
         self.headers: list[Any] = []
@@ -45,6 +48,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
         things = body["input"] if "input" in body else [body["messages"]]
         if isinstance(step, float):
             time.sleep(step)
+        if isinstance(step, threading.Event):
+            step.wait()
         status = step if isinstance(step, int) else 429 if isinstance(step, dict) else 200
         data = step if isinstance(step, bytes) and step else json.dumps(self.server.answer(things)).encode()
         try:

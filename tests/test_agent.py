@@ -17,8 +17,8 @@ from PIL import Image
 
 from visrag_integrations import Page, ScoredPage, load_generator
 from visrag_integrations.agent import Crop, Finish, PictureRules, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent.problems import PROBLEMS, REMINDER
 from visrag_integrations.agent.steps import Reason
-from visrag_integrations.agent.wording import PROBLEMS, REMINDER
 from visrag_integrations.errors import GenerationError, SettingError, StoreError
 from visrag_integrations.generation.vrag import ANSWER_NOW, STOP, build_prompt
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
@@ -54,7 +54,7 @@ def kinds(trace: Trace) -> list[str]:
 def test_a_run_searches_looks_closer_and_answers() -> None:
     made = agent(LOOK, "<think>Small.</think><bbox>[100, 100, 200, 200]</bbox>", ANSWER)
     trace = made.run("How much?")
-    assert kinds(trace) == ["Thought", "Search", "Thought", "Crop", "Thought", "Finish"]
+    assert kinds(trace) == ["Thought", "SearchStep", "Thought", "Crop", "Thought", "Finish"]
     _, search, _, crop, _, finish = trace.steps
     assert isinstance(search, Search)
     assert (search.turn, search.query) == (1, "totals")

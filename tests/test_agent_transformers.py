@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import pytest
 from fakes import ScriptedGenerator, ScriptedRetriever
 from PIL import Image
-from tiny_models import build_qwen2_5_vl
+from tiny_models import shared_qwen2_5_vl
 
 from visrag_integrations import Page, ScoredPage
 from visrag_integrations.agent import Finish, VRAGAgent
@@ -27,9 +25,8 @@ TURNS = (
 
 
 @pytest.fixture(scope="module")
-def generator(tmp_path_factory: pytest.TempPathFactory) -> TransformersGenerator:
-    folder: Path = build_qwen2_5_vl(tmp_path_factory.mktemp("tiny"))
-    return TransformersGenerator(str(folder), device="cpu", max_images=3)
+def generator() -> TransformersGenerator:
+    return TransformersGenerator(str(shared_qwen2_5_vl()), device="cpu", max_images=3)
 
 
 def test_a_model_that_writes_rubbish_ends_by_budget(generator: TransformersGenerator) -> None:

@@ -29,6 +29,7 @@ ROWS = {
     "generation": 5,
     # work
     "retrieval": 6,
+    "indexing": 6,
     "rag": 7,
     "agent": 7,
     "ingestion": 7,
@@ -68,7 +69,7 @@ HEAVY = {
 HEAVY_HOMES = {
     "langchain_core": {"langchain"},
     "llama_index": {"llamaindex"},
-    "torch": {"models", "embedders", "generation", "ingestion", "training"},
+    "torch": {"models", "embedders", "generation", "training"},
     "transformers": {"embedders", "generation", "training"},
     "vllm": {"generation"},
     "ray": {"ingestion"},

@@ -4,26 +4,58 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drawing import draw_pdf
 
+from visrag_integrations import load_embedder
 from visrag_integrations.cli import main
+from visrag_integrations.interfaces.closing import close
+
+
+@pytest.fixture(scope="module", autouse=True)
+def embedder() -> Iterator[None]:
+    """What the commands load stays loaded between tests: they share the models of a process."""
+    held = load_embedder("ocr", shared=True)
+    yield
+    close(held)
+
+
+def draw_documents(folder: Path) -> None:
+    folder.mkdir()
+    draw_pdf(folder / "boats.pdf", ["The harbour holds forty sailing boats.", "Anchors weigh two hundred pounds."])
+    draw_pdf(folder / "bread.pdf", ["Bake the sourdough loaf for fifty minutes."])
 
 
 @pytest.fixture
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with two documents; the index will be .visrag in it."""
     monkeypatch.chdir(tmp_path)
-    (tmp_path / "docs").mkdir()
-    draw_pdf(
-        tmp_path / "docs" / "boats.pdf", ["The harbour holds forty sailing boats.", "Anchors weigh two hundred pounds."]
-    )
-    draw_pdf(tmp_path / "docs" / "bread.pdf", ["Bake the sourdough loaf for fifty minutes."])
+    draw_documents(tmp_path / "docs")
+    return tmp_path
+
+
+@pytest.fixture(scope="module")
+def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("filled")
+    draw_documents(folder / "docs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(folder)
+        assert main(["index", "docs"]) == 0
+    return folder
+
+
+@pytest.fixture
+def filled(filled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A working folder with the same documents, and their index."""
+    shutil.copytree(filled_once, tmp_path, dirs_exist_ok=True)
+    monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
@@ -89,8 +121,7 @@ def test_text_output_is_for_people(place: Path, capsys: pytest.CaptureFixture[st
     assert "Evidence\n  [1] docs/boats.pdf, page 2: " in out
 
 
-def test_ask_with_paths_searches_only_them(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert visrag(capsys, "index", "docs")[0] == 0
+def test_ask_with_paths_searches_only_them(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = visrag(capsys, "ask", "sailing boats in the harbour", "docs/bread.pdf", "--json")
     assert code == 0
     assert {page["source"] for page in as_json(out)["pages"]} == {"docs/bread.pdf"}
@@ -131,16 +162,14 @@ def test_search_without_an_index_says_how_to_make_one(place: Path, capsys: pytes
 
 
 @pytest.mark.parametrize("question", ["", "   ", "\n"])
-def test_an_empty_question_is_refused(place: Path, capsys: pytest.CaptureFixture[str], question: str) -> None:
-    visrag(capsys, "index", "docs")
+def test_an_empty_question_is_refused(filled: Path, capsys: pytest.CaptureFixture[str], question: str) -> None:
     for command in ("search", "ask"):
         code, _, err = visrag(capsys, command, question)
         assert code == 2
         assert "question is empty" in err
 
 
-def test_a_huge_question_is_answered(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    visrag(capsys, "index", "docs")
+def test_a_huge_question_is_answered(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = visrag(capsys, "ask", "sourdough " * 10_000, "--json")
     assert code == 0
     assert as_json(out)["pages"][0]["source"] == "docs/bread.pdf"
@@ -160,11 +189,10 @@ def test_a_name_with_a_leading_dash(place: Path, capsys: pytest.CaptureFixture[s
     assert (code, as_json(out)["pages"]) == (0, 1)
 
 
-def test_unknown_names_list_what_there_is(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_unknown_names_list_what_there_is(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, _, err = visrag(capsys, "index", "docs", "--embedder", "orc")
     assert code == 2
     assert "ocr" in err
-    visrag(capsys, "index", "docs")
     for option in ("--strategy", "--generator"):
         code, _, err = visrag(capsys, "ask", "boats", option, "nonsense")
         assert code == 2
@@ -180,8 +208,7 @@ sys.stdin.read()
 """
 
 
-def test_the_index_is_in_use_elsewhere(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    visrag(capsys, "index", "docs")
+def test_the_index_is_in_use_elsewhere(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with subprocess.Popen(
         [sys.executable, "-c", HOLD], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
     ) as other:
@@ -193,8 +220,7 @@ def test_the_index_is_in_use_elsewhere(place: Path, capsys: pytest.CaptureFixtur
     assert ".visrag" in err
 
 
-def test_filters_and_modes(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert visrag(capsys, "index", "docs")[0] == 0
+def test_filters_and_modes(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
     def found(*arguments: str) -> list[tuple[str, int]]:
         code, out, err = visrag(capsys, "search", "anchors", "--json", *arguments)

@@ -28,14 +28,14 @@ from visrag_integrations.errors import SettingError, StoreError, StoreFormatErro
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
 from visrag_integrations.ingestion import IndexReport
 from visrag_integrations.servers.demo import fragments
-from visrag_integrations.servers.demo.asking import Asked
-from visrag_integrations.servers.demo.base import BaseState, DocumentState, KnowledgeBase
-from visrag_integrations.servers.demo.bases import FIRST_BASE, KnowledgeBases
+from visrag_integrations.servers.demo.answer_state import AnswerState
 from visrag_integrations.servers.demo.examples import example_questions
 from visrag_integrations.servers.demo.gate import COOKIE, Gate, GateSettings
 from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
-from visrag_integrations.servers.demo.limits import Limits
+from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState, KnowledgeBase
+from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE, KnowledgeBases
 from visrag_integrations.servers.demo.names import base_folder, base_name, safe_file_name, unused_name
+from visrag_integrations.servers.demo.visitor_limits import Limits
 from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;${1+1}{{x}}\ud800"
@@ -163,6 +163,34 @@ def test_bases_stay_between_restarts(tmp_path: Path) -> None:
         assert pages_of(base) == {"a.pdf": 2}
         assert base.store.count() == 2
         assert bases.models.embedder.embedded == 0  # type: ignore[attr-defined]
+
+
+def test_a_base_keeps_the_embedder_that_filled_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Other(PixelEmbedder):
+        name, closed = "other", 0
+
+        def close(self) -> None:
+            self.closed += 1
+
+    with KnowledgeBases(tmp_path / "bases", embedder=Other(), generator=ScriptedGenerator()) as bases:
+        bases.upload(FIRST_BASE, [arrive(bases, "a.pdf")])
+        indexed(bases.get(FIRST_BASE))
+        bases.create("empty")
+    loaded: list[Other] = []
+
+    def load(name: str, *, shared: bool) -> Other:
+        assert (name, shared) == ("other", True)
+        loaded.append(Other())
+        return loaded[-1]
+
+    monkeypatch.setattr("visrag_integrations.servers.demo.knowledge_base.load_embedder", load)
+    with open_bases(tmp_path / "bases") as bases:
+        for _ in range(2):
+            store = bases.get(FIRST_BASE).store
+            assert bases.models.embedder_for(store) is loaded[0]
+        assert bases.models.embedder_for(bases.get("empty").store) is bases.models.embedder
+        assert loaded[0].closed == 0
+    assert [embedder.closed for embedder in loaded] == [1]
 
 
 def test_what_was_left_behind_is_indexed_when_the_base_is_opened(tmp_path: Path) -> None:
@@ -311,7 +339,7 @@ def page(number: int = 1, **fields: Any) -> Page:
 
 def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
     hits = (ScoredPage(page(7), 0.5), ScoredPage(page(8, words=()), 0.4))
-    asked = Asked("When?")
+    asked = AnswerState("When?")
     assert asked.take(PagesFound(hits))
     assert "Reading 2 pages" in fragments.answer(asked)
     assert not asked.take(SectionStarted("answer"))
@@ -337,7 +365,7 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
 def test_everything_foreign_is_escaped() -> None:
     evil = page(source=f"dir/{EVIL}", words=())
     found = (Evidence(1, EVIL, page=evil), Evidence(9, EVIL))
-    asked = Asked(EVIL)
+    asked = AnswerState(EVIL)
     asked.take(PagesFound((ScoredPage(evil, 1.0),)))
     asked.take(AnswerReady(Answer(EVIL, evidence=found, thinking=EVIL, observation=EVIL, problems=(EVIL,))))
     state = BaseState((DocumentState(EVIL, 1, 2),), IndexingState(failures=(Failure(EVIL, EVIL, 3),), error=EVIL))

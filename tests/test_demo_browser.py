@@ -26,6 +26,7 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 CHROMEDRIVER = shutil.which("chromedriver")
 HERE = CHROMIUM and CHROMEDRIVER
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.timeout(600),
     pytest.mark.skipif(
         not HERE and not os.environ.get("VISRAG_TEST_BROWSER"), reason="no chromium with chromedriver is installed"
@@ -85,8 +86,9 @@ class Browser:
         return {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
 
 
-@pytest.fixture
-def browser(tmp_path: Path) -> Iterator[Browser]:
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    tmp_path = tmp_path_factory.mktemp("browser")
     assert CHROMIUM, "VISRAG_TEST_BROWSER is set, and there is no chromium"
     assert CHROMEDRIVER, "VISRAG_TEST_BROWSER is set, and there is no chromedriver"
     options = webdriver.ChromeOptions()
@@ -100,6 +102,15 @@ def browser(tmp_path: Path) -> Iterator[Browser]:
         yield Browser(driver)
     finally:
         driver.quit()
+
+
+@pytest.fixture
+def browser(one_browser: Browser) -> Browser:
+    """The browser, as wide and as bright as it was at first."""
+    one_browser.colours("light")
+    one_browser.driver.set_window_size(1400, 1000)
+    one_browser.requested()  # takes out what the test before has asked for
+    return one_browser
 
 
 def test_upload_ask_and_see_the_outlined_page(browser: Browser, tmp_path: Path) -> None:

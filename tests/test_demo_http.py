@@ -3,18 +3,22 @@
 from __future__ import annotations
 
 import http.client
+import json
 import os
 import subprocess
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import gradio  # noqa: F401  (these tests are left out where it is not installed)
 import pytest
 from demo_visitor import PATIENCE, ROOT, Visitor, free_port, running_demo
 from drawing import draw_pdf
+
+from visrag_integrations.cli import main
 
 FIRST = "My documents"
 LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
@@ -158,25 +162,66 @@ def test_two_ask_while_one_indexes(url: str, visitor: Visitor, tmp_path: Path) -
         assert "2 documents · 13 pages" in indexing.result()
 
 
-def test_a_port_in_use_is_said(url: str, tmp_path: Path) -> None:
-    ended = demo("--folder", str(tmp_path / "b"), "--port", str(urlsplit(url).port))
-    assert ended.returncode == 2
-    assert "Choose another --port" in ended.stderr
+IN_ANOTHER_PROCESS = """
+import contextlib, io, json, sys
+from visrag_integrations.cli import main
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.extractive import ExtractiveGenerator
+from visrag_integrations.servers.demo import build_demo
+
+folder, port = sys.argv[1:]
+said = io.StringIO()
+with contextlib.redirect_stderr(said):
+    code = main(["demo", "--preset", "cpu", "--folder", folder + "-taken", "--port", port])
+
+made, make = [], ExtractiveGenerator.__init__
+ExtractiveGenerator.__init__ = lambda self: (made.append(self), make(self))[1]
+for _ in range(2):
+    build_demo(folder, embedder="ocr", generator="extractive")
+refused = []
+for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive", "password": " "}):
+    try:
+        build_demo(folder, **wrong)
+    except SettingError as error:
+        refused.append(str(error))
+print(json.dumps({"port": [code, said.getvalue()], "made": len(made), "refused": refused}))
+"""
 
 
-def test_sharing_needs_a_password(tmp_path: Path) -> None:
-    ended = demo("--folder", str(tmp_path / "b"), "--share")
-    assert ended.returncode == 2
-    assert "--ask-password" in ended.stderr
+@pytest.fixture(scope="module")
+def elsewhere(url: str, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """What happened in another process: Gradio leaves event loops behind that it does not close."""
+    folder = tmp_path_factory.mktemp("elsewhere") / "bases"
+    command = [sys.executable, "-c", IN_ANOTHER_PROCESS, str(folder), str(urlsplit(url).port)]
+    env = {**os.environ, "PYTHONPATH": str(ROOT)}
+    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=True)
+    happened: dict[str, Any] = json.loads(ended.stdout)
+    return happened
+
+
+def test_a_port_in_use_is_said(elsewhere: dict[str, Any]) -> None:
+    code, said = elsewhere["port"]
+    assert code == 2
+    assert "Choose another --port" in said
+
+
+def test_a_cell_that_runs_again_takes_the_folder_over(elsewhere: dict[str, Any]) -> None:
+    assert elsewhere["made"] == 1  # the page that has the folder and the one that takes it over share their models
+    missing, empty = elsewhere["refused"]
+    assert 'generator="extractive"' in missing
+    assert "password is empty" in empty
+
+
+def test_sharing_needs_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("VISRAG_DEMO_PASSWORD", raising=False)
+    assert main(["demo", "--preset", "cpu", "--folder", str(tmp_path / "b"), "--share"]) == 2
+    assert "--ask-password" in capsys.readouterr().err
     assert not (tmp_path / "b").exists()
 
 
-def demo(*options: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, "-m", "visrag_integrations.cli", "demo", "--preset", "cpu", *options]
-    env = {**os.environ, "PYTHONPATH": str(ROOT), "HF_HUB_OFFLINE": "1"}
-    return subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=False)
-
-
+@pytest.mark.slow
 def test_a_password_opens_it_and_a_restart_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "bases"
     content = pdf(tmp_path, *[f"Page {i} about lighthouses." for i in range(8)])
@@ -192,7 +237,8 @@ def test_a_password_opens_it_and_a_restart_goes_on(tmp_path: Path) -> None:
 
 
 def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path: Path) -> None:
-    command = [sys.executable, str(ROOT / "tests" / "slow_demo.py"), str(tmp_path / "bases"), str(free_port())]
+    # A process of its own: a Gradio server leaves event loops behind that it does not close.
+    command = [sys.executable, str(ROOT / "tests" / "endless_demo.py"), str(tmp_path / "bases"), str(free_port())]
     env = {**os.environ, "PYTHONPATH": str(ROOT)}
     with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
         assert server.stdout is not None
@@ -202,30 +248,8 @@ def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path
                 visitor.join("ask", FIRST, "How many boats?").raise_for_status()
                 with visitor.listen() as lines:
                     assert any("word1" in line for line in lines)
-            words = int(server.stdout.readline().removeprefix("stopped after ").partition(" ")[0])
-            assert words < 599
+            assert server.stdout.readline() == "stopped\n"
             server.communicate("", timeout=PATIENCE)
         finally:
             server.kill()
     assert server.returncode == 0
-
-
-def test_a_cell_that_runs_again_takes_the_folder_over(tmp_path: Path) -> None:
-    code = """
-import sys
-from visrag_integrations.servers.demo import build_demo
-from visrag_integrations.errors import SettingError
-for _ in range(2):
-    demo = build_demo(sys.argv[1], embedder="ocr", generator="extractive")
-for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive", "password": " "}):
-    try:
-        build_demo(sys.argv[1], **wrong)
-    except SettingError as error:
-        print(error)
-"""
-    command = [sys.executable, "-c", code, str(tmp_path / "bases")]
-    env = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ended = subprocess.run(command, env=env, capture_output=True, text=True, timeout=PATIENCE, check=True)
-    missing, empty = ended.stdout.splitlines()
-    assert 'generator="extractive"' in missing
-    assert "password is empty" in empty

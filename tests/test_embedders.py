@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import atexit
 import importlib.util
+import inspect
 import json
 import re
 import subprocess
@@ -15,18 +16,22 @@ from contextlib import ExitStack
 from functools import cache, partial
 from itertools import pairwise
 from pathlib import Path
+from typing import get_args
 
 import numpy as np
 import pytest
 from embedding_server import serving
 from PIL import Image
-from tiny_retrievers import BUILDERS, tiny_embedder
+from tiny_retrievers import BUILDERS, tiny, tiny_embedder
 from visrag_ret_golden import CHECKPOINT
 
 from visrag_integrations import Page, Query, load_embedder
 from visrag_integrations import embedders as registry
 from visrag_integrations.errors import CheckpointError, EmbedderError, SettingError, UnknownNameError
 from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.interfaces import embedders as plug
+from visrag_integrations.interfaces.closing import Closes, close
+from visrag_integrations.types import Mode
 
 
 @cache
@@ -76,8 +81,98 @@ def test_members(embedder: PageEmbedder) -> None:
     assert isinstance(embedder, PageEmbedder)
     assert embedder.name
     assert embedder.kind in ("single", "multi")
-    assert getattr(embedder, "default_mode", "dense") in ("dense", "lexical", "hybrid")
-    assert type(getattr(embedder, "fingerprint", "")) is str
+    assert type(embedder.dimension) is int
+
+
+OPTIONAL: dict[str, type] = {
+    "fingerprint": plug.HasFingerprint,
+    "instruction": plug.HasInstruction,
+    "default_mode": plug.HasDefaultMode,
+    "reads": plug.SaysWhatItReads,
+    "embed_texts": plug.EmbedsTexts,
+    "read_query": plug.ReadsQueries,
+    "patch_grid": plug.HasPatches,
+    "close": Closes,
+}
+"""Each optional member and the protocol that describes it."""
+FROM_CHECKPOINT = {"fingerprint", "embed_texts", "close"}
+LATE_INTERACTION = {"fingerprint", "patch_grid", "close"}
+HAS: dict[str, set[str]] = {
+    "ocr": {"fingerprint", "default_mode", "reads", "read_query"},
+    "endpoint": {"instruction", "embed_texts", "close"},
+    "visrag-ret": FROM_CHECKPOINT | {"instruction"},
+    "minicpm-visual-embedding": FROM_CHECKPOINT | {"instruction"},
+    "bge-vl-clip": FROM_CHECKPOINT,
+    "bge-vl-mllm": FROM_CHECKPOINT | {"instruction"},
+    "sentence-transformers": FROM_CHECKPOINT,
+    "colqwen2": LATE_INTERACTION,
+    "colpali": LATE_INTERACTION,
+    "colmodernvbert": LATE_INTERACTION,
+}
+"""Which of them every embedder has, by what its model can do."""
+
+
+@pytest.mark.parametrize("system", sorted(CONTRACT))
+def test_optional_members_are_those_of_the_plug(system: str) -> None:
+    """By their exact names: a member spelled otherwise would never be asked."""
+    embedder = CONTRACT[system]()
+    assert {name for name in OPTIONAL if hasattr(embedder, name)} == HAS[system]
+    for name in HAS[system]:
+        described = inspect.getattr_static(OPTIONAL[name], name)
+        if isinstance(described, property):
+            assert not callable(getattr(embedder, name))
+        else:
+            _, *wanted = inspect.signature(described).parameters
+            assert list(inspect.signature(getattr(embedder, name)).parameters) == wanted
+
+
+def test_optional_members_have_the_types_of_the_plug(embedder: PageEmbedder) -> None:
+    fingerprint, instruction = plug.fingerprint_of(embedder), plug.instruction_of(embedder)
+    assert type(fingerprint) is (str if hasattr(embedder, "fingerprint") else type(None))
+    assert type(instruction) is (str if hasattr(embedder, "instruction") else type(None))
+    assert plug.default_mode_of(embedder) in get_args(Mode)
+    assert getattr(embedder, "reads", "pixels") in ("text", "pixels")
+    assert plug.reads_pixels(embedder) is (embedder.name != "ocr")
+    assert getattr(embedder, "pooling", None) in (None, "rows", "hierarchical")
+    read = plug.read_query(embedder, Query("two words"))
+    assert read == ("two words" if hasattr(embedder, "read_query") else None)
+
+
+def test_patch_grids_lead_into_the_vectors_of_the_page(embedder: PageEmbedder) -> None:
+    (page, *_) = pages()
+    grid = plug.patch_grid_of(embedder, page)
+    assert plug.has_patches(embedder) is (grid is not None)
+    if grid is not None:
+        (vectors,) = embedder.embed_pages([page])
+        assert grid.indices.shape == (grid.rows, grid.columns)
+        assert 0 <= grid.indices.min() <= grid.indices.max() < len(vectors)
+
+
+def test_pages_without_a_picture_are_embedded_as_texts(embedder: PageEmbedder) -> None:
+    """In the order of the pages, by whatever has `embed_texts`, and as it embeds the text by itself."""
+    if not hasattr(embedder, "embed_texts"):
+        pytest.skip("embeds pictures only, or reads the text of a page anyway")
+    with_picture, without = pages()[0], Page(doc_id="d", number=9, text="Only a text.")
+    first, middle, last = plug.embed_mixed(embedder, [without, with_picture, without])
+    np.testing.assert_allclose(middle, embedder.embed_pages([with_picture])[0], atol=1e-5)
+    (alone,) = embedder.embed_texts(["Only a text."])
+    for vectors in (first, last):
+        assert vectors.dtype == np.float32
+        np.testing.assert_allclose(vectors, alone, atol=1e-5)
+
+
+@pytest.mark.parametrize("system", sorted(set(CONTRACT) - {"ocr"}))
+def test_a_closed_embedder_says_so_and_may_be_closed_again(system: str) -> None:
+    if system == "endpoint":
+        mine = load_embedder("a/model", system=system, base_url="http://127.0.0.1:9/v1")
+    else:
+        folder = CHECKPOINT if system in ("visrag-ret", "minicpm-visual-embedding") else tiny(system)
+        mine = load_embedder(folder, system=system, device="cpu")
+    close(mine)
+    close(mine)
+    for call in (mine.embed_pages, mine.embed_queries):
+        with pytest.raises(EmbedderError, match="closed"):
+            call([])
 
 
 def test_shapes_and_types(embedder: PageEmbedder) -> None:

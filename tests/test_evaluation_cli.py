@@ -203,7 +203,7 @@ def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]
         (("answers", "questions.jsonl", "--documents", "docs", "--per-query", "docs"), "--per-query 'docs' is no file"),
         (("answers", "questions.jsonl", "--pages", "given"), "gives no pages"),
         (("answers", "questions.jsonl", "--documents", "docs", "--metrics", "bleu"), "no answer metric 'bleu'"),
-        (("answers", "questions.jsonl", "--compare", "docs"), "of no kind that holds rows"),
+        (("answers", "questions.jsonl", "--compare", "docs"), "this type of file holds no rows"),
         (("queries", "docs", "--out", "x.jsonl", "--generator", "extractive"), "cannot write questions"),
     ],
 )

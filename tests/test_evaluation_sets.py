@@ -187,7 +187,7 @@ def test_bad_folders_are_refused(tmp_path: Path) -> None:
     with pytest.raises(DatasetError, match="no such file or folder"):
         load_evaluation_set(tmp_path / "nowhere" / "at" / "all")
     (tmp_path / "x.csv").write_text("a", encoding="utf-8")
-    with pytest.raises(DatasetError, match=r"of no kind that holds rows: \.jsonl"):
+    with pytest.raises(DatasetError, match=r"this type of file holds no rows. Supported: \.jsonl"):
         load_evaluation_set(tmp_path / "x.csv")
     (tmp_path / "latin.jsonl").write_bytes('{"query": "é"}'.encode("latin-1"))
     with pytest.raises(DatasetError, match="no UTF-8 text"):

@@ -247,6 +247,14 @@ def test_weighted_selection_weighs_retrieval_and_probability() -> None:
     assert any("log-probabilit" in problem for problem in unknown.problems)
 
 
+@pytest.mark.parametrize(("logprobs", "chosen"), [((-0.5, -0.5, -0.5), 1), ((-2.0, -0.5, -0.5), 2)])
+def test_weighted_selection_gives_a_tie_to_the_better_ranked_page(logprobs: tuple[float, ...], chosen: int) -> None:
+    found = [ScoredPage(page(TAX, number), 1.0) for number in (1, 2, 3)]
+    plan = STRATEGIES["weighted_selection"]("q", found, "plain")
+    written = [Generation(f"from page {number}", logprob) for number, logprob in enumerate(logprobs, start=1)]
+    assert plan.combine(written).text == f"from page {chosen}"
+
+
 def test_selection_weights_stay_finite() -> None:
     weights = selection_weights([1e4, 0.0], [-1.0, -1.0])
     assert weights == pytest.approx([math.exp(-1.0), 0.0])

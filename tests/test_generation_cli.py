@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from drawing import draw_pdf
-from tiny_models import build_qwen2_5_vl
+from tiny_models import shared_qwen2_5_vl
 
 from visrag_integrations import generation
 from visrag_integrations.cli import main
@@ -22,8 +22,8 @@ QUESTION = "How many sailing boats does the harbour hold?"
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_qwen2_5_vl(tmp_path_factory.mktemp("tiny-qwen"))
+def folder() -> Path:
+    return shared_qwen2_5_vl()
 
 
 @pytest.fixture(scope="module")

@@ -15,7 +15,7 @@ from PIL import Image
 from visrag_integrations.errors import GenerationError, PictureError, SettingError
 from visrag_integrations.generation.budget import LEAST, READABLE, PictureGrid, share_tokens
 from visrag_integrations.generation.chat import check_image_count, merged_parts
-from visrag_integrations.generation.defaults import PUBLISHED, over
+from visrag_integrations.generation.defaults import PUBLISHED, with_defaults
 from visrag_integrations.generation.loop import LoopGenerator
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Message, Page
 
@@ -89,12 +89,12 @@ def test_texts_are_joined_and_pages_counted() -> None:
 )
 def test_settings_outside_what_is_allowed(wrong: GenerationSettings) -> None:
     with pytest.raises(SettingError, match="it must be"):
-        over(wrong, PUBLISHED)
+        with_defaults(wrong, PUBLISHED)
 
 
 def test_greedy_is_a_setting_of_its_own() -> None:
-    assert over(GenerationSettings(temperature=0.0), PUBLISHED).temperature == 0.0
-    assert over(None, PUBLISHED) is PUBLISHED
+    assert with_defaults(GenerationSettings(temperature=0.0), PUBLISHED).temperature == 0.0
+    assert with_defaults(None, PUBLISHED) is PUBLISHED
 
 
 class Counting(LoopGenerator):

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import subprocess
+import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -129,3 +133,12 @@ def test_hostile_repetition_is_quick(text: str) -> None:
     start = time.process_time()
     find_passage(page, text)
     assert time.process_time() - start < 5
+
+
+def test_the_walk_through_in_the_docs_prints_what_the_docs_say() -> None:
+    page = (Path(__file__).parent.parent / "docs" / "grounding.md").read_text(encoding="utf-8")
+    section = page.split("## How a verdict comes about")[1]
+    blocks = re.search(r"```python\n(.*?)```\n\nprints\n\n```text\n(.*?)```", section, re.DOTALL)
+    assert blocks is not None
+    finished = subprocess.run([sys.executable, "-c", blocks[1]], capture_output=True, text=True, check=True)
+    assert finished.stdout == blocks[2]

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.guided import Form, Guide
+from visrag_integrations.generation.guided import AnswerFormat, GuidedAnswer
 from visrag_integrations.generation.parser import parse_evidence
 from visrag_integrations.types import GenerationSettings, Message, Page
 
@@ -25,7 +25,7 @@ def pages(count: int) -> list[Page]:
 
 
 def test_what_the_form_lets_through_parses_without_problems() -> None:
-    assert re.fullmatch(Form(2).regex(2000), GOOD)
+    assert re.fullmatch(AnswerFormat(2).regex(2000), GOOD)
     answer = parse_evidence(GOOD, pages(2))
     assert answer.problems == ()
     assert [entry.relevant for entry in answer.evidence] == [True, False]
@@ -44,15 +44,15 @@ def test_what_the_form_lets_through_parses_without_problems() -> None:
     ],
 )
 def test_what_the_form_keeps_out(bad: str) -> None:
-    assert not re.fullmatch(Form(2).regex(2000), bad)
+    assert not re.fullmatch(AnswerFormat(2).regex(2000), bad)
 
 
 @given(st.integers(0, len(GOOD)))
 def test_every_beginning_has_an_end(cut: int) -> None:
     begun = GOOD[:cut]
-    rest = Form(2).rest(begun)
+    rest = AnswerFormat(2).rest(begun)
     ended = begun + shortest(rest)
-    assert re.fullmatch(Form(2).regex(2000), ended)
+    assert re.fullmatch(AnswerFormat(2).regex(2000), ended)
     assert parse_evidence(ended, pages(2)).problems == ()
     assert re.fullmatch(rest, GOOD[cut:]) or len(GOOD) - cut > 16  # the true end too, unless a section is long
 
@@ -67,7 +67,7 @@ def shortest(pattern: str) -> str:
 @pytest.mark.parametrize("size", [1, 16])
 def test_the_reserve_holds_the_longest_end(images: int, size: int) -> None:
     """With a token for each byte, the longest characters there are, and nothing written yet."""
-    form = Form(images)
+    form = AnswerFormat(images)
     longest = "".join(part if isinstance(part, str) else "\U0001f600" * size for part in form.parts)
     assert len(longest.encode()) == form.reserve(size)
     assert re.fullmatch(form.rest("", size), longest.replace("\U0001f600" * size, "a" + "\U0001f600" * (size - 1)))
@@ -75,12 +75,12 @@ def test_the_reserve_holds_the_longest_end(images: int, size: int) -> None:
 
 @pytest.mark.parametrize(("total", "share"), [(2048, 0.25), (300, 0.5)])
 def test_the_end_gets_a_quarter_unless_there_is_little(total: int, share: float) -> None:
-    guide = Guide(Form(3), GenerationSettings(max_tokens=total))
+    guide = GuidedAnswer(AnswerFormat(3), GenerationSettings(max_tokens=total))
     assert 0 < total - (guide.first.max_tokens or 0) <= share * total
 
 
 def test_two_requests_share_the_tokens() -> None:
-    guide = Guide(Form(2), GenerationSettings(max_tokens=400, guided=True))
+    guide = GuidedAnswer(AnswerFormat(2), GenerationSettings(max_tokens=400, guided=True))
     assert guide.first.guided is False
     guide.add(GOOD[:30])
     rest = guide.rest("length")
@@ -103,7 +103,7 @@ def test_random_bytes_in_the_sections_never_break_the_form() -> None:
 
 def test_room_and_pages_are_needed() -> None:
     with pytest.raises(SettingError, match="max_tokens is 50"):
-        Guide(Form(3), GenerationSettings(max_tokens=50))
-    assert Form.of((Message(("q", *pages(3))),)) == Form(3)
+        GuidedAnswer(AnswerFormat(3), GenerationSettings(max_tokens=50))
+    assert AnswerFormat.of((Message(("q", *pages(3))),)) == AnswerFormat(3)
     with pytest.raises(SettingError, match="shows none"):
-        Form.of((Message(("q",)),))
+        AnswerFormat.of((Message(("q",)),))

@@ -18,9 +18,11 @@ from fakes import CountingEmbedder
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import SettingError, StoreMismatchError
-from visrag_integrations.ingestion.embedding import Embedding
+from visrag_integrations.indexing import BatchEmbedder
 
-READER = PageReader(backend="pdfium", ocr="never")  # this engine starts faster
+READER = PageReader(
+    backend="pdfium", ocr="never", max_pixels=200_000
+)  # this engine starts faster, small pages are quick
 
 
 @pytest.fixture
@@ -103,16 +105,16 @@ def test_a_page_that_cannot_be_embedded_is_reported_alone(store: QdrantPageStore
     assert "cannot be embedded" in failure.error
 
 
-def test_every_one_of_equal_pages_that_cannot_be_embedded_is_told_of() -> None:
+def test_every_one_of_equal_pages_that_cannot_be_embedded_is_reported() -> None:
     words = ["alpha", "beta", "beta", "gamma", "beta"]
     pages = [Page("d", number, picture=b"one file", text=word) for number, word in enumerate(words, 1)]
     told: list[tuple[int, str]] = []
     with QdrantPageStore(":memory:") as store:
-        embedding = Embedding(
+        embedding = BatchEmbedder(
             CountingEmbedder(refuse="beta"), store, lambda page, error: told.append((page.number, str(error)))
         )
-        kept, vectors, _ = embedding.embed(pages)
-    assert ([page.number for page in kept], len(vectors)) == ([1, 4], 2)
+        made = embedding.embed(pages)
+    assert ([page.number for page in made.pages], len(made.vectors)) == ([1, 4], 2)
     assert told == [(number, "this page cannot be embedded") for number in (2, 3, 5)]
 
 
@@ -131,7 +133,7 @@ def test_settings_are_checked(store: QdrantPageStore, folder: Path) -> None:
 
 def test_sources_may_be_a_generator(store: QdrantPageStore, folder: Path) -> None:
     report = index_documents(
-        (path for path in sorted(folder.iterdir())), store=store, embedder=CountingEmbedder(), workers=1
+        (path for path in sorted(folder.iterdir())), store=store, embedder=CountingEmbedder(), reader=READER, workers=1
     )
     assert report.pages == 4
 
@@ -140,9 +142,10 @@ SCRIPT = """
 import sys
 sys.path.insert(0, {tests!r})
 from fakes import CountingEmbedder
-from visrag_integrations import QdrantPageStore, index_documents
+from visrag_integrations import PageReader, QdrantPageStore, index_documents
 with QdrantPageStore({index!r}) as store:
-    index_documents({folder!r}, store=store, embedder=CountingEmbedder(), workers=1, batch_size=2)
+    reader = PageReader(backend="pdfium", ocr="never", max_pixels=200_000)
+    index_documents({folder!r}, store=store, embedder=CountingEmbedder(), reader=reader, workers=1, batch_size=2)
 """
 
 
@@ -153,8 +156,7 @@ def test_a_killed_run_goes_on_where_it_stopped(tmp_path: Path) -> None:
         draw_pdf(folder / f"{n}.pdf", [f"alpha {n} {page}" for page in range(8)])
     code = SCRIPT.format(tests=str(Path(__file__).parent), index=str(index), folder=str(folder))
     process = subprocess.Popen([sys.executable, "-c", code], start_new_session=True)
-    deadline = time.monotonic() + 60
-    while len(list(index.glob("pictures/**/*.jp*g"))) < 10 and time.monotonic() < deadline:
+    while len(list(index.glob("pictures/**/*.jp*g"))) < 10 and process.poll() is None:
         time.sleep(0.02)
     os.killpg(process.pid, signal.SIGKILL)
     process.wait()

@@ -14,10 +14,10 @@ from fakes import CountingEmbedder
 from qdrant_client import QdrantClient
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
-from visrag_integrations.errors import StoreError, StoreMismatchError
+from visrag_integrations.errors import SettingError, StoreError, StoreMismatchError
 from visrag_integrations.ingestion import reindex
 
-READER = PageReader(backend="pdfium", ocr="never")
+READER = PageReader(backend="pdfium", ocr="never", max_pixels=100_000)
 
 
 class Wider(CountingEmbedder):
@@ -181,6 +181,15 @@ def test_vectors_that_the_store_refuses_are_one_pages_failure() -> None:
         report = reindex(store, embedder=Broken(), allow_failures=True)
         assert (report.added, [failure.page for failure in report.failed]) == (5, [2])
         assert store.count() == 5
+
+
+def test_a_batch_size_of_nothing_is_refused_and_the_collection_stays() -> None:
+    with QdrantPageStore(":memory:") as store:
+        store.prepare(CountingEmbedder())
+        store.add_pages([Page("d", 1, text="alpha", source="d.pdf")], np.ones((1, 4)))
+        with pytest.raises(SettingError, match="batch_size is 0"):
+            reindex(store, embedder=Wider(), batch_size=0)
+        assert store.count() == 1
 
 
 def test_there_must_be_something(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import json
 import shutil
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,7 +19,9 @@ from visrag_integrations.cli import main
 from visrag_integrations.ingestion import IndexProgress, IndexReport, aindex_documents
 from visrag_integrations.types import Failure, Page
 
-READER = PageReader(backend="pdfium", ocr="never")  # this engine starts faster
+READER = PageReader(
+    backend="pdfium", ocr="never", max_pixels=200_000
+)  # this engine starts faster, small pages are quick
 THREE = ["alpha first", "beta second", "gamma third"]
 
 
@@ -233,12 +236,13 @@ async def test_the_asynchronous_twin_leaves_the_loop_free(store: QdrantPageStore
 
 async def test_cancelling_keeps_what_was_added(store: QdrantPageStore, folder: Path) -> None:
     draw_pdf(folder / "long.pdf", [f"alpha {n}" for n in range(40)])
-    first = asyncio.Event()
+    first, cancelled = asyncio.Event(), threading.Event()
     loop = asyncio.get_running_loop()
 
     def heard(progress: IndexProgress) -> None:
-        if progress.added:
+        if progress.added and not first.is_set():
             loop.call_soon_threadsafe(first.set)
+            cancelled.wait()  # or a slow event loop would let the run end before
 
     embedder = CountingEmbedder()
     task = asyncio.create_task(
@@ -248,6 +252,9 @@ async def test_cancelling_keeps_what_was_added(store: QdrantPageStore, folder: P
     )
     await first.wait()
     task.cancel()
+    for _ in range(10):  # turns of the loop, in which the task learns of it
+        await asyncio.sleep(0)
+    cancelled.set()
     with pytest.raises(asyncio.CancelledError):
         await task
     kept = store.count()

@@ -111,7 +111,7 @@ def test_stream_gives_each_step_as_it_happens(retriever: VisRAGRetriever) -> Non
     agent = create_vrag_agent(retriever, ChatEVisRAG(generator=ScriptedGenerator(*RUN, *RUN)))
     pieces = list(agent.stream("How many?"))
     assert [type(step).__name__ for piece in pieces for step in piece.get("steps", ())] == [
-        *("Thought", "Search", "Thought", "Crop", "Thought", "Finish")
+        *("Thought", "SearchStep", "Thought", "Crop", "Thought", "Finish")
     ]
     whole = pieces[0]
     for piece in pieces[1:]:
@@ -316,7 +316,7 @@ async def test_its_steps_stream_out_of_a_graph(retriever: VisRAGRetriever) -> No
     graph.add_edge(START, "look")
     seen = list(graph.compile().stream({"question": "How many?"}, stream_mode=["custom", "values"]))
     assert [piece for mode, piece in seen if mode == "custom"] == [
-        *("Thought", "Search", "Thought", "Crop", "Thought", "Finish")
+        *("Thought", "SearchStep", "Thought", "Crop", "Thought", "Finish")
     ]
     assert seen[-1][1]["answer"] == "12"
 

@@ -112,8 +112,8 @@ def test_references_are_refused_in_words(tmp_path: Path) -> None:
         open_reference("http://localhost:9/a.png", fetch_urls=True)
 
 
-def test_live_pictures_are_not_kept_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(image_references, "_live", image_references._LivePictures(limit=2))
+def test_pictures_without_an_address_are_kept_up_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(image_references, "_recent", image_references._RecentPictures(limit=2))
     references = [str(image_references.reference_to(Page("d", n, picture=RED))) for n in (1, 2, 3)]
     assert picture_of(references[2]) is RED
     with pytest.raises(PictureError, match="memory"):

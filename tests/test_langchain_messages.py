@@ -13,11 +13,11 @@ from PIL import Image
 from visrag_integrations import Page
 from visrag_integrations.errors import PictureError, SettingError
 from visrag_integrations.images.urls import data_url
+from visrag_integrations.langchain.completions import to_openai_messages
 from visrag_integrations.langchain.messages import (
     block_to_page,
     page_to_block,
     to_conversation,
-    to_openai_messages,
 )
 from visrag_integrations.types import Message
 

@@ -95,6 +95,14 @@ def test_mmr_leaves_out_what_is_said_already(texts: VisRAGVectorStore) -> None:
     assert other in {"b", "c"}
 
 
+def test_mmr_gives_as_many_as_are_asked_for(texts: VisRAGVectorStore) -> None:
+    """`k` counts, also where it is more than `fetch_k`, whose default a caller may not know."""
+    vector = PixelEmbedder().embed_queries([TEXTS[0]])[0].tolist()
+    assert set(ids(texts.max_marginal_relevance_search(TEXTS[0], k=3, fetch_k=1))) == {"a", "b", "c"}
+    assert set(ids(texts.max_marginal_relevance_search_by_vector(vector, k=3, fetch_k=2))) == {"a", "b", "c"}
+    assert ids(texts.max_marginal_relevance_search(TEXTS[0], k=1, fetch_k=3)) == ["a"]
+
+
 def test_diverse_documents_of_another_embedders_store_are_refused(texts: VisRAGVectorStore) -> None:
     other = PixelEmbedder()
     other.name = "other"

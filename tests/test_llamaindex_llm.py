@@ -283,16 +283,10 @@ def test_host_conventions() -> None:
 
 def test_the_engines_context_window() -> None:
     class Small(ScriptedGenerator):
-        context_window = 4096
+        context_length = 4096
 
     assert EVisRAGLLM(generator=Small()).metadata.context_window == 4096
     assert EVisRAGLLM(generator=Small(), context_window=99).metadata.context_window == 99
-
-
-def test_a_generator_by_name_is_loaded_once() -> None:
-    first, second = EVisRAGLLM("extractive"), EVisRAGLLM("extractive")
-    assert first.generator is second.generator
-    assert first.chat([ChatMessage("Say something.")]).message.content
 
 
 def test_in_the_settings_with_callbacks_and_counted_tokens(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -59,7 +59,7 @@ def distinct(vectors: Any) -> int:
 def pipeline(embedder: PixelEmbedder, store: QdrantPageStore, **more: Any) -> IngestionPipeline:
     return IngestionPipeline(
         transformations=[VisRAGEmbedding(embedder=embedder)],
-        vector_store=VisRAGVectorStore(store=store, embedding=embedder),
+        vector_store=VisRAGVectorStore(store=store, embedder=embedder),
         docstore=SimpleDocumentStore(),
         docstore_strategy=DocstoreStrategy.UPSERTS_AND_DELETE,
         **more,
@@ -130,7 +130,7 @@ def test_vectors_of_another_model_are_not_taken(folder: Path, embedder: PixelEmb
         name = "other"
 
     nodes = VisRAGEmbedding(embedder=Other())(read(folder)[:2])
-    VisRAGVectorStore(store=store, embedding=embedder).add(nodes)
+    VisRAGVectorStore(store=store, embedder=embedder).add(nodes)
     assert embedder.embedded == 2
 
 

@@ -83,6 +83,17 @@ def test_filters_modes_and_threshold(core: PageRetriever) -> None:
     assert len(above) == 1
 
 
+def test_the_threshold_holds_for_questions_that_bring_a_vector(core: PageRetriever) -> None:
+    vector = core.embedder.embed_queries(["plum"])[0].tolist()
+    for asked in (QueryBundle("plum", embedding=vector), QueryBundle("plum", custom_embedding_strs=["plum"])):
+        scores = [hit.score or 0.0 for hit in VisRAGRetriever(core).retrieve(asked)]
+        assert len(scores) == len(COLOURS)
+        between = float(np.mean(scores[:2]))
+        assert texts(VisRAGRetriever(core, score_threshold=between).retrieve(asked)) == ["plum"]
+        # A page with exactly this score stays.
+        assert len(VisRAGRetriever(core, score_threshold=scores[1]).retrieve(asked)) == 2
+
+
 async def test_async(core: PageRetriever) -> None:
     retriever = VisRAGRetriever(core, 1)
     found = await asyncio.gather(*(retriever.aretrieve(text) for text in [*COLOURS.values()] * 8))

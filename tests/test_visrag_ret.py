@@ -6,7 +6,7 @@ import asyncio
 import logging
 import subprocess
 import sys
-import time
+import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -222,19 +222,24 @@ def test_many_threads_get_their_own_pages(embedder: VisRAGRetEmbedder) -> None:
 
 
 def test_async_leaves_the_event_loop_free(embedder: VisRAGRetEmbedder) -> None:
-    async def both() -> tuple[int, list[np.ndarray], list[np.ndarray]]:
-        ticks = 0
-        pages = asyncio.ensure_future(embedder.aembed_pages([page_of("slide_16x9")] * 2))
-        queries = asyncio.ensure_future(embedder.aembed_queries([ITEMS["query_en"]["text"]]))
-        while not (pages.done() and queries.done()):
-            await asyncio.sleep(0.005)
-            ticks += 1
-        return ticks, pages.result(), queries.result()
+    looked, let_go = threading.Event(), threading.Event()
 
-    started = time.perf_counter()
-    ticks, pages, queries = asyncio.run(both())
-    assert ticks > (time.perf_counter() - started) / 0.1  # never away for long
-    assert_close(pages[1], EXPECTED["slide_16x9.embedding"])
+    def waits() -> Image.Image:
+        """A picture that is only there when the event loop has gone on."""
+        looked.set()
+        assert let_go.wait(120), "the event loop was blocked"
+        return page_of("icon_small").open_image()
+
+    async def both() -> tuple[list[np.ndarray], list[np.ndarray]]:
+        pages = asyncio.ensure_future(embedder.aembed_pages([page_of("grey_l"), Page("d", 1, picture=waits)]))
+        queries = asyncio.ensure_future(embedder.aembed_queries([ITEMS["query_en"]["text"]]))
+        while not looked.is_set():
+            await asyncio.sleep(0.005)
+        let_go.set()
+        return await pages, await queries
+
+    pages, queries = asyncio.run(both())
+    assert_close(pages[1], EXPECTED["icon_small.embedding"])
     assert_close(queries[0], EXPECTED["query_en.embedding"])
 
 

@@ -14,7 +14,7 @@ from tiny_models import build_qwen2_5_vl
 from visrag_integrations import Page, ScoredPage
 from visrag_integrations.agent import Finish, VRAGAgent
 from visrag_integrations.agent.episode import Episode, Find, Look, Write
-from visrag_integrations.agent.wording import PROBLEMS
+from visrag_integrations.agent.problems import PROBLEMS
 from visrag_integrations.generation.openai import OpenAIGenerator
 from visrag_integrations.generation.vllm import VLLMGenerator
 from visrag_integrations.types import GenerationSettings

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import atexit
+import functools
 import json
+import tempfile
 from pathlib import Path
 
 import torch
@@ -83,6 +86,14 @@ def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192)
     network.generation_config.pad_token_id = ids["<|endoftext|>"]
     network.save_pretrained(folder, safe_serialization=True)
     return folder
+
+
+@functools.cache
+def shared_qwen2_5_vl() -> Path:
+    """One checkpoint for all tests of a run that only read it; gone when the run ends."""
+    folder = tempfile.TemporaryDirectory(prefix="visrag-tiny-")
+    atexit.register(folder.cleanup)
+    return build_qwen2_5_vl(Path(folder.name))
 
 
 def _write_tokenizer(folder: Path, context_length: int, special: tuple[str, ...] = SPECIAL) -> dict[str, int]:

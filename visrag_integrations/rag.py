@@ -10,7 +10,10 @@ from typing import TYPE_CHECKING
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
-from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, combine_plans, find_strategy, run_plans
+from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, find_strategy, run_plans
+from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.generators import agenerate, astream, streams_async
+from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.types import Answer, Generation, GenerationSettings, Query, ScoredPage
 
@@ -49,9 +52,14 @@ class VisRAG:
             raise SettingError(
                 f'prompt is {prompt!r}; it is "evisrag" (EVisRAG checkpoints) or "plain" (general models).'
             )
-        self.retriever, self.generator, self.settings = retriever, generator, settings
-        self.strategy, self.prompt = find_strategy(strategy), prompt
+        self.retriever = retriever
+        self.generator = generator
+        self.strategy = find_strategy(strategy)
+        self.prompt = prompt
+        self.settings = settings
         self.top_k = _checked_top_k(top_k)
+
+    # --- search, then answer ----------------------------------------------------------------------------------------
 
     def ask(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Answer:
         """The answer, with evidence by page and the pages it rests on.
@@ -65,27 +73,16 @@ class VisRAG:
 
     async def aask(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Answer:
         """`ask`, without blocking the event loop; many at once, where the generator has `agenerate`."""
-        agenerate = getattr(self.generator, "agenerate", None)
-        if agenerate is None:
-            return await asyncio.to_thread(self.ask, question, top_k, filter)
-        plan = await asyncio.to_thread(self._plan_for, question, top_k, filter)
-        if plan is None:
-            return _nothing_found()
-        written = await agenerate(plan.conversations, self.settings)
-        return (await asyncio.to_thread(combine_plans, [plan], written, self.generator.name))[0]
+        question = _checked_question(question)
+        (hits,) = await asyncio.to_thread(self._retrieve, [question], top_k, filter)
+        return await self.aanswer_from(question, hits)
 
     def ask_many(
         self, questions: Iterable[str | Query], top_k: int | None = None, filter: Filter | None = None
     ) -> list[Answer]:
         """The answers in order; all questions go to the generator as one batch."""
-        asked = [_checked_question(question) for question in questions]
+        asked = list(map(_checked_question, questions))
         return self.answer_from(asked, self._retrieve(asked, top_k, filter))
-
-    def answer_from(self, questions: Iterable[str | Query], pages: Iterable[Sequence[ScoredPage]]) -> list[Answer]:
-        """The answers in order, each from the pages that are given with its question; nothing is searched."""
-        plans = [self._plan(_checked_question(q), hits) for q, hits in zip(questions, pages, strict=True)]
-        answers = iter(run_plans([plan for plan in plans if plan is not None], self.generator, self.settings))
-        return [next(answers) if plan is not None else _nothing_found() for plan in plans]
 
     def stream(self, question: str | Query, top_k: int | None = None, filter: Filter | None = None) -> Iterator[Event]:
         """What happens, as it happens: the pages, then what is written, then `AnswerReady` with what `ask` would give.
@@ -93,98 +90,139 @@ class VisRAG:
         Closing the iterator stops the generator.
         """
         question = _checked_question(question)
-        hits = self._retrieve([question], top_k, filter)[0]
-        return self._events(self._plan(question, hits), hits)
+        (hits,) = self._retrieve([question], top_k, filter)
+        return self.stream_from(question, hits)
 
     async def astream(
         self, question: str | Query, top_k: int | None = None, filter: Filter | None = None
     ) -> AsyncGenerator[Event, None]:
         """`stream`, without blocking the event loop; closing it stops the generator."""
         question = _checked_question(question)
-        hits = (await asyncio.to_thread(self._retrieve, [question], top_k, filter))[0]
-        plan = await asyncio.to_thread(self._plan, question, hits)
-        own = getattr(self.generator, "astream", None)
-        if own is None or plan is None or len(plan.conversations) > 1:
-            events = in_thread(self._events(plan, hits))
+        (hits,) = await asyncio.to_thread(self._retrieve, [question], top_k, filter)
+        async with contextlib.aclosing(self.astream_from(question, hits)) as events:
+            async for event in events:
+                yield event
+
+    # --- answer from pages that are there -----------------------------------------------------------------------------
+
+    def answer_from(self, questions: Iterable[str | Query], pages: Iterable[Sequence[ScoredPage]]) -> list[Answer]:
+        """The answers in order, each from the pages that are given with its question; nothing is searched."""
+        plans = [self._plan(question, hits) for question, hits in zip(questions, pages, strict=True)]
+        # A question without pages has no plan, and is not asked.
+        asked = [plan for plan in plans if plan is not None]
+        answered = iter(run_plans(asked, self.generator, self.settings))
+        answers = []
+        for plan in plans:
+            answers.append(next(answered) if plan is not None else _nothing_found())
+        return answers
+
+    async def aanswer_from(self, question: str | Query, pages: Sequence[ScoredPage]) -> Answer:
+        """The answer from these pages, without blocking the event loop; nothing is searched."""
+        plan = await asyncio.to_thread(self._plan, question, pages)
+        if plan is None:
+            return _nothing_found()
+        written = await agenerate(self.generator, plan.conversations, self.settings)
+        return await asyncio.to_thread(plan.combine, written)
+
+    def stream_from(self, question: str | Query, pages: Sequence[ScoredPage]) -> Iterator[Event]:
+        """`stream` from these pages; nothing is searched."""
+        return self._events(self._plan(question, pages), pages)
+
+    async def astream_from(self, question: str | Query, pages: Sequence[ScoredPage]) -> AsyncGenerator[Event, None]:
+        """`stream_from`, without blocking the event loop; closing it stops the generator."""
+        plan = await asyncio.to_thread(self._plan, question, pages)
+        if plan is not None and len(plan.conversations) == 1 and streams_async(self.generator):
+            events = self._awritten(plan, pages)
         else:
-            events = self._awritten(plan, hits, own(plan.conversations[0], self.settings))
+            events = in_thread(self._events(plan, pages))
         async with contextlib.aclosing(events):
             async for event in events:
                 yield event
+
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _events(self, plan: Plan | None, hits: Sequence[ScoredPage]) -> Iterator[Event]:
         yield PagesFound(tuple(hits))
         if plan is None:
             yield AnswerReady(_nothing_found())
         elif len(plan.conversations) > 1:
+            # Which of several texts becomes the answer is known only when all are written.
             yield AnswerReady(run_plans([plan], self.generator, self.settings)[0])
         else:
             yield from self._written(plan)
 
     def _written(self, plan: Plan) -> Iterator[Event]:
         """Events while the generator writes the plan's one conversation."""
-        reading = _Reading(plan, self.prompt)
+        reader = _AnswerReader(plan, self.prompt)
         writing = self.generator.stream(plan.conversations[0], self.settings)
         try:
-            yield from reading.begin()
+            yield from reader.begin()
             for piece in writing:
-                yield from reading.feed(piece)
+                yield from reader.feed(piece)
         finally:
-            close = getattr(writing, "close", None)
-            if close is not None:
-                close()
-        yield from reading.finish()
+            close(writing)
+        yield from reader.finish()
 
-    async def _awritten(
-        self, plan: Plan, hits: Sequence[ScoredPage], writing: AsyncGenerator[Generation, None]
-    ) -> AsyncGenerator[Event, None]:
-        reading = _Reading(plan, self.prompt)
-        async with contextlib.aclosing(writing):
-            for event in (PagesFound(tuple(hits)), *reading.begin()):
+    async def _awritten(self, plan: Plan, hits: Sequence[ScoredPage]) -> AsyncGenerator[Event, None]:
+        """`_events` of a plan with one conversation, from a generator that streams by itself."""
+        reader = _AnswerReader(plan, self.prompt)
+        async with contextlib.aclosing(astream(self.generator, plan.conversations[0], self.settings)) as writing:
+            yield PagesFound(tuple(hits))
+            for event in reader.begin():
                 yield event
             async for piece in writing:
-                for event in reading.feed(piece):
+                for event in reader.feed(piece):
                     yield event
-        for event in await asyncio.to_thread(reading.finish):
+        for event in await asyncio.to_thread(reader.finish):
             yield event
 
     def _retrieve(
         self, questions: Sequence[str | Query], top_k: int | None, filter: Filter | None
     ) -> list[Sequence[ScoredPage]]:
-        wanted = self.top_k if top_k is None else _checked_top_k(top_k)
-        many = getattr(self.retriever, "retrieve_many", None)
-        if many is not None:
-            return list(many(questions, wanted, filter=filter))
-        find = self.retriever.retrieve
-        return [find(question, wanted, filter=filter) for question in questions]  # type: ignore[arg-type]
-
-    def _plan_for(self, question: str | Query, top_k: int | None, filter: Filter | None) -> Plan | None:
-        question = _checked_question(question)
-        return self._plan(question, self._retrieve([question], top_k, filter)[0])
+        wanted = self.top_k
+        if top_k is not None:
+            wanted = _checked_top_k(top_k)
+        return retrieve_many(self.retriever, questions, wanted, filter=filter)
 
     def _plan(self, question: str | Query, hits: Sequence[ScoredPage]) -> Plan | None:
-        return self.strategy(_text(question), hits, self.prompt) if hits else None
+        """How the question is put to the generator; None where there is no page to show."""
+        question = _checked_question(question)
+        if not hits:
+            return None
+        return self.strategy(_text(question), hits, self.prompt)
 
 
-class _Reading:
+class _AnswerReader:
     """Pieces of the model's text in, events out."""
 
     def __init__(self, plan: Plan, prompt: Prompt) -> None:
-        self._plan, self._pieces = plan, list[str]()
-        self._sections = EvidenceStream(plan.shown) if prompt == "evisrag" else None
+        self._plan = plan
+        self._pieces: list[str] = []
+        # Only EVisRAG's prompt asks for sections.
+        self._sections: EvidenceStream | None = None
+        if prompt == "evisrag":
+            self._sections = EvidenceStream(plan.shown)
 
     def begin(self) -> list[Event]:
-        return [] if self._sections is not None else [SectionStarted("answer")]
+        if self._sections is None:
+            return [SectionStarted("answer")]
+        return []
 
     def feed(self, piece: Generation) -> list[Event]:
         self._pieces.append(piece.text)
         if self._sections is not None:
             return self._sections.feed(piece.text)
-        return [SectionText("answer", piece.text)] if piece.text else []
+        if piece.text:
+            return [SectionText("answer", piece.text)]
+        return []
 
     def finish(self) -> list[Event]:
-        rest = self._sections.finish()[:-1] if self._sections is not None else []
-        return [*rest, AnswerReady(self._plan.combine([Generation("".join(self._pieces))]))]
+        rest: list[Event] = []
+        if self._sections is not None:
+            # Without its last event, the answer: the plan says what the answer is.
+            rest = self._sections.finish()[:-1]
+        written = Generation("".join(self._pieces))
+        return [*rest, AnswerReady(self._plan.combine([written]))]
 
 
 def _nothing_found() -> Answer:
@@ -193,7 +231,9 @@ def _nothing_found() -> Answer:
 
 
 def _text(question: str | Query) -> str:
-    return question.text if isinstance(question, Query) else question
+    if isinstance(question, Query):
+        return question.text
+    return question
 
 
 def _checked_question(question: str | Query) -> str | Query:

@@ -2,8 +2,10 @@
 
 from visrag_integrations.agent.agent import VRAGAgent
 from visrag_integrations.agent.pictures import PictureRules
-from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, Search, Shown, Step, Thought
-from visrag_integrations.agent.trace import Recording, Trace
+from visrag_integrations.agent.recording import Recording
+from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, SearchStep, Shown, Step, Thought
+from visrag_integrations.agent.steps import SearchStep as Search  # its older name
+from visrag_integrations.agent.trace import Trace
 
 __all__ = [
     "Crop",
@@ -13,6 +15,7 @@ __all__ = [
     "Problem",
     "Recording",
     "Search",
+    "SearchStep",
     "Shown",
     "Step",
     "Thought",

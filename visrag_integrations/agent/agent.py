@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, Any, cast
 
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
 from visrag_integrations.agent.pictures import PictureRules
+from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_rounds
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
-from visrag_integrations.errors import GenerationError, SettingError
-from visrag_integrations.generation.defaults import over
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.defaults import with_defaults
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
-from visrag_integrations.types import Conversation, Generation, GenerationSettings, ScoredPage
+from visrag_integrations.interfaces.generators import agenerate, generate
+from visrag_integrations.interfaces.retrievers import retrieve_many
+from visrag_integrations.types import Conversation, GenerationSettings, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, Generator
@@ -55,8 +58,10 @@ class VRAGAgent:
         filter: Filter | None = None,
         settings: GenerationSettings | None = None,
     ) -> None:
-        self.retriever, self.generator, self.filter = retriever, generator, filter
-        self.settings = over(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
+        self.retriever = retriever
+        self.generator = generator
+        self.filter = filter
+        self.settings = with_defaults(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
         answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
         self.rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
 
@@ -76,51 +81,44 @@ class VRAGAgent:
 
     def stream(self, question: str) -> Iterator[Step | Trace]:
         """The steps as they happen, then the whole `Trace`. Closing the iterator ends the run."""
-        (episode,) = self.begin([question])
-        return self._streamed(episode)
+        # Not a generator itself: an empty question is refused here, not at the first `next`.
+        return self._steps(self.begin([question]))
 
-    def _streamed(self, episode: Episode) -> Iterator[Step | Trace]:
-        given = 0
-        while episode.waiting is not None:
-            episode.tell(self.perform([episode.waiting])[0])
-            yield from episode.steps[given:]
-            given = len(episode.steps)
-        yield episode.trace
+    def _steps(self, episodes: list[Episode]) -> Iterator[Step | Trace]:
+        for _, steps in run_rounds(episodes, self._performed):
+            yield from steps
+        yield episodes[0].trace
 
     async def astream(self, question: str) -> AsyncIterator[Step | Trace]:
         """`stream`, without blocking the event loop."""
-        (episode,) = await self.abegin([question])
-        given = 0
-        while episode.waiting is not None:
-            episode.tell((await self.aperform([episode.waiting]))[0])
-            for step in episode.steps[given:]:
+        episodes = await self.abegin([question])
+        async for _, steps in arun_rounds(episodes, self._aperformed):
+            for step in steps:
                 yield step
-            given = len(episode.steps)
-        yield episode.trace
+        yield episodes[0].trace
 
     # --- many questions ---------------------------------------------------------------------------------------------
 
     def run_many(self, questions: Iterable[str]) -> list[Trace]:
         """The runs in order; in each round the turns of all of them go to the generator as one batch."""
         episodes = self.begin(questions)
-        while waiting := next_round(episodes):
-            for episode, result in zip(waiting, self.perform(_requests(waiting)), strict=True):
-                episode.tell(result)
+        for _ in run_rounds(episodes, self._performed):
+            pass  # the steps stay in their episode
         return [episode.trace for episode in episodes]
 
     async def arun_many(self, questions: Iterable[str]) -> list[Trace]:
         """`run_many`, without blocking the event loop."""
         episodes = await self.abegin(questions)
-        while waiting := next_round(episodes):
-            for episode, result in zip(waiting, await self.aperform(_requests(waiting)), strict=True):
-                episode.tell(result)
+        async for _ in arun_rounds(episodes, self._aperformed):
+            pass
         return [episode.trace for episode in episodes]
 
     # --- for those who drive episodes themselves ----------------------------------------------------------------------
 
     def begin(self, questions: Iterable[str]) -> list[Episode]:
         """The runs before their first turn; the generator may be loaded for it."""
-        asked = [checked_question(question) for question in questions]
+        asked = list(map(checked_question, questions))  # all of them, before the engine is loaded for any
+        # Asked anew in each turn: a server may tell what it takes only once it has answered.
         return [Episode(question, self.rules, lambda: capacity_of(self.generator)) for question in asked]
 
     async def abegin(self, questions: Iterable[str]) -> list[Episode]:
@@ -132,38 +130,35 @@ class VRAGAgent:
         if not requests:
             return []
         if isinstance(requests[0], Write):
-            conversations = _conversations(requests)
-            return one_each(self.generator.name, self.generator.generate(conversations, self.settings), conversations)
+            return generate(self.generator, _conversations(requests), self.settings)
         if isinstance(requests[0], Find):
-            return self._found([request for request in requests if isinstance(request, Find)])
-        return [request.work() for request in requests if isinstance(request, Look)]
+            return self._find(cast("Sequence[Find]", requests))
+        return [look.work() for look in cast("Sequence[Look]", requests)]
 
     async def aperform(self, requests: Sequence[Request]) -> list[Any]:
         """`perform`, without blocking the event loop."""
-        agenerate = getattr(self.generator, "agenerate", None)
-        if agenerate is None or not requests or not isinstance(requests[0], Write):
-            return await asyncio.to_thread(self.perform, requests)
-        conversations = _conversations(requests)
-        written: list[Generation] = await agenerate(conversations, self.settings)
-        return one_each(self.generator.name, written, conversations)
+        if requests and isinstance(requests[0], Write):
+            return await agenerate(self.generator, _conversations(requests), self.settings)
+        return await asyncio.to_thread(self.perform, requests)
 
-    def _found(self, requests: Sequence[Find]) -> list[Sequence[ScoredPage]]:
+    def _performed(self, episodes: list[Episode]) -> list[Any]:
+        return self.perform(requests_of(episodes))
+
+    async def _aperformed(self, episodes: list[Episode]) -> list[Any]:
+        return await self.aperform(requests_of(episodes))
+
+    def _find(self, requests: Sequence[Find]) -> list[Sequence[ScoredPage]]:
         """Each with as many pages as the one that needs most; a run takes the first it has not seen."""
-        only: Mapping[str, Any] = {"filter": self.filter} if self.filter else {}
-        many = getattr(self.retriever, "retrieve_many", None)
-        if many is not None and len(requests) > 1:
-            most = max(request.count for request in requests)
-            return list(many([request.query for request in requests], most, **only))
-        return [self.retriever.retrieve(request.query, request.count, **only) for request in requests]
-
-
-def next_round(episodes: Sequence[Episode]) -> list[Episode]:
-    """Those whose requests can be done together; nobody writes before all who have to look or search have done so."""
-    for kind in (Look, Find, Write):
-        waiting = [episode for episode in episodes if isinstance(episode.waiting, kind)]
-        if waiting:
-            return waiting
-    return []
+        only: dict[str, Any] = {}
+        if self.filter:
+            only["filter"] = self.filter
+        # Without a filter the argument is left out: a retriever of the user's own may not know it.
+        if len(requests) == 1:
+            (request,) = requests
+            return [self.retriever.retrieve(request.query, request.count, **only)]
+        queries = [request.query for request in requests]
+        most = max(request.count for request in requests)
+        return retrieve_many(self.retriever, queries, most, **only)
 
 
 def checked_question(question: str) -> str:
@@ -177,23 +172,5 @@ def checked_question(question: str) -> str:
     return question
 
 
-def one_each(name: str, written: Sequence[Generation], conversations: Sequence[Conversation]) -> list[Generation]:
-    """What was written, if it is one text for each conversation.
-
-    Raises:
-        GenerationError: It is not.
-    """
-    if len(written) != len(conversations):
-        raise GenerationError(
-            f"Generator {name!r} gave {len(written)} texts for {len(conversations)} conversations; "
-            "generate() must give one for each, in order."
-        )
-    return list(written)
-
-
-def _requests(episodes: Sequence[Episode]) -> list[Request]:
-    return [episode.waiting for episode in episodes if episode.waiting is not None]
-
-
 def _conversations(requests: Sequence[Request]) -> list[Conversation]:
-    return [request.conversation for request in requests if isinstance(request, Write)]
+    return [request.conversation for request in cast("Sequence[Write]", requests)]

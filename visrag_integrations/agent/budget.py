@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.agent.steps import Shown
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import TEMPLATE, check_template
+from visrag_integrations.interfaces.generators import context_length_of, max_images_of
 from visrag_integrations.types import Conversation, Generation, Page, Usage
 
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator
+
 ANSWER_TOKENS = 1024
-"""Tokens of one turn unless the settings say otherwise."""
-_NOTE = 100  # tokens of what the model is told beside a picture, at most about
+"""Tokens of one turn unless the settings say otherwise: reasoning and one action.
+A turn that is cut off is lost, one that may be long leaves less of the context for pictures."""
+_NOTE = 100  # tokens of what the model is told beside a picture: a few sentences; nothing counts them exactly
 
 
 @dataclass(frozen=True)
@@ -24,10 +29,9 @@ class Capacity:
     context_length: int | None = None
 
 
-def capacity_of(generator: object) -> Capacity:
+def capacity_of(generator: Generator) -> Capacity:
     """What a generator takes in one conversation, as far as it says."""
-    images, context = (getattr(generator, name, None) for name in ("max_images", "context_length"))
-    return Capacity(images if isinstance(images, int) else None, context if isinstance(context, int) else None)
+    return Capacity(max_images_of(generator), context_length_of(generator))
 
 
 @dataclass(frozen=True)
@@ -67,21 +71,28 @@ class Tokens:
     def count(self, conversation: Conversation, written: Generation) -> None:
         """A turn was written."""
         usage = written.usage or Usage(_estimate(conversation), len(written.text) // 4)
-        self._turn, self._added = usage.input_tokens + usage.output_tokens, 0
+        self._turn = usage.input_tokens + usage.output_tokens
+        self._added = 0
         self.spent += self._turn
 
     def add(self, shown: Shown | None, rules: Rules) -> None:
         """The model is shown or told something."""
-        cells = rules.pictures.grid.most if shown is not None else 0
-        self._added = cells + _NOTE
+        self._added = _NOTE
+        if shown is not None:
+            self._added += rules.pictures.grid.most
 
     def next_turn(self, rules: Rules) -> int:
         """What the next turn takes at most."""
-        return self._turn + self._added + rules.answer_tokens if self._turn else 0
+        # Before the first turn nothing is known: a budget must not end a run that has not begun.
+        if not self._turn:
+            return 0
+        return self._turn + self._added + rules.answer_tokens
 
     def turn_after(self, rules: Rules) -> int:
         """What the turn after it takes at most, with another picture."""
-        return self.next_turn(rules) + rules.pictures.grid.most + _NOTE + rules.answer_tokens if self._turn else 0
+        if not self._turn:
+            return 0
+        return self.next_turn(rules) + rules.pictures.grid.most + _NOTE + rules.answer_tokens
 
 
 def _estimate(conversation: Conversation) -> int:
@@ -89,9 +100,14 @@ def _estimate(conversation: Conversation) -> int:
     total = 0
     for message in conversation:
         for part in message.content:
-            picture: Any = part.picture if isinstance(part, Page) else part
+            text: Any = part
+            picture: Any = part
+            if isinstance(part, Page):
+                text = part.text
+                picture = part.picture
+            # The agent shows opened pictures only; anything else is read as its text.
             if hasattr(picture, "width"):
                 total += picture.width * picture.height // 28**2
             else:
-                total += len(part.text if isinstance(part, Page) else str(part)) // 4
+                total += len(str(text)) // 4
     return total

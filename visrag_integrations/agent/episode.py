@@ -15,6 +15,7 @@ from typing import Any
 
 from visrag_integrations.agent.budget import Capacity, Rules, Tokens
 from visrag_integrations.agent.pictures import Cut
+from visrag_integrations.agent.problems import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
 from visrag_integrations.agent.steps import (
     WHOLE,
     Crop,
@@ -22,14 +23,14 @@ from visrag_integrations.agent.steps import (
     Observation,
     Problem,
     Reason,
-    Search,
+    SearchStep,
     Shown,
     Step,
     Thought,
 )
 from visrag_integrations.agent.trace import Trace
-from visrag_integrations.agent.wording import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
 from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
     Action,
@@ -40,11 +41,11 @@ from visrag_integrations.generation.vrag import (
     parse_box,
     parse_turn,
 )
-from visrag_integrations.generation.wording import says_insufficient
 from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
 
 MOST_REPEATS = 3
-"""How often the same words may be searched for: each time the next best page is shown."""
+"""How often the same words may be searched for: each time the next best page is shown.
+Without a limit a model that goes round in circles would use up its turns."""
 
 
 @dataclass(frozen=True)
@@ -98,17 +99,21 @@ class Episode:
 
     def __post_init__(self) -> None:
         self._why_last = self._budget_that_ends()
-        first = build_prompt(self.question, self.rules.template)
-        self._conversation: Conversation = (Message((first, ANSWER_NOW) if self._why_last else (first,)),)
+        first: list[Part] = [build_prompt(self.question, self.rules.template)]
+        if self._why_last:
+            first.append(ANSWER_NOW)
+        self._conversation: Conversation = (Message(tuple(first)),)
         self._course = self._run()
         self.waiting = next(self._course)
 
-    def tell(self, result: Any) -> None:
-        """The result of what was waited for."""
+    def tell(self, result: Any) -> list[Step]:
+        """Take the result of what was waited for; gives the steps that it brings."""
+        before = len(self.steps)
         try:
             self.waiting = self._course.send(result)
         except StopIteration:
             self.waiting = None
+        return self.steps[before:]
 
     @property
     def trace(self) -> Trace:
@@ -119,14 +124,17 @@ class Episode:
 
     def _run(self) -> Generator[Request, Any, None]:
         while True:
+            # Each `yield` asks for something, and takes what `tell` is given.
             turn = self._read((yield Write(self._conversation)))
             if self._is_last(turn):
                 return
             action = turn.action
             if action is not None and not action.flaw and action.name != "answer":
                 self._think(turn)
-                act = self._search if action.name == "search" else self._crop
-                observation = yield from act(action, _remarks(turn))
+                if action.name == "search":
+                    observation = yield from self._search(action, _remarks(turn))
+                else:
+                    observation = yield from self._crop(action, _remarks(turn))
             else:
                 observation = self._refuse(*_wrong_with(turn))
                 self.steps.append(Thought(len(self._turns), turn.thought, observation))
@@ -137,15 +145,19 @@ class Episode:
         self._turns.append(dataclasses.replace(written, text=text))
         self._tokens.count(self._conversation, self._turns[-1])
         turn = parse_turn(text, cut_off=written.finish_reason == "length")
-        self._best = turn.answers[-1] if turn.answers else self._best
+        # Also one in a turn that cannot be carried out: better than none when a budget ends.
+        if turn.answers:
+            self._best = turn.answers[-1]
         return turn
 
     def _is_last(self, turn: Turn) -> bool:
         """Whether the model answered or has used up its budget; then the run is over."""
-        action, budget = turn.action, self.rules.token_budget
+        action = turn.action
+        budget = self.rules.token_budget
         if action is not None and action.name == "answer" and action.content and not action.flaw:
             self._think(turn)
             self._finish("answered", action.content, _remarks(turn))
+        # It was asked to answer, and did not.
         elif self._why_last is not None:
             self._think(turn)
             self._finish(self._why_last, self._best, [problem("no_answer")])
@@ -162,18 +174,24 @@ class Episode:
 
     def _finish(self, reason: Reason, text: str, problems: Sequence[Problem]) -> None:
         number = len(self._turns)
-        pages = tuple(shown for step in self.steps for shown in step.observation.shown if shown.whole)
-        noted = [(step.turn, one) for step in self.steps for one in step.observation.problems]
-        noted += [(number, one) for one in problems]
+        pages: list[Shown] = []
+        noted: list[str] = []
+        thoughts: list[str] = []
+        for step in self.steps:
+            pages += [shown for shown in step.observation.shown if shown.whole]
+            noted += [f"turn {step.turn}: {one.text}" for one in step.observation.problems]
+            if isinstance(step, Thought) and step.text:
+                thoughts.append(step.text)
+        noted += [f"turn {number}: {one.text}" for one in problems]
         answer = Answer(
             text,
             sufficient=bool(text) and not says_insufficient(text),
-            thinking="\n\n".join(step.text for step in self.steps if isinstance(step, Thought) and step.text),
+            thinking="\n\n".join(thoughts),
             pages=tuple(self._hits),
-            problems=tuple(f"turn {turn}: {one.text}" for turn, one in noted),
+            problems=tuple(noted),
             raw="\n".join(turn.text for turn in self._turns),
         )
-        self.steps.append(Finish(number, answer, reason, Observation(pages, problems=tuple(problems))))
+        self.steps.append(Finish(number, answer, reason, Observation(tuple(pages), problems=tuple(problems))))
 
     # --- actions ----------------------------------------------------------------------------------------------------
 
@@ -181,6 +199,7 @@ class Episode:
         query = _readable(action.content)
         observation = self._wrong_search(query, remarks)
         if observation is None:
+            # One more than were shown: at least one of them is new.
             hits = yield Find(query, len(self._hits) + 1)
             seen = {hit.page.id for hit in self._hits}
             new = next((hit for hit in hits if hit.page.id not in seen), None)
@@ -190,12 +209,13 @@ class Episode:
                 self._hits.append(new)
                 cut = yield Look(functools.partial(_looked, self.rules.pictures.whole, new.page))
                 observation = self._observe(_shown(new, cut), [*remarks, *_unshowable(new, cut)])
-        self.steps.append(Search(len(self._turns), query, observation))
+        self.steps.append(SearchStep(len(self._turns), query, observation))
         return observation
 
     def _wrong_search(self, query: str, remarks: Sequence[Problem]) -> Observation | None:
         if not query:
             return self._refuse(*remarks, problem("empty_search"))
+        # Upper and lower case find the same pages.
         said = query.casefold()
         self._searches[said] += 1
         if self._searches[said] > MOST_REPEATS:
@@ -204,22 +224,33 @@ class Episode:
         return None
 
     def _crop(self, action: Action, remarks: Sequence[Problem]) -> Generator[Request, Any, Observation]:
-        written, box = _readable(action.content), parse_box(action.content)
-        last = self._shown[-1] if self._shown else None
-        wrong = problem("no_picture") if last is None else _wrong_box(written, box, last.size)
-        if last is None or isinstance(box, str) or (wrong is not None and wrong.name not in CARRIED_OUT):
-            observation = self._refuse(*remarks, *([wrong] if wrong else []))
-        else:
-            crop = self.rules.pictures.crop
-            cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
-            if isinstance(cut, str):
-                observation = self._refuse(*remarks, *_unshowable(last.page, cut))
-            elif cut.region == last.region:
-                observation = self._refuse(*remarks, problem("box_whole", written=quoted(written)))
-            else:
-                observation = self._observe(_shown(last.page, cut), [*remarks, *([wrong] if wrong else [])])
-        self.steps.append(Crop(len(self._turns), written, None if isinstance(box, str) else box, observation))
+        written = _readable(action.content)
+        box = parse_box(action.content)
+        observation = yield from self._look_closer(written, box, remarks)
+        # A box that cannot be read is the name of what is wrong with it.
+        numbers = box if not isinstance(box, str) else None
+        self.steps.append(Crop(len(self._turns), written, numbers, observation))
         return observation
+
+    def _look_closer(
+        self, written: str, box: PixelBox | str, remarks: Sequence[Problem]
+    ) -> Generator[Request, Any, Observation]:
+        """What the model is shown for its box, which is always on the last picture it saw."""
+        if not self._shown:
+            return self._refuse(*remarks, problem("no_picture"))
+        last = self._shown[-1]
+        wrong = _wrong_box(written, box, last.size)
+        problems = [*remarks, *wrong]
+        if isinstance(box, str) or any(one.name not in CARRIED_OUT for one in wrong):
+            return self._refuse(*problems)
+        crop = self.rules.pictures.crop
+        cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
+        if isinstance(cut, str):
+            return self._refuse(*remarks, *_unshowable(last.page, cut))
+        # The same picture again would teach the model nothing.
+        if cut.region == last.region:
+            return self._refuse(*remarks, problem("box_whole", written=quoted(written)))
+        return self._observe(_shown(last.page, cut), problems)
 
     # --- what the model is shown and told ---------------------------------------------------------------------------
 
@@ -229,14 +260,22 @@ class Episode:
     def _observe(self, shown: Shown | None, problems: Sequence[Problem], note: str = "") -> Observation:
         if shown is not None and shown.picture is not None:
             self._shown.append(shown)
+        # The model has to know before it writes that a turn is its last one.
         self._tokens.add(shown, self.rules)
         self._why_last = self._budget_that_ends()
-        told = [*(one.text for one in problems), note, ANSWER_NOW if self._why_last else ""]
-        return Observation((shown,) if shown else (), "\n".join(filter(None, told)), tuple(problems))
+        told = [one.text for one in problems]
+        if note:
+            told.append(note)
+        if self._why_last:
+            told.append(ANSWER_NOW)
+        pictures = (shown,) if shown is not None else ()
+        return Observation(pictures, "\n".join(told), tuple(problems))
 
     def _budget_that_ends(self) -> Reason | None:
         """Which budget leaves room for only one more turn."""
-        rules, capacity, tokens = self.rules, self.capacity(), self._tokens
+        rules = self.rules
+        capacity = self.capacity()
+        tokens = self._tokens
         if len(self._turns) + 1 >= rules.max_turns:
             return "turns"
         if rules.token_budget is not None and tokens.spent + tokens.next_turn(rules) > rules.token_budget:
@@ -249,14 +288,16 @@ class Episode:
 
     def _go_on(self, turn: Turn, observation: Observation) -> None:
         parts: list[Part] = [_part(shown) for shown in observation.shown]
-        parts += [observation.text] if observation.text else []
+        if observation.text:
+            parts.append(observation.text)
+        # What is kept of a turn ends with its first action: the model must not read what it made up after it.
         said = Message((turn.kept.strip() or "(nothing)",), "assistant")
         self._conversation = (*self._conversation, said, Message(tuple(parts)))
 
 
 def _remarks(turn: Turn) -> list[Problem]:
     """What is off about a turn that can be carried out all the same."""
-    return [problem(name, count=len(turn.actions)) for name in turn.problems]
+    return [problem(name, count=len(turn.actions)) for name in turn.problems]  # only one of them has a {count}
 
 
 def _wrong_with(turn: Turn) -> list[Problem]:
@@ -267,15 +308,21 @@ def _wrong_with(turn: Turn) -> list[Problem]:
     return [*_remarks(turn), problem(action.flaw or "empty_answer", tag=action.name)]
 
 
-def _wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> Problem | None:
+def _wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> list[Problem]:
+    """What is wrong with a box on a picture of this size: one problem, or none."""
     width, height = size
     name = box if isinstance(box, str) else box_problem(box, width, height)
-    return problem(name, written=quoted(written), width=width, height=height) if name else None
+    if not name:
+        return []
+    return [problem(name, written=quoted(written), width=width, height=height)]
 
 
 def _readable(text: str) -> str:
     """Model text on one line, without control characters."""
-    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
+    printable = ""
+    for letter in text:
+        printable += letter if letter.isprintable() else " "
+    return " ".join(printable.split())
 
 
 def _looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:

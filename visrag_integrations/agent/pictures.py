@@ -21,8 +21,10 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-_CELL = 28  # pixels of the side of what Qwen2.5-VL sees as one token
-_SAME_SHAPE = 0.02  # how far the proportions of two pictures of one page may differ
+_CELL = 28  # pixels of the side of what Qwen2.5-VL sees as one token: 2 x 2 patches of 14
+# How far the proportions of two pictures of one page may differ: rounding to whole pixels changes them a little,
+# another page format by more than this.
+_SAME_SHAPE = 0.02
 
 
 class Cut(NamedTuple):
@@ -88,10 +90,10 @@ class PictureRules:
         Raises:
             PictureError: The page's picture cannot be opened.
         """
+        # Cut from the largest picture there is, not from the one that was shown: only so is anything seen closer.
         full = self._full(page)
-        columns = _span(full.width, (shown[0], shown[2]), size[0], (box[0], box[2]), self.padding)
-        rows = _span(full.height, (shown[1], shown[3]), size[1], (box[1], box[3]), self.padding)
-        (left, right), (top, bottom) = columns, rows
+        left, right = _span(full.width, (shown[0], shown[2]), size[0], (box[0], box[2]), self.padding)
+        top, bottom = _span(full.height, (shown[1], shown[3]), size[1], (box[1], box[3]), self.padding)
         region = (left / full.width, top / full.height, right / full.width, bottom / full.height)
         return Cut(self.grid.seen(images.to_rgb(full.crop((left, top, right, bottom)))), region)
 
@@ -100,6 +102,7 @@ class PictureRules:
         stored = page.open_image()
         if not self.from_source or stored.width * stored.height >= self.full_pixels:
             return stored
+        # Not where the stored picture has another shape: the page may have been turned or cut when it was indexed.
         drawn = _drawn_again(page, self.full_pixels)
         if drawn is None or drawn.width <= stored.width or not _same_shape(drawn, stored):
             return stored
@@ -114,10 +117,13 @@ def _span(full: int, shown: tuple[float, float], size: int, box: tuple[float, fl
     >>> _span(1000, (0.5, 1.0), 100, (20, 40), 10)
     (590, 710)
     """
-    first, last = round(shown[0] * full), round(shown[1] * full)
+    first = round(shown[0] * full)
+    last = round(shown[1] * full)
+    # Pixels of the full page for one of the picture.
     scale = (shown[1] - shown[0]) * full / size
     start = round(max(first, shown[0] * full + box[0] * scale - padding))
     end = round(min(last, shown[0] * full + box[1] * scale + padding))
+    # A box at the edge may round to nothing.
     start = min(start, last - 1)
     return start, max(start + 1, end)
 
@@ -127,6 +133,7 @@ def _drawn_again(page: Page, max_pixels: int) -> Image | None:
     if not page.source or "://" in page.source:
         return None
     reader = PageReader(max_pixels=max_pixels, ocr="never")
+    # By the hash of its bytes: a file that was changed since may have another page in this place.
     try:
         known = identify(Path(page.source), max_bytes=reader.max_bytes)
         if known.doc_id != page.doc_id or known.kind not in ("pdf", "image"):

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 Reason = Literal["answered", "turns", "tokens", "pictures", "context"]
 """Why a run ended: the model answered; or it did not, though it was asked to because a budget was used up."""
+# A region that is exactly this is the page itself; any crop is smaller, because a box with all of a picture is refused.
 WHOLE: Box = (0.0, 0.0, 1.0, 1.0)
 
 
@@ -70,7 +71,7 @@ class Thought:
 
 
 @dataclass(frozen=True)
-class Search:
+class SearchStep:
     """The model searched, and was shown the best page it had not seen."""
 
     turn: int
@@ -105,33 +106,42 @@ class Finish:
     observation: Observation = Observation()
 
 
-Step = Thought | Search | Crop | Finish
+Step = Thought | SearchStep | Crop | Finish
+KINDS: dict[str, type[Step]] = {"thought": Thought, "search": SearchStep, "crop": Crop, "finish": Finish}
+"""What a step is called where it is kept or given to programs."""
 
 
 def step_dict(step: Step) -> dict[str, Any]:
     """The step for programs: what was done, which page was shown how large, what the model was told.
 
-    >>> step_dict(Search(2, "totals"))
+    >>> step_dict(SearchStep(2, "totals"))
     {'turn': 2, 'kind': 'search', 'query': 'totals', 'shown': [], 'told': '', 'problems': []}
     """
-    said: dict[str, Any] = {}
-    if isinstance(step, Thought):
-        said = {"text": step.text}
-    elif isinstance(step, Search):
-        said = {"query": step.query}
-    elif isinstance(step, Crop):
-        said = {"box": list(step.box) if step.box is not None else None, "written": step.written}
-    else:
-        said = {"answer": step.answer.text, "sufficient": step.answer.sufficient, "reason": step.reason}
     observed = step.observation
     return {
         "turn": step.turn,
-        "kind": type(step).__name__.lower(),
-        **said,
-        "shown": [_shown_dict(shown) for shown in observed.shown],
+        "kind": kind_of(step),
+        **_what_was_done(step),
+        "shown": list(map(_shown_dict, observed.shown)),
         "told": observed.text,
         "problems": [problem.name for problem in observed.problems],
     }
+
+
+def kind_of(step: Step) -> str:
+    """The step's name in `KINDS`."""
+    return next(name for name, kind in KINDS.items() if type(step) is kind)
+
+
+def _what_was_done(step: Step) -> dict[str, Any]:
+    if isinstance(step, Thought):
+        return {"text": step.text}
+    if isinstance(step, SearchStep):
+        return {"query": step.query}
+    if isinstance(step, Finish):
+        return {"answer": step.answer.text, "sufficient": step.answer.sufficient, "reason": step.reason}
+    box = list(step.box) if step.box is not None else None
+    return {"box": box, "written": step.written}
 
 
 def _shown_dict(shown: Shown) -> dict[str, Any]:

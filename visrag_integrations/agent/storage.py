@@ -9,57 +9,56 @@ import re
 from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from visrag_integrations import images
-from visrag_integrations.agent.steps import Crop, Finish, Observation, Problem, Search, Shown, Step, Thought
+from visrag_integrations.agent.recorded_run import RecordedRun
+from visrag_integrations.agent.steps import KINDS, Finish, Observation, Problem, Shown, Step, kind_of
 from visrag_integrations.errors import TraceError, VisRAGError
 from visrag_integrations.types import Answer, Generation, Page, ScoredPage, Usage, Word
 
-if TYPE_CHECKING:
-    from visrag_integrations.agent.trace import Trace
-
 FORMAT = 1
+"""Of `trace.json`; a later version that older ones cannot read gets the next number."""
 _FILE = "trace.json"
 _PICTURES = "pictures"
-_KINDS: dict[str, type[Step]] = {"thought": Thought, "search": Search, "crop": Crop, "finish": Finish}
 _PICTURE_NAME = re.compile(r"[0-9a-f]{64}\.png")
 
 
-def save_trace(trace: Trace, folder: Path) -> Path:
+def save_record(record: RecordedRun, folder: Path) -> Path:
     """Pictures first, then the steps under their final name, then what an older run left is removed."""
     (folder / _PICTURES).mkdir(parents=True, exist_ok=True)
     saver = _Saver(folder)
     kept = {
         "format": FORMAT,
-        "question": trace.question,
-        "template": trace.template,
-        "steps": [saver.step(step) for step in trace.steps],
-        "turns": [asdict(turn) for turn in trace.turns],
+        "question": record.question,
+        "template": record.template,
+        "steps": list(map(saver.step, record.steps)),
+        "turns": list(map(asdict, record.turns)),
     }
     text = json.dumps({**kept, "pages": list(saver.pages.values())}, ensure_ascii=True, indent=1, default=str)
     _write_whole(folder / _FILE, text.encode("ascii"))
+    # Only files named as ours are: the folder may hold what the user put there.
     for path in (folder / _PICTURES).iterdir():
         if _PICTURE_NAME.fullmatch(path.name) and path.name not in saver.pictures:
             path.unlink(missing_ok=True)
     return folder
 
 
-def load_trace(folder: Path) -> Trace:
+def load_record(folder: Path) -> RecordedRun:
     """The run as it was saved.
 
     Raises:
         TraceError: It cannot be read.
     """
-    from visrag_integrations.agent.trace import Trace
-
     try:
         kept = json.loads((folder / _FILE).read_bytes())
     except FileNotFoundError as err:
         raise TraceError(f"{folder} holds no {_FILE}. Give the folder that trace.save(folder) wrote.") from err
     except (OSError, ValueError) as err:
         raise TraceError(f"{folder / _FILE} cannot be read: {err}") from err
-    version = kept.get("format") if isinstance(kept, dict) else None
+    version = None
+    if isinstance(kept, dict):
+        version = kept.get("format")
     if not isinstance(version, int) or version > FORMAT:
         raise TraceError(
             f"{folder / _FILE} has the format {version!r}; this version reads up to {FORMAT}. Upgrade "
@@ -67,10 +66,11 @@ def load_trace(folder: Path) -> Trace:
         )
     try:
         loader = _Loader(folder, kept["pages"])
+        # First, because a page may be named before the step that shows it.
         loader.find_pictures(kept["steps"])
-        steps = tuple(loader.step(step) for step in kept["steps"])
-        turns = tuple(generation_from(turn) for turn in kept["turns"])
-        return Trace(kept["question"], steps, turns, kept["template"])
+        steps = tuple(map(loader.step, kept["steps"]))
+        turns = tuple(map(generation_from, kept["turns"]))
+        return RecordedRun(kept["question"], steps, turns, kept["template"])
     except (KeyError, IndexError, TypeError, ValueError, VisRAGError) as err:
         raise TraceError(f"{folder / _FILE} is damaged: {type(err).__name__}: {err}") from err
 
@@ -84,13 +84,12 @@ class _Saver:
         self.pictures: set[str] = set()
 
     def step(self, step: Step) -> dict[str, Any]:
-        said = {name: value for name, value in vars(step).items() if name not in ("observation", "answer")}
+        kept = {"kind": kind_of(step), **vars(step)}
         if isinstance(step, Finish):
-            said["answer"] = {**vars(step.answer), "pages": [self._hit(hit) for hit in step.answer.pages]}
-        kind = next(name for name, kind in _KINDS.items() if kind is type(step))
-        observed = step.observation
-        shown = [self._shown(one) for one in observed.shown]
-        return {"kind": kind, **said, "observation": {**vars(observed), "shown": shown}}
+            kept["answer"] = {**vars(step.answer), "pages": list(map(self._hit, step.answer.pages))}
+        shown = list(map(self._shown, step.observation.shown))
+        kept["observation"] = {**vars(step.observation), "shown": shown}
+        return kept
 
     def _shown(self, shown: Shown) -> dict[str, Any]:
         return {
@@ -102,14 +101,17 @@ class _Saver:
 
     def _hit(self, hit: ScoredPage) -> dict[str, Any]:
         page = hit.page
-        self.pages.setdefault(
-            page.id, {**vars(page), "picture": None, "words": [*page.words], "metadata": dict(page.metadata)}
-        )
-        return {"page": list(self.pages).index(page.id), "score": hit.score, "score_type": hit.score_type}
+        if page.id not in self.pages:
+            # Without its picture: what was shown of it is kept with the step.
+            kept = {**vars(page), "picture": None, "words": list(page.words), "metadata": dict(page.metadata)}
+            self.pages[page.id] = kept
+        place = list(self.pages).index(page.id)
+        return {"page": place, "score": hit.score, "score_type": hit.score_type}
 
     def _picture(self, shown: Shown) -> str | None:
         if shown.picture is None:
             return None
+        # By the hash of its content: a picture that was shown twice is one file.
         data = images.encode(shown.picture, "PNG")
         name = f"{hashlib.sha256(data).hexdigest()}.png"
         path = self._folder / _PICTURES / name
@@ -135,25 +137,31 @@ class _Loader:
                     self._files.setdefault(shown["page"]["page"], self._file(shown["picture"]))
 
     def step(self, kept: Mapping[str, Any]) -> Step:
-        said = {name: value for name, value in kept.items() if name not in ("kind", "observation")}
-        if kept["kind"] == "finish":
-            answer = said["answer"]
-            pages = tuple(self._hit(hit) for hit in answer["pages"])
-            said["answer"] = Answer(**{**answer, "evidence": (), "pages": pages, "problems": tuple(answer["problems"])})
-        elif said.get("box") is not None:
-            said["box"] = tuple(said["box"])
-        observed = kept["observation"]
-        observation = Observation(
-            tuple(self._shown(shown) for shown in observed["shown"]),
-            observed["text"],
-            tuple(Problem(*one) for one in observed["problems"]),
-        )
-        return _KINDS[kept["kind"]](**said, observation=observation)
+        # JSON has lists where steps have tuples.
+        fields = dict(kept)
+        kind = fields.pop("kind")
+        if kind == "finish":
+            fields["answer"] = self._answer(fields["answer"])
+        elif fields.get("box") is not None:
+            fields["box"] = tuple(fields["box"])
+        fields["observation"] = self._observation(fields["observation"])
+        return KINDS[kind](**fields)
+
+    def _answer(self, kept: Mapping[str, Any]) -> Answer:
+        pages = tuple(map(self._hit, kept["pages"]))
+        return Answer(**{**kept, "evidence": (), "pages": pages, "problems": tuple(kept["problems"])})
+
+    def _observation(self, kept: Mapping[str, Any]) -> Observation:
+        shown = tuple(map(self._shown, kept["shown"]))
+        problems = tuple(Problem(*one) for one in kept["problems"])
+        return Observation(shown, kept["text"], problems)
 
     def _shown(self, kept: Mapping[str, Any]) -> Shown:
         left, top, right, bottom = kept["region"]
         width, height = kept["size"]
-        picture = None if kept["picture"] is None else images.open_picture(self._file(kept["picture"]))
+        picture = None
+        if kept["picture"] is not None:
+            picture = images.open_picture(self._file(kept["picture"]))
         return Shown(self._hit(kept["page"]), (left, top, right, bottom), (width, height), picture)
 
     def _hit(self, kept: Mapping[str, Any]) -> ScoredPage:
@@ -165,6 +173,7 @@ class _Loader:
         return ScoredPage(self._pages[place], kept["score"], kept["score_type"])
 
     def _file(self, name: object) -> Path:
+        # The file may come from anywhere: a name with a path in it could lead out of the folder.
         if not isinstance(name, str) or not _PICTURE_NAME.fullmatch(name):
             raise ValueError(f"{name!r} is no name of a picture")
         return self._folder / _PICTURES / name
@@ -172,8 +181,10 @@ class _Loader:
 
 def generation_from(kept: Mapping[str, Any]) -> Generation:
     """A turn that was kept as a dict of its fields."""
-    usage = kept["usage"]
-    return Generation(**{**kept, "usage": None if usage is None else Usage(**usage)})
+    usage = None
+    if kept["usage"] is not None:
+        usage = Usage(**kept["usage"])
+    return Generation(**{**kept, "usage": usage})
 
 
 def _write_whole(path: Path, data: bytes) -> None:

@@ -21,6 +21,7 @@ COMMANDS = (index, search, ask, evaluate, demo, serve, mcp, train)
 
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
+    # Names of files may hold letters that the terminal cannot show; that must not end a run.
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
@@ -30,7 +31,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return int(arguments.run(arguments))
     except VisRAGError as error:
         print(f"visrag: {error}", file=sys.stderr)
-    except BrokenPipeError:
+    except BrokenPipeError:  # `visrag search ... | head -1`: Python would complain once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -10,10 +11,9 @@ from visrag_integrations.cli import options, output
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import Filter
-    from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import Answer
 
 
@@ -39,17 +39,21 @@ def run(arguments: argparse.Namespace) -> int:
     options.check_output("--html", arguments.html)
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
-    with options.open_store(arguments, must_exist=not arguments.paths) as store:
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(options.open_store(arguments, must_exist=not arguments.paths))
         if arguments.paths:
             embedder = options.embedder_to_fill(arguments, store)
+            opened.callback(close, embedder)
             report = index_paths(arguments, store, embedder)
-            exit_code, only["doc_id"] = index_exit_code(report), list(report.doc_ids)
-            if not report.documents:
+            exit_code, only["doc_id"] = index_exit_code(report), list(report.doc_ids)  # and no other document
+            if not report.documents:  # there is nothing to answer from
                 return exit_code
         else:
             embedder = options.embedder_that_filled(store, arguments)
+            opened.callback(close, embedder)
         rag = options.build_rag(arguments, embedder, store)
-        answer = ground(_ask(rag, question, arguments.k, only))
+        opened.callback(close, rag.generator)
+        answer = ground(rag.ask(question, top_k=arguments.k, filter=only or None))
     if arguments.json:
         output.print_json(output.answer_json(question, answer))
     else:
@@ -57,13 +61,6 @@ def run(arguments: argparse.Namespace) -> int:
     if arguments.html:
         _write_html(arguments.html, question, answer)
     return exit_code
-
-
-def _ask(rag: VisRAG, question: str, top_k: int, only: Filter) -> Answer:
-    try:
-        return rag.ask(question, top_k=top_k, filter=only or None)
-    finally:
-        getattr(rag.generator, "close", lambda: None)()
 
 
 def _write_html(path: str, question: str, answer: Answer) -> None:

@@ -12,12 +12,12 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.servers.demo import KnowledgeBases
 
 PASSWORD = "VISRAG_DEMO_PASSWORD"
-_HERE = {"127.0.0.1", "localhost", "::1"}
 
 
 def add_parser(subparsers: Any) -> None:
@@ -54,12 +54,14 @@ def run(arguments: argparse.Namespace) -> int:
         with bases:
             _serve(arguments, bases, password)
     finally:
-        for model in (bases.models.generator, bases.models.embedder):
-            getattr(model, "close", lambda: None)()
+        close(bases.models.generator)
+        close(bases.models.embedder)
     return 0
 
 
 def _password(arguments: argparse.Namespace) -> str | None:
+    from visrag_integrations.servers.web.hosts import LOOPBACK
+
     password = os.environ.pop(PASSWORD, None)  # not handed on to other processes
     if arguments.ask_password:
         password = getpass.getpass("Password for the demo: ")
@@ -67,7 +69,7 @@ def _password(arguments: argparse.Namespace) -> str | None:
         raise SettingError(f"The password is empty. Type one, or leave {PASSWORD} unset for none.")
     if password is None and arguments.share:
         raise SettingError("--share lets the whole world in. Set a password for it: visrag demo --share --ask-password")
-    if password is None and arguments.host not in _HERE:
+    if password is None and arguments.host not in LOOPBACK:
         options.note(f"everybody who can reach {arguments.host} sees all documents; --ask-password sets a password.")
     return password
 
@@ -101,10 +103,12 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:
     """Serve until Ctrl-C or a termination signal, then close in order."""
     from visrag_integrations.servers.demo import build_demo
-    from visrag_integrations.servers.demo.gate import LOOPBACK
+    from visrag_integrations.servers.web.hosts import LOOPBACK
 
-    only_here = arguments.host in _HERE and not arguments.share and password is None
+    # A password keeps strangers out; without one, only names that no web site can take (`LOOPBACK`).
+    only_here = arguments.host in LOOPBACK and not arguments.share and password is None
     demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
+    # Noted only: the loop below sees it, and everything is closed in order.
     signals: list[int] = []
     before = {
         number: signal.signal(number, lambda number, _: signals.append(number))

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
+from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
@@ -101,18 +103,19 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
     baseline = read_run(arguments.compare) if arguments.compare else None
-    with _open_store(arguments, dataset) as store:
-        failed = _fill(arguments, dataset, store)
-        result = evaluate_retrieval(
-            dataset, _retriever(arguments, store), metrics, top_k=arguments.k, **_running(arguments)
-        )
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(_open_store(arguments, dataset))
+        failed = _fill(arguments, dataset, store, opened)
+        retriever = _retriever(arguments, store, opened)
+        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
     compared: list[Comparison] = []
     if baseline is not None and result.per_query:
+        # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
         judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
         compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
-    return _tell(arguments, dataset, result, compared, failed)
+    return _report(arguments, dataset, result, compared, failed)
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
@@ -124,18 +127,20 @@ def run_answers(arguments: argparse.Namespace) -> int:
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
-    if _needs_index(arguments, dataset):
-        with _open_store(arguments, dataset) as store:
-            failed = _fill(arguments, dataset, store)
-            rag = _rag(arguments, _retriever(arguments, store))
-            result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
-    else:
-        failed, rag = 0, _rag(arguments, _Nothing())
-        result = _closing(rag, lambda: evaluate_answers(dataset, rag, metrics, **how))
+    with contextlib.ExitStack() as opened:
+        failed = 0
+        retriever: Retriever = _NoRetriever()
+        if _needs_index(arguments, dataset):
+            store = opened.enter_context(_open_store(arguments, dataset))
+            failed = _fill(arguments, dataset, store, opened)
+            retriever = _retriever(arguments, store, opened)
+        rag = _rag(arguments, retriever)
+        opened.callback(close, rag.generator)
+        result = evaluate_answers(dataset, rag, metrics, **how)
     compared: list[Comparison] = []
     if baseline is not None and result.per_query:
         compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
-    return _tell(arguments, dataset, result, compared, failed)
+    return _report(arguments, dataset, result, compared, failed)
 
 
 def run_queries(arguments: argparse.Namespace) -> int:
@@ -146,7 +151,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 
     _check_outputs(arguments)
     generator = load_generator(arguments.generator)
-    if generator.name == "extractive":
+    if generator.name == "extractive":  # it takes sentences from pages, as they are
         raise SettingError(
             "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
         )
@@ -159,26 +164,29 @@ def run_queries(arguments: argparse.Namespace) -> int:
             per_page=arguments.per_page,
             name=Path(arguments.out).stem,
             record=arguments.record,
-            progress=False if arguments.quiet else None,
+            progress=_progress(arguments),
             on_dropped=lambda page, pair, reason: dropped.append((page, pair, reason)),
             on_failure=failed.append,
         )
     finally:
-        getattr(generator, "close", lambda: None)()
+        close(generator)
     for line in output.failure_lines(failed):
         options.note(line)
     made.save(arguments.out)
     if arguments.json:
         counts = {"questions": len(made.questions), "left_out": len(dropped), "out": arguments.out}
-        told = [{"source": failure.source, "page": failure.page, "error": failure.error} for failure in failed]
-        output.print_json({**counts, "failed": told})
+        failures = [{"source": failure.source, "page": failure.page, "error": failure.error} for failure in failed]
+        output.print_json({**counts, "failed": failures})
     else:
         print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
-    return (1 if failed else 0) if made.questions else 2
+    if not made.questions:
+        return 2
+    return 1 if failed else 0
 
 
 def _check_outputs(arguments: argparse.Namespace) -> None:
-    """What is written at the end must not fail only then."""
+    """Refuse what cannot be written now, and not at the end of the work."""
+    # Each task has some of these options.
     for option in ("run_out", "per_query", "record", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
@@ -187,45 +195,57 @@ def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
     from visrag_integrations.evaluation import load_evaluation_set
 
     dataset = load_evaluation_set(arguments.set, split=arguments.split)
-    return dataset.first(arguments.limit) if arguments.limit else dataset
+    if arguments.limit:
+        return dataset.first(arguments.limit)
+    return dataset
 
 
 def _metrics(arguments: argparse.Namespace) -> list[str]:
-    return [metric.strip() for metric in arguments.metrics.split(",") if metric.strip()]
+    return list(filter(None, map(str.strip, arguments.metrics.split(","))))
 
 
 def _running(arguments: argparse.Namespace) -> dict[str, Any]:
-    progress = False if arguments.quiet else None
-    return {"record": arguments.record, "batch_size": arguments.batch_size, "progress": progress}
+    return {"record": arguments.record, "batch_size": arguments.batch_size, "progress": _progress(arguments)}
+
+
+def _progress(arguments: argparse.Namespace) -> bool | None:
+    """None leaves it to the terminal: a bar where somebody looks."""
+    return False if arguments.quiet else None
 
 
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
     """The index that is named; else one of the set's own, where there are pages to fill it with."""
     fills = bool(arguments.documents or dataset.pages)
+    # "org/Data set" -> "org-Data-set": what a collection may be called.
     own = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset.name).strip("-")[:100] or "set"
     if not fills and arguments.index is None and not Path(".visrag").is_dir():
         raise SettingError(
             f"The set {dataset.name!r} comes without pages, and there is no index here. "
             "Say which documents it is about: --documents PATH..., or which index they are in: --index DIR"
         )
-    if arguments.index is None and fills:
-        arguments.collection = arguments.collection or own
-    arguments.index = arguments.index or (".visrag-eval" if fills else ".visrag")
-    arguments.collection = arguments.collection or "pages"
+    # What is filled for a set must not mix with the user's own pages, nor with those of another set.
+    index, collection = (".visrag-eval", own) if fills else (".visrag", "pages")
+    if arguments.index is not None:
+        collection = "pages"
+    arguments.index = arguments.index or index
+    arguments.collection = arguments.collection or collection
     return options.open_store(arguments, must_exist=not fills)
 
 
-def _fill(arguments: argparse.Namespace, dataset: EvaluationSet, store: QdrantPageStore) -> int:
+def _fill(
+    arguments: argparse.Namespace, dataset: EvaluationSet, store: QdrantPageStore, opened: contextlib.ExitStack
+) -> int:
     """Index what comes with the set, or --documents; says how many documents or pages failed."""
     from visrag_integrations.evaluation import index_pages
 
-    if arguments.documents:
-        arguments.paths = arguments.documents
-        return len(index_paths(arguments, store, options.embedder_to_fill(arguments, store)).failed)
-    if not dataset.pages:
+    if not arguments.documents and not dataset.pages:
         return 0
     embedder = options.embedder_to_fill(arguments, store)
-    report = index_pages(dataset.pages, embedder, store, progress=False if arguments.quiet else None)
+    opened.callback(close, embedder)  # at the end: searching needs the same one
+    if arguments.documents:
+        arguments.paths = arguments.documents
+        return len(index_paths(arguments, store, embedder).failed)
+    report = index_pages(dataset.pages, embedder, store, progress=_progress(arguments))
     for line in output.failure_lines(report.failed):
         options.note(line)
     return len(report.failed)
@@ -233,22 +253,25 @@ def _fill(arguments: argparse.Namespace, dataset: EvaluationSet, store: QdrantPa
 
 def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
     """Whether the set itself does not hold what the generator is to be shown."""
+    # As `evaluate_answers` decides: given pages where every question has some, else retrieved ones.
     if arguments.pages == "auto":
         return not all(question.pages for question in dataset.questions)
     return arguments.pages == "retrieved" or (arguments.pages == "relevant" and not dataset.pages)
 
 
-class _Nothing:
+class _NoRetriever:
     """Searches nothing: the pages come with the questions."""
 
     def retrieve(self, query: str, top_k: int = 5, *, filter: Mapping[str, Any] | None = None) -> list[ScoredPage]:
         return []
 
 
-def _retriever(arguments: argparse.Namespace, store: QdrantPageStore) -> PageRetriever:
+def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: contextlib.ExitStack) -> PageRetriever:
+    """What finds pages in the store; its embedder is closed with what is opened."""
     from visrag_integrations.retrieval import PageRetriever
 
     embedder = options.embedder_that_filled(store, arguments)
+    opened.callback(close, embedder)
     return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments))
 
 
@@ -262,14 +285,7 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 
-def _closing(rag: VisRAG, work: Callable[[], EvaluationResult]) -> EvaluationResult:
-    try:
-        return work()
-    finally:
-        getattr(rag.generator, "close", lambda: None)()
-
-
-def _tell(
+def _report(
     arguments: argparse.Namespace,
     dataset: EvaluationSet,
     result: EvaluationResult,
@@ -296,24 +312,18 @@ def _tell(
 
 
 def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:
-    rows = [
-        {
-            "id": question.id,
-            "query": question.text,
-            **({"answer": result.answers[question.id]} if question.id in result.answers else {}),
-            "metrics": result.per_query[question.id],
-            "pages": result.run.get(question.id, {}),
-            "relevant": dataset.qrels.get(question.id, {}),
-        }
-        for question in dataset.questions
-        if question.id in result.per_query
-    ]
+    lines: list[str] = []
+    for question in dataset.questions:
+        if question.id not in result.per_query:  # it failed
+            continue
+        row: dict[str, Any] = {"id": question.id, "query": question.text}
+        if question.id in result.answers:
+            row["answer"] = result.answers[question.id]
+        row["metrics"] = result.per_query[question.id]
+        row["pages"] = result.run.get(question.id, {})
+        row["relevant"] = dataset.qrels.get(question.id, {})
+        lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
     try:
-        Path(path).write_text(
-            "".join(f"{json.dumps(row, ensure_ascii=False)}\n" for row in rows),
-            encoding="utf-8",
-            errors="replace",
-            newline="\n",
-        )
+        Path(path).write_text("".join(lines), encoding="utf-8", errors="replace", newline="\n")
     except OSError as error:
         raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.ingestion import IndexReport
@@ -29,9 +31,13 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag index`."""
-    with options.open_store(arguments, server_options=options.server_options(arguments)) as store:
+    with contextlib.ExitStack() as opened:
+        options_of_server = options.server_options(arguments)
+        store = opened.enter_context(options.open_store(arguments, server_options=options_of_server))
         if arguments.ray is None:
-            report = index_paths(arguments, store, options.embedder_to_fill(arguments, store))
+            embedder = options.embedder_to_fill(arguments, store)
+            opened.callback(close, embedder)
+            report = index_paths(arguments, store, embedder)
         else:
             report = index_paths_on_ray(arguments, store)
     if arguments.json:
@@ -45,18 +51,23 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
     """Index the paths of the command line; what failed is said on standard error."""
     from visrag_integrations.ingestion import index_documents
 
-    embedders = [embedder, *options.second_embedder(arguments, store)]
+    second = options.second_embedder(arguments, store)
     settings = {"workers": arguments.workers, **_settings(arguments)}
-    return _said(index_documents(arguments.paths, store=store, embedder=embedders, **settings))
+    try:
+        return _report_failures(index_documents(arguments.paths, store=store, embedder=[embedder, *second], **settings))
+    finally:
+        for other in second:
+            close(other)
 
 
 def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) -> IndexReport:
     """The same on a Ray cluster, where every worker loads the embedder that is only named here."""
     from visrag_integrations.ingestion import RayCluster, index_documents_ray
 
+    # By name: a loaded model would have to be sent to every worker.
     name = options.name_of_embedder_to_fill(arguments, store)
     cluster = RayCluster(arguments.ray, readers=arguments.workers, embedders=arguments.embedders)
-    return _said(
+    return _report_failures(
         index_documents_ray(arguments.paths, store=store, embedder=name, cluster=cluster, **_settings(arguments))
     )
 
@@ -67,15 +78,16 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     reader = PageReader(
         backend=arguments.backend, ocr=arguments.ocr, password=arguments.password, max_pages=arguments.max_pages
     )
-    return {
-        "reader": reader,
-        "page_timeout": arguments.page_timeout,
-        "prune": getattr(arguments, "prune", False),
-        "progress": False if getattr(arguments, "quiet", False) else None,
-    }
+    settings = {"reader": reader, "page_timeout": arguments.page_timeout}
+    # `visrag ask` and `visrag eval` index too, without these options or without some of them.
+    settings["prune"] = getattr(arguments, "prune", False)
+    if getattr(arguments, "quiet", False):
+        settings["progress"] = False
+    return settings
 
 
-def _said(report: IndexReport) -> IndexReport:
+def _report_failures(report: IndexReport) -> IndexReport:
+    """The report, once what failed was said on standard error."""
     for line in output.failure_lines(report.failed):
         options.note(line)
     if not report.documents and not report.removed:
@@ -85,6 +97,6 @@ def _said(report: IndexReport) -> IndexReport:
 
 def exit_code(report: IndexReport) -> int:
     """0: all done; 1: some inputs failed; 2: nothing done."""
-    if not report.documents and not report.removed:
+    if not report.documents and not report.removed:  # a run that only removed documents did its work
         return 2
     return 1 if report.failed else 0

@@ -10,8 +10,9 @@ from typing import Any
 
 from visrag_integrations.cli import options
 from visrag_integrations.cli.serve import add_address_options, hosts_of, tokens_of
+from visrag_integrations.interfaces.closing import close
 
-_PORT = 8001
+_PORT = 8001  # beside `visrag serve`, which takes 8000
 
 
 def add_parser(subparsers: Any) -> None:
@@ -51,18 +52,19 @@ def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
         store = stack.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
+        stack.callback(close, embedder)
         only = options.filter_of(arguments)
         retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
         if rag is not None:
             rag.retriever = retriever  # with the filter
-            stack.callback(getattr(rag.generator, "close", lambda: None))
+            stack.callback(close, rag.generator)
         return create_mcp_server(retriever, rag)
 
 
 def _run_http(server: Any, arguments: argparse.Namespace, tokens: tuple[str, ...], listening: socket.socket) -> None:
     from visrag_integrations.servers.mcp import create_http_app
-    from visrag_integrations.servers.mcp.http import PATH
+    from visrag_integrations.servers.mcp.http_app import PATH
     from visrag_integrations.servers.web.running import RunSettings, address_of
     from visrag_integrations.servers.web.running import run as run_server
 
@@ -75,7 +77,11 @@ def _say_unused(arguments: argparse.Namespace) -> None:
     """Without `--http` there is no address; say which of its options were given."""
     address = argparse.ArgumentParser(add_help=False)
     add_address_options(address, port=_PORT)
-    unused = [name for name, default in vars(address.parse_args([])).items() if getattr(arguments, name) != default]
+    unused: list[str] = []
+    for name, default in vars(address.parse_args([])).items():
+        if getattr(arguments, name) != default:
+            unused.append(f"--{name.replace('_', '-')}")
     if unused:
-        names = ", ".join(f"--{name.replace('_', '-')}" for name in unused)
-        options.note(f"{names}: no effect on standard input and output; give --http as well to serve over HTTP.")
+        options.note(
+            f"{', '.join(unused)}: no effect on standard input and output; give --http as well to serve over HTTP."
+        )

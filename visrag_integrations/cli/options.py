@@ -56,8 +56,13 @@ def add_cluster_options(parser: argparse.ArgumentParser) -> None:
 
 def server_options(arguments: argparse.Namespace) -> dict[str, int]:
     """What a new collection on a server gets besides."""
-    asked = {"shard_number": arguments.shards, "replication_factor": arguments.replicas}
-    return {name: number for name, number in asked.items() if number is not None}
+    # Without them the server decides; an embedded folder, which has neither, refuses them.
+    asked: dict[str, int] = {}
+    if arguments.shards is not None:
+        asked["shard_number"] = arguments.shards
+    if arguments.replicas is not None:
+        asked["replication_factor"] = arguments.replicas
+    return asked
 
 
 def add_generator_options(parser: argparse.ArgumentParser) -> None:
@@ -93,7 +98,7 @@ def condition(text: str) -> tuple[str, Any]:
         raise argparse.ArgumentTypeError(f"{text!r} is not KEY=VALUE, for example source=report.pdf")
     try:
         return key.strip(), json.loads(value)
-    except ValueError:
+    except ValueError:  # report.pdf is no JSON; nobody should have to write "report.pdf" in quotes that the shell takes
         return key.strip(), value
 
 
@@ -115,26 +120,31 @@ def open_store(
     """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
     from visrag_integrations.store import QdrantPageStore
 
-    is_url = "://" in arguments.index
-    if must_exist and not is_url and not Path(arguments.index).is_dir():
+    api_key: str | None = None  # never an option: other users of this machine can read those
+    if "://" in arguments.index:
+        api_key = os.environ.get("QDRANT_API_KEY")
+    elif must_exist and not Path(arguments.index).is_dir():  # opening it would make it
         raise StoreError(
             f"There is no index at {arguments.index!r}. Make one first: visrag index PATH... --index {arguments.index}"
         )
-    api_key = os.environ.get("QDRANT_API_KEY") if is_url else None
     return QdrantPageStore(
         arguments.index, collection=arguments.collection, api_key=api_key, server_options=server_options
     )
 
 
 def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> PageEmbedder:
-    """The embedder that was asked for; else the one that filled the collection; else the preset's."""
+    """The embedder that was asked for; else the one that filled the collection; else the preset's.
+
+    Shared, as the others here: `visrag eval` fills and searches, with one model in memory. Close it.
+    """
     from visrag_integrations.embedders import load_embedder
 
-    return load_embedder(name_of_embedder_to_fill(arguments, store))
+    return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
 
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
     """Its name, for `load_embedder`."""
+    # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     if arguments.embedder is None and store.info is not None:
         return store.info.embedder
     return str(arguments.embedder or preset_models(arguments)[0])
@@ -144,8 +154,9 @@ def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> li
     """The other one of a collection that two fill; none where an embedder was asked for."""
     from visrag_integrations.embedders import load_embedder
 
-    also = store.info.also if store.info is not None and arguments.embedder is None else ()
-    return [load_embedder(info.embedder) for info in also]
+    if store.info is None or arguments.embedder is not None:
+        return []
+    return [load_embedder(info.embedder, shared=True) for info in store.info.also]
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
@@ -157,7 +168,7 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Collection {arguments.collection!r} in {arguments.index!r} is empty. "
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
-    return load_embedder(store.info.embedder)
+    return load_embedder(store.info.embedder, shared=True)
 
 
 def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:
@@ -177,11 +188,12 @@ def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
     """(embedder, generator) of the preset; `auto` says on standard error which it took and why."""
     if arguments.preset != "auto":
         return PRESETS[arguments.preset]
+    chosen, why = "gpu", "an NVIDIA driver, torch and vLLM are here"
     missing = _missing_for_gpu()
-    chosen = "cpu" if missing else "gpu"
-    why = missing or "an NVIDIA driver, torch and vLLM are here"
+    if missing:
+        chosen, why = "cpu", missing
     note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
-    arguments.preset = chosen
+    arguments.preset = chosen  # so that it is chosen, and said, once
     return PRESETS[chosen]
 
 
@@ -189,7 +201,10 @@ def _missing_for_gpu() -> str:
     """Why the gpu preset cannot run here; "" when it can."""
     if shutil.which("nvidia-smi") is None:
         return "no NVIDIA driver was found"
-    return next((f"{name} is not installed" for name in ("torch", "vllm") if find_spec(name) is None), "")
+    for name in ("torch", "vllm"):  # looked for, not imported: that takes seconds
+        if find_spec(name) is None:
+            return f"{name} is not installed"
+    return ""
 
 
 def check_output(option: str, path: str | None) -> None:
@@ -211,7 +226,8 @@ def port(text: str) -> int:
 
 def text_or_stdin(text: str, example: str) -> str:
     """The text, or standard input where it is "-"."""
-    text = sys.stdin.read() if text == "-" else text
+    if text == "-":
+        text = sys.stdin.read()
     if not text.strip():
         raise SettingError(f"The question is empty. Type one, for example: {example}")
     return text.strip()

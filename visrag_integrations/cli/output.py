@@ -17,13 +17,20 @@ if TYPE_CHECKING:
 
 def print_json(value: Any) -> None:
     """One JSON object on standard output; characters that its encoding may not have are escaped as JSON does."""
+    # A pipe on Windows may be cp1252; "\u00e9" is é for every reader of JSON.
     plain = (sys.stdout.encoding or "").lower().replace("-", "") == "utf8"
     print(json.dumps(value, ensure_ascii=not plain))
 
 
 def failure_lines(failed: Sequence[Failure]) -> list[str]:
     """One line per document or page that failed."""
-    return [f"failed: {printable(f.source)}{'' if f.page is None else f', page {f.page}'}: {f.error}" for f in failed]
+    lines: list[str] = []
+    for failure in failed:
+        where = printable(failure.source)
+        if failure.page is not None:
+            where += f", page {failure.page}"
+        lines.append(f"failed: {where}: {failure.error}")
+    return lines
 
 
 def report_line(report: IndexReport, index: str) -> str:
@@ -55,17 +62,21 @@ def answer_text(answer: Answer) -> str:
 
 def pages_json(hits: Sequence[ScoredPage]) -> list[dict[str, Any]]:
     """The pages that were found, as `search --json` and `ask --json` print them."""
-    return [
-        {
-            "source": hit.page.source,
-            "page": hit.page.number,
-            "score": float(hit.score),
-            "doc_id": hit.page.doc_id,
-            "id": hit.page.id,
-            "image": str(hit.page.picture) if isinstance(hit.page.picture, Path) else None,
-        }
-        for hit in hits
-    ]
+    return [_page_json(hit) for hit in hits]
+
+
+def _page_json(hit: ScoredPage) -> dict[str, Any]:
+    image: str | None = None
+    if isinstance(hit.page.picture, Path):  # else it is in memory, or on a server
+        image = str(hit.page.picture)
+    return {
+        "source": hit.page.source,
+        "page": hit.page.number,
+        "score": float(hit.score),
+        "doc_id": hit.page.doc_id,
+        "id": hit.page.id,
+        "image": image,
+    }
 
 
 def answer_json(question: str, answer: Answer) -> dict[str, Any]:
@@ -85,10 +96,13 @@ def answer_json(question: str, answer: Answer) -> dict[str, Any]:
 def _evidence_json(evidence: Evidence) -> dict[str, Any]:
     from visrag_integrations.grounding import grounding_dict
 
+    source, number = None, None
+    if evidence.page is not None:  # None where the model named a page that it was not shown
+        source, number = evidence.page.source, evidence.page.number
     return {
         "index": evidence.page_index,
-        "source": evidence.page.source if evidence.page else None,
-        "page": evidence.page.number if evidence.page else None,
+        "source": source,
+        "page": number,
         "text": evidence.text,
         "relevant": evidence.relevant,
         **grounding_dict(evidence),
@@ -96,10 +110,15 @@ def _evidence_json(evidence: Evidence) -> dict[str, Any]:
 
 
 def _evidence_line(evidence: Evidence) -> str:
-    place = f" {_place(evidence.page)}:" if evidence.page else ""
-    found = evidence.grounding
-    verdict = f"\n      {found.verdict}{f' ({found.note})' if found.note else ''}" if found else ""
-    return f"  [{evidence.page_index}]{place} {evidence.text}{verdict}"
+    line = f"  [{evidence.page_index}]"
+    if evidence.page is not None:
+        line += f" {_place(evidence.page)}:"
+    line += f" {evidence.text}"
+    if evidence.grounding is not None:
+        line += f"\n      {evidence.grounding.verdict}"
+        if evidence.grounding.note:
+            line += f" ({evidence.grounding.note})"
+    return line
 
 
 def _place(page: Page) -> str:
@@ -107,4 +126,6 @@ def _place(page: Page) -> str:
 
 
 def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"

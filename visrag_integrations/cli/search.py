@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 from typing import Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.interfaces.closing import close
 
 
 def add_parser(subparsers: Any) -> None:
@@ -20,11 +22,14 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag search`."""
-    query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
-    with options.open_store(arguments, must_exist=True) as store:
-        from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.retrieval import PageRetriever
 
-        retriever = PageRetriever(options.embedder_that_filled(store, arguments), store, mode=arguments.mode)
+    query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(options.open_store(arguments, must_exist=True))
+        embedder = options.embedder_that_filled(store, arguments)
+        opened.callback(close, embedder)
+        retriever = PageRetriever(embedder, store, mode=arguments.mode)
         hits = retriever.retrieve(query, top_k=arguments.k, filter=options.filter_of(arguments))
     if arguments.json:
         output.print_json({"query": query, "pages": output.pages_json(hits)})

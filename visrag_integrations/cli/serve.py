@@ -10,6 +10,7 @@ from typing import Any
 
 from visrag_integrations.cli import options
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
 
 
 def add_parser(subparsers: Any) -> None:
@@ -56,6 +57,7 @@ def run(arguments: argparse.Namespace) -> int:
         max_concurrency=arguments.max_concurrency,
     )
     say_access(arguments)
+    # The address first: what is wrong with it is said before a model is loaded.
     with listen(arguments.host, arguments.port) as listening, options.open_store(arguments, must_exist=True) as store:
         embedder = options.embedder_that_filled(store, arguments)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
@@ -69,18 +71,24 @@ def run(arguments: argparse.Namespace) -> int:
             options.note(f"serving {arguments.index} at {address_of(listening)} (Ctrl+C ends it)")
             cut_off = run_server(app, listening, RunSettings(proxies=arguments.proxy))
         finally:
-            getattr(getattr(rag, "generator", None), "close", lambda: None)()
-    options.note(f"ended; {f'requests cut off: {cut_off}' if cut_off else 'every request was finished'}.")
+            if rag is not None:
+                close(rag.generator)
+            close(embedder)
+    if cut_off:
+        options.note(f"ended; requests cut off: {cut_off}.")
+    else:
+        options.note("ended; every request was finished.")
     return 0
 
 
 def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
     """The tokens of `--token-file` or `VISRAG_TOKEN`; a server that others can reach must have one."""
-    from visrag_integrations.servers.web.access import LOOPBACK, check_tokens, read_tokens
+    from visrag_integrations.servers.web.access import check_tokens, read_tokens
+    from visrag_integrations.servers.web.hosts import LOOPBACK
 
     if arguments.token_file:
         return read_tokens(arguments.token_file)
-    given = os.environ.get("VISRAG_TOKEN", "")
+    given = os.environ.get("VISRAG_TOKEN", "")  # not an option: other users of this machine can read those
     if given:
         return check_tokens((given,))
     if arguments.host not in LOOPBACK:
@@ -93,11 +101,13 @@ def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:
 
 def hosts_of(arguments: argparse.Namespace, tokens: tuple[str, ...]) -> tuple[str, ...]:
     """The names the server may be called by: of this machine only, unless a token keeps strangers out."""
-    from visrag_integrations.servers.web.access import LOOPBACK
+    from visrag_integrations.servers.web.hosts import LOOPBACK
 
     if arguments.allow_host:
         return (*arguments.allow_host, *LOOPBACK)
-    return () if tokens else LOOPBACK
+    if tokens:
+        return ()
+    return LOOPBACK
 
 
 def say_access(arguments: argparse.Namespace) -> None:
@@ -107,4 +117,5 @@ def say_access(arguments: argparse.Namespace) -> None:
         logger.setLevel(logging.INFO)
         handler = logging.StreamHandler(sys.stderr)
         handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+        # Not passed on: the log of the whole program shows errors only, and each line would stand there twice.
         logger.handlers, logger.propagate = [handler], False

@@ -47,9 +47,9 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
         if len(tiles) == 1:
             return PatchGrid(tiles[0])
         columns = self._tile_columns(inputs)
-        tiles = tiles[:-1].reshape(-1, columns, side, side)  # without the overview, which comes last
+        by_place = tiles[:-1].reshape(-1, columns, side, side)  # without the overview, which comes last
         # Tiles side by side become rows of patches: (rows, columns, side, side) -> (rows * side, columns * side).
-        return PatchGrid(tiles.transpose(0, 2, 1, 3).reshape(-1, columns * side))
+        return PatchGrid(by_place.transpose(0, 2, 1, 3).reshape(-1, columns * side))
 
     def _tile_columns(self, inputs: Inputs) -> int:
         """How many tiles stand side by side: as many as come before the first that starts a second row."""

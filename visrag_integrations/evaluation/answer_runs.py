@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
-from visrag_integrations.evaluation.asking import Asking, Key, about, keyed, search
-from visrag_integrations.evaluation.record import Record
+from visrag_integrations.evaluation.metrics import relevant_pages
+from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
+from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.generation.parser import parse_evidence, scored
+from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 PagesFrom = Literal["auto", "retrieved", "given", "relevant"]
@@ -40,7 +42,7 @@ def evaluate_answers(
     batch_size: int = 8,
     workers: int = 1,
     progress: bool | None = None,
-    key: Key = page_key,
+    key: PageKey = page_key,
 ) -> EvaluationResult:
     """How well questions are answered.
 
@@ -67,19 +69,29 @@ def evaluate_answers(
         raise SettingError(f"{dataset.name} does not say what the right answers are; evaluate its retrieval instead.")
     if pages == "auto":
         pages = "given" if all(question.pages for question in questions) else "retrieved"
-    top_k = getattr(rag, "top_k", None) if pages == "retrieved" and top_k is None else top_k
+    if pages == "retrieved" and top_k is None:
+        top_k = getattr(rag, "top_k", None)
     settings = {"task": "answers", "set": dataset.name, **about(rag), "pages": pages, "top_k": top_k}
 
     def entry(question: Question, answer: Answer) -> dict[str, Any]:
-        said = {"answer": answer.text, "sufficient": answer.sufficient, "problems": list(answer.problems)}
-        return {**said, "raw": answer.raw, "hits": keyed(answer.pages, key)}
+        return {
+            "answer": answer.text,
+            "sufficient": answer.sufficient,
+            "problems": list(answer.problems),
+            "raw": answer.raw,
+            "hits": keyed(answer.pages, key),
+        }
 
     ask = _asker(dataset, rag, pages, top_k, key)
-    asking = Asking(Record(record, settings), questions, ask, entry, batch_size, workers)
-    done = asking.all(progress)
-    answers = {id_: str(entry["answer"]) for id_, entry in done.items()}
-    run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
-    return asking.result(dataset.name, evaluate_answers_of(answers, questions, metrics), run=run, answers=answers)
+    question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
+    done = question_run.all(progress)
+    answers: dict[str, str] = {}
+    run: dict[str, dict[str, float]] = {}
+    for id_, kept in done.items():
+        answers[id_] = str(kept["answer"])
+        run[id_] = dict(kept["hits"])
+    per_question = evaluate_answers_of(answers, questions, metrics)
+    return question_run.result(dataset.name, per_question, run=run, answers=answers)
 
 
 def read_answers(path: str | Path) -> dict[str, str]:
@@ -92,79 +104,126 @@ def read_answers(path: str | Path) -> dict[str, str]:
     """
     answers: dict[str, str] = {}
     for number, row in enumerate(read_rows(Path(path), Path(path).parent), 1):
-        id_, said = row.get("id", row.get("qid")), row.get("answer", row.get("pred"))
+        id_ = row.get("id", row.get("qid"))
+        said = row.get("answer", row.get("pred"))
         if id_ is None and number == 1:  # the first line of a record
             continue
         if id_ is None or not isinstance(said, str):
             raise DatasetError(str(path), f"line {number} is no answer: it needs id and answer, or qid and pred.")
-        tagged = "pred" in row and "<answer>" in said
-        answers[str(id_)] = parse_evidence(said).text if tagged else said
+        if "pred" in row and "<answer>" in said:
+            said = parse_evidence(said).text
+        answers[str(id_)] = said
     return answers
 
 
 def with_options(question: Question) -> str:
-    """The question as a generator is asked it: a multiple-choice question lists its options by letter."""
+    """The question as a generator is asked it: a multiple-choice question lists its options by letter.
+
+    >>> print(with_options(Question("q", "Which?", options=("red", "blue"))))
+    Which?
+    Options:
+    A. red
+    B. blue
+    Answer with the letter of the right option only.
+    """
     if not question.options:
         return question.text
-    letters = [chr(ord("A") + i) for i in range(len(question.options))]
-    lettered = all(option.strip().startswith(letter) for letter, option in zip(letters, question.options, strict=True))
-    lines = [
-        o.strip() if lettered else f"{letter}. {o.strip()}" for letter, o in zip(letters, question.options, strict=True)
-    ]
-    return "\n".join([question.text, "Options:", *lines, "Answer with the letter of the right option only."])
+    lettered = {chr(ord("A") + place): option.strip() for place, option in enumerate(question.options)}
+    # Some sets write the letters themselves: "A) red".
+    has_letters = all(option.startswith(letter) for letter, option in lettered.items())
+    lines = [question.text, "Options:"]
+    for letter, option in lettered.items():
+        lines.append(option if has_letters else f"{letter}. {option}")
+    lines.append("Answer with the letter of the right option only.")
+    return "\n".join(lines)
+
+
+ChosenPages = Callable[[Sequence[Question]], Sequence[Sequence[ScoredPage]]]
+"""The pages to show for each question of a batch."""
 
 
 def _asker(
-    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None, key: Key
+    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None, key: PageKey
 ) -> Callable[[list[Question]], Sequence[Answer]]:
     """How a batch of questions is answered, with the pages that are wanted."""
     chooses = hasattr(rag, "answer_from")
+    # An agent, say, finds its pages itself.
     if pages == "retrieved" and not (chooses and hasattr(rag, "retriever")):
-        extra = () if top_k is None else (top_k,)
-        if hasattr(rag, "ask_many"):
-            return lambda batch: list(rag.ask_many([with_options(question) for question in batch], *extra))
-        return lambda batch: [rag.ask(with_options(question), *extra) for question in batch]
+        return _asker_without_pages(rag, top_k)
     if pages not in ("retrieved", "given", "relevant"):
         raise SettingError(f"pages is {pages!r}; allowed: auto, retrieved, given, relevant.")
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
-    choose = {"retrieved": _retrieved, "given": _given, "relevant": _relevant}[pages](dataset, rag, key)
+    if pages == "retrieved":
+        choose = _retrieved(rag.retriever, top_k)
+    elif pages == "given":
+        choose = _given(dataset, top_k)
+    else:
+        choose = _relevant(dataset, rag, top_k, key)
 
     def ask(batch: list[Question]) -> list[Answer]:
-        shown = choose(batch, top_k)
+        shown = choose(batch)
         return list(rag.answer_from([with_options(question) for question in batch], shown))
 
     return ask
 
 
-Chosen = Callable[[Sequence[Question], Any], Sequence[Sequence[ScoredPage]]]
+def _asker_without_pages(rag: Any, top_k: int | None) -> Callable[[list[Question]], Sequence[Answer]]:
+    """Asks the object as it is: `ask_many` where it has one, else question by question."""
+    extra = () if top_k is None else (top_k,)
+
+    def ask(batch: list[Question]) -> list[Answer]:
+        texts = [with_options(question) for question in batch]
+        if hasattr(rag, "ask_many"):
+            return list(rag.ask_many(texts, *extra))
+        return [rag.ask(text, *extra) for text in texts]
+
+    return ask
 
 
-def _retrieved(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
-    return lambda batch, number: search(rag.retriever, [question.text for question in batch], number or 3)
+# An answerer that does not say how many pages it shows gets as many as `VisRAG` shows by default.
+_DEFAULT_TOP_K = 3
 
 
-def _given(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
+def _retrieved(retriever: Any, top_k: int | None) -> ChosenPages:
+    # Searched by the bare question: the options would be words to find.
+    return lambda batch: retrieve_many(retriever, [question.text for question in batch], top_k or _DEFAULT_TOP_K)
+
+
+def _given(dataset: EvaluationSet, top_k: int | None) -> ChosenPages:
     if not any(question.pages for question in dataset.questions):
         raise SettingError(f"{dataset.name} gives no pages with its questions. Say pages='retrieved'.")
-    return lambda batch, number: [scored(question.pages[:number]) for question in batch]
+    return lambda batch: [scored(question.pages[:top_k]) for question in batch]
 
 
-def _relevant(dataset: EvaluationSet, rag: Any, key: Key) -> Chosen:
-    wanted = {name for judged in dataset.qrels.values() for name, grade in judged.items() if grade > 0}
-    store: Any = getattr(getattr(rag, "retriever", None), "store", None)
-    pages = dataset.pages or (store.scroll() if hasattr(store, "scroll") else ())
-    known = {name: page for page in pages if (name := key(page)) in wanted}
+def _relevant(dataset: EvaluationSet, rag: Any, top_k: int | None, key: PageKey) -> ChosenPages:
+    wanted: set[str] = set()
+    for judged in dataset.qrels.values():
+        wanted.update(relevant_pages(judged))
+    known: dict[str, Page] = {}
+    for page in dataset.pages or _stored(rag):
+        name = key(page)
+        if name in wanted:
+            known[name] = page
     if not known:
         raise SettingError(f"None of the pages that {dataset.name} calls relevant is in the set or in the index.")
 
-    def choose(batch: Sequence[Question], number: int | None) -> list[Sequence[ScoredPage]]:
-        return [scored(_best(dataset.qrels.get(question.id, {}), known)[:number]) for question in batch]
+    def choose(batch: Sequence[Question]) -> list[Sequence[ScoredPage]]:
+        return [scored(_best(dataset.qrels.get(question.id, {}), known)[:top_k]) for question in batch]
 
     return choose
 
 
+def _stored(rag: Any) -> Iterable[Page]:
+    """Every page of the index that the RAG searches; none where it does not show its index."""
+    store: Any = getattr(getattr(rag, "retriever", None), "store", None)
+    if not hasattr(store, "scroll"):
+        return ()
+    pages: Iterable[Page] = store.scroll()
+    return pages
+
+
 def _best(judged: Mapping[str, int], known: Mapping[str, Page]) -> list[Page]:
     """The relevant pages, the highest grade first."""
-    relevant = sorted((key for key, grade in judged.items() if grade > 0), key=lambda key: -judged[key])
-    return [known[key] for key in relevant if key in known]
+    best_first = sorted(relevant_pages(judged), key=lambda name: -judged[name])
+    return [known[name] for name in best_first if name in known]

@@ -44,11 +44,12 @@ def evaluate_answers_of(
     {'q': {'em': 0.0, 'accuracy': 1.0}}
     """
     rules = {metric: find_answer_metric(metric) for metric in metrics}
-    return {
-        question.id: {metric: float(rule(answers[question.id], question)) for metric, rule in rules.items()}
-        for question in questions
-        if question.id in answers
-    }
+    values: PerQuery = {}
+    for question in questions:
+        if question.id in answers:
+            answer = answers[question.id]
+            values[question.id] = {metric: float(rule(answer, question)) for metric, rule in rules.items()}
+    return values
 
 
 def find_answer_metric(metric: str) -> Callable[[str, Question], float]:
@@ -75,8 +76,12 @@ def vqa_normalized(text: str) -> str:
     """
     text = text.replace("\n", " ").replace("\t", " ").strip()
     for mark in _MARKS:
+        # As published: beside a space, or in any text with a thousands comma, a mark goes; else it becomes a space.
         at_a_space = f"{mark} " in text or f" {mark}" in text
-        text = text.replace(mark, "" if at_a_space or _THOUSANDS.search(text) else " ")
+        if at_a_space or _THOUSANDS.search(text):
+            text = text.replace(mark, "")
+        else:
+            text = text.replace(mark, " ")
     words = [_NUMBERS.get(word, word) for word in _LONE_POINT.sub("", text).lower().split()]
     return " ".join(_CONTRACTED.get(word, word) for word in words if word not in _ARTICLES)
 
@@ -90,15 +95,17 @@ def em(answer: str, question: Question) -> float:
 def accuracy(answer: str, question: Question) -> float:
     """Whether every word of one of the right answers is in the answer, whatever their order."""
     given = set(normalized(answer).split())
-    truths = (set(normalized(truth).split()) for truth in _truths(question))
-    return float(any(truth and truth <= given for truth in truths))
+    for truth in _truths(question):
+        words = set(normalized(truth).split())
+        if words and words <= given:
+            return 1.0
+    return 0.0
 
 
 def f1(answer: str, question: Question) -> float:
     """Shared words: the harmonic mean of precision and recall, against the right answer that fits best."""
-    return max(
-        (_shared(normalized(answer).split(), normalized(truth).split()) for truth in _truths(question)), default=0.0
-    )
+    given = normalized(answer).split()
+    return max((_shared(given, normalized(truth).split()) for truth in _truths(question)), default=0.0)
 
 
 def anls(answer: str, question: Question) -> float:
@@ -120,6 +127,7 @@ def relaxed(answer: str, question: Question) -> float:
     given, truths = _without_odd_percent(answer, _truths(question))
     if given and given in truths:
         return 1.0
+    # Only False stops here: where a set does not say, both texts being numbers is enough.
     return float(question.numeric is not False and any(_is_near(given, truth) for truth in truths))
 
 
@@ -142,18 +150,24 @@ ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
 
 
 def _truths(question: Question) -> Sequence[str]:
-    return question.answers if question.answerable else REFUSALS
+    if question.answerable:
+        return question.answers
+    return REFUSALS
 
 
 def _shared(given: Sequence[str], truth: Sequence[str]) -> float:
-    same = sum((Counter(given) & Counter(truth)).values())
-    return 2 * same / (len(given) + len(truth)) if same else 0.0
+    same = (Counter(given) & Counter(truth)).total()
+    if not same:
+        return 0.0
+    return 2 * same / (len(given) + len(truth))
 
 
 def _without_odd_percent(answer: str, truths: Sequence[str]) -> tuple[str, list[str]]:
     """Both normalised; a percent sign that the answer or the first right answer lacks is taken from the other."""
-    given, wanted = vqa_normalized(answer), [vqa_normalized(truth) for truth in truths]
-    there = "%" in wanted[0] if wanted else False
+    given = vqa_normalized(answer)
+    wanted = [vqa_normalized(truth) for truth in truths]
+    # As published: only the first right answer says whether a percent sign belongs there.
+    there = bool(wanted) and "%" in wanted[0]
     if "%" in given and not there:
         given = given.replace("%", "")
     elif "%" not in given and there:
@@ -176,18 +190,24 @@ def _folded(text: str) -> str:
 
 def _similarity(given: str, truth: str) -> float:
     longer = max(len(given), len(truth))
-    if not longer or abs(len(given) - len(truth)) * 2 >= longer:  # at least so many edits: no need to count them
-        return float(given == truth and bool(longer))
+    # The difference in length is the least number of edits; from half of the longer text on the result is 0 anyway.
+    if abs(len(given) - len(truth)) * 2 >= longer:
+        return 0.0
     distance = _edits(given, truth)
-    return 1 - distance / longer if distance * 2 < longer else 0.0
+    if distance * 2 >= longer:
+        return 0.0
+    return 1 - distance / longer
 
 
 def _edits(one: str, other: str) -> int:
     """Levenshtein distance: insertions, deletions and replacements."""
+    # One row of the table at a time: before[j] edits turn the part of `one` so far into the first j letters of `other`.
     before = list(range(len(other) + 1))
     for i, first in enumerate(one, 1):
         row = [i]
         for j, second in enumerate(other, 1):
-            row.append(min(before[j] + 1, row[j - 1] + 1, before[j - 1] + (first != second)))
+            deleted, inserted = before[j] + 1, row[j - 1] + 1
+            replaced = before[j - 1] + (first != second)
+            row.append(min(deleted, inserted, replaced))
         before = row
     return before[-1]

@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
-import itertools
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from tqdm.auto import tqdm
 
 from visrag_integrations import ocr
-from visrag_integrations.errors import EmbedderError
-from visrag_integrations.evaluation.record import Work
+from visrag_integrations.evaluation.batch_runner import ERRORS_THAT_END_A_RUN
+from visrag_integrations.indexing import FailureRule, FillCounts, fill_store
 from visrag_integrations.interfaces import PageEmbedder, PageStore
+from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.types import Failure, Page
+
+# As for questions, any five failures in a row end it: what is measured on a set that is mostly missing means nothing.
+_RULE = FailureRule(end_the_run=ERRORS_THAT_END_A_RUN, belong_to_the_page=())
 
 
 @dataclass(frozen=True)
@@ -55,40 +57,32 @@ def index_pages(
         progress: A progress bar; by default only where standard error is a terminal.
         on_failure: Called with every page that failed.
     """
-    started, failed, counts = time.monotonic(), list[Failure](), {"known": 0, "added": 0}
+    started = time.monotonic()
+    failed: list[Failure] = []
     store.prepare(embedder)
     total = len(pages) if isinstance(pages, Sequence) else None
-    with tqdm(total=total, unit="page", desc="Indexing", disable=None if progress is None else not progress) as bar:
+    hidden = None if progress is None else not progress
+    with tqdm(total=total, unit="page", desc="Indexing", disable=hidden) as bar:
 
-        def done(finished: list[tuple[Page, None]]) -> None:
-            counts["added"] += len(finished)
-            bar.update(len(finished))
+        def show(counts: FillCounts) -> None:
+            bar.update(counts.added + counts.unchanged + len(failed) - bar.n)
 
         def fail(page: Page, error: Exception) -> None:
             failed.append(Failure(page.source or page.doc_id, f"{error}", page.number))
-            bar.update()
             if on_failure is not None:
                 on_failure(failed[-1])
 
-        def new() -> Iterator[Page]:
-            for batch in _batches(pages, batch_size):
-                known = {page.id for page in store.get_pages([page.id for page in batch])}
-                counts["known"] += sum(page.id in known for page in batch)
-                bar.update(sum(page.id in known for page in batch))
-                yield from (page for page in batch if page.id not in known)
-
-        Work[Page, None](lambda batch: _add(batch, embedder, store), done, fail, batch_size).all(new())
-    return PagesReport(counts["known"] + counts["added"], counts["added"], tuple(failed), time.monotonic() - started)
-
-
-def _add(pages: list[Page], embedder: PageEmbedder, store: PageStore) -> list[None]:
-    if getattr(embedder, "reads", "pixels") == "text":
-        pages = [_with_text(page) for page in pages]
-    vectors: list[Any] = embedder.embed_pages(pages)
-    if len(vectors) != len(pages):
-        raise EmbedderError(f"The embedder {embedder.name!r} gave {len(vectors)} vectors for {len(pages)} pages.")
-    store.add_pages(pages, vectors)
-    return [None] * len(pages)
+        counts = fill_store(
+            pages,
+            store,
+            embedder,
+            batch_size=batch_size,
+            on_failure=fail,
+            on_batch=show,
+            complete=None if reads_pixels(embedder) else _with_text,
+            rule=_RULE,
+        )
+    return PagesReport(counts.unchanged + counts.added, counts.added, tuple(failed), time.monotonic() - started)
 
 
 def _with_text(page: Page) -> Page:
@@ -99,9 +93,3 @@ def _with_text(page: Page) -> Page:
         words = ocr.read_words(image)
     metadata = {**page.metadata, "text_source": "ocr" if words else "none"}
     return replace(page, text=ocr.assemble(words), words=words, metadata=metadata)
-
-
-def _batches(pages: Iterable[Page], size: int) -> Iterator[list[Page]]:
-    remaining = iter(pages)
-    while batch := list(itertools.islice(remaining, max(1, size))):
-        yield batch

@@ -22,11 +22,11 @@ def hub_tables(name: str, split: str) -> tuple[list[Row], list[Row], list[Row]]:
     try:
         configs = datasets.get_dataset_config_names(name)
         if {"corpus", "queries", "qrels"} <= set(configs):
-            corpus, queries, qrels = (
-                _hub_rows(datasets, name, table, split) for table in ("corpus", "queries", "qrels")
-            )
-            return corpus, queries, qrels
-        return [], _hub_rows(datasets, name, configs[0] if configs else None, split), []
+            corpus = _hub_rows(datasets, name, "corpus", split)
+            queries = _hub_rows(datasets, name, "queries", split)
+            return corpus, queries, _hub_rows(datasets, name, "qrels", split)
+        first = configs[0] if configs else None
+        return [], _hub_rows(datasets, name, first, split), []
     except DatasetError:
         raise
     except Exception as err:  # whatever the hub's client raises
@@ -37,15 +37,21 @@ def hub_tables(name: str, split: str) -> tuple[list[Row], list[Row], list[Row]]:
 
 def _hub_rows(datasets: Any, name: str, config: str | None, split: str) -> list[Row]:
     splits = datasets.get_dataset_split_names(name, config)
-    chosen = split if split in splits else splits[0]
-    table = datasets.load_dataset(name, config, split=chosen)
-    has_image = IMAGE in table.column_names
-    rows: list[Row] = (table.remove_columns(IMAGE) if has_image else table).to_list()
-    if not has_image:
+    # A set with one part only is that part, whatever it is called.
+    if split not in splits:
+        split = splits[0]
+    table = datasets.load_dataset(name, config, split=split)
+    if IMAGE not in table.column_names:
+        rows: list[Row] = table.to_list()
         return rows
+    # Not decoded: each picture is opened when it is needed, and by our own rules.
     pictures = table.select_columns(IMAGE).cast_column(IMAGE, datasets.Image(decode=False))
-    rows = rows or [{} for _ in range(len(pictures))]
-    return [{**row, IMAGE: _hub_picture(pictures, place)} for place, row in enumerate(rows)]
+    rows = table.remove_columns(IMAGE).to_list()
+    if not rows:  # a table of pictures only
+        rows = [{} for _ in range(len(pictures))]
+    for place, row in enumerate(rows):
+        row[IMAGE] = _hub_picture(pictures, place)
+    return rows
 
 
 def _hub_picture(table: Any, place: int) -> PictureSource:

@@ -5,14 +5,14 @@ from __future__ import annotations
 import logging
 import re
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation.hub import hub_tables
+from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
 from visrag_integrations.evaluation.tables import Row, read_rows
 from visrag_integrations.evaluation.trec import read_qrels
@@ -28,10 +28,12 @@ LAYOUTS = (
     "a .jsonl or .parquet file of questions"
 )
 
+# Columns by the names that the published sets give them; the first that has a value counts.
 _QUESTION_ID = ("query-id", "query_id", "qid", "_id", "id")
 _PAGE_ID = ("corpus-id", "corpus_id", "_id", "id")
 _PAGE_ID_BESIDE_QUESTION = ("image_filename", "corpus-id", "corpus_id")
 _GRADE = ("score", "grade", "relevance")
+_TABLES = ("corpus", "queries", "qrels")
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 
 
@@ -55,8 +57,9 @@ def load_evaluation_set(source: str | Path, *, split: str = "test") -> Evaluatio
         raise DatasetError(str(source), f"there is no such file or folder. A set is {LAYOUTS}; or a name on the hub.")
     corpus, queries, qrels = hub_tables(str(source), split)
     name = str(source).rpartition("/")[2]
-    found = _from_tables(name, corpus, queries, _grades(qrels, str(source))) if corpus else _from_rows(name, queries)
-    return _checked(found, str(source))
+    if not corpus:
+        return _checked(_from_rows(name, queries), str(source))
+    return _checked(_from_tables(name, corpus, queries, _grades(qrels, str(source))), str(source))
 
 
 def _from_folder(folder: Path, split: str) -> EvaluationSet:
@@ -64,30 +67,51 @@ def _from_folder(folder: Path, split: str) -> EvaluationSet:
     if (folder / EVISRAG_FILE).is_file():
         return _from_rows(name, read_rows(folder / EVISRAG_FILE, folder), folder)
     if (folder / "corpus.jsonl").is_file() and (folder / "queries.jsonl").is_file():
-        qrels = read_qrels(_qrels_file(folder / "qrels", split))
-        corpus, queries = (read_rows(folder / f"{table}.jsonl", folder) for table in ("corpus", "queries"))
-        judged = (row for row in queries if str(_first(row, _QUESTION_ID)) in qrels)  # other splits' are in there too
-        return _from_tables(name, corpus, judged, qrels)
-    if all((folder / table).is_dir() for table in ("corpus", "queries", "qrels")):
-        parquet = {table: _parquet_files(folder / table, split) for table in ("corpus", "queries", "qrels")}
-        rows = {table: [row for file in files for row in read_rows(file, folder)] for table, files in parquet.items()}
-        qrels = (
-            _grades(rows["qrels"], str(folder)) if rows["qrels"] else read_qrels(_qrels_file(folder / "qrels", split))
-        )
-        return _from_tables(name, rows["corpus"], rows["queries"], qrels)
+        return _from_beir(folder, split)
+    if all((folder / table).is_dir() for table in _TABLES):
+        return _from_parquet_tables(folder, split)
     files = _parquet_files(folder, split)
     if files:
-        return _from_rows(name, (row for file in files for row in read_rows(file, folder)))
+        return _from_rows(name, _rows_of(files, folder))
     raise DatasetError(str(folder), f"is in no layout that is known. A set is {LAYOUTS}.")
 
 
+def _from_beir(folder: Path, split: str) -> EvaluationSet:
+    """Two .jsonl files and judgements; the questions of all splits are in one file."""
+    qrels = read_qrels(_qrels_file(folder / "qrels", split))
+    corpus = read_rows(folder / "corpus.jsonl", folder)
+    queries: list[Row] = []
+    for row in read_rows(folder / "queries.jsonl", folder):
+        if str(_first(row, _QUESTION_ID)) in qrels:
+            queries.append(row)
+    return _from_tables(folder.resolve().name, corpus, queries, qrels)
+
+
+def _from_parquet_tables(folder: Path, split: str) -> EvaluationSet:
+    """Three folders of parquet files; the judgements may be a text file too."""
+    corpus, queries, judgements = (list(_rows_of(_parquet_files(folder / table, split), folder)) for table in _TABLES)
+    if judgements:
+        qrels = _grades(judgements, str(folder))
+    else:
+        qrels = read_qrels(_qrels_file(folder / "qrels", split))
+    return _from_tables(folder.resolve().name, corpus, queries, qrels)
+
+
+def _rows_of(files: Iterable[Path], folder: Path) -> Iterator[Row]:
+    for file in files:
+        yield from read_rows(file, folder)
+
+
 def _from_file(path: Path) -> EvaluationSet:
-    name = path.resolve().parent.name if path.name == EVISRAG_FILE else path.stem
+    name = path.stem
+    if path.name == EVISRAG_FILE:  # every set's file has this name: the folder tells them apart
+        name = path.resolve().parent.name
     return _from_rows(name, read_rows(path, path.parent), path.parent)
 
 
 def _parquet_files(folder: Path, split: str) -> list[Path]:
     """Those of the split; all there are, where none has its name."""
+    # "test-00000-of-00001.parquet" is of split test, "testing.parquet" is not.
     files = sorted(folder.rglob("*.parquet"))
     return [file for file in files if re.match(rf"{re.escape(split)}\b", file.name)] or files
 
@@ -95,9 +119,10 @@ def _parquet_files(folder: Path, split: str) -> list[Path]:
 def _qrels_file(folder: Path, split: str) -> Path:
     """The judgements of the split; the only ones there are, where none has its name."""
     files = sorted([*folder.glob("*.tsv"), *folder.glob("*.trec"), *folder.glob("*.txt")])
-    named = [file for file in files if file.stem == split]
-    if named or len(files) == 1:
-        return (named or files)[0]
+    # One file can only be the one that is meant; of several, none is guessed.
+    for file in files:
+        if file.stem == split or len(files) == 1:
+            return file
     there = ", ".join(file.stem for file in files) or "none"
     raise DatasetError(str(folder), f"has no judgements of split {split!r}; there are: {there}.")
 
@@ -112,7 +137,10 @@ def _from_tables(
         if page.doc_id in pages:
             logger.warning("%s: the corpus has %r more than once; the first is kept", name, page.doc_id)
         pages.setdefault(page.doc_id, page)
-    questions = [_question(row, f"{name}, queries row {number}", number) for number, row in enumerate(queries, 1)]
+
+    questions: list[Question] = []
+    for number, row in enumerate(queries, 1):
+        questions.append(_question(row, f"{name}, queries row {number}", number))
     return EvaluationSet(name, tuple(questions), qrels, tuple(pages.values()))
 
 
@@ -123,10 +151,12 @@ def _from_rows(name: str, rows: Iterable[Row], root: Path = Path()) -> Evaluatio
     corpus: dict[str, Page] = {}
     for number, row in enumerate(rows, 1):
         where = f"{name}, row {number}"
+        # Several pictures are what the question is to be answered from (EVisRAG); nothing is searched.
         if isinstance(row.get("image"), list):
-            shown = [_shown(picture, root, where, i) for i, picture in enumerate(row["image"], 1)]
-            questions.append(replace(_question(row, where, number), pages=tuple(shown)))
+            shown = tuple(_shown(picture, root, where, i) for i, picture in enumerate(row["image"], 1))
+            questions.append(replace(_question(row, where, number), pages=shown))
             continue
+        # One picture is the page of the row. Rows of one page are questions about it: it is kept once.
         if row.get("image") is not None:
             page = _page(row, where, name, _PAGE_ID_BESIDE_QUESTION)
             corpus.setdefault(page.doc_id, page)
@@ -156,7 +186,9 @@ def _shown(picture: Any, root: Path, where: str, number: int) -> Page:
     """A picture that comes with a question; known by its path in the set."""
     if picture is None:
         raise DatasetError(where, f"image {number} is no picture.")
-    name = picture.relative_to(root).as_posix() if isinstance(picture, Path) else f"{where}, image {number}"
+    name = f"{where}, image {number}"
+    if isinstance(picture, Path):
+        name = picture.relative_to(root).as_posix()
     return Page.from_image(picture, doc_id=name, source=name, metadata={"corpus_id": name})
 
 
@@ -164,15 +196,18 @@ def _question(row: Row, where: str, number: int) -> Question:
     text = _first(row, ("query", "question", "text"))
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(where, f"has no question: column query is {text!r}.")
-    given, group = _first(row, _QUESTION_ID), _first(row, ("group", "kind"))
+    given = _first(row, _QUESTION_ID)
+    group = _first(row, ("group", "kind"))
     answerable = bool(_first(row, ("answerable", "is_sufficient"), True))
     if not group and "is_sufficient" in row:
         group = "answerable" if answerable else "unanswerable"
-    answers, numeric = _first(row, ("answers", "answer")), _first(row, ("numeric", "is_numerical"))
+    answers = _first(row, ("answers", "answer"))
+    numeric = _first(row, ("numeric", "is_numerical"))
+    # A set that says nothing, but writes the answer as a number, means a number.
     if numeric is None and isinstance(answers, (int, float)):
         numeric = True
     return Question(
-        id=str(given) if given is not None else f"q{number}",
+        id=f"q{number}" if given is None else str(given),
         text=text.strip(),
         answers=_texts(answers, where),
         options=_texts(row.get("options"), where),
@@ -184,22 +219,24 @@ def _question(row: Row, where: str, number: int) -> Question:
 
 def _relevant(row: Row, where: str) -> dict[str, int]:
     """The pages that hold the answer: `relevant` (keys, or key -> grade), or `source` and `page`."""
-    relevant, source, number = row.get("relevant"), row.get("source"), row.get("page")
+    relevant = row.get("relevant")
     if isinstance(relevant, Mapping):
         return {str(key): _whole(grade, where, "the grade") for key, grade in relevant.items()}
     if relevant is not None:
         return dict.fromkeys(_texts(relevant, where), 1)
+    source, pages = row.get("source"), row.get("page")
     if source is None:
         return {}
-    if isinstance(number, list):
-        return {key_of(str(source), _whole(one, where, "page")): 1 for one in number}
-    return {key_of(str(source), _whole(number, where, "page")): 1}
+    if not isinstance(pages, list):
+        pages = [pages]
+    return {key_of(str(source), _whole(number, where, "page")): 1 for number in pages}
 
 
 def _grades(rows: Sequence[Row], where: str) -> dict[str, dict[str, int]]:
     qrels: dict[str, dict[str, int]] = {}
     for number, row in enumerate(rows, 1):
-        question, page = _first(row, ("query-id", "query_id", "qid")), _first(row, ("corpus-id", "corpus_id"))
+        question = _first(row, ("query-id", "query_id", "qid"))
+        page = _first(row, ("corpus-id", "corpus_id"))
         if question is None or page is None:
             raise DatasetError(where, f"row {number} of qrels lacks query-id or corpus-id; it has {', '.join(row)}.")
         grade = _whole(_first(row, _GRADE, 1), f"{where}, qrels row {number}", "the grade")
@@ -210,7 +247,9 @@ def _grades(rows: Sequence[Row], where: str) -> dict[str, dict[str, int]]:
 def _checked(found: EvaluationSet, source: str) -> EvaluationSet:
     """The set, if questions have ids of their own and judgements are about them and about its pages."""
     if not found.questions:
-        raise DatasetError(source, f"holds no question{' that is judged' if found.qrels else ''}.")
+        which = " that is judged" if found.qrels else ""
+        raise DatasetError(source, f"holds no question{which}.")
+    # Results are kept by id: of two questions with one id, one would take the other's place.
     ids = Counter(question.id for question in found.questions)
     twice, count = ids.most_common(1)[0]
     if count > 1:
@@ -219,30 +258,50 @@ def _checked(found: EvaluationSet, source: str) -> EvaluationSet:
     if found.qrels and not qrels:
         one, other = next(iter(found.qrels)), next(iter(ids))
         raise DatasetError(source, f"its judgements are about other questions: there is {one!r}, and not {other!r}.")
-    known = {page.doc_id for page in found.pages}
-    lost = [page for judged in qrels.values() for page, grade in judged.items() if grade > 0 and page not in known]
-    if known and lost:
-        examples = ", ".join(map(repr, islice(lost, 3)))
-        logger.warning(
-            "%s: %d relevant pages are not in the corpus and can never be found: %s", source, len(lost), examples
-        )
+    if found.pages:
+        _warn_of_missing_pages(found, qrels, source)
     return replace(found, qrels=qrels)
 
 
+def _warn_of_missing_pages(found: EvaluationSet, qrels: Mapping[str, Mapping[str, int]], source: str) -> None:
+    """A relevant page that the corpus lacks can never be found, and lowers every score."""
+    known = {page.doc_id for page in found.pages}
+    missing: list[str] = []
+    for judged in qrels.values():
+        for page in relevant_pages(judged):
+            if page not in known:
+                missing.append(page)
+    if missing:
+        examples = ", ".join(map(repr, missing[:3]))
+        logger.warning(
+            "%s: %d relevant pages are not in the corpus and can never be found: %s", source, len(missing), examples
+        )
+
+
 def _first(row: Row, columns: Iterable[str], default: Any = None) -> Any:
-    return next((row[column] for column in columns if row.get(column) is not None), default)
+    """The value of the first of these columns that has one."""
+    for column in columns:
+        if row.get(column) is not None:
+            return row[column]
+    return default
 
 
 def _texts(value: Any, where: str) -> tuple[str, ...]:
     """One text or several; numbers as they are written."""
-    values = [one for one in (value if isinstance(value, (list, tuple)) else [value]) if one is not None]
-    for one in values:
+    if not isinstance(value, (list, tuple)):
+        value = [value]
+    texts: list[str] = []
+    for one in value:
+        if one is None:
+            continue
         if not isinstance(one, (str, int, float)):
             raise DatasetError(where, f"{one!r} is {type(one).__name__}; answers, options and page keys are texts.")
-    return tuple(map(str, values))
+        texts.append(str(one))
+    return tuple(texts)
 
 
 def _whole(value: Any, where: str, what: str) -> int:
+    # 2.0 and "2" are whole numbers in a JSON or parquet file, True and 2.5 are not.
     try:
         number = int(value)
     except (TypeError, ValueError, OverflowError):

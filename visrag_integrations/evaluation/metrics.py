@@ -32,11 +32,13 @@ def evaluate_run(run: Run, qrels: Qrels, metrics: Iterable[str] = ("mrr@10", "re
         UnknownNameError: A metric that there is not.
         SettingError: A score that is not a number.
     """
+    # All names first: a wrong one is refused before hours of work, not after.
     wanted = [(metric, *parse_metric(metric)) for metric in metrics]
     found: PerQuery = {}
     for query, judged in qrels.items():
         grades = [judged.get(page, 0) for page in ranked(run.get(query, {}), query)]
-        ideal = sorted((grade for grade in judged.values() if grade > 0), reverse=True)
+        # The best order there could be: what nDCG and recall are shares of.
+        ideal = sorted(map(judged.__getitem__, relevant_pages(judged)), reverse=True)
         found[query] = {metric: RETRIEVAL_METRICS[name](grades, ideal, k) for metric, name, k in wanted}
     return found
 
@@ -47,11 +49,21 @@ def ranked(scores: Mapping[str, float], query: str = "") -> list[str]:
     >>> ranked({"a": 1.0, "b": 1.0 + 1e-9, "c": 2.0})
     ['c', 'b', 'a']
     """
+    # Equal in single precision is equal: trec_eval reads scores into C floats. One that is too large becomes infinite.
     with np.errstate(over="ignore"):
         singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32).tolist()
     if any(math.isnan(score) for score in singles):
         raise SettingError(f"A score of query {query!r} is not a number (nan), so its pages cannot be ranked.")
     return [page for _, page in sorted(zip(singles, scores, strict=True), reverse=True)]
+
+
+def relevant_pages(judged: Mapping[str, int]) -> list[str]:
+    """The pages of a question that are judged relevant.
+
+    >>> relevant_pages({"a": 2, "b": 0, "c": 1})
+    ['a', 'c']
+    """
+    return [page for page, grade in judged.items() if grade > 0]
 
 
 def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, float]:
@@ -61,7 +73,13 @@ def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> dict[str, floa
     {'hit@1': 0.5}
     """
     rows = list(per_query.values())
-    return {metric: math.fsum(row[metric] for row in rows) / len(rows) for metric in (rows[0] if rows else ())}
+    if not rows:
+        return {}
+    # `fsum`, so that the mean does not depend on the order of the queries.
+    means: dict[str, float] = {}
+    for metric in rows[0]:
+        means[metric] = math.fsum(row[metric] for row in rows) / len(rows)
+    return means
 
 
 def parse_metric(metric: str) -> tuple[str, int]:
@@ -78,26 +96,41 @@ def parse_metric(metric: str) -> tuple[str, int]:
 
 
 def _mrr(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return next((1 / rank for rank, grade in enumerate(grades[:k], 1) if grade > 0), 0.0)
+    for rank, grade in enumerate(grades[:k], 1):
+        if grade > 0:
+            return 1 / rank
+    return 0.0
 
 
 def _recall(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return sum(grade > 0 for grade in grades[:k]) / len(ideal) if ideal else 0.0
+    if not ideal:
+        return 0.0
+    return _count_relevant(grades[:k]) / len(ideal)
 
 
 def _hit(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return float(any(grade > 0 for grade in grades[:k]))
+    return float(_count_relevant(grades[:k]) > 0)
 
 
 def _ndcg(grades: Sequence[int], ideal: Sequence[int], k: int) -> float:
-    return _gain(grades[:k]) / _gain(ideal[:k]) if ideal else 0.0
+    if not ideal:
+        return 0.0
+    return _gain(grades[:k]) / _gain(ideal[:k])
+
+
+def _count_relevant(grades: Sequence[int]) -> int:
+    count = 0
+    for grade in grades:
+        if grade > 0:
+            count += 1
+    return count
 
 
 def _gain(grades: Sequence[int]) -> float:
     """Discounted: a page at rank r counts its grade / log2(r + 1)."""
     total = 0.0
     for place, grade in enumerate(grades):
-        if grade > 0:
+        if grade > 0:  # trec_eval counts negative grades as none
             total += grade / math.log2(place + 2)
     return total
 

@@ -9,10 +9,12 @@ from functools import cached_property
 from typing import Any
 
 from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
-from visrag_integrations.evaluation.statistics import Comparison, Interval, bootstrap_interval, compare
+from visrag_integrations.evaluation.statistics import SAMPLES, Comparison, Interval, bootstrap_interval, compare
 
+# Values drawn for one interval. With very many questions fewer resamples do: an interval of 10,000 questions is narrow
+# anyway, and a table should take about a second. Never below 1,000, or its ends would jump from seed to seed.
 _DRAWN = 10_000_000
-"""Values drawn for an interval: with very many questions fewer means suffice, and a table takes a second."""
+_FEWEST_SAMPLES = 1_000
 _STYLE = "text-align:right;padding:2px 12px"
 
 
@@ -60,6 +62,7 @@ class EvaluationResult:
         """Where each mean lies with 95 % confidence (bootstrap over the questions)."""
         return _intervals(self.per_query)
 
+    # The settings of a group are those of the whole: what was evaluated is the same.
     def group(self, name: str) -> EvaluationResult:
         """The result of one group's questions."""
         ids = self.groups[name]
@@ -91,29 +94,38 @@ class EvaluationResult:
         return "\n".join([self._title(), *aligned(self._rows()), *self._notes()])
 
     def _repr_html_(self) -> str:
-        head, *rows = [[html.escape(cell) for cell in row] for row in self._rows()]
-        cells = "".join(f'<th style="{_STYLE}">{cell}</th>' for cell in head)
-        body = "".join("<tr>" + "".join(f'<td style="{_STYLE}">{cell}</td>' for cell in row) + "</tr>" for row in rows)
+        head, *rows = self._rows()
+        table = _html_row(head, "th")
+        for row in rows:
+            table += _html_row(row, "td")
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        return f"<table><caption>{html.escape(self._title())}</caption><tr>{cells}</tr>{body}</table>{notes}"
+        return f"<table><caption>{html.escape(self._title())}</caption>{table}</table>{notes}"
 
     def _title(self) -> str:
-        how = ", ".join(f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value)
-        return f"{self.name}: {how}" if how else self.name
+        shown = [f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value]
+        if not shown:
+            return self.name
+        return f"{self.name}: {', '.join(shown)}"
 
     def _rows(self) -> list[list[str]]:
         rows = [["", "queries", *self.metrics], _row("all", self)]
-        return rows + [_row(name, part) for name, part in self._parts().items()]
+        for name, part in self._parts().items():
+            rows.append(_row(name, part))
+        return rows
 
     def _notes(self) -> list[str]:
         if not self.failed:
             return list(self.notes)
-        first, asked = self.failed[0], len(self.failed) + len(self.per_query)
-        said = f"{len(self.failed)} of {asked} queries failed and are not in the table; the first: "
-        return [f"{said}{first.id}: {first.error}", *self.notes]
+        first = self.failed[0]
+        asked = len(self.failed) + len(self.per_query)
+        count = f"{len(self.failed)} of {asked} queries failed and are not in the table"
+        return [f"{count}; the first: {first.id}: {first.error}", *self.notes]
 
     def _parts(self) -> dict[str, EvaluationResult]:
-        return {name: self.group(name) for name in self.groups} if len(self.groups) > 1 else {}
+        """The result of each group; with one group only, it would repeat the whole."""
+        if len(self.groups) < 2:
+            return {}
+        return {name: self.group(name) for name in self.groups}
 
 
 _SHOWN = ("retriever", "embedder", "mode", "generator", "prompt", "pages", "top_k")
@@ -147,6 +159,7 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     >>> aligned([["", "n"], ["all", "12"]])
     ['      n', 'all  12']
     """
+    # Each column as wide as its widest cell, the header included.
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     lines = []
     for row in rows:
@@ -157,22 +170,30 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
 
 
 def _row(name: str, result: EvaluationResult) -> list[str]:
-    cells = [f"{mean:.3f} [{low:.3f}, {high:.3f}]" for mean, (low, high) in _with_intervals(result)]
+    cells: list[str] = []
+    for metric, mean in result.metrics.items():
+        low, high = result.intervals[metric]
+        cells.append(f"{mean:.3f} [{low:.3f}, {high:.3f}]")
     return [name, str(len(result.per_query)), *cells]
 
 
-def _with_intervals(result: EvaluationResult) -> list[tuple[float, Interval]]:
-    return [(mean, result.intervals[metric]) for metric, mean in result.metrics.items()]
+def _html_row(cells: Sequence[str], tag: str) -> str:
+    inner = "".join(f'<{tag} style="{_STYLE}">{html.escape(cell)}</{tag}>' for cell in cells)
+    return f"<tr>{inner}</tr>"
 
 
 def _intervals(per_query: PerQuery) -> dict[str, Interval]:
     rows = list(per_query.values())
-    samples = max(1_000, min(10_000, _DRAWN // max(1, len(rows))))
-    return {
-        metric: bootstrap_interval([row[metric] for row in rows], samples=samples)
-        for metric in (rows[0] if rows else ())
-    }
+    if not rows:
+        return {}
+    samples = max(_FEWEST_SAMPLES, min(SAMPLES, _DRAWN // len(rows)))
+    intervals: dict[str, Interval] = {}
+    for metric in rows[0]:
+        intervals[metric] = bootstrap_interval([row[metric] for row in rows], samples=samples)
+    return intervals
 
 
 def _p(value: float) -> str:
-    return "< 0.001" if value < 0.001 else f"{value:.3f}"
+    if value < 0.001:
+        return "< 0.001"
+    return f"{value:.3f}"

@@ -4,21 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.evaluation.asking import Asking, Key, about, keyed, search
-from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric
-from visrag_integrations.evaluation.record import Record
+from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
+from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
+from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.interfaces.retrievers import Retriever, retrieve_many
 from visrag_integrations.types import ScoredPage
-
-
-class Retriever(Protocol):
-    """What is evaluated: `PageRetriever`, or an object of yours. `retrieve_many(queries, top_k)` is used if there."""
-
-    def retrieve(self, query: str, top_k: int = 5) -> Sequence[ScoredPage]: ...
 
 
 def evaluate_retrieval(
@@ -32,13 +27,14 @@ def evaluate_retrieval(
     batch_size: int = 32,
     workers: int = 1,
     progress: bool | None = None,
-    key: Key = page_key,
+    key: PageKey = page_key,
 ) -> EvaluationResult:
     """How well a retriever finds the pages that hold the answers.
 
     Args:
         dataset: What is asked; questions without judgements are left out.
-        retriever: What is evaluated. Its order counts, also of pages with the same score.
+        retriever: What is evaluated: a `PageRetriever`, or an object of yours with `retrieve(query, top_k)`. Its order
+            counts, also of pages with the same score.
         metrics: Names such as "ndcg@5"; see `RETRIEVAL_METRICS`.
         top_k: So many pages are asked for; by default as many as the deepest metric looks at.
         mode: Given to the retriever, where it is given.
@@ -53,6 +49,7 @@ def evaluate_retrieval(
         SettingError: The set has no judgements, or an argument that does not fit.
     """
     top_k = pages_needed(metrics, top_k)
+    # A question without judgements cannot be scored, so it is not asked.
     questions = [question for question in dataset.questions if question.id in dataset.qrels]
     if not questions:
         raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
@@ -60,16 +57,17 @@ def evaluate_retrieval(
     settings = {"task": "retrieval", "set": dataset.name, **about(retriever), **options, "top_k": top_k}
 
     def ask(batch: list[Question]) -> list[Sequence[ScoredPage]]:
-        return search(retriever, [question.text for question in batch], top_k, **options)
+        return retrieve_many(retriever, [question.text for question in batch], top_k, **options)
 
     def entry(question: Question, hits: Sequence[ScoredPage]) -> dict[str, Any]:
         return {"hits": keyed(hits, key)}
 
-    asking = Asking(Record(record, settings), questions, ask, entry, batch_size, workers)
-    done = asking.all(progress)
+    question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
+    done = question_run.all(progress)
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
+    # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
     asked = {id_: dataset.qrels[id_] for id_ in done}
-    return asking.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
+    return question_run.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
 
 
 def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
@@ -86,13 +84,18 @@ def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
         raise SettingError(
             f"The metrics {list(metrics)} look at {deepest} pages, and top_k is {top_k}. Ask for as many."
         )
-    return deepest if top_k is None else top_k
+    if top_k is None:
+        return deepest
+    return top_k
 
 
 def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
     """What is strange: as a rule the wrong documents, or pages that go by another name."""
-    wanted = {key for judged in qrels.values() for key, grade in judged.items() if grade > 0}
-    found = {key for scores in run.values() for key in scores}
+    wanted: set[str] = set()
+    for judged in qrels.values():
+        wanted.update(relevant_pages(judged))
+    found: set[str] = set().union(*run.values())
+    # One relevant page that was found is enough: then the names agree, and the rest is for the metrics to say.
     if not wanted or wanted & found:
         return ()
     if not found:

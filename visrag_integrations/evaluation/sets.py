@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -56,17 +56,18 @@ class EvaluationSet:
     def first(self, count: int) -> EvaluationSet:
         """The set with its first questions only; the pages stay."""
         kept = self.questions[:count]
-        return replace(self, questions=kept, qrels={q.id: self.qrels[q.id] for q in kept if q.id in self.qrels})
+        qrels = {question.id: self.qrels[question.id] for question in kept if question.id in self.qrels}
+        return replace(self, questions=kept, qrels=qrels)
 
     def save(self, path: str | Path) -> None:
         """Write questions, answers and judgements, one JSON object a line; `load_evaluation_set` reads it back.
 
         Pages are not written: they stay in the documents they are of.
         """
-        lines = [
-            json.dumps(_as_dict(question, self.qrels.get(question.id, {})), ensure_ascii=False)
-            for question in self.questions
-        ]
+        lines: list[str] = []
+        for question in self.questions:
+            values = _as_dict(question, self.qrels.get(question.id, {}))
+            lines.append(json.dumps(values, ensure_ascii=False))
         try:
             Path(path).write_text(
                 "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="replace", newline="\n"
@@ -83,12 +84,16 @@ def page_key(page: Page) -> str:
     >>> page_key(Page("doc", 1, metadata={"corpus_id": "37313.jpeg"}))
     '37313.jpeg'
     """
+    # Not the page's own id: it holds a hash of the file, which nobody writes into a set by hand.
     given = page.metadata.get("corpus_id")
-    return str(given) if given is not None else key_of(page.source or page.doc_id, page.number)
+    if given is not None:
+        return str(given)
+    return key_of(page.source or page.doc_id, page.number)
 
 
 def key_of(source: str, number: int) -> str:
     """The key of a page of a document; of a path, the file's name counts."""
+    # The file's name without its folder, so that a set is still right when the documents are moved.
     name = source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return f"{name or source}#page={number}"
 
@@ -96,12 +101,12 @@ def key_of(source: str, number: int) -> str:
 def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
     """Only what says something."""
     values: dict[str, Any] = {"id": question.id, "query": question.text, "answers": list(question.answers)}
-    optional: dict[str, Sequence[str] | str | bool | None] = {
-        "options": list(question.options),
-        "group": question.group,
-        "numeric": question.numeric,
-    }
-    values |= {name: value for name, value in optional.items() if value not in ([], "", None)}
+    if question.options:
+        values["options"] = list(question.options)
+    if question.group:
+        values["group"] = question.group
+    if question.numeric is not None:
+        values["numeric"] = question.numeric
     if not question.answerable:
         values["answerable"] = False
     return values | {"relevant": dict(relevant)}

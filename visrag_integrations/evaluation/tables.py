@@ -33,9 +33,13 @@ def read_rows(path: Path, root: Path) -> Iterator[Row]:
         yield from _parquet_rows(path, root)
         return
     if path.suffix not in (".jsonl", ".tsv"):
-        raise DatasetError(str(path), "is of no kind that holds rows: .jsonl, .tsv and .parquet do.")
+        raise DatasetError(str(path), "this type of file holds no rows. Supported: .jsonl, .tsv, .parquet.")
+    # Not `splitlines`: a question may hold other line breaks, such as U+2028, which JSON does not escape.
     lines = _read_text(path).split("\n")
-    yield from _json_rows(path, lines, root) if path.suffix == ".jsonl" else _tsv_rows(path, lines)
+    if path.suffix == ".jsonl":
+        yield from _json_rows(path, lines, root)
+    else:
+        yield from _tsv_rows(path, lines)
 
 
 def picture_inside(root: Path, name: str, source: str) -> Path:
@@ -49,6 +53,7 @@ def picture_inside(root: Path, name: str, source: str) -> Path:
     if not name or "\0" in name or ":" in parts[0] or name.startswith("/") or ".." in parts:
         raise DatasetError(source, f"names the picture {name!r}, which is no path inside {root}. It is refused.")
     path = root / name
+    # Resolved, because a link inside the folder may lead out of it.
     if not any(path.resolve().is_relative_to(home) for home in _homes(root)):
         raise DatasetError(source, f"names the picture {name!r}, which leads out of {root}. It is refused.")
     return path
@@ -73,7 +78,8 @@ class StoredPicture:
 
     def __call__(self) -> bytes:
         data = _row_group(self.path, self.group, self.column)[self.place]
-        data = data.get("bytes") if isinstance(data, Mapping) else data
+        if isinstance(data, Mapping):  # as `datasets` writes an image
+            data = data.get("bytes")
         if not isinstance(data, bytes):
             raise PictureError(f"{self.path} holds no picture in row {self.place + 1} of its row group {self.group}.")
         return data
@@ -146,11 +152,10 @@ def _parquet_rows(path: Path, root: Path) -> Iterator[Row]:
         with parquet.ParquetFile(path) as file:
             names = file.schema_arrow.names
             has_bytes = IMAGE in names and _holds_bytes(file.schema_arrow.field(IMAGE).type)
+            wanted = [name for name in names if name != IMAGE or not has_bytes]
             for group in range(file.num_row_groups):
-                wanted = [name for name in names if name != IMAGE or not has_bytes]
-                count = file.metadata.row_group(group).num_rows
-                rows = file.read_row_group(group, columns=wanted).to_pylist() if wanted else [{} for _ in range(count)]
-                for place, row in enumerate(rows):
+                # Pictures are left in the file: a set of thousands would not fit into memory.
+                for place, row in enumerate(_group_rows(file, group, wanted)):
                     if has_bytes:
                         row[IMAGE] = StoredPicture(path, group, place, IMAGE)
                     elif IMAGE in row:
@@ -162,6 +167,14 @@ def _parquet_rows(path: Path, root: Path) -> Iterator[Row]:
         raise DatasetError(str(path), f"is no parquet file that can be read: {err}") from err
 
 
+def _group_rows(file: Any, group: int, columns: list[str]) -> list[Row]:
+    """The rows of a row group; empty ones where a table has pictures only, because pyarrow gives none then."""
+    if not columns:
+        return [{} for _ in range(file.metadata.row_group(group).num_rows)]
+    rows: list[Row] = file.read_row_group(group, columns=columns).to_pylist()
+    return rows
+
+
 def _holds_bytes(kind: Any) -> bool:
     """Whether a column is encoded pictures: binary, or a struct with a `bytes` field."""
     import pyarrow.types as types
@@ -171,9 +184,10 @@ def _holds_bytes(kind: Any) -> bool:
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 
+# Two groups: pages are read in order, and near the border of two groups threads ask for both.
 @functools.lru_cache(maxsize=2)
 def _row_group(path: Path, group: int, column: str) -> list[Any]:
-    """The column of a row group; pages are read in order, so the last ones are kept."""
+    """The column of a row group, kept for the next rows of it."""
     try:
         with _parquet().ParquetFile(path) as file:
             found: list[Any] = file.read_row_group(group, columns=[column]).column(column).to_pylist()

@@ -11,7 +11,7 @@ from typing import TypeVar
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
 
-N = TypeVar("N", int, float)
+Number = TypeVar("Number", int, float)
 
 _GAP = re.compile(r"[ \t]+")
 _UNWRITABLE = re.compile(r"[\t\r\n]")
@@ -42,7 +42,9 @@ def read_run(path: str | Path) -> dict[str, dict[str, float]]:
     for number, cells in _rows(path):
         if len(cells) not in (3, 6):
             raise _bad(path, number, f"has {len(cells)} columns; a run has 6 (query Q0 page rank score name)")
-        query, page, score = (cells[0], cells[2], cells[4]) if len(cells) == 6 else cells
+        if len(cells) == 6:  # query Q0 page rank score name
+            cells = [cells[0], cells[2], cells[4]]
+        query, page, score = cells
         value = _number(float, score)
         if value is None or math.isnan(value):
             raise _bad(path, number, f"the score {score!r} is no number")
@@ -54,8 +56,11 @@ def read_run(path: str | Path) -> dict[str, dict[str, float]]:
 
 def write_qrels(qrels: Qrels, path: str | Path) -> None:
     """Write judgements: `query 0 page grade`, between tabs. Raises as `write_run` does."""
-    rows = ((query, page, grade) for query, judged in qrels.items() for page, grade in judged.items())
-    _write(path, ["\t".join([_writable(query), "0", _writable(page), str(int(grade))]) for query, page, grade in rows])
+    lines: list[str] = []
+    for query, judged in qrels.items():
+        for page, grade in judged.items():
+            lines.append("\t".join([_writable(query), "0", _writable(page), str(int(grade))]))
+    _write(path, lines)
 
 
 def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
@@ -81,16 +86,22 @@ def _rows(path: str | Path) -> Iterator[tuple[int, list[str]]]:
     """Line numbers and cells: cut at tabs where a line has any, else at spaces."""
     try:
         text = Path(path).read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as err:
-        reason = "it is no UTF-8 text" if isinstance(err, UnicodeDecodeError) else str(err.strerror or err)
-        raise DatasetError(str(path), f"cannot be read: {reason}.") from err
+    except UnicodeDecodeError as err:
+        raise DatasetError(str(path), "cannot be read: it is no UTF-8 text.") from err
+    except OSError as err:
+        raise DatasetError(str(path), f"cannot be read: {err.strerror or err}.") from err
     for number, line in enumerate(text.split("\n"), 1):
         line = line.rstrip("\r")
-        if line.strip():
-            yield number, line.split("\t") if "\t" in line else _GAP.split(line.strip(" "))
+        if not line.strip():
+            continue
+        # Tabs first, because an id between tabs may hold spaces.
+        if "\t" in line:
+            yield number, line.split("\t")
+        else:
+            yield number, _GAP.split(line.strip(" "))
 
 
-def _number(kind: Callable[[str], N], text: str) -> N | None:
+def _number(kind: Callable[[str], Number], text: str) -> Number | None:
     try:
         return kind(text)
     except ValueError:

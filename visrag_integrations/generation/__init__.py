@@ -94,11 +94,5 @@ def _named_engine(engine: str) -> str:
 
 def _make(target: str, *arguments: Any, **settings: Any) -> Generator:
     module, _, class_name = target.partition(":")
-    home = f"{__name__}.{module}"
-    if importlib.util.find_spec(home) is None:
-        raise UnknownNameError(
-            f"This version has no {class_name} yet. Available: {', '.join(GENERATORS)}; or pass your own object with "
-            "`name`, `generate` and `stream` to VisRAG."
-        )
-    generator: Generator = getattr(importlib.import_module(home), class_name)(*arguments, **settings)
-    return generator
+    made: Generator = getattr(importlib.import_module(f"{__name__}.{module}"), class_name)(*arguments, **settings)
+    return made

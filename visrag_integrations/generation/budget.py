@@ -12,6 +12,8 @@ from visrag_integrations.errors import GenerationError, PictureError
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+# Below LEAST nothing on a page can be read; up to READABLE (about 25 x 25 cells, 700 x 700 pixels) each page gets its
+# share before any gets more, so that one large page cannot make the others unreadable.
 LEAST = 64
 """Tokens under which a page is only a smudge (a square of 8 x 8 cells); no page is shown with fewer."""
 READABLE = 640
@@ -36,14 +38,16 @@ class PictureGrid:
     @classmethod
     def of(cls, image_processor: Any) -> PictureGrid | None:
         """The grid of an image processor; None when it does not cut pictures that way."""
-        patch, merge = getattr(image_processor, "patch_size", None), getattr(image_processor, "merge_size", None)
+        patch = getattr(image_processor, "patch_size", None)
+        merge = getattr(image_processor, "merge_size", None)
         if not isinstance(patch, int) or not isinstance(merge, int):
             return None
         size = getattr(image_processor, "size", None) or {}
         area = (patch * merge) ** 2
-        least = getattr(image_processor, "min_pixels", None) or _entry(size, "shortest_edge")
-        most = getattr(image_processor, "max_pixels", None) or _entry(size, "longest_edge")
-        return cls(patch * merge, max(1, (least or 4 * area) // area), max(1, (most or 16384 * area) // area))
+        # Processors name the two limits, in pixels of area, in one of these two ways; some name none.
+        least = getattr(image_processor, "min_pixels", None) or _entry(size, "shortest_edge") or cls.least * area
+        most = getattr(image_processor, "max_pixels", None) or _entry(size, "longest_edge") or cls.most * area
+        return cls(patch * merge, least=max(1, least // area), most=max(1, most // area))
 
     def size(self, width: int, height: int, limit: int | None = None) -> tuple[int, int]:
         """Pixels as the model sees the picture: whole cells, at most `limit` of them, its shape nearly kept.
@@ -51,16 +55,23 @@ class PictureGrid:
         >>> PictureGrid().size(100, 200), PictureGrid().size(1000, 2000, limit=50)
         ((112, 196), (140, 280))
         """
-        most = self.most if limit is None else min(limit, self.most)
-        thinnest = 0 if limit is None else 1  # cells: a line without any is enlarged, where that is allowed
-        columns, rows = (max(thinnest, round(side / self.cell)) for side in (width, height))
+        most = self.most
+        thinnest = 0  # cells: a line without any is enlarged below
+        if limit is not None:
+            most = min(limit, self.most)
+            thinnest = 1
+        columns = max(thinnest, round(width / self.cell))
+        rows = max(thinnest, round(height / self.cell))
         if columns * rows > most:
             shrink = math.sqrt(width * height / (most * self.cell**2))
-            columns, rows = (max(1, math.floor(side / shrink / self.cell)) for side in (width, height))
+            columns = max(1, math.floor(width / shrink / self.cell))
+            rows = max(1, math.floor(height / shrink / self.cell))
+            # A very long picture keeps one cell across, and so may still have too many along.
             columns, rows = min(columns, max(1, most // rows)), min(rows, max(1, most // columns))
         elif columns * rows < self.least and limit is None:
             grow = math.sqrt(self.least * self.cell**2 / (width * height))
-            columns, rows = (math.ceil(side * grow / self.cell) for side in (width, height))
+            columns = math.ceil(width * grow / self.cell)
+            rows = math.ceil(height * grow / self.cell)
         return max(1, columns) * self.cell, max(1, rows) * self.cell
 
     def tokens(self, width: int, height: int) -> int:
@@ -75,7 +86,9 @@ class PictureGrid:
     def fit(self, image: Image, limit: int) -> Image:
         """The picture scaled down to at most so many tokens, or itself when it has no more."""
         _check_shape(image)
-        return image if self.tokens(*image.size) <= limit else _resized(image, self.size(*image.size, limit))
+        if self.tokens(*image.size) <= limit:
+            return image
+        return _resized(image, self.size(*image.size, limit))
 
     def seen(self, image: Image) -> Image:
         """The picture with the pixels that the model itself would give it: whole cells, neither too few nor too many.
@@ -104,17 +117,20 @@ def share_tokens(wanted: Sequence[int], budget: int) -> list[int]:
             f"{LEAST}, so {fitting} would fit. Show fewer pages (top_k={max(1, fitting)}), lower max_tokens, or raise "
             "the generator's context_length if the model allows it."
         )
-    level = min(READABLE, _water_level(wanted, budget))
+    # For example, 2000, 2000 and 300 are wanted of 2500. All get up to READABLE: 640, 640, 300. The 920 that are left
+    # go to the first, which wants 1360 more: 1560, 640, 300.
+    level = min(READABLE, _equal_share(wanted, budget))
     shares = [min(want, level) for want in wanted]
     left = budget - sum(shares)
     for i, want in enumerate(wanted):
         more = min(left, want - shares[i])
-        shares[i], left = shares[i] + more, left - more
+        shares[i] += more
+        left -= more
     return shares
 
 
-def _water_level(wanted: Sequence[int], budget: int) -> int:
-    """The most that every picture can have, unless it wants less."""
+def _equal_share(wanted: Sequence[int], budget: int) -> int:
+    """The most that every picture can have, unless it wants less; what small ones leave is for the others."""
     for place, want in enumerate(sorted(wanted)):
         level = budget // (len(wanted) - place)
         if want > level:
@@ -138,5 +154,6 @@ def _resized(image: Image, size: tuple[int, int]) -> Image:
 
 
 def _entry(size: Any, name: str) -> int | None:
+    """An entry of `size`, which is a dict in some versions of transformers and an object in others."""
     found = size.get(name) if hasattr(size, "get") else getattr(size, name, None)
     return found if isinstance(found, int) else None

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import CheckpointError, GenerationError
 from visrag_integrations.generation.budget import PictureGrid, share_tokens
 from visrag_integrations.generation.defaults import MAX_IMAGES
-from visrag_integrations.images import to_rgb
+from visrag_integrations.images import open_picture, to_rgb
 from visrag_integrations.types import Conversation, GenerationSettings, Page, Part
 
 if TYPE_CHECKING:
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class Prompt:
+class WrittenPrompt:
     """What a model reads.
 
     Attributes:
@@ -45,7 +45,9 @@ class PromptWriter:
     """
 
     def __init__(self, processor: Any, context_length: int, max_images: int = MAX_IMAGES) -> None:
-        self.processor, self.context_length, self.max_images = processor, context_length, max_images
+        self.processor = processor
+        self.context_length = context_length
+        self.max_images = max_images
         self._tokenizer = getattr(processor, "tokenizer", processor)
         self._grid = PictureGrid.of(getattr(processor, "image_processor", None))
         self._control = _control_tokens(self._tokenizer)
@@ -55,32 +57,35 @@ class PromptWriter:
                 "Copy the one of the model it was made from."
             )
 
-    def write(self, conversation: Conversation, settings: GenerationSettings, written: str = "") -> Prompt:
+    def write(self, conversation: Conversation, settings: GenerationSettings, written: str = "") -> WrittenPrompt:
         """The prompt, its pictures fitted to the context; `written` is the beginning of the answer.
 
         Raises:
             GenerationError: It does not fit; the message says what does.
         """
-        pictures = [to_rgb(open_part(part)) for message in conversation for part in message.content if _shown(part)]
-        check_image_count(len(pictures), self.max_images)
-        turns = [
-            {"role": message.role, "content": self._parts(parts)}
-            for message, parts in zip(conversation, merged_parts(conversation), strict=True)
-        ]
+        pictures = shown_pictures(conversation, self.max_images)
+        turns = []
+        for message, parts in zip(conversation, merged_parts(conversation), strict=True):
+            turns.append({"role": message.role, "content": self._content(parts)})
         text = self.processor.apply_chat_template(turns, tokenize=False, add_generation_prompt=True) + written
         words = len(self._tokenizer(text, add_special_tokens=False)["input_ids"])
         room = self._room(words, settings)
-        if self._grid is None or not pictures:
-            return Prompt(text, tuple(pictures), settings.max_tokens or room, None if pictures else words)
-        shares = share_tokens([self._grid.tokens(*picture.size) for picture in pictures], room)
-        fitted = tuple(self._grid.fit(picture, share) for picture, share in zip(pictures, shares, strict=True))
-        taken = words + sum(self._grid.tokens(*picture.size) for picture in fitted)
+        if not pictures:
+            return WrittenPrompt(text, (), settings.max_tokens or room, words)
+        if self._grid is None:
+            return WrittenPrompt(text, tuple(pictures), settings.max_tokens or room)
+        fitted = fit_pictures(self._grid, pictures, room)
+        taken = words
+        for picture in fitted:
+            taken += self._grid.tokens(*picture.size)
         left = self.context_length - taken
-        return Prompt(text, fitted, min(settings.max_tokens or left, left), taken)
+        return WrittenPrompt(text, tuple(fitted), min(settings.max_tokens or left, left), taken)
 
     def _room(self, words: int, settings: GenerationSettings) -> int:
         """Tokens left for pictures, once the answer has its share: a quarter at most, unless pictures need less."""
-        answer = min(settings.max_tokens or self.context_length // 4, self.context_length // 4)
+        # More for the answer would shrink the pages until it has nothing to say; less, and it is cut off.
+        most = self.context_length // 4
+        answer = min(settings.max_tokens or most, most)
         room = self.context_length - words - answer
         if room < 1:
             raise GenerationError(
@@ -90,11 +95,14 @@ class PromptWriter:
             )
         return room
 
-    def _parts(self, parts: Sequence[str | None]) -> list[dict[str, str]]:
-        return [
-            {"type": "image"} if part is None else {"type": "text", "text": without_control(part, self._control)}
-            for part in parts
-        ]
+    def _content(self, parts: Sequence[str | None]) -> list[dict[str, str]]:
+        content = []
+        for part in parts:
+            if part is None:
+                content.append({"type": "image"})
+            else:
+                content.append({"type": "text", "text": without_control(part, self._control)})
+        return content
 
 
 def merged_parts(conversation: Conversation) -> list[list[str | None]]:
@@ -104,14 +112,16 @@ def merged_parts(conversation: Conversation) -> list[list[str | None]]:
     >>> merged_parts((Message(("Read:", Page("a", 1, "seven"), Page("a", 2, "", picture=b"..."))),))
     [['Read:\\n\\nPage 1:\\nseven', None]]
     """
-    shown, turns = 0, []
+    turns = []
+    shown = 0  # pages and pictures so far; both are counted, as the model counts "image 2"
     for message in conversation:
         parts: list[str | None] = []
         for part in message.content:
             shown += not isinstance(part, str)
             text = _text_of(part, shown)
             if text is not None and parts and parts[-1] is not None:
-                parts[-1] += ("\n" if isinstance(part, str) else "\n\n") + text
+                between = "\n" if isinstance(part, str) else "\n\n"
+                parts[-1] += between + text
             else:
                 parts.append(text)
         turns.append(parts)
@@ -126,15 +136,31 @@ def _text_of(part: Part, number: int) -> str | None:
     return None
 
 
-def _shown(part: Part) -> bool:
-    """Whether a part is shown as a picture."""
-    return not isinstance(part, str) and not (isinstance(part, Page) and part.picture is None)
+def shown_pictures(conversation: Conversation, max_images: int | None) -> list[Image]:
+    """The pictures a conversation shows, in order.
+
+    Raises:
+        GenerationError: They are more than `max_images`.
+    """
+    sources = []
+    for message in conversation:
+        for part in message.content:
+            source = part.picture if isinstance(part, Page) else part
+            if source is not None and not isinstance(source, str):
+                sources.append(source)
+    if max_images is not None:
+        check_image_count(len(sources), max_images)
+    return [to_rgb(open_picture(source)) for source in sources]
 
 
-def open_part(part: Any) -> Image:
-    """The picture of a page, or the picture itself."""
-    image: Image = part.open_image() if isinstance(part, Page) else part
-    return image
+def fit_pictures(grid: PictureGrid, pictures: Sequence[Image], budget: int) -> list[Image]:
+    """The pictures, scaled down where they take more than so many tokens together.
+
+    Raises:
+        GenerationError: Not even small ones fit.
+    """
+    shares = share_tokens([grid.tokens(*picture.size) for picture in pictures], budget)
+    return list(map(grid.fit, pictures, shares))
 
 
 def check_image_count(count: int, allowed: int) -> None:
@@ -152,10 +178,12 @@ def check_image_count(count: int, allowed: int) -> None:
 
 def without_control(text: str, control: re.Pattern[str] | None) -> str:
     """Text that no tokenizer takes for a control token: an invisible space goes behind its first character."""
-    return text if control is None else control.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
+    if control is None:
+        return text
+    return control.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
 
 
-def shortened(settings: GenerationSettings, prompt: Prompt) -> GenerationSettings:
+def shortened(settings: GenerationSettings, prompt: WrittenPrompt) -> GenerationSettings:
     """The settings with as many tokens as the prompt leaves."""
     return dataclasses.replace(settings, max_tokens=prompt.max_tokens)
 
@@ -165,5 +193,9 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     added: Iterable[Any] = getattr(tokenizer, "added_tokens_decoder", {}).values()
     tokens = {str(token) for token in added if getattr(token, "special", False)}
     tokens |= set(getattr(tokenizer, "all_special_tokens", ()))
+    # The longest first, so that none is cut by one it begins with. Tokens of one or two characters, such as a blank or
+    # "\n\n" in some vocabularies, are common text.
     found = sorted((re.escape(token) for token in tokens if len(token) > 2), key=len, reverse=True)
-    return re.compile("|".join(found)) if found else None
+    if not found:
+        return None
+    return re.compile("|".join(found))

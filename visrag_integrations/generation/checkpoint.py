@@ -33,7 +33,9 @@ class Checkpoint:
 
     def inputs(self, prompt: str, pictures: Sequence[Image]) -> Any:
         """The tensors of one prompt."""
-        shown = {"images": [list(pictures)]} if pictures else {}
+        shown = {}
+        if pictures:
+            shown["images"] = [list(pictures)]
         return self.processor(text=[prompt], **shown, return_tensors="pt").to(self.model.device, self.model.dtype)
 
     def decode(self, ids: Sequence[int]) -> str:
@@ -46,16 +48,19 @@ class Checkpoint:
         import torch
         from transformers import GenerationConfig, StoppingCriteriaList
 
-        sampled = bool(settings.temperature)
-        sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0} if sampled else {}
+        sampling: dict[str, Any] = {}
+        if settings.temperature:
+            # top_k=0: transformers may keep only the likeliest tokens by default, which no other engine does
+            sampling = {"temperature": settings.temperature, "top_p": settings.top_p, "top_k": 0}
         config = GenerationConfig(
             max_new_tokens=settings.max_tokens,
-            do_sample=sampled,
+            do_sample=bool(sampling),
             repetition_penalty=settings.repetition_penalty,
             eos_token_id=sorted(self.end_tokens),
             pad_token_id=min(self.end_tokens, default=0),
             **sampling,
         )
+        # The seed is set in a copy of torch's random state: the caller's own draws go on as if nothing was written.
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices, enabled=settings.seed is not None):
             if settings.seed is not None:
@@ -77,7 +82,8 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
         from transformers import AutoModelForImageTextToText
     except ImportError as err:
         raise MissingExtraError("transformers with torch", "torch") from err
-    chosen = device or ("cuda" if torch.cuda.is_available() else "cpu")
+    if device is None:
+        device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
@@ -85,13 +91,14 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
         raise CheckpointError(f"{name!r} cannot be loaded with transformers: {err}") from err
     _check_keys(name, found)
-    return _described(name, model.eval().to(chosen), load_processor(name))
+    return _described(name, model.eval().to(device), load_processor(name))
 
 
 def _described(name: str, model: Any, processor: Any) -> Checkpoint:
     tokenizer = getattr(processor, "tokenizer", processor)
     ends = model.generation_config.eos_token_id
-    ends = ends if isinstance(ends, list) else [ends, tokenizer.eos_token_id]
+    if not isinstance(ends, list):
+        ends = [ends, tokenizer.eos_token_id]
     text_config = model.config.get_text_config()
     return Checkpoint(
         name=name,
@@ -104,6 +111,7 @@ def _described(name: str, model: Any, processor: Any) -> Checkpoint:
 
 
 def _check_keys(name: str, found: Any) -> None:
+    """Refuse what transformers only logs: it goes on with random weights where some are missing."""
     for kind in ("missing_keys", "unexpected_keys", "mismatched_keys"):
         keys = sorted(map(str, found.get(kind) or ()))
         if keys:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
-from visrag_integrations.generation.parser import EvidenceStream, parse_evidence
+from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
 from visrag_integrations.types import Conversation, Message, Page, ScoredPage
 
 __all__ = [
@@ -55,6 +55,7 @@ def question_of(prompt: str) -> str:
     ('{query}?', 'How many?')
     """
     before, _, after = prompt_template().partition(_PLACEHOLDER)
+    # The lengths too: the two halves must not overlap in a text that is shorter than both.
     if len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after):
         return prompt[len(before) : len(prompt) - len(after)]
     return prompt
@@ -79,11 +80,14 @@ def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] 
     >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
     (True, True)
     """
-    last = conversation[-1] if conversation else None
-    if last is None or last.role != "user" or not last.pages:
+    if not conversation:
         return conversation, None
-    asked = last.text
-    prompt = build_prompt(asked) if question_of(asked) == asked else asked
+    last = conversation[-1]
+    if last.role != "user" or not last.pages:
+        return conversation, None
+    prompt = last.text
+    if question_of(prompt) == prompt:  # it is not wrapped yet
+        prompt = build_prompt(prompt)
     turn = dataclasses.replace(last, content=(prompt, *last.pages))
     return (*conversation[:-1], turn), list(last.pages)
 
@@ -98,4 +102,4 @@ def quotable(text: str) -> str:
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:
-    return tuple(page.page if isinstance(page, ScoredPage) else page for page in pages)
+    return tuple(map(bare_page, pages))

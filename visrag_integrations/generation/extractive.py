@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Sequence
 
 from visrag_integrations.errors import SettingError
@@ -10,10 +11,15 @@ from visrag_integrations.generation.evisrag import INSUFFICIENT, NOTHING_RELEVAN
 from visrag_integrations.generation.passages import Passage, best_passages
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
 
+# Both shares protect the meaning of "quoted": lower, and pages that share a common word with the question count as
+# evidence; higher, and a question that is worded otherwise than its page finds nothing.
 ENOUGH_TO_ANSWER = 0.5
 """The share of the question's words, rare ones weighing more, that a passage must hold to be the answer."""
 ENOUGH_TO_QUOTE = 0.35
 """The share a passage must hold to be quoted as evidence."""
+# A tie goes to the page that was found first, and so does a near tie: retrieval, which saw the page as a whole, is
+# trusted over small differences between passages.
+_LOSS_PER_PLACE = 0.03
 MOST_SEARCHES = 3
 """Pages that are asked for, one by one, when the prompt is the agent's."""
 
@@ -51,66 +57,86 @@ class ExtractiveGenerator:
         yield Generation("", finish_reason="stop")
 
     def _pieces(self, conversation: Conversation) -> Iterator[str]:
-        asked = vrag.question_of(conversation)
-        if asked is not None:
-            yield self._turn(asked, conversation)
+        question = vrag.question_of(conversation)
+        if question is not None:
+            yield self._turn(question, conversation)
             return
         prompt, pages = _asked(conversation)
         question = question_of(prompt)
-        passages = best_passages(question, [page.text if page else "" for page in pages])
-        best = max(range(len(pages)), key=lambda i: _rank(passages[i], i), default=None)
-        chosen = passages[best] if best is not None else None
-        enough = chosen is not None and chosen.coverage >= self.threshold
-        answer = quotable(chosen.text) if chosen is not None and enough else INSUFFICIENT
-        if prompt != build_prompt(question):
+        passages = best_passages(question, [_text_of(page) for page in pages])
+        best = _best_place(passages)
+        chosen = None if best is None else passages[best]
+        answer = INSUFFICIENT
+        if chosen is not None and chosen.coverage >= self.threshold:
+            answer = quotable(chosen.text)
+        if prompt != build_prompt(question):  # a plain question gets a plain answer
             yield answer
             return
         yield f"<observe>{_observation(pages)}</observe>\n<evidence>\n"
-        least = min(ENOUGH_TO_QUOTE, self.threshold)
         for number, passage in enumerate(passages, start=1):
-            quoted = passage is not None and passage.coverage >= least
-            yield f"[{number}]: {quotable(passage.text) if passage and quoted else NOTHING_RELEVANT}\n"
-        reason = f"shares {_coverage(chosen):.0%} of the question's weighted words"
-        needed = f"at least {self.threshold:.0%} are needed to answer"
-        place = f"The best passage is on image {best + 1}; it" if chosen and best is not None else "No passage"
-        reason = reason if chosen else "shares a word with the question"
-        yield f"</evidence>\n<think>{place} {reason}; {needed}.</think>\n"
+            yield f"[{number}]: {self._quotation(passage)}\n"
+        if best is None or chosen is None:
+            found = "No passage shares a word with the question"
+        else:
+            share = f"{chosen.coverage:.0%} of the question's weighted words"
+            found = f"The best passage is on image {best + 1}; it shares {share}"
+        yield f"</evidence>\n<think>{found}; at least {self.threshold:.0%} are needed to answer.</think>\n"
         yield f"<answer>{answer}</answer>"
+
+    def _quotation(self, passage: Passage | None) -> str:
+        if passage is None or passage.coverage < min(ENOUGH_TO_QUOTE, self.threshold):
+            return NOTHING_RELEVANT
+        return quotable(passage.text)
 
     def _turn(self, question: str, conversation: Conversation) -> str:
         """One turn of the agent's protocol: search, or answer."""
         prompt, pages = _asked(conversation)
-        passages = best_passages(question, [page.text if page else "" for page in pages])
-        best = max((found for found in passages if found is not None), key=lambda found: found.score, default=None)
+        passages = best_passages(question, [_text_of(page) for page in pages])
+        best = max(filter(None, passages), key=lambda passage: passage.score, default=None)
         if best is not None and best.coverage >= self.threshold:
-            thought, act = (
-                "A passage shares enough words with the question.",
-                f"answer> {vrag.quotable(best.text)} </answer",
-            )
+            thought = "A passage shares enough words with the question."
+            action = f"<answer> {vrag.quotable(best.text)} </answer>"
         elif len(pages) >= MOST_SEARCHES or len(conversation) > 2 * MOST_SEARCHES or vrag.ANSWER_NOW in prompt:
-            thought, act = "No passage shares enough words with the question.", f"answer> {INSUFFICIENT} </answer"
+            thought = "No passage shares enough words with the question."
+            action = f"<answer> {INSUFFICIENT} </answer>"
         else:
-            thought, act = "I look for the question's words.", f"search> {vrag.quotable(question)} </search"
-        return f"<think>{thought}</think><{act}>"
+            thought = "I look for the question's words."
+            action = f"<search> {vrag.quotable(question)} </search>"
+        return f"<think>{thought}</think>{action}"
 
 
 def _asked(conversation: Conversation) -> tuple[str, list[Page | None]]:
     """The last user turn's text, and every picture shown so far; None for one that is no page and so has no text."""
-    turns = [message for message in conversation if message.role == "user"]
-    prompt = next((message.text for message in reversed(turns) if message.text), "")
-    parts = [part for message in turns for part in message.content if not isinstance(part, str)]
-    return prompt, [part if isinstance(part, Page) else None for part in parts]
+    prompt = ""
+    pages: list[Page | None] = []
+    for message in conversation:
+        if message.role != "user":
+            continue
+        prompt = message.text or prompt  # a turn that only shows pictures asks nothing new
+        for part in message.content:
+            if isinstance(part, Page):
+                pages.append(part)
+            elif not isinstance(part, str):
+                pages.append(None)
+    return prompt, pages
+
+
+def _text_of(page: Page | None) -> str:
+    return "" if page is None else page.text
 
 
 def _observation(pages: Sequence[Page | None]) -> str:
-    with_text = sum(1 for page in pages if page is not None and page.text.strip())
+    with_text = sum(bool(_text_of(page).strip()) for page in pages)
     return f"Compared the question's words with the text of {with_text} of {len(pages)} images; looked at no picture."
 
 
-def _rank(passage: Passage | None, place: int) -> float:
-    """How good a passage is as the answer; a page that was found earlier gives a better one."""
-    return -1.0 if passage is None else passage.score - 0.03 * place
-
-
-def _coverage(passage: Passage | None) -> float:
-    return passage.coverage if passage else 0.0
+def _best_place(passages: Sequence[Passage | None]) -> int | None:
+    """Where the passage stands that answers best; None where no page has one."""
+    best, highest = None, -math.inf
+    for place, passage in enumerate(passages):
+        if passage is None:
+            continue
+        score = passage.score - _LOSS_PER_PLACE * place
+        if score > highest:
+            best, highest = place, score
+    return best

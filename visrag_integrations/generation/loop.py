@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import AsyncGenerator, Callable, Coroutine, Sequence
 from concurrent.futures import Future
 from typing import Any, TypeVar
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.twins import Twins, Writing
+from visrag_integrations.generation.background import BackgroundGenerator, PieceQueue, joined
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 Result = TypeVar("Result")
+Item = TypeVar("Item")
 
 
 class LoopThread:
@@ -27,6 +29,13 @@ class LoopThread:
         """Start the work; cancelling its future cancels it."""
         return asyncio.run_coroutine_threadsafe(work, self.loop)
 
+    def stream(self, pieces: AsyncGenerator[Item, None]) -> PieceQueue[Item]:
+        """What the loop writes, to be read anywhere; who stops reading cancels it."""
+        futures: list[Future[None]] = []  # filled below: the queue needs the future, whose work needs the queue
+        queue: PieceQueue[Item] = PieceQueue(lambda: futures[0].cancel())
+        futures.append(self.submit(_put_all(pieces, queue)))
+        return queue
+
     def close(self) -> None:
         """Cancel what runs, and stop."""
         if self.loop.is_closed():
@@ -37,7 +46,7 @@ class LoopThread:
         self.loop.close()
 
 
-class LoopGenerator(Twins):
+class LoopGenerator(BackgroundGenerator):
     """A generator whose engine is asynchronous; subclasses write `_write`.
 
     Args:
@@ -76,16 +85,14 @@ class LoopGenerator(Twins):
         future = self._loop().submit(self._write_all(list(conversations), settings))
         return future, future.cancel
 
-    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> Writing[Generation]:
-        futures: list[Future[None]] = []
-        writing: Writing[Generation] = Writing(lambda: futures[0].cancel())
-        futures.append(self._loop().submit(self._hand_on(conversation, settings, writing)))
-        return writing
+    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> PieceQueue[Generation]:
+        return self._loop().stream(self._write(conversation, settings, whole=False))
 
     async def _write_all(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None
     ) -> list[Generation]:
         """All at once; the first that fails stops the others."""
+        # Without a limit all are begun, and their pictures are in memory together.
         turns = asyncio.Semaphore(self._max_concurrency or len(conversations))
 
         async def one(conversation: Conversation) -> Generation:
@@ -101,33 +108,25 @@ class LoopGenerator(Twins):
             await asyncio.gather(*tasks, return_exceptions=True)
             raise
 
-    async def _hand_on(
-        self, conversation: Conversation, settings: GenerationSettings | None, writing: Writing[Generation]
-    ) -> None:
-        pieces = self._write(conversation, settings, whole=False)
-        try:
-            async for piece in pieces:
-                writing.put(piece)
-            writing.end()
-        except asyncio.CancelledError:
-            writing.end()
-            raise
-        except BaseException as err:  # noqa: BLE001 (raised again where the text is read)
-            writing.end(err)
-        finally:
-            await pieces.aclose()
+
+async def _put_all(pieces: AsyncGenerator[Item, None], queue: PieceQueue[Item]) -> None:
+    try:
+        async for piece in pieces:
+            queue.put(piece)
+        queue.end()
+    except asyncio.CancelledError:
+        queue.end()
+        raise
+    except BaseException as err:  # noqa: BLE001 (raised again where the pieces are read)
+        queue.end(err)
+    finally:
+        await pieces.aclose()
 
 
 async def whole_text(pieces: AsyncGenerator[Generation, None]) -> Generation:
     """The pieces as one, with what the last one says."""
-    texts, last = [], Generation("")
-    try:
-        async for piece in pieces:
-            texts.append(piece.text)
-            last = piece
-    finally:
-        await pieces.aclose()
-    return Generation("".join(texts), last.logprob, last.usage, last.finish_reason)
+    async with contextlib.aclosing(pieces):
+        return joined([piece async for piece in pieces])
 
 
 async def _cancel_all() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import logging
 import os
@@ -11,19 +12,17 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from visrag_integrations.errors import GenerationError, MissingExtraError, SettingError, VisRAGError
-from visrag_integrations.generation.chat import merged_parts
-from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, over
-from visrag_integrations.generation.guided import Form, Guide
+from visrag_integrations.generation.chat import merged_parts, shown_pictures
+from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, with_defaults
+from visrag_integrations.generation.guided import PartRequest, answer_pieces
 from visrag_integrations.generation.loop import LoopGenerator
 from visrag_integrations.generation.openai_errors import explained
 from visrag_integrations.generation.openai_messages import (
-    Tally,
+    ChatTotals,
     encoded_pictures,
-    shown_pictures,
     to_openai_messages,
     to_request,
 )
-from visrag_integrations.generation.twins import Writing
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 try:
@@ -33,13 +32,13 @@ except ImportError as err:
 
 logger = logging.getLogger(__name__)
 
-Kind = Literal["vllm", "other"]
+ServerKind = Literal["vllm", "other"]
 
 
 class OpenAIGenerator(LoopGenerator):
     """A vLLM server, GPT-4o, or whatever else speaks OpenAI's chat completions with pictures.
 
-    Requests are tried again with growing pauses when the server is busy (429), fails (5xx) or cannot be reached.
+    Requests are sent again with growing pauses when the server is busy (429), fails (5xx) or cannot be reached.
 
     >>> OpenAIGenerator("http://localhost:8000/v1")  # doctest: +SKIP
     >>> OpenAIGenerator("https://api.openai.com/v1", model="gpt-4o")  # doctest: +SKIP
@@ -68,41 +67,43 @@ class OpenAIGenerator(LoopGenerator):
         model: str | None = None,
         *,
         api_key: str | None = None,
-        kind: Kind | None = None,
-        timeout: float | None = 600.0,
+        kind: ServerKind | None = None,
+        timeout: float | None = 600.0,  # a long answer at the end of a busy server's queue takes minutes
         max_retries: int = 4,
-        max_concurrency: int = 32,
+        max_concurrency: int = 32,  # each holds its pictures, encoded, in memory here and at the server
         max_images: int | None = None,
         context_length: int | None = None,
         image_format: str = "PNG",
         logprobs: bool = True,
         settings: GenerationSettings | None = None,
     ) -> None:
-        if kind not in (None, "vllm", "other"):
-            raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
-        if max_retries < 0:
-            raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
+        _check_options(kind, max_retries)
         super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
-        self._source, self._model, self._kind = server, model, kind
+        self._source = server
+        self._model = model
+        self._kind = kind
         self._options = {"api_key": api_key, "timeout": timeout, "max_retries": max_retries}
-        self.max_images, self._context_length = max_images, context_length
-        self._image_format, self._logprobs = image_format, logprobs
-        self._defaults = over(settings, PUBLISHED)
+        self.max_images = max_images
+        self._context_length = context_length
+        self._image_format = image_format
+        self._logprobs = logprobs
+        self._defaults = with_defaults(settings, PUBLISHED)
         self._client: Any = None
-        self._asked: asyncio.Future[None] | None = None
+        self._server_known: asyncio.Future[None] | None = None  # done once the server has said what it is
 
     @property
     def context_length(self) -> int | None:
         """Tokens of prompt and answer together; None while it is not known."""
         return self._context_length
 
-    def with_model(self, name: str) -> OpenAIGenerator:
+    def with_model(self, model: str) -> OpenAIGenerator:
         """The same server, another of its models."""
         self._loop()
         self._connected()
         other = copy.copy(self)
-        other.name = other._model = name
-        other._asked = None
+        other.name = model
+        other._model = model
+        other._server_known = None
         return other
 
     def close(self) -> None:
@@ -117,7 +118,7 @@ class OpenAIGenerator(LoopGenerator):
     async def _write(
         self, conversation: Conversation, settings: GenerationSettings | None, *, whole: bool
     ) -> AsyncGenerator[Generation, None]:
-        wanted = over(settings, self._defaults)
+        wanted = with_defaults(settings, self._defaults)
         await self._find_out()
         if wanted.guided and self._kind != "vllm":
             raise SettingError(
@@ -125,62 +126,60 @@ class OpenAIGenerator(LoopGenerator):
                 '`vllm serve openbmb/EVisRAG-7B`, or pass kind="vllm" if it is.'
             )
         messages = await asyncio.to_thread(self._messages, conversation, wanted)
-        guide = Guide(Form.of(conversation), wanted) if wanted.guided else None
-        tally = Tally()
-        async for piece in self._pieces(messages, guide.first if guide else wanted, tally, guide, whole):
+        totals = ChatTotals()
+
+        def ask(part: PartRequest) -> AsyncGenerator[str, None]:
+            return self._pieces(messages, part, totals, whole=whole)
+
+        async for piece in answer_pieces(conversation, wanted, ask, lambda: totals.finish_reason):
             yield Generation(piece)
-        if guide is not None and (rest := guide.rest(tally.finish_reason)) is not None:
-            messages = [*messages, {"role": "assistant", "content": guide.written}]
-            async for piece in self._pieces(messages, rest, tally, guide, whole):
-                yield Generation(piece)
-        yield tally.last_piece()
+        yield totals.last_piece()
 
     async def _pieces(
-        self,
-        messages: list[dict[str, Any]],
-        settings: GenerationSettings,
-        tally: Tally,
-        guide: Guide | None,
-        whole: bool,
+        self, messages: list[dict[str, Any]], part: PartRequest, totals: ChatTotals, *, whole: bool
     ) -> AsyncGenerator[str, None]:
         """The texts of one request."""
-        request = self._request(settings)
-        if guide is not None:
-            extra: dict[str, Any] = {"structured_outputs": {"regex": guide.regex}}
-            if guide.written:
+        request = self._request(part.settings)
+        request["messages"] = messages
+        if part.regex is not None:  # only vLLM gets here, and these are its own words
+            extra: dict[str, Any] = {"structured_outputs": {"regex": part.regex}}
+            if part.written:
+                request["messages"] = [*messages, {"role": "assistant", "content": part.written}]
                 extra |= {"continue_final_message": True, "add_generation_prompt": False}
             request["extra_body"] = {**request.get("extra_body", {}), **extra}
-        tally.begin()
-        chunks = self._answers({**request, "messages": messages}, stream=not whole)
-        try:
-            async for answer in chunks:
-                if text := tally.read(answer):
-                    if guide is not None:
-                        guide.add(text)
+        totals.begin()
+        async with contextlib.aclosing(self._answers(request, stream=not whole)) as answers:
+            async for answer in answers:
+                if text := totals.read(answer):
                     yield text
-        finally:
-            await chunks.aclose()
-        if tally.finish_reason is None:
+        if totals.finish_reason is None:
             raise explained(EOFError("the answer has no end"), self._url, self._model, begun=True)
 
     def _request(self, settings: GenerationSettings) -> dict[str, Any]:
-        own = urlsplit(self._url).hostname == "api.openai.com"
-        return to_request(
-            settings,
-            vllm=self._kind == "vllm",
-            logprobs=self._logprobs,
-            token_limit="max_completion_tokens" if own else "max_tokens",
-        )
+        limit = "max_tokens"
+        if urlsplit(self._url).hostname == "api.openai.com":
+            limit = (
+                "max_completion_tokens"  # its newer models refuse the old name, other servers do not know the new one
+            )
+        return to_request(settings, vllm=self._kind == "vllm", logprobs=self._logprobs, token_limit=limit)
 
     def _messages(self, conversation: Conversation, settings: GenerationSettings) -> list[dict[str, Any]]:
         pictures = shown_pictures(conversation, self.max_images)
-        budget = None
-        if self._context_length is not None:  # a token is a byte or more of text, and in long texts much more
-            texts = [part or "" for parts in merged_parts(conversation) for part in parts]
-            answer = min(settings.max_tokens or MAX_CONTEXT, self._context_length // 4)
-            words = sum(len(text.encode()) for text in texts) + 64 * len(conversation)
-            budget = self._context_length - min(words, self._context_length // 2) - answer
+        budget = self._picture_budget(conversation, settings)
         return to_openai_messages(conversation, encoded_pictures(pictures, budget, self._image_format))
+
+    def _picture_budget(self, conversation: Conversation, settings: GenerationSettings) -> int | None:
+        """Tokens left for pictures beside text and answer; None where the server's context is not known."""
+        context = self._context_length
+        if context is None:
+            return None
+        # There is no tokenizer here. A token is a byte or more of text, and in long texts much more, so a long text is
+        # not taken for more than half of the context: else it would leave no room for pictures that fit well.
+        words = 64 * len(conversation)  # what a chat template puts around a message, with room to spare
+        for parts in merged_parts(conversation):
+            words += sum(len(part.encode()) for part in parts if part is not None)
+        answer = min(settings.max_tokens or MAX_CONTEXT, context // 4)
+        return context - min(words, context // 2) - answer
 
     # --- the server -------------------------------------------------------------------------------------------------
 
@@ -197,27 +196,18 @@ class OpenAIGenerator(LoopGenerator):
 
     def stream_chat(self, request: Mapping[str, Any]) -> Generator[dict[str, Any], None, None]:
         """The chunks of the server's answer; closing the iterator cancels."""
-        futures: list[Any] = []
-        writing: Writing[dict[str, Any]] = Writing(lambda: futures[0].cancel())
 
-        async def ask() -> None:
-            try:
-                await self._find_out()
-                async for chunk in self._answers(dict(request), stream=True):
-                    writing.put(chunk)
-                writing.end()
-            except asyncio.CancelledError:
-                writing.end()
-                raise
-            except BaseException as err:  # noqa: BLE001 (raised again where the chunks are read)
-                writing.end(err)
+        async def chunks() -> AsyncGenerator[dict[str, Any], None]:
+            await self._find_out()
+            async for chunk in self._answers(dict(request), stream=True):
+                yield chunk
 
-        futures.append(self._loop().submit(ask()))
-        yield from writing.pieces()
+        yield from self._loop().stream(chunks()).pieces()
 
     async def _answers(self, request: dict[str, Any], *, stream: bool) -> AsyncGenerator[dict[str, Any], None]:
         """The answer, or its chunks."""
-        request, begun = {"model": self._model, **request}, False
+        request = {"model": self._model, **request}
+        begun = False
         try:
             if not stream:
                 answer = await self._connected().chat.completions.create(**request)
@@ -236,12 +226,14 @@ class OpenAIGenerator(LoopGenerator):
 
     async def _find_out(self) -> None:
         """Ask the server, once, for its models, what it is, and how much it reads."""
-        if self._asked is None:
-            self._asked = asyncio.ensure_future(self._ask_for_models())
+        if self._server_known is None:
+            self._server_known = asyncio.ensure_future(self._ask_for_models())
         try:
-            await asyncio.shield(self._asked)
+            await asyncio.shield(self._server_known)
         except BaseException:
-            self._asked = None if self._asked is None or self._asked.done() else self._asked
+            # Failed: the next call asks again. Where only this caller was cancelled, the others still wait for it.
+            if self._server_known is not None and self._server_known.done():
+                self._server_known = None
             raise
 
     async def _ask_for_models(self) -> None:
@@ -253,14 +245,23 @@ class OpenAIGenerator(LoopGenerator):
             listed = []
         except Exception as err:  # as above
             raise explained(err, self._url, self._model) from err
-        found = next((model for model in listed if self._model in (None, model["id"])), None)
-        if found is None and self._model is None:
-            raise GenerationError(f"{self._url} lists no models. Name one: load_generator(url, model=...).")
-        known = found or {}
-        self._model = self.name = self._model or str(known["id"])
-        self._kind = self._kind or ("vllm" if known.get("owned_by") == "vllm" else "other")
+        known = self._described(listed)
+        if self._model is None:
+            self._model = str(known["id"])
+        self.name = self._model
+        if self._kind is None:
+            self._kind = "vllm" if known.get("owned_by") == "vllm" else "other"
         self._context_length = self._context_length or known.get("max_model_len")
         logger.info("%s: model %s, kind %s, context %s", self._url, self._model, self._kind, self._context_length)
+
+    def _described(self, listed: list[dict[str, Any]]) -> dict[str, Any]:
+        """What the server says of the model: of its first one where none was named."""
+        for model in listed:
+            if self._model in (None, model["id"]):
+                return model
+        if self._model is None:
+            raise GenerationError(f"{self._url} lists no models. Name one: load_generator(url, model=...).")
+        return {}
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -270,6 +271,13 @@ class OpenAIGenerator(LoopGenerator):
     @property
     def _url(self) -> str:
         return str(getattr(self._source, "base_url", self._source))
+
+
+def _check_options(kind: str | None, max_retries: int) -> None:
+    if kind not in (None, "vllm", "other"):
+        raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
+    if max_retries < 0:
+        raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
 
 
 def _make_client(source: Any, options: dict[str, Any]) -> Any:
@@ -283,6 +291,7 @@ def _make_client(source: Any, options: dict[str, Any]) -> Any:
             max_retries=source.max_retries,
             default_headers=source._custom_headers,
         )
+    # The client refuses to be made without a key; servers of one's own ignore it.
     key = options["api_key"] or os.environ.get("OPENAI_API_KEY") or "none"
     return openai.AsyncOpenAI(base_url=completed_url(str(source)), **{**options, "api_key": key})
 
@@ -299,4 +308,6 @@ def completed_url(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingError(f'{url!r} is no URL of a server. Give one such as "http://localhost:8000/v1".')
-    return urlunsplit(parts._replace(path="/v1")) if parts.path in {"", "/"} else url
+    if parts.path in {"", "/"}:
+        return urlunsplit(parts._replace(path="/v1"))
+    return url

@@ -6,7 +6,7 @@ import openai
 
 from visrag_integrations.errors import GenerationError, printable
 
-_LONGEST = 600
+_LONGEST = 600  # characters of the server's own words: some send a whole page of HTML
 
 _ADVICE: list[tuple[type[Exception], str]] = [
     (openai.APITimeoutError, "did not answer in time. Raise timeout=, or ask for less (max_tokens, fewer pages)."),
@@ -32,9 +32,14 @@ _BROKEN_OFF = "broke off in the middle of an answer. Look at the server's log; a
 
 def explained(error: Exception, url: str, model: str | None, *, begun: bool = False) -> GenerationError:
     """The error as ours: which server and model, what it said, what to do; `begun` when an answer was on its way."""
-    advice = _ADVICE if not begun or isinstance(error, openai.APIStatusError) else []
-    what = next((words for kind, words in advice if isinstance(error, kind)), _BROKEN_OFF)
-    said = printable(str(error))
-    said = said if len(said) <= _LONGEST else said[:_LONGEST] + "…"
-    named = f" (model {model!r})" if model else ""
-    return GenerationError(f"{url}{named} {what} It said: {said or type(error).__name__}")
+    what = _BROKEN_OFF
+    if not begun or isinstance(error, openai.APIStatusError):
+        for kind, advice in _ADVICE:  # subclasses stand before their base classes
+            if isinstance(error, kind):
+                what = advice
+                break
+    said = printable(str(error)) or type(error).__name__
+    if len(said) > _LONGEST:
+        said = said[:_LONGEST] + "…"
+    server = f"{url} (model {model!r})" if model else url
+    return GenerationError(f"{server} {what} It said: {said}")

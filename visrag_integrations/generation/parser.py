@@ -16,18 +16,18 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.sections import (
     MAX_SECTIONS,
     SECTIONS,
     Closed,
     Mark,
-    Oddity,
     Opened,
     Piece,
     SectionReader,
+    StrayTag,
     TagSplitter,
 )
-from visrag_integrations.generation.wording import says_insufficient
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 
@@ -53,7 +53,7 @@ class EvidenceStream:
     _texts: dict[Section, list[list[str]]] = field(default_factory=lambda: {name: [] for name in SECTIONS})
     _order: list[Section] = field(default_factory=list)
     _outside: list[str] = field(default_factory=list)
-    _noted: Counter[Oddity | Closed] = field(default_factory=Counter)
+    _noted: Counter[StrayTag | Closed] = field(default_factory=Counter)
     _entries: EntryReader = field(default_factory=EntryReader)
 
     def feed(self, piece: str) -> list[Event]:
@@ -64,7 +64,8 @@ class EvidenceStream:
     def finish(self) -> list[Event]:
         """Read to the end; the last event is `AnswerReady`."""
         events = self._take(self._sections.read(self._splitter.finish()))
-        return [*events, AnswerReady(self._answer())]
+        events.append(AnswerReady(self._answer()))
+        return events
 
     def close(self) -> Answer:
         """Read to the end; the whole answer."""
@@ -83,7 +84,7 @@ class EvidenceStream:
                 events.append(SectionStarted(mark.section))
             elif isinstance(mark, Closed):
                 self._take_end(mark, events)
-            elif isinstance(mark, Oddity):
+            else:
                 self._noted[mark] += 1
         return events
 
@@ -92,8 +93,9 @@ class EvidenceStream:
             self._outside.append(piece.text)
             return
         self._texts[piece.section][-1].append(piece.text)
+        # Evidence is told entry by entry: half of one says nothing about its page.
         if piece.section == "evidence":
-            events += [EvidenceFound(self._with_page(entry)) for entry in self._entries.feed(piece.text)]
+            self._take_entries(self._entries.feed(piece.text), events)
         else:
             events.append(SectionText(piece.section, piece.text))
 
@@ -101,21 +103,27 @@ class EvidenceStream:
         if mark.how != "closed":
             self._noted[mark] += 1
         if mark.section == "evidence":
-            events += [EvidenceFound(self._with_page(entry)) for entry in self._entries.end()]
+            self._take_entries(self._entries.end(), events)
+
+    def _take_entries(self, entries: list[Evidence], events: list[Event]) -> None:
+        for entry in entries:
+            events.append(EvidenceFound(self._with_page(entry)))
 
     def _with_page(self, entry: Evidence) -> Evidence:
         if self.pages is None or not 1 <= entry.page_index <= len(self.pages):
             return entry
-        page = self.pages[entry.page_index - 1]
-        return dataclasses.replace(entry, page=page.page if isinstance(page, ScoredPage) else page)
+        return dataclasses.replace(entry, page=bare_page(self.pages[entry.page_index - 1]))
 
     def _answer(self) -> Answer:
-        written = {name: ["".join(pieces).strip() for pieces in self._texts[name]] for name in SECTIONS}
-        text = next((text for text in reversed(written["answer"]) if text), "")
+        written: dict[Section, list[str]] = {}
+        for name, sections in self._texts.items():
+            written[name] = ["".join(pieces).strip() for pieces in sections]
+        answers = [text for text in written["answer"] if text]
+        text = answers[-1] if answers else ""  # a model that corrects itself writes the right answer last
         return Answer(
             text=text,
             sufficient=bool(text) and not says_insufficient(text),
-            evidence=tuple(self._with_page(entry) for entry in self._entries.found),
+            evidence=tuple(map(self._with_page, self._entries.found)),
             thinking="\n\n".join(filter(None, written["think"])),
             observation="\n\n".join(filter(None, written["observe"])),
             pages=scored(self.pages or ()),
@@ -126,43 +134,61 @@ class EvidenceStream:
     def _problems(self, written: dict[Section, list[str]]) -> list[str]:
         problems = []
         for name in SECTIONS:
-            if not written[name]:
-                problems.append(f"<{name}> is missing")
-            elif not any(written[name]):
-                problems.append(f"<{name}> is empty")
-            if len(written[name]) > 1:
-                rule = "the last one stands" if name == "answer" else "they are joined"
-                problems.append(f"<{name}> appears {len(written[name])} times; {rule}")
-        first = list(dict.fromkeys(self._order))
-        if first != [name for name in SECTIONS if name in first]:
-            problems.append(f"the sections are out of order: {', '.join(first)}")
-        notes = Counter({_in_words(mark): 0 for mark in self._noted})
-        for mark, count in self._noted.items():
-            notes[_in_words(mark)] += count
-        problems += [note if count == 1 else f"{note} (x{count})" for note, count in notes.items()]
+            problems += _section_problems(name, written[name])
+        opened = list(dict.fromkeys(self._order))  # each once, where it came first
+        if opened != sorted(opened, key=SECTIONS.index):
+            problems.append(f"the sections are out of order: {', '.join(opened)}")
+        problems += self._tag_problems()
         if self._sections.count >= MAX_SECTIONS:
             problems.append(f"what comes after the first {MAX_SECTIONS} sections is left out")
         if self._splitter.cut_tag:
             problems.append(f"the text ends inside a tag: {self._splitter.cut_tag}")
         if outside := "".join(self._outside).strip():
             problems.append(f"text outside the tags is left out: {excerpt(outside)}")
-        if any(written["evidence"]):
-            problems += self._entries.problems(None if self.pages is None else len(self.pages))
+        if any(written["evidence"]):  # else it is enough that the section is missing or empty
+            shown = None if self.pages is None else len(self.pages)
+            problems += self._entries.problems(shown)
+        return problems
+
+    def _tag_problems(self) -> list[str]:
+        """Tags and section ends that are not as they should be, each kind once with its number."""
+        counts: Counter[str] = Counter()
+        for mark, count in self._noted.items():
+            counts[_in_words(mark)] += count  # </THINK> and </think> read alike
+        problems = []
+        for words, count in counts.items():
+            if count > 1:
+                words += f" (x{count})"
+            problems.append(words)
         return problems
 
 
-def _in_words(mark: Oddity | Closed) -> str:
-    """What is off where a section does not end as it should, or a tag stands where it should not."""
-    if isinstance(mark, Oddity):
-        place = f"inside <{mark.inside}> is text there" if mark.inside else "closes nothing"
-        return f"the tag {mark.tag.lower()} {place}"
-    if mark.how == "unclosed":
-        return f"<{mark.section}> is not closed"
-    return f"the text ends inside <{mark.section}>: it was cut off, or </{mark.section}> was left out"
+def _section_problems(name: Section, texts: list[str]) -> list[str]:
+    """What is wrong with all the sections of one name; each should be there once, with something in it."""
+    if not texts:
+        return [f"<{name}> is missing"]
+    problems = []
+    if not any(texts):
+        problems.append(f"<{name}> is empty")
+    if len(texts) > 1:
+        rule = "the last one stands" if name == "answer" else "they are joined"
+        problems.append(f"<{name}> appears {len(texts)} times; {rule}")
+    return problems
+
+
+def _in_words(mark: StrayTag | Closed) -> str:
+    """What is wrong where a section does not end as it should, or a tag stands where it should not."""
+    if isinstance(mark, Closed):
+        if mark.how == "unclosed":
+            return f"<{mark.section}> is not closed"
+        return f"the text ends inside <{mark.section}>: it was cut off, or </{mark.section}> was left out"
+    if mark.inside is None:
+        return f"the tag {mark.tag.lower()} closes nothing"
+    return f"the tag {mark.tag.lower()} inside <{mark.inside}> is text there"
 
 
 def parse_evidence(text: str, pages: Iterable[Page | ScoredPage] | None = None) -> Answer:
-    """The answer that EVisRAG wrote, with its evidence by page; what is off goes into `problems`, in words.
+    """The answer that EVisRAG wrote, with its evidence by page; what is wrong goes into `problems`, in words.
 
     >>> answer = parse_evidence("<evidence>[1]: no relevant information [2]: total: 7</evidence><answer>7</answer>")
     >>> answer.text, [(entry.page_index, entry.text, entry.relevant) for entry in answer.evidence]
@@ -174,11 +200,21 @@ def parse_evidence(text: str, pages: Iterable[Page | ScoredPage] | None = None) 
         text: What the model wrote; any string.
         pages: The pages it was shown, best first.
     """
-    stream = EvidenceStream(None if pages is None else list(pages))
+    shown = None if pages is None else list(pages)
+    stream = EvidenceStream(shown)
     stream.feed(text)
     return stream.close()
 
 
 def scored(pages: Sequence[Page | ScoredPage]) -> tuple[ScoredPage, ...]:
     """The pages as `ScoredPage`; one that was given without a score gets 0.0 of type "none"."""
-    return tuple(page if isinstance(page, ScoredPage) else ScoredPage(page, 0.0, "none") for page in pages)
+    return tuple(map(_scored_page, pages))
+
+
+def _scored_page(page: Page | ScoredPage) -> ScoredPage:
+    return page if isinstance(page, ScoredPage) else ScoredPage(page, 0.0, "none")
+
+
+def bare_page(page: Page | ScoredPage) -> Page:
+    """The page itself, without its score."""
+    return page.page if isinstance(page, ScoredPage) else page

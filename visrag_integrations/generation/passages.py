@@ -5,17 +5,28 @@ from __future__ import annotations
 import math
 import re
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
-from itertools import pairwise
+from itertools import chain, pairwise
 from typing import NamedTuple
 
 from visrag_integrations.scores.lexical import tokens
 
+# A passage is an answer and a quotation: shorter, and the sentence that explains is lost; longer, and it covers the
+# question's words by its length alone, and nobody sees which of them is meant.
 LONGEST = 360
 """Characters of the longest passage."""
 _WINDOW = 3  # sentences or lines in the longest passage
-_QUESTION_TERMS = 64  # different words of a question that count
+_QUESTION_TERMS = 64  # different words of a question that count; a pasted document is no question
+
+# What the score of a passage gains or loses beside its coverage (0 to 1). All are small: they decide between passages
+# that cover about the same words.
+_IN_ORDER = 0.08  # all neighbouring words of the question stand together
+_BEGINS_WITH_IT = 0.04  # "Rent is ..." defines what "what is the rent?" asks for
+_PER_SENTENCE = 0.06  # each further one: the shortest passage that says it all
+_TOO_SHORT = 0.05  # a heading names a thing and says nothing about it
+_SHORT = 40  # characters of what is taken for a heading
+_LEADERS_FACTOR = 0.6  # "Rent ........ 12" in a table of contents points elsewhere
 
 _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _SENTENCE = re.compile(r"(?<=[.!?])[ ]+(?=[^\Wa-z_]|[\"“(\[•])|(?<=[。！？])")
@@ -66,9 +77,9 @@ def best_passages(question: str, texts: Sequence[str]) -> list[Passage | None]:
     >>> best_passages("Who pays the rent?", ["The sun is hot. The rent is paid by Ann.", "Nothing."])
     [Passage(text='The rent is paid by Ann.', coverage=...), None]
     """
-    units = [[_Unit(unit, terms(unit)) for unit in split_units(text)] for text in texts]
-    asked = _Question.of(question, [set(unit.words) for page in units for unit in page])
-    return [_best(page, asked) for page in units]
+    pages = [_units(text) for text in texts]
+    asked = _WeighedQuestion.of(question, chain.from_iterable(pages))
+    return [_best(page, asked) for page in pages]
 
 
 class _Unit(NamedTuple):
@@ -78,8 +89,12 @@ class _Unit(NamedTuple):
     words: list[str]
 
 
+def _units(text: str) -> list[_Unit]:
+    return [_Unit(unit, terms(unit)) for unit in split_units(text)]
+
+
 @dataclass(frozen=True)
-class _Question:
+class _WeighedQuestion:
     """The question's words in order and what each is worth: more the fewer units hold it."""
 
     weights: dict[str, float]
@@ -87,16 +102,23 @@ class _Question:
     total: float
 
     @classmethod
-    def of(cls, question: str, units: Sequence[set[str]]) -> _Question:
+    def of(cls, question: str, units: Iterable[_Unit]) -> _WeighedQuestion:
         words = list(dict.fromkeys(terms(question)))[:_QUESTION_TERMS]
-        held = Counter(word for unit in units for word in unit)
-        weights = {word: math.log(1 + (len(units) + 1) / (held[word] + 1)) for word in words}
+        count = 0
+        holders: Counter[str] = Counter()  # how many units hold a word
+        for unit in units:
+            count += 1
+            holders.update(set(unit.words))
+        weights = {}
+        for word in words:
+            weights[word] = math.log(1 + (count + 1) / (holders[word] + 1))
         return cls(weights, frozenset(pairwise(words)), sum(weights.values()))
 
     def coverage(self, words: Sequence[str]) -> float:
         """The share of the question, by weight, that is among these words."""
         held = set(words)
-        return sum(weight for word, weight in self.weights.items() if word in held) / (self.total or 1.0)
+        weight = sum(weight for word, weight in self.weights.items() if word in held)
+        return weight / (self.total or 1.0)
 
     def score(self, words: Sequence[str], coverage: float) -> float:
         """Coverage, a little more where words stand together as in the question, or where the passage begins so."""
@@ -104,7 +126,7 @@ class _Question:
             return 0.0
         together = len(self.pairs.intersection(pairwise(words))) / max(1, len(self.pairs))
         begins = bool(words) and words[0] in self.weights
-        return coverage + 0.08 * together + 0.04 * begins
+        return coverage + _IN_ORDER * together + _BEGINS_WITH_IT * begins
 
 
 def terms(text: str) -> list[str]:
@@ -113,8 +135,9 @@ def terms(text: str) -> list[str]:
     >>> terms("What are the packages used for building?")
     ['packag', 'build']
     """
-    bare = _STOP_CJK.sub("|", text) if re.search(f"[{_CJK}]", text) else text
-    return [_stem(token) for token in tokens(bare) if token not in _STOP]
+    if re.search(f"[{_CJK}]", text):
+        text = _STOP_CJK.sub("|", text)  # a mark in their place: no token may go across it
+    return [_stem(token) for token in tokens(text) if token not in _STOP]
 
 
 def split_units(text: str) -> list[str]:
@@ -132,8 +155,12 @@ def split_units(text: str) -> list[str]:
 
 def _blocks(lines: list[str]) -> list[str]:
     """Lines joined where a line break does not end anything."""
-    lengths = sorted(len(line) for line in lines if line)
-    full = 0.7 * lengths[int(0.85 * (len(lengths) - 1))] if lengths else 0.0
+    # A line of running text is nearly as long as the column is wide. The width is that of a long line, not of the
+    # longest: one heading or table row across the page must not make all of the text look broken.
+    lengths = sorted(map(len, filter(None, lines)))
+    full = 0.0
+    if lengths:
+        full = 0.7 * lengths[int(0.85 * (len(lengths) - 1))]
     blocks: list[list[str]] = []
     goes_on = False
     for line in lines:
@@ -159,31 +186,34 @@ def _chop(sentence: str) -> list[str]:
     pieces = []
     while len(sentence) > LONGEST:
         cut = sentence.rfind(" ", LONGEST // 2, LONGEST)
-        cut = cut if cut > 0 else LONGEST
+        if cut < 0:
+            cut = LONGEST
         pieces.append(sentence[:cut].rstrip())
         sentence = sentence[cut:].lstrip()
     return [*pieces, sentence]
 
 
-def _best(page: Sequence[_Unit], asked: _Question) -> Passage | None:
-    best: tuple[float, float, int, int] | None = None
+def _best(page: Sequence[_Unit], asked: _WeighedQuestion) -> Passage | None:
+    best: Passage | None = None
     for start in range(len(page)):
         words: list[str] = []
         length = 0
         for end in range(start + 1, min(start + _WINDOW, len(page)) + 1):
-            words, length = words + page[end - 1].words, length + len(page[end - 1].text) + 1
+            last = page[end - 1]
+            words = words + last.words
+            length += len(last.text) + 1
             if length > LONGEST and end > start + 1:
                 break
             coverage = asked.coverage(words)
-            score = asked.score(words, coverage) - 0.06 * (end - start - 1) - 0.05 * (length < 40)
-            if _LEADERS.search(page[end - 1].text):
-                score *= 0.6  # a line of a table of contents points elsewhere
-            if coverage > 0 and (best is None or score > best[0]):
-                best = (score, coverage, start, end)
-    if best is None:
-        return None
-    score, coverage, start, end = best
-    return Passage(_extended(page, start, end), min(1.0, coverage), score)
+            score = asked.score(words, coverage)
+            score -= _PER_SENTENCE * (end - start - 1)
+            if length < _SHORT:
+                score -= _TOO_SHORT
+            if _LEADERS.search(last.text):
+                score *= _LEADERS_FACTOR
+            if coverage > 0 and (best is None or score > best.score):
+                best = Passage(_extended(page, start, end), min(1.0, coverage), score)
+    return best
 
 
 def _extended(page: Sequence[_Unit], start: int, end: int) -> str:
@@ -195,11 +225,15 @@ def _extended(page: Sequence[_Unit], start: int, end: int) -> str:
     return _BULLET.sub("", text)
 
 
+# An ending, and the letters that must be left without it: "sing" keeps its "ing", "building" loses it.
+_ENDINGS = (("ing", 4), ("ies", 3), ("ed", 4), ("es", 4), ("s", 3), ("e", 4), ("y", 3))
+
+
 def _stem(token: str) -> str:
     """English endings off, so that "package" finds "packages"; other words as they are."""
     if not token.isascii() or not token.isalpha() or len(token) < 4:
         return token
-    for ending, least in (("ing", 4), ("ies", 3), ("ed", 4), ("es", 4), ("s", 3), ("e", 4), ("y", 3)):
+    for ending, least in _ENDINGS:
         if token.endswith(ending) and not token.endswith("ss") and len(token) - len(ending) >= least:
             return token[: -len(ending)]
     return token

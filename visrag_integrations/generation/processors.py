@@ -57,12 +57,15 @@ def _without_video(transformers: Any, name_or_path: str) -> Any:
 
     tokenizer = transformers.AutoTokenizer.from_pretrained(name_or_path)
     pictures = transformers.AutoImageProcessor.from_pretrained(name_or_path, backend="pil")
+    # processor_config.json holds settings of the processor itself (how many tokens a picture takes, for example) beside
+    # those of its parts: only the first are handed on.
     taken = set(inspect.signature(found.__init__).parameters) - {*found.get_attributes(), "chat_template"}
     saved, _ = found.get_processor_dict(name_or_path)
+    own = {name: value for name, value in saved.items() if name in taken}
     return WithoutVideo(
         image_processor=pictures,
         tokenizer=tokenizer,
         video_processor=NoVideo(),
         chat_template=saved.get("chat_template") or tokenizer.chat_template,
-        **{name: value for name, value in saved.items() if name in taken},
+        **own,
     )

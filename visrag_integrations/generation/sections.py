@@ -22,11 +22,12 @@ from visrag_integrations.generation.events import Section
 
 SECTIONS: tuple[Section, ...] = ("observe", "evidence", "think", "answer")
 TAG = re.compile(r"<(/?)(observe|evidence|think|answer)>", re.IGNORECASE | re.ASCII)
+# Four are right. A model that repeats itself without end, or a text made to hurt, has very many.
 MAX_SECTIONS = 1000
 """Sections read from one text; more than that is no answer but noise, and left out as text outside the tags."""
 
 _TAGS = tuple(f"<{slash}{name}>" for name in SECTIONS for slash in ("", "/"))
-_LONGEST = max(map(len, _TAGS))
+_LONGEST = max(map(len, _TAGS))  # so many characters may have to wait for the rest of their tag
 
 
 class Tag(NamedTuple):
@@ -57,31 +58,32 @@ class Closed(NamedTuple):
     how: Literal["closed", "unclosed", "cut off"]
 
 
-class Oddity(NamedTuple):
+class StrayTag(NamedTuple):
     """A tag that is not where it should be: a closing one that closes nothing, or one quoted inside a section."""
 
     tag: str
     inside: Section | None
 
 
+# Tags as they are mostly written, made once: the same few objects stand for all tags of a text, however long it is.
 _KNOWN = {tag: Tag(cast(Section, tag.strip("</>")), tag.startswith("</"), tag) for tag in _TAGS}
 
-Token = str | Tag | None
-Mark = Opened | Piece | Closed | Oddity
+TextOrTag = str | Tag | None  # None is the end of the text
+Mark = Opened | Piece | Closed | StrayTag
 
 
 @dataclass
 class TagSplitter:
-    """Text in pieces in, text and tags out; holds back at most the beginning of a tag."""
+    """Takes text in pieces, gives text and tags; holds back at most the beginning of a tag."""
 
     cut_tag: str = ""
     _held: str = ""
 
-    def feed(self, piece: str) -> list[Token]:
+    def feed(self, piece: str) -> list[TextOrTag]:
         text = self._held + piece
         end = len(text) - self._unfinished(text)
         self._held = text[end:]
-        tokens: list[Token] = []
+        tokens: list[TextOrTag] = []
         last = 0
         for match in TAG.finditer(text, 0, end):
             if match.start() > last:
@@ -92,11 +94,14 @@ class TagSplitter:
             tokens.append(text[last:end])
         return tokens
 
-    def finish(self) -> list[Token]:
+    def finish(self) -> list[TextOrTag]:
         """What was held back, and None for the end. A tag cut off after three characters or more is dropped."""
         held, self._held = self._held, ""
-        self.cut_tag = held if len(held) > 2 or held == "</" else ""
-        return [held, None] if held and not self.cut_tag else [None]
+        if len(held) > 2 or held == "</":
+            self.cut_tag = held
+        elif held:
+            return [held, None]
+        return [None]
 
     @staticmethod
     def _unfinished(text: str) -> int:
@@ -105,18 +110,21 @@ class TagSplitter:
         if start < 0:
             return 0
         beginning = text[start:].lower()
-        return len(beginning) if any(tag.startswith(beginning) and tag != beginning for tag in _TAGS) else 0
+        for tag in _TAGS:
+            if tag.startswith(beginning) and tag != beginning:
+                return len(beginning)
+        return 0
 
 
 @dataclass
 class SectionReader:
-    """Tokens in, marks out: what opens, what belongs where, what closes and how."""
+    """Takes text and tags, gives marks: what opens, what belongs where, what closes and how."""
 
     count: int = 0
     _open: Section | None = None
-    _pending: list[Token] = field(default_factory=list)  # from the first tag inside the open section on
+    _pending: list[TextOrTag] = field(default_factory=list)  # from the first tag inside the open section on
 
-    def read(self, tokens: list[Token]) -> list[Mark]:
+    def read(self, tokens: list[TextOrTag]) -> list[Mark]:
         todo = deque(tokens)
         marks: list[Mark] = []
         while todo:
@@ -136,15 +144,16 @@ class SectionReader:
                 self._pending.append(token)
         return marks
 
-    def _outside(self, token: Token, marks: list[Mark]) -> None:
+    def _outside(self, token: TextOrTag, marks: list[Mark]) -> None:
         if isinstance(token, str):
             marks.append(Piece(None, token))
         elif token is not None and self.count >= MAX_SECTIONS:
             marks.append(Piece(None, token.text))
         elif token is not None and token.closing:
-            marks.append(Oddity(token.text, None))
+            marks.append(StrayTag(token.text, None))
         elif token is not None:
-            self._open, self.count = token.section, self.count + 1
+            self._open = token.section
+            self.count += 1
             marks.append(Opened(token.section))
 
     def _close(self, marks: list[Mark]) -> None:
@@ -152,19 +161,21 @@ class SectionReader:
         assert self._open is not None
         for token in self._pending:
             if isinstance(token, Tag):
-                marks.append(Oddity(token.text, self._open))
+                marks.append(StrayTag(token.text, self._open))
                 marks.append(Piece(self._open, token.text))
             elif token is not None:
                 marks.append(Piece(self._open, token))
         marks.append(Closed(self._open, "closed"))
         self._open, self._pending = None, []
 
-    def _give_up(self, token: Token, todo: deque[Token], marks: list[Mark]) -> None:
+    def _give_up(self, token: TextOrTag, todo: deque[TextOrTag], marks: list[Mark]) -> None:
         """The open section is never closed: it ended where what was held back begins, which is now read again."""
         assert self._open is not None
-        at_end = token is None and not self._pending
-        marks.append(Closed(self._open, "cut off" if at_end else "unclosed"))
+        if token is None and not self._pending:
+            marks.append(Closed(self._open, "cut off"))
+        else:
+            marks.append(Closed(self._open, "unclosed"))
+        # Put back in the order in which it was read: what was held back, then this token.
         todo.appendleft(token)
-        if self._pending:
-            todo.extendleft(reversed(self._pending))
+        todo.extendleft(reversed(self._pending))
         self._open, self._pending = None, []

@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import operator
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -19,7 +20,7 @@ from visrag_integrations import images
 from visrag_integrations.errors import GenerationError, SettingError, UnknownNameError
 from visrag_integrations.generation.evisrag import evisrag_messages, plain_messages
 from visrag_integrations.generation.parser import parse_evidence
-from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.interfaces import Generator
 from visrag_integrations.types import Answer, Conversation, Evidence, Generation, GenerationSettings, Page, ScoredPage
 
@@ -55,9 +56,8 @@ def multi_image(question: str, pages: Hits, prompt: Prompt = "evisrag") -> Plan:
 
 def text(question: str, pages: Hits, prompt: Prompt = "evisrag") -> Plan:
     """The pages' texts instead of their pictures."""
-    return _one_conversation(
-        question, pages, [dataclasses.replace(hit.page, picture=None, words=()) for hit in pages], prompt
-    )
+    shown = [dataclasses.replace(hit.page, picture=None, words=()) for hit in pages]
+    return _one_conversation(question, pages, shown, prompt)
 
 
 def page_concatenation(
@@ -70,12 +70,13 @@ def page_concatenation(
         doc_id="page_concatenation",
         number=1,
         text="\n".join(hit.page.text for hit in pages),
-        picture=functools.partial(_concatenated, [hit.page for hit in pages], direction),
+        picture=functools.partial(_concatenated, pages, direction),  # joined when it is opened, not before
     )
     plan = _one_conversation(question, pages, [joined], prompt)
 
     def combine(generations: Sequence[Generation]) -> Answer:
-        answer = plan.combine(generations)  # its one image is several pages: no entry can name one of them
+        answer = plan.combine(generations)
+        # Its one image is several pages: no entry can name one of them.
         evidence = tuple(dataclasses.replace(entry, page=None) for entry in answer.evidence)
         return dataclasses.replace(answer, evidence=evidence)
 
@@ -87,19 +88,23 @@ def weighted_selection(question: str, pages: Hits, prompt: Prompt = "evisrag") -
     plans = [_one_conversation(question, [hit], [hit.page], prompt) for hit in pages]
 
     def combine(generations: Sequence[Generation]) -> Answer:
-        answers = [plan.combine([generation]) for plan, generation in zip(plans, generations, strict=True)]
-        weights = selection_weights([hit.score for hit in pages], [item.logprob for item in generations])
-        best = max(range(len(answers)), key=lambda i: (weights[i], -i))
-        blind = any(item.logprob is None for item in generations)
-        note = ("the generator gives no log-probabilities, so the retrieval scores alone chose",) if blind else ()
-        return dataclasses.replace(
-            answers[best],
-            evidence=tuple(_renumbered(answer, i + 1) for i, answer in enumerate(answers) if answer.evidence),
-            pages=tuple(pages),
-            problems=(*answers[best].problems, *note),
-        )
+        answers: list[Answer] = []
+        for plan, generation in zip(plans, generations, strict=True):
+            answers.append(plan.combine([generation]))
+        logprobs = [generation.logprob for generation in generations]
+        weights = selection_weights([hit.score for hit in pages], logprobs)
+        best = answers[weights.index(max(weights))]  # of equal ones the first: its page was found first
+        evidence = []
+        for index, answer in enumerate(answers, start=1):
+            if answer.evidence:
+                evidence.append(_renumbered(answer, index))
+        problems = best.problems
+        if None in logprobs:
+            problems += ("the generator gives no log-probabilities, so the retrieval scores alone chose",)
+        return dataclasses.replace(best, evidence=tuple(evidence), pages=tuple(pages), problems=problems)
 
-    return Plan(tuple(plan.conversations[0] for plan in plans), combine, shown=tuple(hit.page for hit in pages))
+    conversations = tuple(plan.conversations[0] for plan in plans)
+    return Plan(conversations, combine, shown=tuple(hit.page for hit in pages))
 
 
 STRATEGIES: dict[str, Strategy] = {
@@ -125,21 +130,28 @@ def find_strategy(strategy: str | Strategy) -> Strategy:
 
 def run_plans(plans: Sequence[Plan], generator: Generator, settings: GenerationSettings | None = None) -> list[Answer]:
     """The answers to all plans, their conversations generated in one batch."""
-    conversations = [conversation for plan in plans for conversation in plan.conversations]
+    conversations: list[Conversation] = []
+    for plan in plans:
+        conversations += plan.conversations
     generations = generator.generate(conversations, settings) if conversations else []
     return combine_plans(plans, generations, generator.name)
 
 
 def combine_plans(plans: Sequence[Plan], generations: Sequence[Generation], name: str) -> list[Answer]:
     """The answers to all plans, from what the generator of that name wrote for their conversations in order."""
-    asked = sum(len(plan.conversations) for plan in plans)
-    if len(generations) != asked:
+    wanted = sum(len(plan.conversations) for plan in plans)
+    if len(generations) != wanted:
         raise GenerationError(
-            f"Generator {name!r} gave {len(generations)} texts for {asked} conversations; "
+            f"Generator {name!r} gave {len(generations)} texts for {wanted} conversations; "
             "generate() must give one for each, in order."
         )
-    remaining = iter(generations)
-    return [plan.combine([next(remaining) for _ in plan.conversations]) for plan in plans]
+    answers = []
+    start = 0
+    for plan in plans:
+        end = start + len(plan.conversations)
+        answers.append(plan.combine(generations[start:end]))
+        start = end
+    return answers
 
 
 def selection_weights(scores: Sequence[float], logprobs: Sequence[float | None]) -> list[float]:
@@ -148,19 +160,20 @@ def selection_weights(scores: Sequence[float], logprobs: Sequence[float | None])
     >>> [round(weight, 3) for weight in selection_weights([0.0, 0.0], [-0.1, -1.2])]
     [0.452, 0.151]
     """
-    highest = max(scores, default=0.0)
+    highest = max(scores, default=0.0)  # taken off all scores, so that no power overflows; the softmax is the same
     raised = [math.exp(score - highest) for score in scores]
     total = sum(raised)
-    known = [logprob for logprob in logprobs if logprob is not None]
-    if len(known) < len(logprobs):
-        return [value / total for value in raised]
-    return [value / total * math.exp(logprob) for value, logprob in zip(raised, known, strict=True)]
+    weights = [value / total for value in raised]
+    if None in logprobs:
+        return weights
+    probabilities = [math.exp(logprob) for logprob in logprobs if logprob is not None]
+    return list(map(operator.mul, weights, probabilities))
 
 
 def _one_conversation(question: str, hits: Hits, shown: Sequence[Page], prompt: Prompt) -> Plan:
     if prompt not in ("evisrag", "plain"):
         raise SettingError(f'prompt is {prompt!r}; it is "evisrag" (for EVisRAG checkpoints) or "plain" (for others).')
-    messages = evisrag_messages if prompt == "evisrag" else plain_messages
+    to_messages = {"evisrag": evisrag_messages, "plain": plain_messages}[prompt]
 
     def combine(generations: Sequence[Generation]) -> Answer:
         (written,) = generations
@@ -169,32 +182,36 @@ def _one_conversation(question: str, hits: Hits, shown: Sequence[Page], prompt: 
         answer = parse_evidence(written.text, list(shown))
         return dataclasses.replace(answer, evidence=_with_hits(answer.evidence, hits, shown), pages=tuple(hits))
 
-    return Plan((messages(question, shown),), combine, tuple(shown))
+    return Plan((to_messages(question, shown),), combine, tuple(shown))
 
 
 def _with_hits(evidence: Sequence[Evidence], hits: Hits, shown: Sequence[Page]) -> tuple[Evidence, ...]:
     """The entries with the pages as they were found, where one was shown for each."""
     if len(hits) != len(shown):
         return tuple(evidence)
-    return tuple(
-        dataclasses.replace(entry, page=hits[entry.page_index - 1].page) if entry.page is not None else entry
-        for entry in evidence
-    )
+    found = []
+    for entry in evidence:
+        if entry.page is not None:
+            entry = dataclasses.replace(entry, page=hits[entry.page_index - 1].page)
+        found.append(entry)
+    return tuple(found)
 
 
 def _plain_answer(written: str, hits: Hits) -> Answer:
     answer = written.strip()
-    problems = () if answer else ("the model wrote nothing",)
-    sufficient = bool(answer) and not says_insufficient(answer)
-    return Answer(answer, sufficient=sufficient, pages=tuple(hits), problems=problems, raw=written)
+    if not answer:
+        return Answer("", sufficient=False, pages=tuple(hits), problems=("the model wrote nothing",), raw=written)
+    return Answer(answer, sufficient=not says_insufficient(answer), pages=tuple(hits), raw=written)
 
 
 def _renumbered(answer: Answer, index: int) -> Evidence:
     """What was found on one page alone, as one entry under that page's place."""
-    entries = [entry for entry in answer.evidence if entry.relevant] or list(answer.evidence[:1])
+    entries = [entry for entry in answer.evidence if entry.relevant]
+    if not entries:
+        entries = [answer.evidence[0]]
     joined = "\n".join(entry.text for entry in entries)
     return Evidence(index, joined, relevant=entries[0].relevant, page=answer.pages[0].page)
 
 
-def _concatenated(pages: Sequence[Page], direction: images.Direction) -> Image:
-    return images.concatenate([page.open_image() for page in pages], direction)
+def _concatenated(pages: Hits, direction: images.Direction) -> Image:
+    return images.concatenate([hit.page.open_image() for hit in pages], direction)

@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
-_UNFINISHED = "\ufffd"
-_CONTEXT = 8  # tokens decoded again with each new one: what a token reads as may depend on those before it
+_UNFINISHED = "\ufffd"  # what a decoder gives for bytes that are no whole character yet
+# Tokens decoded again with each new one: what a token reads as may depend on those before it (a blank between words,
+# the bytes of one character). With none the text could differ from the whole; with all of them reading takes quadratic
+# time.
+_CONTEXT = 8
 
 
 @dataclass
 class TokenReader:
-    """Token ids one by one in, new text out; bytes of an unfinished character are held back.
+    """Takes token ids one by one, gives new text; bytes of an unfinished character are held back.
 
     Args:
         decode: Token ids in, their text out.
@@ -36,13 +39,14 @@ class TokenReader:
         text = self.decode(self.ids[self._start :])
         if not final and (text.endswith(_UNFINISHED) or len(text) <= len(before)):
             return ""
-        self._start, self._read = max(self._start, self._read - _CONTEXT), len(self.ids)
+        self._start = max(self._start, self._read - _CONTEXT)
+        self._read = len(self.ids)
         return text[len(before) :]
 
 
 @dataclass
-class StopWatch:
-    """Text in pieces in, the text before the first stop string out.
+class StopStringFilter:
+    """Takes text in pieces, gives the text before the first stop string.
 
     Attributes:
         stopped: Whether a stop string came.
@@ -55,18 +59,20 @@ class StopWatch:
     def feed(self, piece: str) -> str:
         """The text that is certainly before any stop string.
 
-        >>> watch = StopWatch(["END"])
-        >>> watch.feed("one E"), watch.feed("N"), watch.feed("D two"), watch.stopped
+        >>> before = StopStringFilter(["END"])
+        >>> before.feed("one E"), before.feed("N"), before.feed("D two"), before.stopped
         ('one ', '', '', True)
         """
         if self.stopped:
             return ""
         text = self._held + piece
-        found = [place for stop in self.stops if (place := text.find(stop)) >= 0]
-        if found:
-            self.stopped, self._held = True, ""
-            return text[: min(found)]
-        end = len(text) - max((_overlap(text, stop) for stop in self.stops), default=0)
+        places = [text.find(stop) for stop in self.stops if stop in text]
+        if places:
+            self.stopped = True
+            self._held = ""
+            return text[: min(places)]
+        held = max((_overlap(text, stop) for stop in self.stops), default=0)
+        end = len(text) - held
         self._held = text[end:]
         return text[:end]
 
@@ -78,4 +84,12 @@ class StopWatch:
 
 def _overlap(text: str, stop: str) -> int:
     """How many characters at the end of the text may be the beginning of the stop string."""
-    return next((n for n in range(min(len(stop) - 1, len(text)), 0, -1) if text.endswith(stop[:n])), 0)
+    for length in range(min(len(stop) - 1, len(text)), 0, -1):
+        if text.endswith(stop[:length]):
+            return length
+    return 0
+
+
+def mean(logprobs: Sequence[float]) -> float | None:
+    """The mean of the log-probabilities; None where there are none."""
+    return sum(logprobs) / len(logprobs) if logprobs else None

@@ -8,19 +8,19 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import CheckpointError, GenerationError, SettingError, VisRAGError
+from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
+from visrag_integrations.generation.background import BackgroundGenerator, PieceQueue, joined
 from visrag_integrations.generation.chat import PromptWriter, shortened
 from visrag_integrations.generation.checkpoint import Checkpoint, load_checkpoint
-from visrag_integrations.generation.defaults import MAX_CONTEXT, MAX_IMAGES, PUBLISHED, over
-from visrag_integrations.generation.streaming import StopWatch, TokenReader
-from visrag_integrations.generation.twins import Twins, Writing
+from visrag_integrations.generation.defaults import MAX_CONTEXT, MAX_IMAGES, PUBLISHED, with_defaults
+from visrag_integrations.generation.streaming import StopStringFilter, TokenReader, mean
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
 
 if TYPE_CHECKING:
     import torch
 
 
-class TransformersGenerator(Twins):
+class TransformersGenerator(BackgroundGenerator):
     """Qwen2.5-VL, SmolVLM and the like through `AutoModelForImageTextToText`, where vLLM cannot run.
 
     Conversations are generated one after another, so that none changes another; for many at once use vLLM.
@@ -49,11 +49,21 @@ class TransformersGenerator(Twins):
         trust_remote_code: bool = False,
     ) -> None:
         self.name = str(model_name_or_path)
-        self.context_length, self.max_images = context_length, max_images
-        self._defaults = over(settings, PUBLISHED)
+        self._context_length = context_length
+        self.max_images = max_images
+        self._defaults = with_defaults(settings, PUBLISHED)
         self._options: dict[str, Any] = {"device": device, "dtype": dtype, "trust_remote_code": trust_remote_code}
         self._checkpoint: Checkpoint | None = None
-        self._loading, self._running = threading.Lock(), threading.Lock()
+        self._loading = threading.Lock()
+        self._running = threading.Lock()  # one text at a time: the network's memory is for one
+
+    @property
+    def context_length(self) -> int:
+        """Tokens of prompt and answer together: as it was asked for, and, once the checkpoint is loaded, as it is."""
+        checkpoint = self._checkpoint
+        if checkpoint is None or checkpoint.context_length is None:
+            return self._context_length
+        return min(self._context_length, checkpoint.context_length)
 
     def _submit(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None
@@ -72,27 +82,31 @@ class TransformersGenerator(Twins):
         _in_thread(run)
         return future, cancelled.set
 
-    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> Writing[Generation]:
+    def _start(self, conversation: Conversation, settings: GenerationSettings | None) -> PieceQueue[Generation]:
         filled = self._filled(settings)
         cancelled = threading.Event()
-        writing: Writing[Generation] = Writing(cancelled.set)
+        queue: PieceQueue[Generation] = PieceQueue(cancelled.set)
 
         def run() -> None:
             try:
-                self._write(conversation, filled, writing.put, cancelled)
-                writing.end()
+                self._write(conversation, filled, queue.put, cancelled)
+                queue.end()
             except BaseException as err:  # noqa: BLE001 (raised again where the text is awaited)
-                writing.end(err)
+                queue.end(err)
 
         _in_thread(run)
-        return writing
+        return queue
 
     def _filled(self, settings: GenerationSettings | None) -> GenerationSettings:
-        filled = over(settings, self._defaults)
-        asked = "guided=True" if filled.guided else "json_schema" if filled.json_schema is not None else ""
-        if asked:
+        filled = with_defaults(settings, self._defaults)
+        refused = ""
+        if filled.guided:
+            refused = "guided=True"
+        elif filled.json_schema is not None:
+            refused = "json_schema"
+        if refused:
             raise SettingError(
-                f"Transformers cannot hold the text of {self.name!r} to a form, so {asked} is refused. Use vLLM: pip "
+                f"Transformers cannot hold the text of {self.name!r} to a form, so {refused} is refused. Use vLLM: pip "
                 'install "visrag-integrations[vllm]", or load_generator("http://localhost:8000/v1") for a vLLM server.'
             )
         return filled
@@ -102,8 +116,7 @@ class TransformersGenerator(Twins):
     ) -> Generation:
         pieces: list[Generation] = []
         self._write(conversation, settings, pieces.append, cancelled)
-        last = pieces[-1]
-        return Generation("".join(piece.text for piece in pieces), last.logprob, last.usage, last.finish_reason)
+        return joined(pieces)
 
     def _write(
         self,
@@ -115,7 +128,7 @@ class TransformersGenerator(Twins):
         """One text, handed on piece by piece."""
         with self._running:
             checkpoint = self._loaded()
-            context = min(self.context_length, checkpoint.context_length or self.context_length)
+            context = self.context_length
             prompt = PromptWriter(checkpoint.processor, context, self.max_images).write(conversation, settings)
             inputs = checkpoint.inputs(prompt.text, prompt.pictures)
             length = inputs["input_ids"].shape[1]
@@ -126,14 +139,12 @@ class TransformersGenerator(Twins):
                     f"{fitting.max_tokens}: more than the context of {context}. Show fewer or smaller pages, lower "
                     "max_tokens, or raise context_length if the model allows it."
                 )
-            _run(checkpoint, inputs, fitting, Recorder(checkpoint, StopWatch(settings.stop), put, cancelled))
+            _run(checkpoint, inputs, fitting, Recorder(checkpoint, StopStringFilter(settings.stop), put, cancelled))
 
     def _loaded(self) -> Checkpoint:
         with self._loading:
             if self._checkpoint is None:
                 self._checkpoint = load_checkpoint(self.name, **self._options)
-                if getattr(self._checkpoint.processor, "chat_template", None) is None:
-                    raise CheckpointError(f"{self.name!r} has no chat template; copy its base model's.")
             return self._checkpoint
 
 
@@ -142,7 +153,7 @@ class Recorder:
     """Looks on while a network writes: what each token reads as and how probable it was, and whether to stop."""
 
     checkpoint: Checkpoint
-    watch: StopWatch
+    stops: StopStringFilter
     put: Callable[[Generation], object]
     cancelled: threading.Event
     logprobs: list[float] = field(default_factory=list)
@@ -159,18 +170,21 @@ class Recorder:
         """Called by transformers after each token; whether to stop."""
         assert self._logits is not None
         token = int(input_ids[0, -1])
+        # Of the logits as the network gave them: temperature and penalties would make texts of different settings
+        # incomparable, and weighted selection compares them.
         self.logprobs.append(float(self._logits.float().log_softmax(-1)[token]))
-        if text := self.watch.feed(self.reader.feed(token)):
+        if text := self.stops.feed(self.reader.feed(token)):
             self.put(Generation(text))
-        return input_ids.new_full((1,), self.watch.stopped or self.cancelled.is_set()).bool()
+        return input_ids.new_full((1,), self.stops.stopped or self.cancelled.is_set()).bool()
 
     def finish(self, input_tokens: int) -> None:
         """Hand on the last piece, which says how it went."""
-        rest = self.watch.feed(self.reader.finish()) + self.watch.finish()
+        rest = self.stops.feed(self.reader.finish()) + self.stops.finish()
         ids = self.reader.ids
-        ended = self.watch.stopped or bool(ids and ids[-1] in self.checkpoint.end_tokens)
-        mean = sum(self.logprobs) / len(self.logprobs) if self.logprobs else None
-        self.put(Generation(rest, mean, Usage(input_tokens, len(ids)), "stop" if ended else "length"))
+        reason = "length"
+        if self.stops.stopped or (ids and ids[-1] in self.checkpoint.end_tokens):
+            reason = "stop"
+        self.put(Generation(rest, mean(self.logprobs), Usage(input_tokens, len(ids)), reason))
 
 
 def _run(checkpoint: Checkpoint, inputs: Any, settings: GenerationSettings, recorder: Recorder) -> None:
@@ -182,8 +196,11 @@ def _run(checkpoint: Checkpoint, inputs: Any, settings: GenerationSettings, reco
     except VisRAGError:
         raise
     except Exception as err:
-        full = isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
-        hint = " Show fewer pages, lower context_length, or use a GPU with more memory." if full else ""
+        hint = ""
+        if (
+            isinstance(err, MemoryError) or type(err).__name__ == "OutOfMemoryError"
+        ):  # torch's, of one device or another
+            hint = " Show fewer pages, lower context_length, or use a GPU with more memory."
         raise GenerationError(f"Generator {checkpoint.name!r} failed: {type(err).__name__}: {err}.{hint}") from err
     finally:
         hook.remove()

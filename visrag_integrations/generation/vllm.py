@@ -12,9 +12,9 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import CheckpointError, GenerationError, MissingExtraError
-from visrag_integrations.generation.chat import Prompt, PromptWriter, shortened
-from visrag_integrations.generation.defaults import MAX_CONTEXT, MAX_IMAGES, PUBLISHED, over
-from visrag_integrations.generation.guided import Form, Guide
+from visrag_integrations.generation.chat import PromptWriter, WrittenPrompt, shortened
+from visrag_integrations.generation.defaults import MAX_CONTEXT, MAX_IMAGES, PUBLISHED, with_defaults
+from visrag_integrations.generation.guided import PartRequest, answer_pieces
 from visrag_integrations.generation.loop import LoopGenerator
 from visrag_integrations.generation.processors import load_processor
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
@@ -22,6 +22,7 @@ from visrag_integrations.types import Conversation, Generation, GenerationSettin
 if TYPE_CHECKING:
     from vllm.sampling_params import SamplingParams
 
+# vLLM ends a text that goes round in circles as "repetition": like at a limit, it is not whole.
 _REASONS = {"stop": "stop", "length": "length", "repetition": "length"}
 
 
@@ -46,24 +47,26 @@ class VLLMGenerator(LoopGenerator):
         *,
         context_length: int = MAX_CONTEXT,
         max_images: int = MAX_IMAGES,
-        max_concurrency: int = 256,
+        max_concurrency: int = 256,  # vLLM computes what it can; the others wait, with their pictures in memory
         settings: GenerationSettings | None = None,
         trust_remote_code: bool = False,
         **engine: Any,
     ) -> None:
         super().__init__(str(model_name_or_path), max_concurrency)
-        self._defaults = over(settings, PUBLISHED)
+        self._defaults = with_defaults(settings, PUBLISHED)
         self.max_images = max_images
         self._options = {"context_length": context_length, "max_images": max_images}
         self._arguments = {"trust_remote_code": trust_remote_code, **engine}
-        self._engine: Engine | None = None
+        self._engine: VLLMEngine | None = None
         self._loading = threading.Lock()
 
     @property
     def context_length(self) -> int:
         """Tokens of prompt and answer together: as it was asked for, and, once the engine is loaded, as it is."""
         engine = self._engine
-        return self._options["context_length"] if engine is None else engine.writer.context_length
+        if engine is None:
+            return self._options["context_length"]
+        return engine.writer.context_length
 
     def close(self) -> None:
         """Stop the engine and free its memory; after that the generator is of no use."""
@@ -76,34 +79,30 @@ class VLLMGenerator(LoopGenerator):
     async def _write(
         self, conversation: Conversation, settings: GenerationSettings | None, *, whole: bool
     ) -> AsyncGenerator[Generation, None]:
-        wanted = over(settings, self._defaults)
+        wanted = with_defaults(settings, self._defaults)
         engine = await asyncio.to_thread(self._loaded)
         prompt = await asyncio.to_thread(engine.writer.write, conversation, wanted)
         wanted = shortened(wanted, prompt)
-        guide = Guide(Form.of(conversation), wanted) if wanted.guided else None
-        sampling = sampling_params(guide.first if guide else wanted, guide.regex if guide else None, whole=whole)
-        tally = Tally()
-        async for piece in self._pieces(engine, prompt, "", sampling, tally):
-            if guide is not None:
-                guide.add(piece)
+        totals = VLLMTotals()
+
+        def ask(part: PartRequest) -> AsyncGenerator[str, None]:
+            return self._pieces(engine, prompt, part, totals, whole=whole)
+
+        async for piece in answer_pieces(conversation, wanted, ask, lambda: totals.finish_reason):
             yield Generation(piece)
-        if guide is not None and (rest := guide.rest(tally.finish_reason)) is not None:
-            sampling = sampling_params(rest, guide.regex, whole=whole)
-            async for piece in self._pieces(engine, prompt, guide.written, sampling, tally):
-                yield Generation(piece)
-        yield tally.last_piece()
+        yield totals.last_piece()
 
     async def _pieces(
-        self, engine: Engine, prompt: Prompt, written: str, sampling: SamplingParams, tally: Tally
+        self, engine: VLLMEngine, prompt: WrittenPrompt, part: PartRequest, totals: VLLMTotals, *, whole: bool
     ) -> AsyncGenerator[str, None]:
-        """The texts of one request; `written` is the beginning of the answer."""
-        request: dict[str, Any] = {"prompt": prompt.text + written}
+        """The texts of one request."""
+        request: dict[str, Any] = {"prompt": prompt.text + part.written}
         if prompt.pictures:
             request["multi_modal_data"] = {"image": list(prompt.pictures)}
-        outputs = engine.generate(request, sampling)
+        outputs = engine.generate(request, sampling_params(part, whole=whole))
         try:
             async for output in outputs:
-                tally.read(output, first=not written)
+                totals.read(output, first=not part.written)
                 if text := output.outputs[0].text:
                     yield text
         except Exception as err:
@@ -111,7 +110,7 @@ class VLLMGenerator(LoopGenerator):
         finally:
             await outputs.aclose()
 
-    def _failure(self, engine: Engine, err: Exception) -> GenerationError:
+    def _failure(self, engine: VLLMEngine, err: Exception) -> GenerationError:
         if not engine.dead:
             return GenerationError(f"vLLM failed a request to {self.name!r}: {type(err).__name__}: {err}")
         with self._loading:
@@ -122,14 +121,14 @@ class VLLMGenerator(LoopGenerator):
             "lower context_length, max_images or gpu_memory_utilization. The next call starts a new engine."
         )
 
-    def _loaded(self) -> Engine:
+    def _loaded(self) -> VLLMEngine:
         with self._loading:
             if self._engine is None:
-                self._engine = Engine(self.name, self._arguments, **self._options)
+                self._engine = VLLMEngine(self.name, self._arguments, **self._options)
             return self._engine
 
 
-class Engine:
+class VLLMEngine:
     """vLLM's asynchronous engine, with what writes its prompts.
 
     Raises:
@@ -162,7 +161,9 @@ class Engine:
     async def generate(self, request: dict[str, Any], sampling: SamplingParams) -> AsyncGenerator[Any, None]:
         """The outputs of one request; closing it aborts the request."""
         renderer = getattr(self._llm, "renderer", None)
-        prompt = (await renderer.render_cmpl_async([request]))[0] if renderer is not None else request
+        prompt: Any = request
+        if renderer is not None:  # newer versions take only what their renderer made of the request
+            prompt = (await renderer.render_cmpl_async([request]))[0]
         outputs = self._llm.generate(prompt, sampling, f"visrag-{next(self._numbers)}")
         try:
             async for output in outputs:
@@ -177,7 +178,7 @@ class Engine:
 
 
 @dataclass
-class Tally:
+class VLLMTotals:
     """What the outputs of one text say beside it."""
 
     input_tokens: int = 0
@@ -199,29 +200,38 @@ class Tally:
 
     def last_piece(self) -> Generation:
         """An empty piece with how it went."""
-        mean = self._logprob / self.output_tokens if self.output_tokens else None
+        mean = None
+        if self.output_tokens:
+            mean = self._logprob / self.output_tokens
         return Generation("", mean, Usage(self.input_tokens, self.output_tokens), self.finish_reason)
 
 
-def sampling_params(settings: GenerationSettings, regex: str | None, *, whole: bool) -> SamplingParams:
-    """The settings in vLLM's words; `regex` is what the text is held to."""
+def sampling_params(part: PartRequest, *, whole: bool) -> SamplingParams:
+    """The request's settings in vLLM's words."""
     from vllm.sampling_params import RequestOutputKind, SamplingParams, StructuredOutputsParams
 
+    settings = part.settings
     form = None
-    if regex is not None:
-        form = StructuredOutputsParams(regex=regex)
+    if part.regex is not None:
+        form = StructuredOutputsParams(regex=part.regex)
     elif settings.json_schema is not None:
         form = StructuredOutputsParams(json=dict(settings.json_schema))
+    temperature = settings.temperature
+    if temperature is None:
+        temperature = 1.0
+    output_kind = RequestOutputKind.DELTA
+    if whole:
+        output_kind = RequestOutputKind.FINAL_ONLY  # one output a text: no work for pieces that nobody reads
     return SamplingParams(
         max_tokens=settings.max_tokens,
-        temperature=1.0 if settings.temperature is None else settings.temperature,
+        temperature=temperature,
         top_p=settings.top_p or 1.0,
         repetition_penalty=settings.repetition_penalty or 1.0,
         seed=settings.seed,
         stop=list(settings.stop),
         logprobs=0,  # the written token's alone
         structured_outputs=form,
-        output_kind=RequestOutputKind.FINAL_ONLY if whole else RequestOutputKind.DELTA,
+        output_kind=output_kind,
     )
 
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import math
 import re
-from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
@@ -33,6 +32,7 @@ of that picture: left, top, right, bottom.
 
 Question: {question}"""
 _PLACEHOLDER = "{question}"
+# A blank inside the brackets is forgiven, as in "< /think >". So much and no more: "a < b" is no tag.
 _TAG = re.compile(r"< ?(/?) ?(think|search|bbox|answer) ?>", re.IGNORECASE | re.ASCII)
 _CUT_TAG = re.compile(r"</[a-z]{0,6}$", re.IGNORECASE | re.ASCII)
 _BRACKETS = re.compile(r"[\[(]([^\[\]()]*)[\])]")
@@ -63,7 +63,7 @@ class Turn:
     Attributes:
         thought: What it reasoned.
         actions: What it wants done; the first is what counts.
-        problems: What is off, by the names in the agent's table: "no_think", "several_actions" and the like.
+        problems: What is wrong, by the names in the agent's table: "no_think", "several_actions" and the like.
         kept: Its text up to the end of the action, as an engine that knows stop strings would have given it.
     """
 
@@ -75,12 +75,14 @@ class Turn:
     @property
     def action(self) -> Action | None:
         """What is to be done now."""
-        return self.actions[0] if self.actions else None
+        if not self.actions:
+            return None
+        return self.actions[0]
 
     @property
     def answers(self) -> tuple[str, ...]:
         """Every answer that stands anywhere in it, whatever else is wrong."""
-        return tuple(one.content for one in self.actions if one.name == "answer" and one.content)
+        return tuple(action.content for action in self.actions if action.name == "answer" and action.content)
 
 
 def build_prompt(question: str, template: str = TEMPLATE) -> str:
@@ -114,10 +116,12 @@ def question_of(conversation: Conversation) -> str | None:
     ('{question}?', None)
     """
     before, _, after = TEMPLATE.partition(_PLACEHOLDER)
-    first = conversation[0].content[:1] if conversation else ()
-    if not first or not isinstance(first[0], str) or not first[0].startswith(before):
+    if not conversation or not conversation[0].content:
         return None
-    return first[0][len(before) : len(first[0]) - len(after)]
+    first = conversation[0].content[0]
+    if not isinstance(first, str) or not first.startswith(before):
+        return None
+    return first[len(before) : len(first) - len(after)]
 
 
 def quotable(text: str) -> str:
@@ -132,7 +136,7 @@ def quotable(text: str) -> str:
 # --- a turn -------------------------------------------------------------------------------------------------------
 
 
-class _Tag(NamedTuple):
+class _TurnTag(NamedTuple):
     name: str
     closing: bool
     start: int
@@ -150,77 +154,112 @@ def parse_turn(text: str, *, cut_off: bool = False) -> Turn:
     >>> turn.thought, turn.action.name, turn.action.content, turn.problems
     ('Look.', 'search', 'total cost', ())
     """
-    text = text if cut_off else _restored(text)
-    tags = [_Tag(tag[2].lower(), bool(tag[1]), tag.start(), tag.end()) for tag in _TAG.finditer(text)]
-    thoughts, actions, problems = _read(text, tags, cut_off)
-    action = actions[0] if actions else None
-    if len(actions) > 1 and not actions[0].flaw:
-        problems.append("several_actions")
-    if action is None:
-        problems = ["empty" if not text.strip() else "cut_off" if cut_off else "no_action"]
-    kept = text if action is None else text[: action.end]
-    return Turn("\n\n".join(thoughts), tuple(actions), tuple(dict.fromkeys(problems)), kept)
+    if not cut_off:
+        text = _restored(text)
+    reader = _TurnReader(text, cut_off)
+    reader.read()
+    thought = "\n\n".join(filter(None, reader.thoughts))
+    actions = tuple(reader.actions)
+    if actions:
+        if len(actions) > 1 and not actions[0].flaw:
+            reader.problems.append("several_actions")
+        return Turn(thought, actions, tuple(dict.fromkeys(reader.problems)), kept=text[: actions[0].end])
+    if not text.strip():
+        problem = "empty"
+    elif cut_off:
+        problem = "cut_off"
+    else:
+        problem = "no_action"
+    return Turn(thought, actions, (problem,), kept=text)
 
 
 def _restored(text: str) -> str:
     """The text with the closing tag of its last action."""
-    last = next(iter(deque(_TAG.finditer(text), maxlen=1)), None)
+    last = None
+    for match in _TAG.finditer(text):
+        last = match
     if last is None or last[1] or last[2].lower() == "think":
         return text
     return f"{_CUT_TAG.sub('', text)}</{last[2].lower()}>"
 
 
-def _read(text: str, tags: Sequence[_Tag], cut_off: bool) -> tuple[list[str], list[Action], list[str]]:
-    """Thoughts and actions from left to right, and what is off about the thinking."""
-    closers = _closers(tags)
-    thoughts: list[str] = []
-    actions: list[Action] = []
-    outside: list[str] = []
-    problems: list[str] = []
-    at = place = 0
-    while place < len(tags):
-        tag, closer = tags[place], closers[place]
-        outside.append(text[at : tag.start])
-        following = tags[place + 1].start if place + 1 < len(tags) else len(text)
-        if tag.closing:
-            if tag.name == "think" and not thoughts and not actions:  # templates may open it in the prompt
-                thoughts, outside = ["".join(outside).strip()], []
-            at, place = tag.end, place + 1
-        elif tag.name == "think":
-            if closer is None:
-                problems.append("unclosed_think")
-            at = following if closer is None else tags[closer].end
-            thoughts.append(text[tag.end : following if closer is None else tags[closer].start].strip())
-            place = place + 1 if closer is None else closer + 1
+class _TurnReader:
+    """Reads thoughts and actions from left to right, and notes what is wrong with the thinking."""
+
+    def __init__(self, text: str, cut_off: bool) -> None:
+        self.thoughts: list[str] = []
+        self.actions: list[Action] = []
+        self.problems: list[str] = []
+        self._text = text
+        self._cut_off = cut_off
+        self._tags: list[_TurnTag] = []
+        for match in _TAG.finditer(text):
+            self._tags.append(_TurnTag(match[2].lower(), bool(match[1]), match.start(), match.end()))
+        self._closers = _closers(self._tags)
+        self._outside: list[str] = []  # text outside all tags, for a turn whose thought stands in none
+        self._at = 0  # what is before this character is read
+        self._place = 0  # what is before this tag is read
+
+    def read(self) -> None:
+        while self._place < len(self._tags):
+            tag = self._tags[self._place]
+            self._outside.append(self._text[self._at : tag.start])
+            if tag.closing:
+                # "</think>" without its opening one: a chat template may write that into the prompt.
+                if tag.name == "think" and not self.thoughts and not self.actions:
+                    self.thoughts = ["".join(self._outside).strip()]
+                self._go_on(tag.end, self._place + 1)
+            elif tag.name == "think":
+                self._read_thought(tag)
+            else:
+                self._read_action(tag)
+        if not self.thoughts:
+            self.problems.append("no_think")
+            if not self.actions:
+                self._outside.append(self._text[self._at :])
+            self.thoughts = ["".join(self._outside).strip()]
+
+    def _read_thought(self, tag: _TurnTag) -> None:
+        closer = self._closers[self._place]
+        if closer is None:
+            self.problems.append("unclosed_think")
+            end = self._next_start()
+            self._go_on(end, self._place + 1)
         else:
-            action, at, place = _action(text, tags, place, closer, cut_off)
-            actions.append(action)
-    if not thoughts:
-        problems.append("no_think")
-        outside.append(text[at:] if not actions else "")
-        thoughts = ["".join(outside).strip()]
-    return [thought for thought in thoughts if thought], actions, problems
+            end = self._tags[closer].start
+            self._go_on(self._tags[closer].end, closer + 1)
+        self.thoughts.append(self._text[tag.end : end].strip())
+
+    def _read_action(self, tag: _TurnTag) -> None:
+        closer = self._closers[self._place]
+        name = cast(ActionName, tag.name)
+        if closer is None:
+            flaw = "crossed_tags"
+            if self._cut_off and self._place + 1 == len(self._tags):
+                flaw = "cut_off"
+            end = self._next_start()
+            content = _CUT_TAG.sub("", self._text[tag.end : end])
+            self._go_on(end, self._place + 1)
+        else:
+            flaw = "crossed_tags" if closer > self._place + 1 else ""  # other tags stand inside
+            end = self._tags[closer].end
+            content = self._text[tag.end : self._tags[closer].start]
+            self._go_on(end, closer + 1)
+        self.actions.append(Action(name, content.strip(), end, flaw))
+
+    def _next_start(self) -> int:
+        """Where the next tag begins, or the text ends."""
+        if self._place + 1 == len(self._tags):
+            return len(self._text)
+        return self._tags[self._place + 1].start
+
+    def _go_on(self, at: int, place: int) -> None:
+        self._at = at
+        self._place = place
 
 
-def _action(text: str, tags: Sequence[_Tag], place: int, closer: int | None, cut_off: bool) -> tuple[Action, int, int]:
-    """The action that opens here, and where to read on: position and tag."""
-    tag = tags[place]
-    name = cast(ActionName, tag.name)
-    if closer is None:
-        last = place + 1 == len(tags)
-        end = len(text) if last else tags[place + 1].start
-        flaw = "cut_off" if last and cut_off else "crossed_tags"
-        return Action(name, _CUT_TAG.sub("", text[tag.end : end]).strip(), end, flaw), end, place + 1
-    content = text[tag.end : tags[closer].start].strip()
-    return (
-        Action(name, content, tags[closer].end, "" if closer == place + 1 else "crossed_tags"),
-        tags[closer].end,
-        (closer + 1),
-    )
-
-
-def _closers(tags: Sequence[_Tag]) -> list[int | None]:
-    """For each tag the next closing one of its name."""
+def _closers(tags: Sequence[_TurnTag]) -> list[int | None]:
+    """For each tag the next closing one of its name, found from the end so that it takes linear time."""
     coming: dict[str, int] = {}
     found: list[int | None] = [None] * len(tags)
     for place in range(len(tags) - 1, -1, -1):
@@ -242,15 +281,16 @@ def parse_box(content: str) -> PixelBox | str:
     >>> parse_box("[10, 20.5, 300, 400]"), parse_box("[1, 2, 3]"), parse_box("[0, 0, nan, 9]")
     ((10.0, 20.5, 300.0, 400.0), 'box_unreadable', 'box_not_finite')
     """
-    inside = _BRACKETS.search(content)
-    fields = _BETWEEN.split((inside[1] if inside else content).strip())
+    if inside := _BRACKETS.search(content):
+        content = inside[1]
+    fields = _BETWEEN.split(content.strip())
     if len(fields) != 4:
         return "box_unreadable"
     try:
-        left, top, right, bottom = (float(field) for field in fields)
+        left, top, right, bottom = map(float, fields)
     except ValueError:
         return "box_unreadable"
-    if not all(math.isfinite(edge) for edge in (left, top, right, bottom)):
+    if not all(map(math.isfinite, (left, top, right, bottom))):
         return "box_not_finite"
     return left, top, right, bottom
 
@@ -268,4 +308,6 @@ def box_problem(box: PixelBox, width: int, height: int) -> str:
         return "box_empty"
     if min(right, width) - max(left, 0) < 1 or min(bottom, height) - max(top, 0) < 1:
         return "box_outside"
-    return "box_clipped" if left < 0 or top < 0 or right > width or bottom > height else ""
+    if left < 0 or top < 0 or right > width or bottom > height:
+        return "box_clipped"
+    return ""

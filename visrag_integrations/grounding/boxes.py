@@ -4,38 +4,71 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from visrag_integrations.grounding.letters import PageLetters, is_unspaced
+from visrag_integrations.grounding.folding import is_unspaced
+from visrag_integrations.grounding.page_letters import PageLetters
+from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.types import Box, Word
 
 
 def boxes_of(page: PageLetters, spans: Iterable[tuple[int, int]]) -> tuple[Box, ...]:
-    """Boxes around these letters, one for neighbouring words of a line, in reading order."""
-    extent: dict[int, tuple[int, int]] = {}
+    """Boxes around these letters, one for neighbouring words of a line, in reading order.
+
+    Args:
+        page: The page.
+        spans: First letter and the one after the last, of each stretch.
+    """
+    extents: dict[int, tuple[int, int]] = {}  # of each word its first and last character that is meant
     for start, end in spans:
-        first, begin = page.place(start)
-        last, stop = page.place(end - 1)
-        for word in range(first, last + 1):
-            left = begin if word == first else 0
-            right = stop if word == last else len(page.words[word].text) - 1
-            known = extent.get(word, (left, right))
-            extent[word] = min(known[0], left), max(known[1], right)
-    return tuple(_lines([(word, _part(page.words[word], *extent[word])) for word in sorted(extent)]))
+        for word, first, last in _characters(page, start, end):
+            known_first, known_last = extents.get(word, (first, last))
+            extents[word] = (min(known_first, first), max(known_last, last))
+    parts: list[tuple[int, Box]] = []
+    for word in sorted(extents):
+        parts.append((word, _part(page.words[word], *extents[word])))
+    return tuple(_lines(parts))
 
 
 def inside(box: Box) -> Box:
-    """The box without what is outside of the page.
+    """The box without what is outside of the page; edges that are no numbers count as 0.
 
     >>> inside((-0.1, 0.2, 1.5, 0.3))
     (0.0, 0.2, 1.0, 0.3)
     """
-    left, top, right, bottom = (min(1.0, max(0.0, float(edge))) if edge == edge else 0.0 for edge in box)
+    left, top, right, bottom = map(_edge, box)
     return left, top, max(left, right), max(top, bottom)
 
 
+def _edge(edge: float) -> float:
+    is_nan = edge != edge
+    if is_nan:
+        return 0.0
+    return min(1.0, max(0.0, float(edge)))
+
+
+def _characters(page: PageLetters, start: int, end: int) -> Iterable[tuple[int, int, int]]:
+    """Each word that these letters touch, with its first and last character that they touch."""
+    first_word, begin = page.place(start)
+    last_word, stop = page.place(end - 1)
+    for word in range(first_word, last_word + 1):
+        first = 0
+        if word == first_word:
+            first = begin
+        last = len(page.words[word].text) - 1
+        if word == last_word:
+            last = stop
+        yield word, first, last
+
+
 def _part(word: Word, first: int, last: int) -> Box:
-    """The box of characters `first` to `last`; OCR gives whole lines as one word, so a box may be cut."""
+    """The box of characters `first` to `last`; OCR gives whole lines as one word, so a box may be cut.
+
+    A box is cut where a space or a script without spaces shows that the word is a line: of "Taxes are due" the part
+    "are" has the middle third. All characters are taken to be of one width. What is left out of a real word, as the
+    brackets of "(a)", stays inside the box.
+    """
     left, top, right, bottom = inside(word.box)
-    before, after = word.text[:first], word.text[last + 1 :]
+    before = word.text[:first]
+    after = word.text[last + 1 :]
     step = (right - left) / len(word.text)
     if " " in before or is_unspaced(before):
         left += step * first
@@ -44,22 +77,28 @@ def _part(word: Word, first: int, last: int) -> Box:
     return left, top, max(left, right), bottom
 
 
-def _lines(boxes: Sequence[tuple[int, Box]]) -> list[Box]:
+def _lines(parts: Sequence[tuple[int, Box]]) -> list[Box]:
     """Boxes of neighbouring words on one line as one."""
     merged: list[Box] = []
     last = -2
-    for index, box in boxes:
-        if merged and index == last + 1 and _same_line(merged[-1], box):
-            one = merged[-1]
-            merged[-1] = (min(one[0], box[0]), min(one[1], box[1]), max(one[2], box[2]), max(one[3], box[3]))
+    for word, box in parts:
+        if merged and word == last + 1 and _same_line(merged[-1], box):
+            merged[-1] = _around(merged[-1], box)
         else:
             merged.append(box)
-        last = index
+        last = word
     return merged
+
+
+def _around(one: Box, other: Box) -> Box:
+    left, top, right, bottom = one
+    return min(left, other[0]), min(top, other[1]), max(right, other[2]), max(bottom, other[3])
 
 
 def _same_line(one: Box, other: Box) -> bool:
     """Whether the second box goes on the line of the first: as high, to its right, and no farther than words are."""
     overlap = min(one[3], other[3]) - max(one[1], other[1])
     height = min(one[3] - one[1], other[3] - other[1])
-    return overlap >= 0.5 * height and -0.02 <= other[0] - one[2] <= max(0.015, 1.5 * height)
+    gap = other[0] - one[2]
+    widest = max(THRESHOLDS.word_gap, THRESHOLDS.word_gap_heights * height)
+    return overlap >= THRESHOLDS.line_overlap * height and -THRESHOLDS.line_backstep <= gap <= widest

@@ -9,7 +9,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import unquote, unquote_to_bytes
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
@@ -81,6 +81,30 @@ def decode_base64(text: str) -> bytes:
         return base64.b64decode(compact + padding, validate=True)
     except (binascii.Error, ValueError) as err:
         raise PictureError(f"A picture of {len(text)} characters is not valid base64: {err}.") from err
+
+
+def picture_of_url(url: str, *, fetch_urls: bool = False) -> PictureSource:
+    """Where the picture is that a URL speaks of; files and remote pictures are read when it is opened.
+
+    >>> picture_of_url("data:image/png;base64,aGk="), picture_of_url("file:///a%20b.png").name
+    (b'hi', 'a b.png')
+
+    Args:
+        url: `data:`, `file:`, or, while `fetch_urls` is on, http and https.
+        fetch_urls: Whether http and https URLs are fetched.
+
+    Raises:
+        PictureError: It is damaged, of another kind, or remote while `fetch_urls` is off.
+    """
+    # A data URL may hold megabytes: only its beginning is parsed.
+    scheme = urlsplit(url[:32]).scheme
+    if scheme == "data":
+        return decode_data_url(url)
+    if scheme == "file":
+        return Path(unquote(urlsplit(url).path))
+    if scheme in ("http", "https"):
+        return remote_picture(url, fetch_urls=fetch_urls)
+    raise PictureError(f"{short(url)} is no URL of a picture; data:, file:, http: and https: URLs are.")
 
 
 def remote_picture(url: str, *, fetch_urls: bool) -> PictureSource:

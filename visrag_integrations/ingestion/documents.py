@@ -1,10 +1,19 @@
-"""Which documents a run meets, what the store held of them before, and how each one ends."""
+"""Which documents a run meets, what the store held of them before, and how each one ends.
+
+Who decides that a document is done: `Documents.settle`. Its states, in order:
+
+    seen -> reading -> stored      its pages are in the index under its source
+                    -> failed      no page of it could be indexed, or its file changed while it was read
+    stored -> gone                 its source is gone, or holds another document now
+"""
 
 from __future__ import annotations
 
+import enum
 import threading
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
 
 from visrag_integrations.errors import printable
 from visrag_integrations.readers.pool import DocumentDone
@@ -12,127 +21,181 @@ from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page, StoredDocument
 
 
+class DocumentStatus(enum.Enum):
+    """How far a document is in this run."""
+
+    SEEN = "seen"
+    READING = "reading"
+    STORED = "stored"
+    FAILED = "failed"
+    GONE = "gone"
+
+
+@dataclass
+class TrackedDocument:
+    """One document of the run.
+
+    Attributes:
+        status: How far it is.
+        before: How many of its pages the store held when the run met it.
+        new_ids: Of the pages that this run added; empty once it is settled.
+    """
+
+    status: DocumentStatus = DocumentStatus.SEEN
+    before: int = 0
+    new_ids: set[str] = field(default_factory=set)
+
+
 class Documents:
     """The documents of one run. `known_pages` is for the reading thread; everything else for the writing one.
 
-    With `replace_last`, documents that another one replaces go at the very end: until then anybody may need them.
+    With `replace_last`, documents that another one replaces are removed at the very end: where documents end in any
+    order, pages of later ones may still need their vectors.
 
     Attributes:
         pages: doc_id -> how many of its pages are in the index, for each document that ended well.
         added: Pages that are new.
         unchanged: Pages that were there already, under the same document or the one it replaces.
         removed: Pages that are gone with their file or from it.
-        failed: What went wrong, in order.
     """
 
     def __init__(
         self, store: QdrantPageStore, on_failure: Callable[[Failure], None], *, replace_last: bool = False
     ) -> None:
-        self._store, self.fail, self._replace_last = store, on_failure, replace_last
+        self._store, self._fail, self._replace_last = store, on_failure, replace_last
         self._was_filled = store.count() > 0
+        # Held while a document is met and while one is replaced: what was just met as known must not be removed.
         self._guard = threading.Lock()
-        self._met: set[str] = set()
-        self._before: dict[str, int] = {}
-        self._ids: dict[str, set[str]] = {}
-        self._late: list[tuple[StoredDocument, str, str, int]] = []
+        self._tracked: dict[str, TrackedDocument] = {}
+        self._to_replace_last: list[tuple[StoredDocument, DocumentDone, int]] = []
         self.pages: dict[str, int] = {}
         self.added = self.unchanged = self.removed = 0
 
     def known_pages(self, doc_id: str) -> Collection[int] | None:
         """Numbers of the pages that need no reading; None stands for all, so that nothing is opened."""
-        if doc_id in self._met:  # the same content under a second name in this run
+        if doc_id in self._tracked:  # the same content under a second name in this run
             return None
-        with self._guard:  # from here on nobody removes it
-            self._met.add(doc_id)
-            before, numbers = stored_pages(self._store, doc_id) if self._was_filled else (0, frozenset())
-        self._before[doc_id] = before
+        with self._guard:
+            document = self._tracked[doc_id] = TrackedDocument()
+            numbers: Collection[int] | None = frozenset()
+            if self._was_filled:
+                document.before, numbers = stored_pages(self._store, doc_id)
+        if numbers is not None:
+            document.status = DocumentStatus.READING
         return numbers
 
     def met_elsewhere(self, doc_id: str, before: int) -> None:
         """Another process met this document, of which the store held so many pages when the run began."""
-        self._met.add(doc_id)
-        if doc_id not in self.pages:
-            self._before[doc_id] = before
+        document = self._track(doc_id)
+        if document.status is not DocumentStatus.STORED:
+            document.before = before
 
     def added_pages(self, pages: Iterable[Page]) -> None:
         """These are in the store now."""
         for page in pages:
-            ids = self._ids.setdefault(page.doc_id, set())
-            if page.doc_id not in self.pages and page.id not in ids:
-                ids.add(page.id)
+            document = self._track(page.doc_id)
+            if document.status is DocumentStatus.SEEN:
+                document.status = DocumentStatus.READING
+            # A page that is added twice (a worker's repeated work) counts once.
+            if document.status is not DocumentStatus.STORED and page.id not in document.new_ids:
+                document.new_ids.add(page.id)
                 self.added += 1
 
     def settle(self, done: DocumentDone) -> None:
-        """Remember the document's source; what this source held before is gone from the file, so it goes here too."""
-        doc_id, source = done.doc_id, done.source
-        added = len(self._ids.pop(doc_id, ()))
-        before = self._before.pop(doc_id, 0)
-        if doc_id not in self.pages:
+        """The document is done: remember its source, and remove what this source held before."""
+        document = self._track(done.doc_id)
+        added, before = len(document.new_ids), document.before
+        document.new_ids, document.before = set(), 0
+        if document.status is not DocumentStatus.STORED:
             if not added and not before:
-                if done.total_pages is None:
-                    self.fail(Failure(source, "has the content of another file, of which no page could be indexed."))
+                self._settle_without_pages(document, done)
                 return
-            self.pages[doc_id] = added + before
+            document.status = DocumentStatus.STORED
+            self.pages[done.doc_id] = added + before
             self.unchanged += before
             if not self._was_filled:
                 return
-        found = self._found_at(source)
-        here = sum(document.pages for document in found if document.doc_id == doc_id)
-        if here < self.pages[doc_id]:
-            self._store.add_source(doc_id, source)
-        for old in found:
-            if old.doc_id == doc_id:
-                continue
-            with self._guard:
-                further_on = old.doc_id in self._met and old.doc_id not in self.pages  # as another file's content
-                if further_on or self._replace_last:
-                    self._late.append((old, doc_id, source, added))
-                else:
-                    self._replace(old, doc_id, source, added)
+        self._replace_what_was_there(done, added)
 
     def discard(self, done: DocumentDone) -> None:
         """Take back what was added of a file that changed while it was read: nobody knows which content it is of."""
-        ids = self._ids.pop(done.doc_id, set())
-        self._before.pop(done.doc_id, None)
+        document = self._track(done.doc_id)
+        ids = document.new_ids
+        document.new_ids, document.before = set(), 0
+        if document.status is not DocumentStatus.STORED:
+            document.status = DocumentStatus.FAILED
         self.added -= len(ids)
         if ids:
             self._store.delete(ids=ids)
-        self.fail(Failure(done.source, "changed while it was read; index it again."))
+        self._fail(Failure(done.source, "changed while it was read; index it again."))
 
     def finish(self, gone: Callable[[str], bool] | None) -> None:
-        """Remove what had to wait, and with `gone` the documents whose sources are."""
-        for late in self._late:
-            self._replace(*late)
+        """Remove what had to wait, and with `gone` the documents whose sources are gone."""
+        for old, done, added in self._to_replace_last:
+            self._replace(old, done, added)
         if gone is None:
             return
         for document in self._store.documents():
-            for source in filter(gone, document.sources):
-                self.removed += self._delete(document.doc_id, source)
+            for source in document.sources:
+                if gone(source):
+                    self.removed += self._remove(document.doc_id, source)
 
-    def _found_at(self, source: str) -> Sequence[StoredDocument]:
-        found = self._store.documents(filter={"source": source})
-        return [document for document in found if source in document.sources]  # the filter takes file names too
+    def _track(self, doc_id: str) -> TrackedDocument:
+        return self._tracked.setdefault(doc_id, TrackedDocument())
 
-    def _replace(self, old: StoredDocument, doc_id: str, source: str, added: int) -> None:
-        """Remove the document that was found at this source before; its pages that are in the new one count as kept."""
-        equal = Counter(self._contents(old.doc_id)) & Counter(self._contents(doc_id))
-        removed = self._delete(old.doc_id, source)
+    def _settle_without_pages(self, document: TrackedDocument, done: DocumentDone) -> None:
+        document.status = DocumentStatus.FAILED
+        # Where pages were tried, each of them was reported; a copy of such a document was not opened at all.
+        if done.total_pages is None:
+            self._fail(Failure(done.source, "has the content of another file, of which no page could be indexed."))
+
+    def _replace_what_was_there(self, done: DocumentDone, added: int) -> None:
+        """Note the source of a document, and remove the documents that were found at this source before."""
+        pages_here = 0
+        others: list[StoredDocument] = []
+        for found in self._store.documents(filter={"source": done.source}):
+            if done.source not in found.sources:  # the filter takes file names too
+                continue
+            if found.doc_id == done.doc_id:
+                pages_here = found.pages
+            else:
+                others.append(found)
+        if pages_here < self.pages[done.doc_id]:
+            self._store.add_source(done.doc_id, done.source)
+        for old in others:
+            with self._guard:
+                # Two files that swapped their names: the old content of this one is met again as another file's.
+                met = self._tracked.get(old.doc_id)
+                needed_later = met is not None and met.status is not DocumentStatus.STORED
+                if needed_later or self._replace_last:
+                    self._to_replace_last.append((old, done, added))
+                else:
+                    self._replace(old, done, added)
+
+    def _replace(self, old: StoredDocument, done: DocumentDone, added: int) -> None:
+        """Remove the document that was found at this source before; its pages that are in the new one count as kept.
+
+        Before [A B C], now [A X B], of which all three were added: C was removed, only X is new, A and B are unchanged.
+        """
+        equal = Counter(self._store.contents(old.doc_id)) & Counter(self._store.contents(done.doc_id))
+        removed = self._remove(old.doc_id, done.source)
         kept = min(removed, equal.total())
         moved = min(kept, added)
         self.removed += removed - kept
         self.added -= moved
         self.unchanged += moved
 
-    def _contents(self, doc_id: str) -> list[str]:
-        return self._store.contents(doc_id)
-
-    def _delete(self, doc_id: str, source: str) -> int:
-        return self._store.delete(doc_id=doc_id, source=source)
+    def _remove(self, doc_id: str, source: str) -> int:
+        """Take a source from a document; gives how many pages went, where it was the last source."""
+        removed = self._store.delete(doc_id=doc_id, source=source)
+        if removed and doc_id in self._tracked:
+            self._tracked[doc_id].status = DocumentStatus.GONE
+        return removed
 
 
 def stored_pages(store: QdrantPageStore, doc_id: str) -> tuple[int, Collection[int] | None]:
     """How many pages of a document a store holds, and which; None where it holds all of them."""
-    found = store.documents(filter={"doc_id": doc_id})
+    found: Sequence[StoredDocument] = store.documents(filter={"doc_id": doc_id})
     if not found:
         return 0, frozenset()
     (stored,) = found

@@ -9,32 +9,29 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import os
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
-from typing import Any, Union
+from typing import Any
 
-from visrag_integrations.errors import SettingError
-from visrag_integrations.ingestion.account import Account
-from visrag_integrations.ingestion.embedding import Embedding
+from visrag_integrations.indexing import BatchEmbedder, Embedders, EmbedsPages, as_list, prepare_store
 from visrag_integrations.ingestion.progress import IndexProgress
 from visrag_integrations.ingestion.report import IndexReport
-from visrag_integrations.ingestion.retry import Retry, RetryingClient
-from visrag_integrations.ingestion.sources import Ended, GivenSources
-from visrag_integrations.ingestion.together import Embedders, EmbedsPages, as_list, filling
-from visrag_integrations.ingestion.writer import Batch, Writer
+from visrag_integrations.ingestion.reporter import RunReporter
+from visrag_integrations.ingestion.retry import Retry
+from visrag_integrations.ingestion.settings import GivenSourcesArgument, IndexSettings
+from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
+from visrag_integrations.ingestion.writer import WriteJob, WriterThread
+from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderEvent, ReaderPool
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure
 
-Source = Union[str, "os.PathLike[str]", bytes]
-
 
 def index_documents(
-    sources: Source | Iterable[Source],
+    sources: GivenSourcesArgument,
     *,
     store: QdrantPageStore,
     embedder: Embedders,
@@ -76,31 +73,26 @@ def index_documents(
         StoreMismatchError: Another embedder filled this collection.
         StoreError: The store failed; what was added before is kept.
     """
-    if batch_size < 1:
-        raise SettingError(f"batch_size is {batch_size}; it must be 1 or more.")
+    settings = IndexSettings(reader, page_timeout, batch_size, prune, retry, progress, on_progress, on_failure)
     started = time.monotonic()
-    reader, retry = reader or PageReader(), replace(retry or Retry(), stop=threading.Event())
-    given = GivenSources(sources, measure=progress is not False or on_progress is not None)
-    embedders = as_list(embedder)
-    # a JPEG's errors would be in the vectors
-    exact_pixels = any(getattr(each, "reads", "pixels") == "pixels" for each in embedders)
+    given, embedders = settings.measured(sources), as_list(embedder)
     pool = ReaderPool(
-        reader,
+        settings.page_reader,
         workers,
         page_timeout,
-        exact_pixels=exact_pixels,
+        exact_pixels=any(map(reads_pixels, embedders)),  # a JPEG's errors would be in the vectors
         keep=store.picture_settings,
         ahead=batch_size,
     )
-    with store.client_through(functools.partial(RetryingClient, retry=retry)):
-        fills = filling(store, embedders, reader.describe())
-        account = Account(store, given, progress, on_progress, on_failure)
-        run = _Run(account, store, fills, retry, given, batch_size)
-        run.all(pool, prune)
-    return account.report(time.monotonic() - started, run.embedding.embedded)
+    with settings.retrying(store):
+        fills = prepare_store(store, embedders, settings.page_reader.describe())
+        reporter = RunReporter(store, given, settings)
+        run = _PipelineRun(reporter, store, fills, settings, given)
+        run.all(pool)
+    return reporter.final_report(time.monotonic() - started, run.embedding.embedded)
 
 
-async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) -> IndexReport:
+async def aindex_documents(sources: GivenSourcesArgument, **settings: Any) -> IndexReport:
     """`index_documents` in a thread, so that the event loop goes on; takes the same arguments.
 
     Cancelling it ends the run after the batch at hand; what was added is kept. Callbacks run in that thread.
@@ -108,25 +100,26 @@ async def aindex_documents(sources: Source | Iterable[Source], **settings: Any) 
     return await in_thread(functools.partial(index_documents, sources), settings)
 
 
-async def in_thread(index: Callable[..., IndexReport], settings: dict[str, Any]) -> IndexReport:
-    """What `index(**settings)` gives, in a thread; cancelling it ends the run at its next progress."""
+async def in_thread(index: Callable[..., IndexReport], arguments: dict[str, Any]) -> IndexReport:
+    """What `index(**arguments)` gives, in a thread; cancelling it ends the run at its next progress."""
     cancelled = threading.Event()
-    told = settings.pop("on_progress", None)
+    users_callback = arguments.pop("on_progress", None)
 
     def on_progress(progress: IndexProgress) -> None:
         if cancelled.is_set():
             raise _Cancelled
-        if told is not None:
-            told(progress)
+        if users_callback is not None:
+            users_callback(progress)
 
-    work = functools.partial(index, on_progress=on_progress, **settings)
-    running = asyncio.ensure_future(asyncio.to_thread(work))
+    run = functools.partial(index, on_progress=on_progress, **arguments)
+    running = asyncio.ensure_future(asyncio.to_thread(run))
     try:
+        # Shielded, because a thread cannot be cancelled: the run has to end by itself, with what it has written.
         return await asyncio.shield(running)
     except asyncio.CancelledError:
         cancelled.set()
         await asyncio.wait([running])
-        running.exception()  # nobody else asks for it
+        running.exception()  # looked at, or asyncio logs that nobody did
         raise
 
 
@@ -134,57 +127,58 @@ class _Cancelled(Exception):
     """Ends a run from within."""
 
 
-class _Run:
-    """One run: what waits to be embedded, and what ends with it."""
+class _PipelineRun:
+    """One run: the pages that wait to be embedded, and the documents that end with them."""
 
     def __init__(
         self,
-        account: Account,
+        reporter: RunReporter,
         store: QdrantPageStore,
         embedder: EmbedsPages,
-        retry: Retry,
+        settings: IndexSettings,
         given: GivenSources,
-        batch_size: int,
     ) -> None:
-        self.account, self.retry, self.given, self.batch_size = account, retry, given, batch_size
-        self.embedding = Embedding(embedder, store, account.fail_page)
-        self.writer = Writer(store, account, self.embedding.flying)
+        self.reporter, self.settings, self.given = reporter, settings, given
+        self.embedding = BatchEmbedder(embedder, store, reporter.fail_page)
+        self.writer = WriterThread(store, reporter, self.embedding.in_flight)
         self.waiting: list[PageRead] = []
-        self.ended: list[Ended] = []
+        self.ended: list[EndedDocument] = []
 
-    def all(self, pool: ReaderPool, prune: bool) -> None:
+    def all(self, pool: ReaderPool) -> None:
         """Read, embed and write everything; however it ends, what was embedded is written."""
-        documents = self.account.documents
+        documents = self.reporter.documents
         try:
             for event in pool.read_documents(self.given, known=documents.known_pages):
                 self.take(event, pool.reader.max_bytes)
             self.flush()
             self.writer.finish()
-            documents.finish(self.given.gone if prune else None)
-            self.account.tell()
+            documents.finish(self.given.gone if self.settings.prune else None)
+            self.reporter.report_progress()
         except BaseException:
-            self.retry.stop.set()
+            # Without it the writer would go on trying a server that is away, for minutes after the error.
+            self.settings.stop.set()
             raise
         finally:
             self.writer.stop()
-            self.account.bar.close()
+            self.reporter.bar.close()
 
     def take(self, event: ReaderEvent, max_bytes: int) -> None:
-        """Account for what a reader says."""
+        """What a reader reports: a page waits for its batch, an end for the batch of the last page."""
         if isinstance(event, PageRead):
             self.waiting.append(event)
-            if len(self.waiting) >= self.batch_size:
+            if len(self.waiting) >= self.settings.batch_size:
                 self.flush()
         elif isinstance(event, DocumentDone):
             self.end(self.given.ended(event, max_bytes))
         else:
-            self.account.failed_reading(event)
-            self.account.tell()
+            self.reporter.failed_reading(event)
+            self.reporter.report_progress()
 
-    def end(self, ended: Ended) -> None:
+    def end(self, ended: EndedDocument) -> None:
         """A document ends: with the batch at hand, or at once when there is none."""
+        # Behind the pages that wait: the writer must store them before it settles their document.
         self.ended.append(ended)
-        self.account.ended(ended)
+        self.reporter.ended(ended)
         if not self.waiting:
             self.flush()
 
@@ -193,7 +187,9 @@ class _Run:
         read, self.waiting = self.waiting, []
         ended, self.ended = self.ended, []
         if read or ended:
-            kept, vectors, keys = self.embedding.embed([event.page for event in read])
+            batch = self.embedding.embed([event.page for event in read])
+            # Embedded from the drawn pixels; stored with the picture that the reading process encoded.
             stored = {event.page.id: event.stored for event in read}
-            self.writer.put(Batch([stored[page.id] for page in kept], vectors, keys, ended))
-        self.account.tell()
+            batch = replace(batch, pages=[stored[page.id] for page in batch.pages])
+            self.writer.put(WriteJob(batch, ended))
+        self.reporter.report_progress()

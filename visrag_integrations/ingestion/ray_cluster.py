@@ -38,9 +38,22 @@ class RayCluster:
     def __post_init__(self) -> None:
         for name in ("readers", "embedders", "writers"):
             value = getattr(self, name)
-            least, most = value if isinstance(value, tuple) else (value, value)
-            if value is not None and not 1 <= least <= most:
+            if value is None:
+                continue
+            least, most = least_and_most(value)
+            if not 1 <= least <= most:
                 raise SettingError(f"{name}={value!r}; give a number from 1, or (least, most).")
+
+
+def least_and_most(wanted: int | tuple[int, int]) -> tuple[int, int]:
+    """A number, or (least, most), as (least, most).
+
+    >>> least_and_most(3), least_and_most((1, 8))
+    ((3, 3), (1, 8))
+    """
+    if isinstance(wanted, tuple):
+        return wanted
+    return wanted, wanted
 
 
 @contextlib.contextmanager
@@ -55,7 +68,9 @@ def connected(cluster: RayCluster) -> Iterator[Any]:
     if not joined:
         _start(ray, cluster)
     try:
-        with _quiet() if cluster.quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            if cluster.quiet:
+                stack.enter_context(_quiet())
             yield ray
     finally:
         if not joined:
@@ -64,14 +79,19 @@ def connected(cluster: RayCluster) -> Iterator[Any]:
 
 def _start(ray: Any, cluster: RayCluster) -> None:
     options: dict[str, Any] = {"address": cluster.address}
+    # Read by Ray's own processes when they start, so they have to be in the environment.
     variables = {"RAY_USAGE_STATS_ENABLED": "0"}  # no telemetry
     if cluster.quiet:
         variables["RAY_BACKEND_LOG_LEVEL"] = "fatal"
         options |= {"logging_level": logging.ERROR, "log_to_driver": False}
     if cluster.address == "local":
+        # Two cores at least, because a reader and an embedder need one each; on one core they take turns.
         options |= {"include_dashboard": False, "num_cpus": max(2, count_cores())}
     try:
-        with _environment(variables), _no_stderr() if cluster.quiet else contextlib.nullcontext():
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_environment(variables))
+            if cluster.quiet:
+                stack.enter_context(_no_stderr())
             ray.init(**options)
     except (ConnectionError, ValueError, RuntimeError) as err:
         raise SettingError(
@@ -95,7 +115,9 @@ def _environment(wanted: dict[str, str]) -> Iterator[None]:
 def _no_stderr() -> Iterator[None]:
     """Meanwhile what is written to the standard error of this process, by native code too, goes nowhere."""
     sys.stderr.flush()
-    kept, nowhere = os.dup(2), os.open(os.devnull, os.O_WRONLY)
+    # The file descriptor itself: Ray's native code does not write through `sys.stderr`.
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nowhere, 2)
     try:
         yield
@@ -111,24 +133,25 @@ def _quiet() -> Iterator[None]:
     from ray.data import DataContext
 
     loud, context = logging.getLogger("ray.data"), DataContext.get_current()
-    before = loud.level, context.enable_progress_bars
+    level, bars = loud.level, context.enable_progress_bars
     loud.setLevel(logging.ERROR)
     context.enable_progress_bars = False
     try:
         yield
     finally:
-        loud.setLevel(before[0])
-        context.enable_progress_bars = before[1]
+        loud.setLevel(level)
+        context.enable_progress_bars = bars
 
 
 @contextlib.contextmanager
 def unwrapped() -> Iterator[None]:
-    """What a task raised is raised here as it was; what Ray itself gives up on is said in our words."""
+    """What a task raised is raised here as it was; what Ray itself gives up on becomes a `VisRAGError`."""
     from ray.exceptions import RayError
 
     try:
         yield
     except RayError as err:
+        # `RayTaskError` carries what the task raised; that of a lost worker carries another Ray error, or nothing.
         cause = getattr(err, "cause", None)
         if isinstance(cause, Exception) and not isinstance(cause, RayError):
             raise cause from err

@@ -4,24 +4,34 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from collections.abc import Iterable
 from typing import Any
 
 from visrag_integrations.errors import StoreError, StoreMismatchError
+from visrag_integrations.indexing import (
+    Embedders,
+    EmbedsPages,
+    FillCounts,
+    JointEmbedder,
+    as_list,
+    check_batch_size,
+    fill_store,
+    prepare_store,
+    stored_ids,
+)
+from visrag_integrations.indexing.loop import in_batches
 from visrag_integrations.ingestion.documents import failed_page
-from visrag_integrations.ingestion.embedding import Embedding
 from visrag_integrations.ingestion.pipeline import index_documents
 from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
-from visrag_integrations.ingestion.retry import Retry, RetryingClient
-from visrag_integrations.ingestion.together import Embedders, EmbedsPages, Together, as_list, filling
-from visrag_integrations.ingestion.writer import add_pages
+from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
 
-_CHECKED = 256
+# Pages looked up in one request when those that are gone are searched for; it bounds the request and its answer.
+_LOOKED_UP_AT_ONCE = 256
 
 
 def reindex(
@@ -56,13 +66,14 @@ def reindex(
     Raises:
         StoreError: There is nothing to make again, or the store failed.
     """
+    check_batch_size(batch_size)
     tries, embedders = retry or Retry(), as_list(embedder)
-    again = functools.partial(RetryingClient, retry=tries)
-    with store.next_version() as staged, store.client_through(again), staged.client_through(again):
+    retrying = functools.partial(RetryingStoreClient, retry=tries)
+    with store.next_version() as staged, store.client_through(retrying), staged.client_through(retrying):
         if store.info is None:
             if staged.info is None:
                 raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
-            store.take_over(staged)  # a run was cut off in the very moment
+            store.take_over(staged)  # an earlier run was cut off just before this
             return IndexReport()
         fills = _prepare(staged, embedders, store)
         if sources is None:
@@ -70,30 +81,45 @@ def reindex(
         else:
             settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
             report = index_documents(sources, store=staged, embedder=embedder, **settings)
-        if allow_failures or not report.failed:
-            if sources is not None:  # a run that was cut off may have taken what is gone by now
-                for doc_id in {document.doc_id for document in staged.documents()} - set(report.doc_ids):
-                    staged.delete(doc_id=doc_id)
-            store.take_over(staged)
+        # The new collection stays beside the old one: the next run tries only what failed.
+        if report.failed and not allow_failures:
+            return report
+        if sources is not None:
+            _remove_other_documents(staged, report)
+        store.take_over(staged)
     return report
+
+
+def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> None:
+    """An earlier run that was cut off may have stored documents whose files are gone by now."""
+    stored = {document.doc_id for document in staged.documents()}
+    for doc_id in stored - set(report.doc_ids):
+        staged.delete(doc_id=doc_id)
 
 
 def _prepare(staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore) -> EmbedsPages:
     """What embeds the pages of the store for the next version, which is prepared for it."""
     assert store.info is not None
     try:
-        filling(staged, embedders, store.info.reader)
-    except StoreMismatchError:  # a run with other embedders was given up
+        prepare_store(staged, embedders, store.info.reader)
+    except StoreMismatchError:  # an earlier run with other embedders was given up
         staged.forget()
-        filling(staged, embedders, store.info.reader)
+        prepare_store(staged, embedders, store.info.reader)
     assert staged.info is not None
     before, after = store.info.embedders, staged.info.embedders
-    kept = {info.kind for info in after if info in before} if len(before) != len(after) else set()
-    each: list[PageEmbedder] = [_Kept(e, store) if e.kind in kept else e for e in embedders]
-    return each[0] if len(each) == 1 else Together(each)
+    # Where an embedder is added or taken away, the vectors of the one that stays need not be made again.
+    kept: set[str] = set()
+    if len(before) != len(after):
+        kept = {info.kind for info in after if info in before}
+    each: list[PageEmbedder] = []
+    for embedder in embedders:
+        each.append(_StoredVectors(embedder, store) if embedder.kind in kept else embedder)
+    if len(each) == 1:
+        return each[0]
+    return JointEmbedder(each)
 
 
-class _Kept:
+class _StoredVectors:
     """An embedder whose vectors are taken from a store that it fills; pages that have none there are embedded."""
 
     def __init__(self, embedder: PageEmbedder, store: QdrantPageStore) -> None:
@@ -104,13 +130,14 @@ class _Kept:
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Any]:
         pages = list(pages)
-        stored: dict[str, Any] = self._store.get_embeddings([page.id for page in pages], self._embedder)
-        missing = [page for page in pages if page.id not in stored]
+        vectors = dict(stored_embeddings(self._store, [page.id for page in pages], self._embedder))
+        missing = [page for page in pages if page.id not in vectors]
         if missing:
             made = self._embedder.embed_pages(missing)
             self.made += len(missing)
-            stored |= {page.id: vector for page, vector in zip(missing, made, strict=True)}
-        return [stored[page.id] for page in pages]
+            for page, vector in zip(missing, made, strict=True):
+                vectors[page.id] = vector
+        return [vectors[page.id] for page in pages]
 
 
 def _copy(
@@ -119,34 +146,35 @@ def _copy(
     """Every page of the one store into the other, with new vectors."""
     started = time.monotonic()
     failed: list[Failure] = []
+    bar = ProgressBar(None, progress)
 
     def fail(page: Page, error: Exception) -> None:
         failed.append(failed_page(page, error))
 
-    embedding = Embedding(embedder, staged, fail)
-    bar = ProgressBar(None, progress)
-    added = unchanged = 0
-    for pages in _batches(store.scroll(), batch_size):
-        there = _held(staged, pages)
-        kept, vectors, _ = embedding.embed([page for page in pages if page.id not in there])
-        embedding.flying.clear()
-        added += len(add_pages(staged, kept, vectors, fail))
-        unchanged += len(there)
-        bar.show(0, added + unchanged, added, len(failed))
-    bar.close()
-    for pages in _batches(staged.scroll(), _CHECKED):  # a run that was cut off may have taken what is gone by now
-        here = _held(store, pages)
-        staged.delete(ids=[page.id for page in pages if page.id not in here])
+    def show(counts: FillCounts) -> None:
+        bar.show(0, counts.added + counts.unchanged, counts.added, len(failed))
+
+    # What an earlier run copied is skipped by the loop, as in any run that goes on.
+    try:
+        counts = fill_store(store.scroll(), staged, embedder, batch_size=batch_size, on_failure=fail, on_batch=show)
+    finally:
+        bar.close()
+    _remove_other_pages(staged, store)
     doc_ids = tuple(document.doc_id for document in staged.documents())
-    seconds = time.monotonic() - started
-    embedded = embedder.made if isinstance(embedder, _Kept) else embedding.embedded
-    return IndexReport(len(doc_ids), added + unchanged, added, unchanged, 0, tuple(failed), seconds, doc_ids, embedded)
+    return IndexReport(
+        documents=len(doc_ids),
+        pages=counts.added + counts.unchanged,
+        added=counts.added,
+        unchanged=counts.unchanged,
+        failed=tuple(failed),
+        seconds=time.monotonic() - started,
+        doc_ids=doc_ids,
+        embedded=embedder.made if isinstance(embedder, _StoredVectors) else counts.embedded,
+    )
 
 
-def _held(store: QdrantPageStore, pages: list[Page]) -> set[str]:
-    return {page.id for page in store.get_pages([page.id for page in pages])}
-
-
-def _batches(pages: Iterator[Page], size: int) -> Iterator[list[Page]]:
-    while batch := list(islice(pages, size)):
-        yield batch
+def _remove_other_pages(staged: QdrantPageStore, store: QdrantPageStore) -> None:
+    """An earlier run that was cut off may have copied pages that were removed from the store since."""
+    for pages in in_batches(staged.scroll(), _LOOKED_UP_AT_ONCE):
+        there = stored_ids(store, pages)
+        staged.delete(ids=[page.id for page in pages if page.id not in there])

@@ -40,15 +40,19 @@ class IndexReport:
         >>> IndexReport(documents=1, pages=2, added=2).as_dict()["pages"]
         2
         """
+        # `page` only where it is a page that failed: of a whole document there is none.
+        failed: list[dict[str, Any]] = []
+        for failure in self.failed:
+            entry: dict[str, Any] = {"source": failure.source, "error": failure.error}
+            if failure.page is not None:
+                entry["page"] = failure.page
+            failed.append(entry)
         return {
             "documents": self.documents,
             "pages": self.pages,
             "added": self.added,
             "unchanged": self.unchanged,
             "removed": self.removed,
-            "failed": [
-                {"source": f.source, "error": f.error} | ({} if f.page is None else {"page": f.page})
-                for f in self.failed
-            ],
+            "failed": failed,
             "seconds": round(self.seconds, 3),
         }

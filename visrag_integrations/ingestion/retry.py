@@ -8,7 +8,7 @@ import logging
 import random
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -18,8 +18,11 @@ logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
 
+# What may pass: no answer in time, too early, too many requests, and a server's own trouble (RFC 9110, 6585, 8470).
 _PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
-_NO_ANSWER = {"ResponseHandlingException", "ResourceExhaustedResponse"}  # what the Qdrant client makes of a lost reply
+# What the Qdrant client makes of a lost reply. By name, so that a file without a server needs no client.
+_NO_ANSWER = {"ResponseHandlingException", "ResourceExhaustedResponse"}
+# The same for gRPC.
 _PASSING_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
 
 
@@ -37,6 +40,7 @@ class Retry:
         stop: Ends the waiting, and with it the trying.
     """
 
+    # With these waits seven tries last up to half a minute (0.5 + 1 + ... + 16): a server has time to restart.
     limit: int = 7
     first_wait: float = 0.5
     longest_wait: float = 30.0
@@ -63,21 +67,27 @@ class Retry:
                 if not may_pass(err):
                     raise
                 if tries == self.limit or self.stop.wait(self._wait(tries, err)):
-                    seconds, told = time.monotonic() - started, " ".join(str(err).split())
+                    seconds = time.monotonic() - started
+                    message = " ".join(str(err).split())
                     raise StoreError(
-                        f"{where} failed {tries} times in {seconds:.0f} seconds, at last with: {told}. "
+                        f"{where} failed {tries} times in {seconds:.0f} seconds, at last with: {message}. "
                         "What was added is kept: when it answers again, run the same again, and it goes on from there."
                     ) from err
                 logger.warning("%s: try %d of %d failed: %s", where, tries, self.limit, err)
         raise AssertionError("unreachable")
 
     def _wait(self, tries: int, err: Exception) -> float:
-        asked: Any = getattr(err, "retry_after_s", None)
-        wait = min(self.longest_wait, self.first_wait * float(2 << tries) / 4) * random.uniform(0.5, 1.0)
-        return wait if asked is None else min(self.longest_wait, max(wait, float(asked)))
+        """Seconds before the next try: first_wait, twice that, four times, ...; at least what the server asks for."""
+        wait = min(self.longest_wait, self.first_wait * 2.0 ** (tries - 1))
+        # Jitter, so that many workers that failed at one moment do not all come back at one moment.
+        wait *= random.uniform(0.5, 1.0)
+        asked_for: Any = getattr(err, "retry_after_s", None)
+        if asked_for is None:
+            return wait
+        return min(self.longest_wait, max(wait, float(asked_for)))
 
 
-class RetryingClient:
+class RetryingStoreClient:
     """A Qdrant client whose requests are tried again."""
 
     def __init__(self, client: Any, where: str, retry: Retry) -> None:
@@ -91,25 +101,22 @@ class RetryingClient:
         @functools.wraps(method)
         def request(*arguments: Any, **settings: Any) -> Any:
             work = functools.partial(method, *arguments, **settings)
-            return self._retry.call(_created(work) if name == "create_collection" else work, self._where)
+            if name == "create_collection":
+                work = functools.partial(_created, work, itertools.count(1))
+            return self._retry.call(work, self._where)
 
         return request
 
 
-def _created(work: Callable[[], Any]) -> Callable[[], Any]:
-    """A creation whose answer got lost has happened: the second try must not mind."""
-    tries = itertools.count(1)
-
-    def create() -> Any:
-        first = next(tries) == 1
-        try:
-            return work()
-        except Exception as err:
-            if first or "already exists" not in str(err):
-                raise
-            return True
-
-    return create
+def _created(create: Callable[[], Any], tries: Iterator[int]) -> Any:
+    """A creation whose answer got lost has happened: the second try must not mind that it is there."""
+    first = next(tries) == 1
+    try:
+        return create()
+    except Exception as err:
+        if first or "already exists" not in str(err):
+            raise
+        return True
 
 
 def may_pass(error: Exception) -> bool:

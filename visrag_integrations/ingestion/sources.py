@@ -16,10 +16,11 @@ from visrag_integrations.readers.remote import is_url
 from visrag_integrations.readers.sources import find_documents, identify
 
 _Stamp = tuple[int, int, int]
+"""When a file was changed, its size, and its inode: what differs after any ordinary way to change it."""
 
 
 @dataclass(frozen=True)
-class Ended:
+class EndedDocument:
     """How a document ended.
 
     Attributes:
@@ -47,8 +48,10 @@ class GivenSources:
         self._stamps: dict[str, _Stamp] = {}
         self._folders: set[str] = set()
         self._beside: set[str] = set()
-        lazy = isinstance(sources, Iterator)
-        self.total_bytes = sum(map(size_of, self._documents())) if measure and not lazy else None
+        self.total_bytes: int | None = None
+        # An iterator can be read only once, and the run itself has to.
+        if measure and not isinstance(sources, Iterator):
+            self.total_bytes = sum(map(size_of, self._documents()))
 
     def __iter__(self) -> Iterator[Path | str | bytes]:
         for document in self._documents():
@@ -60,21 +63,28 @@ class GivenSources:
 
     def _documents(self) -> Iterator[Path | str | bytes]:
         for given in _flatten(self._sources):
-            path = ""
-            if isinstance(given, (str, os.PathLike)) and not is_url(given):
-                path = os.path.abspath(given)
-                is_folder = os.path.isdir(path)
-                (self._folders if is_folder else self._beside).add(path if is_folder else os.path.dirname(path))
+            path = self._remember(given)
             try:
                 yield from find_documents(given)
             except DocumentError:
                 self._folders.discard(path)  # empty, perhaps not mounted: that proves nothing about its files
                 yield given  # the readers say what is wrong with it
 
-    def ended(self, done: DocumentDone, max_bytes: int) -> Ended:
-        """How the document ended; asked once, for then it needs no watching any more."""
+    def _remember(self, given: Any) -> str:
+        """The path of a given file or folder, remembered for `gone`; "" for bytes and URLs."""
+        if not isinstance(given, (str, os.PathLike)) or is_url(given):
+            return ""
+        path = os.path.abspath(given)
+        if os.path.isdir(path):
+            self._folders.add(path)
+        else:
+            self._beside.add(os.path.dirname(path))
+        return path
+
+    def ended(self, done: DocumentDone, max_bytes: int) -> EndedDocument:
+        """How the document ended; to be asked once, because what was remembered of its file is dropped here."""
         before = self._stamps.pop(done.source, None)
-        return Ended(done, done.pages > 0 and _changed(done, before, max_bytes))
+        return EndedDocument(done, done.pages > 0 and _changed(done, before, max_bytes))
 
     def gone(self, source: str) -> bool:
         """Whether a stored source was below a given folder that is not empty, or beside a given file, and is gone."""
@@ -99,14 +109,18 @@ def name_of(document: Path | str | bytes) -> str:
     >>> name_of("a.pdf"), name_of(b"")
     ('a.pdf', 'bytes:e3b0c44298fc')
     """
-    return f"bytes:{sha256(document).hexdigest()[:12]}" if isinstance(document, bytes) else os.fspath(document)
+    if isinstance(document, bytes):
+        return f"bytes:{sha256(document).hexdigest()[:12]}"
+    return os.fspath(document)
 
 
 def _changed(done: DocumentDone, before: _Stamp | None, max_bytes: int) -> bool:
     """Whether the file is not what it was when it was identified."""
-    copied = done.source.startswith("bytes:") or is_url(done.source)  # nobody else can change what was read
+    # Bytes and downloads are copies: nobody else can change what was read.
+    copied = done.source.startswith("bytes:") or is_url(done.source)
     if copied or (before is not None and _stamp(done.source) == before):
         return False
+    # A stamp may change without the content (touch, a restored backup), so the content decides.
     try:
         return identify(done.source, max_bytes=max_bytes).doc_id != done.doc_id
     except DocumentError:
@@ -120,7 +134,9 @@ def size_of(document: Path | str | bytes) -> int:
     if is_url(document):
         return remote.size_of(str(document))
     stamp = _stamp(document)
-    return stamp[1] if stamp else 0
+    if stamp is None:
+        return 0
+    return stamp[1]
 
 
 def _stamp(path: Path | str) -> _Stamp | None:

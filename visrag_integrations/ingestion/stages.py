@@ -18,30 +18,32 @@ import numpy as np
 from visrag_integrations import images
 from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import EmbedderError
+from visrag_integrations.indexing import BatchEmbedder, add_pages
+from visrag_integrations.ingestion.cluster_state import Register, ServerStore
 from visrag_integrations.ingestion.documents import failed_page
-from visrag_integrations.ingestion.embedding import Embedding, Equals
-from visrag_integrations.ingestion.shared import Register, ServerStore
-from visrag_integrations.ingestion.sources import Ended, GivenSources
-from visrag_integrations.ingestion.writer import add_pages
+from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
 from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.interfaces.embedders import fingerprint_of, has_patches, instruction_of, reads_pixels
 from visrag_integrations.readers.pool import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Failure, Page
 
 EmbedderSpec = str | PageEmbedder | Callable[[], PageEmbedder]
-Batch = dict[str, Any]
+RowBatch = dict[str, Any]
 
 logger = logging.getLogger(__name__)
 
+# Vectors an embedding worker keeps at hand for equal pages that follow soon (blank pages, a cover before every part).
+# Each takes kilobytes, of late interaction hundreds of them; with none, only pages of one batch would share a vector.
 _REMEMBERED = 64
-"""Vectors an embedding worker keeps at hand for equal pages that follow soon."""
+# So often a page may crash the process that embeds it alone: once may be bad luck, a node that went or a full memory.
 _TRIES = 2
-"""So often a page may end the process that embeds it alone."""
-_DESCRIBED = ("name", "kind", "dimension", "fingerprint", "instruction", "reads", "pooling")
+# Pickle's newest format (since Python 3.8), which carries large buffers without a copy.
+_PICKLE_PROTOCOL = 5
 
 
 @dataclass(frozen=True)
-class Row:
+class PageRow:
     """One page, or none, and what ended behind it.
 
     Attributes:
@@ -50,7 +52,7 @@ class Row:
         vector: What the embedder made of it; None where the store has a page like it.
         failure: Why the page goes no further.
         events: Pages that could not be read, and documents that ended.
-        embedded: Pages that were embedded in this row's batch, told by its first row.
+        embedded: How many pages were embedded in this row's batch; only its first row says so.
         error: What ended the work of a worker, and so ends the run.
     """
 
@@ -58,44 +60,50 @@ class Row:
     picture: images.PictureSource | None = None
     vector: Any = None
     failure: Failure | None = None
-    events: tuple[PageFailed | DocumentFailed | Ended, ...] = ()
+    events: tuple[PageFailed | DocumentFailed | EndedDocument, ...] = ()
     embedded: int = 0
     error: Exception | None = None
 
 
-def pack(rows: Sequence[Row]) -> Batch:
-    """Rows as a batch of one column; drawn pages become a tenth of their size, or a cluster would be full of white."""
+def pack(rows: Sequence[PageRow]) -> RowBatch:
+    """Rows as a batch of one column, each pickled and compressed.
+
+    Compressed, a drawn page takes a tenth of its size or less; without it the memory of a cluster would be full of
+    white paper. A cell is the size in eight bytes, then the data.
+    """
     import pyarrow
 
     column = np.empty(len(rows), dtype=object)
     for place, row in enumerate(rows):
-        data = pickle.dumps(row, 5)
+        data = pickle.dumps(row, _PICKLE_PROTOCOL)
         column[place] = len(data).to_bytes(8, "big") + pyarrow.compress(data, codec="zstd", asbytes=True)
     return {"row": column}
 
 
-def unpack(batch: Batch) -> list[Row]:
+def unpack(batch: RowBatch) -> list[PageRow]:
     """The rows of a batch."""
     import pyarrow
 
-    sizes = (int.from_bytes(row[:8], "big") for row in batch["row"])
-    packed = zip(batch["row"], sizes, strict=True)
-    return [pickle.loads(pyarrow.decompress(row[8:], size, codec="zstd", asbytes=True)) for row, size in packed]
+    rows: list[PageRow] = []
+    for cell in batch["row"]:
+        size = int.from_bytes(cell[:8], "big")
+        rows.append(pickle.loads(pyarrow.decompress(cell[8:], size, codec="zstd", asbytes=True)))
+    return rows
 
 
 class Stage(ABC):
     """Calls `run`; what that raises becomes a row, because clusters keep little of an exception."""
 
-    def __call__(self, batch: Batch) -> Iterator[Batch]:
+    def __call__(self, batch: RowBatch) -> Iterator[RowBatch]:
         try:
             for rows in self.run(batch):
                 yield pack(rows)
         except Exception as err:
             logger.exception("a worker failed")
-            yield pack([Row(error=_portable(err))])
+            yield pack([PageRow(error=_portable(err))])
 
     @abstractmethod
-    def run(self, batch: Batch) -> Iterator[list[Row]]:
+    def run(self, batch: RowBatch) -> Iterator[list[PageRow]]:
         """A batch in, lists of rows out."""
 
 
@@ -117,31 +125,34 @@ class ReadDocuments(Stage):
     def __init__(self, pool: ReaderPool, register: Register) -> None:
         self._pool, self._register = pool.__enter__(), register
 
-    def run(self, batch: Batch) -> Iterator[list[Row]]:
+    def run(self, batch: RowBatch) -> Iterator[list[PageRow]]:
         """The batch has columns `task` (a name) and `source` (pickled)."""
         given = GivenSources([pickle.loads(source) for source in batch["source"]], measure=False)
-        task = _Task(self._register, str(batch["task"][0]))
-        row = Row()
+        task = _SourceBatch(self._register, str(batch["task"][0]))
+        # What ended after a page travels with that page: so the two arrive together, and in order.
+        row = PageRow()
         for event in self._pool.read_documents(given, known=task.known_pages):
             if isinstance(event, PageRead):
-                if row != Row():
+                if row != PageRow():
                     yield [row]
-                row = Row(event.page, _without_pixels(event.stored.picture))
+                row = PageRow(event.page, _without_pixels(event.stored.picture))
             elif isinstance(event, DocumentDone):
                 ended = task.ended(given.ended(event, self._pool.reader.max_bytes))
                 row = replace(row, events=(*row.events, ended))
             else:
                 row = replace(row, events=(*row.events, event))
-        if row != Row():
+        if row != PageRow():
             yield [row]
 
 
 def _without_pixels(picture: images.PictureSource | None) -> images.PictureSource | None:
     """What a page keeps where its store keeps no pictures: by which pixels it is known."""
-    return images.EncodedPixels(b"", picture.digest) if isinstance(picture, images.Pixels) else picture
+    if isinstance(picture, images.Pixels):
+        return images.EncodedPixels(b"", picture.digest)
+    return picture
 
 
-class _Task:
+class _SourceBatch:
     """One batch of sources: what the register said of its documents."""
 
     def __init__(self, register: Register, name: str) -> None:
@@ -158,7 +169,7 @@ class _Task:
             self._copies.add(doc_id)
         return numbers
 
-    def ended(self, ended: Ended) -> Ended:
+    def ended(self, ended: EndedDocument) -> EndedDocument:
         doc_id, nothing_read = ended.done.doc_id, ended.done.total_pages is None
         return replace(ended, before=self._before[doc_id], copy=nothing_read and doc_id in self._copies)
 
@@ -166,60 +177,65 @@ class _Task:
 class EmbedPages(Stage):
     """Rows of pages into rows with vectors; the model is loaded once, here.
 
-    A batch that ended this process before is tried page by page, and a page that did so alone is given up.
+    A batch that crashed this process before is tried page by page, and a page that did so alone is given up.
     """
 
-    def __init__(self, embedder: EmbedderSpec, equals: Equals, register: Register) -> None:
+    def __init__(self, embedder: EmbedderSpec, equals: object, register: Register) -> None:
         self._embedder, self._equals, self._register = embedder, equals, register
         self._failures: dict[str, Failure] = {}
 
     @functools.cached_property
-    def _embedding(self) -> Embedding:
-        return Embedding(open_embedder(self._embedder), self._equals, self._fail)
+    def _embedding(self) -> BatchEmbedder:
+        return BatchEmbedder(open_embedder(self._embedder), self._equals, self._fail)
 
     def _fail(self, page: Page, error: Exception) -> None:
         self._failures[page.id] = failed_page(page, error)
 
-    def run(self, batch: Batch) -> Iterator[list[Row]]:
+    def run(self, batch: RowBatch) -> Iterator[list[PageRow]]:
         rows = unpack(batch)
         self._failures.clear()
         before = self._embedding.embedded
-        made = self._embed([row.page for row in rows if row.page is not None])
-        rows = [self._embedded(row, made) for row in rows]
+        vectors = self._embed([row.page for row in rows if row.page is not None])
+        rows = [self._with_vector(row, vectors) for row in rows]
         yield [replace(rows[0], embedded=self._embedding.embedded - before), *rows[1:]]
 
     def _embed(self, pages: list[Page]) -> dict[str, Any]:
+        """Page id -> vector, of those that could be embedded."""
         if not pages:
             return {}
-        work = f"{len(pages)} from {pages[0].id}"
-        again = self._register.begin(work) > 1
-        made: dict[str, Any] = {}
-        for page in pages if again else ():
-            made |= self._embed_alone(page)
-        made |= {} if again else self._embed_now(pages)
-        self._register.end(work)
-        return made
+        # The register outlives this process. A name that was begun and never ended is work that crashed it.
+        name = f"{len(pages)} from {pages[0].id}"
+        vectors: dict[str, Any] = {}
+        if self._register.begin(name) > 1:
+            for page in pages:
+                vectors |= self._embed_alone(page)
+        else:
+            vectors = self._embed_now(pages)
+        self._register.end(name)
+        return vectors
 
     def _embed_alone(self, page: Page) -> dict[str, Any]:
         if self._register.begin(page.id) > _TRIES:
             self._fail(page, EmbedderError(f"it ended the embedding process {_TRIES} times."))
             return {}
-        made = self._embed_now([page])
+        vectors = self._embed_now([page])
         self._register.end(page.id)
-        return made
+        return vectors
 
     def _embed_now(self, pages: list[Page]) -> dict[str, Any]:
-        kept, vectors, _ = self._embedding.embed(pages)
-        for key in list(self._embedding.flying)[:-_REMEMBERED]:
-            del self._embedding.flying[key]
-        return {page.id: vector for page, vector in zip(kept, vectors, strict=True)}
+        made = self._embedding.embed(pages)
+        # The oldest are dropped: a dict keeps the order in which its keys came.
+        for key in list(self._embedding.in_flight)[:-_REMEMBERED]:
+            del self._embedding.in_flight[key]
+        return {page.id: vector for page, vector in zip(made.pages, made.vectors, strict=True)}
 
-    def _embedded(self, row: Row, made: dict[str, Any]) -> Row:
+    def _with_vector(self, row: PageRow, vectors: dict[str, Any]) -> PageRow:
         if row.page is None:
             return row
+        # From here on the page has the picture that is stored; the drawn pixels were only for the embedder.
         page = replace(row.page, picture=row.picture)
         failure = self._failures.get(page.id)
-        return replace(row, page=page, picture=None, failure=failure, vector=made.get(page.id))
+        return replace(row, page=page, picture=None, failure=failure, vector=vectors.get(page.id))
 
 
 class WritePages(Stage):
@@ -228,39 +244,49 @@ class WritePages(Stage):
     def __init__(self, store: ServerStore) -> None:
         self._store = store
 
-    def run(self, batch: Batch) -> Iterator[list[Row]]:
+    def run(self, batch: RowBatch) -> Iterator[list[PageRow]]:
         yield write_rows(self._store.store, unpack(batch))
 
 
-def write_rows(store: QdrantPageStore, rows: Sequence[Row]) -> list[Row]:
+def write_rows(store: QdrantPageStore, rows: Sequence[PageRow]) -> list[PageRow]:
     """Add the pages of the rows; each row comes back with a page that is only a name, and why it failed if it did.
 
     Raises:
         StoreError: The store failed.
     """
-    going = {row.page.id: row for row in rows if row.page is not None and row.failure is None}
-    lent = [row.page for row in going.values() if row.vector is None and row.page is not None]
-    equals = store.embeddings_of_equals(lent)
-    vectors = {id_: row.vector for id_, row in going.items()} | {p.id: equals.get(content_key(p)) for p in lent}
-    failures = {p.id: _lost(p) for p in lent if vectors[p.id] is None}
+    by_id: dict[str, Page] = {}
+    vectors: dict[str, Any] = {}
+    without_vector: list[Page] = []
+    for row in rows:
+        if row.page is None or row.failure is not None:
+            continue
+        by_id[row.page.id] = row.page
+        vectors[row.page.id] = row.vector
+        if row.vector is None:
+            without_vector.append(row.page)
+
+    # A worker that was only told which contents are stored sends such pages without a vector: it is taken from there.
+    failures: dict[str, Failure] = {}
+    equals = store.embeddings_of_equals(without_vector)
+    for page in without_vector:
+        vectors[page.id] = equals.get(content_key(page))
+        if vectors[page.id] is None:
+            reason = "not embedded: the page like it was removed meanwhile; index it again."
+            failures[page.id] = Failure(page.source, reason, page.number)
 
     def fail(page: Page, error: Exception) -> None:
         failures[page.id] = failed_page(page, error)
 
-    pages = [row.page for id_, row in going.items() if row.page is not None and id_ not in failures]
+    pages = [page for page in by_id.values() if page.id not in failures]
     add_pages(store, pages, [vectors[page.id] for page in pages], fail)
     return [_written(row, failures) for row in rows]
 
 
-def _written(row: Row, failures: dict[str, Failure]) -> Row:
+def _written(row: PageRow, failures: dict[str, Failure]) -> PageRow:
     if row.page is None:
         return row
     name = Page(row.page.doc_id, row.page.number, source=row.page.source)
     return replace(row, page=name, vector=None, failure=row.failure or failures.get(name.id))
-
-
-def _lost(page: Page) -> Failure:
-    return Failure(page.source, "not embedded: the page like it went meanwhile; index it again.", page.number)
 
 
 def open_embedder(embedder: EmbedderSpec) -> PageEmbedder:
@@ -293,7 +319,13 @@ class DescribedEmbedder:
 def describe(embedder: EmbedderSpec) -> DescribedEmbedder:
     """What there is to know of an embedder; loads it, where it is given by name."""
     opened = open_embedder(embedder)
-    found = {key: getattr(opened, key) for key in _DESCRIBED if getattr(opened, key, None) is not None}
-    if hasattr(opened, "patch_grid") and not hasattr(opened, "pooling"):
-        found["pooling"] = "rows"
-    return DescribedEmbedder(**found)
+    pooling = getattr(opened, "pooling", "rows" if has_patches(opened) else None)
+    return DescribedEmbedder(
+        name=opened.name,
+        kind=opened.kind,
+        dimension=opened.dimension,
+        fingerprint=fingerprint_of(opened),
+        instruction=instruction_of(opened),
+        reads="pixels" if reads_pixels(opened) else "text",
+        pooling=pooling,
+    )

@@ -1,56 +1,54 @@
-"""`Writer`: adds embedded batches to the store and settles documents, in order, in a thread of its own."""
+"""`WriterThread`: adds embedded batches to the store and settles documents, in order, beside the embedding."""
 
 from __future__ import annotations
 
 import queue
 import threading
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from visrag_integrations.errors import StoreError, VisRAGError
-from visrag_integrations.ingestion.account import Account
-from visrag_integrations.ingestion.sources import Ended
+from visrag_integrations.indexing import EmbeddedBatch, add_pages
+from visrag_integrations.ingestion.reporter import RunReporter
+from visrag_integrations.ingestion.sources import EndedDocument
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Page
 
-_WAITING = 1
-"""Batches that may wait while another one is written; drawn pixels are five megabytes a page."""
+# One batch may wait while another one is written: enough that neither side stands still between two batches. Each more
+# costs memory: the drawn pixels of a page are five megabytes.
+_MAX_WAITING_BATCHES = 1
 
 
 @dataclass(frozen=True)
-class Batch:
-    """Pages with their vectors, and the documents that end with them."""
+class WriteJob:
+    """A batch to store, and the documents that end with it."""
 
-    pages: Sequence[Page] = ()
-    vectors: Sequence[Any] = ()
-    keys: Sequence[str] = ()
-    ended: Sequence[Ended] = field(default=())
+    batch: EmbeddedBatch
+    ended: Sequence[EndedDocument] = ()
 
 
-class Writer:
+class WriterThread:
     """Takes batches from the embedding thread; what it has written is durable.
 
     Args:
         store: Where pages go.
-        account: Is told of every page and document.
-        flying: content key -> vector of what is not written yet; written keys are taken out.
+        reporter: Hears of every page and document.
+        in_flight: content key -> vector of what is not written yet; the keys of what is written are taken out.
     """
 
-    def __init__(self, store: QdrantPageStore, account: Account, flying: dict[str, Any]) -> None:
-        self._store, self._account, self._flying = store, account, flying
-        self._queue: queue.Queue[Batch | None] = queue.Queue(_WAITING)
+    def __init__(self, store: QdrantPageStore, reporter: RunReporter, in_flight: dict[str, Any]) -> None:
+        self._store, self._reporter, self._in_flight = store, reporter, in_flight
+        self._queue: queue.Queue[WriteJob | None] = queue.Queue(_MAX_WAITING_BATCHES)
         self._error: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="visrag-writer", daemon=True)
         self._thread.start()
 
-    def put(self, batch: Batch) -> None:
+    def put(self, job: WriteJob) -> None:
         """Hand over a batch; waits while the store is behind.
 
         Raises:
             StoreError: The store failed, now or before.
         """
-        self._queue.put(batch)
+        self._queue.put(job)
         self._raise()
 
     def finish(self) -> None:
@@ -73,41 +71,20 @@ class Writer:
             raise self._error
 
     def _run(self) -> None:
-        while (batch := self._queue.get()) is not None:
+        while (job := self._queue.get()) is not None:
+            # After an error the queue is still emptied: the embedding thread would wait in `put` otherwise.
             if self._error is not None:
-                continue  # nobody waits for ever
+                continue
             try:
-                self._write(batch)
+                self._write(job)
             except BaseException as err:  # noqa: BLE001  the caller's thread raises it
                 self._error = err
 
-    def _write(self, batch: Batch) -> None:
-        added = add_pages(self._store, batch.pages, batch.vectors, self._account.fail_page)
-        self._account.documents.added_pages(added)
-        for key in batch.keys:
-            self._flying.pop(key, None)
-        for ended in batch.ended:
-            self._account.settle(ended)
-
-
-def add_pages(
-    store: QdrantPageStore, pages: Sequence[Page], vectors: Sequence[Any], on_failure: Callable[[Page, Exception], None]
-) -> list[Page]:
-    """Add what the store takes of these pages; those it refuses are told of. Gives the pages that are in it now.
-
-    Raises:
-        StoreError: The store failed.
-    """
-    if not pages:
-        return []
-    try:
-        store.add_pages(pages, vectors)
-    except StoreError:
-        raise
-    except VisRAGError as err:  # one of the pages is at fault: the others are kept
-        if len(pages) == 1:
-            on_failure(pages[0], err)
-            return []
-        alone = (add_pages(store, [page], [vector], on_failure) for page, vector in zip(pages, vectors, strict=True))
-        return [page for added in alone for page in added]
-    return list(pages)
+    def _write(self, job: WriteJob) -> None:
+        added = add_pages(self._store, job.batch.pages, job.batch.vectors, self._reporter.fail_page)
+        self._reporter.documents.added_pages(added)
+        # Only now: until the store can be asked, equal pages find the vector here.
+        for key in job.batch.keys:
+            self._in_flight.pop(key, None)
+        for ended in job.ended:
+            self._reporter.settle(ended)

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from visrag_integrations.types import Page
+
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, PageEmbedder, PageStore
 
@@ -15,6 +17,12 @@ class GivesEmbeddings(Protocol):
     def get_embeddings(
         self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
     ) -> Mapping[str, Embedding]: ...
+
+
+class KnowsEquals(Protocol):
+    """Gives the vectors of stored pages with the same picture and text, so that equal pages are embedded once."""
+
+    def embeddings_of_equals(self, pages: Sequence[Page]) -> Mapping[str, Any]: ...
 
 
 class HasInfo(Protocol):
@@ -49,6 +57,20 @@ def stored_embeddings(
     return found
 
 
+def embeddings_of_equals(store: object, pages: Sequence[Page]) -> Mapping[str, Any]:
+    """Vectors of stored pages that are equal to one of these, by `content_key`; none without `KnowsEquals`."""
+    equals = getattr(store, "embeddings_of_equals", None)
+    if equals is None:
+        return {}
+    found: Mapping[str, Any] = equals(pages)
+    return found
+
+
 def is_filled(store: PageStore) -> bool:
     """Whether it has a collection already; assumed where it does not say (`HasInfo`)."""
     return getattr(store, "info", True) is not None
+
+
+def knows_who_filled_it(store: object) -> bool:
+    """Whether it says who filled it, and somebody did (`HasInfo`)."""
+    return getattr(store, "info", None) is not None

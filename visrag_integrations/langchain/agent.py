@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import functools
 import hashlib
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
@@ -16,12 +17,13 @@ from langchain_core.runnables.config import run_in_executor
 
 from visrag_integrations import images
 from visrag_integrations.agent import PictureRules, Search, Step
-from visrag_integrations.agent.agent import next_round
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
+from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_rounds
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
+from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page, hit_to_document, is_page
 from visrag_integrations.langchain.evidence import raw_text
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
 EVENT = "vrag_step"
 """Name of the custom event that each step is, for those who listen with `astream_events` or a callback handler."""
 _CUT_OFF = frozenset({"length", "max_tokens", "MAX_TOKENS"})
+"""How the finish reason of a turn that was cut off is called by OpenAI, Anthropic and Google."""
 
 
 def create_vrag_agent(
@@ -66,7 +69,7 @@ def create_vrag_agent(
         question_key: Where the question is when the input is a dict.
         stop: Strings that end a turn; () for models that refuse them.
     """
-    if callable(getattr(retriever, "retrieve", None)) and not isinstance(retriever, Runnable):
+    if is_retriever(retriever) and not isinstance(retriever, Runnable):
         retriever = VisRAGRetriever(retriever=retriever)
     if callable(getattr(llm, "generate", None)) and not isinstance(llm, Runnable):
         llm = ChatEVisRAG(generator=llm)
@@ -76,27 +79,31 @@ def create_vrag_agent(
             "another retriever, and ChatEVisRAG(...) or another chat model."
         )
     if isinstance(llm, ChatEVisRAG):
+        # The agent has its own prompt. The copy leaves the caller's model as it is, and shares what it has loaded.
         llm = llm.model_copy(update={"prompt": "plain", "max_tokens": llm.max_tokens or ANSWER_TOKENS})
     answer_tokens = getattr(llm, "max_tokens", None) or ANSWER_TOKENS
     rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
-    asked = {"stop": list(stop)} if stop and isinstance(llm, BaseChatModel) else {}
-    return VRAGRunnable(_Host(retriever, llm, rules, question_key, asked))
+    llm_settings: dict[str, Any] = {}
+    if stop and isinstance(llm, BaseChatModel):  # a chain that stands for the model may not know `stop`
+        llm_settings["stop"] = list(stop)
+    return VRAGRunnable(_AgentRuns(retriever, llm, rules, question_key, llm_settings))
 
 
 class VRAGRunnable(RunnableGenerator[Any, dict[str, Any]]):
     """What `create_vrag_agent` gives."""
 
-    def __init__(self, host: _Host) -> None:
-        transform, atransform = cast("tuple[Any, Any]", (host.transform, host.atransform))  # both take the config, too
+    def __init__(self, runs: _AgentRuns) -> None:
+        # LangChain's types know functions of the input only; it hands the config to those that take it.
+        transform, atransform = cast("tuple[Any, Any]", (runs.transform, runs.atransform))
         super().__init__(transform, atransform, name="vrag_agent")
-        self._host = host
+        self._runs = runs
 
     def batch(
         self, inputs: list[Any], config: Any = None, *, return_exceptions: bool = False, **kwargs: Any
     ) -> list[Any]:
         """The results in order; in each round the turns of all questions go to the model as one batch."""
         return self._batch_with_config(
-            cast("Any", self._host.batch), inputs, config, return_exceptions=return_exceptions, **kwargs
+            cast("Any", self._runs.batch), inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
     async def abatch(
@@ -104,101 +111,97 @@ class VRAGRunnable(RunnableGenerator[Any, dict[str, Any]]):
     ) -> list[Any]:
         """`batch`, without blocking the event loop."""
         return await self._abatch_with_config(
-            cast("Any", self._host.abatch), inputs, config, return_exceptions=return_exceptions, **kwargs
+            cast("Any", self._runs.abatch), inputs, config, return_exceptions=return_exceptions, **kwargs
         )
 
 
 @dataclasses.dataclass(frozen=True)
-class _Host:
+class _AgentRuns:
     """Does what episodes ask for by LangChain's retriever and model, under the config of each question."""
 
     retriever: Runnable[Any, list[Document]]
     llm: Runnable[Any, Any]
     rules: Rules
     question_key: str
-    asked: dict[str, Any]
-
-    # --- one question -----------------------------------------------------------------------------------------------
+    llm_settings: dict[str, Any]
 
     def transform(self, inputs: Iterator[Any], config: RunnableConfig) -> Iterator[AddableDict]:
         for given in inputs:
             episode = self._begin(given)
             yield _first(episode)
-            while episode.waiting is not None:
-                new = _tell(episode, self._done([episode.waiting], [config])[0])
-                for step in new:
-                    dispatch_custom_event(EVENT, step_dict(step), config=config)
-                    yield _piece(step)
+            for step in self._steps([episode], [config]):
+                yield _piece(step)
             yield _last(episode)
 
     async def atransform(self, inputs: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[AddableDict]:
         async for given in inputs:
             episode = await run_in_executor(config, self._begin, given)
             yield _first(episode)
-            while episode.waiting is not None:
-                new = _tell(episode, (await self._adone([episode.waiting], [config]))[0])
-                for step in new:
-                    await adispatch_custom_event(EVENT, step_dict(step), config=config)
-                    yield _piece(step)
+            async for step in self._asteps([episode], [config]):
+                yield _piece(step)
             yield _last(episode)
 
-    # --- many -------------------------------------------------------------------------------------------------------
-
     def batch(self, inputs: list[Any], config: list[RunnableConfig]) -> list[dict[str, Any]]:
-        episodes = [self._begin(given) for given in inputs]
-        known = {id(episode): one for episode, one in zip(episodes, config, strict=True)}
-        while waiting := next_round(episodes):
-            configs = [known[id(episode)] for episode in waiting]
-            results = self._done([episode.waiting for episode in waiting], configs)
-            for episode, one, result in zip(waiting, configs, results, strict=True):
-                for step in _tell(episode, result):
-                    dispatch_custom_event(EVENT, step_dict(step), config=one)
-        return [_whole(episode) for episode in episodes]
+        episodes = list(map(self._begin, inputs))
+        for _ in self._steps(episodes, config):
+            pass  # each step stays in its episode
+        return list(map(_whole, episodes))
 
     async def abatch(self, inputs: list[Any], config: list[RunnableConfig]) -> list[dict[str, Any]]:
         episodes = [await run_in_executor(None, self._begin, given) for given in inputs]
-        known = {id(episode): one for episode, one in zip(episodes, config, strict=True)}
-        while waiting := next_round(episodes):
-            configs = [known[id(episode)] for episode in waiting]
-            results = await self._adone([episode.waiting for episode in waiting], configs)
-            for episode, one, result in zip(waiting, configs, results, strict=True):
-                for step in _tell(episode, result):
-                    await adispatch_custom_event(EVENT, step_dict(step), config=one)
-        return [_whole(episode) for episode in episodes]
+        async for _ in self._asteps(episodes, config):
+            pass
+        return list(map(_whole, episodes))
+
+    def _steps(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> Iterator[Step]:
+        """Every step as soon as it has happened and its custom event has been sent."""
+        config_of = _by_episode(episodes, configs)
+        for episode, steps in run_rounds(episodes, functools.partial(self._perform, config_of)):
+            for step in steps:
+                dispatch_custom_event(EVENT, step_dict(step), config=config_of[id(episode)])
+                yield step
+
+    async def _asteps(self, episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> AsyncIterator[Step]:
+        config_of = _by_episode(episodes, configs)
+        async for episode, steps in arun_rounds(episodes, functools.partial(self._aperform, config_of)):
+            for step in steps:
+                await adispatch_custom_event(EVENT, step_dict(step), config=config_of[id(episode)])
+                yield step
 
     # --- what episodes ask for; all requests of one call are of one kind ----------------------------------------------
 
-    def _done(self, requests: Sequence[Request | None], configs: list[RunnableConfig]) -> list[Any]:
+    def _perform(self, config_of: Mapping[int, RunnableConfig], waiting: list[Episode]) -> list[Any]:
+        requests = requests_of(waiting)
         if isinstance(requests[0], Look):
-            return [request.work() for request in requests if isinstance(request, Look)]
-        runnable, inputs, asked = self._call(requests)
+            return [look.work() for look in cast("Sequence[Look]", requests)]
+        runnable, inputs, settings = self._call(requests)
+        configs: Any = [config_of[id(episode)] for episode in waiting]
         if len(inputs) == 1:
-            return [self._result(requests[0], runnable.invoke(inputs[0], configs[0], **asked))]
-        given = runnable.batch(inputs, cast("Any", configs), **asked)
-        return [self._result(request, one) for request, one in zip(requests, given, strict=True)]
+            return _results(requests, [runnable.invoke(inputs[0], configs[0], **settings)])
+        return _results(requests, runnable.batch(inputs, configs, **settings))
 
-    async def _adone(self, requests: Sequence[Request | None], configs: list[RunnableConfig]) -> list[Any]:
+    async def _aperform(self, config_of: Mapping[int, RunnableConfig], waiting: list[Episode]) -> list[Any]:
+        requests = requests_of(waiting)
         if isinstance(requests[0], Look):
-            return await run_in_executor(None, self._done, requests, configs)
-        runnable, inputs, asked = await run_in_executor(None, self._call, requests)
+            return await run_in_executor(None, self._perform, config_of, waiting)
+        # In a thread: pictures become base64 here.
+        runnable, inputs, settings = await run_in_executor(None, self._call, requests)
+        configs: Any = [config_of[id(episode)] for episode in waiting]
         if len(inputs) == 1:
-            return [self._result(requests[0], await runnable.ainvoke(inputs[0], configs[0], **asked))]
-        given = await runnable.abatch(inputs, cast("Any", configs), **asked)
-        return [self._result(request, one) for request, one in zip(requests, given, strict=True)]
+            return _results(requests, [await runnable.ainvoke(inputs[0], configs[0], **settings)])
+        return _results(requests, await runnable.abatch(inputs, configs, **settings))
 
-    def _call(self, requests: Sequence[Request | None]) -> tuple[Runnable[Any, Any], list[Any], dict[str, Any]]:
-        """Whom to ask, what, and with which settings."""
-        talks = [to_messages(request.conversation) for request in requests if isinstance(request, Write)]
-        if talks:
-            return self.llm, talks, self.asked
-        finds = [request for request in requests if isinstance(request, Find)]
-        most = max(request.count for request in finds)
-        asked = {"k": most} if isinstance(self.retriever, VisRAGRetriever) else {}
-        return self.retriever, [request.query for request in finds], asked
-
-    @staticmethod
-    def _result(request: Request | None, given: Any) -> Any:
-        return _generation(given) if isinstance(request, Write) else [_hit(document) for document in given]
+    def _call(self, requests: Sequence[Request]) -> tuple[Runnable[Any, Any], list[Any], dict[str, Any]]:
+        """What to call for these requests, with which inputs, and with which settings."""
+        if isinstance(requests[0], Write):
+            writes = cast("Sequence[Write]", requests)
+            return self.llm, [to_messages(write.conversation) for write in writes], self.llm_settings
+        finds = cast("Sequence[Find]", requests)
+        settings: dict[str, Any] = {}
+        # Other retrievers give as many as they give: LangChain has no common argument for it.
+        if isinstance(self.retriever, VisRAGRetriever):
+            settings["k"] = max(find.count for find in finds)
+        return self.retriever, [find.query for find in finds], settings
 
     def _begin(self, given: Any) -> Episode:
         question = given.get(self.question_key) if isinstance(given, dict) else given
@@ -206,8 +209,23 @@ class _Host:
             raise SettingError(
                 f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
             )
-        generator = self.llm._generator if isinstance(self.llm, ChatEVisRAG) else lambda: None
-        return Episode(question, self.rules, lambda: capacity_of(generator()))
+        if isinstance(self.llm, ChatEVisRAG):
+            generator = self.llm._generator
+            # Asked when it is needed: it loads the model.
+            return Episode(question, self.rules, lambda: capacity_of(generator()))
+        return Episode(question, self.rules)
+
+
+def _by_episode(episodes: Sequence[Episode], configs: Sequence[RunnableConfig]) -> dict[int, RunnableConfig]:
+    # By identity: two questions of a batch may be equal.
+    return dict(zip(map(id, episodes), configs, strict=True))
+
+
+def _results(requests: Sequence[Request], outputs: Sequence[Any]) -> list[Any]:
+    """What LangChain gave, as episodes take it."""
+    if isinstance(requests[0], Write):
+        return list(map(_generation, outputs))
+    return [list(map(_hit, documents)) for documents in outputs]
 
 
 def to_messages(conversation: Conversation) -> list[BaseMessage]:
@@ -217,46 +235,46 @@ def to_messages(conversation: Conversation) -> list[BaseMessage]:
     >>> [message.type for message in to_messages((Message(("Hi",)), Message(("Hello",), "assistant")))]
     ['human', 'ai']
     """
-    return [
-        AIMessage(turn.text) if turn.role == "assistant" else HumanMessage([_block(part) for part in turn.content])
-        for turn in conversation
-    ]
+    messages: list[BaseMessage] = []
+    for turn in conversation:
+        if turn.role == "assistant":
+            messages.append(AIMessage(turn.text))
+        else:
+            messages.append(HumanMessage(list(map(_block, turn.content))))
+    return messages
 
 
 def _block(part: Part) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     page = part if isinstance(part, Page) else Page("crop", 1, picture=part)
-    if page.picture is None:
-        return page_to_block(page)
-    return page_to_block(dataclasses.replace(page, picture=images.encode(page.picture, "PNG")))  # small print stays
+    if page.picture is not None:
+        # As PNG: small print does not survive being encoded as JPEG once more.
+        page = dataclasses.replace(page, picture=images.encode(page.picture, "PNG"))
+    return page_to_block(page)
 
 
 def _generation(message: Any) -> Generation:
-    if not isinstance(message, BaseMessage):
+    if not isinstance(message, BaseMessage):  # of a chain that stands for the model
         return Generation(str(message))
     reason = message.response_metadata.get("finish_reason") or message.response_metadata.get("stop_reason")
+    finish_reason = "length" if reason in _CUT_OFF else "stop"
     used = getattr(message, "usage_metadata", None)
     usage = Usage(used["input_tokens"], used["output_tokens"]) if used else None
-    return Generation(raw_text(message), usage=usage, finish_reason="length" if reason in _CUT_OFF else "stop")
+    return Generation(raw_text(message), usage=usage, finish_reason=finish_reason)
 
 
 def _hit(document: Document) -> ScoredPage:
     """The Document as a page; one without an id gets one from its content, so that it is not shown twice."""
-    known = document.id
-    if not known and not is_page(document.metadata):
-        said = repr((document.page_content, sorted(document.metadata.items(), key=lambda item: item[0])))
-        known = hashlib.sha256(said.encode("utf-8", "replace")).hexdigest()
-    score, score_type = document.metadata.get("score"), document.metadata.get("score_type")
-    page = document_to_page(document, known)
-    return ScoredPage(page, float(score) if isinstance(score, (int, float)) else 0.0, str(score_type or "none"))
-
-
-def _tell(episode: Episode, result: Any) -> list[Step]:
-    """The steps that this result brings."""
-    before = len(episode.steps)
-    episode.tell(result)
-    return episode.steps[before:]
+    id_ = document.id
+    if not id_ and not is_page(document.metadata):
+        content = repr((document.page_content, sorted(document.metadata.items(), key=lambda item: item[0])))
+        id_ = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
+    page = document_to_page(document, id_)
+    score = document.metadata.get("score")
+    if not isinstance(score, (int, float)):
+        score = 0.0
+    return ScoredPage(page, float(score), str(document.metadata.get("score_type") or "none"))
 
 
 def _first(episode: Episode) -> AddableDict:
@@ -264,9 +282,10 @@ def _first(episode: Episode) -> AddableDict:
 
 
 def _piece(step: Step) -> AddableDict:
-    found = step.observation.shown if isinstance(step, Search) else ()
-    context = {"context": [hit_to_document(shown.page) for shown in found]} if found else {}
-    return AddableDict(steps=[step], **context)
+    piece = AddableDict(steps=[step])
+    if isinstance(step, Search) and step.observation.shown:
+        piece["context"] = [hit_to_document(shown.page) for shown in step.observation.shown]
+    return piece
 
 
 def _last(episode: Episode) -> AddableDict:

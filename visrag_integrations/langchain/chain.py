@@ -14,8 +14,8 @@ from langchain_core.runnables.config import run_in_executor
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, EvidenceFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream, build_prompt
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.strategies import Prompt
-from visrag_integrations.generation.wording import says_insufficient
 from visrag_integrations.grounding import ground, ground_evidence
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
@@ -53,13 +53,15 @@ def create_visrag_chain(
         question_key: Where the question is when the input is a dict.
         as_text: Show all pages as their text: for models that see no images.
     """
-    how = prompt or (llm.prompt if isinstance(llm, ChatEVisRAG) else "evisrag")
-    if isinstance(llm, ChatEVisRAG) and llm.prompt != how:
-        llm = llm.model_copy(update={"prompt": how})
-    if how not in ("evisrag", "plain"):
-        raise SettingError(f'prompt is {how!r}; it is "evisrag" or "plain".')
-    steps = _Steps(retriever, llm, how, question_key, as_text)
-    transform, atransform = cast("tuple[Any, Any]", (steps.transform, steps.atransform))  # both take the config, too
+    if prompt not in (None, "evisrag", "plain"):
+        raise SettingError(f'prompt is {prompt!r}; it is "evisrag" or "plain".')
+    if isinstance(llm, ChatEVisRAG):
+        prompt = prompt or llm.prompt
+        if llm.prompt != prompt:
+            llm = llm.model_copy(update={"prompt": prompt})
+    steps = _Steps(retriever, llm, prompt or "evisrag", question_key, as_text)
+    # LangChain's types know functions of the input only; it hands the config to those that take it.
+    transform, atransform = cast("tuple[Any, Any]", (steps.transform, steps.atransform))
     return RunnableGenerator(transform, atransform, name="visrag_chain")
 
 
@@ -76,14 +78,16 @@ class _Steps:
             question = self._question(given)
             documents = self.retriever.invoke(question, config)
             yield AddableDict(question=question, context=documents)
-            if not documents:
+            if not documents:  # without a page, a model would answer from memory
                 yield _nothing_found()
                 continue
             pages, messages = self._messages(question, documents)
-            reader = _Reader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             for chunk in self.llm.stream(messages, config):
-                yield from map(_grounded, reader.feed(_text(chunk)))
-            yield from map(_grounded, reader.finish())
+                for piece in reader.feed(_text(chunk)):
+                    yield _grounded(piece)
+            for piece in reader.finish():
+                yield _grounded(piece)
 
     async def atransform(self, inputs: AsyncIterator[Any], config: RunnableConfig) -> AsyncIterator[AddableDict]:
         async for given in inputs:
@@ -93,8 +97,9 @@ class _Steps:
             if not documents:
                 yield _nothing_found()
                 continue
+            # In a thread: pictures are opened and become base64.
             pages, messages = await run_in_executor(None, self._messages, question, documents)
-            reader = _Reader(pages, self.prompt)
+            reader = _ChainAnswerReader(pages, self.prompt)
             async for chunk in self.llm.astream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield await _agrounded(piece)
@@ -110,17 +115,23 @@ class _Steps:
         )
 
     def _messages(self, question: Any, documents: Sequence[Document]) -> tuple[list[Page], list[BaseMessage]]:
-        asked = question.text if isinstance(question, Query) else question
-        pages = [_shown(document, self.as_text) for document in documents]
-        wrapped = build_prompt(asked) if self.prompt == "evisrag" else asked
-        content: list[Any] = [{"type": "text", "text": wrapped}, *(page_to_block(page) for page in pages)]
+        """The pages in the order they are shown, and what shows them."""
+        text = question.text if isinstance(question, Query) else question
+        if self.prompt == "evisrag":
+            text = build_prompt(text)
+        pages = [document_to_page(document) for document in documents]
+        if self.as_text:
+            pages = [dataclasses.replace(page, picture=None) for page in pages]
+        content: list[Any] = [{"type": "text", "text": text}]
+        content += map(page_to_block, pages)
         return pages, [HumanMessage(content=content)]
 
 
-class _Reader:
+class _ChainAnswerReader:
     """What the model writes, as pieces of the chain's output."""
 
     def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:
+        # Of a plain prompt, all text is the answer.
         self._stream = EvidenceStream(pages) if prompt == "evisrag" else None
         self._written: list[str] = []
         self._trimmed = Trimmed()
@@ -137,8 +148,9 @@ class _Reader:
     def finish(self) -> Iterator[AddableDict]:
         """What is known only at the end, and the answer's text where it was not streamed."""
         if self._stream is None:
-            text = "".join(self._written).strip()
-            answer = Answer(text, bool(text) and not says_insufficient(text), raw="".join(self._written))
+            raw = "".join(self._written)
+            text = raw.strip()
+            answer = Answer(text, bool(text) and not says_insufficient(text), raw=raw)
         else:
             *events, last = self._stream.finish()
             for event in events:
@@ -146,7 +158,7 @@ class _Reader:
             assert isinstance(last, AnswerReady)
             answer = untagged(last.answer)
         rest = AddableDict(thinking=answer.thinking, observation=answer.observation, sufficient=answer.sufficient)
-        if not self._answered:
+        if not self._answered:  # without its tag, the answer is known only now
             rest["answer"] = answer.text
         yield AddableDict(rest, evidence=[], result=answer)
 
@@ -154,14 +166,16 @@ class _Reader:
         if isinstance(event, EvidenceFound):
             yield AddableDict(evidence=[event.evidence])
         elif isinstance(event, SectionStarted) and event.section == "answer":
+            # Every answer, should there be several, is streamed without the white space around it.
             self._trimmed = Trimmed()
         elif isinstance(event, SectionText) and event.section == "answer":
             yield from self._answer(event.text)
 
     def _answer(self, text: str) -> Iterator[AddableDict]:
-        if kept := self._trimmed.feed(text):
+        certain = self._trimmed.feed(text)
+        if certain:
             self._answered = True
-            yield AddableDict(answer=kept)
+            yield AddableDict(answer=certain)
 
 
 def _nothing_found() -> AddableDict:
@@ -179,13 +193,10 @@ def _grounded(piece: AddableDict) -> AddableDict:
 
 
 async def _agrounded(piece: AddableDict) -> AddableDict:
-    checks = bool(piece.get("evidence")) or "result" in piece
-    return await run_in_executor(None, _grounded, piece) if checks else piece
-
-
-def _shown(document: Document, as_text: bool) -> Page:
-    page = document_to_page(document)
-    return dataclasses.replace(page, picture=None) if as_text else page
+    """`_grounded` in a thread, where there is evidence to check: it reads pages."""
+    if piece.get("evidence") or "result" in piece:
+        return await run_in_executor(None, _grounded, piece)
+    return piece
 
 
 def _text(chunk: Any) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -11,13 +10,22 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import run_in_executor
-from pydantic import Field
+from pydantic import Field, PrivateAttr
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.interfaces.generators import chats, with_model
+from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.langchain import completions, structured
-from visrag_integrations.langchain.batching import agenerate_one, all_at_once, gathering, generate_one, one_call
-from visrag_integrations.langchain.chat_request import SETTINGS, Request
+from visrag_integrations.langchain.chat_request import (
+    SETTINGS,
+    ChatRequest,
+    agenerate_one,
+    calls_together,
+    generate_one,
+    let_wait_together,
+    one_call,
+)
 from visrag_integrations.types import GenerationSettings
 
 if TYPE_CHECKING:
@@ -26,9 +34,6 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from visrag_integrations.interfaces import Generator
-
-_loaded: dict[str, Any] = {}
-_loading = threading.Lock()
 
 
 class ChatEVisRAG(BaseChatModel):
@@ -66,6 +71,7 @@ class ChatEVisRAG(BaseChatModel):
     """Whether images given as http and https URLs are fetched."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More settings of the generator that is loaded."""
+    _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
 
     def __init__(self, model: str | None = None, **fields: Any) -> None:
         """A model by name, or `generator=` one you hold. The fields are described above."""
@@ -74,6 +80,14 @@ class ChatEVisRAG(BaseChatModel):
         elif fields.get("generator") is not None:
             fields["model"] = str(fields["generator"].name)
         super().__init__(**fields)
+
+    def close(self) -> None:
+        """Let go of the models that were loaded by name. Each is freed when no one else uses it.
+
+        Copies of this chat model, such as those a chain makes, share them; the next call loads them again. A generator
+        that was given stays open.
+        """
+        self._opened.close()
 
     # --- one call ---------------------------------------------------------------------------------------------------
 
@@ -85,8 +99,8 @@ class ChatEVisRAG(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         generator, request = self._request(messages, stop, kwargs)
-        if request.passed_on is not None:
-            return completions.generate(generator, request.passed_on)
+        if request.to_server is not None:
+            return completions.generate(generator, request.to_server)
         return request.result(generator, generate_one(generator, request.conversation, request.settings))
 
     async def _agenerate(
@@ -97,8 +111,8 @@ class ChatEVisRAG(BaseChatModel):
         **kwargs: Any,
     ) -> ChatResult:
         generator, request = await run_in_executor(None, self._request, messages, stop, kwargs)
-        if request.passed_on is not None:
-            return await run_in_executor(None, completions.generate, generator, request.passed_on)
+        if request.to_server is not None:
+            return await run_in_executor(None, completions.generate, generator, request.to_server)
         return request.result(generator, await agenerate_one(generator, request.conversation, request.settings))
 
     def _stream(
@@ -109,8 +123,8 @@ class ChatEVisRAG(BaseChatModel):
         **kwargs: Any,
     ) -> Iterator[ChatGenerationChunk]:
         generator, request = self._request(messages, stop, kwargs)
-        if request.passed_on is not None:
-            chunks = completions.stream(generator, request.passed_on)
+        if request.to_server is not None:
+            chunks = completions.stream(generator, request.to_server)
         else:
             chunks = request.chunks(generator)
         for chunk in chunks:
@@ -120,21 +134,27 @@ class ChatEVisRAG(BaseChatModel):
 
     def _request(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
-    ) -> tuple[Generator, Request]:
-        kwargs.pop("stream", None)
+    ) -> tuple[Generator, ChatRequest]:
+        kwargs.pop("stream", None)  # LangChain's own; whether it streams is known already
         model = kwargs.pop("model", None)
         generator = self._generator(model)
-        given = {name: kwargs.pop(name) for name in SETTINGS if kwargs.get(name) is not None}
-        own = {name: getattr(self, name, None) for name in SETTINGS}
-        settings = {name: value for name, value in {**own, **given}.items() if value is not None}
-        request = Request(
-            messages, GenerationSettings(stop=tuple(stop or self.stop or ()), **settings), self.fetch_urls
-        )
+        settings = {}
+        for name in SETTINGS:
+            value = kwargs.get(name)
+            if value is not None:
+                del kwargs[name]
+            else:  # `json_schema` is of one call only, no field
+                value = getattr(self, name, None)
+            if value is not None:
+                settings[name] = value
+        stops = tuple(stop or self.stop or ())
+        request = ChatRequest(messages, GenerationSettings(stop=stops, **settings), self.fetch_urls)
+        # A server may have more models than it was asked for so far.
         if model not in (None, self.model, generator.name):
             kwargs["model"] = model
         if kwargs or request.needs_server(generator):
-            request.pass_on(generator, kwargs)
-        elif self.prompt == "evisrag":
+            request.send_to_server(generator, kwargs)
+        elif self.prompt == "evisrag":  # a server gets the messages as they are
             request.ask_for_evidence()
         return generator, request
 
@@ -144,16 +164,16 @@ class ChatEVisRAG(BaseChatModel):
         """The answers in order; all questions that are not in a cache go to the engine as one batch."""
         if len(inputs) < 2:
             return super().batch(inputs, config, **kwargs)
-        at_once, config = all_at_once(inputs, config)
-        with gathering(len(inputs), at_once):
+        at_once, config = let_wait_together(inputs, config)
+        with calls_together(len(inputs), at_once):
             return super().batch(inputs, config, **kwargs)
 
     async def abatch(self, inputs: list[Any], config: Any = None, **kwargs: Any) -> list[Any]:
         """`batch`, without blocking the event loop."""
         if len(inputs) < 2:
             return await super().abatch(inputs, config, **kwargs)
-        at_once, config = all_at_once(inputs, config)
-        with gathering(len(inputs), at_once):
+        at_once, config = let_wait_together(inputs, config)
+        with calls_together(len(inputs), at_once):
             return await super().abatch(inputs, config, **kwargs)
 
     def invoke(self, input: LanguageModelInput, config: Any = None, **kwargs: Any) -> AIMessage:
@@ -188,7 +208,7 @@ class ChatEVisRAG(BaseChatModel):
             SettingError: The engine has no tool calling.
         """
         generator = self._generator()
-        if not completions.offered(generator):
+        if not chats(generator):
             raise SettingError(
                 f"Generator {generator.name!r} cannot call tools. Serve the model with an OpenAI-compatible server "
                 '(vLLM: --enable-auto-tool-choice) and use ChatEVisRAG("http://localhost:8000/v1").'
@@ -212,14 +232,15 @@ class ChatEVisRAG(BaseChatModel):
             include_raw: Give `{"raw", "parsed", "parsing_error"}`.
             method: "json_schema", "json_mode" (any JSON object), or "function_calling" (through a tool, where the
                 engine has them; else as "json_schema").
-            strict: Of "function_calling".
-            **kwargs: None are known.
+            strict: Accepted for LangChain's sake; has no effect.
+            **kwargs: Refused; LangChain's own signature has them.
 
         Raises:
             SettingError: The engine can neither follow a schema nor call tools.
         """
         generator = self._generator()
-        if method == "function_calling" and completions.offered(generator):
+        if method == "function_calling" and chats(generator):
+            # LangChain's own way: a tool whose arguments are the schema.
             return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
         return structured.with_schema(self, generator, schema, include_raw=include_raw, method=method, **kwargs)
 
@@ -231,33 +252,36 @@ class ChatEVisRAG(BaseChatModel):
 
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
+        # LangChain's caches know an answer by these. All settings but the last, `json_schema`, are fields.
         named = ("model", "prompt", "stop", "fetch_urls", *SETTINGS[:-1], "model_kwargs")
         return {name: getattr(self, name) for name in named}
 
     def _generator(self, model: str | None = None) -> Generator:
         """The generator for this model: one that is given can serve others only if it says so."""
         if model in (None, self.model):
-            own: Generator = self.generator if self.generator is not None else self._loaded(self.model)
-            return own
+            if self.generator is None:
+                return self._loaded(self.model)
+            given: Generator = self.generator
+            return given
+        # A generator that was given, or a server, may have the other model too.
         if self.generator is None and "://" not in self.model:
             return self._loaded(str(model))
         own = self._generator()
-        if hasattr(own, "with_model"):
-            other: Generator = own.with_model(model)
+        other = with_model(own, str(model))
+        if other is not None:
             return other
-        return own if completions.offered(own) else self._loaded(str(model))
+        if chats(own):
+            return own
+        return self._loaded(str(model))
 
     def _loaded(self, model: str) -> Generator:
-        server = {"timeout": self.timeout, "max_retries": self.max_retries} if "://" in model else {}
-        return _load(model, {**{k: v for k, v in server.items() if v is not None}, **self.model_kwargs})
+        from visrag_integrations.generation import load_generator
 
-
-def _load(model: str, settings: dict[str, Any]) -> Generator:
-    from visrag_integrations.generation import load_generator
-
-    key = repr((model, sorted(settings.items())))
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = load_generator(model, **settings)
-        found: Generator = _loaded[key]
-        return found
+        settings = dict(self.model_kwargs)
+        if "://" in model:
+            if self.timeout is not None:
+                settings.setdefault("timeout", self.timeout)
+            if self.max_retries is not None:
+                settings.setdefault("max_retries", self.max_retries)
+        loaded: Generator = self._opened.model(load_generator, model, **settings)
+        return loaded

@@ -1,20 +1,24 @@
-"""`VisRAGEmbeddings`: texts, questions and page pictures as flat lists of floats, for any LangChain vector store."""
+"""Page embedders and LangChain's Embeddings: `VisRAGEmbeddings` is the first as the second, `EmbeddingsEmbedder` the
+second as the first.
+"""
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, Literal, Union, cast
 
+import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
-from visrag_integrations.errors import SettingError
-from visrag_integrations.langchain.embedder import embed_mixed, text_pages
+from visrag_integrations.errors import EmbedderError, SettingError
+from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.langchain.image_references import picture_of
-from visrag_integrations.types import Page
+from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -23,9 +27,6 @@ if TYPE_CHECKING:
 
 ImageLike = Union[str, "os.PathLike[str]", bytes, "Image", Page]
 """A path, a `file:` or data URL, encoded bytes, a PIL image, or a page."""
-
-_loaded: dict[str, PageEmbedder] = {}
-_loading = threading.Lock()
 
 
 class VisRAGEmbeddings(Embeddings):
@@ -52,25 +53,46 @@ class VisRAGEmbeddings(Embeddings):
         fetch_urls: bool = False,
         **settings: Any,
     ) -> None:
-        if embedder is not None and settings:
-            raise SettingError(
-                f"{', '.join(settings)}: settings are for a model that is loaded; an embedder has its own."
-            )
-        self._embedder = _single(embedder) if embedder is not None else None
-        self.model = str(model) if embedder is None else embedder.name
-        self.fetch_urls, self.settings = fetch_urls, settings
+        if embedder is not None:
+            if settings:
+                raise SettingError(
+                    f"{', '.join(settings)}: settings are for a model that is loaded; an embedder has its own."
+                )
+            _check_single(embedder)
+            model = embedder.name
+        self._given, self._opened = embedder, OpenedResources()
+        self.model, self.fetch_urls, self.settings = str(model), fetch_urls, settings
 
     @property
     def embedder(self) -> PageEmbedder:
         """The core embedder, loaded now if it was not."""
-        if self._embedder is not None:
-            return self._embedder
-        return _load(self.model, self.settings)
+        return self.open_embedder(self._opened)
+
+    def open_embedder(self, opened: OpenedResources) -> PageEmbedder:
+        """The embedder that was given; else a handle on the shared model, which is `opened`'s to close."""
+        if self._given is not None:
+            return self._given
+        from visrag_integrations.embedders import load_embedder
+
+        loaded: PageEmbedder = opened.model(load_embedder, self.model, **self.settings)
+        try:
+            _check_single(loaded)
+        except SettingError:
+            opened.close()  # this class cannot use it
+            raise
+        return loaded
+
+    def close(self) -> None:
+        """Let go of the model, which is freed when no one else uses it; it is loaded again at the next use.
+
+        An embedder that was given stays open.
+        """
+        self._opened.close()
 
     def embed_documents(self, texts: list[str]) -> list[list[float]]:
         """One vector a text, in order; nothing is put before them."""
-        listed = list(texts)
-        return _lists(embed_mixed(self.embedder, text_pages(listed))) if listed else []
+        pages = [Page("text", number, text) for number, text in enumerate(texts, 1)]
+        return _lists(embed_mixed(self.embedder, pages)) if pages else []  # nothing loads no model
 
     def embed_query(self, text: str) -> list[float]:
         """The vector of a question; the model's own instruction is put before it."""
@@ -85,7 +107,7 @@ class VisRAGEmbeddings(Embeddings):
         Raises:
             PictureError: A picture cannot be opened, or is remote while `fetch_urls` is off.
         """
-        pages = [self._page(image) for image in _listed(uris)]
+        pages = [self._page(image) for image in _as_list(uris)]
         return _lists(self.embedder.embed_pages(pages)) if pages else []
 
     def embed_images(self, images: Sequence[ImageLike]) -> list[list[float]]:
@@ -105,38 +127,135 @@ class VisRAGEmbeddings(Embeddings):
             return image
         if isinstance(image, str):
             return Page("image", 1, picture=picture_of(image, fetch_urls=self.fetch_urls))
-        return Page("image", 1, picture=Path(image) if isinstance(image, os.PathLike) else image)
+        picture = Path(image) if isinstance(image, os.PathLike) else image
+        return Page("image", 1, picture=picture)
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}(model={self.model!r})"
 
 
-def _listed(uris: Any) -> list[Any]:
+class EmbeddingsEmbedder:
+    """Any LangChain Embeddings as a page embedder: pages by their picture where it can, else by their text.
+
+    Args:
+        embeddings: With `embed_images(images)` (or `embed_image(images)`) pictures are embedded.
+    """
+
+    kind: Literal["single"] = "single"
+
+    def __init__(self, embeddings: Embeddings) -> None:
+        self.embeddings = embeddings
+        self.name = f"langchain:{type(embeddings).__name__}"
+        model = getattr(embeddings, "model", None)
+        if isinstance(model, str):  # a collection remembers this name, so it tells models apart where it can
+            self.name += f":{model}"
+
+    @functools.cached_property
+    def dimension(self) -> int:
+        """Asked of the embeddings once."""
+        return len(self.embeddings.embed_query("dimension"))
+
+    def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
+        """One vector a page, in order."""
+        # Pictures and texts are two batches; a vector goes back to the place of its page:
+        # [picture, text, picture] -> pictures 0 and 2, text 1 -> vectors 0, 1, 2.
+        vectors: dict[int, Sequence[float]] = {}
+        pictures: dict[int, Page] = {}
+        texts: dict[int, str] = {}
+        for place, page in enumerate(pages):
+            if page.picture is not None and self._image_method is not None:
+                pictures[place] = page
+            else:
+                texts[place] = page.text
+        if pictures:
+            vectors.update(zip(pictures, self._embed_images(list(pictures.values())), strict=True))
+        if texts:
+            vectors.update(zip(texts, self.embeddings.embed_documents(list(texts.values())), strict=True))
+        return [_array(vectors[place]) for place in sorted(vectors)]
+
+    def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
+        """One vector a query, in order."""
+        return [self._embed_query(query) for query in queries]
+
+    def _embed_query(self, query: str | Query) -> Embedding:
+        if isinstance(query, str):
+            return _array(self.embeddings.embed_query(query))
+        if query.image is None:
+            return _array(self.embeddings.embed_query(query.text))
+        if self._image_method is None:
+            raise SettingError(
+                f"{type(self.embeddings).__name__} embeds text only, and this query is a picture. Use "
+                "VisRAGEmbeddings, or ask with a text."
+            )
+        return _array(self._embed_images([Page("query", 1, picture=query.image)])[0])
+
+    @property
+    def _image_method(self) -> Any:
+        """What embeds a list of pictures; None where nothing does."""
+        # LangChain's base class has no such method; packages that embed pictures use these two names.
+        for name in ("embed_images", "embed_image"):
+            method = getattr(self.embeddings, name, None)
+            if callable(method):
+                return method
+        return None
+
+    def _embed_images(self, pages: Sequence[Page]) -> list[list[float]]:
+        vectors: list[list[float]] = self._image_method([page.open_image() for page in pages])
+        if len(vectors) != len(pages):
+            raise EmbedderError(
+                f"{type(self.embeddings).__name__} gave {len(vectors)} vectors for {len(pages)} images."
+            )
+        return vectors
+
+
+def as_page_embedder(embedder: Any, opened: OpenedResources) -> PageEmbedder:
+    """What a user gave as embedder, as the core knows it.
+
+    Args:
+        embedder: A page embedder, VisRAGEmbeddings, any other LangChain Embeddings, or what `load_embedder` takes.
+        opened: What keeps the handle where a shared model is opened.
+
+    Raises:
+        SettingError: It is none of these.
+    """
+    if isinstance(embedder, (str, Path)):
+        from visrag_integrations.embedders import load_embedder
+
+        loaded: PageEmbedder = opened.model(load_embedder, embedder)
+        return loaded
+    if isinstance(embedder, VisRAGEmbeddings):  # before all other Embeddings: the core's own is behind it
+        return embedder.open_embedder(opened)
+    if hasattr(embedder, "embed_pages") and hasattr(embedder, "embed_queries"):
+        return cast("PageEmbedder", embedder)
+    if isinstance(embedder, Embeddings):
+        return cast("PageEmbedder", EmbeddingsEmbedder(embedder))
+    raise SettingError(
+        f"The embedder is {type(embedder).__name__}; give LangChain Embeddings such as VisRAGEmbeddings(), a page "
+        'embedder such as load_embedder("ocr"), or a name such as "ocr".'
+    )
+
+
+def _check_single(embedder: PageEmbedder) -> None:
+    if embedder.kind != "single":
+        raise SettingError(
+            f"Embedder {embedder.name!r} makes many vectors a page; LangChain Embeddings are one flat list of floats "
+            "each. Use VisRAGRetriever(retriever=PageRetriever(embedder, store)), or VisRAGVectorStore(store=store, "
+            "embedding=embedder), with it."
+        )
+
+
+def _as_list(uris: Any) -> list[Any]:
+    """One picture or many, as a list."""
     from PIL.Image import Image
 
-    one = isinstance(uris, (str, bytes, os.PathLike, Page, Image))
-    return [uris] if one else list(uris)
-
-
-def _load(model: str, settings: dict[str, Any]) -> PageEmbedder:
-    from visrag_integrations.embedders import load_embedder
-
-    key = repr((model, sorted(settings.items())))
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = _single(load_embedder(model, **settings))
-        return _loaded[key]
-
-
-def _single(embedder: PageEmbedder) -> PageEmbedder:
-    if embedder.kind == "single":
-        return embedder
-    raise SettingError(
-        f"Embedder {embedder.name!r} makes many vectors a page; LangChain Embeddings are one flat list of floats each. "
-        f"Use VisRAGRetriever(retriever=PageRetriever(embedder, store)), or VisRAGVectorStore(store=store, "
-        f"embedding=embedder), with it."
-    )
+    if isinstance(uris, (str, bytes, os.PathLike, Page, Image)):
+        return [uris]
+    return list(uris)
 
 
 def _lists(vectors: Iterable[Embedding]) -> list[list[float]]:
     return [vector.tolist() for vector in vectors]
+
+
+def _array(vector: Sequence[float]) -> Embedding:
+    return np.asarray(vector, dtype=np.float32)

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 from langchain_core.messages import BaseMessage
 
 from visrag_integrations.generation.events import AnswerReady, Event, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import EvidenceStream
-from visrag_integrations.generation.wording import says_insufficient
+from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.grounding import ground, grounding_dict
 from visrag_integrations.types import Answer, Evidence, Page
 
@@ -19,7 +19,7 @@ RAW = "evisrag"
 
 
 class Trimmed:
-    """Text that comes in pieces, without the white space around it: what may be its end is held back.
+    """Text that comes in pieces, without the white space around it. White space that may be the end is held back.
 
     >>> trimmed = Trimmed()
     >>> [trimmed.feed(piece) for piece in (" a", " ", "b ")]
@@ -30,16 +30,25 @@ class Trimmed:
         self._held, self._begun = "", False
 
     def feed(self, piece: str) -> str:
-        """What is certainly inside."""
-        whole = self._held + piece if self._begun else piece.lstrip()
-        kept = whole.rstrip()
-        self._held, self._begun = whole[len(kept) :], self._begun or bool(kept)
-        return kept
+        """The text that is certain now, and was not given before."""
+        if not self._begun:
+            piece = piece.lstrip()
+        text = self._held + piece
+        certain = text.rstrip()  # the white space after it may be the end: held back until more text comes
+        self._held = text[len(certain) :]
+        if certain:
+            self._begun = True
+        return certain
 
 
-@dataclass
 class EvidenceBlocks:
     """Turns what the model writes into content blocks, piece by piece; the pieces add up to `answer_blocks`.
+
+    Pieces of one block have the same `index`, by which LangChain joins them:
+
+        "<think>so it "     -> {"type": "reasoning", "reasoning": "so it", "index": 0}
+        "is</think>"        -> {"type": "reasoning", "reasoning": " is", "index": 0}
+        "<answer>12</an..." -> {"type": "text", "text": "12", "index": 1}
 
     Of several answers each is a block of its own here, as they were written; read as a whole, the last one stands.
 
@@ -47,15 +56,12 @@ class EvidenceBlocks:
         pages: The pages the model was shown, in order.
     """
 
-    pages: Sequence[Page] = ()
-    _reader: EvidenceStream = field(init=False)
-    _index: int = -1
-    _trimmed: Trimmed = field(default_factory=Trimmed)
-    _begun: bool = False
-    _answered: bool = False
-
-    def __post_init__(self) -> None:
-        self._reader = EvidenceStream(self.pages)
+    def __init__(self, pages: Sequence[Page] = ()) -> None:
+        self._reader = EvidenceStream(pages)
+        self._section = Trimmed()
+        self._index = -1
+        self._block_begun = False
+        self._answer_begun = False
 
     def feed(self, piece: str) -> list[dict[str, Any]]:
         """The blocks that this piece adds to."""
@@ -67,7 +73,8 @@ class EvidenceBlocks:
         blocks = self._blocks(events)
         assert isinstance(last, AnswerReady)
         final = text_block(last.answer)
-        if self._answered:
+        if self._answer_begun:
+            # The text has been given: what is joined to it now are its citations.
             final["text"] = ""
         else:
             self._index += 1
@@ -76,25 +83,32 @@ class EvidenceBlocks:
     def _blocks(self, events: Sequence[Event]) -> list[dict[str, Any]]:
         blocks = []
         for event in events:
+            # Evidence is no block: it comes with the citations. So it does not end the block before it.
             if isinstance(event, SectionStarted) and event.section != "evidence":
-                self._begun, self._trimmed = False, Trimmed()
-            elif isinstance(event, SectionText) and (text := self._trimmed.feed(event.text)):
-                blocks.append(self._block(event.section, text))
+                self._section, self._block_begun = Trimmed(), False
+            elif isinstance(event, SectionText):
+                text = self._section.feed(event.text)
+                if text:
+                    blocks.append(self._block(event.section, text))
         return blocks
 
     def _block(self, section: str, text: str) -> dict[str, Any]:
-        if not self._begun:
-            self._begun, self._index = True, self._index + 1
+        if not self._block_begun:
+            self._block_begun = True
+            self._index += 1
         if section != "answer":
             return {"type": "reasoning", "reasoning": text, "index": self._index}
-        self._answered = True
+        self._answer_begun = True
         return {"type": "text", "text": text, "index": self._index}
 
 
 def answer_blocks(answer: Answer) -> list[dict[str, Any]]:
     """The answer as content blocks: observation and reasoning, then the text with its citations."""
-    said = [text for text in (answer.observation, answer.thinking) if text]
-    return [*({"type": "reasoning", "reasoning": text} for text in said), text_block(answer)]
+    blocks = []
+    for text in (answer.observation, answer.thinking):
+        if text:
+            blocks.append({"type": "reasoning", "reasoning": text})
+    return [*blocks, text_block(answer)]
 
 
 def text_block(answer: Answer) -> dict[str, Any]:
@@ -106,10 +120,12 @@ def text_block(answer: Answer) -> dict[str, Any]:
     >>> text_block(Answer("12", evidence=(Evidence(1, "12 units", page=page),)))["annotations"][0]["title"]
     'a.pdf, page 3'
     """
-    answer = ground(untagged(answer))
-    text = answer.text
-    citations = [citation(entry, len(text)) for entry in answer.evidence if entry.relevant]
-    return {"type": "text", "text": text, **({"annotations": citations} if citations else {})}
+    answer = ground(untagged(answer))  # finds each evidence on its page
+    block: dict[str, Any] = {"type": "text", "text": answer.text}
+    citations = [citation(entry, len(answer.text)) for entry in answer.evidence if entry.relevant]
+    if citations:
+        block["annotations"] = citations
+    return block
 
 
 def untagged(answer: Answer) -> Answer:
@@ -124,7 +140,7 @@ def citation(entry: Evidence, length: int) -> dict[str, Any]:
     """One evidence entry as a standard citation of the answer's text."""
     found: dict[str, Any] = {
         "type": "citation",
-        "start_index": 0,
+        "start_index": 0,  # the whole answer: the model does not say which words are from which page
         "end_index": length,
         "cited_text": entry.text,
         "extras": {"page_index": entry.page_index, **grounding_dict(entry)},

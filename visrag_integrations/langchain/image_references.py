@@ -17,7 +17,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import decode_data_url, remote_picture
+from visrag_integrations.images.urls import picture_of_url
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -26,13 +26,19 @@ if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
     from visrag_integrations.types import Page
 
+# "report.pdf#page=3"; seven digits are more than any document has pages.
 _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
 
 
-class _LivePictures:
-    """The pictures without an address that were spoken of last, by page id."""
+_KEPT_PICTURES = 1024
+"""Pictures without an address that can be opened later. More would keep pictures in memory that are never
+opened; fewer than one search gives would lose some before they can be opened."""
 
-    def __init__(self, limit: int = 1024) -> None:
+
+class _RecentPictures:
+    """The pictures without an address to which a reference was made last, by page id."""
+
+    def __init__(self, limit: int) -> None:
         self._limit, self._kept = limit, OrderedDict[str, "PictureSource"]()
         self._lock = threading.Lock()
 
@@ -46,16 +52,16 @@ class _LivePictures:
 
     def find(self, reference: str) -> PictureSource:
         with self._lock:
-            found = self._kept.get(reference.removeprefix("visrag:"))
-        if found is None:
+            picture = self._kept.get(reference.removeprefix("visrag:"))
+        if picture is None:
             raise PictureError(
-                f"The picture {reference!r} was kept in the memory of the process that found it, and is not in this "
+                f"The picture {reference!r} was in the memory of the process that found it, and is not in this "
                 "one's. Search again, keep the index in a folder, or ask for inline_images=True."
             )
-        return found
+        return picture
 
 
-_live = _LivePictures()
+_recent = _RecentPictures(_KEPT_PICTURES)
 
 
 def reference_to(page: Page) -> str | None:
@@ -64,7 +70,7 @@ def reference_to(page: Page) -> str | None:
         return None
     if isinstance(page.picture, Path):
         return os.path.abspath(page.picture)
-    return _live.keep(page.id, page.picture)
+    return _recent.keep(page.id, page.picture)
 
 
 def reference_to_source(source: str, number: int, total_pages: int) -> str:
@@ -77,11 +83,13 @@ def reference_to_source(source: str, number: int, total_pages: int) -> str:
 
     path = os.path.abspath(source)
     is_picture = SUFFIXES.get(Path(source).suffix.lower()) == "image"
-    return path if is_picture and total_pages == 1 else f"{path}#page={number}"
+    if is_picture and total_pages == 1:
+        return path
+    return f"{path}#page={number}"
 
 
 def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
-    """Where the picture is that a reference speaks of; files and remote pictures are read when it is opened.
+    """The picture of a reference, as the core takes it; files and remote pictures are read when it is opened.
 
     Args:
         reference: A path, `file:` URL, data URL, `path#page=number`, or `visrag:` reference.
@@ -90,15 +98,16 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
     Raises:
         PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
     """
-    if reference.startswith("data:"):
-        return decode_data_url(reference)
     if reference.startswith("visrag:"):
-        return _live.find(reference)
-    if reference.startswith(("http://", "https://")):
-        return remote_picture(reference, fetch_urls=fetch_urls)
+        return _recent.find(reference)
+    if reference.startswith(("data:", "http://", "https://")):
+        return picture_of_url(reference, fetch_urls=fetch_urls)
     if reference.startswith("file:"):
         parts = urlsplit(reference)
-        reference = unquote(parts.path) + (f"#{parts.fragment}" if parts.fragment else "")
+        reference = unquote(parts.path)
+        if parts.fragment:
+            reference += f"#{parts.fragment}"
+    # "report.pdf#page=3" is page 3 of report.pdf, unless there is a file of just that name.
     page = _PAGE_OF.fullmatch(reference)
     if page is not None and not os.path.exists(reference):
         return functools.partial(_read_page, page["path"], int(page["number"]))
@@ -106,7 +115,7 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
 
 
 def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
-    """The picture that a reference speaks of.
+    """The picture of a reference, opened now.
 
     Raises:
         PictureError: It cannot be opened.
@@ -134,6 +143,7 @@ def _read_page(path: str, number: int) -> Image:
     from visrag_integrations.readers import PageReader
 
     try:
+        # Only the picture is wanted: reading the text of a scan would take seconds.
         with PageReader(ocr="never").open(path) as document:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:

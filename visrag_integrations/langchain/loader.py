@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
@@ -36,7 +37,7 @@ class VisRAGLoader(BaseLoader):
         self, source: Any, *, reader: PageReader | None = None, inline_images: bool = False, **settings: Any
     ) -> None:
         self.source, self.inline_images = source, inline_images
-        self.reader = reader if reader is not None else PageReader(**settings)
+        self.reader = reader or PageReader(**settings)
 
     def lazy_load(self) -> Iterator[Document]:
         """One Document a page, as the pages are read."""
@@ -55,23 +56,30 @@ class VisRAGBlobParser(BaseBlobParser):
 
     def __init__(self, *, reader: PageReader | None = None, inline_images: bool = False, **settings: Any) -> None:
         self.inline_images = inline_images
-        self.reader = reader if reader is not None else PageReader(**settings)
+        self.reader = reader or PageReader(**settings)
 
     def lazy_parse(self, blob: Blob) -> Iterator[Document]:
         """One Document a page; a blob's own metadata is kept."""
-        known = os.fspath(blob.path) if blob.path is not None and blob.data is None else None
-        content = known if known is not None else blob.as_bytes()
-        for page in self.reader.read(content, name=blob.source):
-            document = _document(page, self.inline_images, file=known)
-            document.metadata.update({key: value for key, value in blob.metadata.items() if key != "source"})
+        path: str | None = None
+        if blob.path is not None and blob.data is None:
+            path = os.fspath(blob.path)
+        own = dict(blob.metadata)
+        own.pop("source", None)  # the Document says where its page is from
+        for page in self.reader.read(path or blob.as_bytes(), name=blob.source):
+            document = _document(page, self.inline_images, file=path)
+            document.metadata.update(own)
             yield document
 
 
 def _document(page: Page, inline_images: bool, file: str | None = None) -> Document:
+    """The page as a Document with a reference to its picture in the file that was read."""
+    if inline_images:
+        return page_to_document(page, inline_images=True)
     path = file or page.source
-    if not inline_images and not os.path.isfile(path):  # read from bytes: nothing to open later
-        document = page_to_document(page, image="")
-        document.metadata.pop("image", None)
-        return document
-    image = None if inline_images else reference_to_source(path, page.number, page.metadata.get("total_pages", 1))
-    return page_to_document(page, image=image, inline_images=inline_images)
+    if os.path.isfile(path):
+        image = reference_to_source(path, page.number, page.metadata.get("total_pages", 1))
+        return page_to_document(page, image=image)
+    # Read from bytes: nothing could be opened later.
+    document = page_to_document(dataclasses.replace(page, picture=None))
+    document.metadata.pop("image", None)
+    return document

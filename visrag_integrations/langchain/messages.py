@@ -1,16 +1,15 @@
-"""LangChain messages as core conversations, and as chat completions requests: every shape of text and image block."""
+"""LangChain messages as conversations of the core: every shape of text and image block."""
 
 from __future__ import annotations
 
 import dataclasses
 import functools
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from langchain_core.messages import AIMessage, BaseMessage, SystemMessage, ToolMessage
+from langchain_core.messages import BaseMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.images.urls import data_url, decode_base64
@@ -20,22 +19,19 @@ from visrag_integrations.types import Conversation, Message, Page, Part
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
 
+# The names of blocks are those of LangChain's standard content, OpenAI's two APIs and Anthropic's.
 _TEXT_TYPES = {"text", "text-plain", "input_text", "output_text"}
-_SILENT_TYPES = {
-    "reasoning",
-    "thinking",
-    "redacted_thinking",
-    "tool_use",
-    "tool_call",
-    "tool_call_chunk",
-    "tool_result",
+_IMAGE_TYPES = {"image", "image_url", "input_image"}
+_SKIPPED_TYPES = {
+    *("reasoning", "thinking", "redacted_thinking"),
+    *("tool_use", "tool_call", "tool_call_chunk", "tool_result"),
 }
 """Blocks of earlier turns that say nothing to this model; tool calls travel in `AIMessage.tool_calls`."""
-_IMAGE_TYPES = {"image", "image_url", "input_image"}
 _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
-    **{"system": "system", "developer": "system"},
-    **{"ai": "assistant", "assistant": "assistant", "AIMessageChunk": "assistant"},
+    **dict.fromkeys(("system", "developer"), "system"),
+    **dict.fromkeys(("ai", "assistant", "AIMessageChunk"), "assistant"),
 }
+"""LangChain's message types and the roles of a `ChatMessage`; all others are the user's."""
 
 
 def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> Conversation:
@@ -51,46 +47,32 @@ def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False
     """
     turns: list[Message] = []
     for message in messages:
-        role = _ROLES.get(str(getattr(message, "role", message.type)), "user")
+        role = role_of(message)
         parts = to_parts(message, fetch_urls=fetch_urls)
-        if turns and turns[-1].role == role:
+        if isinstance(message, ToolMessage):
+            # Conversations of the core have no role for tools, so it says what it is.
+            parts = (f"Result of the tool {message.name or message.tool_call_id}:", *parts)
+        if turns and turns[-1].role == role:  # models are trained on turns that alternate
             turns[-1] = dataclasses.replace(turns[-1], content=turns[-1].content + parts)
         else:
             turns.append(Message(parts, role))
     return tuple(turns)
 
 
+def role_of(message: BaseMessage) -> Literal["system", "user", "assistant"]:
+    """The role whose turn the message is in; a `ChatMessage` names its role itself."""
+    return _ROLES.get(str(getattr(message, "role", message.type)), "user")
+
+
 def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, ...]:
-    """Texts and pages of one message, in order."""
+    """Texts and pages of one message, in order; blocks that say nothing to a model are left out."""
     blocks = [message.content] if isinstance(message.content, str) else message.content
-    parts = [_part(block, fetch_urls) for block in blocks]
-    if isinstance(message, ToolMessage):
-        parts.insert(0, f"Result of the tool {message.name or message.tool_call_id}:")
-    return tuple(part for part in parts if part is not None)
-
-
-def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> list[dict[str, Any]]:
-    """The messages of a chat completions request; pictures become data URLs.
-
-    Pictures that a tool gave come in a user message after it, because servers take text only from tools.
-    """
-    requests: list[dict[str, Any]] = []
-    for message in messages:
-        parts = [
-            _part(b, fetch_urls) for b in ([message.content] if isinstance(message.content, str) else message.content)
-        ]
-        content = [_openai_part(part) for part in parts if part is not None]
-        if isinstance(message, ToolMessage):
-            requests += _tool_answer(message, content)
-            continue
-        role = "system" if isinstance(message, SystemMessage) else _ROLES.get(message.type, "user")
-        request: dict[str, Any] = {"role": getattr(message, "role", role), "content": _plain(content)}
-        if message.name:
-            request["name"] = message.name
-        if isinstance(message, AIMessage) and message.tool_calls:
-            request["tool_calls"] = [_openai_call(call) for call in message.tool_calls]
-        requests.append(request)
-    return requests
+    parts: list[Part] = []
+    for block in blocks:
+        part = _part(block, fetch_urls)
+        if part is not None:
+            parts.append(part)
+    return tuple(parts)
 
 
 def page_to_block(page: Page) -> dict[str, Any]:
@@ -100,6 +82,7 @@ def page_to_block(page: Page) -> dict[str, Any]:
         known["given_id"] = page.given_id
     if page.picture is None:
         return {"type": "text", "text": page.text, "extras": {"visrag": known}}
+    # "data:image/jpeg;base64,/9j/4A..." -> "image/jpeg" and "/9j/4A..."
     head, _, body = data_url(page.picture).partition(",")
     mime = head.removeprefix("data:").removesuffix(";base64")
     return {"type": "image", "base64": body, "mime_type": mime, "extras": {"visrag": known}}
@@ -113,51 +96,64 @@ def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page
         PictureError: Damaged base64, or a URL that is not fetched.
     """
     picture = _picture(block, fetch_urls)
-    known = _known_page(block)
-    return Page(_digest(picture), 1, picture=picture) if known is None else dataclasses.replace(known, picture=picture)
+    page = _remembered_page(block) or Page(_digest(picture), 1)
+    return dataclasses.replace(page, picture=picture)
 
 
-def _known_page(block: Mapping[str, Any]) -> Page | None:
+def _part(block: Any, fetch_urls: bool) -> Part | None:
+    """What a block shows; None where it says nothing to a model."""
+    if isinstance(block, str):
+        return block or None
+    type_ = block.get("type") if isinstance(block, Mapping) else None
+    if type_ in _TEXT_TYPES:
+        return _remembered_page(block) or str(block.get("text") or "") or None
+    if type_ in _IMAGE_TYPES:
+        return block_to_page(block, fetch_urls=fetch_urls)
+    if type_ in _SKIPPED_TYPES:
+        return None
+    raise SettingError(
+        f"A message has a block of type {type_!r}; this model reads text and images. Read documents into page images "
+        "first, for example with VisRAGLoader."
+    )
+
+
+def _remembered_page(block: Mapping[str, Any]) -> Page | None:
     """The page that a block of `page_to_block` remembers, without its picture."""
+    # Messages may come from outside: nothing that stands in them is relied on.
     extras = block.get("extras")
-    known = extras.get("visrag") if isinstance(extras, Mapping) else None
-    if not isinstance(known, Mapping) or not known.get("doc_id") or not isinstance(known.get("number"), int):
+    if not isinstance(extras, Mapping) or not isinstance(extras.get("visrag"), Mapping):
+        return None
+    known = extras["visrag"]
+    if not known.get("doc_id") or not isinstance(known.get("number"), int):
         return None
     text, source, given_id = (str(known.get(key) or "") for key in ("text", "source", "given_id"))
     return Page(str(known["doc_id"]), max(1, known["number"]), text, source, given_id=given_id)
 
 
-def _part(block: Any, fetch_urls: bool) -> Part | None:
-    if isinstance(block, str):
-        return block or None
-    kind = block.get("type") if isinstance(block, Mapping) else None
-    if kind in _TEXT_TYPES:
-        return _known_page(block) or str(block.get("text") or "") or None
-    if kind in _IMAGE_TYPES:
-        return block_to_page(block, fetch_urls=fetch_urls)
-    if kind in _SILENT_TYPES:
-        return None
-    raise SettingError(
-        f"A message has a block of type {kind!r}; this model reads text and images. Read documents into page images "
-        "first, for example with VisRAGLoader."
-    )
-
-
 def _picture(block: Mapping[str, Any], fetch_urls: bool) -> PictureSource:
-    """Where the pixels of an image block are, in any of its shapes."""
+    """The pixels of an image block in any of its shapes.
+
+    LangChain: {"base64": ...}, {"url": ...}, before version 1 {"data": ...}; OpenAI: {"image_url": "..." or
+    {"url": "..."}}; Anthropic: {"source": {"data": ... or "url": ...}}.
+    """
     source = block.get("source")
     nested: Mapping[str, Any] = source if isinstance(source, Mapping) else {}
-    url = block.get("image_url") or block.get("url") or nested.get("url")
-    url = url.get("url") if isinstance(url, Mapping) else url
     encoded = block.get("base64") or block.get("data") or nested.get("data")
     if isinstance(encoded, bytes):
         return encoded
     if isinstance(encoded, str):
-        return decode_base64(encoded) if not encoded.startswith("data:") else picture_of(encoded)
+        if encoded.startswith("data:"):
+            return picture_of(encoded)
+        return decode_base64(encoded)
+    url = block.get("image_url") or block.get("url") or nested.get("url")
+    if isinstance(url, Mapping):
+        url = url.get("url")
     if isinstance(url, str):
         return picture_of(_only_remote_or_inline(url), fetch_urls=fetch_urls)
     given = block.get("file_id") or block.get("id") or nested.get("file_id") or nested.get("id")
-    what = f"the image id {given!r}, which only its provider knows" if given else f"no image: {sorted(block)}"
+    what = f"no image: {sorted(block)}"
+    if given:
+        what = f"the image id {given!r}, which only its provider knows"
     raise SettingError(f'An image block has {what}. Give {{"type": "image", "base64": ..., "mime_type": "image/png"}}.')
 
 
@@ -172,39 +168,11 @@ def _only_remote_or_inline(url: str) -> str:
 
 
 def _digest(picture: PictureSource) -> str:
+    """The same for the same picture; of one that is not here yet, for the same place."""
     if isinstance(picture, bytes):
         return hashlib.sha256(picture).hexdigest()
     if isinstance(picture, Path):
         return hashlib.sha256(str(picture).encode()).hexdigest()
     if isinstance(picture, functools.partial):
-        return hashlib.sha256(repr(picture.args).encode()).hexdigest()
+        return hashlib.sha256(repr(picture.args).encode()).hexdigest()  # not fetched yet: its URL
     return "image"
-
-
-def _openai_part(part: Part) -> dict[str, Any]:
-    if isinstance(part, str):
-        return {"type": "text", "text": part}
-    picture = part.picture if isinstance(part, Page) else part
-    if picture is None:
-        return {"type": "text", "text": part.text if isinstance(part, Page) else ""}
-    return {"type": "image_url", "image_url": {"url": data_url(picture)}}
-
-
-def _plain(content: list[dict[str, Any]]) -> Any:
-    """A plain string where all is text: what every server takes."""
-    if all(part["type"] == "text" for part in content):
-        return "\n".join(part["text"] for part in content)
-    return content
-
-
-def _tool_answer(message: ToolMessage, content: list[dict[str, Any]]) -> list[dict[str, Any]]:
-    texts = [part for part in content if part["type"] == "text"]
-    images = [part for part in content if part["type"] != "text"]
-    said = _plain(texts) or ("Its images follow." if images else "")
-    answer = {"role": "tool", "tool_call_id": message.tool_call_id, "content": said}
-    return [answer, {"role": "user", "content": images}] if images else [answer]
-
-
-def _openai_call(call: Mapping[str, Any]) -> dict[str, Any]:
-    arguments = json.dumps(call["args"], ensure_ascii=False)
-    return {"type": "function", "id": call["id"], "function": {"name": call["name"], "arguments": arguments}}

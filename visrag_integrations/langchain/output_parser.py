@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from langchain_core.documents import Document
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
 
 from visrag_integrations.generation.evisrag import parse_evidence, prompt_template
+from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import raw_text
 from visrag_integrations.types import Answer, Page, ScoredPage
 
@@ -33,8 +35,11 @@ class EvidenceOutputParser(BaseCumulativeTransformOutputParser[Answer]):
 
     def parse_result(self, result: list[Generation], *, partial: bool = False) -> Answer:
         """The answer that the first generation holds."""
+        # A message of ChatEVisRAG has the tags beside its content; any other generation is what was written.
         first = result[0]
-        return self.parse(raw_text(first.message) if isinstance(first, ChatGeneration) else first.text)
+        if isinstance(first, ChatGeneration):
+            return self.parse(raw_text(first.message))
+        return self.parse(first.text)
 
     def get_format_instructions(self) -> str:
         """EVisRAG's published prompt without its question: the four sections a model shall write."""
@@ -45,8 +50,11 @@ class EvidenceOutputParser(BaseCumulativeTransformOutputParser[Answer]):
         return "visrag_evidence"
 
     def _shown(self) -> Sequence[Page | ScoredPage] | None:
-        from visrag_integrations.langchain.convert import document_to_page
-
         if self.pages is None:
             return None
-        return [page if isinstance(page, (Page, ScoredPage)) else document_to_page(page) for page in self.pages]
+        shown: list[Page | ScoredPage] = []
+        for page in self.pages:
+            if isinstance(page, Document):
+                page = document_to_page(page)
+            shown.append(page)
+        return shown

@@ -8,14 +8,17 @@ from typing import TYPE_CHECKING, Any
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr
 
+from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.interfaces.opened import OpenedResources
+from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.langchain.convert import document_to_page, to_query
-from visrag_integrations.langchain.embedder import as_page_embedder, embed_mixed
+from visrag_integrations.langchain.embeddings import as_page_embedder
 from visrag_integrations.scores import exact
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
 
-    from visrag_integrations.interfaces import Embedding
+    from visrag_integrations.interfaces import Embedding, PageEmbedder
     from visrag_integrations.types import Page
 
 
@@ -28,12 +31,13 @@ class VisRAGReranker(BaseDocumentCompressor):
     model_config = ConfigDict(arbitrary_types_allowed=True)
 
     embedder: Any
-    """A page embedder, VisRAGEmbeddings, or any LangChain Embeddings."""
+    """A page embedder, VisRAGEmbeddings, any LangChain Embeddings, or a name that `load_embedder` knows."""
     store: Any = None
     """Where the vectors of stored pages are taken from instead of being made again, for example a `QdrantPageStore`."""
     top_n: int | None = Field(default=3, ge=1)
     """At most so many; all when None."""
-    _core: Any = PrivateAttr(default=None)
+    _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
+    _page_embedder: Any = PrivateAttr(default=None)  # made at first use: it loads the model
 
     def compress_documents(
         self, documents: Sequence[Document], query: Any, callbacks: Callbacks | None = None
@@ -41,19 +45,32 @@ class VisRAGReranker(BaseDocumentCompressor):
         """The best Documents, best first."""
         if not documents:
             return []
-        embedder = self._core = self._core or as_page_embedder(self.embedder)
-        (asked,) = embedder.embed_queries([to_query(query)])
+        if self._page_embedder is None:
+            self._page_embedder = as_page_embedder(self.embedder, self._opened)
+        embedder = self._page_embedder
+        (question,) = embedder.embed_queries([to_query(query)])
         vectors = self._vectors([document_to_page(document) for document in documents], embedder)
-        scores = exact.cosine(asked, vectors) if embedder.kind == "single" else exact.maxsims(asked, vectors)
-        order = sorted(range(len(documents)), key=lambda place: -scores[place])
-        return [_scored(documents[place], scores[place]) for place in order[: self.top_n]]
+        score_all = exact.cosine if embedder.kind == "single" else exact.maxsims
+        scores = score_all(question, vectors)
+        # Equal scores keep the order in which the Documents came.
+        best_first = sorted(range(len(documents)), key=lambda place: -scores[place])
+        return [_scored(documents[place], scores[place]) for place in best_first[: self.top_n]]
 
-    def _vectors(self, pages: Sequence[Page], embedder: Any) -> list[Embedding]:
-        stored = getattr(self.store, "get_embeddings", None)
-        known: dict[str, Embedding] = stored([page.id for page in pages], embedder) if stored is not None else {}
-        missing = [page for page in pages if page.id not in known]
-        made = iter(embed_mixed(embedder, missing) if missing else [])
-        return [known[page.id] if page.id in known else next(made) for page in pages]
+    def close(self) -> None:
+        """Let go of the model, where the embedder is a name or VisRAGEmbeddings; one that was given stays open."""
+        self._page_embedder = None
+        self._opened.close()
+
+    def _vectors(self, pages: Sequence[Page], embedder: PageEmbedder) -> list[Embedding]:
+        """The stored vectors of the pages; those of pages that are not stored are made."""
+        stored = dict(stored_embeddings(self.store, [page.id for page in pages], embedder))
+        missing = [page for page in pages if page.id not in stored]
+        made = iter(embed_mixed(embedder, missing))
+        vectors = []
+        for page in pages:
+            # Every page that is not stored has its own: two may have one id, as pieces of a page have.
+            vectors.append(stored[page.id] if page.id in stored else next(made))
+        return vectors
 
 
 def _scored(document: Document, score: float) -> Document:

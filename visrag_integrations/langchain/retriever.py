@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.retrievers import BaseRetriever, LangSmithRetrieverParams
 from langchain_core.runnables.config import run_in_executor
-from pydantic import Field, field_validator
+from pydantic import Field, PrivateAttr, field_validator
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.opened import OpenedResources, model_behind
+from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.langchain.convert import found_page_to_document, hit_to_document, to_query
+from visrag_integrations.langchain.embeddings import as_page_embedder
 from visrag_integrations.types import Mode, Page, ScoredPage
 
 if TYPE_CHECKING:
@@ -44,11 +46,12 @@ class VisRAGRetriever(BaseRetriever):
     """So many pages before and after each page that was found, in reading order."""
     inline_images: bool = False
     """Put the pictures themselves into the metadata, as data URLs."""
+    _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
 
     @field_validator("retriever")
     @classmethod
     def _has_retrieve(cls, retriever: Any) -> Any:
-        if not callable(getattr(retriever, "retrieve", None)):
+        if not is_retriever(retriever):
             raise SettingError(
                 f"retriever is {type(retriever).__name__}, without retrieve(). Give PageRetriever(embedder, store)."
             )
@@ -63,20 +66,34 @@ class VisRAGRetriever(BaseRetriever):
         collection: str = "pages",
         **fields: Any,
     ) -> Self:
-        """A retriever on an index that is already there.
+        """A retriever on an index that is already there; `close` it when it is no longer needed.
 
         Args:
             location: A folder, the URL of a Qdrant server, or a `QdrantClient`.
-            embedder: What filled it: a name, a checkpoint folder, or an embedder.
+            embedder: What filled it: a name, a checkpoint folder, an embedder, or LangChain Embeddings.
             collection: The collection's name.
             **fields: Of the retriever, for example `k=3`.
         """
-        from visrag_integrations.embedders import load_embedder
         from visrag_integrations.retrieval import PageRetriever
         from visrag_integrations.store import QdrantPageStore
 
-        loaded = load_embedder(embedder) if isinstance(embedder, (str, Path)) else embedder
-        return cls(retriever=PageRetriever(loaded, QdrantPageStore(location, collection)), **fields)
+        opened = OpenedResources()
+        try:
+            page_embedder = as_page_embedder(embedder, opened)
+            store = opened.keep(QdrantPageStore(location, collection))
+            made = cls(retriever=PageRetriever(page_embedder, store), **fields)
+        except BaseException:
+            opened.close()  # a folder that stayed open could not be opened again
+            raise
+        made._opened = opened
+        return made
+
+    def close(self) -> None:
+        """Let go of the model and close the store that `from_index` opened; what was given stays open.
+
+        The retriever cannot be used afterwards.
+        """
+        self._opened.close()
 
     def _get_relevant_documents(
         self,
@@ -90,56 +107,53 @@ class VisRAGRetriever(BaseRetriever):
         context_pages: int | None = None,
         inline_images: bool | None = None,
     ) -> list[Document]:
-        asked = {"filter": filter, "score_threshold": score_threshold, "mode": mode}
-        own = {"filter": self.filter, "score_threshold": self.score_threshold, "mode": self.mode}
-        given = {name: own[name] if value is None else value for name, value in asked.items()}
-        settings = {name: value for name, value in given.items() if value is not None}
-        hits = self.retriever.retrieve(to_query(query), self.k if k is None else k, **settings)
-        around = self.context_pages if context_pages is None else context_pages
-        inline = self.inline_images if inline_images is None else inline_images
-        if not around:
-            return [hit_to_document(hit, inline_images=inline) for hit in hits]
-        return self._with_context(hits, around, inline)
+        around = self._own_if_none("context_pages", context_pages)
+        inline = self._own_if_none("inline_images", inline_images)
+        settings = {}
+        for name, given in (("filter", filter), ("score_threshold", score_threshold), ("mode", mode)):
+            value = self._own_if_none(name, given)
+            if value is not None:  # a retriever of the user's own may know none of the three
+                settings[name] = value
+        hits = self.retriever.retrieve(to_query(query), self._own_if_none("k", k), **settings)
+        if around:
+            return self._with_context(hits, around, inline)
+        return [hit_to_document(hit, inline_images=inline) for hit in hits]
+
+    def _own_if_none(self, field: str, given: Any) -> Any:
+        """What one call says; the retriever's own field where it says nothing."""
+        return getattr(self, field) if given is None else given
 
     async def _aget_relevant_documents(
-        self,
-        query: str,
-        *,
-        run_manager: AsyncCallbackManagerForRetrieverRun | None = None,
-        k: int | None = None,
-        filter: Any = None,
-        score_threshold: float | None = None,
-        mode: Mode | None = None,
-        context_pages: int | None = None,
-        inline_images: bool | None = None,
+        self, query: str, *, run_manager: AsyncCallbackManagerForRetrieverRun | None = None, **settings: Any
     ) -> list[Document]:
-        return await run_in_executor(
-            None,
-            self._get_relevant_documents,
-            query,
-            k=k,
-            filter=filter,
-            score_threshold=score_threshold,
-            mode=mode,
-            context_pages=context_pages,
-            inline_images=inline_images,
-        )
+        return await run_in_executor(None, self._get_relevant_documents, query, **settings)
 
     def _with_context(self, hits: Sequence[ScoredPage], around: int, inline: bool) -> list[Document]:
-        """Each hit with its neighbours in reading order; no page twice, and a hit is never a neighbour."""
+        """Each hit with its neighbours in reading order; no page twice, and a hit is never a neighbour.
+
+        One page around, hits 4 and 6 (best first): 3 4 5, then 6 7; page 5 stands beside the better hit.
+        """
         found = {hit.page.id for hit in hits}
-        wanted = {hit.page.id: _neighbours(hit.page, around) for hit in hits}
-        missing = dict.fromkeys(page.id for pages in wanted.values() for page in pages if page.id not in found)
-        stored = {page.id: page for page in self._store().get_pages(list(missing))}
+        neighbours = {hit.page.id: _neighbours(hit.page, around) for hit in hits}
+        wanted: dict[str, None] = {}  # a set that keeps the order
+        for pages in neighbours.values():
+            for page in pages:
+                if page.id not in found:
+                    wanted[page.id] = None
+        stored = {page.id: page for page in self._store().get_pages(list(wanted))}
         documents: list[Document] = []
         for hit in hits:
             own = hit_to_document(hit, inline_images=inline)
-            near = [stored.pop(page.id) for page in wanted[hit.page.id] if page.id in stored]
-            beside = [found_page_to_document(page, inline_images=inline) for page in near]
-            for document in beside:
-                document.metadata["context_of"] = own.id
-            before = sum(1 for page in near if page.number < hit.page.number)
-            documents += [*beside[:before], own, *beside[before:]]
+            before: list[Document] = []
+            after: list[Document] = []
+            for neighbour in neighbours[hit.page.id]:
+                page = stored.pop(neighbour.id, None)
+                if page is not None:  # else not there, a hit itself, or beside a better one already
+                    document = found_page_to_document(page, inline_images=inline)
+                    document.metadata["context_of"] = own.id
+                    side = before if page.number < hit.page.number else after
+                    side.append(document)
+            documents += [*before, own, *after]
         return documents
 
     def _store(self) -> Any:
@@ -152,19 +166,23 @@ class VisRAGRetriever(BaseRetriever):
 
     def _get_ls_params(self, **kwargs: Any) -> LangSmithRetrieverParams:
         params = super()._get_ls_params(**kwargs)
-        embedder, store = (getattr(self.retriever, name, None) for name in ("embedder", "store"))
+        store = getattr(self.retriever, "store", None)
         if store is not None:
             params["ls_vector_store_provider"] = type(store).__name__
+        embedder = getattr(self.retriever, "embedder", None)
         if embedder is not None:
-            params["ls_embedding_provider"] = type(embedder).__name__
+            # The class of the model itself, not that of a handle on it.
+            params["ls_embedding_provider"] = type(model_behind(embedder)).__name__
             params["ls_embedding_model"] = str(embedder.name)
         return params
 
 
 def _neighbours(page: Page, around: int) -> list[Page]:
     """The pages beside this one that may exist, in reading order; only their ids matter."""
-    if page.given_id:
+    if page.given_id:  # an id of another loader's: it does not tell those of its neighbours
         return []
-    first = max(1, page.number - around)
-    numbers = [number for number in range(first, page.number + around + 1) if number != page.number]
-    return [dataclasses.replace(page, number=number, picture=None, words=(), metadata={}) for number in numbers]
+    neighbours = []
+    for number in range(max(1, page.number - around), page.number + around + 1):
+        if number != page.number:
+            neighbours.append(dataclasses.replace(page, number=number, picture=None, words=(), metadata={}))
+    return neighbours

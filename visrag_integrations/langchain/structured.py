@@ -12,6 +12,7 @@ from langchain_core.utils.function_calling import convert_to_json_schema
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.generators import chats, supports
 from visrag_integrations.langchain import completions
 
 if TYPE_CHECKING:
@@ -31,22 +32,28 @@ def with_schema(
         SettingError: An unknown method, or an engine that cannot follow a schema.
     """
     if method not in METHODS or kwargs:
-        raise SettingError(f"method={method!r}, {sorted(kwargs)}: methods are {', '.join(METHODS)}; no other settings.")
-    if "json_schema" not in getattr(generator, "supports", ()) and not completions.offered(generator):
+        raise SettingError(
+            f"method={method!r}, other settings {sorted(kwargs)}: the methods are {', '.join(METHODS)}, and other "
+            "settings are not known."
+        )
+    if not supports(generator, "json_schema") and not chats(generator):
         raise SettingError(
             f"Generator {generator.name!r} cannot hold its text to a schema. Use a model on vLLM or behind an "
             "OpenAI-compatible server."
         )
-    wanted = schema_of(schema)
+    json_schema = schema_of(schema)
+    if method == "json_mode":  # any JSON object will do
+        json_schema = completions.ANY_OBJECT
     held: Runnable[Any, Any] = chat.bind(
-        json_schema=completions.ANY_OBJECT if method == "json_mode" else wanted,
+        json_schema=json_schema,
         ls_structured_output_format={"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)},
     )
-    typed = inspect.isclass(schema) and is_basemodel_subclass(schema)
-    kind: Any = schema
-    parser: Runnable[Any, Any] = PydanticOutputParser(pydantic_object=kind) if typed else JsonOutputParser()
+    parser: Runnable[Any, Any] = JsonOutputParser()
+    if inspect.isclass(schema) and is_basemodel_subclass(schema):
+        parser = PydanticOutputParser[Any](pydantic_object=schema)
     if not include_raw:
         return held | parser
+    # {"raw": message} -> {"raw": message, "parsed": object, "parsing_error": None}, or the error and no object.
     parsed = RunnablePassthrough.assign(parsed=itemgetter("raw") | parser, parsing_error=lambda _: None)
     failed = RunnablePassthrough.assign(parsed=lambda _: None)
     return RunnableMap(raw=held) | parsed.with_fallbacks([failed], exception_key="parsing_error")

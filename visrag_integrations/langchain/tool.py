@@ -19,7 +19,7 @@ DESCRIPTION = "Search the documents. Gives the pages that fit the query best, as
 
 
 class SearchPages(BaseModel):
-    """What the agent says when it searches."""
+    """The arguments of a search."""
 
     query: str = Field(description="What to look for, in words.")
 
@@ -43,6 +43,7 @@ def create_visrag_tool(
 
     async def asearch(query: str) -> tuple[list[dict[str, Any]], list[Document]]:
         documents = await retriever.ainvoke(query)
+        # In a thread: pictures are opened and become base64.
         return await run_in_executor(None, _content, documents), documents
 
     return StructuredTool.from_function(
@@ -59,6 +60,7 @@ def _content(documents: list[Document]) -> list[dict[str, Any]]:
     content: list[dict[str, Any]] = []
     for place, document in enumerate(documents, start=1):
         page = document_to_page(document)
+        # The text before each picture tells the agent what it may cite.
         content.append({"type": "text", "text": f"[{place}] {page.source or page.doc_id}, page {page.number}:"})
         content.append(page_to_block(page))
     return content or [{"type": "text", "text": "No page fits this query."}]

@@ -2,53 +2,179 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from langchain_core.documents import Document
+from langchain_core.embeddings import Embeddings
+from langchain_core.runnables.config import run_in_executor
+from langchain_core.vectorstores import VectorStore
 
-from visrag_integrations.errors import SettingError
-from visrag_integrations.langchain.arguments import refuse_unknown
-from visrag_integrations.langchain.convert import found_page_to_document, page_id, to_query
-from visrag_integrations.langchain.embedder import embed_mixed
-from visrag_integrations.langchain.filling import FilledStore
-from visrag_integrations.langchain.mmr import most_marginal
+from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.interfaces.opened import OpenedResources
+from visrag_integrations.interfaces.stores import gives_embeddings, stored_embeddings
+from visrag_integrations.langchain.convert import (
+    document_to_page,
+    found_page_to_document,
+    page_id,
+    picture_to_page,
+    to_query,
+)
+from visrag_integrations.langchain.embeddings import as_page_embedder
+from visrag_integrations.retrieval import PageRetriever
+from visrag_integrations.scores.mmr import most_marginal
 from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import PageEmbedder
+    from typing_extensions import Self
+
+    from visrag_integrations.interfaces import PageEmbedder, PageStore
+
+RECORDS_AT_ONCE = 128
+"""Points that are read at once from a collection of langchain-qdrant: each comes with its text and its vector."""
 
 
-class VisRAGVectorStore(FilledStore):
+class VisRAGVectorStore(VectorStore):
     """Keeps Documents, pictures and pages in a page store, and finds them by text, picture or vector.
 
     A Document of `VisRAGLoader` is embedded by its picture, any other by its text. Documents come back as they were
-    given. Asynchronous twins of every method run in threads, so the event loop goes on.
+    given. The asynchronous form of every method runs in a thread, so the event loop goes on.
 
     Args:
         store: A page store, for example `QdrantPageStore("my_index")`.
-        embedding: Any LangChain Embeddings, or a page embedder of this library (multi-vector ones too).
+        embedding: Any LangChain Embeddings, or a page embedder of this library (multi-vector ones too), or its name.
     """
+
+    def __init__(self, store: PageStore, embedding: Any) -> None:
+        self.store, self.embedding = store, embedding
+        self._opened = OpenedResources()
+        self._page_retriever: PageRetriever | None = None  # made at first use: it loads the model
+
+    @property
+    def embeddings(self) -> Embeddings | None:
+        """The LangChain Embeddings; None where the store was given a page embedder."""
+        return self.embedding if isinstance(self.embedding, Embeddings) else None
+
+    @property
+    def embedder(self) -> PageEmbedder:
+        """What makes the vectors, as the core knows it."""
+        return self._retriever.embedder
+
+    @property
+    def _retriever(self) -> PageRetriever:
+        if self._page_retriever is None:
+            self._page_retriever = PageRetriever(as_page_embedder(self.embedding, self._opened), self.store)
+        return self._page_retriever
+
+    def close(self) -> None:
+        """Let go of the model and the page store that this vector store opened itself, by a name or a location.
+
+        A store, an embedder or Embeddings that were given stay open.
+        """
+        self._page_retriever = None
+        self._opened.close()
+
+    # --- in ---------------------------------------------------------------------------------------------------------
+
+    def add_pages(self, pages: Iterable[Page], *, batch_size: int = 32) -> list[str]:
+        """Embed and keep pages; gives their ids. Those with the same ids are overwritten."""
+        remaining = iter(pages)
+        ids: list[str] = []
+        while batch := list(itertools.islice(remaining, max(1, batch_size))):
+            self.store.prepare(self.embedder)  # refuses another embedder's collection before anything is embedded
+            self.store.add_pages(batch, embed_mixed(self.embedder, batch))
+            ids += [page.given_id or page.id for page in batch]
+        return ids
+
+    def add_documents(
+        self,
+        documents: Iterable[Document],
+        *,
+        ids: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Embed and keep Documents; gives their ids. Those with the same ids are overwritten.
+
+        Args:
+            documents: Read once.
+            ids: One each; a Document's own `id`, or a new one, where None.
+            batch_size: So many are embedded at once.
+            **kwargs: Refused; LangChain's own signature has them.
+        """
+        _refuse_unknown(kwargs)
+        pairs = _paired(documents, ids, "documents")
+        return self.add_pages(itertools.starmap(document_to_page, pairs), batch_size=batch_size)
+
+    def add_texts(
+        self,
+        texts: Iterable[str],
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        **kwargs: Any,
+    ) -> list[str]:
+        """Embed and keep texts; gives their ids. See `add_documents`."""
+        pairs = _paired(texts, metadatas, "texts")
+        documents = (Document(page_content=text, metadata=dict(metadata or {})) for text, metadata in pairs)
+        return self.add_documents(documents, ids=ids, **kwargs)
+
+    def add_images(
+        self,
+        uris: Iterable[Any],
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        batch_size: int = 32,
+        fetch_urls: bool = False,
+    ) -> list[str]:
+        """Embed and keep pictures; gives their ids. The same picture without an id is kept once.
+
+        Args:
+            uris: Paths, `file:` or data URLs, encoded bytes or PIL images.
+            metadatas: One each.
+            ids: One each; made from the picture's bytes where None.
+            batch_size: So many are embedded at once.
+            fetch_urls: Whether http and https URLs are fetched.
+        """
+        with_metadata = _paired(uris, metadatas, "pictures")
+        with_ids = _paired(with_metadata, ids, "pictures")
+
+        def pages() -> Iterator[Page]:
+            for (uri, metadata), given in with_ids:
+                yield picture_to_page(uri, metadata or {}, given, fetch_urls=fetch_urls)
+
+        return self.add_pages(pages(), batch_size=batch_size)
+
+    async def aadd_pages(self, pages: Iterable[Page], *, batch_size: int = 32) -> list[str]:
+        """`add_pages` in a thread."""
+        return await run_in_executor(None, self.add_pages, pages, batch_size=batch_size)
+
+    async def aadd_images(self, uris: Iterable[Any], *args: Any, **kwargs: Any) -> list[str]:
+        """`add_images` in a thread."""
+        return await run_in_executor(None, self.add_images, uris, *args, **kwargs)
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: Any = None, **kwargs: Any) -> bool:
         """Remove what has these ids, or fits the filter; without either, everything. Unknown ids do no harm."""
-        refuse_unknown(kwargs)
+        _refuse_unknown(kwargs)
         if ids is None and filter is None:
-            if self.store.count():
+            if self.store.count():  # an empty store may have no collection yet, and no model need be loaded
                 _recreate(self.store, self.embedder)
         elif ids is None:
             self.store.delete(filter=filter)
-        elif ids:
+        elif ids:  # an empty list of ids means none of them, never all
             store: Any = self.store
-            store.delete(ids=[page_id(given) for given in ids], filter=filter)
+            store.delete(ids=list(map(page_id, ids)), filter=filter)
         return True
 
     # --- out --------------------------------------------------------------------------------------------------------
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
-        return [found_page_to_document(page) for page in self.store.get_pages([page_id(given) for given in ids])]
+        return list(map(found_page_to_document, self.store.get_pages(list(map(page_id, ids)))))
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
         """The Documents that fit best, best first. See `similarity_search_with_score`."""
@@ -72,33 +198,32 @@ class VisRAGVectorStore(FilledStore):
             filter: Metadata they must have.
             mode: "dense", "lexical" or "hybrid".
             score_threshold: Lower scores are left out; for mode "dense" only.
-            **kwargs: None are known.
+            **kwargs: Refused; LangChain's own signature has them.
         """
-        refuse_unknown(kwargs)
+        _refuse_unknown(kwargs)
         hits = self._retriever.retrieve(to_query(query), k, filter=filter, mode=mode, score_threshold=score_threshold)
-        return _documents(hits)
+        return _with_scores(hits)
 
     def similarity_search_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """The Documents nearest to a vector."""
-        refuse_unknown(kwargs)
+        _refuse_unknown(kwargs)
         return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, filter=filter)]
 
     def similarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None
     ) -> list[tuple[Document, float]]:
         """The Documents nearest to a vector, with their scores."""
-        return _documents(self.store.search(np.asarray(embedding, np.float32), top_k=k, filter=filter))
+        return _with_scores(self.store.search(np.asarray(embedding, np.float32), top_k=k, filter=filter))
 
     def max_marginal_relevance_search(
         self, query: Any, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
-        """Documents that fit the question and differ from each other, chosen among the `fetch_k` best."""
-        refuse_unknown(kwargs)
-        asked = to_query(query)
-        (vector,) = self.embedder.embed_queries([asked])
-        return self._marginal(vector, k, fetch_k, lambda_mult, filter)
+        """Documents that fit the question and differ from each other, among the `fetch_k` (at least `k`) best."""
+        _refuse_unknown(kwargs)
+        (vector,) = self.embedder.embed_queries([to_query(query)])
+        return self._most_marginal(vector, k, fetch_k, lambda_mult, filter)
 
     def max_marginal_relevance_search_by_vector(
         self,
@@ -111,22 +236,25 @@ class VisRAGVectorStore(FilledStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search` for a vector."""
-        refuse_unknown(kwargs)
-        return self._marginal(np.asarray(embedding, np.float32), k, fetch_k, lambda_mult, filter)
+        _refuse_unknown(kwargs)
+        return self._most_marginal(np.asarray(embedding, np.float32), k, fetch_k, lambda_mult, filter)
 
-    def _marginal(self, vector: Any, k: int, fetch_k: int, lambda_mult: float, filter: Any) -> list[Document]:
+    def _most_marginal(self, vector: Any, k: int, fetch_k: int, lambda_mult: float, filter: Any) -> list[Document]:
+        # Somebody who asks for more than `fetch_k` gets as many: the default of 20 must not cut off k=50.
         hits = self.store.search(vector, top_k=max(k, fetch_k), filter=filter)
-        vectors = self._vectors([hit.page for hit in hits])
+        vectors = self._vectors_of([hit.page for hit in hits])
         return [found_page_to_document(hits[place].page) for place in most_marginal(vector, vectors, k, lambda_mult)]
 
-    def _vectors(self, pages: Sequence[Page]) -> list[Any]:
-        stored = getattr(self.store, "get_embeddings", None)
-        if stored is None:  # a store of the user's own
-            return list(embed_mixed(self.embedder, pages)) if pages else []
-        if pages:
-            self.store.prepare(self.embedder)  # another one's vectors would be compared with the question's
-        found = stored([page.id for page in pages], self.embedder)
-        return [found[page.id] for page in pages]
+    def _vectors_of(self, pages: Sequence[Page]) -> list[Any]:
+        """The stored vectors of stored pages; made again where the store gives none."""
+        if not pages:
+            return []
+        if not gives_embeddings(self.store):
+            return list(embed_mixed(self.embedder, pages))
+        # Refuses another embedder than the one that filled the store: its vectors say nothing about this question.
+        self.store.prepare(self.embedder)
+        vectors = stored_embeddings(self.store, [page.id for page in pages], self.embedder)
+        return [vectors[page.id] for page in pages]
 
     def _select_relevance_score_fn(self) -> Callable[[float], float]:
         if self.embedder.kind != "single":
@@ -134,16 +262,170 @@ class VisRAGVectorStore(FilledStore):
                 f"Relevance from 0 to 1 is known for cosine only; {self.embedder.name!r} makes multi-vectors, whose "
                 'scores have no upper end. Use search_type="similarity".'
             )
+        # A cosine goes from -1 to 1. Rounding may lead a little beyond either end.
         return lambda score: min(1.0, max(0.0, (score + 1) / 2))
 
+    # --- made -------------------------------------------------------------------------------------------------------
 
-def _documents(hits: Sequence[ScoredPage]) -> list[tuple[Document, float]]:
+    @classmethod
+    def from_texts(
+        cls,
+        texts: Iterable[str],
+        embedding: Any,
+        metadatas: Iterable[dict[str, Any]] | None = None,
+        *,
+        ids: Sequence[str | None] | None = None,
+        store: PageStore | None = None,
+        location: Any = ":memory:",
+        **settings: Any,
+    ) -> Self:
+        """A vector store filled with texts.
+
+        Args:
+            texts: Read once.
+            embedding: Any LangChain Embeddings, or a page embedder, or its name.
+            metadatas: One each.
+            ids: One each.
+            store: Where they are kept; a new `QdrantPageStore(location, **settings)` when None.
+            location: A folder, ":memory:", a URL or a `QdrantClient`.
+            **settings: Of the new store, for example `collection="texts"`.
+        """
+        made = cls._on(store, location, embedding, settings)
+        made.add_texts(texts, metadatas, ids=ids)
+        return made
+
+    @classmethod
+    def from_documents(
+        cls,
+        documents: Iterable[Document],
+        embedding: Any,
+        *,
+        ids: Sequence[str | None] | None = None,
+        store: PageStore | None = None,
+        location: Any = ":memory:",
+        **settings: Any,
+    ) -> Self:
+        """A vector store filled with Documents; those of `VisRAGLoader` by their pictures. See `from_texts`."""
+        made = cls._on(store, location, embedding, settings)
+        made.add_documents(documents, ids=ids)
+        return made
+
+    @classmethod
+    def from_qdrant_collection(
+        cls,
+        client: Any,
+        collection_name: str,
+        embedding: Any,
+        *,
+        vector_name: str = "",
+        store: PageStore | None = None,
+        location: Any = ":memory:",
+        **settings: Any,
+    ) -> Self:
+        """A vector store with everything that LangChain's own Qdrant package keeps in a collection, vectors included.
+
+        Nothing is embedded again, and the collection stays as it is.
+
+        Args:
+            client: The `QdrantClient` that has the collection.
+            collection_name: Its name.
+            embedding: What made its vectors.
+            vector_name: Of its dense vector.
+            store: Where to keep it. See `from_texts`.
+            location: See `from_texts`.
+            **settings: See `from_texts`.
+        """
+        made = cls._on(store, location, embedding, settings)
+        for pages, vectors in read_qdrant_collection(client, collection_name, vector_name):
+            made.store.prepare(made.embedder)
+            made.store.add_pages(pages, vectors)
+        return made
+
+    @classmethod
+    async def afrom_documents(cls, documents: Iterable[Document], embedding: Any, **kwargs: Any) -> Self:
+        """`from_documents` in a thread."""
+        return await run_in_executor(None, lambda: cls.from_documents(documents, embedding, **kwargs))
+
+    @classmethod
+    def _on(cls, store: PageStore | None, location: Any, embedding: Any, settings: dict[str, Any]) -> Self:
+        """On the store that was given, or else on a new one, which `close` closes."""
+        if store is not None:
+            _refuse_unknown(settings)
+            return cls(store, embedding)
+        from visrag_integrations.store import QdrantPageStore
+
+        made = cls(QdrantPageStore(location, **settings), embedding)
+        made._opened.keep(made.store)
+        return made
+
+
+def read_qdrant_collection(
+    client: Any, collection_name: str, vector_name: str = ""
+) -> Iterator[tuple[list[Page], list[Any]]]:
+    """The Documents that langchain-qdrant keeps in a collection, as pages with their vectors, batch by batch.
+
+    Ids and metadata stay what they are.
+
+    Raises:
+        StoreFormatError: A point has no vector of that name; the message lists those it has.
+    """
+    offset: Any = None
+    while True:
+        records, offset = client.scroll(
+            collection_name, limit=RECORDS_AT_ONCE, offset=offset, with_payload=True, with_vectors=True
+        )
+        if records:
+            pages = list(map(_record_to_page, records))
+            yield pages, [_record_vector(record, collection_name, vector_name) for record in records]
+        if offset is None:
+            return
+
+
+def _record_to_page(record: Any) -> Page:
+    payload: Mapping[str, Any] = record.payload or {}
+    # langchain-qdrant's default keys: {"page_content": "...", "metadata": {...}}
+    text, metadata = payload.get("page_content"), payload.get("metadata")
+    return document_to_page(Document(str(text or ""), id=str(record.id), metadata=dict(metadata or {})))
+
+
+def _record_vector(record: Any, collection_name: str, vector_name: str) -> Any:
+    # A collection has either several vectors by name, or one without a name.
+    vectors = record.vector if isinstance(record.vector, Mapping) else {"": record.vector}
+    vector = vectors.get(vector_name)
+    if vector is None:
+        raise StoreFormatError(
+            f"Point {record.id!r} of collection {collection_name!r} has no vector {vector_name!r}; it has "
+            f"{sorted(vectors)}. Say which with vector_name=."
+        )
+    return np.asarray(vector, dtype=np.float32)
+
+
+def _with_scores(hits: Sequence[ScoredPage]) -> list[tuple[Document, float]]:
     return [(found_page_to_document(hit.page), hit.score) for hit in hits]
 
 
 def _recreate(store: Any, embedder: PageEmbedder) -> None:
+    """Empty the collection."""
     try:
         store.prepare(embedder, recreate=True)
-    except TypeError:  # a store of the user's own
+    except TypeError:  # a store of the user's own, whose `prepare` takes the embedder only
         for page in list(store.scroll()):
             store.delete(doc_id=page.doc_id)
+
+
+def _paired(items: Iterable[Any], others: Iterable[Any] | None, name: str) -> Iterator[tuple[Any, Any]]:
+    """Each item with its other, lazily; None each where there are none."""
+    if others is None:
+        for item in items:
+            yield item, None
+        return
+    missing = object()
+    for item, other in itertools.zip_longest(items, others, fillvalue=missing):
+        if item is missing or other is missing:
+            raise SettingError(f"There must be one id and one metadata for each of the {name}; their numbers differ.")
+        yield item, other
+
+
+def _refuse_unknown(settings: Mapping[str, Any]) -> None:
+    if settings:
+        raise SettingError(f"Unknown settings: {', '.join(sorted(settings))}. See the method's arguments.")

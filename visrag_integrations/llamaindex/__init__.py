@@ -13,8 +13,8 @@ if TYPE_CHECKING:
     from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
     from visrag_integrations.llamaindex.llm import EVisRAGLLM
     from visrag_integrations.llamaindex.node_parser import PageNodeParser
+    from visrag_integrations.llamaindex.node_pictures import open_node_image
     from visrag_integrations.llamaindex.output_parser import EvidenceOutputParser
-    from visrag_integrations.llamaindex.pictures import open_node_image
     from visrag_integrations.llamaindex.query_engine import VisRAGQueryEngine
     from visrag_integrations.llamaindex.reader import VisRAGReader
     from visrag_integrations.llamaindex.rerank import VisRAGRerank
@@ -35,7 +35,7 @@ _HOMES = {
     "VisRAGRerank": "rerank",
     "VisRAGRetriever": "retriever",
     "VisRAGVectorStore": "vector_store",
-    "open_node_image": "pictures",
+    "open_node_image": "node_pictures",
     "with_picture_hashes": "convert",
 }
 

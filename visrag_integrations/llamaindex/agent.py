@@ -13,16 +13,18 @@ from llama_index.core.base.response.schema import Response
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.schema import NodeWithScore, QueryBundle, QueryType
+from llama_index.core.schema import QueryBundle, QueryType
 
 from visrag_integrations.agent import PictureRules, Step, Trace, VRAGAgent
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import TEMPLATE
-from visrag_integrations.llamaindex.convert import node_to_page, page_to_node
-from visrag_integrations.llamaindex.engine_generator import generator_of, resolve_llm
+from visrag_integrations.interfaces.retrievers import is_retriever
+from visrag_integrations.llamaindex.convert import hit_to_node, node_to_hit
+from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
-from visrag_integrations.llamaindex.query_engine import Watched, answer_metadata
+from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
+from visrag_integrations.llamaindex.query_engine import answer_metadata, fetches_urls, share_callbacks
 from visrag_integrations.llamaindex.retriever import VisRAGRetriever
 from visrag_integrations.types import ScoredPage
 
@@ -43,16 +45,17 @@ class NodeSearch:
     def __init__(self, retriever: Any, *, fetch_urls: bool = False) -> None:
         if not isinstance(retriever, BaseRetriever):
             retriever = VisRAGRetriever(retriever)
-        self.retriever, self._fetch_urls = retriever, fetch_urls
+        self.retriever = retriever
+        self._fetch_urls = fetch_urls
 
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
         """The best nodes as pages."""
         asked: Any = self.retriever
+        # LlamaIndex has no argument for the number; a copy is changed, so that the caller's own keeps its number.
         if hasattr(asked, "similarity_top_k"):
-            asked = copy.copy(asked)  # the caller's own keeps its number
+            asked = copy.copy(asked)
             asked.similarity_top_k = top_k
-        found = asked.retrieve(query)
-        return [ScoredPage(node_to_page(one.node, fetch_urls=self._fetch_urls), one.score or 0.0) for one in found]
+        return [node_to_hit(node, fetch_urls=self._fetch_urls) for node in asked.retrieve(query)]
 
 
 class VRAGQueryEngine(BaseQueryEngine):
@@ -87,8 +90,7 @@ class VRAGQueryEngine(BaseQueryEngine):
     ) -> None:
         self.llm = resolve_llm(llm)
         super().__init__(callback_manager=callback_manager or Settings.callback_manager)
-        if callback_manager is not None or not self.llm.callback_manager.handlers:
-            self.llm.callback_manager = self.callback_manager
+        share_callbacks(self.llm, self.callback_manager, given=callback_manager is not None)
         self.agent = make_agent(
             retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
         )
@@ -106,32 +108,33 @@ class VRAGQueryEngine(BaseQueryEngine):
 
     @dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> Any:
-        with Watched(self.callback_manager, CBEventType.QUERY, query_bundle) as done:
-            return done(to_response(self.agent.run(text_of(query_bundle))))
+        with ResponseEvents(self.callback_manager, CBEventType.QUERY, query_bundle) as end:
+            return end(to_response(self.agent.run(text_of(query_bundle))))
 
     @dispatcher.span
     async def _aquery(self, query_bundle: QueryBundle) -> Any:
-        with Watched(self.callback_manager, CBEventType.QUERY, query_bundle) as done:
-            return done(to_response(await self.agent.arun(text_of(query_bundle))))
+        with ResponseEvents(self.callback_manager, CBEventType.QUERY, query_bundle) as end:
+            return end(to_response(await self.agent.arun(text_of(query_bundle))))
 
 
 def make_agent(retriever: Any, llm: Any, max_turns: int, **settings: Any) -> VRAGAgent:
     """The core's agent around a retriever and an LLM of LlamaIndex, whose callbacks and events fire."""
-    if not isinstance(retriever, BaseRetriever) and not callable(getattr(retriever, "retrieve", None)):
+    if not is_retriever(retriever):
         raise SettingError(
             f"retriever is {type(retriever).__name__}, without retrieve(). Give VisRAGRetriever(...), another "
             "retriever of LlamaIndex, or PageRetriever(embedder, store)."
         )
-    search = NodeSearch(retriever, fetch_urls=bool(getattr(llm, "fetch_urls", False)))
-    own = llm.settings() if isinstance(llm, EVisRAGLLM) else None
-    return VRAGAgent(search, generator_of(llm), max_turns, settings=own, **settings)
+    search = NodeSearch(retriever, fetch_urls=fetches_urls(llm))
+    if isinstance(llm, EVisRAGLLM):
+        settings["settings"] = llm.settings()
+    return VRAGAgent(search, generator_of(llm), max_turns, **settings)
 
 
 def to_response(trace: Trace) -> Response:
     """A run as a response."""
     answer = trace.answer
-    nodes = [NodeWithScore(node=page_to_node(hit.page), score=hit.score) for hit in answer.pages]
-    steps = [step_dict(step) for step in trace]
+    nodes = list(map(hit_to_node, answer.pages))
+    steps = list(map(step_dict, trace))
     metadata = {**answer_metadata(answer, nodes), "steps": steps, "reason": trace.reason, "trace": trace}
     return Response(answer.text, source_nodes=nodes, metadata=metadata)
 
@@ -142,4 +145,6 @@ def text_of(query: QueryType) -> str:
     >>> text_of(QueryBundle("How many?")), text_of("How many?")
     ('How many?', 'How many?')
     """
-    return query if isinstance(query, str) else query.query_str
+    if isinstance(query, str):
+        return query
+    return query.query_str

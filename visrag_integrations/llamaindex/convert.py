@@ -30,7 +30,7 @@ from llama_index.core.schema import (
 )
 
 from visrag_integrations.grounding import remember_words
-from visrag_integrations.llamaindex.pictures import inline_base64, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import inline_base64, picture_of_node
 from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
@@ -40,10 +40,13 @@ KEPT = "_node"
 """Metadata key of what a payload has no place for."""
 PICTURE_VECTOR_OF = "_picture_vector_of"
 """Metadata key that says whose vector of the node's picture its `embedding` is."""
+# A page's label says something about its content, and its file's name to a reader; ids and hashes say nothing.
 NOT_EMBEDDED = ("doc_id", "number", "image_sha256", "file_path", "file_name")
 NOT_FOR_LLMS = ("doc_id", "number", "image_sha256", "file_path")
+# A node of another class comes back as one of these: what was stored must not name a class to be made.
 _TYPES: dict[str, type[TextNode]] = {"TextNode": TextNode, "ImageNode": ImageNode, "IndexNode": IndexNode}
 _PICTURE_FIELDS = {"image", "image_path", "image_url", "image_mimetype"}
+# Fields that a page has a place for, or that are made anew.
 _ELSEWHERE = {"id_", "embedding", "metadata", "text", "text_resource", "image_resource", "image", "obj", "class_name"}
 
 
@@ -58,6 +61,7 @@ def page_to_document(
         image_sha256: Of that file; caches and document stores tell pages apart by it.
         extra: More metadata.
     """
+    # The user's own keys come last: they may replace ours.
     own = {
         "page_label": str(page.metadata.get("page_label") or page.number),
         "file_name": file_name(page.source),
@@ -91,13 +95,20 @@ def file_name(source: str) -> str:
     >>> file_name("reports/a.pdf"), file_name("s3://bucket/b.pdf?v=1")
     ('a.pdf', 'b.pdf')
     """
-    path = re.split(r"[?#]", source, maxsplit=1)[0] if "://" in source else source
+    path = source
+    if "://" in source:
+        path = re.split(r"[?#]", source, maxsplit=1)[0]
     return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
 
 
 def hit_to_node(hit: ScoredPage) -> NodeWithScore:
     """The page that was found, as a node with its score."""
     return NodeWithScore(node=page_to_node(hit.page), score=hit.score)
+
+
+def node_to_hit(found: NodeWithScore, *, fetch_urls: bool = False) -> ScoredPage:
+    """The node that was found, as a page with its score; 0 where it has none."""
+    return ScoredPage(node_to_page(found.node, fetch_urls=fetch_urls), found.score or 0.0)
 
 
 def page_to_node(page: Page) -> TextNode:
@@ -108,6 +119,7 @@ def page_to_node(page: Page) -> TextNode:
     >>> page_to_node(Page("d1", 3, text="Hi", source="a.pdf")).metadata["file_name"]
     'a.pdf'
     """
+    # A page without `given_id` was not stored as a node, whatever its metadata say.
     kept = remember_words(page).metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_node(page, kept)
@@ -137,6 +149,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     >>> page.text, page.given_id, page_to_node(page).metadata
     ('Hi', '7', {'n': 1})
     """
+    # The mark speaks of the vector that the node brought, which is not kept with the page.
     metadata = {key: value for key, value in node.metadata.items() if key != PICTURE_VECTOR_OF}
     picture = picture_of_node(node, fetch_urls=fetch_urls)
     ref_doc_id = node.ref_doc_id or node.node_id
@@ -152,6 +165,7 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     )
 
 
+# An index asks with the ids of all its nodes for every question: hashing 65,536 of them again each time is slow.
 @functools.lru_cache(maxsize=1 << 16)
 def page_id(node_id: str) -> str:
     """The id under which a store keeps the node with this id.
@@ -167,7 +181,9 @@ def content_of(node: BaseNode) -> str:
     if isinstance(node, TextNode):
         return node.text
     resource = getattr(node, "text_resource", None)
-    return (resource.text or "") if resource is not None else ""
+    if resource is None:
+        return ""
+    return resource.text or ""
 
 
 def page_number(metadata: Mapping[str, Any]) -> int:
@@ -177,37 +193,56 @@ def page_number(metadata: Mapping[str, Any]) -> int:
     (3, 7, 1)
     """
     number = metadata.get("number", metadata.get("page_label"))
+    # A label may be "iii" or "A-7": only plain numbers count pages.
     if isinstance(number, str) and re.fullmatch(r"[0-9]{1,9}", number):
         number = int(number)
-    return number if isinstance(number, int) and not isinstance(number, bool) and number > 0 else 1
+    if isinstance(number, int) and not isinstance(number, bool) and number > 0:
+        return number
+    return 1
 
 
 def _text_of(metadata: Mapping[str, Any], key: str) -> str:
     value = metadata.get(key)
-    return value if isinstance(value, str) else ""
+    if isinstance(value, str):
+        return value
+    return ""
 
 
 def _what_else(node: BaseNode, picture: PictureSource | None) -> dict[str, Any]:
     """The node's type and those of its fields that a page has no place for."""
-    kind = "ImageNode" if picture is not None else "IndexNode" if isinstance(node, IndexNode) else "TextNode"
-    fields = node.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
-    fields = {key: value for key, value in fields.items() if key in _TYPES[kind].model_fields}
+    kind = "TextNode"
+    if picture is not None:
+        kind = "ImageNode"
+    elif isinstance(node, IndexNode):
+        kind = "IndexNode"
+    dumped = node.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
+    known_fields = _TYPES[kind].model_fields
+    fields = {name: value for name, value in dumped.items() if name in known_fields}
+    # A document names its picture in a resource; it comes back as an `ImageNode`, which has fields for it.
     resource = getattr(node, "image_resource", None)
-    if resource is not None:
-        found = {"image_path": resource.path and str(resource.path), "image_url": resource.url and str(resource.url)}
-        fields |= {key: value for key, value in found.items() if value}
+    if resource is not None and resource.path:
+        fields["image_path"] = str(resource.path)
+    if resource is not None and resource.url:
+        fields["image_url"] = str(resource.url)
     return {"type": kind, "fields": fields}
 
 
 def _kept_node(page: Page, kept: Mapping[str, Any]) -> TextNode:
+    """The node that was stored as this page, as it was."""
     fields = dict(kept.get("fields") or {})
     kind = _TYPES.get(str(kept.get("type")), TextNode)
     if kind is ImageNode:
-        known = {key: fields.pop(key) for key in _PICTURE_FIELDS & fields.keys()}
+        known = {}
+        for name in _PICTURE_FIELDS & fields.keys():
+            known[name] = fields.pop(name)
         fields |= _picture_fields(page.picture, known)
-    order = {key: place for place, key in enumerate(kept.get("keys") or ())}  # a text node's hash goes by it
-    known_keys = sorted(page.metadata.keys() - {KEPT}, key=lambda key: order.get(key, len(order)))
-    metadata = {key: page.metadata[key] for key in known_keys}
+    # The keys in the order they had, because a text node's hash goes by it; those added since come last.
+    metadata = {}
+    for key in kept.get("keys") or ():
+        if key in page.metadata:
+            metadata[key] = page.metadata[key]
+    for key in sorted(page.metadata.keys() - {KEPT, *metadata}):
+        metadata[key] = page.metadata[key]
     return kind(id_=page.given_id, text=page.text, metadata=metadata, **fields)
 
 
@@ -219,7 +254,7 @@ def _picture_fields(picture: PictureSource | None, known: Mapping[str, Any]) -> 
         return {"image_path": known["image_path"]}
     if picture is not None:
         return {"image": inline_base64(picture)}
-    return {key: value for key, value in known.items() if key != "image"}
+    return {name: value for name, value in known.items() if name != "image"}
 
 
 def with_picture_hashes(nodes: Sequence[BaseNode], *, fetch_urls: bool = False) -> list[BaseNode]:

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from llama_index.core.base.embeddings.base import BaseEmbedding
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.constants import DEFAULT_EMBED_BATCH_SIZE
@@ -16,11 +17,13 @@ from llama_index.core.instrumentation.events.embedding import EmbeddingEndEvent,
 from llama_index.core.schema import BaseNode, MetadataMode
 from llama_index.core.utils import get_tqdm_iterable
 
+from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
-from visrag_integrations.llamaindex.embedder import embed_mixed
-from visrag_integrations.llamaindex.payload import payload_of
-from visrag_integrations.llamaindex.pictures import page_picture, picture_of_node
+from visrag_integrations.llamaindex.events import model_payload
+from visrag_integrations.llamaindex.node_pictures import picture_of_image, picture_of_node
 from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
@@ -28,8 +31,9 @@ if TYPE_CHECKING:
 
 dispatcher = get_dispatcher(__name__)
 
-_loaded: dict[str, PageEmbedder] = {}
-_loading = threading.Lock()
+DEFAULT_MODEL = "openbmb/VisRAG-Ret"
+_LEFT_TO_STORE = [0.0]
+"""The vector of a node that the store embeds itself: no embedder has one dimension, so it cannot be mistaken."""
 
 
 class VisRAGEmbedding(MultiModalEmbedding):
@@ -54,11 +58,12 @@ class VisRAGEmbedding(MultiModalEmbedding):
 
     fetch_urls: bool = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the embedder that is loaded.")
-    _embedder: Any = PrivateAttr(default=None)
+    _given: Any = PrivateAttr(default=None)
+    _loaded: Any = PrivateAttr(default=None)
 
     def __init__(
         self,
-        model_name: str = "openbmb/VisRAG-Ret",
+        model_name: str = DEFAULT_MODEL,
         *,
         embedder: PageEmbedder | None = None,
         embed_batch_size: int = DEFAULT_EMBED_BATCH_SIZE,
@@ -66,14 +71,23 @@ class VisRAGEmbedding(MultiModalEmbedding):
         settings: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
-        own = {key: more.pop(key) for key in list(more) if key in type(self).model_fields}
-        given = {**(settings or {}), **{key: value for key, value in more.items() if key != "class_name"}}
-        if embedder is not None and given:
-            raise SettingError(f"{', '.join(given)}: settings are for a model that is loaded; an embedder has its own.")
-        own |= {"model_name": str(model_name) if embedder is None else embedder.name}
-        own |= {"embed_batch_size": embed_batch_size, "fetch_urls": fetch_urls, "settings": given}
-        super().__init__(**own)
-        self._embedder = _single(embedder) if embedder is not None else None
+        more.pop("class_name", None)
+        fields: dict[str, Any] = {"embed_batch_size": embed_batch_size, "fetch_urls": fetch_urls}
+        # What LlamaIndex has no field for is a setting of the model.
+        settings = dict(settings or {})
+        for name, value in more.items():
+            if name in type(self).model_fields:
+                fields[name] = value
+            else:
+                settings[name] = value
+        if embedder is not None:
+            if settings:
+                names = ", ".join(settings)
+                raise SettingError(f"{names}: settings are for a model that is loaded; an embedder has its own.")
+            model_name = single_vector(embedder).name
+        fields |= {"model_name": str(model_name), "settings": settings}
+        super().__init__(**fields)
+        self._given = embedder
 
     @classmethod
     def class_name(cls) -> str:
@@ -82,10 +96,24 @@ class VisRAGEmbedding(MultiModalEmbedding):
     @property
     def embedder(self) -> PageEmbedder:
         """The core embedder, loaded now if it was not."""
-        if self._embedder is None:
-            self._embedder = _single(load_shared(self.model_name, self.settings))
-        found: PageEmbedder = self._embedder
+        if self._given is None and self._loaded is None:
+            self._loaded = self.load()
+        found: PageEmbedder = self._given if self._given is not None else self._loaded
         return found
+
+    @property
+    def loads_its_model(self) -> bool:
+        """Whether it loads a model by its name; not where it was given an embedder."""
+        return self._given is None
+
+    def load(self) -> PageEmbedder:
+        """A hold on its model, for the caller to close."""
+        return single_vector(load_embedder(self.model_name, shared=True, **self.settings))
+
+    def close(self) -> None:
+        """Free the model that was loaded, unless others use it; an embedder you gave stays open."""
+        close(self._loaded)
+        self._loaded = None
 
     # --- texts ------------------------------------------------------------------------------------------------------
 
@@ -117,12 +145,15 @@ class VisRAGEmbedding(MultiModalEmbedding):
         return await asyncio.to_thread(self._get_image_embedding, img_file_path)
 
     def _get_image_embeddings(self, img_file_paths: list[Any]) -> list[list[float]]:
-        pictures = [page_picture(image, fetch_urls=self.fetch_urls) for image in img_file_paths]
-        return _lists(self.embedder.embed_pages([Page("image", 1, picture=picture) for picture in pictures]))
+        pages = []
+        for image in img_file_paths:
+            pages.append(Page("image", 1, picture=picture_of_image(image, fetch_urls=self.fetch_urls)))
+        return _lists(self.embedder.embed_pages(pages))
 
     async def _aget_image_embeddings(self, img_file_paths: list[Any]) -> list[list[float]]:
         return await asyncio.to_thread(self._get_image_embeddings, img_file_paths)
 
+    # In LlamaIndex's place, so that every shape of picture is taken, in batches, with the same events.
     def get_image_embedding(self, img_file_path: Any) -> list[float]:
         """The vector of a picture: a path, a `file:` or data URL, a file object, or a PIL image."""
         return self.get_image_embedding_batch([img_file_path])[0]
@@ -150,17 +181,16 @@ class VisRAGEmbedding(MultiModalEmbedding):
         starts = range(0, len(items), self.embed_batch_size)
         for start in get_tqdm_iterable(starts, show_progress, "Generating image embeddings"):
             batch = items[start : start + self.embed_batch_size]
-            described = payload_of(self)
+            described = model_payload(self)
             dispatcher.event(EmbeddingStartEvent(model_dict=described))
-            with self.callback_manager.event(
-                CBEventType.EMBEDDING, payload={EventPayload.SERIALIZED: described}
-            ) as event:
+            payload: dict[str, Any] = {EventPayload.SERIALIZED: described}
+            with self.callback_manager.event(CBEventType.EMBEDDING, payload=payload) as event:
                 limiter = getattr(self, "rate_limiter", None)  # older versions of LlamaIndex have none
                 if limiter is not None:
                     limiter.acquire()
                 vectors = embed(batch)
                 event.on_end(payload={EventPayload.CHUNKS: batch, EventPayload.EMBEDDINGS: vectors})
-            dispatcher.event(EmbeddingEndEvent(chunks=[_name(item) for item in batch], embeddings=vectors))
+            dispatcher.event(EmbeddingEndEvent(chunks=list(map(_name, batch)), embeddings=vectors))
             found += vectors
         return found
 
@@ -169,68 +199,99 @@ class VisRAGEmbedding(MultiModalEmbedding):
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """New nodes with embeddings: of their picture where they have one, else of their text."""
         pictures = [picture_of_node(node, fetch_urls=self.fetch_urls) for node in nodes]
-        distinct = {_key(picture): picture for picture in pictures if picture is not None}
-        looked = self._in_batches(
-            list(distinct.values()), self._get_image_embeddings, bool(kwargs.get("show_progress"))
-        )
-        seen = dict(zip(distinct, looked, strict=True))
-        texts = [
-            node.get_content(metadata_mode=MetadataMode.EMBED)
-            for node, picture in zip(nodes, pictures, strict=True)
-            if picture is None
-        ]
-        read = iter(self.get_text_embedding_batch(texts, **kwargs))
-        return [
-            _with_embedding(node, next(read) if picture is None else seen[_key(picture)], picture and self.model_name)
-            for node, picture in zip(nodes, pictures, strict=True)
-        ]
+        # A picture that several nodes share is embedded once.
+        distinct: dict[Any, Any] = {}
+        texts = []
+        for node, picture in zip(nodes, pictures, strict=True):
+            if picture is None:
+                texts.append(node.get_content(metadata_mode=MetadataMode.EMBED))
+            else:
+                distinct[_picture_key(picture)] = picture
+        show_progress = bool(kwargs.get("show_progress"))
+        vectors = self._in_batches(list(distinct.values()), self._get_image_embeddings, show_progress)
+        of_picture = dict(zip(distinct, vectors, strict=True))
+        of_texts = iter(self.get_text_embedding_batch(texts, **kwargs))
+        made = []
+        for node, picture in zip(nodes, pictures, strict=True):
+            if picture is None:
+                made.append(_with_embedding(node, next(of_texts), {}))
+            else:
+                # LlamaIndex embeds the text of every node: the mark says that this is no such vector.
+                mark = {PICTURE_VECTOR_OF: self.model_name}
+                made.append(_with_embedding(node, of_picture[_picture_key(picture)], mark))
+        return made
 
     async def acall(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """`__call__` in a thread, so that the event loop goes on."""
         return await asyncio.to_thread(self.__call__, nodes, **kwargs)
 
 
-def load_shared(model_name: str, settings: dict[str, Any]) -> PageEmbedder:
-    """The embedder of that name, loaded once per process and settings."""
-    from visrag_integrations.embedders import load_embedder
+class StoreEmbedding(BaseEmbedding):
+    """What an index over `VisRAGVectorStore` is given: embeds questions, leaves nodes, by a placeholder, to the store.
 
-    key = repr((model_name, sorted(settings.items())))
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = load_embedder(model_name, **settings)
-        return _loaded[key]
+    Questions too are left to a store whose embedder makes many vectors: LlamaIndex's are flat.
+    """
+
+    _embedder: Any = PrivateAttr()
+
+    def __init__(self, *, embedder: PageEmbedder, **fields: Any) -> None:
+        super().__init__(model_name=embedder.name, **fields)
+        self._embedder = embedder
+
+    @classmethod
+    def class_name(cls) -> str:
+        return "StoreEmbedding"
+
+    def _get_query_embedding(self, query: str) -> list[float]:
+        if self._embedder.kind != "single":
+            return _LEFT_TO_STORE
+        return _lists(self._embedder.embed_queries([query]))[0]
+
+    async def _aget_query_embedding(self, query: str) -> list[float]:
+        return await asyncio.to_thread(self._get_query_embedding, query)
+
+    def _get_text_embedding(self, text: str) -> list[float]:
+        return _LEFT_TO_STORE
 
 
-def _single(embedder: PageEmbedder) -> PageEmbedder:
+def single_vector(embedder: PageEmbedder) -> PageEmbedder:
+    """The embedder, if it makes one vector a page.
+
+    Raises:
+        SettingError: It makes many.
+    """
     if embedder.kind == "single":
         return embedder
     raise SettingError(
         f"Embedder {embedder.name!r} makes many vectors a page; a LlamaIndex embedding is one flat list of floats. "
-        "Use VisRAGVectorStore(store=store, embedding=embedder), or "
+        "Use VisRAGVectorStore(store=store, embedder=embedder), or "
         "VisRAGRetriever(retriever=PageRetriever(embedder, store)), with it."
     )
 
 
-def _with_embedding(node: BaseNode, vector: list[float], looked: Any) -> BaseNode:
-    metadata = {**node.metadata, PICTURE_VECTOR_OF: looked} if looked else dict(node.metadata)
-    hidden = [PICTURE_VECTOR_OF] if looked else []
+def _with_embedding(node: BaseNode, vector: list[float], mark: dict[str, str]) -> BaseNode:
+    """A new node with this vector; the mark stands in its metadata, where no model reads it."""
     return node.model_copy(
         update={
             "embedding": vector,
-            "metadata": metadata,
-            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *hidden],
-            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *hidden],
+            "metadata": {**node.metadata, **mark},
+            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, *mark],
+            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, *mark],
         }
     )
 
 
-def _key(picture: Any) -> Any:
+def _picture_key(picture: Any) -> Any:
     """The same for pictures that are the same file or the same bytes."""
-    return picture if isinstance(picture, bytes) or hasattr(picture, "__fspath__") else id(picture)
+    if isinstance(picture, (bytes, Path)):
+        return picture
+    return id(picture)
 
 
 def _name(item: Any) -> str:
-    return item if isinstance(item, str) else str(item) if hasattr(item, "__fspath__") else f"<{type(item).__name__}>"
+    if isinstance(item, (str, Path)):
+        return str(item)
+    return f"<{type(item).__name__}>"
 
 
 def _lists(vectors: Iterable[Embedding]) -> list[list[float]]:

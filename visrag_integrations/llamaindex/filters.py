@@ -15,6 +15,7 @@ Scroll = Callable[[], Iterator[Page]]
 CoreFilter = Mapping[str, Any]
 
 _REF_DOC_ID = f"{KEPT}.ref_doc_id"
+# LlamaIndex's names for the document a node is from.
 _OWN_KEYS = {"ref_doc_id": _REF_DOC_ID, "document_id": _REF_DOC_ID}
 _SIMPLE = {
     FilterOperator.EQ: "eq",
@@ -28,6 +29,7 @@ _SIMPLE = {
     FilterOperator.ANY: "in",
     FilterOperator.CONTAINS: "eq",
 }
+# Operators whose value is a list; a single value in its place is a mistake that would find nothing.
 _LISTS = (FilterOperator.IN, FilterOperator.NIN, FilterOperator.ANY, FilterOperator.ALL)
 
 
@@ -46,8 +48,11 @@ def to_filter(filters: MetadataFilters | CoreFilter | None, scroll: Scroll) -> C
     """
     if not isinstance(filters, MetadataFilters):
         return filters
-    parts = [_part(part, scroll) for part in filters.filters]
-    parts = [part for part in parts if part]
+    parts = []
+    for part in filters.filters:
+        made = _part(part, scroll)
+        if made:
+            parts.append(made)
     if not parts:
         return None
     if filters.condition == FilterCondition.OR:
@@ -65,7 +70,9 @@ def of_ref_docs(ref_doc_ids: list[str]) -> CoreFilter:
 def _part(part: MetadataFilter | MetadataFilters, scroll: Scroll) -> CoreFilter | None:
     if isinstance(part, MetadataFilters):
         return to_filter(part, scroll)
-    key, value, operator = _OWN_KEYS.get(part.key, part.key), part.value, part.operator
+    key = _OWN_KEYS.get(part.key, part.key)
+    value = part.value
+    operator = part.operator
     if operator == FilterOperator.IS_EMPTY:
         return {"$or": [{key: None}, {key: ""}]}
     if operator in (FilterOperator.TEXT_MATCH, FilterOperator.TEXT_MATCH_INSENSITIVE):
@@ -75,7 +82,9 @@ def _part(part: MetadataFilter | MetadataFilters, scroll: Scroll) -> CoreFilter 
             f"The operator {operator.value!r} on {part.key!r} has {value!r}; it takes a list, such as [{value!r}]."
         )
     if operator == FilterOperator.ALL:
-        return {"$and": [{key: {"eq": one}} for one in value]} if value else None  # type: ignore[union-attr]
+        # Of a list in the metadata: equal to one of its elements, for each of the values.
+        wanted = [{key: {"eq": one}} for one in value]  # type: ignore[union-attr]
+        return {"$and": wanted} if wanted else None
     if operator not in _SIMPLE:
         raise FilterError(f"The operator {operator.value!r} is not known; there are {', '.join(map(str, _SIMPLE))}.")
     return {key: {_SIMPLE[operator]: value}}
@@ -83,7 +92,8 @@ def _part(part: MetadataFilter | MetadataFilters, scroll: Scroll) -> CoreFilter 
 
 def _holds_text(page: Page, part: MetadataFilter) -> bool:
     """Whether the metadata (or, under the key "text", the page's text) has the value somewhere in it."""
-    wanted, found = part.value, _value_of(page, part.key)
+    wanted = part.value
+    found = _value_of(page, part.key)
     if not isinstance(wanted, str):
         raise FilterError(f"The operator {part.operator.value!r} on {part.key!r} has {wanted!r}; it takes a text.")
     if not isinstance(found, str):
@@ -99,7 +109,10 @@ def _value_of(page: Page, key: str) -> Any:
     fields = {"text": page.text, "source": page.source, "doc_id": page.doc_id}
     if key in fields:
         return fields[key]
+    # "author.name" is the key "name" inside the key "author".
     value: Any = page.metadata
     for part in key.split("."):
-        value = value.get(part) if isinstance(value, Mapping) else None
+        if not isinstance(value, Mapping):
+            return None
+        value = value.get(part)
     return value

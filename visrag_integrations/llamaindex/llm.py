@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import threading
 from collections.abc import AsyncGenerator, Generator, Iterator, Sequence
 from dataclasses import fields, replace
 from typing import TYPE_CHECKING, Any
@@ -18,11 +17,13 @@ from llama_index.core.base.llms.types import ChatMessage, ChatResponse, Completi
 from llama_index.core.bridge.pydantic import Field, PrivateAttr
 from llama_index.core.llms.callbacks import llm_chat_callback, llm_completion_callback
 
-from visrag_integrations.errors import GenerationError, SettingError
+from visrag_integrations.errors import SettingError
+from visrag_integrations.generation import load_generator
 from visrag_integrations.generation.evisrag import wrap_question
 from visrag_integrations.generation.strategies import Prompt
-from visrag_integrations.interfaces.threads import in_thread
-from visrag_integrations.llamaindex.messages import pick, to_conversation, to_response, with_images
+from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.generators import agenerate, astream, context_length_of, generate
+from visrag_integrations.llamaindex.messages import to_conversation, to_response, with_images
 from visrag_integrations.llamaindex.structured import StructuredOutputs
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
@@ -31,10 +32,9 @@ if TYPE_CHECKING:
 
 _SETTINGS = tuple(field.name for field in fields(GenerationSettings))
 _CONTEXT_WINDOW = 128_000
+"""Where neither the user nor the engine says: what Qwen2.5-VL, which EVisRAG was trained from, can read."""
 _NUM_OUTPUT = 2048
-
-_loaded: dict[str, PageGenerator] = {}
-_loading = threading.Lock()
+"""What EVisRAG's authors let it write."""
 
 
 class EVisRAGLLM(StructuredOutputs):
@@ -67,16 +67,17 @@ class EVisRAGLLM(StructuredOutputs):
     )
     fetch_urls: bool = Field(default=False, description="Whether images behind http and https URLs are fetched.")
     engine_settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the engine that is loaded.")
-    _generator: Any = PrivateAttr(default=None)
+    _given: Any = PrivateAttr(default=None)
+    _loaded: Any = PrivateAttr(default=None)
 
     def __init__(self, model: str | None = None, *, generator: PageGenerator | None = None, **fields: Any) -> None:
-        fields.pop("class_name", None)
+        fields.pop("class_name", None)  # LlamaIndex puts it into what it serializes
         if model is None and generator is not None:
             model = str(generator.name)
         if model is not None:
             fields["model"] = str(model)
         super().__init__(**fields)
-        self._generator = generator
+        self._given = generator
 
     @classmethod
     def class_name(cls) -> str:
@@ -85,17 +86,29 @@ class EVisRAGLLM(StructuredOutputs):
     @property
     def generator(self) -> PageGenerator:
         """The core generator, loaded now if it was not."""
-        if self._generator is None:
-            self._generator = _load(self.model, self.engine_settings)
-        found: PageGenerator = self._generator
+        if self._given is None and self._loaded is None:
+            self._loaded = load_generator(self.model, shared=True, **self.engine_settings)
+        found: PageGenerator = self._engine
         return found
+
+    @property
+    def _engine(self) -> Any:
+        """The generator as far as there is one yet."""
+        return self._given if self._given is not None else self._loaded
+
+    def close(self) -> None:
+        """Free the engine that was loaded, unless others use it; a generator you gave stays open."""
+        close(self._loaded)
+        self._loaded = None
 
     @property
     def metadata(self) -> LLMMetadata:
         """What LlamaIndex plans with; nothing is loaded for it."""
-        engine = getattr(self._generator, "context_window", None)
+        window = self.context_window
+        if window is None and self._engine is not None:
+            window = context_length_of(self._engine)
         return LLMMetadata(
-            context_window=self.context_window or engine or _CONTEXT_WINDOW,
+            context_window=window or _CONTEXT_WINDOW,
             num_output=self.max_tokens or _NUM_OUTPUT,
             is_chat_model=True,
             model_name=self.model,
@@ -110,10 +123,15 @@ class EVisRAGLLM(StructuredOutputs):
         unknown = sorted(given.keys() - set(_SETTINGS))
         if unknown:
             raise SettingError(f"Unknown settings: {', '.join(unknown)}. There are: {', '.join(_SETTINGS)}, prompt.")
-        own = {name: getattr(self, name, None) for name in _SETTINGS}
-        chosen = {**pick(own, _SETTINGS), **pick(given, _SETTINGS)}
-        if "stop" in chosen:
-            chosen["stop"] = (chosen["stop"],) if isinstance(chosen["stop"], str) else tuple(chosen["stop"])
+        chosen = {}
+        for name in _SETTINGS:
+            value = given.get(name)
+            if value is None:
+                value = getattr(self, name, None)
+            if value is not None:
+                chosen[name] = value
+        stop = chosen.get("stop", ())
+        chosen["stop"] = (stop,) if isinstance(stop, str) else tuple(stop)
         return GenerationSettings(**chosen)
 
     # --- chat -------------------------------------------------------------------------------------------------------
@@ -143,8 +161,10 @@ class EVisRAGLLM(StructuredOutputs):
         requests = [self._request(messages, dict(kwargs)) for messages in chats]
         if not requests:
             return []
-        written = _checked(self.generator, [talk for talk, _ in requests], requests[0][1])
-        return [to_response(one, self.model) for one in written]
+        conversations = [conversation for conversation, _ in requests]
+        settings = requests[0][1]  # the same for all: they come from one call
+        written = generate(self.generator, conversations, settings)
+        return [to_response(generation, self.model) for generation in written]
 
     async def achat_batch(self, chats: Sequence[Sequence[ChatMessage]], **kwargs: Any) -> list[ChatResponse]:
         """`chat_batch` in a thread, so that the event loop goes on."""
@@ -193,29 +213,28 @@ class EVisRAGLLM(StructuredOutputs):
         prompt = kwargs.pop("prompt", None) or self.prompt
         settings = self.settings(**kwargs)
         conversation = to_conversation(messages, fetch_urls=self.fetch_urls)
+        # EVisRAG's prompt asks for its tags, which no JSON schema has.
         if prompt == "evisrag" and settings.json_schema is None:
             conversation, _ = wrap_question(conversation)
         return conversation, settings
 
     def _chat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
         conversation, settings = self._request(messages, kwargs)
-        return to_response(_checked(self.generator, [conversation], settings)[0], self.model)
+        (written,) = generate(self.generator, [conversation], settings)
+        return to_response(written, self.model)
 
     async def _achat(self, messages: Sequence[ChatMessage], **kwargs: Any) -> ChatResponse:
-        generator: Any = await asyncio.to_thread(lambda: self.generator)
-        if not hasattr(generator, "agenerate"):
-            return await asyncio.to_thread(self._chat, messages, **kwargs)
+        # Threads for what may take long: loading the engine, reading and encoding pictures.
+        generator = await asyncio.to_thread(lambda: self.generator)
         conversation, settings = await asyncio.to_thread(self._request, messages, kwargs)
-        (written,) = await generator.agenerate([conversation], settings)
+        (written,) = await agenerate(generator, [conversation], settings)
         return to_response(written, self.model)
 
     async def _astream(self, messages: Sequence[ChatMessage], **kwargs: Any) -> AsyncGenerator[ChatResponse, None]:
-        generator: Any = await asyncio.to_thread(lambda: self.generator)
+        generator = await asyncio.to_thread(lambda: self.generator)
         conversation, settings = await asyncio.to_thread(self._request, messages, kwargs)
-        own = getattr(generator, "astream", None)
-        writing = own(conversation, settings) if own else in_thread(generator.stream(conversation, settings))
         text = ""
-        async with contextlib.aclosing(writing):
+        async with contextlib.aclosing(astream(generator, conversation, settings)) as writing:
             async for piece in writing:
                 text += piece.text
                 yield to_response(replace(piece, text=text), self.model, delta=piece.text)
@@ -233,29 +252,4 @@ def _responses(writing: Iterator[Generation], model: str) -> Generator[ChatRespo
             text += piece.text
             yield to_response(replace(piece, text=text), model, delta=piece.text)
     finally:
-        close = getattr(writing, "close", None)
-        if close is not None:
-            close()
-
-
-def _checked(
-    generator: PageGenerator, conversations: list[Conversation], settings: GenerationSettings
-) -> list[Generation]:
-    written = generator.generate(conversations, settings)
-    if len(written) != len(conversations):
-        raise GenerationError(
-            f"Generator {generator.name!r} gave {len(written)} texts for {len(conversations)} conversations; "
-            "generate() must give one for each, in order."
-        )
-    return written
-
-
-def _load(model: str, settings: dict[str, Any]) -> PageGenerator:
-    """The generator of that name, loaded once per process and settings."""
-    from visrag_integrations.generation import load_generator
-
-    key = repr((model, sorted(settings.items())))
-    with _loading:
-        if key not in _loaded:
-            _loaded[key] = load_generator(model, **settings)
-        return _loaded[key]
+        close(writing)

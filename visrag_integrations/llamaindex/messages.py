@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
 
-from visrag_integrations import images
 from visrag_integrations.errors import SettingError
-from visrag_integrations.llamaindex.pictures import picture_of, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import encoded_picture, picture_of, picture_of_node
 from visrag_integrations.types import Conversation, Generation, Message, Page, Part
+
+if TYPE_CHECKING:
+    from visrag_integrations.images import PictureSource
 
 Role = Literal["system", "user", "assistant"]
 
@@ -37,11 +39,14 @@ def to_conversation(messages: Sequence[ChatMessage], *, fetch_urls: bool = False
     turns: list[Message] = []
     for message in messages:
         role = _ROLES.get(message.role.value, "user")
-        parts = tuple(part for block in message.blocks for part in _parts(block, fetch_urls))
+        parts: list[Part] = []
+        for block in message.blocks:
+            parts += _parts(block, fetch_urls)
+        # Chat templates expect the roles to alternate.
         if turns and turns[-1].role == role:
-            turns[-1] = Message(turns[-1].content + parts, role)
+            turns[-1] = Message((*turns[-1].content, *parts), role)
         else:
-            turns.append(Message(parts, role))
+            turns.append(Message(tuple(parts), role))
     return tuple(turns)
 
 
@@ -51,22 +56,24 @@ def to_chat_messages(conversation: Conversation) -> list[ChatMessage]:
     >>> to_chat_messages((Message(("How many?", Page("d", 1, text="12 boxes"))),))[0].content
     'How many?\\n12 boxes'
     """
-    return [
-        ChatMessage(role=MessageRole(turn.role), blocks=[_block(part) for part in turn.content])
-        for turn in conversation
-    ]
+    messages = []
+    for turn in conversation:
+        blocks = list(map(_block, turn.content))
+        messages.append(ChatMessage(role=MessageRole(turn.role), blocks=blocks))
+    return messages
 
 
-def spoken(conversation: Conversation) -> list[ChatMessage]:
-    """The conversation for those who only watch: its texts, and a note where a page is shown.
+def to_event_messages(conversation: Conversation) -> list[ChatMessage]:
+    """The conversation as callbacks and events get it: its texts, and a note where a page is shown.
 
-    >>> spoken((Message(("How many?", Page("d", 2, source="a.pdf"))),))[0].content
+    >>> to_event_messages((Message(("How many?", Page("d", 2, source="a.pdf"))),))[0].content
     'How many?\\n[a.pdf, page 2]'
     """
-    return [
-        ChatMessage(role=MessageRole(turn.role), blocks=[TextBlock(text=_said(part)) for part in turn.content])
-        for turn in conversation
-    ]
+    messages = []
+    for turn in conversation:
+        blocks: list[Any] = [TextBlock(text=_noted(part)) for part in turn.content]
+        messages.append(ChatMessage(role=MessageRole(turn.role), blocks=blocks))
+    return messages
 
 
 def to_response(written: Generation, model: str, *, delta: str | None = None) -> ChatResponse:
@@ -94,21 +101,25 @@ def with_images(prompt: str, documents: Iterable[Any]) -> ChatMessage:
     for document in documents:
         picture = picture_of_node(getattr(document, "node", document))
         if picture is not None:
-            blocks.append(_image_block(Page("image", 1, picture=picture)))
+            blocks.append(_image_block(picture))
     return ChatMessage(role=MessageRole.USER, blocks=blocks)
 
 
-def _parts(block: Any, fetch_urls: bool) -> Iterable[Part]:
+def _parts(block: Any, fetch_urls: bool) -> list[Part]:
     kind = block.block_type
-    if kind == "text":
-        return (block.text,) if block.text else ()
+    if kind == "text" and block.text:
+        return [block.text]
     if kind == "image":
-        return (_page_of(block, fetch_urls),)
-    if kind in ("citable", "citation"):
-        nested = block.content if kind == "citable" else [block.cited_content]
-        return [part for inner in nested for part in _parts(inner, fetch_urls)]
-    if kind in _SILENT:
-        return ()
+        return [_page_of(block, fetch_urls)]
+    if kind == "citation":
+        return _parts(block.cited_content, fetch_urls)
+    if kind == "citable":
+        parts: list[Part] = []
+        for inner in block.content:
+            parts += _parts(inner, fetch_urls)
+        return parts
+    if kind == "text" or kind in _SILENT:
+        return []
     raise SettingError(
         f"A message has a block of type {kind!r}; this model reads text and images. Read documents into page images "
         "first: VisRAGReader().load_data(path)."
@@ -120,33 +131,33 @@ def _page_of(block: ImageBlock, fetch_urls: bool) -> Page:
     picture = picture_of(block.image, block.path, block.url, fetch_urls=fetch_urls)
     if picture is None:
         raise SettingError("An image block has no image. Give it image=bytes, path= or url=.")
-    known = picture if isinstance(picture, bytes) else str(block.path or block.url).encode()
+    # Equal pictures are one page, so that an answer can name it: by their bytes, or by where they are.
+    known = picture
+    if not isinstance(known, bytes):
+        known = str(block.path or block.url).encode()
     return Page(hashlib.sha256(known).hexdigest(), 1, source=str(block.path or ""), picture=picture)
 
 
 def _block(part: Part) -> TextBlock | ImageBlock:
     if isinstance(part, str):
         return TextBlock(text=part)
-    if isinstance(part, Page):
-        return TextBlock(text=part.text) if part.picture is None else _image_block(part)
-    return _image_block(Page("image", 1, picture=part))
+    if not isinstance(part, Page):
+        return _image_block(part)
+    if part.picture is None:
+        return TextBlock(text=part.text)
+    return _image_block(part.picture)
 
 
-def _image_block(page: Page) -> ImageBlock:
-    picture = page.picture
+def _image_block(picture: PictureSource) -> ImageBlock:
     if isinstance(picture, Path):
         return ImageBlock(path=picture)
-    made = picture() if callable(picture) else picture
-    data = made if isinstance(made, bytes) else images.encode(made, "PNG")  # type: ignore[arg-type]
-    return ImageBlock(image=data)
+    # PNG loses nothing: JPEG would blur small print.
+    return ImageBlock(image=encoded_picture(picture, "PNG"))
 
 
-def _said(part: Part) -> str:
+def _noted(part: Part) -> str:
     if isinstance(part, str):
         return part
-    return f"[{part.source or part.doc_id}, page {part.number}]" if isinstance(part, Page) else "[image]"
-
-
-def pick(given: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """Those of the names that were given with a value."""
-    return {name: given[name] for name in names if given.get(name) is not None}
+    if isinstance(part, Page):
+        return f"[{part.source or part.doc_id}, page {part.number}]"
+    return "[image]"

@@ -13,6 +13,7 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from visrag_integrations.llamaindex.convert import content_of
 
+# Of the ids of nodes: a changed value would give every stored node another id.
 _NAMESPACE = uuid.UUID("a3f0c0de-70e5-5f0a-9d53-5c1f7f1f6d11")
 
 

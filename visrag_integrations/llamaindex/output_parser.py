@@ -27,7 +27,9 @@ class EvidenceOutputParser(BaseOutputParser):
     """
 
     def __init__(self, pages: Iterable[Any] | None = None) -> None:
-        self.pages = None if pages is None else [_page(page) for page in pages]
+        self.pages: list[Page] | None = None
+        if pages is not None:
+            self.pages = list(map(_page, pages))
 
     def parse(self, output: str) -> Answer:
         """The answer that the text holds."""
@@ -37,4 +39,6 @@ class EvidenceOutputParser(BaseOutputParser):
 def _page(shown: Any) -> Page:
     if isinstance(shown, ScoredPage):
         return shown.page
-    return shown if isinstance(shown, Page) else node_to_page(getattr(shown, "node", shown))
+    if isinstance(shown, Page):
+        return shown
+    return node_to_page(getattr(shown, "node", shown))

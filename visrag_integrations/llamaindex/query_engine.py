@@ -4,24 +4,25 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Generator, Sequence
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
 from llama_index.core import Settings
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
-from llama_index.core.callbacks.schema import CBEventType, EventPayload
+from llama_index.core.callbacks.schema import CBEventType
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
-from llama_index.core.instrumentation.events.synthesis import SynthesizeEndEvent, SynthesizeStartEvent
+from llama_index.core.llms import LLM
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.generation.events import AnswerReady, SectionText
-from visrag_integrations.generation.strategies import Prompt, Strategy, find_strategy
+from visrag_integrations.generation.strategies import Prompt, Strategy
 from visrag_integrations.grounding import ground, grounding_dict
 from visrag_integrations.interfaces.threads import in_thread
-from visrag_integrations.llamaindex.convert import node_to_page
-from visrag_integrations.llamaindex.engine_generator import generator_of, resolve_llm
+from visrag_integrations.llamaindex.convert import node_to_hit
+from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
+from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
 from visrag_integrations.rag import VisRAG
 from visrag_integrations.types import Answer, Evidence, ScoredPage
 
@@ -33,8 +34,6 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter
 
 dispatcher = get_dispatcher(__name__)
-
-Given = TypeVar("Given", bound=Response | StreamingResponse | AsyncStreamingResponse)
 
 
 class VisRAGQueryEngine(BaseQueryEngine):
@@ -68,15 +67,17 @@ class VisRAGQueryEngine(BaseQueryEngine):
         streaming: bool = False,
         callback_manager: CallbackManager | None = None,
     ) -> None:
-        self.retriever, self.llm = retriever, resolve_llm(llm)
-        ours = isinstance(self.llm, EVisRAGLLM)
-        self.prompt: Prompt = prompt or (self.llm.prompt if isinstance(self.llm, EVisRAGLLM) else "plain")
-        self.strategy, self.streaming = find_strategy(strategy), streaming
-        self._settings = self.llm.settings() if ours else None  # type: ignore[attr-defined]
-        self._generator = generator_of(self.llm)
+        self.retriever = retriever
+        self.llm = resolve_llm(llm)
+        self.streaming = streaming
+        settings = None
+        if isinstance(self.llm, EVisRAGLLM):
+            prompt = prompt or self.llm.prompt
+            settings = self.llm.settings()
+        # The pages come from `self.retriever`, through LlamaIndex; the core is asked for answers only.
+        self._rag = VisRAG(_NoSearch(), generator_of(self.llm), strategy, prompt=prompt or "plain", settings=settings)
         super().__init__(callback_manager=callback_manager or Settings.callback_manager)
-        if callback_manager is not None or not self.llm.callback_manager.handlers:
-            self.llm.callback_manager = self.callback_manager
+        share_callbacks(self.llm, self.callback_manager, given=callback_manager is not None)
         self._node_postprocessors = list(node_postprocessors or ())
         for postprocessor in self._node_postprocessors:
             postprocessor.callback_manager = self.callback_manager
@@ -96,9 +97,12 @@ class VisRAGQueryEngine(BaseQueryEngine):
             similarity_top_k: How many pages are shown.
             **settings: Of the constructor; what it does not know goes to `as_retriever`, for example `filters`.
         """
-        own = {"strategy", "prompt", "node_postprocessors", "streaming", "callback_manager"}
-        for_retriever = {name: settings.pop(name) for name in list(settings) if name not in own}
-        return cls(index.as_retriever(similarity_top_k=similarity_top_k, **for_retriever), llm, **settings)
+        # What the constructor does not know is for the retriever.
+        own = {}
+        for name in ("strategy", "prompt", "node_postprocessors", "streaming", "callback_manager"):
+            if name in settings:
+                own[name] = settings.pop(name)
+        return cls(index.as_retriever(similarity_top_k=similarity_top_k, **settings), llm, **own)
 
     def _get_prompt_modules(self) -> dict[str, Any]:
         return {}
@@ -129,13 +133,13 @@ class VisRAGQueryEngine(BaseQueryEngine):
     ) -> Response | StreamingResponse:
         """The answer from these nodes."""
         sources = [*nodes, *(additional_source_nodes or ())]
-        with self._synthesizing(query_bundle) as done:
+        with ResponseEvents(self.callback_manager, CBEventType.SYNTHESIZE, query_bundle) as end:
             if self.streaming:
-                metadata: dict[str, Any] = {}
+                metadata: dict[str, Any] = {}  # filled when the text has been read to its end
                 pieces = self._pieces(query_bundle, nodes, metadata)
-                return done(StreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            answer = self._rag(nodes).ask(query_bundle.query_str)
-            return done(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
+                return end(StreamingResponse(pieces, source_nodes=sources, metadata=metadata))
+            (answer,) = self._rag.answer_from([query_bundle.query_str], [self._hits(nodes)])
+            return end(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
 
     async def asynthesize(
         self,
@@ -145,99 +149,65 @@ class VisRAGQueryEngine(BaseQueryEngine):
     ) -> Response | AsyncStreamingResponse:
         """`synthesize`, without blocking the event loop."""
         sources = [*nodes, *(additional_source_nodes or ())]
-        with self._synthesizing(query_bundle) as done:
+        with ResponseEvents(self.callback_manager, CBEventType.SYNTHESIZE, query_bundle) as end:
             if self.streaming:
                 metadata: dict[str, Any] = {}
                 pieces = in_thread(self._pieces(query_bundle, nodes, metadata))
-                return done(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            rag = await asyncio.to_thread(self._loaded_rag, nodes)
-            answer = await rag.aask(query_bundle.query_str)
+                return end(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
+            hits = await asyncio.to_thread(self._hits, nodes)
+            answer = await self._rag.aanswer_from(query_bundle.query_str, hits)
             known = await asyncio.to_thread(answer_metadata, answer, nodes)
-            return done(Response(answer.text, source_nodes=sources, metadata=known))
+            return end(Response(answer.text, source_nodes=sources, metadata=known))
 
     @dispatcher.span
     def _query(self, query_bundle: QueryBundle) -> Any:
-        with self._querying(query_bundle) as done:
-            return done(self.synthesize(query_bundle, self.retrieve(query_bundle)))
+        with ResponseEvents(self.callback_manager, CBEventType.QUERY, query_bundle) as end:
+            return end(self.synthesize(query_bundle, self.retrieve(query_bundle)))
 
     @dispatcher.span
     async def _aquery(self, query_bundle: QueryBundle) -> Any:
-        with self._querying(query_bundle) as done:
-            return done(await self.asynthesize(query_bundle, await self.aretrieve(query_bundle)))
+        with ResponseEvents(self.callback_manager, CBEventType.QUERY, query_bundle) as end:
+            nodes = await self.aretrieve(query_bundle)
+            return end(await self.asynthesize(query_bundle, nodes))
 
     def _pieces(
         self, query: QueryBundle, nodes: Sequence[NodeWithScore], metadata: dict[str, Any]
     ) -> Generator[str, None, None]:
         """The answer as it is written; then the metadata is filled."""
-        events, said = self._rag(nodes).stream(query.query_str), ""
-        for event in events:
+        said = ""
+        for event in self._rag.stream_from(query.query_str, self._hits(nodes)):
             if isinstance(event, SectionText) and event.section == "answer":
+                # Models often begin an answer on a new line.
                 text = event.text if said else event.text.lstrip()
                 said += text
                 if text:
                     yield text
             elif isinstance(event, AnswerReady):
                 metadata.update(answer_metadata(event.answer, nodes))
+                # Where there was nothing to stream: no page, or an answer chosen from several texts.
                 if not said and event.answer.text:
                     yield event.answer.text
 
-    def _loaded_rag(self, nodes: Sequence[NodeWithScore]) -> VisRAG:
-        hasattr(self._generator, "agenerate")  # loads the engine here, not on the event loop
-        return self._rag(nodes)
-
-    def _rag(self, nodes: Sequence[NodeWithScore]) -> VisRAG:
-        fetch_urls = bool(getattr(self.llm, "fetch_urls", False))
-        hits = [ScoredPage(node_to_page(found.node, fetch_urls=fetch_urls), found.score or 0.0) for found in nodes]
-        return VisRAG(
-            _Found(hits),
-            self._generator,
-            self.strategy,
-            top_k=max(1, len(hits)),
-            prompt=self.prompt,
-            settings=self._settings,
-        )
-
-    # --- events -----------------------------------------------------------------------------------------------------
-
-    def _querying(self, query: QueryBundle) -> Watched:
-        return Watched(self.callback_manager, CBEventType.QUERY, query)
-
-    def _synthesizing(self, query: QueryBundle) -> Watched:
-        return Watched(self.callback_manager, CBEventType.SYNTHESIZE, query)
+    def _hits(self, nodes: Sequence[NodeWithScore]) -> list[ScoredPage]:
+        return [node_to_hit(node, fetch_urls=fetches_urls(self.llm)) for node in nodes]
 
 
-class _Found:
-    """A retriever that has found its pages already."""
-
-    def __init__(self, hits: Sequence[ScoredPage]) -> None:
-        self.hits = hits
+class _NoSearch:
+    """Stands where the core wants a retriever that is never asked."""
 
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
-        return self.hits
+        raise NotImplementedError("VisRAGQueryEngine gives the pages itself")
 
 
-class Watched:
-    """LlamaIndex's callbacks and events around a step that ends with a response."""
+def share_callbacks(llm: LLM, manager: CallbackManager, *, given: bool) -> None:
+    """Let the LLM report to the engine's handlers: where they were given, or it has none of its own."""
+    if given or not llm.callback_manager.handlers:
+        llm.callback_manager = manager
 
-    def __init__(self, manager: CallbackManager, kind: CBEventType, query: QueryBundle) -> None:
-        self._query, self._kind = query, kind
-        self._event = manager.event(kind, payload={EventPayload.QUERY_STR: query.query_str})
 
-    def __enter__(self) -> Watched:
-        if self._kind == CBEventType.SYNTHESIZE:
-            dispatcher.event(SynthesizeStartEvent(query=self._query))
-        self._running = self._event.__enter__()
-        return self
-
-    def __call__(self, response: Given) -> Given:
-        """The response, once those who listen know of it."""
-        self._running.on_end(payload={EventPayload.RESPONSE: response})
-        if self._kind == CBEventType.SYNTHESIZE:
-            dispatcher.event(SynthesizeEndEvent(query=self._query, response=response))
-        return response
-
-    def __exit__(self, *error: Any) -> None:
-        self._event.__exit__(*error)
+def fetches_urls(llm: LLM) -> bool:
+    """Whether pictures behind http and https URLs are fetched for this LLM; other LLMs have no such setting."""
+    return isinstance(llm, EVisRAGLLM) and llm.fetch_urls
 
 
 def answer_metadata(answer: Answer, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:
@@ -258,13 +228,11 @@ def answer_metadata(answer: Answer, nodes: Sequence[NodeWithScore]) -> dict[str,
 
 
 def _entry(entry: Evidence, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:
-    known = 0 < entry.page_index <= len(nodes) and entry.page is not None
-    return {
-        "index": entry.page_index,
-        "node_id": nodes[entry.page_index - 1].node_id if known else None,
-        "source": entry.page.source if entry.page is not None else None,
-        "page": entry.page.number if entry.page is not None else None,
-        "text": entry.text,
-        "relevant": entry.relevant,
-        **grounding_dict(entry),
-    }
+    found: dict[str, Any] = {"index": entry.page_index, "node_id": None, "source": None, "page": None}
+    page = entry.page
+    if page is not None:
+        found |= {"source": page.source, "page": page.number}
+        # The model counts the images from 1.
+        if 0 < entry.page_index <= len(nodes):
+            found["node_id"] = nodes[entry.page_index - 1].node_id
+    return {**found, "text": entry.text, "relevant": entry.relevant, **grounding_dict(entry)}

@@ -21,7 +21,8 @@ from visrag_integrations.readers import PageReader
 from visrag_integrations.store.picture_files import SUFFIXES, PictureFolder, reference_of
 from visrag_integrations.types import Page
 
-_QUALITY = 95  # pictures are looked at by embedders too, so few artefacts
+_QUALITY = 95
+"""Of JPEGs: embedders look at these pictures too, so few artefacts."""
 
 
 class VisRAGReader(BasePydanticReader):
@@ -53,11 +54,13 @@ class VisRAGReader(BasePydanticReader):
         **more: Any,
     ) -> None:
         more.pop("class_name", None)
-        made = reader if reader is not None else PageReader(**{**(settings or {}), **more})
-        folder = None if image_dir is None else os.path.abspath(image_dir)
-        fields: dict[str, Any] = {"image_dir": folder, "settings": _settings_of(made), "is_remote": is_remote}
+        if reader is None:
+            reader = PageReader(**{**(settings or {}), **more})
+        fields: dict[str, Any] = {"settings": _settings_of(reader), "is_remote": is_remote}
+        if image_dir is not None:
+            fields["image_dir"] = os.path.abspath(image_dir)
         super().__init__(**fields)
-        self._reader = made
+        self._reader = reader
 
     @classmethod
     def class_name(cls) -> str:
@@ -77,6 +80,7 @@ class VisRAGReader(BasePydanticReader):
             fs: An fsspec filesystem that holds the files; the local one when None.
         """
         pictures = PictureFolder(self.image_dir or Path(get_cache_dir(), "visrag_pictures"))
+        # One document behind, because a document names the next one.
         before: Document | None = None
         for page in self._pages(file, fs):
             document = self._document(page, pictures, extra_info)
@@ -102,6 +106,7 @@ class VisRAGReader(BasePydanticReader):
 
     def _download(self, fs: Any, path: str) -> bytes:
         try:
+            # Before anything is read: the file may be larger than the memory.
             size = fs.size(path)
             if size is not None and size > self._reader.max_bytes:
                 raise DocumentLimitError(path, f"{size} bytes are more than max_bytes={self._reader.max_bytes}.")
@@ -111,10 +116,12 @@ class VisRAGReader(BasePydanticReader):
         return data
 
     def _document(self, page: Page, pictures: PictureFolder, extra: Mapping[str, Any] | None) -> Document:
-        local = page.source if os.path.exists(page.source) else None
-        source = os.path.abspath(local) if local is not None else page.source
+        source = page.source
+        if os.path.exists(source):
+            source = os.path.abspath(source)
         kind = self._reader.picture_format or "JPEG"
         assert page.picture is not None  # readers give every page one
+        # Under the hash of its bytes: a page that did not change is the same file after the document changed.
         data = images.encode(page.picture, kind, _QUALITY)
         reference = reference_of(data, "pages", SUFFIXES[kind.upper()])
         pictures.save(data, reference)
@@ -125,11 +132,13 @@ class VisRAGReader(BasePydanticReader):
 
 def _settings_of(reader: PageReader) -> dict[str, Any]:
     """The settings that differ from the defaults; never the password."""
-    found = {
-        field.name: getattr(reader, field.name) for field in dataclasses.fields(reader) if field.name != "password"
-    }
     default = PageReader()
-    return {name: value for name, value in found.items() if value != getattr(default, name)}
+    settings = {}
+    for field in dataclasses.fields(reader):
+        value = getattr(reader, field.name)
+        if field.name != "password" and value != getattr(default, field.name):
+            settings[field.name] = value
+    return settings
 
 
 def _paths_on(fs: Any, file: Any) -> Iterable[str]:

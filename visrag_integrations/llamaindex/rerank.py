@@ -11,10 +11,13 @@ from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr
 from llama_index.core.instrumentation.events.rerank import ReRankEndEvent, ReRankStartEvent
 from llama_index.core.postprocessor.types import BaseNodePostprocessor
 from llama_index.core.schema import NodeWithScore, QueryBundle
+from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.llamaindex.convert import node_to_page
-from visrag_integrations.llamaindex.embedder import as_page_embedder, embed_mixed
+from visrag_integrations.llamaindex.embedder import GivenEmbedder, one_embedder
 from visrag_integrations.llamaindex.retriever import to_query
 from visrag_integrations.scores import exact
 
@@ -30,29 +33,38 @@ class VisRAGRerank(BaseNodePostprocessor):
 
     Those given stay as they are; new `NodeWithScore`s hold the same nodes.
 
-    >>> VisRAGRerank(store=store, embedding=embedder, top_n=3).postprocess_nodes(nodes, query_str="?")  # doctest: +SKIP
+    >>> VisRAGRerank(store=store, embedder=embedder, top_n=3).postprocess_nodes(nodes, query_str="?")  # doctest: +SKIP
 
     Args:
-        embedding: A page embedder, a `VisRAGEmbedding` or another LlamaIndex embedding, or a model's name.
+        embedder: A page embedder, a `VisRAGEmbedding` or another LlamaIndex embedding, or a model's name;
+            "openbmb/VisRAG-Ret" when None.
         store: Where the vectors of stored nodes are taken from instead of being made again: a `VisRAGVectorStore`, or
             a page store such as `QdrantPageStore`.
         top_n: At most so many.
+        embedding: The older name of `embedder`.
     """
 
     top_n: int = Field(default=3, ge=1, description="At most so many nodes.")
-    _embedding: Any = PrivateAttr()
+    _embedder: Any = PrivateAttr()
     _store: Any = PrivateAttr(default=None)
 
     def __init__(
-        self, embedding: Any = "openbmb/VisRAG-Ret", *, store: Any = None, top_n: int = 3, **fields: Any
+        self, embedder: Any = None, *, store: Any = None, top_n: int = 3, embedding: Any = None, **fields: Any
     ) -> None:
         fields.pop("class_name", None)
         super().__init__(**{**fields, "top_n": top_n})
-        self._embedding, self._store = embedding, getattr(store, "client", store)
+        self._embedder = GivenEmbedder(one_embedder(embedder, embedding))
+        if isinstance(store, BasePydanticVectorStore):
+            store = store.client
+        self._store = store
 
     @classmethod
     def class_name(cls) -> str:
         return "VisRAGRerank"
+
+    def close(self) -> None:
+        """Free the model that was loaded by its name, unless others use it; what you gave stays open."""
+        self._embedder.close()
 
     @dispatcher.span
     def _postprocess_nodes(
@@ -62,7 +74,7 @@ class VisRAGRerank(BaseNodePostprocessor):
             raise SettingError("Nodes are ordered against a question; give query_str= or query_bundle=.")
         if not nodes:
             return []
-        embedder = as_page_embedder(self._embedding)
+        embedder = self._embedder.get()  # loaded only where there is something to order
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=embedder.name))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
@@ -79,13 +91,22 @@ class VisRAGRerank(BaseNodePostprocessor):
     def _best(self, nodes: Sequence[NodeWithScore], query: QueryBundle, embedder: PageEmbedder) -> list[NodeWithScore]:
         (asked,) = embedder.embed_queries([to_query(query)])
         vectors = self._vectors([node_to_page(found.node) for found in nodes], embedder)
-        scores = exact.cosine(asked, vectors) if embedder.kind == "single" else exact.maxsims(asked, vectors)
+        if embedder.kind == "single":
+            scores = exact.cosine(asked, vectors)
+        else:
+            scores = exact.maxsims(asked, vectors)
+        # Best first; nodes with equal scores stay in the order they came in.
         order = sorted(range(len(nodes)), key=lambda place: -scores[place])
         return [NodeWithScore(node=nodes[place].node, score=scores[place]) for place in order[: self.top_n]]
 
     def _vectors(self, pages: Sequence[Page], embedder: PageEmbedder) -> list[Embedding]:
-        stored = getattr(self._store, "get_embeddings", None)
-        known: dict[str, Embedding] = stored([page.id for page in pages], embedder) if stored is not None else {}
-        missing = [page for page in pages if page.id not in known]
-        made = iter(embed_mixed(embedder, missing))
-        return [known[page.id] if page.id in known else next(made) for page in pages]
+        """The vectors of the pages, in order: those that are stored, and the others embedded now."""
+        stored = stored_embeddings(self._store, [page.id for page in pages], embedder)
+        made = iter(embed_mixed(embedder, [page for page in pages if page.id not in stored]))
+        vectors = []
+        for page in pages:
+            if page.id in stored:
+                vectors.append(stored[page.id])
+            else:
+                vectors.append(next(made))
+        return vectors

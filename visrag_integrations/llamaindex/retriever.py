@@ -12,10 +12,14 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.filters import join_filters
+from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.llamaindex.convert import hit_to_node
-from visrag_integrations.llamaindex.filters import to_filter
-from visrag_integrations.llamaindex.pictures import page_picture
+from visrag_integrations.llamaindex.embedder import GivenEmbedder
+from visrag_integrations.llamaindex.filters import CoreFilter, to_filter
+from visrag_integrations.llamaindex.node_pictures import picture_of_image
+from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -49,21 +53,25 @@ class VisRAGRetriever(BaseRetriever):
         score_threshold: float | None = None,
         **settings: Any,
     ) -> None:
-        if not callable(getattr(retriever, "retrieve", None)):
+        if not is_retriever(retriever):
             raise SettingError(
                 f"retriever is {type(retriever).__name__}, without retrieve(). Give PageRetriever(embedder, store)."
             )
         if similarity_top_k < 1:
             raise SettingError(f"similarity_top_k is {similarity_top_k}; it is the number of pages wanted, 1 or more.")
-        self.retriever, self.similarity_top_k, self.filters = retriever, similarity_top_k, filters
-        self.mode, self.score_threshold = mode, score_threshold
+        self.retriever = retriever
+        self.similarity_top_k = similarity_top_k
+        self.filters = filters
+        self.mode = mode
+        self.score_threshold = score_threshold
+        self._opened: list[Any] = []  # what `close` closes
         super().__init__(**settings)
 
     @classmethod
     def from_index(
         cls, location: Any, embedder: Any = "openbmb/VisRAG-Ret", *, collection: str = "pages", **settings: Any
     ) -> Self:
-        """A retriever on an index that is already there.
+        """A retriever on an index that is already there; `close` frees what was opened for it.
 
         Args:
             location: A folder, the URL of a Qdrant server, or a `QdrantClient`.
@@ -71,45 +79,61 @@ class VisRAGRetriever(BaseRetriever):
             collection: The collection's name.
             **settings: Of the retriever, for example `similarity_top_k=3`.
         """
-        from visrag_integrations.llamaindex.embedder import as_page_embedder
-        from visrag_integrations.retrieval import PageRetriever
-        from visrag_integrations.store import QdrantPageStore
+        from visrag_integrations.store import QdrantPageStore  # slow to import, and only needed here
 
         store = QdrantPageStore(location, collection)
-        return cls(PageRetriever(as_page_embedder(embedder), store), **settings)
+        given = GivenEmbedder(embedder)
+        made = cls(PageRetriever(given.get(), store), **settings)
+        made._opened = [given, store]
+        return made
+
+    def close(self) -> None:
+        """Close the index and the embedder that `from_index` opened, where it did; what you gave stays open."""
+        for one in self._opened:
+            close(one)
+        self._opened = []
 
     def _retrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
-        return [hit_to_node(hit) for hit in self.find(query_bundle)]
+        return list(map(hit_to_node, self.find(query_bundle)))
 
     async def _aretrieve(self, query_bundle: QueryBundle) -> list[NodeWithScore]:
         return await asyncio.to_thread(self._retrieve, query_bundle)
 
     def find(self, query: QueryBundle) -> list[ScoredPage]:
         """The pages as the core gives them."""
-        asked = {"filter": to_filter(self.filters, self._scroll), "mode": self.mode}
-        settings: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
+        condition = to_filter(self.filters, self._scroll)
         if query.embedding is not None or query.custom_embedding_strs:
-            return self._find_by_vector(query, **settings)
+            return self._find_by_vector(query, condition)
+        # Only what was set: another retriever than the core's may not know the rest.
+        settings: dict[str, Any] = {}
+        if condition is not None:
+            settings["filter"] = condition
+        if self.mode is not None:
+            settings["mode"] = self.mode
         if self.score_threshold is not None:
             settings["score_threshold"] = self.score_threshold
-        found: list[ScoredPage] = list(self.retriever.retrieve(to_query(query), self.similarity_top_k, **settings))
-        return found
+        return list(self.retriever.retrieve(to_query(query), self.similarity_top_k, **settings))
 
-    def _find_by_vector(self, query: QueryBundle, filter: Any = None, mode: Mode | None = None) -> list[ScoredPage]:
-        store, embedder = self._part("store"), self._part("embedder")
+    def _find_by_vector(self, query: QueryBundle, condition: CoreFilter | None) -> list[ScoredPage]:
+        store = self._part("store")
+        embedder = self._part("embedder")
         if query.embedding is not None:
             vector = np.asarray(query.embedding, np.float32)
         else:
             vectors = embedder.embed_queries(list(query.custom_embedding_strs or ()))
+            # Many vectors are matched each by itself; of single ones LlamaIndex takes the mean.
             vector = np.concatenate(vectors) if embedder.kind == "multi" else np.mean(vectors, axis=0)
         hits: list[ScoredPage] = store.search(
             vector,
             text=query.query_str,
             top_k=self.similarity_top_k,
-            filter=join_filters(getattr(self.retriever, "filter", None), filter),
-            mode=mode or getattr(self.retriever, "mode", "dense"),
+            filter=join_filters(getattr(self.retriever, "filter", None), condition),
+            mode=self.mode or getattr(self.retriever, "mode", "dense"),
         )
-        return [hit for hit in hits if self.score_threshold is None or hit.score >= self.score_threshold]
+        # The store knows no threshold; the core's retriever, which does, was left out.
+        if self.score_threshold is None:
+            return hits
+        return [hit for hit in hits if hit.score >= self.score_threshold]
 
     def _scroll(self) -> Iterator[Page]:
         found: Iterator[Page] = self._part("store").scroll()
@@ -133,4 +157,4 @@ def to_query(query: QueryBundle) -> str | Query:
     """
     if query.image_path is None:
         return query.query_str
-    return Query(query.query_str or "", page_picture(Path(query.image_path)))
+    return Query(query.query_str or "", picture_of_image(Path(query.image_path)))

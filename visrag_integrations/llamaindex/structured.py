@@ -12,6 +12,7 @@ from llama_index.core.llms import LLM
 from pydantic import BaseModel, ValidationError
 
 from visrag_integrations.errors import GenerationError
+from visrag_integrations.interfaces.generators import supports
 from visrag_integrations.interfaces.threads import in_thread
 
 if TYPE_CHECKING:
@@ -38,9 +39,9 @@ class StructuredOutputs(LLM):
             GenerationError: The engine was given the schema and did not finish it, for example at its token limit.
         """
         if not self._follows_schemas():
-            return super().structured_predict(
-                output_cls, prompt, {"prompt": "plain", **(llm_kwargs or {})}, **prompt_args
-            )
+            # LlamaIndex asks for JSON in words; EVisRAG's own prompt would ask for its tags beside that.
+            plain = {"prompt": "plain", **(llm_kwargs or {})}
+            return super().structured_predict(output_cls, prompt, plain, **prompt_args)
         dispatcher.event(
             LLMStructuredPredictStartEvent(output_cls=output_cls, template=prompt, template_args=prompt_args)
         )
@@ -72,6 +73,7 @@ class StructuredOutputs(LLM):
         if not self._follows_schemas():
             yield self.structured_predict(output_cls, prompt, llm_kwargs, **prompt_args)
             return
+        # The text grows by a few letters at a time; an object is given only when it says more than the last one.
         last: Any = None
         text = ""
         for response in self.stream_chat(self._asked(prompt, prompt_args), **_with_schema(output_cls, llm_kwargs)):
@@ -90,7 +92,7 @@ class StructuredOutputs(LLM):
         return in_thread(self._structured_stream_call(output_cls, prompt, llm_kwargs, **prompt_args))
 
     def _follows_schemas(self) -> bool:
-        return "json_schema" in getattr(self.generator, "supports", ())
+        return supports(self.generator, "json_schema")
 
     def _asked(self, prompt: Any, prompt_args: dict[str, Any]) -> list[ChatMessage]:
         return self._extend_messages(prompt.format_messages(**prompt_args))
@@ -101,12 +103,13 @@ def _with_schema(output_cls: type[BaseModel], llm_kwargs: dict[str, Any] | None)
 
 
 def _read(output_cls: type[BaseModel], text: str | None) -> BaseModel:
+    text = text or ""
     try:
-        return output_cls.model_validate_json(text or "")
+        return output_cls.model_validate_json(text)
     except ValidationError as err:
         raise GenerationError(
             f"The model was held to the schema of {output_cls.__name__}, and what it wrote does not fit it: "
-            f"{(text or '')[-80:]!r}. It may have been cut off; allow more with max_tokens=."
+            f"{text[-80:]!r}. It may have been cut off; allow more with max_tokens=."
         ) from err
 
 
@@ -114,6 +117,7 @@ def _read_part(output_cls: type[BaseModel], text: str) -> BaseModel | None:
     """The object that the beginning of a JSON text already holds; None while that is none."""
     from pydantic_core import from_json
 
+    # `trailing-strings`: a text that is still being written counts as far as it goes.
     try:
         return output_cls.model_validate(from_json(text, allow_partial="trailing-strings"))
     except ValueError:

@@ -8,12 +8,13 @@ from typing import Any
 
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
 
-from visrag_integrations.agent import PictureRules
+from visrag_integrations.agent import PictureRules, Step
 from visrag_integrations.agent.episode import Episode, Find, Look, Write
+from visrag_integrations.agent.rounds import requests_of
 from visrag_integrations.agent.storage import generation_from
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.llamaindex.agent import make_agent, to_response
-from visrag_integrations.llamaindex.engine_generator import resolve_llm
+from visrag_integrations.llamaindex.llm_generators import resolve_llm
 
 
 class VRAGStepEvent(Event):
@@ -44,9 +45,9 @@ class LookEvent(_Pending):
 
 _EVENTS: dict[type, type[WriteEvent | FindEvent | LookEvent]] = {Write: WriteEvent, Find: FindEvent, Look: LookEvent}
 
-
 _MOST_RUNS = 256
-"""Runs that are kept between their steps; one that was forgotten is taken up from its event."""
+"""Runs that are kept between their steps, each with its pictures. One that was forgotten is taken up from its event,
+which costs its searches again."""
 
 
 class VRAGWorkflow(Workflow):
@@ -112,30 +113,31 @@ class VRAGWorkflow(Workflow):
         return await self._go_on(ctx, ev)  # type: ignore[return-value]
 
     async def _go_on(self, ctx: Context, ev: _Pending) -> WriteEvent | FindEvent | LookEvent | StopEvent:
-        """Do what is waited for, tell what happened, and say what comes next."""
+        """Do what the run waits for, report the steps, and say what comes next."""
+        # Out of the table while it is worked on: if that fails, the run is taken up from its event again.
         episode = self._runs.pop(ev.run, None)
         if episode is None or not _stands_at(episode, ev):
             episode = await self._taken_up(ev)
-        before = len(episode.steps)
-        await self._perform(episode)
-        for happened in episode.steps[before:]:
+        for happened in await self._perform(episode):
             ctx.write_event_to_stream(VRAGStepEvent(step=happened))
         if episode.waiting is None:
             return StopEvent(result=to_response(episode.trace))
         self._keep(ev.run, episode)
-        turns = [asdict(turn) for turn in episode.trace.turns]
+        turns = list(map(asdict, episode.trace.turns))
         return _EVENTS[type(episode.waiting)](run=ev.run, question=ev.question, turns=turns)
 
     def _keep(self, run: str, episode: Episode) -> None:
         """For the next step of this run; runs that were left are forgotten, the oldest first."""
         self._runs[run] = episode
+        # A dict keeps the order in which its keys came.
         while len(self._runs) > _MOST_RUNS:
             del self._runs[next(iter(self._runs))]
 
     async def _taken_up(self, ev: _Pending) -> Episode:
         """A run that began elsewhere, at the same point."""
         (episode,) = await self.agent.abegin([ev.question])
-        written = [generation_from(turn) for turn in ev.turns]
+        written = list(map(generation_from, ev.turns))
+        # What the model wrote is in the event; searches and pictures are not, and are made again.
         while written or not isinstance(ev, _EVENTS[type(episode.waiting)]):
             if isinstance(episode.waiting, Write):
                 episode.tell(written.pop(0))
@@ -143,12 +145,13 @@ class VRAGWorkflow(Workflow):
                 await self._perform(episode)
         return episode
 
-    async def _perform(self, episode: Episode) -> None:
-        for result in await self.agent.aperform([episode.waiting] if episode.waiting else []):
-            episode.tell(result)
+    async def _perform(self, episode: Episode) -> list[Step]:
+        """Do what the run waits for; its new steps."""
+        (result,) = await self.agent.aperform(requests_of([episode]))
+        return episode.tell(result)
 
 
 def _stands_at(episode: Episode, ev: _Pending) -> bool:
     """Whether the run is where the event was made; a context kept earlier speaks of another point."""
-    written = [asdict(turn) for turn in episode.trace.turns]
+    written = list(map(asdict, episode.trace.turns))
     return isinstance(ev, _EVENTS[type(episode.waiting)]) and written == ev.turns

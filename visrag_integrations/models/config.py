@@ -42,7 +42,7 @@ def _number(config: Mapping[str, Any], key: str, default: float | None = None, *
     value = config.get(key, default)
     if value is None:
         raise CheckpointError(f"config.json has no {key!r}. Give a whole VisRAG-Ret checkpoint.")
-    allowed: tuple[type, ...] = (int,)
+    allowed: tuple[type[int] | type[float], ...] = (int,)
     wanted = "a whole number"
     if isinstance(default, float):
         allowed, wanted = (int, float), "a number"

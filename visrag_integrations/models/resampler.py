@@ -17,7 +17,7 @@ import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
 from visrag_integrations.models.attention import Runs, find_attention
-from visrag_integrations.models.tables import TableModule, positions_of_grids
+from visrag_integrations.models.tables import Grid, TableModule, positions_of_grids
 
 EPS = 1e-6  # as published; torch's own default is 1e-5
 HEAD_SIZE = 128  # published as "width // 128 heads"
@@ -57,7 +57,7 @@ class Resampler(TableModule):
     def positions(self, rows: int, columns: int) -> Tensor:
         """What the positions of a grid add to the projected keys: (rows * columns, D).
 
-        The sines are kept; their projection is made anew in every pass, because training changes its weights.
+        The sines are kept; their projection is not, because training changes its weights.
         """
         weight = self.attn.in_proj_weight[self.width : 2 * self.width]  # the keys' third: (D, D)
         sines = self.table((rows, columns), lambda: sincos_positions(rows, columns, self.width).to(weight.device))
@@ -70,13 +70,15 @@ class Resampler(TableModule):
         query = F.linear(self.ln_q(self.query) + self.pos_embed, weight, bias)  # (Q, D)
         return query.view(-1, self.heads, HEAD_SIZE).transpose(0, 1)[None]
 
-    def forward(self, x: Tensor, grids: Sequence[tuple[int, int]], runs: Runs) -> Tensor:
-        """The tower's output (T, V) to (S, Q, D); `grids` and `runs` as for the tower."""
+    def forward(self, x: Tensor, grids: Sequence[Grid], runs: Runs, tables: dict[Grid, Tensor] | None = None) -> Tensor:
+        """The tower's output (T, V) to (S, Q, D); arguments as for the tower, with other `tables`."""
+        tables = {} if tables is None else tables
         x = self.ln_kv(self.kv_proj(x))  # (T, D)
         key_value = F.linear(x, self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :])
         key, value = key_value.view(-1, 2, self.heads, HEAD_SIZE).unbind(1)  # each (T, H, E)
         # Cast, because under autocast the keys are in half precision and the positions are not.
-        key = key + positions_of_grids(grids, self.positions).view(key.shape).to(key.dtype)
+        positions = positions_of_grids(grids, self.positions, tables)  # (T, D)
+        key = key + positions.view(key.shape).to(key.dtype)
         query = self._queries()
         outputs = []
         start = 0

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 
 from visrag_integrations.models.attention import Attention, Runs, attend_packed, find_attention
 from visrag_integrations.models.recompute import run_block
-from visrag_integrations.models.tables import positions_of_grids
+from visrag_integrations.models.tables import Grid, positions_of_grids
 
 EPS = 1e-6  # as published; torch's own default is 1e-5
 
@@ -122,7 +122,7 @@ class SiglipTower(nn.Module):
     def positions(self, rows: int, columns: int) -> Tensor:
         """The learned positions, resampled to that many rows and columns of patches: (rows * columns, D).
 
-        They are made anew in every pass, because training changes the weights they come from.
+        They are not kept, because training changes the weights they come from.
         """
         if (rows, columns) == (self.side, self.side):
             return self.pos_embed[0]
@@ -135,15 +135,19 @@ class SiglipTower(nn.Module):
         """Whether training computes each block again in the backward pass instead of keeping its inner values."""
         self._recompute = on
 
-    def forward(self, patches: Tensor, grids: Sequence[tuple[int, int]], runs: Runs) -> Tensor:
+    def forward(
+        self, patches: Tensor, grids: Sequence[Grid], runs: Runs, tables: dict[Grid, Tensor] | None = None
+    ) -> Tensor:
         """Every patch of every picture, after the final norm.
 
         Args:
             patches: (T, P), each patch as channel, row, column; pictures one after the other, patches row by row.
             grids: Rows and columns of patches of each picture, in order.
             runs: How many pictures of how many patches follow each other.
+            tables: Positions of grids, shared by passes between which the weights stay; see `positions_of_grids`.
         """
-        x = self.patch_embed(patches) + positions_of_grids(grids, self.positions)  # (T, D)
+        tables = {} if tables is None else tables
+        x = self.patch_embed(patches) + positions_of_grids(grids, self.positions, tables)  # (T, D)
         for block in cast("Iterable[Block]", self.blocks):
             x = run_block(block, x, self.attention, runs, recompute=self._recompute)
         normed: Tensor = self.norm(x)

@@ -9,6 +9,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+Grid = tuple[int, int]
+"""Rows and columns of a picture's patches."""
+
 
 class TableModule(nn.Module):
     """A module with a small cache of tables by key; moving or casting the module empties it.
@@ -37,9 +40,16 @@ class TableModule(nn.Module):
         return super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
 
 
-def positions_of_grids(grids: Sequence[tuple[int, int]], positions: Callable[[int, int], Tensor]) -> Tensor:
-    """The positions of all pictures' grids, one after the other; equal grids share the work of one."""
-    tables: dict[tuple[int, int], Tensor] = {}
+def positions_of_grids(
+    grids: Sequence[Grid], positions: Callable[[int, int], Tensor], tables: dict[Grid, Tensor]
+) -> Tensor:
+    """The positions of all pictures' grids, one after the other.
+
+    Args:
+        grids: Rows and columns of each picture.
+        positions: Makes the table of one grid.
+        tables: Those that are made already; new ones are added. It must not outlive the weights' next change.
+    """
     for grid in grids:
         if grid not in tables:
             tables[grid] = positions(*grid)

@@ -23,6 +23,7 @@ from visrag_integrations.models.config import VisRAGRetConfig
 from visrag_integrations.models.minicpm import MiniCPMDecoder
 from visrag_integrations.models.resampler import Resampler
 from visrag_integrations.models.siglip import SiglipTower
+from visrag_integrations.models.tables import Grid
 from visrag_integrations.models.weights import load_weights
 
 PREFIXES = {"llm.model.": "llm."}  # published prefix -> ours
@@ -131,11 +132,19 @@ class VisRAGRetModel(nn.Module):
             limit: So many patches at most go through together, unless one slice has more.
         """
         cut = [cut_patches(group, self.config.tower.patch_size) for group in groups]
-        return torch.cat([self._look_once(cut, parts) for parts in plan_passes(cut, limit)])
+        # Tables made from weights live as long as this call: all its passes see the same weights.
+        positions: list[dict[Grid, Tensor]] = [{}, {}]  # of the tower and of the resampler
+        return torch.cat([self._look_once(cut, parts, *positions) for parts in plan_passes(cut, limit)])
 
-    def _look_once(self, cut: Sequence[Patches], parts: Sequence[tuple[int, int, int]]) -> Tensor:
+    def _look_once(
+        self,
+        cut: Sequence[Patches],
+        parts: Sequence[tuple[int, int, int]],
+        tower_positions: dict[Grid, Tensor],
+        key_positions: dict[Grid, Tensor],
+    ) -> Tensor:
         patches: list[Tensor] = []
-        grids: list[tuple[int, int]] = []  # one a slice
+        grids: list[Grid] = []  # one a slice
         runs: list[tuple[int, int]] = []
         for group, start, stop in parts:
             patches.append(normalise(cut[group], start, stop, self.dtype))
@@ -145,7 +154,8 @@ class VisRAGRetModel(nn.Module):
             if runs and runs[-1][1] == length:  # equally long neighbours share a run, and so a kernel
                 count += runs.pop()[0]
             runs.append((count, length))
-        vectors: Tensor = self.resampler(self.vpm(torch.cat(patches), grids, runs), grids, runs)
+        seen = self.vpm(torch.cat(patches), grids, runs, tower_positions)  # (T, V)
+        vectors: Tensor = self.resampler(seen, grids, runs, key_positions)
         return vectors
 
     def embed_tokens(

@@ -1,6 +1,7 @@
 """Answers to look at: a self-contained HTML file, or a notebook's display, with the evidence outlined on its pages."""
 
 from visrag_integrations.report.display import ShownAnswer, ShownPages, show
-from visrag_integrations.report.html import PICTURE_PIXELS, answer_to_html, report
+from visrag_integrations.report.html_page import answer_to_html, report
+from visrag_integrations.report.page_pictures import PICTURE_PIXELS
 
 __all__ = ["PICTURE_PIXELS", "ShownAnswer", "ShownPages", "answer_to_html", "report", "show"]

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import overload
 
 from visrag_integrations.grounding import ground
-from visrag_integrations.report.html import answer_to_html, fragment, pages_fragment
-from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
+from visrag_integrations.report.html_page import answer_to_html
+from visrag_integrations.report.inline_html import inline_answer, inline_pages
+from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage
 
+# Notebooks show a cell's old output beside the new one, so no two displays may share an id.
 _numbers = itertools.count(1)
+_DIGEST_LENGTH = 8  # hexadecimal digits; two sessions may count to the same number, but seldom for the same answer
 
 
 @dataclass(frozen=True, repr=False)
@@ -29,14 +32,20 @@ class ShownAnswer:
     question: str = ""
 
     def _repr_html_(self) -> str:
-        digest = hashlib.sha256(repr((self.question, self.answer.text)).encode("utf-8", "replace")).hexdigest()[:8]
-        return fragment(self.question, self.answer, f"v{digest}-{next(_numbers)}-")
+        content = repr((self.question, self.answer.text)).encode("utf-8", "replace")
+        digest = hashlib.sha256(content).hexdigest()[:_DIGEST_LENGTH]
+        return inline_answer(self.question, self.answer, f"v{digest}-{next(_numbers)}-")
 
     def __repr__(self) -> str:
         """The answer, and each piece of evidence with its place and verdict."""
-        lines = [self.question] if self.question else []
+        lines: list[str] = []
+        if self.question:
+            lines.append(self.question)
         lines.append(self.answer.text or "(no answer)")
-        return "\n".join([*lines, *(_line(entry) for entry in self.answer.evidence if entry.relevant)])
+        for entry in self.answer.evidence:
+            if entry.relevant:
+                lines.append(_evidence_line(entry))
+        return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
         """Write it as an HTML file of its own; gives the path."""
@@ -56,7 +65,7 @@ class ShownPages:
     pages: tuple[Page | ScoredPage, ...]
 
     def _repr_html_(self) -> str:
-        return pages_fragment(self.pages, f"v{next(_numbers)}-")
+        return inline_pages(self.pages, f"v{next(_numbers)}-")
 
     def __repr__(self) -> str:
         """One line a page, with its place and score."""
@@ -88,19 +97,33 @@ def show(
     """
     if isinstance(shown, Answer):
         return ShownAnswer(ground(shown), question)
-    return ShownPages((shown,) if isinstance(shown, (Page, ScoredPage)) else tuple(shown))
+    if isinstance(shown, (Page, ScoredPage)):
+        return ShownPages((shown,))
+    return ShownPages(tuple(shown))
 
 
 def _page_line(shown: Page | ScoredPage) -> str:
-    page = shown.page if isinstance(shown, ScoredPage) else shown
-    score = f"  ({shown.score_type} {shown.score:.3f})" if isinstance(shown, ScoredPage) else ""
-    return f"{page.source or page.doc_id}, page {page.number}{score}"
+    if isinstance(shown, ScoredPage):
+        return f"{_place(shown.page)}  ({shown.score_type} {shown.score:.3f})"
+    return _place(shown)
 
 
-def _line(entry: Evidence) -> str:
+def _evidence_line(entry: Evidence) -> str:
     place = f"image {entry.page_index}"
     if entry.page is not None:
-        place = f"{entry.page.source or entry.page.doc_id}, page {entry.page.number}"
-    found = entry.grounding
-    note = "" if found is None or not found.note or found.verdict == "not found on the page" else f"; {found.note}"
-    return f"[{entry.page_index}] {place}: {entry.text}  ({found.verdict if found else 'unchecked'}{note})"
+        place = _place(entry.page)
+    said = "unchecked"
+    if entry.grounding is not None:
+        said = _verdict(entry.grounding)
+    return f"[{entry.page_index}] {place}: {entry.text}  ({said})"
+
+
+def _verdict(found: Grounding) -> str:
+    """The verdict, and its note where that says more: that next to nothing was found needs no list of it."""
+    if found.note and found.verdict != "not found on the page":
+        return f"{found.verdict}; {found.note}"
+    return found.verdict
+
+
+def _place(page: Page) -> str:
+    return f"{page.source or page.doc_id}, page {page.number}"

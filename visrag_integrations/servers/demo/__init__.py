@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from visrag_integrations.servers.demo.bases import KnowledgeBases
     from visrag_integrations.servers.demo.build import build_demo
-    from visrag_integrations.servers.demo.limits import Limits
+    from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
+    from visrag_integrations.servers.demo.visitor_limits import Limits
 
-_HOMES = {"KnowledgeBases": "bases", "Limits": "limits", "build_demo": "build"}
+_HOMES = {"KnowledgeBases": "knowledge_bases", "Limits": "visitor_limits", "build_demo": "build"}
 
 __all__ = ["KnowledgeBases", "Limits", "build_demo"]
 

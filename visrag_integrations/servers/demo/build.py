@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import inspect
 import os
@@ -17,12 +18,13 @@ from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.servers.demo.bases import KnowledgeBases
+from visrag_integrations.interfaces.closing import close
 from visrag_integrations.servers.demo.gate import Gate, GateSettings
+from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
 from visrag_integrations.servers.demo.page import DemoPage
 
-_OPENED: dict[Path, KnowledgeBases] = {}
-"""What `build_demo` opened itself: running a notebook's cell again takes the folder over from the page before."""
+_OPENED: dict[Path, contextlib.ExitStack] = {}
+"""What `build_demo` opened itself, by folder: running a notebook's cell again takes it over from the page before."""
 
 
 def build_demo(
@@ -48,14 +50,15 @@ def build_demo(
     """
     if password is not None and not password.strip():
         raise SettingError("The password is empty. Give one that nobody guesses, or None for no password.")
-    opened = bases if isinstance(bases, KnowledgeBases) else _open(bases, embedder, generator)
+    if not isinstance(bases, KnowledgeBases):
+        bases = _open(bases, embedder, generator)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
-    os.environ["GRADIO_TEMP_DIR"] = str(opened.incoming)  # not the folder that all programs on this machine share
-    demo = DemoPage(opened).build()
-    demo.queue(max_size=opened.limits.waiting, default_concurrency_limit=8, api_open=False)
-    limits = opened.limits
-    settings = GateSettings(opened.room, limits.file_bytes * limits.files, password, hosts)
-    demo.launch = functools.partial(_launch, demo.launch, opened, settings)
+    os.environ["GRADIO_TEMP_DIR"] = str(bases.incoming)  # not the folder that all programs on this machine share
+    demo = DemoPage(bases).build()
+    demo.queue(max_size=bases.limits.waiting, default_concurrency_limit=8, api_open=False)
+    limits = bases.limits
+    settings = GateSettings(bases.room, limits.file_bytes * limits.files, password, hosts)
+    demo.launch = functools.partial(_launch, demo.launch, bases, settings)
     return demo
 
 
@@ -64,16 +67,20 @@ def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Ge
         raise SettingError(
             'Say what embeds and what answers: build_demo(folder, embedder="ocr", generator="extractive").'
         )
-    opened_before = _OPENED.pop(Path(folder).absolute(), None)
-    if opened_before is not None:
-        opened_before.close()
-    opened = KnowledgeBases(
-        folder,
-        embedder=load_embedder(embedder) if isinstance(embedder, str) else embedder,
-        generator=load_generator(generator) if isinstance(generator, str) else generator,
-    )
-    _OPENED[opened.folder] = opened
-    return opened
+    with contextlib.ExitStack() as opened:
+        # Before the page that has the folder lets go of its models: those of the same name are not loaded again.
+        if isinstance(embedder, str):
+            embedder = load_embedder(embedder, shared=True)
+            opened.callback(close, embedder)
+        if isinstance(generator, str):
+            generator = load_generator(generator, shared=True)
+            opened.callback(close, generator)
+        opened_before = _OPENED.pop(Path(folder).absolute(), None)
+        if opened_before is not None:
+            opened_before.close()
+        bases = opened.enter_context(KnowledgeBases(folder, embedder=embedder, generator=generator))
+        _OPENED[bases.folder] = opened.pop_all()
+    return bases
 
 
 def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, **settings: Any) -> Any:
@@ -94,8 +101,11 @@ def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSetting
         "num_workers": 0,  # its workers serve files on ports of their own
         "show_error": True,
     }
+    # Versions of Gradio differ in what they know; what the caller gives is passed on, known or not.
     known = inspect.signature(launch).parameters
-    return launch(**{**{name: ours[name] for name in ours if name in known}, **settings})
+    for name in ours.keys() - known.keys():
+        del ours[name]
+    return launch(**{**ours, **settings})
 
 
 def _theme() -> Any:

@@ -4,12 +4,17 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
-from itertools import islice
+from itertools import islice, zip_longest
 
 from visrag_integrations.types import Page, Word
 
+# The visitor waits for these questions, and only three are shown: the beginning of an index has enough headings.
 _PAGES = 60  # pages that are looked at
 _WORDS = 40  # words at the top of a page that may be its heading
+_LONGEST = 60  # characters of a heading; what is longer is a sentence, and fits no button
+_LARGER = 1.15  # times the usual height of words; below that, words of the text would count that happen to be tall
+# Two words of three letters or more, as headings have and page numbers have not; or four characters of a script
+# without spaces (kana, Han, Hangul).
 _WORTHY = re.compile(r"[^\W\d_]{3,}.*[\s/-][^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
 _NUMBER = re.compile(r"^[\dIVXivx.:)]+\s+")
 
@@ -19,11 +24,16 @@ def example_questions(pages: Iterable[Page], wanted: int = 3) -> list[str]:
     by_document: dict[str, list[str]] = {}
     for page in islice(pages, _PAGES):
         found = heading(page.words)
-        if found:
-            by_document.setdefault(page.doc_id, []).append(found)
-    rounds = [list(dict.fromkeys(headings)) for headings in by_document.values()]
-    turns = (headings[turn] for turn in range(_PAGES) for headings in rounds if turn < len(headings))
-    return [f"{found}?" for found in islice(dict.fromkeys(turns), wanted)]
+        headings = by_document.setdefault(page.doc_id, [])
+        if found and found not in headings:
+            headings.append(found)
+    # By turns: the first heading of every document, then the second of every document, ...
+    questions: list[str] = []
+    for turn in zip_longest(*by_document.values()):
+        for found in turn:
+            if found is not None and f"{found}?" not in questions:
+                questions.append(f"{found}?")
+    return questions[:wanted]
 
 
 def heading(words: Sequence[Word]) -> str:
@@ -34,18 +44,33 @@ def heading(words: Sequence[Word]) -> str:
     >>> heading([*large, *[Word("fold", (0.1, 0.2, 0.15, 0.21))] * 9])
     'Packing boats'
     """
+    if not words:
+        return ""
+    usual = sorted(map(_height, words))[len(words) // 2]
+    for line in sorted(_lines(words[:_WORDS]), key=_tallest, reverse=True):
+        if _tallest(line) <= _LARGER * usual:
+            return ""
+        # "2.1 Packing boats" -> "Packing boats"
+        text = _NUMBER.sub("", " ".join(word.text for word in line)).strip(" .:•-–—")
+        # What is all capitals is mostly a running title or a chapter's number.
+        if len(text) <= _LONGEST and _WORTHY.search(text) and not text.isupper():
+            return text
+    return ""
+
+
+def _lines(words: Sequence[Word]) -> list[list[Word]]:
+    """Neighbours whose tops are less than half a word's height apart stand in one line."""
     lines: list[list[Word]] = []
-    for word in words[:_WORDS]:
+    for word in words:
         if lines and abs(word.box[1] - lines[-1][0].box[1]) < 0.5 * _height(word):
             lines[-1].append(word)
         else:
             lines.append([word])
-    usual = sorted(map(_height, words))[len(words) // 2] if words else 0.0
-    for line in sorted(lines, key=lambda line: -max(map(_height, line))):
-        text = _NUMBER.sub("", " ".join(word.text for word in line)).strip(" .:•-–—")
-        if len(text) <= 60 and _WORTHY.search(text) and not text.isupper() and max(map(_height, line)) > 1.15 * usual:
-            return text
-    return ""
+    return lines
+
+
+def _tallest(line: Sequence[Word]) -> float:
+    return max(map(_height, line))
 
 
 def _height(word: Word) -> float:

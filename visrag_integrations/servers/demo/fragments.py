@@ -5,16 +5,17 @@ from __future__ import annotations
 import html
 from collections.abc import Sequence
 
-from visrag_integrations.report.html import VERDICTS
-from visrag_integrations.servers.demo.asking import Asked, ShownPage
-from visrag_integrations.servers.demo.base import BaseState, DocumentState
+from visrag_integrations.report.verdict_signs import VERDICTS
+from visrag_integrations.servers.demo.answer_state import AnswerState, ShownPage
+from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState
 from visrag_integrations.types import Evidence, Failure
 
+# Every look at the status sends the whole list again, so it must not grow without end.
 MOST_ROWS = 100
-"""Documents and failures that are listed; of more, the number is said."""
+"""Documents and failures that are listed; of the rest only the number is shown."""
 
 EMPTY = "vr-empty"
-"""What only a welcome has."""
+"""The CSS class that only a welcome has: what an answer is told from."""
 _WELCOME = f"""<div class="{EMPTY}"><h3>{{title}}</h3><ol>{{steps}}</ol></div>"""
 
 
@@ -45,7 +46,11 @@ def welcome(documents: int) -> str:
 def status(state: BaseState) -> str:
     """How far indexing is, every document, and what failed."""
     indexing = state.indexing
-    parts = [_progress(state) if indexing.running else _summary(state)]
+    parts = []
+    if indexing.running:
+        parts.append(_progress(state))
+    else:
+        parts.append(_summary(state))
     if indexing.error:
         parts.append(f'<p class="vr-bad" role="alert">{escaped(indexing.error)}</p>')
     if state.documents:
@@ -57,25 +62,42 @@ def status(state: BaseState) -> str:
     return f'<div class="vr-status" aria-live="polite">{"".join(parts)}</div>'
 
 
-def answer(asked: Asked) -> str:
+def answer(state: AnswerState) -> str:
     """The answer as far as it is known, and the evidence."""
-    done = asked.answer
-    label = asked.stage or ("Answer" if done is not None and done.sufficient else "No answer in these pages")
-    kind = "vr-open" if done is None else "vr-done" if done.sufficient else "vr-none"
-    text = asked.text or ("" if asked.stage else "The model gave no answer.")
+    done = state.answer
+    kind, label = _kind_and_label(state)
     parts = [
-        f'<p class="vr-question" dir="auto">{escaped(asked.question)}</p>',
+        f'<p class="vr-question" dir="auto">{escaped(state.question)}</p>',
         f'<p class="vr-label">{escaped(label)}</p>',
-        f'<p class="vr-text" dir="auto">{escaped(text)}</p>' if text else '<p class="vr-wait"></p>',
+        _text(state),
     ]
-    found = [entry for entry in asked.evidence if entry.relevant]
+    found = [entry for entry in state.evidence if entry.relevant]
     if found:
         items = "".join(map(_evidence, found))
         parts.append(f'<p class="vr-label">Evidence</p><ul class="vr-evidence">{items}</ul>')
+    # The rest is for who wants to know why; it is folded away.
     if done is not None:
-        parts += [_fold("Reasoning", done.thinking), _fold("What the model saw", done.observation)]
+        parts.append(_fold("Reasoning", done.thinking))
+        parts.append(_fold("What the model saw", done.observation))
         parts.append(_fold("What was off", "\n".join(done.problems)))
     return f'<section class="vr-answer {kind}" aria-live="polite">{"".join(parts)}</section>'
+
+
+def _kind_and_label(state: AnswerState) -> tuple[str, str]:
+    """The CSS class of an answer, and what stands above its text."""
+    if state.answer is None:
+        return "vr-open", state.stage
+    if state.answer.sufficient:
+        return "vr-done", "Answer"
+    return "vr-none", "No answer in these pages"
+
+
+def _text(state: AnswerState) -> str:
+    if state.text:
+        return f'<p class="vr-text" dir="auto">{escaped(state.text)}</p>'
+    if state.stage:
+        return '<p class="vr-wait"></p>'
+    return '<p class="vr-text" dir="auto">The model gave no answer.</p>'
 
 
 def pages(shown: Sequence[ShownPage]) -> str:
@@ -97,6 +119,7 @@ def escaped(text: str) -> str:
     >>> escaped('<b title="x">')
     '&lt;b title=&quot;x&quot;&gt;'
     """
+    # Half a surrogate pair, which a model or a PDF may give, cannot be sent; it becomes a question mark.
     return html.escape(text.encode("utf-8", "replace").decode("utf-8"), quote=True)
 
 
@@ -106,18 +129,21 @@ def place(source: str, number: int) -> str:
     >>> place("/srv/bases/tax/documents/tax.pdf", 3)
     'tax.pdf, page 3'
     """
-    return f"{source.rpartition('/')[2].rpartition(chr(92))[2] or 'document'}, page {number}"
+    name = source.replace("\\", "/").rpartition("/")[2] or "document"
+    return f"{name}, page {number}"
 
 
 def _progress(state: BaseState) -> str:
     done = sum(document.pages for document in state.documents)
-    known = [document.total for document in state.documents if document.total is not None]
-    complete = len(known) == len(state.documents)
+    totals = [document.total for document in state.documents if document.total is not None]
+    facts, share = [f"{count(done, 'page')} so far"], ""
+    # How many pages there will be is known once every document was opened.
+    if totals and len(totals) == len(state.documents):
+        facts = [f"{done} of {sum(totals)} pages"]
+        share = f' value="{done}" max="{max(1, sum(totals))}"'
     progress = state.indexing.progress
-    facts = [f"{done} of {sum(known)} pages" if complete and known else f"{count(done, 'page')} so far"]
     if progress.added:
         facts.append(f"{progress.pages_per_second:.1f} pages/s")
-    share = f' value="{done}" max="{max(1, sum(known))}"' if complete and known else ""
     return (
         '<p class="vr-line"><b>Indexing</b> <span>' + " · ".join(facts) + "</span></p>"
         f'<progress class="vr-bar"{share} aria-label="Indexing"></progress>'
@@ -133,22 +159,35 @@ def _summary(state: BaseState) -> str:
 
 
 def _document(document: DocumentState) -> str:
-    missing = document.total is not None and document.pages < document.total
-    numbers = f"{document.pages} of {document.total} pages" if missing else count(document.pages, "page")
-    said = {"waiting": "waiting", "indexing": numbers if document.pages else "reading …", "done": numbers}
+    name = escaped(document.name)
     return (
-        f'<li class="vr-{document.state}"><span class="vr-name" dir="auto" title="{escaped(document.name)}">'
-        f"{escaped(document.name)}</span><span>{said[document.state]}</span></li>"
+        f'<li class="vr-{document.state}"><span class="vr-name" dir="auto" title="{name}">'
+        f"{name}</span><span>{_pages_done(document)}</span></li>"
     )
 
 
+def _pages_done(document: DocumentState) -> str:
+    if document.state == "waiting":
+        return "waiting"
+    if document.state == "indexing" and not document.pages:
+        return "reading …"
+    # A document that is done may lack pages too: those that failed.
+    if document.total is not None and document.pages < document.total:
+        return f"{document.pages} of {document.total} pages"
+    return count(document.pages, "page")
+
+
 def _failure(failure: Failure) -> str:
-    name = failure.source + ("" if failure.page is None else f", page {failure.page}")
+    name = failure.source
+    if failure.page is not None:
+        name += f", page {failure.page}"
     return f'<li><span class="vr-name" dir="auto">{escaped(name)}</span><span>{escaped(failure.error)}</span></li>'
 
 
 def _evidence(entry: Evidence) -> str:
-    where = place(entry.page.source, entry.page.number) if entry.page is not None else f"page {entry.page_index}"
+    where = f"page {entry.page_index}"
+    if entry.page is not None:
+        where = place(entry.page.source, entry.page.number)
     return (
         f'<li><span class="vr-number">{entry.page_index}</span><div><p class="vr-place" dir="auto">{escaped(where)}</p>'
         f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>{_verdict(entry)}</div></li>'
@@ -158,21 +197,28 @@ def _evidence(entry: Evidence) -> str:
 def _verdict(entry: Evidence) -> str:
     """Whether it stands on its page; nothing while that is not known."""
     found = entry.grounding
-    if found is None:
+    if found is None:  # evidence is checked when the answer is whole
         return ""
     kind, sign, words = VERDICTS[found.verdict]
-    note = f" <span>{escaped(found.note)}</span>" if found.note and found.verdict != "not found on the page" else ""
+    note = ""
+    # The note lists what is missing; where nothing was found, that is the whole text, which stands there already.
+    if found.note and found.verdict != "not found on the page":
+        note = f" <span>{escaped(found.note)}</span>"
     return f'<p class="vr-verdict vr-{kind}"><b><span aria-hidden="true">{sign}</span> {words}</b>{note}</p>'
 
 
 def _figure(shown: ShownPage) -> str:
-    where = escaped(place(shown.page.source, shown.page.number))
-    said = f"{where}, {count(shown.outlined, 'place')} outlined" if shown.outlined else where
-    picture = f'<img src="{shown.uri}" alt="{said}">' if shown.uri else '<span class="vr-missing">no picture</span>'
-    zoom = f'<input type="checkbox" aria-label="Enlarge {where}">' if shown.uri else ""
-    kind = "vr-page vr-outlined" if shown.outlined else "vr-page"
+    where = description = escaped(place(shown.page.source, shown.page.number))
+    kind = "vr-page"
+    if shown.outlined:
+        description += f", {count(shown.outlined, 'place')} outlined"
+        kind += " vr-outlined"
+    picture = '<span class="vr-missing">no picture</span>'
+    if shown.uri:
+        # A checkbox that CSS enlarges the picture by: the page needs no script of its own.
+        picture = f'<input type="checkbox" aria-label="Enlarge {where}"><img src="{shown.uri}" alt="{description}">'
     return (
-        f'<figure class="{kind}"><label>{zoom}{picture}</label><figcaption><span class="vr-number">{shown.index}</span>'
+        f'<figure class="{kind}"><label>{picture}</label><figcaption><span class="vr-number">{shown.index}</span>'
         f'<span class="vr-name" dir="auto" title="{where}">{where}</span></figcaption></figure>'
     )
 
@@ -184,7 +230,9 @@ def _fold(title: str, text: str) -> str:
 
 
 def _more(number: int) -> str:
-    return f"<li><span>and {number - MOST_ROWS} more</span></li>" if number > MOST_ROWS else ""
+    if number <= MOST_ROWS:
+        return ""
+    return f"<li><span>and {number - MOST_ROWS} more</span></li>"
 
 
 def count(number: int, noun: str) -> str:
@@ -193,4 +241,6 @@ def count(number: int, noun: str) -> str:
     >>> count(1, "page"), count(2, "page")
     ('1 page', '2 pages')
     """
-    return f"{number} {noun}{'' if number == 1 else 's'}"
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"

@@ -2,31 +2,40 @@
 
 Gradio serves much more than this page uses: files by their path, a proxy, an API with documentation. None of it is
 reached through here, so nothing has to be trusted to refuse it. Pictures are part of the page's own messages.
+
+Names of the server, secrets and the size of bodies are checked by `servers.web`, as for the other servers. Uploads are
+counted as they pass, because they are too large to be held.
 """
 
 from __future__ import annotations
 
 import asyncio
-import hashlib
-import hmac
 import json
 import secrets
-from collections.abc import Awaitable, Callable, Collection, MutableMapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from importlib import resources
-from typing import Any
 from urllib.parse import parse_qs
 
-Scope = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Send = Callable[[MutableMapping[str, Any]], Awaitable[None]]
-App = Callable[[Scope, Receive, Send], Awaitable[None]]
+from visrag_integrations.servers.web.access import same_secret
+from visrag_integrations.servers.web.asgi import (
+    App,
+    ASGIMessage,
+    Receive,
+    Scope,
+    Send,
+    TrackedSend,
+    header,
+    path_of,
+    replay,
+    respond,
+)
+from visrag_integrations.servers.web.hosts import allowed_names, host_of
+from visrag_integrations.servers.web.limits import BodyTooLargeError, CountedBody, declared_length
 
 COOKIE = "visrag-demo"
 UPLOAD, JOIN = "/gradio_api/upload", "/gradio_api/queue/join"
-LOOPBACK = frozenset({"localhost", "127.0.0.1", "[::1]"})
-"""What a browser on this machine calls it."""
 
 _PAGES = {
     *("/", "/config", "/theme.css", "/favicon.ico", "/manifest.json", "/robots.txt"),
@@ -35,10 +44,18 @@ _PAGES = {
 }
 _FOLDERS = ("/assets/", "/static/", "/gradio_api/heartbeat/")
 _OPEN = {"/gradio_api/startup-events"}  # Gradio calls it itself, once, before anybody can be there
-_BODY = 1 << 20  # bytes of a request that is no upload
-_LOGIN_BODY = 4096
-_TRIES = 4  # passwords that are looked at in one second
 
+# Bytes of a request that is no upload. The longest one is a question (`Limits.question` characters) or the paths
+# of uploaded files; the form data around the files of an upload is given as much.
+_BODY = 1 << 20
+_LOGIN_BODY = 4096  # bytes: one password
+
+# A guess that is wrong waits for a second, and no more than four wait at the same time: four guesses a second, however
+# many connections there are. Fewer would let a guesser keep others out for longer.
+_TRIES = 4
+_WRONG_SECONDS = 1.0
+
+# Gradio's page needs inline scripts, eval and workers from blobs. Everything else comes from this server or not at all.
 _HEADERS = [
     (
         b"content-security-policy",
@@ -60,7 +77,7 @@ class GateSettings:
         upload_bytes: The most one upload may have, all its files together.
         password: What has to be typed first; None lets everybody in.
         hosts: The names under which the server may be called; None is any. A web page elsewhere can make its own name
-            mean this machine, so without a password only names nobody else can have are safe.
+            mean this machine, so without a password only names that nobody else can have (`LOOPBACK`) are safe.
     """
 
     room: Callable[[], int]
@@ -74,6 +91,7 @@ class Gate:
 
     def __init__(self, app: App, settings: GateSettings) -> None:
         self._app, self._settings = app, settings
+        self._hosts = None if settings.hosts is None else allowed_names(settings.hosts)
         self._token = secrets.token_urlsafe(32)
         self._trying = asyncio.Semaphore(_TRIES)
 
@@ -83,133 +101,113 @@ class Gate:
             await self._app(scope, receive, send)
             return
         if scope["type"] != "http":
-            await send({"type": "websocket.close", "code": 1008})
+            await send({"type": "websocket.close", "code": 1008})  # "policy violation" of RFC 6455
             return
         send = _with_headers(send)
-        headers = {name.decode("latin-1").lower(): value.decode("latin-1") for name, value in scope["headers"]}
-        path = str(scope["path"]).removeprefix(scope.get("root_path") or "") or "/"
-        refusal = self._refusal(scope["method"], path, headers)
+        path = path_of(scope)
+        refusal = self._refusal(scope, path)
         if refusal is not None:
-            await _answer(send, *refusal)
+            await _send_text(send, *refusal)
         elif path == "/login":
             await self._login(scope, receive, send)
-        elif not self._may_enter(path, headers):
-            await _answer(send, 401, _login_page() if path == "/" else "A password is needed.", html=path == "/")
-        else:
+        elif self._may_enter(scope, path):
             await self._pass_on(scope, receive, send, path)
+        elif path == "/":
+            await _send_login_page(send)
+        else:
+            await _send_text(send, 401, "A password is needed.")
 
-    def _refusal(self, method: str, path: str, headers: dict[str, str]) -> tuple[int, str] | None:
+    def _refusal(self, scope: Scope, path: str) -> tuple[int, str] | None:
         """Status and reason; None where there is nothing against it."""
-        hosts = self._settings.hosts
-        if hosts is not None and _host(headers.get("host", "")) not in hosts:
+        if self._hosts is not None and host_of(scope) not in self._hosts:
             return 421, "This demo is called by a name it does not go by."
-        login = path == "/login" and self._settings.password is not None
-        if not login and path not in _PAGES and not path.startswith(_FOLDERS):
+        if not self._is_page(path):
             return 404, "There is no such page."
-        if method not in {"GET", "HEAD", "POST"}:
+        if scope["method"] not in {"GET", "HEAD", "POST"}:
             return 405, "Only GET, HEAD and POST are understood."
-        if method == "POST" and headers.get("sec-fetch-site", "none") not in {"none", "same-origin"}:
+        # Browsers say which site a request comes from. Programs that are no browser do not, and may pass.
+        site = header(scope, "sec-fetch-site") or "none"
+        if scope["method"] == "POST" and site not in {"none", "same-origin"}:
             return 403, "Another web site may not use this one."
         return None
 
-    def _may_enter(self, path: str, headers: dict[str, str]) -> bool:
+    def _is_page(self, path: str) -> bool:
+        if path == "/login":
+            return self._settings.password is not None
+        return path in _PAGES or path.startswith(_FOLDERS)
+
+    def _may_enter(self, scope: Scope, path: str) -> bool:
         if self._settings.password is None or path in _OPEN:
             return True
         try:
-            cookie = SimpleCookie(headers.get("cookie", "")).get(COOKIE)
+            cookie = SimpleCookie(header(scope, "cookie")).get(COOKIE)
         except CookieError:
             return False
-        return cookie is not None and _equal(cookie.value, self._token)
+        return cookie is not None and same_secret(cookie.value, self._token)
 
     async def _pass_on(self, scope: Scope, receive: Receive, send: Send, path: str) -> None:
         """To Gradio, with no more body than is allowed."""
-        limit, reason = _BODY, "The request is too large."
-        if path == UPLOAD:
-            room = await asyncio.to_thread(self._settings.room)
-            limit = max(0, min(self._settings.upload_bytes, room)) + _BODY  # what stands around the files
-            full = room < self._settings.upload_bytes
-            reason = "The demo's folder is full." if full else "The upload is too large."
-        if _declared(scope) > limit:
-            await _answer(send, 413, reason)
+        limit, reason = await self._body_limit(path)
+        if declared_length(scope) > limit:
+            await _send_text(send, 413, reason)
             return
-        started = False
-        body: Receive = _Body(receive, limit)
-
-        async def watched(message: MutableMapping[str, Any]) -> None:
-            nonlocal started
-            started = True
-            await send(message)
-
+        answer, body = TrackedSend(send), CountedBody(receive, limit)
         try:
             if path == JOIN:
-                read = await _Body(receive, limit).read()
-                if _names_a_url(read):
-                    await _answer(watched, 403, "Nothing is fetched from elsewhere.")
-                    return
-                body = _replayed(read, receive)
-            await self._app(scope, body, watched)
-        except _TooLarge:
-            if not started:
-                await _answer(send, 413, reason)
+                await self._join(scope, body, receive, answer)
+            else:
+                await self._app(scope, body, answer)
+        except BodyTooLargeError:
+            if not answer.started:
+                await _send_text(send, 413, reason)
+
+    async def _body_limit(self, path: str) -> tuple[int, str]:
+        """The most bytes of a request to this path, and what to say to one that has more."""
+        if path != UPLOAD:
+            return _BODY, "The request is too large."
+        most = self._settings.upload_bytes
+        room = await asyncio.to_thread(self._settings.room)
+        if room < most:
+            return max(0, room) + _BODY, "The demo's folder is full."
+        return most + _BODY, "The upload is too large."
+
+    async def _join(self, scope: Scope, body: CountedBody, receive: Receive, send: Send) -> None:
+        """A request for one of the page's handlers, read before Gradio sees it."""
+        read = await body.read()
+        if read is None:
+            return  # the visitor went away
+        if _names_a_url(read):
+            await _send_text(send, 403, "Nothing is fetched from elsewhere.")
+        else:
+            await self._app(scope, replay(read, receive), send)
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
-            await _answer(send, 401, _login_page(), html=True)
+            await _send_login_page(send)
             return
-        body = _Body(receive, _LOGIN_BODY)
         try:
-            typed = parse_qs((await body.read()).decode("utf-8", "replace")).get("password", [""])[0]
-        except _TooLarge:
-            await _answer(send, 413, "The password is too long.")
+            form = await CountedBody(receive, _LOGIN_BODY).read()
+        except BodyTooLargeError:
+            await _send_text(send, 413, "The password is too long.")
             return
-        async with self._trying:
-            right = _equal(typed, self._settings.password or "")
-            if not right:
-                await asyncio.sleep(1.0)
-        if not right:
-            await _answer(send, 401, _login_page(wrong=True), html=True)
+        if form is None:
+            return  # the visitor went away
+        if not await self._is_password(form):
+            await _send_login_page(send, wrong=True)
             return
         cookie = f"{COOKIE}={self._token}; HttpOnly; SameSite=Strict; Path=/"
-        cookie += "; Secure" if scope.get("scheme") == "https" else ""
+        if scope.get("scheme") == "https":
+            cookie += "; Secure"
         home = f"{scope.get('root_path') or ''}/"
-        await _answer(send, 303, "", headers=[(b"location", home.encode()), (b"set-cookie", cookie.encode())])
+        await _send_text(send, 303, "", headers=(("location", home), ("set-cookie", cookie)))
 
-
-class _TooLarge(Exception):
-    """A body went on after its limit."""
-
-
-class _Body:
-    """The receiving end of a request, that counts."""
-
-    def __init__(self, receive: Receive, limit: int) -> None:
-        self._receive, self._left = receive, limit
-
-    async def __call__(self) -> MutableMapping[str, Any]:
-        message = await self._receive()
-        self._left -= len(message.get("body", b""))
-        if self._left < 0:
-            raise _TooLarge
-        return message
-
-    async def read(self) -> bytes:
-        """All of it."""
-        parts = []
-        while True:
-            message = await self()
-            parts.append(message.get("body", b""))
-            if not message.get("more_body"):
-                return b"".join(parts)
-
-
-def _replayed(body: bytes, receive: Receive) -> Receive:
-    """A receiving end that gives what was read, and then what comes."""
-    waiting = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def replayed() -> MutableMapping[str, Any]:
-        return waiting.pop() if waiting else await receive()
-
-    return replayed
+    async def _is_password(self, form: bytes) -> bool:
+        typed = parse_qs(form.decode("utf-8", "replace")).get("password", [""])[0]
+        async with self._trying:
+            right = same_secret(typed, self._settings.password or "")
+            if not right:
+                await asyncio.sleep(_WRONG_SECONDS)
+        return right
 
 
 def _names_a_url(body: bytes) -> bool:
@@ -230,7 +228,7 @@ def _names_a_url(body: bytes) -> bool:
 
 
 def _with_headers(send: Send) -> Send:
-    async def with_headers(message: MutableMapping[str, Any]) -> None:
+    async def with_headers(message: ASGIMessage) -> None:
         if message["type"] == "http.response.start":
             message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
         await send(message)
@@ -238,35 +236,15 @@ def _with_headers(send: Send) -> Send:
     return with_headers
 
 
-async def _answer(
-    send: Send, status: int, text: str, *, html: bool = False, headers: Collection[tuple[bytes, bytes]] = ()
+async def _send_text(
+    send: Send, status: int, text: str, *, kind: str = "text/plain", headers: Collection[tuple[str, str]] = ()
 ) -> None:
-    body = text.encode()
-    kind = b"text/html; charset=utf-8" if html else b"text/plain; charset=utf-8"
-    known = [(b"content-type", kind), (b"content-length", str(len(body)).encode()), (b"cache-control", b"no-store")]
-    await send({"type": "http.response.start", "status": status, "headers": [*known, *headers]})
-    await send({"type": "http.response.body", "body": body})
+    known = (("content-type", f"{kind}; charset=utf-8"), ("cache-control", "no-store"))
+    await respond(send, status, text.encode(), (*known, *headers))
 
 
-def _login_page(*, wrong: bool = False) -> str:
+async def _send_login_page(send: Send, *, wrong: bool = False) -> None:
     page = resources.files("visrag_integrations.servers.demo").joinpath("login.html").read_text(encoding="utf-8")
-    return page.replace("<!-- wrong -->", '<p role="alert">That is not the password.</p>' if wrong else "")
-
-
-def _equal(one: str, other: str) -> bool:
-    """Whether two secrets are the same; it takes as long whatever they are."""
-    digests = [hashlib.sha256(text.encode("utf-8", "replace")).digest() for text in (one, other)]
-    return hmac.compare_digest(*digests)
-
-
-def _host(header: str) -> str:
-    """The name in a Host header, without the port."""
-    name, colon, port = header.rpartition(":")
-    return (name if colon and port.isdecimal() else header).lower()
-
-
-def _declared(scope: Scope) -> int:
-    for name, value in scope["headers"]:
-        if name.lower() == b"content-length" and value.isdigit():
-            return int(value)
-    return 0
+    if wrong:
+        page = page.replace("<!-- wrong -->", '<p role="alert">That is not the password.</p>')
+    await _send_text(send, 401, page, kind="text/html")

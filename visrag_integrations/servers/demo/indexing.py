@@ -15,10 +15,12 @@ from visrag_integrations.types import Failure
 
 logger = logging.getLogger(__name__)
 
-_PATIENCE = 0.2  # seconds between two looks at whether to stop
+# Seconds between two looks at whether to stop, while another knowledge base is indexed: who closes the demo or deletes
+# a knowledge base waits for so long.
+_PATIENCE = 0.2
 
 Index = Callable[[Sequence[Path], Callable[[IndexProgress], None], Callable[[Failure], None]], IndexReport]
-"""Indexes files, and tells of progress and failures."""
+"""Indexes files, and reports progress and failures as they come."""
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,7 @@ class Indexer:
 
     Args:
         index: Does one run.
-        after: Is told of every failure once its run is over.
+        after: Called with the failures of a run once it is over.
         turn: Held while a run is at work; a run takes every core, so that several at once would only be slower.
     """
 
@@ -60,6 +62,7 @@ class Indexer:
     def put(self, paths: Sequence[Path], failures: Sequence[Failure] = ()) -> None:
         """Index these too; `failures` are shown with those to come."""
         with self._guard:
+            # Failures are shown until something new comes to an idle indexer.
             if self._thread is None:
                 self.state = IndexingState()
             self.state = replace(self.state, failures=(*self.state.failures, *failures))
@@ -87,10 +90,10 @@ class Indexer:
             except _Stopped:
                 logger.info("indexing stopped; it goes on when the knowledge base is opened again")
             except VisRAGError as err:
-                self._tell(error=str(err))
+                self._update(error=str(err))
             except Exception:
                 logger.exception("indexing failed")
-                self._tell(error="Something went wrong while indexing; the log of the server says what.")
+                self._update(error="Something went wrong while indexing; the log of the server says what.")
             else:
                 self._after(failed)
             finally:
@@ -106,6 +109,7 @@ class Indexer:
     def _next(self) -> list[Path]:
         with self._guard:
             paths, self._waiting = self._waiting, []
+            # Under the same guard as `put`: nothing can be added between this look and the thread's end.
             if not paths or self._stopped.is_set():
                 self.state = replace(self.state, running=False)
                 self._thread = None
@@ -115,15 +119,15 @@ class Indexer:
     def _progress(self, progress: IndexProgress) -> None:
         if self._stopped.is_set():
             raise _Stopped
-        self._tell(progress=progress)
+        self._update(progress=progress)
 
     def _failed(self, failed: list[Failure], failure: Failure) -> None:
         failed.append(failure)
-        self._tell(failures=(*self.state.failures, failure))
+        self._update(failures=(*self.state.failures, failure))
 
-    def _tell(self, **news: object) -> None:
+    def _update(self, **changes: object) -> None:
         with self._guard:
-            self.state = replace(self.state, **news)  # type: ignore[arg-type]
+            self.state = replace(self.state, **changes)  # type: ignore[arg-type]
 
 
 class _Stopped(Exception):

@@ -17,8 +17,9 @@ MAX_FILE_NAME = 180
 MAX_BASE_NAME = 60
 """Characters of a knowledge base's name."""
 
-_JOINERS = "\u200c\u200d"  # invisible, and part of Persian and Indic words
-_FORBIDDEN = set('<>:"|?*')
+# U+200C and U+200D hold letters together or apart; without them, words of these scripts are misspelt.
+_JOINERS = "\u200c\u200d"
+_FORBIDDEN = str.maketrans(dict.fromkeys('<>:"|?*', "_"))  # in file names of Windows
 _RESERVED = re.compile(r"(con|prn|aux|nul|conin\$|conout\$|(com|lpt)[0-9¹²³])$", re.IGNORECASE)  # devices on Windows
 
 
@@ -29,7 +30,8 @@ def safe_file_name(given: str) -> str:
     ('passwd', 'Résumé 2024.pdf', '_aux.txt')
     """
     name = _printable(given.replace("\\", "/").rpartition("/")[2])
-    name = "".join("_" if character in _FORBIDDEN else character for character in name)
+    name = name.translate(_FORBIDDEN)
+    # "~$draft.docx" is the name of Word's lock files, which are passed over when a folder is indexed.
     name = name.strip(" .").removeprefix("~$")
     stem, suffix = _split(name)
     stem = _cut(stem, MAX_FILE_NAME - len(suffix.encode())).rstrip(" .") or "document"
@@ -73,6 +75,7 @@ def base_key(name: str) -> str:
     >>> base_key("Ｔax É") == base_key("tax e\\u0301")
     True
     """
+    # Twice, because folding capitals can take a normalised text apart again.
     return unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", name).casefold())
 
 
@@ -84,7 +87,9 @@ def base_folder(name: str) -> str:
     """
     plain = re.sub(r"[^a-z0-9]+", "-", base_key(name)).strip("-")[:32].strip("-")
     digest = hashlib.sha256(base_key(name).encode("utf-8", "replace")).hexdigest()[:8]
-    return f"{plain}-{digest}" if plain else digest
+    if not plain:
+        return digest
+    return f"{plain}-{digest}"
 
 
 def _printable(text: str) -> str:
@@ -95,8 +100,11 @@ def _printable(text: str) -> str:
 def _split(name: str) -> tuple[str, str]:
     """Stem and suffix; what is too long for a suffix belongs to the stem."""
     stem, dot, suffix = name.rpartition(".")
-    return (stem, dot + suffix) if stem and 0 < len(suffix.encode()) <= 10 else (name, "")
+    if stem and 0 < len(suffix.encode()) <= 10:
+        return stem, dot + suffix
+    return name, ""
 
 
 def _cut(text: str, size: int) -> str:
+    # In bytes, as file systems count; what is left of a letter that was cut through is dropped.
     return text.encode()[:size].decode("utf-8", "ignore")

@@ -14,16 +14,18 @@ import gradio as gr
 from visrag_integrations.errors import SettingError, VisRAGError
 from visrag_integrations.readers.sources import SUFFIXES
 from visrag_integrations.servers.demo import fragments
-from visrag_integrations.servers.demo.asking import Asked
-from visrag_integrations.servers.demo.bases import KnowledgeBases
+from visrag_integrations.servers.demo.answer_state import AnswerState
 from visrag_integrations.servers.demo.examples import example_questions
-from visrag_integrations.servers.demo.limits import in_words
+from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
+from visrag_integrations.servers.demo.visitor_limits import in_words
 
 logger = logging.getLogger(__name__)
 
-_EXAMPLES = 3
-_LOOK_AGAIN = 0.7  # seconds between two looks at how far indexing is
-_SHOW_AGAIN = 0.15  # seconds between two versions of an answer that is being written
+_EXAMPLES = 3  # questions that are offered; they stand in one row
+# Seconds between two looks at how far indexing is, and between two versions of an answer that is being written. Each
+# sends the whole status or answer again; more often would be more traffic, and not easier to follow.
+_LOOK_AGAIN = 0.7
+_SHOW_AGAIN = 0.15
 
 
 @dataclass
@@ -95,10 +97,12 @@ class DemoPage:
         self.pages = _html(elem_id="pages")
 
     def _wire(self, demo: gr.Blocks) -> None:
+        """Which handler runs when, and what it reads and changes."""
         hidden: dict[str, Any] = {"show_progress": "hidden", "api_visibility": "private"}
         hidden["preprocess"] = False  # what comes is checked here: other sessions make knowledge bases too
         seen = [self.status, *self.examples]
         watch = {"fn": self.watch, "inputs": self.base, "outputs": seen, "trigger_mode": "multiple", **hidden}
+        # A look lasts as long as indexing does: visitors must not wait for each other.
         watch["concurrency_limit"] = None
         shown = [self.answer, self.pages]
         ask = {"fn": self.ask, "inputs": [self.base, self.question], "outputs": shown, **hidden}
@@ -112,7 +116,10 @@ class DemoPage:
         gr.on([self.send.click, self.question.submit], **ask)
         for example in self.examples:
             example.click(lambda text: text, example, self.question, **hidden).then(**ask)
+        self._wire_bases(hidden, choose, watch)
 
+    def _wire_bases(self, hidden: dict[str, Any], choose: dict[str, Any], watch: dict[str, Any]) -> None:
+        """Making and deleting knowledge bases; then the one that is chosen is shown and watched."""
         self.new.click(lambda: gr.update(visible=True), None, self.creating, **hidden)
         self.dismiss.click(lambda: gr.update(visible=False), None, self.creating, **hidden)
         created = [self.base, self.creating, self.name]
@@ -127,7 +134,9 @@ class DemoPage:
     def refresh(self, chosen: str | None) -> Any:
         """The knowledge bases there are now."""
         names = self.bases.names()
-        return gr.update(choices=names, value=chosen if chosen in names else next(iter(names), None))
+        if chosen not in names:  # another visitor deleted it
+            chosen = next(iter(names), None)
+        return gr.update(choices=names, value=chosen)
 
     def chosen(self, name: str) -> tuple[str, str]:
         """An answer belongs to the knowledge base it came from: another one starts empty."""
@@ -138,7 +147,7 @@ class DemoPage:
 
     async def watch(self, name: str, request: gr.Request) -> AsyncIterator[list[Any]]:
         """How far indexing is, again and again until it ends or this session looks elsewhere."""
-        look = object()
+        look = object()  # a session that looks again has another one, and this look ends
         self.watching[request.session_hash] = look
         try:
             shown: list[Any] = []
@@ -150,7 +159,9 @@ class DemoPage:
                     shown = news
                     yield [news[0], *(gr.update(value=text, visible=bool(text)) for text in news[1:])]
                 if running:
-                    looked = time.monotonic() - started  # long where a knowledge base is large
+                    # Counting a large knowledge base takes long: looking takes a fifth of the time at most, so that
+                    # indexing goes on.
+                    looked = time.monotonic() - started
                     await asyncio.sleep(max(_LOOK_AGAIN, 4 * looked))
         finally:
             if self.watching.get(request.session_hash) is look:
@@ -161,34 +172,38 @@ class DemoPage:
         try:
             base = self.bases.get(name)
             state = base.state()
-            examples = [] if state.indexing.running else example_questions(base.store.scroll(), _EXAMPLES)
+            examples: list[str] = []
+            if not state.indexing.running:
+                examples = example_questions(base.store.scroll(), _EXAMPLES)
         except (VisRAGError, OSError) as err:
             return False, [fragments.problem(_in_words(err)), *[""] * _EXAMPLES]
-        examples += [""] * (_EXAMPLES - len(examples))
+        examples += [""] * (_EXAMPLES - len(examples))  # a button without a question is hidden
         return state.indexing.running, [fragments.status(state), *examples]
 
     def take(self, name: str, uploads: Any, answer: str | None) -> tuple[None, Any]:
         """Uploaded files go to the knowledge base; the field is empty again."""
-        given = [upload for upload in uploads or () if isinstance(upload, dict)]
+        given = [upload for upload in uploads or () if isinstance(upload, dict)]  # what comes is not trusted
         try:
             taken = self.bases.upload(name, given)
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
-        asked_before = fragments.EMPTY not in str(answer)
-        return None, gr.skip() if asked_before or not taken else fragments.welcome(len(taken))
+        # An answer is left where it stands; only a welcome gives way to the next one.
+        if taken and fragments.EMPTY in str(answer):
+            return None, fragments.welcome(len(taken))
+        return None, gr.skip()
 
     def ask(self, name: str, question: str) -> Iterator[tuple[Any, Any]]:
         """The answer as it comes, and the pages it rests on."""
         try:
-            asked = Asked(self._checked(question))
-            yield fragments.answer(asked), ""
+            state = AnswerState(self._checked(question))
+            yield fragments.answer(state), ""
             shown = time.monotonic()
-            for event in self.bases.get(name).ask(asked.question):
-                if asked.take(event):
-                    yield fragments.answer(asked), fragments.pages(asked.pages)
+            for event in self.bases.get(name).ask(state.question):
+                if state.take(event):
+                    yield fragments.answer(state), fragments.pages(state.pages)
                 elif time.monotonic() - shown > _SHOW_AGAIN:
                     shown = time.monotonic()
-                    yield fragments.answer(asked), gr.skip()
+                    yield fragments.answer(state), gr.skip()  # pages are large; they are sent when they changed
         except (VisRAGError, OSError) as err:
             yield fragments.problem(_in_words(err)), ""
         except Exception:
@@ -243,4 +258,6 @@ def _shown(error: Exception) -> gr.Error:
 
 def _in_words(error: Exception) -> str:
     """What is wrong; of errors of the system, without the paths of this machine."""
-    return (error.strerror or "The file system failed.") if isinstance(error, OSError) else str(error)
+    if isinstance(error, OSError):
+        return error.strerror or "The file system failed."
+    return str(error)

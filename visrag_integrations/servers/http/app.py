@@ -27,10 +27,11 @@ from visrag_integrations.servers.http.schemas import ErrorAnswer
 from visrag_integrations.servers.http.search import search_routes
 from visrag_integrations.servers.http.service import Service
 from visrag_integrations.servers.http.settings import ServeSettings
-from visrag_integrations.servers.web.access import AllowHosts, LimitRate, RequireToken
+from visrag_integrations.servers.web.access import LimitRate, RequireToken
 from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.hosts import AllowHosts
 from visrag_integrations.servers.web.limits import LimitBody, LimitConcurrency, LimitTime
-from visrag_integrations.servers.web.telling import tell
+from visrag_integrations.servers.web.public import public_error
 
 if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
@@ -91,6 +92,7 @@ def create_app(retriever: PageRetriever, rag: VisRAG | None = None, settings: Se
         lifespan=lifespan,
         responses=_RESPONSES,
     )
+    # For the description only: `RequireToken` checks them, also where there is no route.
     secured = [Depends(HTTPBearer(auto_error=False))] if settings.tokens else []
     app.include_router(search_routes(service), dependencies=secured)
     if rag is not None:
@@ -112,7 +114,12 @@ def _batched(rag: VisRAG, retriever: PageRetriever, batcher: QueryBatcher) -> Vi
 
 
 def _add_guards(app: FastAPI, settings: ServeSettings, metrics: Metrics) -> None:
-    """From the innermost to the outermost."""
+    """From the innermost to the outermost.
+
+    Who may ask is checked before anything of a request is kept; places are taken when its body is there, so that a
+    slow one takes none; time runs from the body to the last byte. `Observe` sees what each of them refuses.
+    """
+    # `/ask` ends its streams itself, with an event that says so; this cuts off only what does not end then.
     app.add_middleware(LimitTime, seconds=settings.request_seconds, of_path={"/ask": settings.ask_seconds + 5})
     app.add_middleware(
         LimitConcurrency,
@@ -137,11 +144,14 @@ def _add_guards(app: FastAPI, settings: ServeSettings, metrics: Metrics) -> None
 def _add_error_handlers(app: FastAPI) -> None:
     @app.exception_handler(VisRAGError)
     async def refused(_: Request, error: VisRAGError) -> JSONResponse:
-        told = tell(error)
-        if told.status >= 500:
+        public = public_error(error)
+        if public.status >= 500:
             logger.error("a request failed", exc_info=error)
-        headers = {"Retry-After": "5"} if told.status == 503 else None
-        return _error(told.status, told.kind, told.message, headers)
+        headers: dict[str, str] = {}
+        if public.status == 503:
+            # A store or an embedder that is started again needs some seconds; asking sooner only adds to its work.
+            headers["Retry-After"] = "5"
+        return _error(public.status, public.kind, public.message, headers)
 
     @app.exception_handler(NotFoundError)
     async def not_found(_: Request, error: NotFoundError) -> JSONResponse:
@@ -149,7 +159,10 @@ def _add_error_handlers(app: FastAPI) -> None:
 
     @app.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        problems = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors()[:5]]
+        problems: list[str] = []
+        for problem in error.errors()[:5]:  # a long list of wrong values makes as many
+            place = ".".join(map(str, problem["loc"]))
+            problems.append(f"{place}: {problem['msg']}")
         return _error(422, "invalid_request", "; ".join(problems))
 
     @app.exception_handler(HTTPException)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -25,8 +26,8 @@ from visrag_integrations.servers.http.checks import check_filter, check_text, ch
 from visrag_integrations.servers.http.schemas import AskAnswer, AskRequest
 from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
 from visrag_integrations.servers.web.asgi import error_body
+from visrag_integrations.servers.web.public import public_error
 from visrag_integrations.servers.web.stored import within
-from visrag_integrations.servers.web.telling import tell
 
 if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
@@ -55,18 +56,18 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
     router = APIRouter(tags=["ask"])
 
     @router.post("/ask", response_model=AskAnswer, responses=_STREAM, summary="An answer with its evidence")
-    async def ask(request: Request, asked: AskRequest) -> Any:
+    async def ask(request: Request, body: AskRequest) -> Any:
         """Reads the pages that fit the question, and answers from them."""
-        check_text(asked.question, service.settings, "question")
-        check_top_k(asked.top_k, service.settings)
-        check_filter(asked.filter)
-        show, only = presenter_for(request, service), within(asked.filter)
-        if not asked.stream:
-            answer = await rag.aask(asked.question, asked.top_k, only)
-            return show.answer(asked.question, await asyncio.to_thread(ground, answer))
-        events = rag.astream(asked.question, asked.top_k, only)
+        check_text(body.question, service.settings, "question")
+        check_top_k(body.top_k, service.settings)
+        check_filter(body.filter)
+        show, only = presenter_for(request, service), within(body.filter)
+        if not body.stream:
+            answer = await rag.aask(body.question, body.top_k, only)
+            return show.answer(body.question, await asyncio.to_thread(ground, answer))
+        events = rag.astream(body.question, body.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
-        return EventStream(_lines(first, events, asked.question, show, service), media_type="text/event-stream")
+        return EventStream(_lines(first, events, body.question, show, service))
 
     return router
 
@@ -74,13 +75,13 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
 class EventStream(StreamingResponse):
     """Closes what it streams, however it ends, so that the generator stops when the client goes away."""
 
+    def __init__(self, lines: AsyncGenerator[bytes, None]) -> None:
+        super().__init__(lines, media_type="text/event-stream")
+        self._lines = lines
+
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        try:
+        async with contextlib.aclosing(self._lines):
             await super().__call__(scope, receive, send)
-        finally:
-            close = getattr(self.body_iterator, "aclose", None)
-            if close is not None:
-                await close()
 
 
 async def _lines(
@@ -93,16 +94,20 @@ async def _lines(
         async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
             if isinstance(event, AnswerReady):
                 event = AnswerReady(await asyncio.to_thread(ground, event.answer))
-            yield b": still here\n\n" if event is None else _line(event, question, show)
+            if event is None:
+                yield b": still here\n\n"  # a comment; proxies close connections that are silent
+            else:
+                yield _line(event, question, show)
     except asyncio.TimeoutError:
+        # The status was sent long ago: what goes wrong now can only be an event.
         message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."
         yield _event("error", error_body("timeout", message))
     except Exception as err:
         logger.exception("an answer failed while it was streamed")
-        told = tell(err)
-        yield _event("error", error_body(told.kind, told.message))
+        public = public_error(err)
+        yield _event("error", error_body(public.kind, public.message))
     finally:
-        await events.aclose()
+        await events.aclose()  # stops the generator, also when the client left
 
 
 async def with_heartbeat(
@@ -118,12 +123,13 @@ async def with_heartbeat(
     step: asyncio.Future[Event] | None = None
     try:
         while True:
+            # The same step is waited for again after a heartbeat: cancelling it would end the generator.
             step = step or asyncio.ensure_future(anext(events))
             left = end - loop.time()
             done, _ = await asyncio.wait({step}, timeout=max(0.0, min(every, left)))
+            if not done and left <= every:
+                raise asyncio.TimeoutError
             if not done:
-                if left <= every:
-                    raise asyncio.TimeoutError
                 yield None
                 continue
             try:

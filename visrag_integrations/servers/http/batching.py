@@ -20,7 +20,9 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
-class _Asked:
+class _PendingSearch:
+    """A search and where its pages will be given."""
+
     search: Search
     future: Future[list[ScoredPage]] = field(default_factory=Future)
 
@@ -35,31 +37,29 @@ class QueryBatcher:
     Args:
         retriever: A `PageRetriever`; of any other retriever, `retrieve` is called for each search.
         max_batch: Queries that are embedded together, at most.
-        on_batch: Told the size of every batch and how many seconds its embedding took.
-
-    The store is asked by four threads, while the embedder goes on; by one where it is an embedded folder, whose engine
-    does one thing at a time.
+        on_batch: Called with the size of every batch and how many seconds its embedding took.
     """
 
     def __init__(
         self, retriever: Any, max_batch: int = 32, on_batch: Callable[[int, float], object] = lambda *_: None
     ) -> None:
         self.retriever, self.max_batch, self._on_batch = retriever, max_batch, on_batch
-        embedded = getattr(getattr(retriever, "store", None), "folder", None) is not None
-        self._finders = _Finders(1 if embedded else 4)
-        self._texts = _Lane(self._embed, max_batch, "visrag-embed-texts")
-        self._pictures = _Lane(self._embed, max_batch, "visrag-embed-pictures")
+        # Only a `PageRetriever` embeds and finds in two steps.
+        self._in_two_steps = hasattr(retriever, "embed")
+        self._finders = _SearchThreads(_threads_for(retriever))
+        self._texts = _EmbeddingQueue(self._embed, max_batch, "visrag-embed-texts")
+        self._pictures = _EmbeddingQueue(self._embed, max_batch, "visrag-embed-pictures")
 
     def submit(self, search: Search) -> Future[list[ScoredPage]]:
         """The pages of the search, when they are found; cancelling it takes the query out of the queue."""
-        asked = _Asked(search)
-        if not hasattr(self.retriever, "embed"):
-            self._finders.submit(self._retrieve, asked)
+        pending = _PendingSearch(search)
+        if not self._in_two_steps:
+            self._finders.submit(self._retrieve, pending)
         elif isinstance(search.query, Query) and search.query.image is not None:
-            self._pictures.put(asked)
+            self._pictures.put(pending)
         else:
-            self._texts.put(asked)
-        return asked.future
+            self._texts.put(pending)
+        return pending.future
 
     async def find(self, search: Search) -> list[ScoredPage]:
         """The pages of the search; the event loop goes on meanwhile."""
@@ -82,46 +82,50 @@ class QueryBatcher:
         self._pictures.close()
         self._finders.close()
 
-    def _embed(self, batch: list[_Asked]) -> None:
+    def _embed(self, batch: list[_PendingSearch]) -> None:
         started = time.perf_counter()
         try:
-            embedded = self.retriever.embed([asked.search for asked in batch])
+            embedded = self.retriever.embed([pending.search for pending in batch])
         except Exception as err:  # noqa: BLE001 (raised again where each is waited for)
-            if len(batch) > 1 and _fault_of_one(err):
-                for asked in batch:
-                    self._embed([asked])
-                return
-            for asked in batch:
-                asked.future.set_exception(err)
+            self._fail(batch, err)
             return
         self._on_batch(len(batch), time.perf_counter() - started)
-        for asked, search in zip(batch, embedded, strict=True):
-            self._finders.submit(self._find, asked, search)
+        for pending, search in zip(batch, embedded, strict=True):
+            self._finders.submit(self._find, pending, search)
 
-    def _find(self, asked: _Asked, search: EmbeddedSearch) -> None:
-        _fulfil(asked.future, lambda: self.retriever.find(search))
+    def _fail(self, batch: list[_PendingSearch], err: Exception) -> None:
+        """A bad query fails alone: the others of its batch are embedded one by one."""
+        if len(batch) > 1 and _fault_of_one(err):
+            for pending in batch:
+                self._embed([pending])
+        else:
+            for pending in batch:
+                pending.future.set_exception(err)
 
-    def _retrieve(self, asked: _Asked) -> None:
-        if asked.future.set_running_or_notify_cancel():
-            search = asked.search
-            _fulfil(asked.future, lambda: self.retriever.retrieve(search.query, search.top_k, filter=search.filter))
+    def _find(self, pending: _PendingSearch, search: EmbeddedSearch) -> None:
+        _fulfil(pending.future, lambda: self.retriever.find(search))
+
+    def _retrieve(self, pending: _PendingSearch) -> None:
+        if pending.future.set_running_or_notify_cancel():
+            search = pending.search
+            _fulfil(pending.future, lambda: self.retriever.retrieve(search.query, search.top_k, filter=search.filter))
 
 
-class _Lane:
+class _EmbeddingQueue:
     """A queue and the thread that empties it, which is there from the first that comes until it is closed."""
 
-    def __init__(self, work: Callable[[list[_Asked]], None], max_batch: int, name: str) -> None:
+    def __init__(self, work: Callable[[list[_PendingSearch]], None], max_batch: int, name: str) -> None:
         self._work, self._max_batch, self._name = work, max_batch, name
-        self._waiting: queue.SimpleQueue[_Asked | None] = queue.SimpleQueue()
+        self._waiting: queue.SimpleQueue[_PendingSearch | None] = queue.SimpleQueue()
         self._guard = threading.Lock()
         self._thread: threading.Thread | None = None
 
-    def put(self, asked: _Asked) -> None:
+    def put(self, pending: _PendingSearch) -> None:
         with self._guard:
             if self._thread is None:
                 self._thread = threading.Thread(target=self._run, name=self._name, daemon=True)
                 self._thread.start()
-            self._waiting.put(asked)
+            self._waiting.put(pending)
 
     def close(self) -> None:
         with self._guard:
@@ -133,16 +137,21 @@ class _Lane:
     def _run(self) -> None:
         ended = False
         while not ended:
+            # Wait for the first only; what came while the last batch was embedded is there already.
             taken = [self._waiting.get()]
             while len(taken) < self._max_batch and not self._waiting.empty():
                 taken.append(self._waiting.get())
-            ended = None in taken
-            batch = [asked for asked in taken if asked is not None and asked.future.set_running_or_notify_cancel()]
+            batch: list[_PendingSearch] = []
+            for pending in taken:
+                if pending is None:  # `close` puts it after the last search
+                    ended = True
+                elif pending.future.set_running_or_notify_cancel():  # False: who asked went away
+                    batch.append(pending)
             if batch:
                 self._work(batch)
 
 
-class _Finders:
+class _SearchThreads:
     """Threads that search, which are there from the first search until they are closed."""
 
     def __init__(self, threads: int) -> None:
@@ -159,6 +168,16 @@ class _Finders:
             pool, self._pool = self._pool, None
         if pool is not None:
             pool.shutdown()
+
+
+def _threads_for(retriever: Any) -> int:
+    """How many ask the store while the embedder goes on."""
+    store = getattr(retriever, "store", None)
+    # The engine in an embedded folder does one thing at a time: more threads would only wait for each other. A server
+    # answers several at once; it may have other clients, so there are only a few.
+    if getattr(store, "folder", None) is not None:
+        return 1
+    return 4
 
 
 def _fulfil(future: Future[list[ScoredPage]], work: Callable[[], Iterable[ScoredPage]]) -> None:

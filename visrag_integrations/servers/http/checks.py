@@ -12,6 +12,8 @@ from visrag_integrations.images.urls import decode_base64, decode_data_url, shor
 if TYPE_CHECKING:
     from visrag_integrations.servers.http.settings import ServeSettings
 
+# A filter is walked by several steps, each of which nests as deep: far below Python's limit of recursion. People write
+# two or three levels, and lists of ids of a few hundred.
 _FILTER_DEPTH = 16
 _FILTER_VALUES = 1_000
 
@@ -27,36 +29,41 @@ def check_text(text: str, settings: ServeSettings, what: str = "text") -> None:
 def check_top_k(top_k: int | None, settings: ServeSettings) -> None:
     """Refuses a number of pages beyond the limit."""
     if top_k is not None and top_k > settings.max_top_k:
+        # Python refuses to write numbers of thousands of digits, and JSON may hold one.
         shown = top_k if top_k < 10**9 else "huge"
         raise SettingError(f"top_k is {shown}; at most {settings.max_top_k} are allowed.")
 
 
 def check_filter(filter: Mapping[str, Any] | None) -> None:
     """Refuses a filter that is nested deeper or longer than anybody needs."""
-    deepest = values = 0
-    for depth, _ in _walk(filter, 0):
-        deepest, values = max(deepest, depth), values + 1
-        if deepest > _FILTER_DEPTH or values > _FILTER_VALUES:
+    for number, depth in enumerate(_depths(filter), 1):
+        if depth > _FILTER_DEPTH or number > _FILTER_VALUES:
             raise SettingError(
                 f"The filter is too large: at most {_FILTER_DEPTH} levels and {_FILTER_VALUES} values are allowed."
             )
 
 
-def _walk(value: Any, depth: int) -> Iterator[tuple[int, Any]]:
-    """Every value inside, with its depth; lazily, so that counting can stop."""
-    waiting = [(depth, value)]
+def _depths(value: Any) -> Iterator[int]:
+    """How deep each value inside stands; lazily, so that counting can stop.
+
+    >>> list(_depths({"year": {"gte": 2003}}))
+    [0, 1, 2]
+    """
+    waiting = [(0, value)]
     while waiting:
         depth, value = waiting.pop()
-        yield depth, value
-        inner = value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ()
-        waiting += [(depth + 1, item) for item in inner]
+        yield depth
+        if isinstance(value, Mapping):
+            waiting += [(depth + 1, inner) for inner in value.values()]
+        elif isinstance(value, list):
+            waiting += [(depth + 1, inner) for inner in value]
 
 
 def query_picture(text: str, settings: ServeSettings) -> bytes:
     """The picture file of a query, from base64 or a data URL; nothing is fetched, no path is opened.
 
     Raises:
-        SettingError: It is none, too large, or of no format this library reads.
+        SettingError: It is not a picture, too large, or its format cannot be read.
     """
     try:
         if text[:5].lower() == "data:":

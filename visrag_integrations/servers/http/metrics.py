@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 
+# Upper ends of the buckets: from a search of a small index to the longest `/ask` that is allowed by default.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# Powers of two around the default `max_batch` of 32.
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
 

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import logging
 import time
+from collections.abc import Iterable
 
 from visrag_integrations.servers.http.metrics import Metrics
-from visrag_integrations.servers.web.asgi import CLIENT, App, Message, Receive, Scope, Send, path_of, send_error
+from visrag_integrations.servers.web.asgi import CLIENT, App, ASGIMessage, Receive, Scope, Send, path_of, send_error
 
 logger = logging.getLogger(__name__)
 access_log = logging.getLogger("visrag_integrations.servers.http.access")
@@ -15,6 +16,7 @@ ROUTES = ("/search", "/ask", "/health", "/health/live", "/health/ready", "/metri
 HEALTH = ("/health", "/health/live", "/health/ready")
 UNCOUNTED = (*HEALTH, "/metrics")
 """Paths that answer even when the server is busy."""
+# The labels of metrics: each value is a time series that is kept, so a client must not be able to make up new ones.
 _METHODS = {"GET", "HEAD", "POST", "OPTIONS", "PUT", "DELETE", "PATCH"}
 _HEADERS = {b"x-content-type-options": b"nosniff", b"referrer-policy": b"no-referrer", b"cache-control": b"no-store"}
 
@@ -30,33 +32,43 @@ class Observe:
             return await self.app(scope, receive, send)
         started, status = time.perf_counter(), 0
 
-        async def watched(message: Message) -> None:
+        async def with_headers(message: ASGIMessage) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
-                there = {name.lower() for name, _ in message["headers"]}
-                more = [header for header in _HEADERS.items() if header[0] not in there]
-                message = {**message, "headers": [*message["headers"], *more]}
+                message = {**message, "headers": _secured(message["headers"])}
             await send(message)
 
         self.metrics.in_flight.inc()
         try:
-            await self.app(scope, receive, watched)
+            await self.app(scope, receive, with_headers)
         except Exception:
             logger.exception("%s %s failed", scope["method"], route_of(path_of(scope)))
-            if not status:
-                await send_error(watched, 500, "internal", "The server failed; its log says why.")
+            if not status:  # else a part of the answer was sent already
+                await send_error(with_headers, 500, "internal", "The server failed; its log says why.")
         finally:
             self.metrics.in_flight.dec()
             self._record(scope, status, time.perf_counter() - started)
         return None
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        route, method = route_of(path_of(scope)), scope["method"] if scope["method"] in _METHODS else "other"
+        route, method = route_of(path_of(scope)), scope["method"]
+        if method not in _METHODS:
+            method = "other"
         self.metrics.requests.labels(route, method, str(status or "gone")).inc()
         self.metrics.seconds.labels(route).observe(seconds)
         client = scope.get(CLIENT) or "-"
         access_log.info("%s %s %s %d %.1f ms", client, method, route, status, 1000 * seconds)
+
+
+def _secured(headers: Iterable[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+    """The headers and those of ours that a route has not set itself."""
+    secured = list(headers)
+    given = {name.lower() for name, _ in secured}
+    for name, value in _HEADERS.items():
+        if name not in given:
+            secured.append((name, value))
+    return secured
 
 
 def route_of(path: str) -> str:
@@ -67,6 +79,8 @@ def route_of(path: str) -> str:
     """
     if path in ROUTES:
         return path
-    if path.startswith("/pages/"):
-        return "/pages/{id}/image" if path.endswith("/image") else "/pages/{id}"
-    return "other"
+    if not path.startswith("/pages/"):
+        return "other"
+    if path.endswith("/image"):
+        return "/pages/{id}/image"
+    return "/pages/{id}"

@@ -25,9 +25,10 @@ def operation_routes(service: Service) -> APIRouter:
     @router.get("/health", responses=_UNAVAILABLE, summary="The same as /health/ready")
     async def ready(response: Response) -> Health:
         """Asks the index, at most once a second."""
-        is_ready = await service.ready()
-        response.status_code = 200 if is_ready else 503
-        return Health(status="ok" if is_ready else "unavailable")
+        if await service.ready():
+            return Health(status="ok")
+        response.status_code = 503
+        return Health(status="unavailable")
 
     @router.get("/metrics", response_class=Response, summary="Numbers for Prometheus")
     async def metrics() -> Response:

@@ -13,7 +13,7 @@ from visrag_integrations.errors import PictureError
 from visrag_integrations.images.urls import encoded
 from visrag_integrations.servers.http.schemas import PageDetails
 from visrag_integrations.servers.http.service import Service, presenter_for
-from visrag_integrations.servers.web.telling import public_metadata
+from visrag_integrations.servers.web.public import public_metadata
 from visrag_integrations.types import Page
 
 _PICTURE: dict[int | str, dict[str, Any]] = {
@@ -44,6 +44,7 @@ def page_routes(service: Service) -> APIRouter:
     async def image(request: Request, page_id: uuid.UUID) -> Response:
         """The picture as it is stored; ask again with If-None-Match, which costs nothing when it is the same."""
         data, mime = await asyncio.to_thread(_picture, await _page(service, page_id))
+        # Of the bytes themselves: a document that was indexed again may have another picture under the same id.
         tag = f'"{hashlib.sha256(data).hexdigest()[:32]}"'
         headers = {"ETag": tag, "Cache-Control": "private, no-cache", "Content-Security-Policy": "default-src 'none'"}
         if tag in request.headers.get("if-none-match", ""):

@@ -6,7 +6,8 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from visrag_integrations.types import Mode, Verdict
+from visrag_integrations.servers.web.schemas import BoxesField, MissingField, SupportField, VerdictField
+from visrag_integrations.types import Mode
 
 PAGE_ID = "8f2b6f0e-5d0c-5b0e-9a43-0c8f4a4f9b1d"
 _FILTER = "Metadata the pages must have: a value, a list of values, or a range. `source` takes a path or a file name."
@@ -124,12 +125,10 @@ class EvidenceItem(BaseModel):
     page: PageRef | None
     text: str
     relevant: bool
-    verdict: Verdict | None = Field(None, description="Whether it stands on its page; null where that was not checked.")
-    support: float | None = Field(None, description="The share of it that stands there, from 0 to 1.")
-    boxes: list[tuple[float, float, float, float]] = Field(
-        [], description="Where: left, top, right, bottom as fractions of the page."
-    )
-    missing: list[str] = Field([], description="Its parts that do not stand there.")
+    verdict: VerdictField = None
+    support: SupportField = None
+    boxes: BoxesField = []
+    missing: MissingField = []
 
 
 class AskAnswer(BaseModel):

@@ -32,19 +32,15 @@ def search_routes(service: Service) -> APIRouter:
         check_top_k(top_k, settings)
         for text in queries:
             check_text(text, settings, "A query")
+        # All at once, so that they are one batch of the embedder.
         found = await asyncio.gather(*(service.batcher.find(Search(text, top_k)) for text in queries))
-        return [
-            [
-                RankedImage(idx=i, image_file=show.image_url(hit.page), score=float(hit.score), id=hit.page.id)
-                for i, hit in enumerate(hits)
-            ]
-            for hits in found
-        ]
+        return [show.ranked_images(hits) for hits in found]
 
+    # Beside VRAG's `GET`: filters and pictures do not fit into an address.
     @router.post("/search", summary="Pages by text, picture or both")
-    async def search(request: Request, asked: SearchRequest) -> SearchAnswer:
+    async def search(request: Request, body: SearchRequest) -> SearchAnswer:
         """The pages that fit, best first."""
         show = presenter_for(request, service)
-        return SearchAnswer(pages=[show.hit(hit) for hit in await service.search(asked)])
+        return SearchAnswer(pages=[show.hit(hit) for hit in await service.search(body)])
 
     return router

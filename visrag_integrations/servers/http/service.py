@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
+from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
@@ -17,9 +18,9 @@ from visrag_integrations.retrieval import Search
 from visrag_integrations.servers.http.batching import QueryBatcher
 from visrag_integrations.servers.http.checks import check_filter, check_text, check_top_k, query_picture
 from visrag_integrations.servers.http.metrics import Metrics
-from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, SearchRequest
+from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, RankedImage, SearchRequest
+from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.servers.web.stored import stored_page, within
-from visrag_integrations.servers.web.telling import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -29,8 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 _NO_PAGE = "00000000-0000-0000-0000-000000000000"
+# A store that needs longer than this to say that it has no such page cannot be searched within a request's time either.
 _READY_SECONDS = 5.0
-_READY_KEPT = 1.0
+_READY_KEPT = 1.0  # seconds; however many ask for the health, the store is asked once in this time
 
 
 @dataclass
@@ -54,7 +56,7 @@ class Service:
         if request.image is not None:
             query = Query(request.text, await asyncio.to_thread(query_picture, request.image, self.settings))
         elif not request.text.strip():
-            query = Query(request.text)  # says that it is empty
+            query = Query(request.text)  # refuses an empty query, and says so
         search = Search(query, request.top_k, within(request.filter), request.mode, request.score_threshold)
         return await self.batcher.find(search)
 
@@ -65,17 +67,19 @@ class Service:
     async def ready(self) -> bool:
         """Whether the store answers; asked at most once a second, by a thread that requests cannot keep busy."""
         asked, ready = self._ready
-        if time.monotonic() - asked > _READY_KEPT:
-            if self._probe is None or self._probe.done():
-                self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
-            answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
-            try:
-                await asyncio.wait_for(answer, _READY_SECONDS)
-                ready = True
-            except (VisRAGError, asyncio.TimeoutError, OSError) as err:
-                logger.warning("the index does not answer: %r", err)
-                ready = False
-            self._ready = (time.monotonic(), ready)
+        if time.monotonic() - asked <= _READY_KEPT:
+            return ready
+        # One probe at a time: a store that hangs holds one thread, not one for each that asks.
+        if self._probe is None or self._probe.done():
+            self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
+        answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
+        try:
+            await asyncio.wait_for(answer, _READY_SECONDS)
+            ready = True
+        except (VisRAGError, asyncio.TimeoutError, OSError) as err:
+            logger.warning("the index does not answer: %r", err)
+            ready = False
+        self._ready = (time.monotonic(), ready)
         return ready
 
 
@@ -87,7 +91,9 @@ class Presenter:
 
     def image_url(self, page: Page) -> str | None:
         """The address of a page's picture; None where none is kept."""
-        return f"{self.base}/pages/{page.id}/image" if page.picture is not None else None
+        if page.picture is None:
+            return None
+        return f"{self.base}/pages/{page.id}/image"
 
     def fields(self, page: Page) -> dict[str, Any]:
         """What every answer says of a page."""
@@ -96,6 +102,14 @@ class Presenter:
     def hit(self, hit: ScoredPage) -> Hit:
         """A page that was found."""
         return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
+
+    def ranked_images(self, hits: Sequence[ScoredPage]) -> list[RankedImage]:
+        """The pages that were found for one query, as VRAG's search engine gives them."""
+        ranked: list[RankedImage] = []
+        for rank, hit in enumerate(hits):
+            url = self.image_url(hit.page)
+            ranked.append(RankedImage(idx=rank, image_file=url, score=float(hit.score), id=hit.page.id))
+        return ranked
 
     def evidence(self, evidence: Evidence) -> EvidenceItem:
         """What was found on a page."""

@@ -36,11 +36,11 @@ class ServeSettings:
     hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
     public_url: str = ""
-    max_body_bytes: int = 16 * 1024 * 1024
+    max_body_bytes: int = 16 * 1024 * 1024  # a photo as base64
     max_query_characters: int = 4_000
     max_queries: int = 32
-    max_pixels: int = 25_000_000
-    max_top_k: int = 50
+    max_pixels: int = 25_000_000  # of a good camera; opened it is 75 MB
+    max_top_k: int = 50  # a model reads a few pages, a person a list of some dozens
     requests_per_second: float | None = None
     burst: int = 50
     max_concurrency: int = 128
@@ -48,13 +48,14 @@ class ServeSettings:
     body_seconds: float = 30.0
     request_seconds: float = 30.0
     ask_seconds: float = 300.0
-    heartbeat_seconds: float = 15.0
+    heartbeat_seconds: float = 15.0  # many proxies close what is silent for a minute
 
     def __post_init__(self) -> None:
         check_tokens(self.tokens)
         several("hosts", self.hosts)
         several("cors_origins", self.cors_origins)
         for name, value in vars(self).items():
+            # Not `<= 0`: NaN is no limit either.
             if isinstance(value, (int, float)) and not value > 0:
                 raise SettingError(f"{name} is {value!r}; it must be above 0.")
         if self.public_url and not self.public_url.startswith(("http://", "https://")):

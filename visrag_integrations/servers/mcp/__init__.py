@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
-    from visrag_integrations.servers.mcp.http import create_http_app
+    from visrag_integrations.servers.mcp.http_app import create_http_app
     from visrag_integrations.servers.mcp.server import create_mcp_server
 
-_HOMES = {"create_http_app": "http", "create_mcp_server": "server"}
+_HOMES = {"create_http_app": "http_app", "create_mcp_server": "server"}
 
 __all__ = ["create_http_app", "create_mcp_server"]
 

@@ -6,21 +6,21 @@ from typing import Annotated, Any
 
 from pydantic import BaseModel, Field
 
-from visrag_integrations.types import Verdict
+from visrag_integrations.servers.web.schemas import BoxesField, MissingField, SupportField, VerdictField
 
 Text = Annotated[str, Field(min_length=1, max_length=4_000)]
-Query = Annotated[Text, Field(description="What to look for, in plain words; any language.")]
-Question = Annotated[Text, Field(description="The question, as you would ask a person.")]
-TopK = Annotated[int, Field(ge=1, le=20, description="How many pages.")]
-Source = Annotated[
+QueryArgument = Annotated[Text, Field(description="What to look for, in plain words; any language.")]
+QuestionArgument = Annotated[Text, Field(description="The question, as you would ask a person.")]
+TopKArgument = Annotated[int, Field(ge=1, le=20, description="How many pages.")]
+SourceArgument = Annotated[
     str | None, Field(max_length=2_000, description="Only pages of this document: its path or file name.")
 ]
-Filter = Annotated[
+FilterArgument = Annotated[
     dict[str, Any] | None, Field(description='Only pages with this metadata, such as {"number": {"lte": 5}}.')
 ]
-WithPictures = Annotated[bool, Field(description="Also give the pictures of the pages, for models that see.")]
-PageId = Annotated[str, Field(max_length=64, description="The id of a page, from search_pages or ask.")]
-Region = Annotated[
+WithPicturesArgument = Annotated[bool, Field(description="Also give the pictures of the pages, for models that see.")]
+PageIdArgument = Annotated[str, Field(max_length=64, description="The id of a page, from search_pages or ask.")]
+RegionArgument = Annotated[
     list[float] | None,
     Field(
         min_length=4,
@@ -69,12 +69,10 @@ class FoundEvidence(BaseModel):
     page: int | None
     text: str
     relevant: bool
-    verdict: Verdict | None = Field(None, description="Whether it stands on its page; null where that was not checked.")
-    support: float | None = Field(None, description="The share of it that stands there, from 0 to 1.")
-    boxes: list[tuple[float, float, float, float]] = Field(
-        [], description="Where: left, top, right, bottom as fractions of the page."
-    )
-    missing: list[str] = Field([], description="Its parts that do not stand there.")
+    verdict: VerdictField = None
+    support: SupportField = None
+    boxes: BoxesField = []
+    missing: MissingField = []
 
 
 class GivenAnswer(BaseModel):

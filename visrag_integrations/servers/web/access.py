@@ -1,4 +1,4 @@
-"""Who may ask, and how often."""
+"""Who may ask, and how often: secrets are compared here, and nowhere else."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from pathlib import Path
 from visrag_integrations.errors import SettingError
 from visrag_integrations.servers.web.asgi import CLIENT, App, Receive, Scope, Send, header, path_of, send_error
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1")
-"""What a server on this machine only may be called."""
 _TOKEN = re.compile(r"[\x21-\x7e]+")
+# Without an end, whoever sends from ever new addresses would fill the memory. The client that asked longest ago is
+# forgotten first, which gives it a full burst again.
 _CLIENTS_REMEMBERED = 10_000
 
 
@@ -36,36 +36,25 @@ class RequireToken:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        place = self._place_of(header(scope, "authorization") or "")
-        scope[CLIENT] = f"token {place}" if place is not None else _address(scope)
+        place = self._place_of(header(scope, "authorization"))
+        if place is None:
+            scope[CLIENT] = _address(scope)
+        else:
+            scope[CLIENT] = f"token {place}"
         if self._digests and place is None and path_of(scope) not in self.open_paths:
             message = "This server asks for a token. Send the header: Authorization: Bearer TOKEN"
             return await send_error(send, 401, "unauthorized", message, www_authenticate="Bearer", connection="close")
         return await self.app(scope, receive, send)
 
     def _place_of(self, authorization: str) -> int | None:
-        """Which of the tokens was given; all are compared, so that time tells nothing."""
+        """Which of the tokens was given; None where none was."""
         scheme, _, token = authorization.partition(" ")
         given = _digest(token.strip())
+        # All are compared, also after one that fits: how long it takes must not say which.
         same = [hmac.compare_digest(given, digest) for digest in self._digests]
-        return same.index(True) if scheme.lower() == "bearer" and any(same) else None
-
-
-class AllowHosts:
-    """Only requests to one of these names pass; all do where there is none.
-
-    A page on the web can make a browser ask a server on its own machine under a name of the page's choice (DNS
-    rebinding); the name then is not one of these.
-    """
-
-    def __init__(self, app: App, hosts: Collection[str]) -> None:
-        self.app, self.hosts = app, {host.lower() for host in several("hosts", hosts)}
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] == "http" and self.hosts and host_name(header(scope, "host") or "") not in self.hosts:
-            message = "This server is not called that. Ask it by one of its names, or let it be started with this one."
-            return await send_error(send, 421, "wrong_host", message, connection="close")
-        return await self.app(scope, receive, send)
+        if scheme.lower() != "bearer" or True not in same:
+            return None
+        return same.index(True)
 
 
 class LimitRate:
@@ -101,24 +90,18 @@ class LimitRate:
     def _take(self, client: str, rate: float) -> int:
         """Take one request from what the client has left; else the whole seconds until there is one."""
         now = self._clock()
+        # Taken out and put back, so that the order is by who asked last.
         left, when = self._left.pop(client, (float(self.burst), now))
         left = min(float(self.burst), left + (now - when) * rate)
-        allowed = left >= 1
-        self._left[client] = (left - 1 if allowed else left, now)
+        wait = 0
+        if left >= 1:
+            left -= 1
+        else:
+            wait = math.ceil((1 - left) / rate)
+        self._left[client] = (left, now)
         if len(self._left) > _CLIENTS_REMEMBERED:
             self._left.popitem(last=False)
-        return 0 if allowed else math.ceil((1 - left) / rate)
-
-
-def host_name(host: str) -> str:
-    """The name in a Host header, without the port.
-
-    >>> host_name("LOCALHOST:8000"), host_name("[::1]:8000"), host_name("a.example")
-    ('localhost', '::1', 'a.example')
-    """
-    if host.startswith("["):
-        return host[1:].partition("]")[0].lower()
-    return host.partition(":")[0].lower()
+        return wait
 
 
 def read_tokens(path: str | Path) -> tuple[str, ...]:
@@ -131,7 +114,10 @@ def read_tokens(path: str | Path) -> tuple[str, ...]:
         lines = Path(path).read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as err:
         raise SettingError(f"The token file {str(path)!r} cannot be read: {err}.") from err
-    tokens = tuple(line.strip() for line in lines if line.strip() and not line.lstrip().startswith("#"))
+    tokens = []
+    for line in map(str.strip, lines):
+        if line and not line.startswith("#"):
+            tokens.append(line)
     if not tokens:
         raise SettingError(f"The token file {str(path)!r} holds no token. Write one a line.")
     return check_tokens(tokens)
@@ -153,16 +139,31 @@ def check_tokens(tokens: Sequence[str]) -> tuple[str, ...]:
     return tokens
 
 
+def same_secret(one: str, other: str) -> bool:
+    """Whether two secrets are the same; it takes as long whatever they are.
+
+    >>> same_secret("päss word", "päss word"), same_secret("pass word", "päss word")
+    (True, False)
+    """
+    return hmac.compare_digest(_digest(one), _digest(other))
+
+
 def several(name: str, values: Iterable[str]) -> tuple[str, ...]:
-    """The values; one text, which would be taken letter by letter, is refused, and not told: it may be a token."""
-    if isinstance(values, str):
+    """The values, if they are not one string.
+
+    Raises:
+        SettingError: They are one string, which would be taken letter by letter.
+    """
+    if isinstance(values, str):  # the message does not repeat it: it may be a token
         raise SettingError(f'{name} is one string, not several; write {name}=("...",), with the comma.')
     return tuple(values)
 
 
 def _digest(token: str) -> bytes:
+    # Digests are equally long, so that comparing them does not tell how long the secret is.
     return hashlib.sha256(token.encode("utf-8", "surrogatepass")).digest()
 
 
 def _address(scope: Scope) -> str:
-    return str((scope.get("client") or ("unknown",))[0])
+    client = scope.get("client")
+    return str(client[0]) if client else "unknown"

@@ -5,11 +5,70 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 
-from visrag_integrations.servers.web.asgi import App, Message, Receive, Scope, Send, header, path_of, send_error
+from visrag_integrations.servers.web.asgi import (
+    App,
+    ASGIMessage,
+    Receive,
+    Scope,
+    Send,
+    TrackedSend,
+    header,
+    path_of,
+    replay,
+    send_error,
+)
 
 logger = logging.getLogger(__name__)
+
+
+class BodyTooLargeError(Exception):
+    """A request's body went on after its limit."""
+
+
+class CountedBody:
+    """A `receive` that counts the body's bytes, for an app that reads them as they come.
+
+    Args:
+        receive: Of the request.
+        max_bytes: Of the body. One byte more raises `BodyTooLargeError`.
+    """
+
+    def __init__(self, receive: Receive, max_bytes: int) -> None:
+        self._receive, self.max_bytes, self._counted = receive, max_bytes, 0
+
+    async def __call__(self) -> ASGIMessage:
+        message = await self._receive()
+        self._counted += len(message.get("body", b""))
+        if self._counted > self.max_bytes:
+            raise BodyTooLargeError
+        return message
+
+    async def read(self) -> bytes | None:
+        """All of it; None where the client went away."""
+        body = bytearray()
+        while True:
+            message = await self()
+            if message["type"] != "http.request":
+                return None
+            body += message.get("body", b"")
+            if not message.get("more_body", False):
+                return bytes(body)
+
+
+def declared_length(scope: Scope) -> int:
+    """The body's length as the request declares it; 0 where it does not, or not as a number.
+
+    It can be wrong: what really comes has to be counted too.
+
+    >>> declared_length({"headers": [(b"content-length", b"12")]}), declared_length({"headers": []})
+    (12, 0)
+    """
+    declared = header(scope, "content-length")
+    if not declared.isdecimal():
+        return 0
+    # 20 digits are more bytes than any limit; Python refuses to read numbers of thousands of digits.
+    return int(declared[:20])
 
 
 class LimitBody:
@@ -31,29 +90,31 @@ class LimitBody:
         app: App,
         max_bytes: int,
         seconds: float,
-        total_bytes: int = 256 * 1024 * 1024,
+        total_bytes: int = 256 * 1024 * 1024,  # of memory; 16 bodies of the HTTP server's default size
         bare_paths: Collection[str] = (),
     ) -> None:
         self.app, self.max_bytes, self.seconds, self.bare_paths = app, max_bytes, seconds, bare_paths
-        self.total_bytes, self._held = max(total_bytes, max_bytes), 0
+        self.total_bytes, self.held_bytes = max(total_bytes, max_bytes), 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        share = _Share(0 if path_of(scope) in self.bare_paths else self.max_bytes)
+        max_bytes = self.max_bytes
+        if path_of(scope) in self.bare_paths:
+            max_bytes = 0
+        body = _HeldBody(receive, max_bytes, self)
         try:
-            return await self._answer(scope, receive, send, share)
+            return await self._answer(scope, receive, send, body)
         finally:
-            self._held -= share.bytes
+            self.held_bytes -= body.held_bytes
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send, share: _Share) -> None:
-        declared = header(scope, "content-length") or ""
+    async def _answer(self, scope: Scope, receive: Receive, send: Send, body: _HeldBody) -> None:
         try:
-            if declared.isdecimal() and int(declared[:20]) > share.max_bytes:
-                raise _TooLargeError
-            body = await asyncio.wait_for(self._read(receive, share), self.seconds)
-        except _TooLargeError:
-            message = f"The request's body is larger than the {share.max_bytes} bytes that are allowed."
+            if declared_length(scope) > body.max_bytes:
+                raise BodyTooLargeError
+            whole = await asyncio.wait_for(body.read(), self.seconds)
+        except BodyTooLargeError:
+            message = f"The request's body is larger than the {body.max_bytes} bytes that are allowed."
             return await send_error(send, 413, "too_large", message, connection="close")
         except _TooManyError:
             message = "The server holds as much of requests as it can. Try again in a moment."
@@ -61,30 +122,35 @@ class LimitBody:
         except asyncio.TimeoutError:
             message = f"The request's body did not come within {self.seconds:g} seconds."
             return await send_error(send, 408, "too_slow", message, connection="close")
-        if body is None:
+        if whole is None:
             return None  # the client went away
-        return await self.app(scope, _again(body, receive), send)
+        return await self.app(scope, replay(whole, receive), send)
 
-    async def _read(self, receive: Receive, share: _Share) -> bytes | None:
-        body = bytearray()
-        while True:
-            message = await receive()
-            if message["type"] != "http.request":
-                return None
-            piece = message.get("body", b"")
-            if len(body) + len(piece) > share.max_bytes:
-                raise _TooLargeError
-            if self._held + len(piece) > self.total_bytes:
-                raise _TooManyError
-            share.bytes += len(piece)
-            self._held += len(piece)
-            body += piece
-            if not message.get("more_body", False):
-                return bytes(body)
+
+class _HeldBody(CountedBody):
+    """One body of those that are held at the same time."""
+
+    def __init__(self, receive: Receive, max_bytes: int, all_bodies: LimitBody) -> None:
+        super().__init__(receive, max_bytes)
+        self.held_bytes, self._all = 0, all_bodies
+
+    async def __call__(self) -> ASGIMessage:
+        message = await super().__call__()
+        size = len(message.get("body", b""))
+        if self._all.held_bytes + size > self._all.total_bytes:
+            raise _TooManyError
+        # Counted piece by piece, not at the end: the bodies that come meanwhile need room too.
+        self._all.held_bytes += size
+        self.held_bytes += size
+        return message
+
+
+class _TooManyError(Exception):
+    """All requests together hold as much as they may."""
 
 
 class LimitConcurrency:
-    """At most so many requests at once; what comes beyond is told to come again.
+    """At most so many requests at once; the client of one more is told to come again.
 
     Args:
         app: What is behind.
@@ -128,13 +194,14 @@ class LimitTime:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        answer, gone = _Answer(send), asyncio.Event()
+        answer, gone = TrackedSend(send), asyncio.Event()
         body = await receive()
-        client = asyncio.ensure_future(_away(receive, gone))
-        work = asyncio.ensure_future(self.app(scope, _body_then_away(body, gone), answer))
+        client = asyncio.ensure_future(_wait_for_disconnect(receive, gone))
+        work = asyncio.ensure_future(self.app(scope, _body_then_disconnect(body, gone), answer))
         seconds = self.of_path.get(path_of(scope), self.seconds)
         try:
             await asyncio.wait({work, client}, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+            # An answer that was sent whole may still have something to tidy up: that is not cut off.
             if answer.ended or work.done():
                 return await work
         finally:
@@ -150,56 +217,18 @@ class LimitTime:
         return await send_error(send, 504, "timeout", f"No answer within {seconds:g} seconds. Try again later.")
 
 
-class _Answer:
-    """Passes an answer on, and knows how far it is."""
-
-    def __init__(self, send: Send) -> None:
-        self._send, self.started, self.ended = send, False, False
-
-    async def __call__(self, message: Message) -> None:
-        self.started = True
-        self.ended = message["type"] == "http.response.body" and not message.get("more_body", False)
-        await self._send(message)
-
-
-async def _away(receive: Receive, gone: asyncio.Event) -> None:
-    """Come back when the client went away."""
+async def _wait_for_disconnect(receive: Receive, gone: asyncio.Event) -> None:
+    """Set the event when the client went away."""
     while (await receive())["type"] != "http.disconnect":
         pass
     gone.set()
 
 
-@dataclass
-class _Share:
-    """What one request holds of the bytes of all."""
-
-    max_bytes: int
-    bytes: int = 0
-
-
-class _TooLargeError(Exception):
-    pass
-
-
-class _TooManyError(Exception):
-    pass
-
-
-def _again(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body that was read already, then what really comes."""
-    first: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
-
-    async def once_more() -> Message:
-        return first.pop() if first else await receive()
-
-    return once_more
-
-
-def _body_then_away(body: Message, gone: asyncio.Event) -> Receive:
+def _body_then_disconnect(body: ASGIMessage, gone: asyncio.Event) -> Receive:
     """A `receive` that gives the body, then that the client went away, once it did."""
     first = [body]
 
-    async def receive() -> Message:
+    async def receive() -> ASGIMessage:
         if first:
             return first.pop()
         await gone.wait()

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.servers.web.asgi import App, Receive, Scope, Send
+from visrag_integrations.servers.web.hosts import bracketed
 
 if TYPE_CHECKING:
     import uvicorn
@@ -30,6 +31,8 @@ class RunSettings:
         proxies: Addresses of proxies whose X-Forwarded-For is believed, separated by commas.
     """
 
+    # A client that sends a header line now and then (slow loris) or reads nothing holds a connection no longer than
+    # this; one on a bad network needs a few seconds.
     header_seconds: float = 10.0
     write_seconds: float = 30.0
     idle_seconds: int = 15
@@ -44,7 +47,7 @@ def listen(host: str, port: int) -> socket.socket:
     Raises:
         SettingError: The address cannot be had.
     """
-    if not 0 <= port < 65536:
+    if not 0 <= port <= 65535:
         raise SettingError(f"--port {port} is no port; give one from 1 to 65535, or 0 for any that is free.")
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
@@ -52,7 +55,7 @@ def listen(host: str, port: int) -> socket.socket:
         try:
             listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             listening.bind(address)
-            listening.listen(2048)
+            listening.listen(2048)  # connections that wait to be accepted; uvicorn's own number
         except BaseException:
             listening.close()
             raise
@@ -66,7 +69,7 @@ def listen(host: str, port: int) -> socket.socket:
 def address_of(listening: socket.socket) -> str:
     """The URL of a server on this socket."""
     host, port = listening.getsockname()[:2]
-    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    return f"http://{bracketed(host)}:{port}"
 
 
 def server_for(app: App, settings: RunSettings) -> uvicorn.Server:
@@ -76,8 +79,8 @@ def server_for(app: App, settings: RunSettings) -> uvicorn.Server:
     config = uvicorn.Config(
         app,  # type: ignore[arg-type, unused-ignore]
         http=timed_protocol(settings),
-        ws="none",
-        log_config=None,
+        ws="none",  # no server here has a WebSocket
+        log_config=None,  # the log belongs to the program; requests are logged by the apps, without their queries
         access_log=False,
         server_header=False,
         proxy_headers=bool(settings.proxies),
@@ -94,11 +97,11 @@ def run(app: App, listening: socket.socket, settings: RunSettings | None = None)
 
     A thread that works for such a request cannot be stopped; it is waited for.
     """
-    watched = _CountCutOff(app)
-    server = server_for(watched, settings or RunSettings())
+    counting = _CountCutOff(app)
+    server = server_for(counting, settings or RunSettings())
     with _signals_end_here():
         server.run(sockets=[listening])
-    return watched.cut_off
+    return counting.cut_off
 
 
 class _CountCutOff:
@@ -111,7 +114,8 @@ class _CountCutOff:
         try:
             await self.app(scope, receive, send)
         except asyncio.CancelledError:
-            self.cut_off += scope["type"] == "http"
+            if scope["type"] == "http":  # the lifespan of the app is cancelled too
+                self.cut_off += 1
             raise
 
 
@@ -141,7 +145,8 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
 
         def data_received(self, data: bytes) -> None:
             super().data_received(data)
-            if self.conn.their_state is h11.IDLE:  # the beginning of a request
+            # Idle: the headers of a request are not complete, or have not begun.
+            if self.conn.their_state is h11.IDLE:
                 self._start("headers", settings.header_seconds, self._headers_late)
             else:
                 self._stop("headers")
@@ -152,7 +157,7 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
             super().connection_lost(exc)
 
         def pause_writing(self) -> None:
-            super().pause_writing()
+            super().pause_writing()  # the client takes nothing, and the buffer is full
             self._start("reading", settings.write_seconds, self.transport.abort)
 
         def resume_writing(self) -> None:
@@ -160,6 +165,7 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
             self._stop("reading")
 
         def _headers_late(self) -> None:
+            # A request may have become whole just now; then it is answered.
             if self.conn.their_state is h11.IDLE:
                 self.transport.close()
 

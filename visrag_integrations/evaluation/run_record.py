@@ -1,0 +1,106 @@
+"""Results written down as they come, one JSON object a line, so that a run that was killed goes on."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from visrag_integrations.errors import SettingError
+
+logger = logging.getLogger(__name__)
+
+FORMAT = 1
+_KEY = "visrag_evaluation"
+
+
+class RunRecord:
+    """What was done, by id; in a file where one is given.
+
+    Args:
+        path: The file, made at once where there is none; None keeps everything in memory.
+        settings: What the work depends on. A file of other settings is refused.
+
+    Raises:
+        SettingError: The file is of other settings, of a newer version, no record, or cannot be written.
+    """
+
+    def __init__(self, path: str | Path | None, settings: Mapping[str, Any]) -> None:
+        self.path = None if path is None else Path(path)
+        # Through JSON and back, so that they compare equal to those that are read from a file (a tuple becomes a list).
+        self.settings: dict[str, Any] = json.loads(json.dumps(settings, default=str))
+        self.done: dict[str, dict[str, Any]] = {}
+        if self.path is not None:
+            if self.path.exists():
+                self._load(self.path)
+            self._write(self.path, [])
+
+    def append(self, entries: Sequence[Mapping[str, Any]]) -> None:
+        """Add things that are done; each has an `id`. When it returns, they survive a kill."""
+        for entry in entries:
+            self.done[entry["id"]] = dict(entry)
+        if self.path is not None:
+            self._write(self.path, [json.dumps(entry, ensure_ascii=False) for entry in entries])
+
+    def _write(self, path: Path, lines: list[str]) -> None:
+        try:
+            with path.open("ab") as file:
+                # A new file, or one whose header was cut off by a kill: it says what the results are of.
+                if file.tell() == 0:
+                    lines = [json.dumps({_KEY: FORMAT, "settings": self.settings}, ensure_ascii=False), *lines]
+                file.write("".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
+                # Until then the lines are in the memory of this process, then in that of the system.
+                file.flush()
+                os.fsync(file.fileno())
+        except OSError as err:
+            raise SettingError(
+                f"The record {str(path)!r} cannot be written: {err.strerror or err}. Name another file."
+            ) from err
+
+    def _load(self, path: Path) -> None:
+        try:
+            data = path.read_bytes()
+        except OSError as err:
+            raise SettingError(f"{str(path)!r} cannot be read: {err.strerror or err}. Give another file.") from err
+        # A kill may cut the last line off anywhere; what ends with a line break was written whole.
+        whole = data[: data.rfind(b"\n") + 1]
+        if len(whole) < len(data):
+            logger.info("%s: the last line was cut off by a kill; it is taken away", path)
+            with path.open("rb+") as file:
+                file.truncate(len(whole))
+        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+            row = _parsed(line, path, number)
+            if number == 1:
+                self._check(row, path)
+            else:
+                self.done[row["id"]] = row
+
+    def _check(self, header: Mapping[str, Any], path: Path) -> None:
+        if header.get(_KEY) != FORMAT or not isinstance(header.get("settings"), dict):
+            raise SettingError(f"{str(path)!r} is no record of an evaluation (version {FORMAT}). Name another file.")
+        before = header["settings"]
+        changes: list[str] = []
+        for name in {**before, **self.settings}:
+            was, now = before.get(name), self.settings.get(name)
+            if was != now:
+                changes.append(f"{name} was {was!r}, is {now!r}")
+        if changes:
+            raise SettingError(
+                f"{str(path)!r} holds results of other settings: {'; '.join(changes)}. "
+                "Use the same settings to go on, or give another file (or delete this one) to start anew."
+            )
+
+
+def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except ValueError:
+        row = None
+    if not isinstance(row, dict) or (number > 1 and not isinstance(row.get("id"), str)):
+        raise SettingError(
+            f"{str(path)!r}, line {number}: this is no line of a record. Delete it, or give another file."
+        )
+    return row

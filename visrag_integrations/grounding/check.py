@@ -1,0 +1,108 @@
+"""One text checked against one page: where it stands, how much of it does, and the verdict."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence, Set
+
+from visrag_integrations.grounding.alignment import Alignment
+from visrag_integrations.grounding.boxes import boxes_of
+from visrag_integrations.grounding.claim import Claim
+from visrag_integrations.grounding.folding import fold
+from visrag_integrations.grounding.fragments import tokens_in_place
+from visrag_integrations.grounding.page_letters import PageLetters
+from visrag_integrations.grounding.passes import align
+from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.grounding.verdicts import missing_of, support_of, verdict_of
+from visrag_integrations.types import Box, Grounding, Page, Verdict, Word
+
+_NOWHERE = (0.0, 0.0, 0.0, 0.0)
+
+
+def ground_text(page: Page, text: str) -> Grounding:
+    """Where the text stands on the page, how much of it does, and the verdict.
+
+    A page without word boxes is read in its `text`: then there is a verdict, and no box.
+    """
+    letters = PageLetters.of(_words_of(page))
+    if not letters.text:
+        return Grounding("unchecked", note="the page has no words to check against")
+    claim, complete = _claim(text, letters)
+    if not claim.tokens:
+        return Grounding("unchecked", note="the evidence has no words")
+
+    alignment = align(letters, claim)
+    in_place = tokens_in_place(alignment)
+    support = support_of(alignment, in_place)
+    verdict = verdict_of(alignment, support, complete=complete)
+
+    boxes: tuple[Box, ...] = ()
+    if page.words and verdict != "not found on the page":
+        boxes = _boxes(alignment, in_place)
+    # What little a supported text lacks is not shown: it would look like a reproach.
+    missing: tuple[tuple[int, int], ...] = ()
+    if verdict != "supported":
+        missing = missing_of(alignment, in_place)
+    return Grounding(verdict, round(support, 3), boxes, missing, _note(text, verdict, missing, complete=complete))
+
+
+def find_passage(page: Page, text: str) -> list[Box]:
+    """Boxes around what the text quotes of the page, one per line, in reading order; empty when nothing is found.
+
+    >>> words = (Word("Total", (0.1, 0.1, 0.2, 0.12)), Word("cost:", (0.21, 0.1, 0.3, 0.12)))
+    >>> find_passage(Page(doc_id="a", number=1, words=words), "TOTAL COST")
+    [(0.1, 0.1, 0.3, 0.12)]
+    """
+    if not page.words:
+        return []
+    return list(ground_text(page, text).boxes)
+
+
+def _words_of(page: Page) -> Sequence[Word]:
+    if page.words:
+        return page.words
+    return [Word(word, _NOWHERE) for word in page.text.split()]
+
+
+def _claim(text: str, page: PageLetters) -> tuple[Claim, bool]:
+    """What to look for, and whether it is all of the text: what cannot stand there as a whole is cut short."""
+    shown = text[: THRESHOLDS.max_characters]
+    if len(text) <= THRESHOLDS.max_characters:
+        letters = fold(shown)
+        if len(letters) <= THRESHOLDS.max_aligned_letters or letters in page.text:
+            return Claim.of(shown), True
+    # Two characters a letter: spaces and punctuation are not counted.
+    return Claim.of(shown[: 2 * THRESHOLDS.max_aligned_letters]), False
+
+
+def _boxes(alignment: Alignment, in_place: Set[int]) -> tuple[Box, ...]:
+    """Around what stands as the claim has it, and around its numbers and names, which may be cells of a table."""
+    spans: list[tuple[int, int]] = []
+    for index in alignment.placed():
+        if index in in_place or alignment.claim.tokens[index].kind != "word":
+            placement = alignment.at(index)
+            spans.append((placement.start, placement.end))
+    return boxes_of(alignment.page, spans)
+
+
+def _note(text: str, verdict: Verdict, missing: Sequence[tuple[int, int]], *, complete: bool) -> str:
+    """What a reader needs to know beside the verdict, in words."""
+    if not complete:
+        return "the evidence is too long to be checked as a whole"
+    if missing:
+        return f"not on the page, or not there: {_quoted(text, missing)}"
+    if verdict == "partly":
+        return "its words are there, but apart, or with a word, number or name between them that it leaves out"
+    return ""
+
+
+def _quoted(text: str, spans: Sequence[tuple[int, int]]) -> str:
+    """The first of these parts of the text in quotation marks, and how many more there are."""
+    quoted: list[str] = []
+    for start, end in spans[: THRESHOLDS.max_missing_quoted]:
+        part = " ".join(text[start:end].split())
+        quoted.append(f"“{part[: THRESHOLDS.max_quoted_characters]}”")
+    listed = ", ".join(quoted)
+    more = len(spans) - len(quoted)
+    if more > 0:
+        return f"{listed} and {more} more"
+    return listed

@@ -1,0 +1,150 @@
+"""What makes a claim more than its page says, although its words are there: the rules, each with a name.
+
+A claim that reaches the support of "supported" is still only "partly" when one of these holds. Support is a share, and
+one wrong digit in forty words is a small share; so what may not differ is found here, by rule.
+"""
+
+from __future__ import annotations
+
+import re
+from itertools import pairwise
+from typing import Literal
+
+from visrag_integrations.grounding.alignment import Alignment
+from visrag_integrations.grounding.claim import SIGNS, ClaimToken
+from visrag_integrations.grounding.fragments import counted_letters, fragments_of, goes_on, touches
+from visrag_integrations.grounding.numbers import NUMBER
+from visrag_integrations.grounding.thresholds import THRESHOLDS
+
+Contradiction = Literal[
+    "a number, unit, name or sign is missing",
+    "a number, unit or name stands alone",
+    "the page says once what the claim says twice",
+    "two places inside one clause",
+    "other words stand between",
+    "a quantity is changed",
+    "a number is left out",
+    "a name is left out",
+]
+
+# Where a claim may jump to another place of the page. Commas, colons and brackets were in here too, once.
+_CLAUSE_END = re.compile(r"[.;!?…|\n。；！？•]")
+_NUMBER = re.compile(NUMBER)
+
+
+def contradiction(alignment: Alignment) -> Contradiction | None:
+    """The first rule that the claim breaks, or None.
+
+    - A number, unit, name or sign must stand there exactly.
+    - It must stand beside a neighbour it has in the claim, and not where the claim has used it already.
+    - A plain word may be missing only at the claim's ends, or between parts that are apart on the page.
+    - What the claim leaves out of the page may not hold a number where the claim has one beside, nor a name where it
+      has a name, nor the sign of a number.
+    """
+    tokens = alignment.claim.tokens
+    for token, placement in zip(tokens, alignment.placements, strict=True):
+        if token.exact and placement is None:
+            return "a number, unit, name or sign is missing"
+    fragments = fragments_of(alignment)
+    if len(fragments) == 1 and len(fragments[0]) == len(tokens):
+        return None  # all of it stands there in one piece
+    if _has_loose_fragment(alignment, fragments):
+        return "a number, unit or name stands alone"
+    if _uses_a_place_twice(alignment):
+        return "the page says once what the claim says twice"
+    for one, other in pairwise(alignment.placed()):
+        broken = _between(alignment, one, other)
+        if broken is not None:
+            return broken
+    return None
+
+
+def _has_loose_fragment(alignment: Alignment, fragments: list[list[int]]) -> bool:
+    """Whether a short fragment with a number, unit or name in it stands away from what the claim has on both sides."""
+    for place, fragment in enumerate(fragments):
+        if not any(alignment.claim.tokens[token].exact for token in fragment):
+            continue
+        if not _is_short(alignment, fragment):
+            continue
+        beside_last = place > 0 and goes_on(alignment, fragments[place - 1], fragment)
+        beside_next = place + 1 < len(fragments) and goes_on(alignment, fragment, fragments[place + 1])
+        if not beside_last and not beside_next:
+            return True
+    return False
+
+
+def _is_short(alignment: Alignment, fragment: list[int]) -> bool:
+    """One token; without capitals a few, because there each character may be a token."""
+    if alignment.claim.tokens[fragment[0]].cased:
+        return len(fragment) == 1
+    return counted_letters(alignment, fragment) < THRESHOLDS.seed
+
+
+def _uses_a_place_twice(alignment: Alignment) -> bool:
+    """Whether two numbers, units, names or signs were found in one place: "Alice earned 10 and Bob earned 10"."""
+    seen: set[int] = set()
+    for index in alignment.placed():
+        if alignment.claim.tokens[index].kind == "word":
+            continue
+        start = alignment.at(index).start
+        if start in seen:
+            return True
+        seen.add(start)
+    return False
+
+
+def _between(alignment: Alignment, one: int, other: int) -> Contradiction | None:
+    """What the claim says otherwise than the page between two found tokens that follow one another."""
+    tokens = alignment.claim.tokens
+    are_neighbours = other == one + 1
+    if are_neighbours and touches(alignment, one, other):
+        return None
+    least = THRESHOLDS.beside_cut
+    beside = tokens[max(0, one + 1 - least) : one + 1] + tokens[other : other + least]
+    distance = alignment.at(other).start - alignment.at(one).end
+    if not 0 <= distance <= THRESHOLDS.jump_factor * THRESHOLDS.close:
+        if _jumps_inside_a_clause(alignment, one, other, beside):
+            return "two places inside one clause"
+        return None
+    in_claim = sum(token.length for token in tokens[one + 1 : other])
+    room = max(THRESHOLDS.replaced_factor * in_claim, THRESHOLDS.replaced_least)
+    if not are_neighbours and distance <= room:
+        return "other words stand between"
+    if distance == 0:
+        return None
+    return _left_out(alignment, one, other, beside)
+
+
+def _jumps_inside_a_clause(alignment: Alignment, one: int, other: int, beside: tuple[ClaimToken, ...]) -> bool:
+    """Whether the claim goes on in another part of the page where it has no end of a clause; plain words may."""
+    if not any(token.exact for token in beside):
+        return False
+    tokens = alignment.claim.tokens
+    written = alignment.claim.text[tokens[one].span[1] : tokens[other].span[0]]
+    return _CLAUSE_END.search(written) is None
+
+
+def _left_out(alignment: Alignment, one: int, other: int, beside: tuple[ClaimToken, ...]) -> Contradiction | None:
+    """Whether what the page has between two found tokens, and the claim has not, may be the point."""
+    if _changes_quantity(alignment, one, other):
+        return "a quantity is changed"
+    skipped = alignment.page.raw(alignment.at(one).end, alignment.at(other).start)[1]
+    kinds = {token.kind for token in beside}
+    if "number" in kinds and _NUMBER.search(skipped) is not None:
+        return "a number is left out"
+    if "name" in kinds and any(character.isupper() for character in skipped):
+        return "a name is left out"
+    return None
+
+
+def _changes_quantity(alignment: Alignment, one: int, other: int) -> bool:
+    """Whether a number of the claim has, on the page, a sign of its own or something before its unit.
+
+    The claim "12 euros" on the page "12 million euros"; "growth of 12" on "growth of 12 %".
+    """
+    first = alignment.claim.tokens[one]
+    second = alignment.claim.tokens[other]
+    skipped = alignment.page.text[alignment.at(one).end : alignment.at(other).start]
+    if first.kind == "number" and (skipped[0] in SIGNS or second.kind == "unit"):
+        return True
+    return second.kind == "number" and skipped[-1] in SIGNS

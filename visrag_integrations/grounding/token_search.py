@@ -1,0 +1,85 @@
+"""One token looked for on the page: as a word of its own, as the same number, or misspelt."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from visrag_integrations.grounding.alignment import Alignment, Placement
+from visrag_integrations.grounding.claim import ClaimToken
+from visrag_integrations.grounding.misspellings import is_misspelling
+from visrag_integrations.grounding.numbers import cut_off, is_negative, same_number
+from visrag_integrations.grounding.page_letters import PageLetters
+from visrag_integrations.grounding.thresholds import THRESHOLDS
+
+
+def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
+    """Whether the page's letters here, which are the token's letters, are also the same number.
+
+    Letters do not tell "12.34" from "1,234", "-5" from "5", nor "34" from the end of "1,234": the page's own characters
+    do. This is where another way to write a number is to be taught.
+    """
+    if token.kind != "number":
+        return True
+    before, raw, after = page.raw(at, at + token.length, around=2)
+    if is_negative(before) != is_negative(token.before):
+        return False
+    return not cut_off(before, after) and same_number(token.raw, raw)
+
+
+def occurrences(alignment: Alignment, token: ClaimToken, start: int, end: int) -> Iterator[int]:
+    """Where the token stands as a word of its own between these letters, or right at their beginning."""
+    page = alignment.page
+    wanted = alignment.claim.letters[token.start : token.end]
+    at = page.text.find(wanted, start, end)
+    for _ in range(THRESHOLDS.max_candidates):
+        if at < 0:
+            return
+        # Right at the beginning it need not begin a word: the page, or the claim, may have lost a space there.
+        begins = at == start > 0 or page.begins_word(at)
+        if begins and page.begins_word(at + len(wanted)) and stands_at(page, token, at):
+            yield at
+        at = page.text.find(wanted, at + 1, end)
+
+
+def first_placement(alignment: Alignment, token: ClaimToken, start: int, end: int) -> Placement | None:
+    """The first place of the token between these letters, or else the first place of a misspelling of it."""
+    for at in occurrences(alignment, token, start, end):
+        return Placement(at, at + token.length)
+    if not token.may_be_misspelt:
+        return None
+    for at in _word_beginnings(alignment.page, start, end):
+        # As long as the word, or with a letter more or less: "rnillion" for "million".
+        for stop in (at + token.length, at + token.length + 1, at + token.length - 1):
+            if not at < stop <= end:
+                continue
+            placement = placement_at(alignment, token, at, stop)
+            if placement is not None:
+                return placement
+    return None
+
+
+def placement_at(alignment: Alignment, token: ClaimToken, start: int, end: int) -> Placement | None:
+    """The token on exactly these letters of the page, as it is or misspelt."""
+    page = alignment.page
+    wanted = alignment.claim.letters[token.start : token.end]
+    here = page.text[start:end]
+    if here == wanted:
+        if stands_at(page, token, start):
+            return Placement(start, end)
+        return None
+    if not (token.may_be_misspelt and page.begins_word(start) and page.begins_word(end)):
+        return None
+    raw = page.raw(start, end)[1]
+    is_name_on_page = raw != raw.lower()
+    if is_misspelling(wanted, here, exact=token.exact or is_name_on_page):
+        return Placement(start, end, misspelt=True)
+    return None
+
+
+def _word_beginnings(page: PageLetters, start: int, end: int) -> list[int]:
+    """The first letters of words among these letters; the first letter counts as one."""
+    beginnings = [start]
+    for at in range(start + 1, min(end, start + THRESHOLDS.max_misspelling_reach)):
+        if page.begins_word(at):
+            beginnings.append(at)
+    return beginnings[: THRESHOLDS.max_misspelling_places]

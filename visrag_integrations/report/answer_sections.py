@@ -1,0 +1,117 @@
+"""One question with its answer, the evidence, the other pages, and what the model wrote beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from visrag_integrations.grounding import ground
+from visrag_integrations.report.escaping import escaped
+from visrag_integrations.report.evidence_articles import evidence_article
+from visrag_integrations.report.page_cards import card_row, page_card
+from visrag_integrations.report.page_pictures import ReportPictures
+from visrag_integrations.report.page_places import place_of
+from visrag_integrations.report.verdict_signs import tally
+from visrag_integrations.types import Answer, Page
+
+
+def answer_section(name: str, question: str, answer: Answer, pictures: ReportPictures) -> str:
+    """One answer; evidence that has no grounding yet is checked against its page first.
+
+    Args:
+        name: The section's id; all ids in it begin with it.
+        question: "" to leave it out.
+        answer: Grounded or not.
+        pictures: Of the file; those of the answer's pages are added.
+    """
+    if any(entry.relevant and entry.grounding is None for entry in answer.evidence):
+        answer = ground(answer)
+    state = "unanswered"
+    if answer.sufficient:
+        state = "answered"
+    # What the model says to be of no use is shown small, below.
+    useful = [entry for entry in answer.evidence if entry.relevant]
+    parts = [f'<section id="{name}" class="{state}">', _question(question), _answer_text(answer)]
+    for place, entry in enumerate(useful, start=1):
+        parts.append(evidence_article(f"{name}e{place}", entry, answer, pictures))
+    parts += [
+        _other_pages(name, answer, pictures),
+        _folded("Reasoning", answer.thinking),
+        _folded("Observation", answer.observation),
+        _problems(answer.problems),
+        "</section>",
+    ]
+    return "\n".join(part for part in parts if part)
+
+
+def _question(question: str) -> str:
+    if not question:
+        return ""
+    return f'<header><p class="label">Question</p><h2>{escaped(question)}</h2></header>'
+
+
+def _answer_text(answer: Answer) -> str:
+    label = "No answer"
+    if answer.sufficient:
+        label = "Answer"
+    text = answer.text or "The model gave no answer."
+    counted = tally(answer.evidence)
+    return f'<div class="answer"><p class="label">{label}</p><p class="text">{escaped(text)}</p>{counted}</div>'
+
+
+class OtherPage(NamedTuple):
+    """A page that gave nothing."""
+
+    name: str  # its id in the file
+    number: int  # its place among those shown, from 1
+    page: Page | None
+    said: str  # by the model, of this page
+
+
+def _other_pages(name: str, answer: Answer, pictures: ReportPictures) -> str:
+    """The pages that were shown and gave nothing, small, in the order in which they were shown."""
+    others = _said_to_be_useless(name, answer) + _without_evidence(name, answer)
+    others.sort(key=lambda other: other.number)
+    cards: list[str] = []
+    for other in others:
+        place = place_of(other.page, other.number)
+        figure = ""
+        if other.page is not None:
+            figure = pictures.figure(other.page, place)
+        cards.append(page_card(other.name, figure, escaped(place), escaped(other.said)))
+    if not cards:
+        return ""
+    return card_row(cards, heading='<p class="label">Also looked at</p>')
+
+
+def _said_to_be_useless(name: str, answer: Answer) -> list[OtherPage]:
+    """Those of which the model says that they hold nothing."""
+    useless = [entry for entry in answer.evidence if not entry.relevant]
+    others: list[OtherPage] = []
+    for number, entry in enumerate(useless):
+        others.append(OtherPage(f"{name}n{number}", entry.page_index, entry.page, entry.text))
+    return others
+
+
+def _without_evidence(name: str, answer: Answer) -> list[OtherPage]:
+    """Those of which the model says nothing at all."""
+    mentioned = {entry.page_index for entry in answer.evidence}
+    others: list[OtherPage] = []
+    for index, hit in enumerate(answer.pages, start=1):
+        if index not in mentioned:
+            others.append(OtherPage(f"{name}s{index}", index, hit.page, ""))
+    return others
+
+
+def _folded(title: str, text: str) -> str:
+    """Text that is shown when its title is clicked."""
+    if not text:
+        return ""
+    return f"<details><summary>{title}</summary><p>{escaped(text)}</p></details>"
+
+
+def _problems(problems: Sequence[str]) -> str:
+    if not problems:
+        return ""
+    items = "".join(f"<li>{escaped(problem)}</li>" for problem in problems)
+    return f'<details class="problems"><summary>What was off ({len(problems)})</summary><ul>{items}</ul></details>'

@@ -1,0 +1,136 @@
+"""The pictures of pages inside an HTML file: each once, however often it is shown, with outlines drawn over it."""
+
+from __future__ import annotations
+
+import base64
+import logging
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from visrag_integrations import images
+from visrag_integrations.errors import PictureError, printable
+from visrag_integrations.report.escaping import escaped
+from visrag_integrations.report.verdict_signs import VERDICTS
+from visrag_integrations.types import Box, Grounding, Page
+
+logger = logging.getLogger(__name__)
+
+PICTURE_PIXELS = 1_200_000
+"""Pixels of a page's picture in the report; larger ones are scaled down. Small print of a page can still be read."""
+INLINE_PIXELS = 600_000
+"""The same inside a notebook, which keeps every picture it shows."""
+JPEG_QUALITY = 80
+
+# Of the page's height or width: room around the evidence in a close-up, and how much of the page it shows at most.
+_CLOSE_UP_MARGIN = 0.02
+_CLOSE_UP_HEIGHT = 0.25
+_OUTLINE_MARGIN = 0.004  # of the width; an outline right on the letters would cover them
+
+
+class EmbeddedPicture(NamedTuple):
+    """A picture as it stands in the file."""
+
+    uri: str
+    width: int
+    height: int
+
+
+@dataclass
+class ReportPictures:
+    """The page pictures of one HTML file.
+
+    Attributes:
+        name: What the ids of the pictures begin with.
+        pixels: Larger pictures are scaled down to this.
+        found: The pictures that were opened, by page id.
+        missing: Why there is none, by page id.
+    """
+
+    name: str = "p"
+    pixels: int = PICTURE_PIXELS
+    found: dict[str, EmbeddedPicture] = field(default_factory=dict)
+    missing: dict[str, str] = field(default_factory=dict)
+
+    def figure(self, page: Page, label: str, grounding: Grounding | None = None) -> str:
+        """The page's picture with what was found outlined on it, or a note that there is none."""
+        self._open(page)
+        if page.id in self.missing:
+            return f'<p class="missing">No picture: {escaped(self.missing[page.id])}</p>'
+        picture = self.found[page.id]
+        return (
+            f'<svg class="page" viewBox="0 0 {picture.width} {picture.height}" role="img" '
+            f'aria-label="{escaped(label)}">'
+            f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}</svg>'
+        )
+
+    def close_up(self, page: Page, label: str, grounding: Grounding | None) -> str:
+        """The part of the page around the first boxes, large enough to read; "" where there is nothing to show.
+
+        The page's figure comes first: it opens the picture.
+        """
+        if grounding is None or not grounding.boxes or page.id not in self.found:
+            return ""
+        left, top, right, bottom = _close_up_area(page, grounding.boxes)
+        if not left < right:
+            return ""
+        picture = self.found[page.id]
+        width = picture.width
+        height = picture.height
+        view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
+        return (
+            f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {escaped(label)}">'
+            f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}</svg>'
+        )
+
+    def html(self) -> str:
+        """The pictures themselves, drawn nowhere until a figure uses them."""
+        drawn: list[str] = []
+        for page_id, (uri, width, height) in self.found.items():
+            drawn.append(f'<image id="{self.name}{page_id}" href="{uri}" width="{width}" height="{height}"/>')
+        return '<svg class="store" aria-hidden="true"><defs>\n' + "\n".join(drawn) + "\n</defs></svg>"
+
+    def _open(self, page: Page) -> None:
+        if page.id in self.found or page.id in self.missing:
+            return
+        try:
+            picture = images.fit(images.to_rgb(page.open_image()), self.pixels)
+            data = base64.b64encode(images.encode(picture, "JPEG", JPEG_QUALITY)).decode("ascii")
+        except (PictureError, OSError) as error:
+            logger.warning(
+                "The report shows no picture of page %d of %s: %s", page.number, printable(page.source), error
+            )
+            self.missing[page.id] = str(error)
+        else:
+            self.found[page.id] = EmbeddedPicture(f"data:image/jpeg;base64,{data}", picture.width, picture.height)
+
+
+def _close_up_area(page: Page, boxes: tuple[Box, ...]) -> Box:
+    """As wide as the page's text, from the first box down to the last below it, but not all of a long passage."""
+    first_top = boxes[0][1]
+    # Boxes above the first one are of another column, or of a sentence that the evidence has in another order.
+    last_bottom = max(box[3] for box in boxes if box[1] >= first_top)
+    first_left = min((word.box[0] for word in page.words), default=0.0)
+    last_right = max((word.box[2] for word in page.words), default=1.0)
+    top = max(0.0, first_top - _CLOSE_UP_MARGIN)
+    bottom = min(1.0, top + _CLOSE_UP_HEIGHT, last_bottom + _CLOSE_UP_MARGIN)
+    return max(0.0, first_left - _CLOSE_UP_MARGIN), top, min(1.0, last_right + _CLOSE_UP_MARGIN), bottom
+
+
+def _outlines(grounding: Grounding | None, picture: EmbeddedPicture) -> str:
+    """Rectangles around what was found, drawn as the verdict is."""
+    if grounding is None:
+        return ""
+    rectangles = "".join(_rectangle(box, picture) for box in grounding.boxes)
+    return f'<g class="{VERDICTS[grounding.verdict].css_class}">{rectangles}</g>'
+
+
+def _rectangle(box: Box, picture: EmbeddedPicture) -> str:
+    """A rectangle a little larger than the box, in pixels of the picture."""
+    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
+    margin = _OUTLINE_MARGIN * picture.width
+    width = (right - left) * picture.width + 2 * margin
+    height = (bottom - top) * picture.height + 2 * margin
+    return (
+        f'<rect x="{left * picture.width - margin:.1f}" y="{top * picture.height - margin:.1f}" '
+        f'rx="{margin:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
+    )

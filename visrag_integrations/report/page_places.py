@@ -1,0 +1,37 @@
+"""Where a page is from, as people say it, and how well it was found."""
+
+from __future__ import annotations
+
+from visrag_integrations.report.escaping import escaped
+from visrag_integrations.types import Page, ScoredPage
+
+
+def place_of(page: Page | None, index: int) -> str:
+    """Document and page, with the page's printed number where it has another one; not escaped.
+
+    Args:
+        page: The page; None where it is not known.
+        index: The image's place among those shown, from 1; said where no page is known.
+
+    >>> place_of(None, 2)
+    'image 2'
+    >>> place_of(Page("d", 3, source="reports/tax.pdf", metadata={"page_label": "iii"}), 2)
+    'tax.pdf, page 3 (iii)'
+    """
+    if page is None:
+        return f"image {index}"
+    place = f"{_document_name(page)}, page {page.number}"
+    label = page.metadata.get("page_label")
+    if isinstance(label, str) and label and label != str(page.number):
+        return f"{place} ({label})"
+    return place
+
+
+def _document_name(page: Page) -> str:
+    file_name = page.source.replace("\\\\", "/").rstrip("/").rpartition("/")[2]
+    return file_name or page.source or page.doc_id
+
+
+def score_html(hit: ScoredPage) -> str:
+    """The score that a search gave the page."""
+    return f'<span class="score" title="retrieval score">{escaped(hit.score_type)} {hit.score:.3g}</span>'

@@ -1,0 +1,89 @@
+"""What an answer may tell about a page, and about an error: nothing of the server's own files."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from visrag_integrations.errors import (
+    EndpointError,
+    FilterError,
+    GenerationError,
+    MissingExtraError,
+    SettingError,
+    StoreError,
+    UnknownNameError,
+)
+from visrag_integrations.types import Page
+
+# Also of other systems than this one: an index may have been filled elsewhere.
+_ABSOLUTE = re.compile(r"[/\\~]|[A-Za-z]:[/\\]|file:", re.IGNORECASE)
+_URI = re.compile(r"(?!file:)[A-Za-z][A-Za-z0-9+.-]+://", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class PublicError:
+    """An error as the one who asked may read it.
+
+    Attributes:
+        status: Of HTTP.
+        kind: For programs.
+        message: For people.
+    """
+
+    status: int
+    kind: str
+    message: str
+
+
+def public_error(error: BaseException) -> PublicError:
+    """What of an error goes to the one who asked: all of it where the request was at fault, else only its kind."""
+    match error:
+        case SettingError() | FilterError() | UnknownNameError():
+            return PublicError(422, "invalid_request", str(error))
+        case MissingExtraError():
+            return PublicError(501, "not_available", str(error))
+        case StoreError():
+            return PublicError(503, "index_unavailable", "The index cannot be reached at the moment. Try again later.")
+        case EndpointError():
+            return PublicError(503, "embedder_unavailable", "What embeds queries cannot be reached. Try again later.")
+        case GenerationError():
+            return PublicError(502, "generator_failed", "The generator failed or cannot be reached. Try again later.")
+        case _:
+            return PublicError(500, "internal", "The server failed; its log says why.")
+
+
+def page_fields(page: Page) -> dict[str, Any]:
+    """What identifies a page in an answer."""
+    return {"id": page.id, "doc_id": page.doc_id, "source": public_source(page.source), "page": page.number}
+
+
+def public_metadata(page: Page) -> dict[str, Any]:
+    """The page's metadata; of the paths of its document only what `public_source` leaves."""
+    metadata = dict(page.metadata)
+    if isinstance(metadata.get("sources"), (list, tuple)):
+        metadata["sources"] = [public_source(str(source)) for source in metadata["sources"]]
+    return metadata
+
+
+def public_source(source: str) -> str:
+    """A relative path as it is; of a URI what names the document, nothing that opens it; of an absolute path the name.
+
+    A filter takes a source as it was indexed, or its file's name.
+
+    >>> public_source("docs/a.pdf"), public_source("/home/ada/a.pdf"), public_source("C:\\\\docs\\\\a.pdf")
+    ('docs/a.pdf', 'a.pdf', 'a.pdf')
+    >>> public_source("https://example.com/a.pdf"), public_source("file:///home/ada/a.pdf")
+    ('https://example.com/a.pdf', 'a.pdf')
+    >>> public_source("https://ada:secret@example.com:8443/a.pdf?X-Amz-Signature=abc#token=def")
+    'https://example.com:8443/a.pdf'
+    """
+    if _URI.match(source):
+        # https://ada:secret@example.com/a.pdf?signature=abc#part -> https://example.com/a.pdf
+        scheme, _, rest = re.split(r"[?#]", source, maxsplit=1)[0].partition("://")
+        host, slash, path = rest.partition("/")
+        return f"{scheme}://{host.rpartition('@')[2]}{slash}{path}"
+    if not _ABSOLUTE.match(source):
+        return source
+    return re.split(r"[/\\]", source.rstrip("/\\"))[-1]
