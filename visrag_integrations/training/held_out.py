@@ -7,8 +7,6 @@ from typing import Any
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, evaluate_retrieval, index_pages
-from visrag_integrations.retrieval import PageRetriever
-from visrag_integrations.store import QdrantPageStore
 
 logger = logging.getLogger(__name__)
 
@@ -34,6 +32,9 @@ def check_held_out(evaluate: Any) -> EvaluationSet:
 
 def search_held_out(evaluate: EvaluationSet, embedder: Any) -> dict[str, float]:
     """Recall@1, recall@10 and MRR@10 of the embedder as it is now."""
+    from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.store import QdrantPageStore
+
     with QdrantPageStore(":memory:", collection="held_out", pictures=False) as store:
         report = index_pages(evaluate.pages, embedder, store, progress=False)
         for failure in report.failed:
