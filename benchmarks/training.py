@@ -100,7 +100,7 @@ def train(base: Path, output: Path, kill_at: int | None) -> None:
 
 
 def prove(arguments: argparse.Namespace) -> None:
-    """Untrained, trained, trained with a kill between two checkpoints: the scores, and whether the weights are equal."""
+    """Untrained, trained, trained with a kill between two checkpoints: scores, and whether the weights are equal."""
     from safetensors.torch import load_file
 
     with tempfile.TemporaryDirectory() as scratch:

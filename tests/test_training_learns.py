@@ -105,7 +105,7 @@ def test_command_line_with_documents(base: Path, tmp_path: Path, capsys: pytest.
         ([], "Give either PAIRS"),
         (["--documents", "."], "belong together"),
         (["nowhere"], "no such file"),
-        (["--argument", "no_such=1", "data"], "no_such"),
+        (["data", "--argument", "no_such=1"], "no_such"),
     ],
 )
 def test_command_line_says_what_is_wrong(

@@ -24,7 +24,7 @@ from visrag_integrations.training import rows as rows_module
 from visrag_integrations.training.examples import Example, PageText
 from visrag_integrations.training.mining import Ask, mine_negatives
 from visrag_integrations.training.pairs import ListedPairs, open_pairs
-from visrag_integrations.training.stream import PairStream, Preparer
+from visrag_integrations.training.stream import PairPreparer, PairStream
 from visrag_integrations.types import Page
 
 QUADS = all_quads()
@@ -185,7 +185,7 @@ def test_evaluation_sets_are_pairs() -> None:
 
 def stream_of(pairs: Any, **values: Any) -> PairStream:
     settings: dict[str, Any] = {"batch_size": 4, "micro_batch": 2, "seed": 0, **values}
-    return PairStream(pairs, Preparer(str, lambda image: image.size, str), **settings)
+    return PairStream(pairs, PairPreparer(str, lambda image: image.size, str), **settings)
 
 
 def test_devices_share_a_batch_and_an_epoch_ends_on_a_whole_one() -> None:
@@ -211,12 +211,12 @@ def test_equal_pages_have_equal_ids_wherever_they_come_from(tmp_path: Path) -> N
     (tmp_path / "a.png").write_bytes(file)
     sources: list[Any] = [file, tmp_path / "a.png", lambda: file, png(draw(QUADS[1])), PageText("a")]
     pairs = ListedPairs("p", [Example("q", (source,), "row") for source in sources])
-    preparer = Preparer(str, lambda image: image.size, str)
+    preparer = PairPreparer(str, lambda image: image.size, str)
     ids = [preparer.ready(pairs, index).page_ids[0] for index in range(5)]
     assert ids[0] == ids[1] == ids[2]
     assert len(set(ids)) == 3
     with pytest.raises(DatasetError, match="this network's pages are pictures"):
-        Preparer(str, lambda image: image.size).ready(pairs, 4)
+        PairPreparer(str, lambda image: image.size).ready(pairs, 4)
 
 
 def folder_of(root: Path, documents: int) -> tuple[Path, EvaluationSet]:

@@ -25,7 +25,7 @@ from visrag_integrations.training import TrainingReport, merge_adapter, train_re
 from visrag_integrations.training.examples import Example
 from visrag_integrations.training.late_interaction import contrastive_late, max_sim, pad_rows
 from visrag_integrations.training.pairs import ListedPairs
-from visrag_integrations.training.stream import MicroBatch, Preparer
+from visrag_integrations.training.stream import MicroBatch, PairPreparer
 from visrag_integrations.training.trainable import TrainableRetriever
 
 torch.set_num_threads(1)
@@ -46,7 +46,7 @@ def weights(folder: str | Path) -> dict[str, torch.Tensor]:
 
 
 def micro_batch(retriever: TrainableRetriever, quads: list[Any], negatives: int = 0) -> MicroBatch:
-    preparer: Preparer = retriever.preparer()
+    preparer: PairPreparer = retriever.preparer()
     examples = []
     for number, quad in enumerate(quads):
         wrong = [draw(other) for other in QUADS[100 + number * negatives :][:negatives]]

@@ -29,7 +29,7 @@ class LastStep(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class ProgressBar(TrainerCallback):  # type: ignore[misc]
+class StepBar(TrainerCallback):  # type: ignore[misc]
     """Steps and the last loss, on standard error; silent where that is no terminal."""
 
     def __init__(self, off: bool) -> None:

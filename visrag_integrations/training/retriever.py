@@ -35,7 +35,7 @@ SKIPPED_SHOWN = 100  # rows that were left out, in the report; all are counted
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Everything a run is: what `train_retriever` was asked, checked."""
 
     base: Base
@@ -142,11 +142,11 @@ def train_retriever(
         held_out = check_held_out(evaluate)
     opened = open_pairs(pairs)
     start = find_base(base)
-    plan = Plan(start, opened, recipe, recipe.steps(len(opened)), LoraRecipe.of(lora), held_out, asked)
+    plan = RunPlan(start, opened, recipe, recipe.steps(len(opened)), LoraRecipe.of(lora), held_out, asked)
     return _run(plan, RunFolder(output), resume)
 
 
-def _run(plan: Plan, run: RunFolder, resume: str | bool | None) -> TrainingReport:
+def _run(plan: RunPlan, run: RunFolder, resume: str | bool | None) -> TrainingReport:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     args = training_arguments(run.path, plan.recipe, plan.steps, plan.asked, world, evaluates=plan.evaluate is not None)
     # The process group exists from here on, where there are several devices.
@@ -171,7 +171,7 @@ def _run(plan: Plan, run: RunFolder, resume: str | bool | None) -> TrainingRepor
         retriever.embedder.close()
 
 
-def load_retriever(plan: Plan, checkpoint: Path | None, device: torch.device) -> TrainableRetriever:
+def load_retriever(plan: RunPlan, checkpoint: Path | None, device: torch.device) -> TrainableRetriever:
     """The base, or the weights of the run's last checkpoint, in float32 and ready to change."""
     set_seed(plan.recipe.seed)  # of LoRA's first values
     whole = checkpoint if plan.lora is None else None
@@ -188,7 +188,7 @@ def load_retriever(plan: Plan, checkpoint: Path | None, device: torch.device) ->
     return retriever
 
 
-def open_stream(plan: Plan, retriever: TrainableRetriever, args: TrainingArguments) -> PairStream:
+def open_stream(plan: RunPlan, retriever: TrainableRetriever, args: TrainingArguments) -> PairStream:
     """The pairs of this device."""
     return PairStream(
         plan.pairs,
@@ -203,7 +203,7 @@ def open_stream(plan: Plan, retriever: TrainableRetriever, args: TrainingArgumen
 
 
 def _trainer(
-    plan: Plan,
+    plan: RunPlan,
     run: RunFolder,
     retriever: TrainableRetriever,
     stream: PairStream,
@@ -235,7 +235,7 @@ def _trainer(
     return trainer
 
 
-def _report(plan: Plan, run: RunFolder, trainer: RetrieverTrainer) -> TrainingReport:
+def _report(plan: RunPlan, run: RunFolder, trainer: RetrieverTrainer) -> TrainingReport:
     skipped = trainer.all_skipped()
     best = trainer.best_saved() or run.steps()[-1]
     pages = plan.steps * plan.recipe.batch_size * (1 + plan.pairs.negatives)

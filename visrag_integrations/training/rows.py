@@ -38,7 +38,7 @@ _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
 SUFFIXES = (".parquet", ".jsonl")
 
 
-class Block(Protocol):
+class RowBlock(Protocol):
     """Rows of a file that are read together."""
 
     rows: int

@@ -60,7 +60,7 @@ class MicroBatch:
 
 
 @dataclass(frozen=True)
-class Preparer:
+class PairPreparer:
     """How an embedder makes items: of a query, of a page's picture, and of a text that stands for a page."""
 
     query: Callable[[str], Any]
@@ -148,7 +148,7 @@ class PairStream:
     def __init__(
         self,
         pairs: Pairs,
-        preparer: Preparer,
+        preparer: PairPreparer,
         *,
         batch_size: int,
         micro_batch: int,

@@ -15,7 +15,7 @@ from visrag_integrations.training.gradcache import Vectors
 from visrag_integrations.training.late_interaction import contrastive_late, join_padded, pad_rows
 from visrag_integrations.training.losses import PageIds, contrastive
 from visrag_integrations.training.recipe import LoraRecipe
-from visrag_integrations.training.stream import MicroBatch, Preparer
+from visrag_integrations.training.stream import MicroBatch, PairPreparer
 
 
 class TrainableRetriever(nn.Module):
@@ -52,10 +52,10 @@ class TrainableRetriever(nn.Module):
             return contrastive_late(join_padded(queries), join_padded(pages), temperature, page_ids)
         return contrastive(torch.cat(queries), torch.cat(pages), temperature, page_ids)
 
-    def preparer(self) -> Preparer:
+    def preparer(self) -> PairPreparer:
         """How pairs become what `forward` takes."""
         embedder: Any = self.embedder
-        return Preparer(embedder.query_item, embedder.page_item, getattr(embedder, "text_item", None))
+        return PairPreparer(embedder.query_item, embedder.page_item, getattr(embedder, "text_item", None))
 
     def open_weights(self, lora: LoraRecipe | None) -> None:
         """Let the weights change: all that VisRAG trains, or, with LoRA, small matrices beside some of them."""

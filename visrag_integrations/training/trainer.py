@@ -21,19 +21,20 @@ from torch.utils.data import DataLoader
 from transformers import Trainer, TrainingArguments
 
 from visrag_integrations.errors import DatasetError, TrainingError
-from visrag_integrations.training.callbacks import LastStep, ProgressBar, quieten
+from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.gradcache import Vectors, backward_cached
+from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import gather_ids, world_size
 from visrag_integrations.training.runs import RunFolder, saving
-from visrag_integrations.training.stream import MicroBatch, PairStream, ReadyPair, StepBatch
+from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
 from visrag_integrations.training.trainable import TrainableRetriever
+from visrag_integrations.training.trouble import not_finite, too_little_memory
 
 logger = logging.getLogger(__name__)
 
 # Steps in a row, from the first, in which every page of the batch is the same one: then the data is wrong. One such
 # step is chance where the batch is small.
 PATIENCE = 10
-_ROWS_SHOWN = 5  # of a step, in an error
 
 Save = Callable[[Path, Mapping[str, Tensor]], None]
 """Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
@@ -78,7 +79,7 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         super().__init__(model=retriever, args=arguments, train_dataset=[0], eval_dataset=eval_dataset)
         quieten(self)
         self.add_callback(LastStep(evaluate is not None))
-        self.add_callback(ProgressBar(arguments.disable_tqdm))
+        self.add_callback(StepBar(arguments.disable_tqdm))
 
     @property
     def seconds(self) -> float:
@@ -87,28 +88,16 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
 
     def losses(self) -> list[tuple[int, float]]:
         """(step, loss), as they were logged, those of a resumed run's first part too."""
-        return [(entry["step"], entry["loss"]) for entry in self.state.log_history if "loss" in entry]
+        return logged_losses(self.state.log_history)
 
     def scores(self) -> list[tuple[int, dict[str, float]]]:
         """(step, metric -> value) of every evaluation."""
-        scores: list[tuple[int, dict[str, float]]] = []
-        for entry in self.state.log_history:
-            found = {name.removeprefix("eval_"): value for name, value in entry.items() if name.startswith("eval_")}
-            if found:
-                scores.append((entry["step"], found))
-        return scores
+        return logged_scores(self.state.log_history)
 
     def best_saved(self) -> int | None:
-        """The step of the best checkpoint there is; None without evaluation. Of equally good ones, the first."""
-        saved = set(self.run.steps())
-        best: tuple[float, int] | None = None
-        for step, scores in self.scores():
-            value = scores.get(str(self.args.metric_for_best_model).removeprefix("eval_"))
-            if step in saved and value is not None and (best is None or value > best[0]):
-                best = (value, step)
-        if best is None:
-            return None
-        return best[1]
+        """The step of the best checkpoint there is; None without evaluation."""
+        metric = str(self.args.metric_for_best_model).removeprefix("eval_")
+        return best_of(self.scores(), metric, self.run.steps())
 
     def all_skipped(self) -> dict[str, str]:
         """Rows that were left out, on all devices."""
@@ -140,10 +129,10 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         try:
             loss = self._backward(model, batch)
         except (torch.OutOfMemoryError, MemoryError) as err:
-            raise TrainingError(self._too_little_memory()) from err
+            raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
         except RuntimeError as err:
             if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
-                raise TrainingError(self._too_little_memory()) from err
+                raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
             raise
         return loss / world_size()  # the Trainer takes the mean over devices for the log
 
@@ -276,38 +265,8 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         if world_size() > 1:
             dist.barrier()
 
-    def _too_little_memory(self) -> str:
-        micro = self.stream.micro_batch
-        advice = [f"micro_batch={max(1, micro // 2)}"] if micro > 1 else []
-        advice += ['arguments={"gradient_checkpointing": True}', "lora=True"]
-        return (
-            f"Memory does not hold a micro-batch of {micro} pairs. Try {' or '.join(advice)}: micro_batch changes no "
-            "number of the result. Run again with the same output to go on from the last checkpoint."
-        )
-
     def _not_finite(self, what: str, batch: StepBatch, parts: Sequence[Vectors]) -> str:
-        rows = _bad_rows(batch.ready(), parts) or [pair.where for pair in batch.ready()]
-        more = ""
-        if len(rows) > _ROWS_SHOWN:
-            more = f" and {len(rows) - _ROWS_SHOWN} more"
-        return (
-            f"{what} of step {batch.step + 1} is not finite, so training stopped; the last checkpoint is good. The "
-            f"step's data: {'; '.join(rows[:_ROWS_SHOWN])}{more}. Look at these rows, or lower lr."
-        )
-
-
-def _bad_rows(pairs: Sequence[ReadyPair], parts: Sequence[Vectors]) -> list[str]:
-    """The pairs with a query or page whose vector is no number."""
-    bad: list[str] = []
-    place = 0
-    for queries, pages in parts:
-        per_query = len(pages) // len(queries)
-        for index in range(len(queries)):
-            own_pages = pages[index * per_query : (index + 1) * per_query]
-            if not bool(torch.isfinite(queries[index]).all() and torch.isfinite(own_pages).all()):
-                bad.append(pairs[place].where)
-            place += 1
-    return bad
+        return not_finite(what, batch.step + 1, batch.ready(), parts)
 
 
 @contextlib.contextmanager
