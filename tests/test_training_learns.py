@@ -113,3 +113,22 @@ def test_command_line_says_what_is_wrong(
 ) -> None:
     assert main(["train", "retriever", str(base), *arguments, "--output", str(tmp_path / "run")]) == 2
     assert says in capsys.readouterr().err
+
+
+def test_what_was_indexed_is_indexed_again(base: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """From an index of the base to one of the trained checkpoint, and a search in it."""
+    pdf = draw_pdf(tmp_path / "report.pdf", ["one", "two", "three"])
+    where = ["--index", str(tmp_path / "index"), "--quiet"]
+    assert main(["index", str(pdf), "--embedder", str(base), *where]) == 0
+    data = write_pairs(tmp_path / "data", 16)
+    assert main(["train", "retriever", str(base), str(data), "--output", str(tmp_path / "run"), *RECIPE]) == 0
+    checkpoint = str(tmp_path / "run" / "checkpoint-2")
+    capsys.readouterr()
+    assert main(["reindex", "--embedder", checkpoint, "--json", *where]) == 0
+    assert json.loads(capsys.readouterr().out)["pages"] == 3
+    with QdrantPageStore(str(tmp_path / "index")) as store:
+        assert store.info is not None
+        assert store.info.embedder == checkpoint
+    assert main(["search", "two", "--index", str(tmp_path / "index"), "-k", "3"]) == 0
+    assert "report.pdf, page 2" in capsys.readouterr().out
+    assert main(["reindex", "--embedder", checkpoint, "--index", str(tmp_path / "nowhere")]) == 2
