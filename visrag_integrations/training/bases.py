@@ -81,6 +81,7 @@ def find_base(base: str | Path) -> Base:
         SettingError: It is one that cannot be trained here.
     """
     name = str(base)
+    # "minicpm-visual-embedding:/models/mine", as load_embedder takes it.
     before, _, after = name.partition(":")
     if before in SYSTEMS and after:
         return _checked(name, resolve_checkpoint(after), before)
@@ -96,6 +97,7 @@ def _checked(name: str, folder: Path, system: str) -> Base:
             f"{name!r} is a checkpoint of {system}, which cannot be trained here. These can: {', '.join(TRAINABLE)}; "
             "sentence-transformers trains its own."
         )
+    # MiniCPM-Visual-Embedding has VisRAG-Ret's network and another instruction, which no architecture tells.
     changes: dict[str, Any] = {}
     if recognised_system(name, folder, default="") != system:
         changes["visrag_system"] = system  # so that load_embedder knows the trained folder without being told

@@ -35,6 +35,7 @@ class DrawnPage:
     reader: PageReader
 
     def __call__(self) -> Image:
+        # Opened every time: an open file a page would soon be more files than a process may have.
         with self.reader.open(self.document) as opened:
             page = opened.page(self.number)
             if page.picture is None:
@@ -125,6 +126,7 @@ def _document_pages(source: Any, reader: PageReader) -> Iterable[Page]:
     """Every page of every document, not drawn yet; what cannot be read is logged and left out."""
     for found in reader.find(source):
         try:
+            # Known by its bytes from here on, so that they are not hashed again for every page that is drawn.
             known = sources.identify(found, max_bytes=reader.max_bytes)
             with reader.open(known) as opened:
                 doc_id, name, numbers = opened.doc_id, opened.source, opened.numbers
@@ -136,6 +138,7 @@ def _document_pages(source: Any, reader: PageReader) -> Iterable[Page]:
 
 
 def _held_out_documents(pages: Sequence[Page], share: float, seed: int) -> frozenset[str]:
+    # Sorted by content, so that the split does not depend on the order in which a folder lists its files.
     documents = sorted({page.doc_id for page in pages})
     if not share:
         return frozenset()
@@ -144,6 +147,7 @@ def _held_out_documents(pages: Sequence[Page], share: float, seed: int) -> froze
             "There is one document only, and pages of one document must not be on both sides. Say held_out=0, or give "
             "more documents."
         )
+    # At least one document on each side, however small the share or the folder.
     count = min(len(documents) - 1, max(1, round(share * len(documents))))
     order = np.random.default_rng(seed).permutation(len(documents))
     return frozenset(documents[number] for number in order[:count])
@@ -154,6 +158,7 @@ def _split(queries: EvaluationSet, held_out: Mapping[str, Page]) -> tuple[Evalua
     sides: tuple[list[Question], list[Question]] = ([], [])
     for question in queries.questions:
         right = [key for key, grade in queries.qrels.get(question.id, {}).items() if grade > 0]
+        # One held-out page is enough: to train on the question's other pages would give its answer away.
         sides[any(key in held_out for key in right)].append(question)
     split: list[EvaluationSet] = []
     for questions in sides:
@@ -175,6 +180,7 @@ def _with_negatives(
     from visrag_integrations.interfaces.closing import close
     from visrag_integrations.training.mining import mine_negatives
 
+    # The same order as `examples`: both go through the questions, and each question's pages, one by one.
     asks = _asks(questions, pages)
     by_id = {page.id: page for page in pages.values()}
     loaded = load_embedder(embedder) if isinstance(embedder, str) else embedder

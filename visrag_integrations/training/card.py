@@ -54,6 +54,7 @@ def adapter_card(base: Base, adapter: Path) -> str:
 def _front_matter(base: Base) -> list[str]:
     """What the hub reads; the licence as the base's own card says it."""
     lines = ["---", "library_name: visrag-integrations", f"base_model: {_shown(base)}"]
+    # Copied word by word: what a licence is called is not for this library to decide.
     card = base.folder / "README.md"
     if card.is_file():
         head = card.read_text(encoding="utf-8", errors="replace")[:5000]
@@ -72,7 +73,8 @@ def _terms(base: Base) -> list[str]:
 
 
 def _shown(base: Base) -> str:
-    """A hub name as it is; of a folder its last name: a card is published, paths of a machine are not."""
+    """A hub name as it is; of a folder its last name."""
+    # A card is published: no path of this machine belongs on it.
     if Path(base.name).expanduser().is_dir():
         return base.folder.name
     return base.name

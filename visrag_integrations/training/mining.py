@@ -93,7 +93,8 @@ def _score_of(retriever: PageRetriever, ask: Ask, hits: Sequence[ScoredPage]) ->
 
 def _below(ask: Ask, hits: Sequence[ScoredPage], right: float) -> list[str]:
     """Ids of the pages that are wrong, and not so good that they may be right."""
-    # 0.95 of a negative score would be above it.
+    # The right page at 0.8: what scores 0.76 or more is left out. At -0.2, where 0.95 of it would lie above it, what
+    # scores -0.21 or more.
     limit = right - (1 - TOO_GOOD) * abs(right) if right != float("inf") else right
     wrong: list[str] = []
     for hit in hits:

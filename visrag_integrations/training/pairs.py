@@ -93,6 +93,8 @@ class MixedPairs:
 
     def order(self, seed: int, epoch: int) -> Order:
         """The sources' own orders, interleaved at random; within a source its order is kept."""
+        # Two sources, counts 2 and 4: the first gives a b, the second c d e f, and the turns may be 0 1 1 0 1 1:
+        # the epoch is then a c d b e f.
         drawn = []
         for place, (source, count) in enumerate(zip(self.sources, self._counts, strict=True)):
             rounds = []
@@ -165,6 +167,7 @@ def match_pages(questions: EvaluationSet, pages: Mapping[str, Page]) -> list[Exa
         for key, grade in questions.qrels.get(question.id, {}).items():
             if grade < 1:
                 continue
+            # A question may be about documents that were not given, or are held out.
             if key not in pages:
                 lost.append(key)
                 continue
@@ -194,6 +197,7 @@ def _open_path(name: str | Path) -> Pairs:
     path = Path(name).expanduser()
     if not path.exists():
         path = download(str(name))
+    # The layouts of test sets hold questions and pages in tables of their own; all else is rows of pairs.
     is_set = (path / "corpus").is_dir() or (path / "corpus.jsonl").is_file()
     if path.is_dir() and is_set:
         return pairs_of_set(load_evaluation_set(path, split="train"))

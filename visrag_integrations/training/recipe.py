@@ -68,6 +68,7 @@ class RetrieverRecipe:
         >>> RetrieverRecipe(batch_size=128).steps(362_110)
         2828
         """
+        # Steps are the surer word: whoever says both has counted them.
         if self.max_steps is not None:
             return self.max_steps
         return max(1, math.ceil(self.epochs * (pairs // self.batch_size)))
@@ -167,6 +168,7 @@ def read_arguments(arguments: Any) -> dict[str, Any]:
         return {}
     fields = {field.name: field for field in dataclasses.fields(TrainingArguments)}
     if isinstance(arguments, TrainingArguments):
+        # The object does not say which of its fields were set; those that differ from a fresh one were.
         usual = TrainingArguments(output_dir=arguments.output_dir)
         asked = {}
         for name in fields:

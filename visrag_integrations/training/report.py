@@ -71,7 +71,7 @@ class TrainingReport:
         """
         try:
             values = json.loads(path.read_text(encoding="utf-8"))
-            values.pop("pages_per_second")
+            values.pop("pages_per_second")  # follows from the others
             values["checkpoint"] = str(path.parent / values["checkpoint"])
             values["losses"] = tuple((step, loss) for step, loss in values["losses"])
             values["scores"] = tuple((step, scores) for step, scores in values["scores"])

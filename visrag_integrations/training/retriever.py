@@ -154,8 +154,10 @@ def _run(plan: RunPlan, run: RunFolder, resume: str | bool | None) -> TrainingRe
         run.prepare(plan.started_with(), resume)
     if world_size() > 1:
         dist.barrier()
+    # Finished: nothing heavy has been loaded yet.
     if run.report.is_file():
         return TrainingReport.read(run.report)
+    # The weights come from the checkpoint, read strictly; the Trainer then adds optimizer, schedule and random state.
     newest = run.newest()
     retriever = load_retriever(plan, newest, args.device)
     stream = open_stream(plan, retriever, args)
@@ -210,6 +212,7 @@ def _trainer(
     args: TrainingArguments,
     newest: Path | None,
 ) -> RetrieverTrainer:
+    # What the parts of the run before this one knew and the Trainer's own state does not hold.
     spent = (0.0, 0)
     if newest is not None:
         complete = read_complete(newest)
@@ -224,6 +227,7 @@ def _trainer(
             save_whole(plan.base, folder, retriever.network, state)
         else:
             save_adapter(plan.base, folder, retriever.network, state, plan.lora)
+        # Evaluated just before: the Trainer saves after it has looked.
         scores = trainer.scores()
         last = scores[-1][1] if scores else {}
         card = model_card(plan.base, f"{plan.pairs.name}: {len(plan.pairs)} pairs.", plan.settings(), last)

@@ -162,6 +162,7 @@ def open_rows(path: Path, name: str) -> FilePairs:
             blocks += _parquet_blocks(file, root)
         elif file.suffix == ".jsonl":
             blocks.append(JsonBlock(file, root, _line_offsets(file)))
+    # A file without rows is no fault; a folder without any is.
     blocks = [block for block in blocks if block.rows]
     if not blocks:
         raise DatasetError(
@@ -183,6 +184,7 @@ def read_row(row: Any, where: str, root: Path, negatives: int) -> Example:
     if not isinstance(query, str) or not query.strip():
         raise DatasetError(where, f"it has no query: the column says {query!r}.")
     pages = [_page_of(row.get("image"), row.get("text"), root, where)]
+    # Equally many everywhere: the loss knows by its place which page belongs to which query.
     others = row.get("negatives") or []
     if not isinstance(others, list) or len(others) < negatives:
         raise DatasetError(where, f"it has fewer than the {negatives} hard negatives of the first row.")
@@ -211,7 +213,8 @@ def download(name: str) -> Path:
 
 
 def _page_of(image: Any, text: Any, root: Path, where: str) -> PageSource:
-    if isinstance(image, Mapping):  # as `datasets` writes an image
+    # As `datasets` writes an image; the bytes win, because the path is of the machine that made the file.
+    if isinstance(image, Mapping):
         image = image.get("bytes") or image.get("path")
     if isinstance(image, bytes) and image:
         return image

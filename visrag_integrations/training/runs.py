@@ -61,6 +61,7 @@ class RunFolder:
             self.path.mkdir(parents=True, exist_ok=True)
             write_whole(self.path / RUN, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
         else:
+            # Through JSON, so that a tuple of today equals the list that was written.
             self._compare(known, json.loads(json.dumps(started_with)), resume)
         shutil.rmtree(self.unfinished, ignore_errors=True)
 
@@ -73,6 +74,7 @@ class RunFolder:
         steps = self.steps()
         if not steps:
             return None
+        # Sizes tell a file that was cut off or replaced; to hash gigabytes at every start would take minutes.
         folder = self.checkpoint(steps[-1])
         for name, size in read_complete(folder)["files"].items():
             path = folder / name
@@ -100,6 +102,7 @@ class RunFolder:
             if path.is_file():
                 files[str(path.relative_to(folder))] = path.stat().st_size
                 _to_disk(path)
+        # Last: where it is missing, something else may be missing too.
         write_whole(folder / COMPLETE, json.dumps({"step": step, "files": files, **notes}, ensure_ascii=False))
         os.replace(folder, self.checkpoint(step))
         _to_disk(self.path)

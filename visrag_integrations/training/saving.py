@@ -110,6 +110,7 @@ def load_master(network: nn.Module, folder: Path) -> None:
 
 def write_like(base: Path, folder: Path, published: Mapping[str, Tensor]) -> None:
     """Weight files with the base's names and types; what is not among `published` is copied from the base."""
+    # File by file, so that at most one of them is in memory beside the network.
     left = set(published)
     for path in find_weight_files(base):
         tensors: dict[str, Tensor] = {}
@@ -135,6 +136,7 @@ def copy_companions(base: Base, folder: Path) -> None:
         wanted = path.suffix in _COPIED and path.name not in _NOT_COPIED
         if wanted and path.is_file() and path.stat().st_size <= _LARGEST:
             shutil.copyfile(path, folder / path.name)
+    # Not the copy: a base of MiniCPM-V becomes a VisRAG-Ret here.
     config = read_json(base.folder / "config.json") | dict(base.config_changes)
     write_json(folder / "config.json", config)
 

@@ -83,6 +83,7 @@ class PairPreparer:
             if self.text is None:
                 raise DatasetError(where, "it has a text in place of a page, and this network's pages are pictures.")
             return self.text(source.text), "text:" + _digest(source.text.encode("utf-8", "replace"))
+        # Down to bytes or pixels, which tell whether two pages are the same one.
         if callable(source):
             source = source()
         if isinstance(source, Path):
@@ -118,6 +119,8 @@ class StepBatch:
         first, end = place * self.micro_batch, (place + 1) * self.micro_batch
         if not 0 <= first < len(self.numbers):
             raise IndexError(place)
+        # Kept, because GradCache takes each micro-batch twice, and to open and cut a page again takes longer than its
+        # 6 MB of pixels are worth.
         self.start(end + self.ahead)
         return MicroBatch([future.result() for future in self._futures[first:end]])
 
@@ -177,6 +180,8 @@ class PairStream:
 
     def numbers(self, step: int) -> list[int]:
         """The pairs of this device's share of a step (from 0), by their numbers in the data."""
+        # What does not fill a batch is left out of this epoch; the next one is in another order.
+        # 11 pairs in batches of 4: steps 0 and 1 are epoch 0, steps 2 and 3 epoch 1.
         in_epoch = len(self.pairs) // self.batch_size
         epoch, place = divmod(step, in_epoch)
         share = self.batch_size // self.world
@@ -188,6 +193,7 @@ class PairStream:
         batch = self._next
         if batch is None or batch.step != step:
             batch = self._batch(step)
+        # Its threads begin while the device is busy with this step.
         self._next = self._batch(step + 1)
         return batch
 
@@ -205,6 +211,7 @@ class PairStream:
 
     def _ready(self, number: int) -> ReadyPair:
         """The pair of that number, or the next good one."""
+        # By its number in the data and not in the order: whoever resumes or shares the batch finds the same one.
         reason: Exception | None = None
         for offset in range(len(self.pairs)):
             try:

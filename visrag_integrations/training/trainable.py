@@ -39,6 +39,7 @@ class TrainableRetriever(nn.Module):
         """
         queries = part.queries
         vectors = self.embedder.launch([*queries, *part.pages])
+        # One launch for both: queries are short, and share a kernel's run with each other, not with pages.
         split = len(queries)
         if self.multi:
             return pad_rows(vectors[:split]), pad_rows(vectors[split:])

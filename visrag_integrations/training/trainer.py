@@ -145,7 +145,8 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         def loss_of(parts: Sequence[Vectors]) -> Tensor:
             return self._loss(batch, parts)
 
-        if len(batch) == 1:  # all of it fits: one pass is enough
+        # All of it fits: one pass is enough.
+        if len(batch) == 1:
             loss = self._loss(batch, [embed(batch[0])])
             self.accelerator.backward(loss)
             return loss.detach()
@@ -230,6 +231,7 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
     def _save_checkpoint(self, model: Any, trial: Any) -> None:
         """Everything under a name that no one looks at, then renamed at once."""
         step = self.state.global_step
+        # The Trainer asks twice where the last step ends an epoch too.
         if step in self.run.steps():
             return
         self._saving = True
