@@ -415,6 +415,8 @@ def test_a_base_that_is_no_checkpoint(
         ({"lora": {"target_modules": ["nothing_like_it"]}}, "LoRA cannot be added"),
         ({"arguments": {"no_such_field": 1}}, "no_such_field"),
         ({"arguments": {"gradient_accumulation_steps": 2}}, "micro_batch"),
+        ({"arguments": {"fsdp": "full_shard"}}, "FULL_STATE_DICT"),
+        ({"arguments": {"deepspeed": "config.json"}}, "say it by fsdp"),
         ({"arguments": 3}, "a dict or"),
         ({"evaluate": 3}, "EvaluationSet"),
     ],

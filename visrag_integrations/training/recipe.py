@@ -126,6 +126,7 @@ REFUSED = {
     "load_best_model_at_end": "evaluate: the report names the best checkpoint",
     "resume_from_checkpoint": "resume",
     "auto_find_batch_size": "micro_batch",
+    "deepspeed": "fsdp: its checkpoints have not been tried here",
 }
 """Fields that would break the loss, and what to say instead."""
 HARMLESS = frozenset(
@@ -186,7 +187,22 @@ def read_arguments(arguments: Any) -> dict[str, Any]:
             raise SettingError(f"arguments has {name!r}, which transformers.TrainingArguments does not have.")
         if name in REFUSED:
             raise SettingError(f"arguments has {name!r}; say it by {REFUSED[name]}.")
+    _check_sharding(asked)
     return asked
+
+
+def _check_sharding(asked: Mapping[str, Any]) -> None:
+    """FSDP only as it was tried: other state dicts leave a checkpoint without weights, version 2 rounds them."""
+    if not asked.get("fsdp"):
+        return
+    config = asked.get("fsdp_config")
+    if not isinstance(config, Mapping):
+        config = {}
+    if config.get("version") != 1 or config.get("state_dict_type") != "FULL_STATE_DICT":
+        raise SettingError(
+            f"fsdp_config is {dict(config)}; sharding needs "
+            '{"version": 1, "fsdp_version": 1, "state_dict_type": "FULL_STATE_DICT"}.'
+        )
 
 
 def merge_arguments(recipe: RetrieverRecipe, asked: Mapping[str, Any]) -> RetrieverRecipe:
