@@ -38,6 +38,9 @@ OPTIONAL = {
     "pytrec_eval",
     "schemathesis",
     "selenium",
+    "accelerate",
+    "peft",
+    "trl",
 }
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 

@@ -33,7 +33,7 @@ from visrag_integrations.embedders.visrag_ret import INSTRUCTION
 from visrag_integrations.models.config import VisRAGRetConfig, parse_config
 from visrag_integrations.models.minicpm import MiniCPMConfig
 from visrag_integrations.models.siglip import SiglipConfig
-from visrag_integrations.models.visrag_ret import Pictures, VisRAGRetModel
+from visrag_integrations.models.visrag_ret import PictureGroup, VisRAGRetModel
 from visrag_integrations.models.weights import read_json
 
 TINY = Path(__file__).parent.parent / "tests" / "data" / "visrag_ret_tiny" / "checkpoint"
@@ -135,7 +135,7 @@ class Bench:
         embeddings = []
         for number in range(count):
             slices, item = self.plain_slices(self.images[number % len(self.images)])
-            vectors = torch.cat([self.model.look([Pictures(part.to(self.device)[None])]) for part in slices])
+            vectors = torch.cat([self.model.look([PictureGroup(part.to(self.device)[None])]) for part in slices])
             ids = torch.tensor([item.ids], device=self.device)
             targets = torch.cat([torch.arange(*span) for span in item.spans]).to(self.device)
             sources = torch.arange(len(targets), device=self.device)

@@ -14,7 +14,14 @@ import pytest
 
 NOTEBOOKS = Path(__file__).parent.parent / "notebooks"
 PATHS = sorted(NOTEBOOKS.glob("*.ipynb"))
-NAMES = ["01_search_pages", "02_ask_with_evidence", "03_langchain", "04_llamaindex", "05_evaluate"]
+NAMES = [
+    "01_search_pages",
+    "02_ask_with_evidence",
+    "03_langchain",
+    "04_llamaindex",
+    "05_evaluate",
+    "06_train_your_retriever",
+]
 each_notebook = pytest.mark.parametrize("path", PATHS, ids=lambda path: path.stem)
 
 

@@ -177,7 +177,7 @@ def test_a_page_without_picture_is_named(embedder: VisRAGRetEmbedder) -> None:
 
 def test_full_memory_halves_the_batch_and_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
     with VisRAGRetEmbedder(CHECKPOINT, device="cpu", token_budget=1_000_000) as small:
-        launch, sizes = small._runner._launch, []
+        launch, sizes = small._runner.launch, []
 
         def two_at_most(batch: list[Item]) -> list[torch.Tensor]:
             sizes.append(len(batch))
@@ -185,7 +185,7 @@ def test_full_memory_halves_the_batch_and_says_so_once(caplog: pytest.LogCapture
                 raise torch.cuda.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.")
             return launch(batch)
 
-        small._runner._launch = two_at_most  # type: ignore[method-assign]
+        small._runner.launch = two_at_most  # type: ignore[method-assign]
         names = ["icon_small", "tiny_rgba"] * 4
         with caplog.at_level(logging.WARNING):
             found = small.embed_pages(map(page_of, names))
@@ -205,7 +205,7 @@ def test_other_errors_of_the_device_are_not_swallowed() -> None:
         def fail(batch: list[Item]) -> list[torch.Tensor]:
             raise RuntimeError("CUDA error: device-side assert triggered")
 
-        broken._runner._launch = fail  # type: ignore[method-assign]
+        broken._runner.launch = fail  # type: ignore[method-assign]
         with pytest.raises(RuntimeError, match="device-side"):
             broken.embed_queries(["a", "b"])
 

@@ -23,6 +23,7 @@
     │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
     │   └── FilterError           (ValueError)         a filter that cannot be understood
     ├── TraceError                (ValueError)         a kept run of the agent that cannot be read
+    ├── TrainingError             (RuntimeError)       training cannot go on: a loss that is no number, memory, the disk
     └── GenerationError           (RuntimeError)       a generator failed; model text itself never raises
 
 Messages say what happened, with which value, what is allowed, and what to type next.
@@ -191,6 +192,10 @@ class FilterError(StoreError, ValueError):
 
 class TraceError(VisRAGError, ValueError):
     """A folder that holds no run of the agent, or one that is damaged or of a newer version."""
+
+
+class TrainingError(VisRAGError, RuntimeError):
+    """Training cannot go on: the loss is no number, memory does not suffice, or the disk is full."""
 
 
 class GenerationError(VisRAGError, RuntimeError):

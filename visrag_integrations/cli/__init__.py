@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, evaluate, index, mcp, search, serve
+from visrag_integrations.cli import ask, demo, evaluate, index, mcp, reindex, search, serve, train
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, search, ask, evaluate, demo, serve, mcp)
+COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

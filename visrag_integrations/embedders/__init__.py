@@ -52,6 +52,10 @@ ARCHITECTURES = {
 """What `architectures` in a folder's config.json says, and the system it means."""
 MODULES = "modules.json"
 """A folder that has this file is one of sentence-transformers, whatever its architecture."""
+SYSTEM_KEY = "visrag_system"
+"""In the config.json of a checkpoint that was trained here: its system, where the architecture does not tell it."""
+ADAPTER = "adapter_config.json"
+"""A folder that has this file beside no config.json is a LoRA adapter, of PEFT's layout."""
 TORCH = {"torch", "transformers", "safetensors"}
 """Packages of the extra that most systems need."""
 
@@ -93,6 +97,8 @@ def load_embedder(
         return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
     if Path(name).expanduser().exists():
         folder = Path(name).expanduser()
+        if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+            return _load_adapter(folder, settings)
         return _resolve(SYSTEMS[_recognise(folder)])(str(folder), **settings)
     raise UnknownNameError(
         f"There is no embedder {name!r}, and no folder of that name. There are: {', '.join(embedder_names())}. "
@@ -124,6 +130,27 @@ def embedder_names() -> list[str]:
     return sorted({*_named, *CHECKPOINTS})
 
 
+def recognised_system(name: str, folder: Path, *, default: str | None = None) -> str:
+    """The system of a checkpoint: by its published name, else by the folder's config.json.
+
+    Args:
+        name: As it was given.
+        folder: Where it lies.
+        default: Given back where neither says it.
+
+    Raises:
+        UnknownNameError: Neither says it, and there is no default.
+    """
+    if name in CHECKPOINTS:
+        return CHECKPOINTS[name]
+    try:
+        return _recognise(folder)
+    except UnknownNameError:
+        if default is None:
+            raise
+        return default
+
+
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
     """The checkpoint as that system; where the checkpoint does not say the system, the embedder's name does."""
     embedder: Any = _resolve(_system_target(system))(name, **settings)
@@ -131,6 +158,15 @@ def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
         embedder.name = f"{system}:{embedder.name}"
     loaded: PageEmbedder = embedder
     return loaded
+
+
+def _load_adapter(folder: Path, settings: dict[str, Any]) -> PageEmbedder:
+    """The base that an adapter names, with the adapter added to its weights."""
+    try:
+        from visrag_integrations.embedders.adapters import load_with_adapter
+    except ModuleNotFoundError as err:
+        raise MissingExtraError(f"{err.name}", "torch") from err
+    return load_with_adapter(folder, lambda base: load_embedder(base, **settings))
 
 
 def _is_recognised(name: str, system: str) -> bool:
@@ -156,7 +192,7 @@ def _recognise(folder: Path) -> str:
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as err:
-        if (folder / "adapter_config.json").is_file():
+        if (folder / ADAPTER).is_file():
             raise CheckpointError(
                 f"{str(folder)!r} holds an adapter, no whole model. Give the merged checkpoint: "
                 'published ones have "-hf" or "-merged" in their names.'
@@ -166,6 +202,8 @@ def _recognise(folder: Path) -> str:
         raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err
     if (folder / MODULES).is_file():
         return "sentence-transformers"
+    if isinstance(config, dict) and config.get(SYSTEM_KEY) in SYSTEMS:
+        return str(config[SYSTEM_KEY])
     names = config.get("architectures") if isinstance(config, dict) else None
     if not isinstance(names, list):
         names = []

@@ -38,6 +38,10 @@ class BGEVLCLIPEmbedder(TransformersEmbedder):
         """One float32 unit vector a text that is itself a document, in order; the same as for a query."""
         return self.embed_queries(texts)
 
+    def text_item(self, text: str) -> Inputs:
+        """A text that stands for a page, for `launch`; the same as a query."""
+        return self.query_item(text)
+
     def _set_up(self, model: Any) -> Any:
         self.dimension = int(model.config.projection_dim)
         self.max_tokens = min(self.max_tokens, int(model.config.text_config.max_position_embeddings))

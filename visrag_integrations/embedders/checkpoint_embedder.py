@@ -18,6 +18,7 @@ from visrag_integrations.models.weights import find_weight_files
 
 if TYPE_CHECKING:
     import torch
+    from torch import Tensor, nn
     from typing_extensions import Self
 
 In = TypeVar("In")
@@ -46,6 +47,30 @@ class CheckpointEmbedder(AsyncEmbedder):
         self._workers = workers or min(MAX_WORKERS, os.cpu_count() or 1)
         self._pool = ThreadPoolExecutor(self._workers, thread_name_prefix="pages")
         AsyncEmbedder.__init__(self)
+
+    @property
+    def folder(self) -> Path:
+        """Where the checkpoint lies."""
+        return self._folder
+
+    @property
+    def module(self) -> nn.Module:
+        """The network itself; to train it, say `module.requires_grad_(True)` first."""
+        module: nn.Module = self._runner.open_model()
+        return module
+
+    @property
+    def workers(self) -> int:
+        """Threads that prepare pages."""
+        return self._workers
+
+    def launch(self, items: list[Any]) -> list[Tensor]:
+        """One unit vector, or one matrix of them, an item, on the device, with gradients where weights ask for them.
+
+        Items are what `page_item`, `query_item` and `text_item` make. Unlike `embed_pages` it takes all of them at
+        once, whatever the memory.
+        """
+        return self._runner.launch(items)
 
     @cached_property
     def fingerprint(self) -> str:

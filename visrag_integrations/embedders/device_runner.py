@@ -41,7 +41,7 @@ class PendingCopy(NamedTuple):
 class DeviceRunner(Generic[Network, In]):
     """A network and how much of it fits on its device at once; safe to call from many threads.
 
-    A system's own runner says what an item costs, and in `_launch` how a batch becomes one vector, or one matrix, each.
+    A system's own runner says what an item costs, and in `launch` how a batch becomes one vector, or one matrix, each.
     """
 
     def __init__(self, model: Network, batch_size: int | None, token_budget: int) -> None:
@@ -52,12 +52,12 @@ class DeviceRunner(Generic[Network, In]):
         self._said = False
 
     def embed(self, items: Iterable[In]) -> list[Embedding]:
-        """What `_launch` gives for each item, in order; the device works on a batch while the last one is fetched."""
+        """What `launch` gives for each item, in order; the device works on a batch while the last one is fetched."""
         embeddings: list[Embedding] = []
         last: PendingCopy | None = None
         for batch in batch_by_cost(items, self._cost, lambda: (self.batch_size, self.token_budget)):
             with self._lock, torch.inference_mode():
-                copy = _start_copy(run_halving(batch, self._launch, self._shrink))
+                copy = _start_copy(run_halving(batch, self.launch, self._shrink))
             if last is not None:  # waited for only now, while the device already has its next batch
                 embeddings += _finish_copy(last)
             last = copy
@@ -79,12 +79,12 @@ class DeviceRunner(Generic[Network, In]):
         Raises:
             EmbedderError: It was.
         """
-        self._open_model()
+        self.open_model()
 
     def move(self, device: torch.device) -> None:
         """Take the network to another device."""
         with self._lock:
-            self._open_model().to(device)
+            self.open_model().to(device)
 
     def close(self) -> None:
         """Let go of the network and of its memory."""
@@ -101,11 +101,11 @@ class DeviceRunner(Generic[Network, In]):
         """Tokens of its sequence; those of about equal length share a batch where order is free."""
         raise NotImplementedError
 
-    def _launch(self, batch: list[In]) -> list[Tensor]:
+    def launch(self, batch: list[In]) -> list[Tensor]:
         """One tensor an item, still on the device; nothing here waits for it."""
         raise NotImplementedError
 
-    def _open_model(self) -> Network:
+    def open_model(self) -> Network:
         if self.model is None:
             raise EmbedderError("This embedder was closed. Load it again with load_embedder(...).")
         return self.model

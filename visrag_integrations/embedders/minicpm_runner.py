@@ -33,9 +33,9 @@ class Runner(DeviceRunner[VisRAGRetModel, Item]):
         pixels = sum(picture.shape[0] * picture.shape[1] for picture in item.pixels)
         return len(item.ids) + int(pixels // self._patch_pixels)
 
-    def _launch(self, batch: list[Item]) -> list[Tensor]:
+    def launch(self, batch: list[Item]) -> list[Tensor]:
         """One vector an item, still on the device; nothing here waits for it."""
-        model = self._open_model()
+        model = self.open_model()
         limit, floor = GPU_PASS, GPU_FLOOR
         if model.device.type == "cpu":
             limit, floor = CPU_PASS, CPU_FLOOR

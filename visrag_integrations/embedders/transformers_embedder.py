@@ -75,8 +75,8 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
     def _length(self, item: Inputs) -> int:
         return item.length
 
-    def _launch(self, batch: list[Inputs]) -> list[Tensor]:
-        model = self._open_model()
+    def launch(self, batch: list[Inputs]) -> list[Tensor]:
+        model = self.open_model()
         floor = CPU_FLOOR if model.device.type == "cpu" else GPU_FLOOR
         same_tensors: dict[frozenset[str], list[int]] = defaultdict(list)  # names of tensors -> places in the batch
         for index, item in enumerate(batch):
@@ -173,6 +173,18 @@ class TransformersEmbedder(CheckpointEmbedder):
         """
         self._runner.check_open()
         return self._runner.embed(self._ahead(pages, lambda page: self._picture(page.open_image())))
+
+    def page_item(self, image: Image) -> Inputs:
+        """A page's picture as the network takes it, for `launch`.
+
+        Raises:
+            PictureError: It cannot be embedded.
+        """
+        return self._picture(image)
+
+    def query_item(self, text: str) -> Inputs:
+        """A query's text as the network takes it, for `launch`."""
+        return self._query_parts(text)[0]
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """Float32 unit vectors of each query, in order: of a text, a picture, or a picture with a text."""

@@ -23,6 +23,7 @@ from visrag_integrations.types import Page, Query
 
 if TYPE_CHECKING:
     import torch
+    from PIL.Image import Image
 
     from visrag_integrations.images import PictureSource
     from visrag_integrations.interfaces import Embedding
@@ -122,6 +123,18 @@ class VisRAGRetEmbedder(CheckpointEmbedder):
         self._runner.check_open()
         return self._runner.embed(self._ahead(pages, lambda page: self._preparer.picture_item(page.open_image())))
 
+    def page_item(self, image: Image) -> Item:
+        """A page's picture as the network takes it, for `launch`."""
+        return self._preparer.picture_item(image)
+
+    def query_item(self, text: str) -> Item:
+        """A query's text, after the instruction, for `launch`."""
+        return self._preparer.text_item(self.instruction + text)
+
+    def text_item(self, text: str) -> Item:
+        """A text that stands for a page, for `launch`."""
+        return self._preparer.text_item(text)
+
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """One float32 unit vector a query, in order.
 
@@ -142,5 +155,5 @@ class VisRAGRetEmbedder(CheckpointEmbedder):
     def _query_item(self, query: tuple[str, PictureSource | None]) -> Item:
         text, picture = query
         if picture is None:
-            return self._preparer.text_item(self.instruction + text)
+            return self.query_item(text)
         return self._preparer.picture_item(images.open_picture(picture), text)

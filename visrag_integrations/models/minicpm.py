@@ -17,7 +17,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from visrag_integrations.models.attention import find_attention
+from visrag_integrations.models.attention import Attention, find_attention
+from visrag_integrations.models.recompute import run_block
 from visrag_integrations.models.tables import TableModule
 
 
@@ -114,6 +115,10 @@ class Layer(nn.Module):
             value = value.repeat_interleave(self.groups, dim=2)
         return query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
 
+    def forward(self, x: Tensor, attention: Attention, cos: Tensor, sin: Tensor) -> Tensor:
+        """(B, L, D) -> (B, L, D); a token sees itself and what comes before it."""
+        return self.finish(x, attention(*self.project(x, cos, sin), True))
+
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """(B, L, D), (B, H, L, E) -> (B, L, D)."""
         merged = attended.transpose(1, 2).flatten(2)  # (B, L, D)
@@ -132,6 +137,11 @@ class MiniCPMDecoder(TableModule):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Layer(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self._recompute = False
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Whether training computes each layer again in the backward pass instead of keeping its inner values."""
+        self._recompute = on
 
     def embed(self, ids: Tensor) -> Tensor:
         """Token ids to scaled token vectors: (B, L) -> (B, L, D)."""
@@ -156,6 +166,6 @@ class MiniCPMDecoder(TableModule):
     def forward(self, x: Tensor) -> Tensor:
         cos, sin = self._rotations(x.shape[1])
         for layer in cast("Iterable[Layer]", self.layers):
-            x = layer.finish(x, self.attention(*layer.project(x, cos, sin), True))
+            x = run_block(layer, x, self.attention, cos, sin, recompute=self._recompute)
         normed: Tensor = self.norm(x)
         return normed

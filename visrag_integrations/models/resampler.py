@@ -76,7 +76,9 @@ class Resampler(TableModule):
         x = self.ln_kv(self.kv_proj(x))  # (T, D)
         key_value = F.linear(x, self.attn.in_proj_weight[self.width :], self.attn.in_proj_bias[self.width :])
         key, value = key_value.view(-1, 2, self.heads, HEAD_SIZE).unbind(1)  # each (T, H, E)
-        key = key + positions_of_grids(grids, self.positions, tables).view(key.shape)
+        # Cast, because under autocast the keys are in half precision and the positions are not.
+        positions = positions_of_grids(grids, self.positions, tables)  # (T, D)
+        key = key + positions.view(key.shape).to(key.dtype)
         query = self._queries()
         outputs = []
         start = 0

@@ -20,7 +20,8 @@ import torch
 import torch.nn.functional as F  # noqa: N812
 from torch import Tensor, nn
 
-from visrag_integrations.models.attention import Runs, attend_packed, find_attention
+from visrag_integrations.models.attention import Attention, Runs, attend_packed, find_attention
+from visrag_integrations.models.recompute import run_block
 from visrag_integrations.models.tables import Grid, positions_of_grids
 
 EPS = 1e-6  # as published; torch's own default is 1e-5
@@ -94,6 +95,10 @@ class Block(nn.Module):
         query, key, value = qkv.unbind(1)
         return query, key, value
 
+    def forward(self, x: Tensor, attention: Attention, runs: Runs) -> Tensor:
+        """(T, D) -> (T, D); each picture attends to itself only."""
+        return self.finish(x, attend_packed(attention, *self.project(x), runs))
+
     def finish(self, x: Tensor, attended: Tensor) -> Tensor:
         """(T, D), (T, H, E) -> (T, D)."""
         x = x + self.attn.proj(attended.flatten(1))
@@ -112,6 +117,7 @@ class SiglipTower(nn.Module):
         self.pos_embed = nn.Parameter(torch.empty(1, self.side**2, config.embed_dim))
         self.blocks = nn.ModuleList(Block(config) for _ in range(config.blocks))
         self.norm = nn.LayerNorm(config.embed_dim, eps=EPS)
+        self._recompute = False
 
     def positions(self, rows: int, columns: int) -> Tensor:
         """The learned positions, resampled to that many rows and columns of patches: (rows * columns, D).
@@ -124,6 +130,10 @@ class SiglipTower(nn.Module):
         square = square.permute(0, 3, 1, 2)  # (1, D, side, side), as `interpolate` takes pictures
         resampled = F.interpolate(square, size=(rows, columns), mode="bicubic", antialias=True)
         return resampled.flatten(2).transpose(1, 2)[0].to(self.pos_embed.dtype).contiguous()
+
+    def checkpoint_activations(self, on: bool) -> None:
+        """Whether training computes each block again in the backward pass instead of keeping its inner values."""
+        self._recompute = on
 
     def forward(
         self, patches: Tensor, grids: Sequence[Grid], runs: Runs, tables: dict[Grid, Tensor] | None = None
@@ -139,6 +149,6 @@ class SiglipTower(nn.Module):
         tables = {} if tables is None else tables
         x = self.patch_embed(patches) + positions_of_grids(grids, self.positions, tables)  # (T, D)
         for block in cast("Iterable[Block]", self.blocks):
-            x = block.finish(x, attend_packed(self.attention, *block.project(x), runs))
+            x = run_block(block, x, self.attention, runs, recompute=self._recompute)
         normed: Tensor = self.norm(x)
         return normed

@@ -1,0 +1,44 @@
+"""Training: the published recipes of the retriever, the reader and the agent."""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from visrag_integrations.training.adapters import merge_adapter
+    from visrag_integrations.training.building import build_pairs
+    from visrag_integrations.training.losses import contrastive
+    from visrag_integrations.training.recipe import RetrieverRecipe
+    from visrag_integrations.training.report import TrainingReport
+    from visrag_integrations.training.retriever import train_retriever
+
+_HOMES = {
+    "RetrieverRecipe": "recipe",
+    "TrainingReport": "report",
+    "build_pairs": "building",
+    "contrastive": "losses",
+    "merge_adapter": "adapters",
+    "train_retriever": "retriever",
+}
+"""Public name -> file; torch and transformers load only when a name that needs them is asked for."""
+
+__all__ = ["RetrieverRecipe", "TrainingReport", "build_pairs", "contrastive", "merge_adapter", "train_retriever"]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}. It has: {', '.join(__all__)}.")
+    from visrag_integrations.errors import MissingExtraError
+
+    try:
+        home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
+    except ModuleNotFoundError as err:
+        if (err.name or "").partition(".")[0] in ("torch", "transformers", "accelerate", "peft", "safetensors"):
+            raise MissingExtraError(f"{err.name}, which training needs,", "training") from err
+        raise
+    return getattr(home, name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -1,0 +1,281 @@
+"""`RetrieverTrainer`: transformers' Trainer with the loss of a whole batch, GradCache, and whole checkpoints.
+
+The Trainer does the loop, the optimizer and its schedule, several devices, half precision and logging. Here are only
+the step, the data of a step, evaluation by search, and how checkpoints are written and found again.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import math
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor
+from torch.utils.data import DataLoader
+from transformers import Trainer, TrainingArguments
+
+from visrag_integrations.errors import DatasetError, TrainingError
+from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
+from visrag_integrations.training.gradcache import Vectors, backward_cached
+from visrag_integrations.training.history import best_of, logged_losses, logged_scores
+from visrag_integrations.training.losses import gather_ids, world_size
+from visrag_integrations.training.runs import RunFolder, saving
+from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
+from visrag_integrations.training.trainable import TrainableRetriever
+from visrag_integrations.training.trouble import not_finite, too_little_memory
+
+logger = logging.getLogger(__name__)
+
+# Steps in a row, from the first, in which every page of the batch is the same one: then the data is wrong. One such
+# step is chance where the batch is small.
+PATIENCE = 10
+
+Save = Callable[[Path, Mapping[str, Tensor]], None]
+"""Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
+
+
+class RetrieverTrainer(Trainer):  # type: ignore[misc]
+    """Trains a `TrainableRetriever`.
+
+    Args:
+        retriever: What is trained.
+        arguments: The Trainer's settings.
+        stream: The pairs of every step.
+        run: Where checkpoints go.
+        save: Writes what a checkpoint is loaded from.
+        temperature: Of the loss.
+        evaluate: Gives metric -> value; None where there is no evaluation set.
+        spent: Seconds and stops of the parts of this run that came before.
+    """
+
+    def __init__(
+        self,
+        retriever: TrainableRetriever,
+        arguments: TrainingArguments,
+        stream: PairStream,
+        run: RunFolder,
+        save: Save,
+        *,
+        temperature: float,
+        evaluate: Callable[[], dict[str, float]] | None,
+        spent: tuple[float, int] = (0.0, 0),
+    ) -> None:
+        self.retriever, self.stream, self.run, self.save = retriever, stream, run, save
+        self.temperature = temperature
+        self.seconds_before, self.resumed = spent
+        self._evaluate_now = evaluate
+        self._saving = False
+        self._started = time.monotonic()
+        self._batch: StepBatch | None = None
+        self._without_negatives = 0
+        # The Trainer refuses to evaluate without a data set; ours is searched, not iterated.
+        eval_dataset = None if evaluate is None else [0]
+        super().__init__(model=retriever, args=arguments, train_dataset=[0], eval_dataset=eval_dataset)
+        quieten(self)
+        self.add_callback(LastStep(evaluate is not None))
+        self.add_callback(StepBar(arguments.disable_tqdm))
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, in this process and those before."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss), as they were logged, those of a resumed run's first part too."""
+        return logged_losses(self.state.log_history)
+
+    def scores(self) -> list[tuple[int, dict[str, float]]]:
+        """(step, metric -> value) of every evaluation."""
+        return logged_scores(self.state.log_history)
+
+    def best_saved(self) -> int | None:
+        """The step of the best checkpoint there is; None without evaluation."""
+        metric = str(self.args.metric_for_best_model).removeprefix("eval_")
+        return best_of(self.scores(), metric, self.run.steps())
+
+    def all_skipped(self) -> dict[str, str]:
+        """Rows that were left out, on all devices."""
+        if world_size() == 1:
+            return dict(self.stream.broken)
+        everyone: list[Any] = [None] * world_size()
+        dist.all_gather_object(everyone, dict(self.stream.broken))
+        skipped: dict[str, str] = {}
+        for broken in everyone:
+            skipped |= broken
+        return skipped
+
+    def log(self, logs: dict[str, float], *others: Any) -> None:
+        """With the epoch of the data, where the Trainer knows of one long epoch only."""
+        in_epoch = len(self.stream.pairs) // self.stream.batch_size
+        self.state.epoch = self.state.global_step / in_epoch
+        super().log(logs, *others)
+
+    def get_train_dataloader(self) -> DataLoader[Any]:
+        """The steps of the whole run by their numbers, each as its `StepBatch`: one epoch, as the Trainer sees it."""
+        steps = list(range(self.args.max_steps))
+        return DataLoader(steps, batch_size=1, collate_fn=self._pairs_of_step)  # type: ignore[arg-type]
+
+    def training_step(self, model: Any, inputs: Any, num_items_in_batch: Any = None) -> Tensor:
+        """Add the gradient of a whole batch; gives the loss."""
+        model.train()
+        batch: StepBatch = inputs
+        self._batch = batch
+        try:
+            loss = self._backward(model, batch)
+        except (torch.OutOfMemoryError, MemoryError) as err:
+            raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
+        except RuntimeError as err:
+            if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
+                raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
+            raise
+        return loss / world_size()  # the Trainer takes the mean over devices for the log
+
+    def _backward(self, model: Any, batch: StepBatch) -> Tensor:
+        def embed(part: MicroBatch) -> Vectors:
+            with self.compute_loss_context_manager():
+                vectors: Vectors = model(part)
+            return vectors
+
+        def loss_of(parts: Sequence[Vectors]) -> Tensor:
+            return self._loss(batch, parts)
+
+        # All of it fits: one pass is enough.
+        if len(batch) == 1:
+            loss = self._loss(batch, [embed(batch[0])])
+            self.accelerator.backward(loss)
+            return loss.detach()
+        return backward_cached(
+            batch,
+            embed,
+            loss_of,
+            backward=self.accelerator.backward,
+            no_sync=lambda: self.accelerator.no_sync(model),
+        )
+
+    def _loss(self, batch: StepBatch, parts: Sequence[Vectors]) -> Tensor:
+        ready = batch.ready()
+        ids: list[str] = []
+        for pair in ready:
+            ids += pair.page_ids
+        self._check_negatives(batch.step, ids, parts[0][1].device)
+        loss = self.retriever.loss(parts, self.temperature, ids)
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(self._not_finite("The loss", batch, parts))
+        return loss
+
+    def _check_negatives(self, step: int, ids: Sequence[str], device: torch.device) -> None:
+        """A batch of one page only teaches nothing: its loss is 0."""
+        numbers = gather_ids(ids, len(ids), device)
+        if not bool((numbers == numbers[0]).all()):
+            self._without_negatives = -PATIENCE * PATIENCE  # there are different pages: never again a reason to stop
+            return
+        logger.warning("Step %d: all pages of the batch are the same one, so that there is nothing to learn.", step + 1)
+        self._without_negatives += 1
+        if self._without_negatives >= min(PATIENCE, self.args.max_steps):
+            raise DatasetError(
+                self.stream.pairs.name,
+                f"all pages of the first {self._without_negatives} steps are the same one; a query has nothing to tell "
+                "its page from. Look at the column image, or raise batch_size.",
+            )
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)
+        if norm is not None and self._batch is not None and not math.isfinite(float(norm)):
+            raise TrainingError(self._not_finite("The gradient", self._batch, []))
+        return norm
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """How well held-out pages are found, by one process; the others wait for it."""
+        scores: list[Any] = [None]
+        sharded = self.is_fsdp_enabled or self.is_deepspeed_enabled  # the network only computes if all processes do
+        if self._evaluate_now is not None and (self.is_world_process_zero() or sharded):
+            training = self.retriever.training
+            self.retriever.eval()
+            with self._whole_weights(), self.compute_loss_context_manager(), _random_kept():
+                scores[0] = self._evaluate_now()
+            self.retriever.train(training)
+        if world_size() > 1:
+            dist.broadcast_object_list(scores, src=0)
+        metrics: dict[str, float] = {}
+        for name, value in (scores[0] or {}).items():
+            metrics[f"{metric_key_prefix}_{name}"] = value
+        self.log(metrics)
+        handler: Any = self.callback_handler
+        self.control: Any = handler.on_evaluate(self.args, self.state, self.control, metrics)
+        return metrics
+
+    def _whole_weights(self) -> contextlib.AbstractContextManager[Any]:
+        if not self.is_fsdp_enabled:
+            return contextlib.nullcontext()
+        from torch.distributed.fsdp import FullyShardedDataParallel
+
+        return FullyShardedDataParallel.summon_full_params(self.model, writeback=False)
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """The checkpoint's own files, written by one process; the Trainer calls this on all of them."""
+        if not self.args.should_save:
+            return
+        folder = Path(str(output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        state = state_dict
+        if state is None:
+            state = self.retriever.state_dict()
+        self.save(folder, {name.removeprefix("network."): weight for name, weight in state.items()})
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Everything under a name that no one looks at, then renamed at once."""
+        step = self.state.global_step
+        # The Trainer asks twice where the last step ends an epoch too.
+        if step in self.run.steps():
+            return
+        self._saving = True
+        try:
+            saving(f"checkpoint-{step}", lambda: self._write_checkpoint(model, trial))
+        finally:
+            self._saving = False
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
+        super()._save_checkpoint(model, trial)
+        self._wait_for_others()
+        if self.args.should_save:
+            notes = {"seconds": self.seconds, "resumed": self.resumed, "skipped": self.stream.broken}
+            self.run.finish_checkpoint(self.state.global_step, notes)
+            self.run.remove_old(self.args.save_total_limit, self.best_saved())
+        self._wait_for_others()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        if self._saving:
+            return str(self.run.unfinished)
+        return str(self.run.path)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: the weights are in the network already, read strictly.
+
+        The Trainer's own loading only warns where names differ, and goes on with the base's weights.
+        """
+
+    def _pairs_of_step(self, steps: list[int]) -> StepBatch:
+        return self.stream.batch(steps[0])
+
+    def _wait_for_others(self) -> None:
+        if world_size() > 1:
+            dist.barrier()
+
+    def _not_finite(self, what: str, batch: StepBatch, parts: Sequence[Vectors]) -> str:
+        return not_finite(what, batch.step + 1, batch.ready(), parts)
+
+
+@contextlib.contextmanager
+def _random_kept() -> Any:
+    """Evaluating draws no numbers that training would have drawn."""
+    state = torch.get_rng_state()
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
