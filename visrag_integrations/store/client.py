@@ -259,6 +259,15 @@ class ClientEngine:
             with self._doing("closing"):
                 self.client.close()
 
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is its own engine, in this process."""
+        return self._local
+
+    def doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """A block in which the client is used: what it raises becomes a `StoreError` that says what was done."""
+        return self._doing(doing)
+
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
         with self._guard, ForeignErrors(doing, self.where, _advice):
