@@ -123,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return memory.create_collection(
                     name, vectors_config=wanted.vectors, sparse_vectors_config=wanted.sparse_vectors
                 )
+            case "GET", ():
+                return memory.get_collection(name).model_dump(mode="json")
             case "DELETE", ():
                 return memory.delete_collection(name)
             case "PUT", ("index",):

@@ -56,6 +56,7 @@ class ClientEngine:
     ) -> None:
         self.client, self.collection, self.owned = client, collection, owned
         self._options = _checked_options(options or {})
+        self.is_closed = False
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
@@ -256,6 +257,7 @@ class ClientEngine:
 
     def close(self) -> None:
         if self.owned:
+            self.is_closed = True
             with self._doing("closing"):
                 self.client.close()
 

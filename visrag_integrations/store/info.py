@@ -87,7 +87,7 @@ class CollectionInfo(EmbedderInfo):
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
     indexed: Mapping[str, str] = field(default_factory=dict)
-    pictures: str = ""
+    pictures: str = field(default="", compare=False)  # who fills it is the same wherever they are
 
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
@@ -234,8 +234,8 @@ def read_info(stored: Mapping[str, Any], where: str) -> CollectionInfo:
     if info.pictures not in PICTURE_KINDS:
         value = str(info.pictures)[:50]
         raise StoreFormatError(
-            f"{where} keeps its pictures in {value!r}; this version knows {', '.join(PICTURE_KINDS[1:])}. Update it, or "
-            "index again."
+            f"{where} keeps its pictures in {value!r}; this version knows {', '.join(PICTURE_KINDS[1:])}. Update it, "
+            "or index again."
         )
     if not all(isinstance(key, str) and kind in FIELD_KINDS for key, kind in info.indexed.items()):
         raise StoreFormatError(f"{where} is damaged: its description has an unknown kind of metadata. Index again.")

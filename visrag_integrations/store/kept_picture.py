@@ -14,6 +14,8 @@ class ReadsPictures(Protocol):
 
     key: str
 
+    @property
+    def is_open(self) -> bool: ...
     def read(self, reference: str) -> bytes: ...
     def read_all(self, references: Sequence[str]) -> dict[str, bytes]: ...
 
@@ -28,12 +30,10 @@ class PictureBatch:
     Args:
         files: Where they are.
         references: All of them.
-        holder: Only held: a store that nobody keeps would close the connection before its pages are looked at.
     """
 
-    def __init__(self, files: ReadsPictures, references: Sequence[str], holder: Any = None) -> None:
+    def __init__(self, files: ReadsPictures, references: Sequence[str]) -> None:
         self._files, self._references = files, list(dict.fromkeys(references))
-        self._holder = holder
         self._read: dict[str, bytes] | None = None
 
     def read(self, reference: str) -> bytes:
@@ -61,15 +61,13 @@ class KeptPicture:
         for read in self._ways():
             try:
                 return read(self.reference)
-            except StoreError as err:  # a store that was closed, perhaps: another one may be open
+            except StoreError as err:  # another store on the same collection may still reach it
                 trouble = err
         if trouble is not None:
-            raise PictureError(
-                f"The picture {self.reference!r} cannot be read: {trouble} If the store was closed, open it again."
-            ) from trouble
+            raise PictureError(f"The picture {self.reference!r} cannot be read: {trouble}") from trouble
         raise PictureError(
-            f"The picture {self.reference!r} is in the collection {self.collection!r} on a server, and no store is open "
-            "on it in this process. Open one and keep it open: "
+            f"The picture {self.reference!r} is in the collection {self.collection!r} on a server, and no store is "
+            "open on it in this process. Open one and keep it open: "
             f"store = QdrantPageStore(url, {self.collection.rpartition('.')[0]!r})."
         )
 
@@ -77,7 +75,7 @@ class KeptPicture:
         if self._batch is not None:
             yield self._batch.read
         for files in list(open_collections):
-            if files.key == self._key:
+            if files.key == self._key and files.is_open:
                 yield files.read
 
     def __repr__(self) -> str:

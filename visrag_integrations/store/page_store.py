@@ -6,6 +6,7 @@ import logging
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +15,7 @@ from visrag_integrations.errors import SettingError, StoreError, storable
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
-from visrag_integrations.store.connect import folder_of, open_engine
+from visrag_integrations.store.connect import connect, folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
@@ -127,7 +128,10 @@ class QdrantPageStore(Collection):
             location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
         )
         if self.folder is None and location != ":memory:":
-            beside = PictureCollection(engine, self.collection, self._server_options)
+            reconnect = None
+            if isinstance(location, str):
+                reconnect = partial(_client, location, api_key=api_key, timeout=timeout, **client_options)
+            beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
             kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
 
@@ -458,5 +462,10 @@ class QdrantPageStore(Collection):
 
     def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
         references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
-        sources = self._pictures.sources(references, self)
+        sources = self._pictures.sources(references)
         return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
+
+
+def _client(location: str, **options: Any) -> QdrantClient:
+    client, *_ = connect(location, **options)
+    return client

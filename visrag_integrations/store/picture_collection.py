@@ -13,12 +13,13 @@ from __future__ import annotations
 
 import base64
 import binascii
+import contextlib
 import hashlib
 import logging
 import time
 import uuid
 import warnings
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from visrag_integrations.errors import PictureError, StoreError
@@ -53,15 +54,19 @@ class PictureCollection:
         engine: The pages' collection; its client is used, whatever it is at the moment.
         pages: The name of the pages' collection.
         options: What a new collection gets (`server_options`); see `_SHARED_OPTIONS`.
+        reconnect: Makes another client for the same server; None where the client was given, and stays open.
 
     Attributes:
         name: Of the picture collection.
         key: Says in other processes which one it is, and nothing of where it is.
     """
 
-    def __init__(self, engine: ClientEngine, pages: str, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, engine: ClientEngine, pages: str, options: Mapping[str, Any], reconnect: Callable[[], Any] | None = None
+    ) -> None:
         self.engine, self.name = engine, pages + SUFFIX
         self._options = {name: value for name, value in options.items() if name in _SHARED_OPTIONS}
+        self._reconnect = reconnect
         self._is_made = False
         self._asked_for_due: float | None = None
         self.key = _key_of(engine, self.name)
@@ -170,9 +175,9 @@ class PictureCollection:
     def source(self, reference: str) -> KeptPicture:
         return self.sources([reference])[0]
 
-    def sources(self, references: Sequence[str], holder: Any = None) -> list[KeptPicture]:
+    def sources(self, references: Sequence[str]) -> list[KeptPicture]:
         """Where these pictures are; the first that is opened reads all of them, in one request."""
-        batch = PictureBatch(self, [check_reference(reference) for reference in references], holder)
+        batch = PictureBatch(self, [check_reference(reference) for reference in references])
         return [KeptPicture(self.key, self.name, reference, batch) for reference in references]
 
     def read(self, reference: str) -> bytes:
@@ -186,9 +191,26 @@ class PictureCollection:
     def read_all(self, references: Sequence[str]) -> dict[str, bytes]:
         """The pictures by reference, in one request; those that are not stored are left out."""
         by_id = {point_id(check_reference(reference)): reference for reference in references}
-        with self._doing("reading"):
-            records = self.engine.client.retrieve(self.name, list(by_id), with_payload=["visrag.picture"])
+        with self._doing("reading"), self._reading_client() as client:
+            records = client.retrieve(self.name, list(by_id), with_payload=["visrag.picture"])
         return {by_id[str(record.id)]: self._decoded(record) for record in records}
+
+    @property
+    def is_open(self) -> bool:
+        """Whether the store that this belongs to was not closed."""
+        return not self.engine.is_closed
+
+    @contextlib.contextmanager
+    def _reading_client(self) -> Iterator[Any]:
+        """The store's client; a new one where the store was closed, for its pages are looked at afterwards too."""
+        if self.is_open or self._reconnect is None:
+            yield self.engine.client
+            return
+        client = self._reconnect()
+        try:
+            yield client
+        finally:
+            client.close()
 
     def _decoded(self, record: Any) -> bytes:
         """The bytes; b"" where whoever may write there wrote something else, which no decoder takes for a picture."""

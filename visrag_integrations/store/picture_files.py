@@ -229,8 +229,8 @@ class PagePictures:
         data = images.encode(picture, kept_as, self.quality)
         return data, reference_of(data, self.collection, SUFFIXES[kept_as])
 
-    def sources(self, references: Sequence[Any], holder: Any = None) -> list[PictureSource | None]:
-        """Where the pictures of one result list are; `holder` is the store that must stay open to read them."""
+    def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
+        """Where the pictures of one result list are."""
         return [self.source(reference) for reference in references]
 
     def source(self, reference: Any) -> PictureSource | None:
@@ -278,9 +278,9 @@ class BorrowedPictures(PagePictures):
         """Keep the pages' pictures beside the other's."""
         return self._lender.save_all(pages)
 
-    def sources(self, references: Sequence[Any], holder: Any = None) -> list[PictureSource | None]:
+    def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
         """Where the pictures are."""
-        return self._lender.sources(references, holder)
+        return self._lender.sources(references)
 
     def delete(self, references: Iterable[str]) -> None:
         """Leaves every picture where it is."""

@@ -141,7 +141,7 @@ class ServerPictures(PagePictures):
             references.append(reference)
             yield data, reference
 
-    def sources(self, references: Sequence[Any], holder: Any = None) -> list[PictureSource | None]:
+    def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
         """Where the pictures are; of those in a collection, 16 are read in one request."""
         sources = [self.source(reference) for reference in references]
         if self.files is not self._beside:
@@ -149,7 +149,7 @@ class ServerPictures(PagePictures):
         kept = [place for place, source in enumerate(sources) if isinstance(source, KeptPicture)]
         for start in range(0, len(kept), _READ_AT_ONCE):
             together = kept[start : start + _READ_AT_ONCE]
-            made = self._beside.sources([references[place] for place in together], holder)
+            made = self._beside.sources([references[place] for place in together])
             for place, source in zip(together, made, strict=True):
                 sources[place] = source
         return sources
