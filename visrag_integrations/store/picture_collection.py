@@ -149,10 +149,13 @@ class PictureCollection:
         self._is_made = True
 
     def _index(self) -> None:
+        from qdrant_client import models
+
+        number = models.PayloadSchemaType.INTEGER
         with warnings.catch_warnings():  # the client says that in memory an index has no effect
             warnings.filterwarnings("ignore", message="Payload indexes have no effect")
             for field in _INDEXED:
-                self.engine.client.create_payload_index(self.name, field, field_schema="integer", wait=True)
+                self.engine.client.create_payload_index(self.name, field, field_schema=number, wait=True)
 
     def _options_of_pages(self) -> dict[str, Any]:
         """The shards and copies of the pages' collection; what was asked for comes first."""
@@ -214,7 +217,7 @@ class PictureCollection:
 
     def _decoded(self, record: Any) -> bytes:
         """The bytes; b"" where whoever may write there wrote something else, which no decoder takes for a picture."""
-        text = ((record.payload or {}).get("visrag") or {}).get("picture")
+        text: Any = ((record.payload or {}).get("visrag") or {}).get("picture")
         try:
             return base64.b64decode(text, validate=True)
         except (binascii.Error, ValueError, TypeError):
