@@ -55,7 +55,8 @@ def test_a_page_under_another_id_is_still_that_page(tmp_path: Path) -> None:
 
 def test_what_a_search_adds_is_not_kept() -> None:
     page = Page("d1", 1, "Hi")
-    found = hit_to_document(ScoredPage(page, 0.5, "cosine"))
+    assert hit_to_document(ScoredPage(page, 0.5)) == hit_to_document(ScoredPage(page, 0.7)) == page_to_document(page)
+    found = hit_to_document(ScoredPage(page, 0.5, "cosine"), with_scores=True)
     assert (found.metadata["score"], found.metadata["score_type"]) == (0.5, "cosine")
     assert document_to_page(found) == Page("d1", 1, "Hi")
     own = Document("Hi", id="x", metadata={"score": 5})

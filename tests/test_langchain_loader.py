@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 from pathlib import Path
 
 import pytest
@@ -11,7 +12,7 @@ from langchain_core.document_loaders import BaseLoader, BlobLoader
 from langchain_core.documents.base import Blob
 from PIL import Image
 
-from visrag_integrations import PageReader
+from visrag_integrations import Page, PageReader
 from visrag_integrations.errors import DocumentNotFoundError
 from visrag_integrations.langchain import VisRAGBlobParser, VisRAGLoader, open_document_image
 from visrag_integrations.langchain.convert import document_to_page
@@ -26,12 +27,18 @@ def test_one_document_a_page(pdf: Path) -> None:
     loader = VisRAGLoader(pdf, max_pixels=90_000)
     assert isinstance(loader, BaseLoader)
     first, second = loader.load()
+    # The document is known by its path: a file that changes is still the same document.
+    doc_id = os.path.abspath(pdf)
     assert [first.page_content.strip(), second.page_content.strip()] == ["first page", "second page"]
     pages = list(PageReader().read(pdf))
-    assert [first.id, second.id] == [page.id for page in pages]
-    own = {"source": str(pdf), "page": 1, "total_pages": 2, "doc_id": pages[0].doc_id, "number": 2}
+    assert [first.id, second.id] == [Page(doc_id, number).id for number in (1, 2)]
+    own = {"source": str(pdf), "page": 1, "doc_id": doc_id, "number": 2}
     assert own.items() <= second.metadata.items()
-    assert {"creationdate", "creator", "producer"} & second.metadata.keys() == {"producer"} & pages[0].metadata.keys()
+    of_page = {"text_source", "image", "image_sha256"}
+    assert second.metadata.keys() == own.keys() | of_page
+    (_, described) = VisRAGLoader(pdf, file_metadata=True).load()
+    assert described.metadata["total_pages"] == 2
+    assert described.metadata.keys() == own.keys() | of_page | pages[0].metadata.keys()
     assert open_document_image(second).size == pages[1].open_image().size
     assert all(len(str(value)) < 500 for value in second.metadata.values())
 
@@ -45,7 +52,7 @@ def test_pdf_metadata_has_the_names_langchain_users_know(tmp_path: Path) -> None
         document.set_metadata({"creator": "TeX", "producer": "pdfTeX", "creationDate": "D:20240531120000Z"})
         document.set_page_labels([{"startpage": 0, "prefix": "", "style": "r", "firstpagenum": 4}])
         document.save(path)
-    (loaded,) = VisRAGLoader(path).load()
+    (loaded,) = VisRAGLoader(path, file_metadata=True).load()
     assert (loaded.metadata["creator"], loaded.metadata["producer"]) == ("TeX", "pdfTeX")
     assert loaded.metadata["creationdate"].startswith("2024-05-31T12:00:00")
     assert loaded.metadata["page_label"] == "iv"

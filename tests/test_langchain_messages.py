@@ -17,6 +17,7 @@ from visrag_integrations.langchain.completions import to_openai_messages
 from visrag_integrations.langchain.messages import (
     block_to_page,
     page_to_block,
+    text_page_to_block,
     to_conversation,
 )
 from visrag_integrations.types import Message
@@ -91,7 +92,8 @@ def test_a_page_comes_back_from_its_block() -> None:
     assert (block["type"], block["mime_type"], block["base64"]) == ("image", "image/png", BASE64)
     assert block_to_page(block) == page
     textual = Page("d1", 4, "Only text", "a.pdf")
-    (turn,) = to_conversation([HumanMessage([page_to_block(textual)])])
+    assert page_to_block(textual) == {"type": "text", "text": "Only text"}
+    (turn,) = to_conversation([HumanMessage([text_page_to_block(textual)])])
     assert turn.content == (textual,)
     (request,) = to_openai_messages([HumanMessage([page_to_block(textual)])])
     assert request["content"] == "Only text"

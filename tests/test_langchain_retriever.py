@@ -50,7 +50,7 @@ def places(documents: list[Document]) -> list[tuple[str, int]]:
 
 
 def test_documents_say_where_they_are_from(retriever: VisRAGRetriever) -> None:
-    best, second = retriever.invoke("zebra")
+    best, second = retriever.invoke("zebra", with_scores=True)
     assert (best.page_content, best.metadata["source"], best.metadata["page"]) == ("zebra", "a.pdf", 5)
     assert best.metadata["score"] > second.metadata["score"]
     assert best.metadata["score_type"] == "cosine"
@@ -97,8 +97,11 @@ def test_configurable_fields(retriever: VisRAGRetriever) -> None:
 
 
 def test_neighbours_come_in_reading_order_and_once(retriever: VisRAGRetriever) -> None:
-    found = retriever.invoke("violin", context_pages=1, k=2, filter={"number": {"lte": 2}, "doc_id": "a"})
+    asked: dict[str, Any] = {"context_pages": 1, "k": 2, "filter": {"number": {"lte": 2}, "doc_id": "a"}}
+    found = retriever.invoke("violin", with_scores=True, **asked)
     assert places(found) == [("a", 1), ("a", 2), ("a", 3)]
+    # A page is the same Document as a neighbour and as a hit.
+    assert retriever.invoke("violin", **asked)[2] == retriever.invoke("violin", k=1, filter={"number": 3})[0]
     assert found[2].metadata["context_of"] == found[1].id
     assert "score" not in found[2].metadata
     with pytest.raises(SettingError, match="needs a store"):

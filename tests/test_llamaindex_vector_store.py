@@ -100,18 +100,41 @@ def test_an_index_from_documents_holds_picture_vectors(
     assert open_node_image(found).size == open_picture(Path(documents[1].image_path)).size
 
 
-def test_split_pages_are_kept_whole(vector_store: VisRAGVectorStore, tmp_path: Path) -> None:
+@BOTH_ENGINES
+@pytest.mark.parametrize("batch", [1, 2, 99])
+def test_every_piece_of_a_page_is_kept(vector_store: VisRAGVectorStore, tmp_path: Path, batch: int) -> None:
     from llama_index.core.node_parser import SentenceSplitter
 
     long = draw_pdf(tmp_path / "long.pdf", [" ".join(f"Sentence {n}." for n in range(25)), "short"])
     documents = VisRAGReader(image_dir=tmp_path / "pictures", ocr="never").load_data(long)
     nodes = SentenceSplitter(chunk_size=40, chunk_overlap=0).get_nodes_from_documents(documents)
     assert len(nodes) > 3
-    assert vector_store.add(nodes) == [node.node_id for node in nodes]
-    assert vector_store.client.count() == 2
-    whole = vector_store.get_nodes([nodes[0].node_id])[0]
-    assert "Sentence 0." in whole.text
-    assert "Sentence 24." in whole.text
+    ids = []
+    for start in range(0, len(nodes), batch):
+        ids += vector_store.add(nodes[start : start + batch])
+    assert ids == [node.node_id for node in nodes]
+    assert vector_store.client.count() == len(nodes)
+    back = vector_store.get_nodes(ids)
+    assert [_as_stored(node) for node in back] == [_as_stored(node) for node in nodes]
+    sizes = [open_node_image(node).size for node in nodes]
+    assert [open_node_image(node).size for node in back] == sizes
+    assert [node.hash for node in back] == [node.hash for node in vector_store.get_nodes(ids)]
+    (last,) = (
+        vector_store.query(
+            VectorStoreQuery(query_str="24", mode=VectorStoreQueryMode.TEXT_SEARCH, similarity_top_k=1)
+        ).nodes
+        or []
+    )
+    assert "Sentence 24." in last.get_content()
+    vector_store.delete_nodes(ids[:1])
+    assert {node.node_id for node in vector_store.get_nodes()} == set(ids[1:])
+    vector_store.delete(documents[0].id_)
+    assert [node.text for node in vector_store.get_nodes()] == ["short"]  # type: ignore[attr-defined]
+
+
+def _as_stored(node: Any) -> dict[str, Any]:
+    """The node without where its picture is: the store has a file of its own, or the picture is in the node."""
+    return {key: value for key, value in node.to_dict().items() if key not in ("image", "image_path")}
 
 
 @BOTH_ENGINES

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, ClassVar, TypeVar
+from typing import TYPE_CHECKING, Any, ClassVar, Literal, TypeVar
 
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of, resolve_checkpoint
@@ -33,6 +33,7 @@ class CheckpointEmbedder(AsyncEmbedder):
     """
 
     name: str
+    reads: Literal["text", "pixels"] = "pixels"
     architectures: ClassVar[frozenset[str]]
 
     def _find(self, model_name_or_path: str | Path, revision: str | None) -> None:

@@ -85,7 +85,7 @@ class PictureGrid:
 
     def fit(self, image: Image, limit: int) -> Image:
         """The picture scaled down to at most so many tokens, or itself when it has no more."""
-        _check_shape(image)
+        check_shape(*image.size)
         if self.tokens(*image.size) <= limit:
             return image
         return _resized(image, self.size(*image.size, limit))
@@ -96,7 +96,7 @@ class PictureGrid:
         Raises:
             PictureError: It is far longer than wide.
         """
-        _check_shape(image)
+        check_shape(*image.size)
         return _resized(image, self.size(*image.size))
 
 
@@ -139,10 +139,15 @@ def _equal_share(wanted: Sequence[int], budget: int) -> int:
     return max(wanted, default=0)
 
 
-def _check_shape(image: Image) -> None:
-    if max(image.size) > _LONGEST * min(image.size):
+def check_shape(width: int, height: int) -> None:
+    """Nothing, unless a picture is far longer than wide.
+
+    Raises:
+        PictureError: It is.
+    """
+    if max(width, height) > _LONGEST * min(width, height):
         raise PictureError(
-            f"A picture of {image.width} x {image.height} pixels is more than {_LONGEST} times as long as wide, "
+            f"A picture of {width} x {height} pixels is more than {_LONGEST} times as long as wide, "
             "which the model does not take. Cut it into several."
         )
 

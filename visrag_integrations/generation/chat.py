@@ -11,11 +11,14 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import CheckpointError, GenerationError
 from visrag_integrations.generation.budget import PictureGrid, share_tokens
 from visrag_integrations.generation.defaults import MAX_IMAGES
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.images import open_picture, to_rgb
 from visrag_integrations.types import Conversation, GenerationSettings, Page, Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from visrag_integrations.images import PictureSource
 
 
 @dataclass(frozen=True)
@@ -132,17 +135,26 @@ def _text_of(part: Part, number: int) -> str | None:
     if isinstance(part, str):
         return part
     if isinstance(part, Page) and part.picture is None:
-        return f"Page {number}:\n{part.text}"
+        return f"Page {number}:\n{inert(part.text)}"
     return None
 
 
 def shown_pictures(conversation: Conversation, max_images: int | None) -> list[Image]:
-    """The pictures a conversation shows, in order.
+    """The pictures a conversation shows, opened, in order.
 
     Raises:
         GenerationError: They are more than `max_images`.
     """
-    sources = []
+    return [to_rgb(open_picture(source)) for source in picture_sources(conversation, max_images)]
+
+
+def picture_sources(conversation: Conversation, max_images: int | None) -> list[PictureSource]:
+    """Where the pictures are that a conversation shows, in order.
+
+    Raises:
+        GenerationError: They are more than `max_images`.
+    """
+    sources: list[PictureSource] = []
     for message in conversation:
         for part in message.content:
             source = part.picture if isinstance(part, Page) else part
@@ -150,7 +162,7 @@ def shown_pictures(conversation: Conversation, max_images: int | None) -> list[I
                 sources.append(source)
     if max_images is not None:
         check_image_count(len(sources), max_images)
-    return [to_rgb(open_picture(source)) for source in sources]
+    return sources
 
 
 def fit_pictures(grid: PictureGrid, pictures: Sequence[Image], budget: int) -> list[Image]:
@@ -180,7 +192,7 @@ def without_control(text: str, control: re.Pattern[str] | None) -> str:
     """Text that no tokenizer takes for a control token: an invisible space goes behind its first character."""
     if control is None:
         return text
-    return control.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
+    return control.sub(lambda match: match[0] + "\u200b", text)
 
 
 def shortened(settings: GenerationSettings, prompt: WrittenPrompt) -> GenerationSettings:
@@ -198,4 +210,5 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     found = sorted((re.escape(token) for token in tokens if len(token) > 2), key=len, reverse=True)
     if not found:
         return None
-    return re.compile("|".join(found))
+    # Only the first character is taken in, so that a token is found that begins inside another one.
+    return re.compile(rf"(?=(?:{'|'.join(found)}))(?s:.)")

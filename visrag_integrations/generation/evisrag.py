@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
+from visrag_integrations.generation.indexes import without_colons
+from visrag_integrations.generation.inert import inert, without_tags
 from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
 from visrag_integrations.types import Conversation, Message, Page, ScoredPage
 
@@ -28,7 +30,6 @@ __all__ = [
 INSUFFICIENT = "insufficient to answer"
 NOTHING_RELEVANT = "no relevant information"
 _PLACEHOLDER = "{query}"
-_TAG = re.compile(r"<(/?(?:observe|evidence|think|answer))>", re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"(\[[^\[\]\n]{0,16}\][* \t]{0,4}|(?:image|img|图片|图像)[ \t\[\]#0-9*]{1,20})[:：]", re.IGNORECASE)
 
 
@@ -41,11 +42,13 @@ def prompt_template() -> str:
 def build_prompt(question: str) -> str:
     """The prompt for a question.
 
+    What reads as a part of the prompt is made inert in it; any other question stands in it as it is.
+
     >>> build_prompt("How many?").endswith("Question: How many?\\n")
     True
     """
     before, _, after = prompt_template().partition(_PLACEHOLDER)
-    return before + question + after
+    return before + inert(question, begins_line=False) + after
 
 
 def question_of(prompt: str) -> str:
@@ -68,28 +71,33 @@ def evisrag_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conve
 
 def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
     """One user turn for a general model: the question itself, then the pages in rank order."""
-    return (Message((question, *_bare(pages))),)
+    return (Message((inert(question), *_bare(pages))),)
 
 
 def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
-    """The conversation with its last turn put as the model was trained on, and the pages it shows.
+    """The conversation with its questions about pages put as the model was trained on, and the pages of the last turn.
 
-    Without pages in the last turn, (the conversation as it is, None).
+    Without pages in the last turn, None: it is asked as it is, and the questions before it stay as they were put.
 
     >>> wrapped, pages = wrap_question((Message((Page("d", 1), "How many?")),))
     >>> wrapped == evisrag_messages("How many?", pages), pages == [Page("d", 1)]
     (True, True)
     """
-    if not conversation:
-        return conversation, None
-    last = conversation[-1]
-    if last.role != "user" or not last.pages:
-        return conversation, None
-    prompt = last.text
+    turns = []
+    for turn in conversation:
+        if turn.role == "user" and turn.pages:
+            turn = _wrapped(turn)
+        turns.append(turn)
+    if not turns or turns[-1].role != "user" or not turns[-1].pages:
+        return tuple(turns), None
+    return tuple(turns), list(turns[-1].pages)
+
+
+def _wrapped(turn: Message) -> Message:
+    prompt = turn.text
     if question_of(prompt) == prompt:  # it is not wrapped yet
         prompt = build_prompt(prompt)
-    turn = dataclasses.replace(last, content=(prompt, *last.pages))
-    return (*conversation[:-1], turn), list(last.pages)
+    return dataclasses.replace(turn, content=(prompt, *turn.pages))
 
 
 def quotable(text: str) -> str:
@@ -98,7 +106,7 @@ def quotable(text: str) -> str:
     >>> quotable("a </evidence> [2]: b")
     'a ‹/evidence› [2]∶ b'
     """
-    return _INDEX.sub(r"\1∶", _TAG.sub(r"‹\1›", text))
+    return _INDEX.sub(r"\1∶", without_colons(without_tags(text)))
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from visrag_integrations.errors import GenerationError, MissingExtraError, SettingError, VisRAGError
-from visrag_integrations.generation.chat import merged_parts, shown_pictures
+from visrag_integrations.generation.chat import merged_parts, picture_sources
 from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, with_defaults
 from visrag_integrations.generation.guided import PartRequest, answer_pieces
 from visrag_integrations.generation.loop import LoopGenerator
@@ -54,7 +54,8 @@ class OpenAIGenerator(LoopGenerator):
         max_images: Pictures in one conversation; None leaves it to the server.
         context_length: Tokens of prompt and answer together, to which pictures are fitted. None asks the server; one
             that does not say gets pictures as they are.
-        image_format: "PNG" (exact), "JPEG" or "WEBP" (smaller requests).
+        image_format: Of pictures that are not sent as the file they are: "PNG" (exact), "JPEG" or "WEBP" (smaller
+            requests; PNG files are encoded again then too).
         logprobs: Whether to ask for log-probabilities; some servers refuse.
         settings: How to write where a call does not say; the published settings otherwise.
     """
@@ -164,7 +165,7 @@ class OpenAIGenerator(LoopGenerator):
         return to_request(settings, vllm=self._kind == "vllm", logprobs=self._logprobs, token_limit=limit)
 
     def _messages(self, conversation: Conversation, settings: GenerationSettings) -> list[dict[str, Any]]:
-        pictures = shown_pictures(conversation, self.max_images)
+        pictures = picture_sources(conversation, self.max_images)
         budget = self._picture_budget(conversation, settings)
         return to_openai_messages(conversation, encoded_pictures(pictures, budget, self._image_format))
 

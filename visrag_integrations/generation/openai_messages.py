@@ -6,14 +6,18 @@ import base64
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.generation.budget import PictureGrid
-from visrag_integrations.generation.chat import fit_pictures, merged_parts
+from visrag_integrations.generation.budget import PictureGrid, check_shape, share_tokens
+from visrag_integrations.generation.chat import merged_parts
 from visrag_integrations.generation.streaming import mean
-from visrag_integrations.images import encode
+from visrag_integrations.generation.strict_schema import response_format
+from visrag_integrations.images import open_picture, sniff_format, to_rgb
+from visrag_integrations.images.sending import encoded_file, load, unchanged, upright_size
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
 
 if TYPE_CHECKING:
     from PIL.Image import Image
+
+    from visrag_integrations.images import PictureSource
 
 _STARTS = {b"\xff\xd8\xff": "image/jpeg", b"RIFF": "image/webp"}  # first bytes of the files we make, PNG apart
 
@@ -51,18 +55,50 @@ def data_uri(encoded: bytes) -> str:
     return f"data:{media_type};base64,{base64.b64encode(encoded).decode('ascii')}"
 
 
-def encoded_pictures(pictures: Sequence[Image], budget: int | None, format: str) -> list[bytes]:
+def encoded_pictures(sources: Sequence[PictureSource], budget: int | None, format: str) -> list[bytes]:
     """The pictures as files, scaled down where they take more than `budget` tokens together.
+
+    A JPEG, PNG or WebP file that need not be scaled goes as it is: encoding it again would make it larger or worse.
 
     Raises:
         GenerationError: Not even small ones fit.
     """
-    if budget is not None and pictures:
-        pictures = fit_pictures(
-            PictureGrid(), pictures, budget
-        )  # a server does not say how its model counts: as Qwen2-VL
+    grid = PictureGrid()  # a server does not say how its model counts: as Qwen2-VL
+    loaded = list(map(load, sources))
+    shares: list[int | None] = [None] * len(loaded)
+    if budget is not None and loaded:
+        sizes = [upright_size(picture) for picture in loaded]
+        for size in sizes:
+            check_shape(*size)
+        wanted = [grid.tokens(*size) for size in sizes]
+        for place, share in enumerate(share_tokens(wanted, budget)):
+            if share < wanted[place]:
+                shares[place] = share
+    return [_file(picture, grid, share, format) for picture, share in zip(loaded, shares, strict=True)]
+
+
+def _file(loaded: Image | bytes, grid: PictureGrid, share: int | None, format: str) -> bytes:
+    """One picture as a file, scaled down to `share` tokens where that is given."""
+    if share is None and isinstance(loaded, bytes):
+        file = _as_it_is(loaded, format)
+        if file is not None:
+            return file
+    image = to_rgb(open_picture(loaded))
+    if share is not None:
+        image = grid.fit(image, share)
     # 95, for JPEG and WebP: at Pillow's own 75 small print is blurred; PNG is exact and ignores it.
-    return [encode(picture, format, quality=95) for picture in pictures]
+    return encoded_file(image, format, quality=95).data
+
+
+def _as_it_is(data: bytes, format: str) -> bytes | None:
+    """The file without its metadata; None where it has to be encoded."""
+    # Who asks for JPEG or WebP wants small requests, and PNG files are large.
+    if format.upper() != "PNG" and sniff_format(data) == "PNG":
+        return None
+    file = unchanged(data)
+    if file is None:
+        return None
+    return file.data
 
 
 def to_request(settings: GenerationSettings, *, vllm: bool, logprobs: bool, token_limit: str) -> dict[str, Any]:
@@ -82,8 +118,7 @@ def to_request(settings: GenerationSettings, *, vllm: bool, logprobs: bool, toke
     }
     request = {name: value for name, value in named.items() if value is not None}
     if settings.json_schema is not None:
-        schema = {"name": "answer", "schema": dict(settings.json_schema), "strict": True}
-        request["response_format"] = {"type": "json_schema", "json_schema": schema}
+        request["response_format"] = response_format(settings.json_schema)
     if vllm and settings.repetition_penalty is not None:
         request["extra_body"] = {"repetition_penalty": settings.repetition_penalty}
     return request

@@ -11,7 +11,7 @@ from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 from visrag_integrations import fetching, images
 from visrag_integrations.errors import FetchError, PictureError
-from visrag_integrations.images.pixels import read_file
+from visrag_integrations.images.sending import load, picture_file
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -24,17 +24,19 @@ FETCH_SECONDS = 20.0
 FetchUrls = bool | Literal["private"]
 """Whether http and https URLs are fetched: False, True (public addresses only), or "private" (also this machine and its
 network: only where every URL is your own)."""
-_MIMES = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp", "GIF": "image/gif"}
 
 
 def data_url(picture: PictureSource) -> str:
-    """The picture as a data URL; a JPEG, PNG, WEBP or GIF file is taken as it is, anything else becomes JPEG."""
+    """The picture as a data URL; see `encoded`."""
     data, mime = encoded(picture)
     return f"data:{mime};base64,{base64.b64encode(data).decode('ascii')}"
 
 
 def encoded(picture: PictureSource) -> tuple[bytes, str]:
-    """The picture as a file that browsers show, and its MIME type; one that is such a file is taken as it is.
+    """The picture as a file that browsers show, and its MIME type.
+
+    A GIF file is taken as it is, and so is a JPEG, PNG or WebP file that every viewer shows the same, without its
+    metadata (see `sending.picture_file`). Anything else is encoded.
 
     >>> encoded(b"GIF89a...")
     (b'GIF89a...', 'image/gif')
@@ -42,15 +44,10 @@ def encoded(picture: PictureSource) -> tuple[bytes, str]:
     Raises:
         PictureError: It cannot be opened.
     """
-    if callable(picture):
-        picture = picture()
-    if isinstance(picture, Path):
-        picture = read_file(picture)
-    if isinstance(picture, bytes):
-        kind = images.sniff_format(picture)
-        if kind in _MIMES:
-            return picture, _MIMES[kind]
-    return images.encode(picture, "JPEG"), _MIMES["JPEG"]
+    loaded = load(picture)
+    if isinstance(loaded, bytes) and images.sniff_format(loaded) == "GIF":
+        return loaded, "image/gif"
+    return picture_file(loaded)
 
 
 def decode_data_url(url: str) -> bytes:

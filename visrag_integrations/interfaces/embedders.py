@@ -18,6 +18,13 @@ class HasFingerprint(Protocol):
     def fingerprint(self) -> str: ...
 
 
+class HasFormerNames(Protocol):
+    """Names it had before, under which collections may know it still."""
+
+    @property
+    def former_names(self) -> Sequence[str]: ...
+
+
 class HasInstruction(Protocol):
     """What it puts before queries; a collection remembers it."""
 
@@ -69,6 +76,11 @@ def fingerprint_of(embedder: PageEmbedder) -> str | None:
     return getattr(embedder, "fingerprint", None)
 
 
+def former_names_of(embedder: PageEmbedder) -> tuple[str, ...]:
+    """Names it had before; none where it says nothing (`HasFormerNames`)."""
+    return tuple(getattr(embedder, "former_names", ()))
+
+
 def instruction_of(embedder: PageEmbedder) -> str | None:
     """What it puts before queries; None where it says nothing (`HasInstruction`)."""
     return getattr(embedder, "instruction", None)
@@ -82,6 +94,11 @@ def default_mode_of(embedder: PageEmbedder) -> Mode:
 def reads_pixels(embedder: PageEmbedder) -> bool:
     """Whether it looks at pictures; assumed where it says nothing (`SaysWhatItReads`)."""
     return getattr(embedder, "reads", "pixels") == "pixels"
+
+
+def reads_pictures_alone(embedder: PageEmbedder) -> bool:
+    """Whether it says that it looks at pictures and never at a page's text, so that equal pictures are one vector."""
+    return getattr(embedder, "reads", None) == "pixels"
 
 
 def read_query(embedder: PageEmbedder, query: Query) -> str | None:

@@ -139,6 +139,13 @@ def shown_filter(store: object, filter: Filter | None) -> Filter | None:
     return {"$metadata": filter}
 
 
+def with_documents(store: object, doc_ids: Sequence[str]) -> Filter:
+    """The filter that keeps the pages of these documents, known by `Page.doc_id` (`FiltersAsShown`)."""
+    if getattr(store, "filters_as_shown", False):
+        return {"$doc_ids": list(doc_ids)}
+    return {"doc_id": list(doc_ids)}
+
+
 def without_document(store: object, doc_id: str) -> Filter:
     """The filter that leaves out a document's pages, known by `Page.doc_id` (`FiltersAsShown`)."""
     if getattr(store, "filters_as_shown", False):

@@ -11,13 +11,16 @@ if TYPE_CHECKING:
     from visrag_integrations.langchain.agent import create_vrag_agent
     from visrag_integrations.langchain.chain import create_visrag_chain
     from visrag_integrations.langchain.chat_model import ChatEVisRAG
+    from visrag_integrations.langchain.checkpoints import checkpoint_types
+    from visrag_integrations.langchain.content import pages_to_content
     from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
     from visrag_integrations.langchain.image_references import open_document_image
     from visrag_integrations.langchain.loader import VisRAGBlobParser, VisRAGLoader
     from visrag_integrations.langchain.output_parser import EvidenceOutputParser
     from visrag_integrations.langchain.reranker import VisRAGReranker
     from visrag_integrations.langchain.retriever import VisRAGRetriever
-    from visrag_integrations.langchain.tool import create_visrag_tool
+    from visrag_integrations.langchain.self_query import VisRAGTranslator
+    from visrag_integrations.langchain.tool import create_visrag_tool, with_tool_pictures
     from visrag_integrations.langchain.vectorstore import VisRAGVectorStore
 
 _HOMES = {
@@ -28,11 +31,15 @@ _HOMES = {
     "VisRAGLoader": "loader",
     "VisRAGReranker": "reranker",
     "VisRAGRetriever": "retriever",
+    "VisRAGTranslator": "self_query",
     "VisRAGVectorStore": "vectorstore",
+    "checkpoint_types": "checkpoints",
     "create_visrag_chain": "chain",
     "create_visrag_tool": "tool",
     "create_vrag_agent": "agent",
     "open_document_image": "image_references",
+    "pages_to_content": "content",
+    "with_tool_pictures": "tool",
 }
 
 __all__ = [
@@ -43,11 +50,15 @@ __all__ = [
     "VisRAGLoader",
     "VisRAGReranker",
     "VisRAGRetriever",
+    "VisRAGTranslator",
     "VisRAGVectorStore",
+    "checkpoint_types",
     "create_visrag_chain",
     "create_visrag_tool",
     "create_vrag_agent",
     "open_document_image",
+    "pages_to_content",
+    "with_tool_pictures",
 ]
 
 

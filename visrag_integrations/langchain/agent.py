@@ -15,7 +15,6 @@ from langchain_core.messages import AIMessage, BaseMessage, HumanMessage
 from langchain_core.runnables import AddableDict, Runnable, RunnableGenerator
 from langchain_core.runnables.config import run_in_executor
 
-from visrag_integrations import images
 from visrag_integrations.agent import PictureRules, Search, Step
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
@@ -23,11 +22,12 @@ from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_round
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import STOP, TEMPLATE
+from visrag_integrations.images.sending import picture_file
 from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
-from visrag_integrations.langchain.convert import document_to_page, hit_to_document, is_page
+from visrag_integrations.langchain.convert import document_to_page, found_page_to_document
 from visrag_integrations.langchain.evidence import raw_text
-from visrag_integrations.langchain.messages import page_to_block
+from visrag_integrations.langchain.messages import page_to_block, text_page_to_block
 from visrag_integrations.langchain.retriever import VisRAGRetriever
 from visrag_integrations.types import Conversation, Generation, Page, Part, ScoredPage, Usage
 
@@ -195,12 +195,15 @@ class _AgentRuns:
         """What to call for these requests, with which inputs, and with which settings."""
         if isinstance(requests[0], Write):
             writes = cast("Sequence[Write]", requests)
-            return self.llm, [to_messages(write.conversation) for write in writes], self.llm_settings
+            cites = isinstance(self.llm, ChatEVisRAG)
+            messages = [to_messages(write.conversation, remember_pages=cites) for write in writes]
+            return self.llm, messages, self.llm_settings
         finds = cast("Sequence[Find]", requests)
         settings: dict[str, Any] = {}
         # Other retrievers give as many as they give: LangChain has no common argument for it.
         if isinstance(self.retriever, VisRAGRetriever):
             settings["k"] = max(find.count for find in finds)
+            settings["with_scores"] = True  # they stand in the trace
         return self.retriever, [find.query for find in finds], settings
 
     def _begin(self, given: Any) -> Episode:
@@ -228,8 +231,12 @@ def _results(requests: Sequence[Request], outputs: Sequence[Any]) -> list[Any]:
     return [list(map(_hit, documents)) for documents in outputs]
 
 
-def to_messages(conversation: Conversation) -> list[BaseMessage]:
+def to_messages(conversation: Conversation, *, remember_pages: bool = True) -> list[BaseMessage]:
     """A conversation of the core as LangChain's messages; pages and pictures become image blocks.
+
+    Args:
+        conversation: What was said.
+        remember_pages: A text that is a page's says so, for ChatEVisRAG; other models' servers may refuse that.
 
     >>> from visrag_integrations.types import Message
     >>> [message.type for message in to_messages((Message(("Hi",)), Message(("Hello",), "assistant")))]
@@ -240,17 +247,19 @@ def to_messages(conversation: Conversation) -> list[BaseMessage]:
         if turn.role == "assistant":
             messages.append(AIMessage(turn.text))
         else:
-            messages.append(HumanMessage(list(map(_block, turn.content))))
+            messages.append(HumanMessage([_block(part, remember_pages) for part in turn.content]))
     return messages
 
 
-def _block(part: Part) -> dict[str, Any]:
+def _block(part: Part, remember_pages: bool) -> dict[str, Any]:
     if isinstance(part, str):
         return {"type": "text", "text": part}
     page = part if isinstance(part, Page) else Page("crop", 1, picture=part)
     if page.picture is not None:
-        # As PNG: small print does not survive being encoded as JPEG once more.
-        page = dataclasses.replace(page, picture=images.encode(page.picture, "PNG"))
+        # Where it has to be encoded, as PNG: small print does not survive being encoded as JPEG once more.
+        page = dataclasses.replace(page, picture=picture_file(page.picture, format="PNG").data)
+    elif remember_pages:
+        return text_page_to_block(page)
     return page_to_block(page)
 
 
@@ -267,7 +276,7 @@ def _generation(message: Any) -> Generation:
 def _hit(document: Document) -> ScoredPage:
     """The Document as a page; one without an id gets one from its content, so that it is not shown twice."""
     id_ = document.id
-    if not id_ and not is_page(document.metadata):
+    if not id_:
         content = repr((document.page_content, sorted(document.metadata.items(), key=lambda item: item[0])))
         id_ = hashlib.sha256(content.encode("utf-8", "replace")).hexdigest()
     page = document_to_page(document, id_)
@@ -284,7 +293,7 @@ def _first(episode: Episode) -> AddableDict:
 def _piece(step: Step) -> AddableDict:
     piece = AddableDict(steps=[step])
     if isinstance(step, Search) and step.observation.shown:
-        piece["context"] = [hit_to_document(shown.page) for shown in step.observation.shown]
+        piece["context"] = [found_page_to_document(shown.page.page) for shown in step.observation.shown]
     return piece
 
 

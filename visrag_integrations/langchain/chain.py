@@ -20,7 +20,7 @@ from visrag_integrations.grounding import ground, ground_evidence
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
-from visrag_integrations.langchain.messages import page_to_block
+from visrag_integrations.langchain.messages import page_to_block, text_page_to_block
 from visrag_integrations.types import Answer, Page, Query
 
 if TYPE_CHECKING:
@@ -123,7 +123,11 @@ class _Steps:
         if self.as_text:
             pages = [dataclasses.replace(page, picture=None) for page in pages]
         content: list[Any] = [{"type": "text", "text": text}]
-        content += map(page_to_block, pages)
+        for page in pages:
+            if page.picture is None and isinstance(self.llm, ChatEVisRAG):
+                content.append(text_page_to_block(page))
+            else:
+                content.append(page_to_block(page))
         return pages, [HumanMessage(content=content)]
 
 

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import contextlib
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.callbacks import AsyncCallbackManagerForLLMRun, CallbackManagerForLLMRun
@@ -10,12 +11,14 @@ from langchain_core.language_models import BaseChatModel
 from langchain_core.messages import AIMessage, BaseMessage
 from langchain_core.outputs import ChatGenerationChunk, ChatResult
 from langchain_core.runnables.config import run_in_executor
-from pydantic import Field, PrivateAttr
+from pydantic import Field, PrivateAttr, SecretStr
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.generators import chats, with_model
 from visrag_integrations.interfaces.opened import OpenedResources
+from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.langchain import completions, structured
 from visrag_integrations.langchain.chat_request import (
     SETTINGS,
@@ -26,6 +29,7 @@ from visrag_integrations.langchain.chat_request import (
     let_wait_together,
     one_call,
 )
+from visrag_integrations.langchain.opening import check_fields
 from visrag_integrations.types import GenerationSettings
 
 if TYPE_CHECKING:
@@ -34,6 +38,20 @@ if TYPE_CHECKING:
     from langchain_core.tools import BaseTool
 
     from visrag_integrations.interfaces import Generator
+
+
+_OF_SERVERS = ("api_key", "timeout", "max_retries")
+"""Fields that only a server has a use for."""
+_ELSEWHERE = {
+    "model_name": "the model is model.",
+    "openai_api_key": "the key is api_key.",
+    "openai_api_base": "the server's URL is base_url.",
+    "request_timeout": "the seconds are timeout.",
+    "max_completion_tokens": "the limit is max_tokens.",
+    "default_headers": "give OpenAIGenerator(openai_client) as generator.",
+    "n": "use batch() for several answers.",
+}
+"""What chat models of others call it, and what it is called here."""
 
 
 class ChatEVisRAG(BaseChatModel):
@@ -49,7 +67,12 @@ class ChatEVisRAG(BaseChatModel):
     """
 
     model: str = "openbmb/EVisRAG-7B"
-    """What `load_generator` takes: a name, a checkpoint folder, or the URL of a server; loaded at first use."""
+    """What `load_generator` takes: a name, a checkpoint folder, or the URL of a server; loaded at first use. With
+    `base_url`, which of the server's models; its first where none is named."""
+    base_url: str | None = None
+    """The URL of an OpenAI-compatible server, for example "http://localhost:8000/v1"."""
+    api_key: SecretStr | None = Field(default=None, exclude=True)
+    """Of the server; the environment's OPENAI_API_KEY when None."""
     generator: Any = Field(default=None, exclude=True, repr=False)
     """A generator you already hold, instead of `model`."""
     prompt: Prompt = "evisrag"
@@ -67,8 +90,9 @@ class ChatEVisRAG(BaseChatModel):
     max_retries: int | None = None
     """How often a request to a server is tried again."""
     streaming: bool = False
-    fetch_urls: bool = False
-    """Whether images given as http and https URLs are fetched."""
+    fetch_urls: FetchUrls = False
+    """Whether images and files given as http and https URLs are fetched: True for public addresses, "private" also for
+    those of this machine and its network."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More settings of the generator that is loaded."""
     _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
@@ -77,9 +101,21 @@ class ChatEVisRAG(BaseChatModel):
         """A model by name, or `generator=` one you hold. The fields are described above."""
         if model is not None:
             fields["model"] = str(model)
-        elif fields.get("generator") is not None:
-            fields["model"] = str(fields["generator"].name)
+        check_fields(type(self), fields, _ELSEWHERE)
+        _take_key(fields)
+        if fields.get("generator") is not None:
+            fields.setdefault("model", str(fields["generator"].name))
         super().__init__(**fields)
+        self._check_server()
+
+    def _check_server(self) -> None:
+        if self.base_url is not None and "://" in self.model:
+            raise SettingError(
+                f"model is {self.model!r} and base_url is {self.base_url!r}: two servers. Give the URL as base_url and "
+                "as model which of its models, or leave model out."
+            )
+        if self.base_url is not None and self.generator is not None:
+            raise SettingError("base_url is of a model that is loaded here, and generator= is one that is. Give one.")
 
     def close(self) -> None:
         """Let go of the models that were loaded by name. Each is freed when no one else uses it.
@@ -132,11 +168,35 @@ class ChatEVisRAG(BaseChatModel):
                 run_manager.on_llm_new_token(chunk.text, chunk=chunk)
             yield chunk
 
+    async def _astream(
+        self,
+        messages: list[BaseMessage],
+        stop: list[str] | None = None,
+        run_manager: AsyncCallbackManagerForLLMRun | None = None,
+        **kwargs: Any,
+    ) -> AsyncIterator[ChatGenerationChunk]:
+        # In a thread: pictures are opened and become base64, and the model may be loaded.
+        generator, request = await run_in_executor(None, self._request, messages, stop, kwargs)
+        if request.to_server is not None:
+            chunks = in_thread(completions.stream(generator, request.to_server))
+        else:
+            chunks = request.achunks(generator)
+        async with contextlib.aclosing(chunks):
+            async for chunk in chunks:
+                if run_manager is not None:
+                    await run_manager.on_llm_new_token(chunk.text, chunk=chunk)
+                yield chunk
+
     def _request(
         self, messages: Sequence[BaseMessage], stop: list[str] | None, kwargs: dict[str, Any]
     ) -> tuple[Generator, ChatRequest]:
         kwargs.pop("stream", None)  # LangChain's own; whether it streams is known already
+        if "api_key" in kwargs:  # what stands in a call is written down by tracers
+            raise SettingError(
+                "api_key is a field of the model, and no argument of a call: ChatEVisRAG(..., api_key=...)."
+            )
         model = kwargs.pop("model", None)
+        strict = kwargs.pop("strict_schema", None)
         generator = self._generator(model)
         settings = {}
         for name in SETTINGS:
@@ -148,7 +208,7 @@ class ChatEVisRAG(BaseChatModel):
             if value is not None:
                 settings[name] = value
         stops = tuple(stop or self.stop or ())
-        request = ChatRequest(messages, GenerationSettings(stop=stops, **settings), self.fetch_urls)
+        request = ChatRequest(messages, GenerationSettings(stop=stops, **settings), self.fetch_urls, strict)
         # A server may have more models than it was asked for so far.
         if model not in (None, self.model, generator.name):
             kwargs["model"] = model
@@ -232,7 +292,9 @@ class ChatEVisRAG(BaseChatModel):
             include_raw: Give `{"raw", "parsed", "parsing_error"}`.
             method: "json_schema", "json_mode" (any JSON object), or "function_calling" (through a tool, where the
                 engine has them; else as "json_schema").
-            strict: Accepted for LangChain's sake; has no effect.
+            strict: Whether a server is asked for its strict mode, which takes only some schemas (all properties
+                required, no others allowed, no defaults). None asks for it where the schema fits. Engines in this
+                process hold their text to any schema.
             **kwargs: Refused; LangChain's own signature has them.
 
         Raises:
@@ -241,10 +303,19 @@ class ChatEVisRAG(BaseChatModel):
         generator = self._generator()
         if method == "function_calling" and chats(generator):
             # LangChain's own way: a tool whose arguments are the schema.
-            return super().with_structured_output(schema, include_raw=include_raw, **kwargs)
-        return structured.with_schema(self, generator, schema, include_raw=include_raw, method=method, **kwargs)
+            if strict is not None:
+                kwargs["strict"] = strict
+            return structured.with_tool(self, schema, include_raw=include_raw, **kwargs)
+        return structured.with_schema(
+            self, generator, schema, include_raw=include_raw, method=method, strict=strict, **kwargs
+        )
 
     # --- what LangChain asks ----------------------------------------------------------------------------------------
+
+    @property
+    def lc_secrets(self) -> dict[str, str]:
+        """Fields that LangChain must not write down, and where it finds them again."""
+        return {"api_key": "OPENAI_API_KEY"}
 
     @property
     def _llm_type(self) -> str:
@@ -253,7 +324,7 @@ class ChatEVisRAG(BaseChatModel):
     @property
     def _identifying_params(self) -> Mapping[str, Any]:
         # LangChain's caches know an answer by these. All settings but the last, `json_schema`, are fields.
-        named = ("model", "prompt", "stop", "fetch_urls", *SETTINGS[:-1], "model_kwargs")
+        named = ("model", "base_url", "prompt", "stop", "fetch_urls", *SETTINGS[:-1], "model_kwargs")
         return {name: getattr(self, name) for name in named}
 
     def _generator(self, model: str | None = None) -> Generator:
@@ -264,7 +335,7 @@ class ChatEVisRAG(BaseChatModel):
             given: Generator = self.generator
             return given
         # A generator that was given, or a server, may have the other model too.
-        if self.generator is None and "://" not in self.model:
+        if self.generator is None and not self._is_server:
             return self._loaded(str(model))
         own = self._generator()
         other = with_model(own, str(model))
@@ -274,14 +345,34 @@ class ChatEVisRAG(BaseChatModel):
             return own
         return self._loaded(str(model))
 
+    @property
+    def _is_server(self) -> bool:
+        return self.base_url is not None or "://" in self.model
+
     def _loaded(self, model: str) -> Generator:
         from visrag_integrations.generation import load_generator
 
         settings = dict(self.model_kwargs)
+        if self.base_url is not None:
+            # The default is EVisRAG's name at Hugging Face, and a server may call it otherwise: not asked for then.
+            if "model" in self.model_fields_set:
+                settings.setdefault("model", model)
+            model = self.base_url
         if "://" in model:
-            if self.timeout is not None:
-                settings.setdefault("timeout", self.timeout)
-            if self.max_retries is not None:
-                settings.setdefault("max_retries", self.max_retries)
+            for name in _OF_SERVERS:
+                value = getattr(self, name)
+                if isinstance(value, SecretStr):
+                    value = value.get_secret_value()
+                if value is not None:
+                    settings.setdefault(name, value)
         loaded: Generator = self._opened.model(load_generator, model, **settings)
         return loaded
+
+
+def _take_key(fields: dict[str, Any]) -> None:
+    """A key among `model_kwargs`, which are written down wherever the model is, becomes the field that is not."""
+    more = dict(fields.get("model_kwargs") or {})
+    key = more.pop("api_key", None)
+    if key is not None:
+        fields["model_kwargs"] = more
+        fields.setdefault("api_key", key)

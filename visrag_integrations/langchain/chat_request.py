@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import dataclasses
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any, NamedTuple
@@ -19,8 +19,10 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence, wrap_question
+from visrag_integrations.generation.shown_pages import without_captions
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.closing import close
-from visrag_integrations.interfaces.generators import agenerate, chats, generate, supports
+from visrag_integrations.interfaces.generators import agenerate, astream, chats, generate, supports
 from visrag_integrations.langchain import completions
 from visrag_integrations.langchain.evidence import RAW, EvidenceBlocks, answer_blocks
 from visrag_integrations.langchain.messages import to_conversation
@@ -42,8 +44,14 @@ stuck in its own retries. Shorter would split a batch whose messages take long t
 class ChatRequest:
     """One call on its way to a generator, and its answer on the way back."""
 
-    def __init__(self, messages: Sequence[BaseMessage], settings: GenerationSettings, fetch_urls: bool) -> None:
-        self.messages, self.settings, self.fetch_urls = messages, settings, fetch_urls
+    def __init__(
+        self,
+        messages: Sequence[BaseMessage],
+        settings: GenerationSettings,
+        fetch_urls: FetchUrls = False,
+        strict: bool | None = None,
+    ) -> None:
+        self.messages, self.settings, self.fetch_urls, self.strict = messages, settings, fetch_urls, strict
         self.conversation = to_conversation(messages, fetch_urls=fetch_urls)
         self.to_server: dict[str, Any] | None = None  # the request, where it goes to a server as it is
         self.pages: list[Page] | None = None  # those of a question that is put in EVisRAG's words
@@ -51,7 +59,10 @@ class ChatRequest:
     def ask_for_evidence(self) -> None:
         """Put a question about images as EVisRAG was trained on it."""
         if self.settings.json_schema is None:
-            self.conversation, self.pages = wrap_question(self.conversation)
+            turns = []
+            for turn in self.conversation:
+                turns.append(dataclasses.replace(turn, content=without_captions(turn.content)))
+            self.conversation, self.pages = wrap_question(tuple(turns))
         if self.pages is None:  # the four sections are for questions about pages
             self.settings = dataclasses.replace(self.settings, guided=False)
 
@@ -63,6 +74,8 @@ class ChatRequest:
         schema = self.settings.json_schema
         if schema is not None and (schema == completions.ANY_OBJECT or not supports(generator, "json_schema")):
             return True
+        if schema is not None and self.strict is not None:
+            return True
         return completions.has_tool_messages(self.messages)
 
     def send_to_server(self, generator: Generator, kwargs: Mapping[str, Any]) -> None:
@@ -72,14 +85,17 @@ class ChatRequest:
                 f"Generator {generator.name!r} does not know {', '.join(sorted(kwargs))}. Known: model, stop, "
                 f"{', '.join(SETTINGS)}; OpenAI-compatible servers take more."
             )
-        self.to_server = completions.to_request(self.messages, self.settings, kwargs, fetch_urls=self.fetch_urls)
+        self.to_server = completions.to_request(
+            self.messages, self.settings, kwargs, fetch_urls=self.fetch_urls, strict=self.strict
+        )
 
     def result(self, generator: Generator, written: Generation) -> ChatResult:
         """The answer as LangChain takes it."""
         content: Any = written.text
         extra: dict[str, Any] = {}
         if self.pages is not None:
-            content = answer_blocks(parse_evidence(written.text, self.pages))
+            cut_off = written.finish_reason == "length"
+            content = answer_blocks(parse_evidence(written.text, self.pages, cut_off=cut_off))
             extra = {RAW: written.text}  # the blocks have no tags; parsers read this
         message = AIMessage(
             content=content,
@@ -99,6 +115,16 @@ class ChatRequest:
         finally:
             close(pieces)
         yield chunks.last()  # not where the stream was left or failed
+
+    async def achunks(self, generator: Generator) -> AsyncGenerator[ChatGenerationChunk, None]:
+        """`chunks`, without blocking the event loop."""
+        chunks = _Chunks(generator, self.pages)
+        async with contextlib.aclosing(astream(generator, self.conversation, self.settings)) as pieces:
+            async for piece in pieces:
+                for chunk in chunks.feed(piece):
+                    yield chunk
+        # In a thread: the citations are looked for on their pages.
+        yield await asyncio.to_thread(chunks.last)
 
 
 class _Chunks:

@@ -12,7 +12,8 @@ from langchain_core.messages.tool import invalid_tool_call, tool_call, tool_call
 from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResult
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
-from visrag_integrations.images.urls import data_url
+from visrag_integrations.generation.strict_schema import response_format
+from visrag_integrations.images.urls import FetchUrls, data_url
 from visrag_integrations.langchain.messages import role_of, to_parts
 from visrag_integrations.types import Generation, GenerationSettings, Page, Part
 
@@ -43,9 +44,18 @@ def to_request(
     settings: GenerationSettings,
     kwargs: Mapping[str, Any],
     *,
-    fetch_urls: bool = False,
+    fetch_urls: FetchUrls = False,
+    strict: bool | None = None,
 ) -> dict[str, Any]:
-    """The body of a chat completions request; what is not set is left out."""
+    """The body of a chat completions request; what is not set is left out.
+
+    Args:
+        messages: What is asked.
+        settings: How to write.
+        kwargs: Of the request, as they are.
+        fetch_urls: Whether remote pictures are fetched.
+        strict: Whether a schema is to be followed strictly; None where it can be.
+    """
     request: dict[str, Any] = {"messages": to_openai_messages(messages, fetch_urls=fetch_urls)}
     for name in _SAME_NAME:
         value = getattr(settings, name)
@@ -58,12 +68,11 @@ def to_request(
         if schema == ANY_OBJECT:
             request["response_format"] = {"type": "json_object"}
         else:
-            named = {"name": "answer", "schema": schema, "strict": True}
-            request["response_format"] = {"type": "json_schema", "json_schema": named}
+            request["response_format"] = response_format(schema, strict)
     return {**request, **kwargs}  # what the call itself says wins
 
 
-def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> list[dict[str, Any]]:
+def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: FetchUrls = False) -> list[dict[str, Any]]:
     """The messages of a request; pictures become data URLs.
 
     Pictures that a tool gave come in a user message after it, because servers take only text from tools.

@@ -1,24 +1,23 @@
-"""Page embedders and LangChain's Embeddings: `VisRAGEmbeddings` is the first as the second, `EmbeddingsEmbedder` the
-second as the first.
-"""
+"""`VisRAGEmbeddings`: a page embedder as LangChain's Embeddings; and what a user may give as embedder."""
 
 from __future__ import annotations
 
-import functools
 import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, Union, cast
+from typing import TYPE_CHECKING, Any, Union, cast
 
 import numpy as np
 from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
-from visrag_integrations.errors import EmbedderError, SettingError
+from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
+from visrag_integrations.langchain.embeddings_embedder import EmbeddingsEmbedder, innermost
 from visrag_integrations.langchain.image_references import picture_of
-from visrag_integrations.types import Page, Query
+from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -50,7 +49,7 @@ class VisRAGEmbeddings(Embeddings):
         model: str | Path = "openbmb/VisRAG-Ret",
         *,
         embedder: PageEmbedder | None = None,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         **settings: Any,
     ) -> None:
         if embedder is not None:
@@ -134,80 +133,6 @@ class VisRAGEmbeddings(Embeddings):
         return f"{type(self).__name__}(model={self.model!r})"
 
 
-class EmbeddingsEmbedder:
-    """Any LangChain Embeddings as a page embedder: pages by their picture where it can, else by their text.
-
-    Args:
-        embeddings: With `embed_images(images)` (or `embed_image(images)`) pictures are embedded.
-    """
-
-    kind: Literal["single"] = "single"
-
-    def __init__(self, embeddings: Embeddings) -> None:
-        self.embeddings = embeddings
-        self.name = f"langchain:{type(embeddings).__name__}"
-        model = getattr(embeddings, "model", None)
-        if isinstance(model, str):  # a collection remembers this name, so it tells models apart where it can
-            self.name += f":{model}"
-
-    @functools.cached_property
-    def dimension(self) -> int:
-        """Asked of the embeddings once."""
-        return len(self.embeddings.embed_query("dimension"))
-
-    def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """One vector a page, in order."""
-        # Pictures and texts are two batches; a vector goes back to the place of its page:
-        # [picture, text, picture] -> pictures 0 and 2, text 1 -> vectors 0, 1, 2.
-        vectors: dict[int, Sequence[float]] = {}
-        pictures: dict[int, Page] = {}
-        texts: dict[int, str] = {}
-        for place, page in enumerate(pages):
-            if page.picture is not None and self._image_method is not None:
-                pictures[place] = page
-            else:
-                texts[place] = page.text
-        if pictures:
-            vectors.update(zip(pictures, self._embed_images(list(pictures.values())), strict=True))
-        if texts:
-            vectors.update(zip(texts, self.embeddings.embed_documents(list(texts.values())), strict=True))
-        return [_array(vectors[place]) for place in sorted(vectors)]
-
-    def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """One vector a query, in order."""
-        return [self._embed_query(query) for query in queries]
-
-    def _embed_query(self, query: str | Query) -> Embedding:
-        if isinstance(query, str):
-            return _array(self.embeddings.embed_query(query))
-        if query.image is None:
-            return _array(self.embeddings.embed_query(query.text))
-        if self._image_method is None:
-            raise SettingError(
-                f"{type(self.embeddings).__name__} embeds text only, and this query is a picture. Use "
-                "VisRAGEmbeddings, or ask with a text."
-            )
-        return _array(self._embed_images([Page("query", 1, picture=query.image)])[0])
-
-    @property
-    def _image_method(self) -> Any:
-        """What embeds a list of pictures; None where nothing does."""
-        # LangChain's base class has no such method; packages that embed pictures use these two names.
-        for name in ("embed_images", "embed_image"):
-            method = getattr(self.embeddings, name, None)
-            if callable(method):
-                return method
-        return None
-
-    def _embed_images(self, pages: Sequence[Page]) -> list[list[float]]:
-        vectors: list[list[float]] = self._image_method([page.open_image() for page in pages])
-        if len(vectors) != len(pages):
-            raise EmbedderError(
-                f"{type(self.embeddings).__name__} gave {len(vectors)} vectors for {len(pages)} images."
-            )
-        return vectors
-
-
 def as_page_embedder(embedder: Any, opened: OpenedResources) -> PageEmbedder:
     """What a user gave as embedder, as the core knows it.
 
@@ -228,7 +153,10 @@ def as_page_embedder(embedder: Any, opened: OpenedResources) -> PageEmbedder:
     if hasattr(embedder, "embed_pages") and hasattr(embedder, "embed_queries"):
         return cast("PageEmbedder", embedder)
     if isinstance(embedder, Embeddings):
-        return cast("PageEmbedder", EmbeddingsEmbedder(embedder))
+        inside = innermost(embedder)
+        if isinstance(inside, VisRAGEmbeddings):  # in a wrapper, such as LangChain's cache
+            return EmbeddingsEmbedder(embedder, inside.open_embedder(opened))
+        return EmbeddingsEmbedder(embedder)
     raise SettingError(
         f"The embedder is {type(embedder).__name__}; give LangChain Embeddings such as VisRAGEmbeddings(), a page "
         'embedder such as load_embedder("ocr"), or a name such as "ocr".'

@@ -6,6 +6,7 @@ have no address (a store that keeps them in memory), `visrag:<page id>`, which o
 
 from __future__ import annotations
 
+import dataclasses
 import functools
 import os
 import re
@@ -17,7 +18,7 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import picture_of_url
+from visrag_integrations.images.urls import FetchUrls, picture_of_url
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 
     from visrag_integrations.images import PictureSource
     from visrag_integrations.types import Page
+
 
 # "report.pdf#page=3"; seven digits are more than any document has pages.
 _PAGE_OF = re.compile(r"(?P<path>.+)#page=(?P<number>[1-9]\d{0,6})", re.DOTALL)
@@ -35,30 +37,28 @@ _KEPT_PICTURES = 1024
 opened; fewer than one search gives would lose some before they can be opened."""
 
 
+_RENDERED_PAGES = 4
+"""Pages of documents that are kept as they were rendered: the pieces of a split page come one after the other, and
+each opens its page. More than one, because several threads may be at it; each is some ten megabytes."""
+
+
 class _RecentPictures:
-    """The pictures without an address to which a reference was made last, by page id."""
+    """Pictures by the reference that was given for them last, up to a limit."""
 
     def __init__(self, limit: int) -> None:
         self._limit, self._kept = limit, OrderedDict[str, "PictureSource"]()
         self._lock = threading.Lock()
 
-    def keep(self, page_id: str, picture: PictureSource) -> str:
+    def keep(self, reference: str, picture: PictureSource) -> None:
         with self._lock:
-            self._kept[page_id] = picture
-            self._kept.move_to_end(page_id)
+            self._kept[reference] = picture
+            self._kept.move_to_end(reference)
             while len(self._kept) > self._limit:
                 self._kept.popitem(last=False)
-        return f"visrag:{page_id}"
 
-    def find(self, reference: str) -> PictureSource:
+    def find(self, reference: str) -> PictureSource | None:
         with self._lock:
-            picture = self._kept.get(reference.removeprefix("visrag:"))
-        if picture is None:
-            raise PictureError(
-                f"The picture {reference!r} was in the memory of the process that found it, and is not in this "
-                "one's. Search again, keep the index in a folder, or ask for inline_images=True."
-            )
-        return picture
+            return self._kept.get(reference)
 
 
 _recent = _RecentPictures(_KEPT_PICTURES)
@@ -70,7 +70,24 @@ def reference_to(page: Page) -> str | None:
         return None
     if isinstance(page.picture, Path):
         return os.path.abspath(page.picture)
-    return _recent.keep(page.id, page.picture)
+    if isinstance(page.picture, PictureReference):
+        return page.picture.reference
+    reference = f"visrag:{page.id}"
+    _recent.keep(reference, page.picture)
+    return reference
+
+
+def remember_picture(reference: str, picture: PictureSource) -> None:
+    """A store has this picture: it is opened from there once the file is gone that the reference names."""
+    if not isinstance(picture, PictureReference):  # which would be looked up here again
+        _recent.keep(reference, picture)
+
+
+def known_picture(reference: object) -> PictureSource | None:
+    """The picture of a reference that a store or retriever gave in this process; None for any other string."""
+    if not isinstance(reference, str):
+        return None
+    return _recent.find(reference)
 
 
 def reference_to_source(source: str, number: int, total_pages: int) -> str:
@@ -88,7 +105,7 @@ def reference_to_source(source: str, number: int, total_pages: int) -> str:
     return f"{path}#page={number}"
 
 
-def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of(reference: str, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """The picture of a reference, as the core takes it; files and remote pictures are read when it is opened.
 
     Args:
@@ -99,7 +116,13 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
         PictureError: It is no reference, damaged, or remote while `fetch_urls` is off.
     """
     if reference.startswith("visrag:"):
-        return _recent.find(reference)
+        known = _recent.find(reference)
+        if known is not None:
+            return known
+        raise PictureError(
+            f"The picture {reference!r} was in the memory of the process that found it, and is not in this one's. "
+            "Search again, keep the index in a folder, or ask for inline_images=True."
+        )
     if reference.startswith(("data:", "http://", "https://")):
         return picture_of_url(reference, fetch_urls=fetch_urls)
     if reference.startswith("file:"):
@@ -109,12 +132,43 @@ def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
             reference += f"#{parts.fragment}"
     # "report.pdf#page=3" is page 3 of report.pdf, unless there is a file of just that name.
     page = _PAGE_OF.fullmatch(reference)
-    if page is not None and not os.path.exists(reference):
-        return functools.partial(_read_page, page["path"], int(page["number"]))
-    return Path(reference)
+    if page is None or os.path.exists(reference):
+        return _kept_elsewhere(reference, reference) or Path(reference)
+    read = functools.partial(_read_page, page["path"], int(page["number"]))
+    return _kept_elsewhere(page["path"], reference) or read
 
 
-def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
+def _kept_elsewhere(path: str, reference: str) -> PictureSource | None:
+    """The picture as a store has it, where the file is gone that the reference names."""
+    if os.path.exists(path):
+        return None
+    return _recent.find(reference)
+
+
+@dataclasses.dataclass(frozen=True)
+class PictureReference:
+    """A picture that is opened by its reference: small and plain wherever it is written down, in a checkpoint too."""
+
+    reference: str
+
+    def __call__(self) -> Image:
+        return open_reference(self.reference)
+
+
+def light_picture(reference: str) -> PictureSource:
+    """`picture_of`, as something that can be written down: a path, or the reference itself.
+
+    Raises:
+        PictureError: It is no reference.
+    """
+    # A path is small too, and needs nothing of this process. A data URL is the picture, wherever it goes.
+    picture = picture_of(reference)
+    if isinstance(picture, Path) or reference.startswith("data:"):
+        return picture
+    return PictureReference(reference)
+
+
+def open_reference(reference: str, *, fetch_urls: FetchUrls = False) -> Image:
     """The picture of a reference, opened now.
 
     Raises:
@@ -139,6 +193,17 @@ def open_document_image(document: Document) -> Image:
 
 
 def _read_page(path: str, number: int) -> Image:
+    try:
+        state = os.stat(path)
+    except OSError as err:
+        raise PictureError(f"The picture of page {number} cannot be read again: {path}: {err.strerror}.") from err
+    # A copy: whoever opens a picture may change or close it.
+    return _rendered(path, number, state.st_mtime_ns, state.st_size).copy()
+
+
+@functools.lru_cache(maxsize=_RENDERED_PAGES)
+def _rendered(path: str, number: int, changed: int, size: int) -> Image:
+    """The page as it is in this state of the file; time and size are asked for, so that a changed file is read anew."""
     from visrag_integrations.errors import DocumentError, PageError
     from visrag_integrations.readers import PageReader
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import functools
 import hashlib
@@ -12,7 +13,10 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.images.urls import data_url, decode_base64
+from visrag_integrations.generation.inert import inert
+from visrag_integrations.generation.shown_pages import ShownPage, shown_pages
+from visrag_integrations.images.urls import FetchUrls, decode_base64
+from visrag_integrations.langchain.file_blocks import pages_of_file
 from visrag_integrations.langchain.image_references import picture_of
 from visrag_integrations.types import Conversation, Message, Page, Part
 
@@ -22,6 +26,7 @@ if TYPE_CHECKING:
 # The names of blocks are those of LangChain's standard content, OpenAI's two APIs and Anthropic's.
 _TEXT_TYPES = {"text", "text-plain", "input_text", "output_text"}
 _IMAGE_TYPES = {"image", "image_url", "input_image"}
+_FILE_TYPES = {"file", "input_file", "document"}
 _SKIPPED_TYPES = {
     *("reasoning", "thinking", "redacted_thinking"),
     *("tool_use", "tool_call", "tool_call_chunk", "tool_result"),
@@ -34,7 +39,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 """LangChain's message types and the roles of a `ChatMessage`; all others are the user's."""
 
 
-def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> Conversation:
+def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: FetchUrls = False) -> Conversation:
     """The messages as the core takes them; neighbours of one role become one turn.
 
     >>> from langchain_core.messages import HumanMessage
@@ -64,11 +69,14 @@ def role_of(message: BaseMessage) -> Literal["system", "user", "assistant"]:
     return _ROLES.get(str(getattr(message, "role", message.type)), "user")
 
 
-def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, ...]:
+def to_parts(message: BaseMessage, *, fetch_urls: FetchUrls = False) -> tuple[Part, ...]:
     """Texts and pages of one message, in order; blocks that say nothing to a model are left out."""
     blocks = [message.content] if isinstance(message.content, str) else message.content
     parts: list[Part] = []
     for block in blocks:
+        if isinstance(block, Mapping) and block.get("type") in _FILE_TYPES:
+            parts += pages_of_file(block, fetch_urls=fetch_urls)
+            continue
         part = _part(block, fetch_urls)
         if part is not None:
             parts.append(part)
@@ -77,18 +85,31 @@ def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, .
 
 def page_to_block(page: Page) -> dict[str, Any]:
     """The page's picture as a standard image block that remembers which page it is; a text block where it has none."""
+    (shown,) = shown_pages([page], captions=False)
+    return shown_block(shown)
+
+
+def shown_block(shown: ShownPage) -> dict[str, Any]:
+    """What is shown of a page as a standard block; a text block has nothing but its text, as servers demand."""
+    if isinstance(shown.shown, str):
+        return {"type": "text", "text": shown.shown}
+    encoded = base64.b64encode(shown.shown.data).decode("ascii")
+    return {"type": "image", "base64": encoded, "mime_type": shown.shown.mime, "extras": {"visrag": _known(shown.page)}}
+
+
+def text_page_to_block(page: Page) -> dict[str, Any]:
+    """The page's text as a block that remembers which page it is: for ChatEVisRAG, which cites it, and no other."""
+    return {"type": "text", "text": inert(page.text), "extras": {"visrag": _known(page)}}
+
+
+def _known(page: Page) -> dict[str, Any]:
     known = {"doc_id": page.doc_id, "number": page.number, "source": page.source, "text": page.text}
     if page.given_id:
         known["given_id"] = page.given_id
-    if page.picture is None:
-        return {"type": "text", "text": page.text, "extras": {"visrag": known}}
-    # "data:image/jpeg;base64,/9j/4A..." -> "image/jpeg" and "/9j/4A..."
-    head, _, body = data_url(page.picture).partition(",")
-    mime = head.removeprefix("data:").removesuffix(";base64")
-    return {"type": "image", "base64": body, "mime_type": mime, "extras": {"visrag": known}}
+    return known
 
 
-def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page:
+def block_to_page(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) -> Page:
     """The page in an image block; a picture that is no page of ours is page 1 of a document of its own.
 
     Raises:
@@ -100,7 +121,7 @@ def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page
     return dataclasses.replace(page, picture=picture)
 
 
-def _part(block: Any, fetch_urls: bool) -> Part | None:
+def _part(block: Any, fetch_urls: FetchUrls) -> Part | None:
     """What a block shows; None where it says nothing to a model."""
     if isinstance(block, str):
         return block or None
@@ -112,8 +133,8 @@ def _part(block: Any, fetch_urls: bool) -> Part | None:
     if type_ in _SKIPPED_TYPES:
         return None
     raise SettingError(
-        f"A message has a block of type {type_!r}; this model reads text and images. Read documents into page images "
-        "first, for example with VisRAGLoader."
+        f"A message has a block of type {type_!r}; this model reads text and images, and PDF files. Read other "
+        "documents into page images first, for example with VisRAGLoader."
     )
 
 
@@ -130,7 +151,7 @@ def _remembered_page(block: Mapping[str, Any]) -> Page | None:
     return Page(str(known["doc_id"]), max(1, known["number"]), text, source, given_id=given_id)
 
 
-def _picture(block: Mapping[str, Any], fetch_urls: bool) -> PictureSource:
+def _picture(block: Mapping[str, Any], fetch_urls: FetchUrls) -> PictureSource:
     """The pixels of an image block in any of its shapes.
 
     LangChain: {"base64": ...}, {"url": ...}, before version 1 {"data": ...}; OpenAI: {"image_url": "..." or

@@ -8,10 +8,12 @@ from typing import Any
 from langchain_core.documents import Document
 from langchain_core.output_parsers import BaseCumulativeTransformOutputParser
 from langchain_core.outputs import ChatGeneration, Generation
+from pydantic import model_validator
 
 from visrag_integrations.generation.evisrag import parse_evidence, prompt_template
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import raw_text
+from visrag_integrations.langchain.opening import check_fields
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 _QUESTION = "Question: {query}"
@@ -28,6 +30,12 @@ class EvidenceOutputParser(BaseCumulativeTransformOutputParser[Answer]):
 
     pages: Any = None
     """The pages the model was shown, best first: `Page`, `ScoredPage` or Documents of this package; None if unknown."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all(cls, fields: Any) -> Any:
+        check_fields(cls, fields, {"documents": "the pages are pages, Documents too."})
+        return fields
 
     def parse(self, text: str) -> Answer:
         """The answer that the text holds."""

@@ -6,13 +6,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.documents import BaseDocumentCompressor, Document
-from pydantic import ConfigDict, Field, PrivateAttr
+from pydantic import ConfigDict, Field, PrivateAttr, model_validator
 
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.langchain.convert import document_to_page, to_query
 from visrag_integrations.langchain.embeddings import as_page_embedder
+from visrag_integrations.langchain.opening import check_fields
 from visrag_integrations.scores import exact
 
 if TYPE_CHECKING:
@@ -36,8 +37,16 @@ class VisRAGReranker(BaseDocumentCompressor):
     """Where the vectors of stored pages are taken from instead of being made again, for example a `QdrantPageStore`."""
     top_n: int | None = Field(default=3, ge=1)
     """At most so many; all when None."""
+    with_scores: bool = True
+    """Put the score into the metadata. Off, the Documents stay equal for those who compare them."""
     _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
     _page_embedder: Any = PrivateAttr(default=None)  # made at first use: it loads the model
+
+    @model_validator(mode="before")
+    @classmethod
+    def _knows_all(cls, fields: Any) -> Any:
+        check_fields(cls, fields, {"top_k": "so many Documents are top_n.", "model": "a name is given as embedder."})
+        return fields
 
     def compress_documents(
         self, documents: Sequence[Document], query: Any, callbacks: Callbacks | None = None
@@ -54,7 +63,10 @@ class VisRAGReranker(BaseDocumentCompressor):
         scores = score_all(question, vectors)
         # Equal scores keep the order in which the Documents came.
         best_first = sorted(range(len(documents)), key=lambda place: -scores[place])
-        return [_scored(documents[place], scores[place]) for place in best_first[: self.top_n]]
+        best = best_first[: self.top_n]
+        if not self.with_scores:
+            return [documents[place] for place in best]
+        return [_scored(documents[place], scores[place]) for place in best]
 
     def close(self) -> None:
         """Let go of the model, where the embedder is a name or VisRAGEmbeddings; one that was given stays open."""

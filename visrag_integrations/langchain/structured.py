@@ -7,8 +7,9 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, Any
 
 from langchain_core.output_parsers import JsonOutputParser, PydanticOutputParser
+from langchain_core.output_parsers.openai_tools import JsonOutputKeyToolsParser, PydanticToolsParser
 from langchain_core.runnables import Runnable, RunnableMap, RunnablePassthrough
-from langchain_core.utils.function_calling import convert_to_json_schema
+from langchain_core.utils.function_calling import convert_to_json_schema, convert_to_openai_tool
 from langchain_core.utils.pydantic import is_basemodel_subclass
 
 from visrag_integrations.errors import SettingError
@@ -24,7 +25,14 @@ METHODS = ("json_schema", "json_mode", "function_calling")
 
 
 def with_schema(
-    chat: BaseChatModel, generator: Generator, schema: Any, *, include_raw: bool, method: str, **kwargs: Any
+    chat: BaseChatModel,
+    generator: Generator,
+    schema: Any,
+    *,
+    include_raw: bool,
+    method: str,
+    strict: bool | None = None,
+    **kwargs: Any,
 ) -> Runnable[Any, Any]:
     """The chat model held to the schema, and a parser behind it.
 
@@ -44,13 +52,43 @@ def with_schema(
     json_schema = schema_of(schema)
     if method == "json_mode":  # any JSON object will do
         json_schema = completions.ANY_OBJECT
+    bound: dict[str, Any] = {}
+    # "Any JSON object" has no schema that could be strict.
+    if strict is not None and method == "json_schema":
+        bound["strict_schema"] = strict
     held: Runnable[Any, Any] = chat.bind(
         json_schema=json_schema,
         ls_structured_output_format={"kwargs": {"method": method}, "schema": convert_to_json_schema(schema)},
+        **bound,
     )
     parser: Runnable[Any, Any] = JsonOutputParser()
     if inspect.isclass(schema) and is_basemodel_subclass(schema):
         parser = PydanticOutputParser[Any](pydantic_object=schema)
+    return _parsed(held, parser, include_raw)
+
+
+def with_tool(
+    chat: BaseChatModel, schema: Any, *, include_raw: bool, strict: bool | None = None, **kwargs: Any
+) -> Runnable[Any, Any]:
+    """The chat model that must call a tool whose arguments are the schema, and a parser behind it."""
+    if kwargs:
+        raise SettingError(f"Unknown settings: {', '.join(sorted(kwargs))}. There are include_raw, method and strict.")
+    tool = convert_to_openai_tool(schema, strict=strict)
+    name = tool["function"]["name"]
+    held = chat.bind_tools(
+        [schema],
+        tool_choice=name,
+        strict=strict,
+        ls_structured_output_format={"kwargs": {"method": "function_calling"}, "schema": tool},
+    )
+    parser: Runnable[Any, Any] = JsonOutputKeyToolsParser(key_name=name, first_tool_only=True)
+    if inspect.isclass(schema) and is_basemodel_subclass(schema):
+        tools: Any = [schema]
+        parser = PydanticToolsParser(tools=tools, first_tool_only=True)
+    return _parsed(held, parser, include_raw)
+
+
+def _parsed(held: Runnable[Any, Any], parser: Runnable[Any, Any], include_raw: bool) -> Runnable[Any, Any]:
     if not include_raw:
         return held | parser
     # {"raw": message} -> {"raw": message, "parsed": object, "parsing_error": None}, or the error and no object.

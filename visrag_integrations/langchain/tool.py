@@ -1,21 +1,22 @@
 """`create_visrag_tool`: a search that an agent can call; it sees the pages it finds."""
 
-from __future__ import annotations
+# Without `from __future__ import annotations`: LangGraph reads the annotations of a tool's functions.
+from collections.abc import Mapping, Sequence
+from typing import Any
 
-from typing import TYPE_CHECKING, Any
-
+from langchain_core.documents import Document
+from langchain_core.messages import BaseMessage, ToolMessage
+from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
 from pydantic import BaseModel, Field
 
-from visrag_integrations.langchain.convert import document_to_page
-from visrag_integrations.langchain.messages import page_to_block
-
-if TYPE_CHECKING:
-    from langchain_core.documents import Document
-    from langchain_core.runnables import Runnable
+from visrag_integrations.langchain.content import pages_to_content
 
 DESCRIPTION = "Search the documents. Gives the pages that fit the query best, as images."
+NOTHING_FOUND = "No page fits this query."
+NOT_SHOWN = "(Its image is shown by with_tool_pictures.)"
+"""What stands for a picture in the message of a tool with `pictures=False`."""
 
 
 class SearchPages(BaseModel):
@@ -25,7 +26,14 @@ class SearchPages(BaseModel):
 
 
 def create_visrag_tool(
-    retriever: Runnable[Any, list[Document]], *, name: str = "search_pages", description: str = DESCRIPTION
+    retriever: Runnable[Any, list[Document]],
+    *,
+    name: str = "search_pages",
+    description: str = DESCRIPTION,
+    pictures: bool = True,
+    text_only: bool = False,
+    max_pixels: int | None = None,
+    max_bytes: int | None = None,
 ) -> BaseTool:
     """A tool for agents: a query in; for each page found a line of text and its image out.
 
@@ -33,18 +41,30 @@ def create_visrag_tool(
         retriever: Any retriever.
         name: As the agent calls it.
         description: Tells the agent when to call it.
+        pictures: False leaves the images out of the tool's message, which a checkpointer writes down at every step;
+            `with_tool_pictures(messages)` puts them in where the model is called.
+        text_only: The text of every page instead of its image, for models that see none.
+        max_pixels: Of an image; larger ones are scaled down.
+        max_bytes: Of an image's file.
 
     The Documents themselves are the `artifact` of the tool's message.
     """
 
+    def content(documents: list[Document]) -> list[dict[str, Any]]:
+        if not documents:
+            return [{"type": "text", "text": NOTHING_FOUND}]
+        if not pictures and not text_only:
+            return _captions(documents)
+        return pages_to_content(documents, text_only=text_only, max_pixels=max_pixels, max_bytes=max_bytes)
+
     def search(query: str) -> tuple[list[dict[str, Any]], list[Document]]:
         documents = retriever.invoke(query)
-        return _content(documents), documents
+        return content(documents), documents
 
     async def asearch(query: str) -> tuple[list[dict[str, Any]], list[Document]]:
         documents = await retriever.ainvoke(query)
         # In a thread: pictures are opened and become base64.
-        return await run_in_executor(None, _content, documents), documents
+        return await run_in_executor(None, content, documents), documents
 
     return StructuredTool.from_function(
         func=search,
@@ -56,11 +76,47 @@ def create_visrag_tool(
     )
 
 
-def _content(documents: list[Document]) -> list[dict[str, Any]]:
-    content: list[dict[str, Any]] = []
-    for place, document in enumerate(documents, start=1):
-        page = document_to_page(document)
-        # The text before each picture tells the agent what it may cite.
-        content.append({"type": "text", "text": f"[{place}] {page.source or page.doc_id}, page {page.number}:"})
-        content.append(page_to_block(page))
-    return content or [{"type": "text", "text": "No page fits this query."}]
+def with_tool_pictures(
+    messages: Sequence[BaseMessage], *, max_pixels: int | None = None, max_bytes: int | None = None
+) -> list[BaseMessage]:
+    """The messages as the model is to see them: with the pictures that a tool with `pictures=False` found.
+
+    For a middleware of `create_agent`, or as `prompt=lambda state: with_tool_pictures(state["messages"])` of
+    `create_react_agent`: the agent's state, and so its checkpoints, keep the short messages. LangGraph's
+    `pre_model_hook` would not do, for what it gives is written down too.
+
+    Args:
+        messages: Of the agent's state; they stay as they are.
+        max_pixels: Of a picture; larger ones are scaled down.
+        max_bytes: Of a picture's file.
+    """
+    shown: list[BaseMessage] = []
+    for message in messages:
+        documents = _left_out(message)
+        if documents:
+            content: Any = pages_to_content(documents, max_pixels=max_pixels, max_bytes=max_bytes)
+            message = message.model_copy(update={"content": content})
+        shown.append(message)
+    return shown
+
+
+def _captions(documents: list[Document]) -> list[dict[str, Any]]:
+    """What was found, without the pictures; a page that has none is its text."""
+    return pages_to_content(map(_without_picture, documents), text_only=True)
+
+
+def _without_picture(document: Document) -> Document:
+    if not document.metadata.get("image"):
+        return document
+    return Document(id=document.id, page_content=NOT_SHOWN, metadata=document.metadata)
+
+
+def _left_out(message: BaseMessage) -> list[Document]:
+    """The Documents whose pictures the tool's message leaves out."""
+    if not isinstance(message, ToolMessage) or not isinstance(message.artifact, list):
+        return []
+    texts = [block.get("text") for block in message.content if isinstance(block, Mapping)]
+    if NOT_SHOWN not in texts:
+        return []
+    # Out of a checkpoint a Document comes as the dict of its fields.
+    return [Document(**one) if isinstance(one, Mapping) else one for one in message.artifact]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,18 +12,28 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
-from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
-from visrag_integrations.interfaces.stores import gives_embeddings, stored_embeddings
+from visrag_integrations.interfaces.stores import (
+    gives_embeddings,
+    shown_filter,
+    store_of_tenant,
+    stored_embeddings,
+    tenant_of,
+)
 from visrag_integrations.langchain.convert import (
-    document_to_page,
+    documents_to_pages,
     found_page_to_document,
+    of_tenant,
     page_id,
     picture_to_page,
     to_query,
 )
 from visrag_integrations.langchain.embeddings import as_page_embedder
+from visrag_integrations.langchain.opening import open_store, refuse_unknown
+from visrag_integrations.langchain.qdrant_collection import read_qdrant_collection
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.scores.mmr import most_marginal
 from visrag_integrations.types import Page, ScoredPage
@@ -32,9 +42,6 @@ if TYPE_CHECKING:
     from typing_extensions import Self
 
     from visrag_integrations.interfaces import PageEmbedder, PageStore
-
-RECORDS_AT_ONCE = 128
-"""Points that are read at once from a collection of langchain-qdrant: each comes with its text and its vector."""
 
 
 class VisRAGVectorStore(VectorStore):
@@ -46,10 +53,12 @@ class VisRAGVectorStore(VectorStore):
     Args:
         store: A page store, for example `QdrantPageStore("my_index")`.
         embedding: Any LangChain Embeddings, or a page embedder of this library (multi-vector ones too), or its name.
+        tenant: Whose Documents these are, where one collection serves several. What is added becomes theirs, and nobody
+            else's is found, given or removed, whatever a filter says. A metadata key `tenant` is the user's own.
     """
 
-    def __init__(self, store: PageStore, embedding: Any) -> None:
-        self.store, self.embedding = store, embedding
+    def __init__(self, store: PageStore, embedding: Any, *, tenant: str = "") -> None:
+        self.store, self.embedding = store_of_tenant(store, tenant), embedding
         self._opened = OpenedResources()
         self._page_retriever: PageRetriever | None = None  # made at first use: it loads the model
 
@@ -81,7 +90,9 @@ class VisRAGVectorStore(VectorStore):
 
     def add_pages(self, pages: Iterable[Page], *, batch_size: int = 32) -> list[str]:
         """Embed and keep pages; gives their ids. Those with the same ids are overwritten."""
-        remaining = iter(pages)
+        tenant = tenant_of(self.store)
+        # Here, and not in the store: the ids that are given back are those of the tenant's pages.
+        remaining = (of_tenant(page, tenant) if tenant else page for page in pages)
         ids: list[str] = []
         while batch := list(itertools.islice(remaining, max(1, batch_size))):
             self.store.prepare(self.embedder)  # refuses another embedder's collection before anything is embedded
@@ -105,9 +116,9 @@ class VisRAGVectorStore(VectorStore):
             batch_size: So many are embedded at once.
             **kwargs: Refused; LangChain's own signature has them.
         """
-        _refuse_unknown(kwargs)
+        refuse_unknown(self.add_documents, kwargs)
         pairs = _paired(documents, ids, "documents")
-        return self.add_pages(itertools.starmap(document_to_page, pairs), batch_size=batch_size)
+        return self.add_pages(documents_to_pages(pairs, tenant_of(self.store)), batch_size=batch_size)
 
     def add_texts(
         self,
@@ -115,12 +126,14 @@ class VisRAGVectorStore(VectorStore):
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = 32,
         **kwargs: Any,
     ) -> list[str]:
         """Embed and keep texts; gives their ids. See `add_documents`."""
+        refuse_unknown(self.add_texts, kwargs)
         pairs = _paired(texts, metadatas, "texts")
         documents = (Document(page_content=text, metadata=dict(metadata or {})) for text, metadata in pairs)
-        return self.add_documents(documents, ids=ids, **kwargs)
+        return self.add_documents(documents, ids=ids, batch_size=batch_size)
 
     def add_images(
         self,
@@ -129,7 +142,7 @@ class VisRAGVectorStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int = 32,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
     ) -> list[str]:
         """Embed and keep pictures; gives their ids. The same picture without an id is kept once.
 
@@ -159,22 +172,36 @@ class VisRAGVectorStore(VectorStore):
 
     def delete(self, ids: Sequence[str] | None = None, *, filter: Any = None, **kwargs: Any) -> bool:
         """Remove what has these ids, or fits the filter; without either, everything. Unknown ids do no harm."""
-        _refuse_unknown(kwargs)
+        refuse_unknown(self.delete, kwargs)
         if ids is None and filter is None:
             if self.store.count():  # an empty store may have no collection yet, and no model need be loaded
                 _recreate(self.store, self.embedder)
         elif ids is None:
-            self.store.delete(filter=filter)
+            self.store.delete(filter=shown_filter(self.store, filter))
         elif ids:  # an empty list of ids means none of them, never all
             store: Any = self.store
-            store.delete(ids=list(map(page_id, ids)), filter=filter)
+            store.delete(ids=self._stored_ids(ids), filter=shown_filter(store, filter))
         return True
 
     # --- out --------------------------------------------------------------------------------------------------------
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
-        return list(map(found_page_to_document, self.store.get_pages(list(map(page_id, ids)))))
+        # By the ids that LangChain knows: the store's own are others for ids that are no UUIDs, and for a tenant's.
+        found = {}
+        for document in map(found_page_to_document, self.store.get_pages(self._stored_ids(ids))):
+            found[document.id] = document
+        return [found[id_] for id_ in ids if id_ in found]
+
+    def _stored_ids(self, ids: Sequence[str]) -> list[str]:
+        """The ids under which the store may keep what has these ids in LangChain."""
+        tenant = tenant_of(self.store)
+        wanted: dict[str, None] = {}  # in order, each once
+        for id_ in ids:
+            wanted[page_id(id_, tenant)] = None
+            wanted[page_id(id_)] = None  # of a tenant's page, whose own id it is
+        # Both are asked for: the store gives, and removes, what there is of them, and only this tenant's.
+        return list(wanted)
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
         """The Documents that fit best, best first. See `similarity_search_with_score`."""
@@ -200,28 +227,30 @@ class VisRAGVectorStore(VectorStore):
             score_threshold: Lower scores are left out; for mode "dense" only.
             **kwargs: Refused; LangChain's own signature has them.
         """
-        _refuse_unknown(kwargs)
-        hits = self._retriever.retrieve(to_query(query), k, filter=filter, mode=mode, score_threshold=score_threshold)
+        refuse_unknown(self.similarity_search_with_score, kwargs)
+        shown = shown_filter(self.store, filter)
+        hits = self._retriever.retrieve(to_query(query), k, filter=shown, mode=mode, score_threshold=score_threshold)
         return _with_scores(hits)
 
     def similarity_search_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """The Documents nearest to a vector."""
-        _refuse_unknown(kwargs)
+        refuse_unknown(self.similarity_search_by_vector, kwargs)
         return [document for document, _ in self.similarity_search_with_score_by_vector(embedding, k, filter=filter)]
 
     def similarity_search_with_score_by_vector(
         self, embedding: Sequence[float], k: int = 4, *, filter: Any = None
     ) -> list[tuple[Document, float]]:
         """The Documents nearest to a vector, with their scores."""
-        return _with_scores(self.store.search(np.asarray(embedding, np.float32), top_k=k, filter=filter))
+        shown = shown_filter(self.store, filter)
+        return _with_scores(self.store.search(np.asarray(embedding, np.float32), top_k=k, filter=shown))
 
     def max_marginal_relevance_search(
         self, query: Any, k: int = 4, fetch_k: int = 20, lambda_mult: float = 0.5, *, filter: Any = None, **kwargs: Any
     ) -> list[Document]:
         """Documents that fit the question and differ from each other, among the `fetch_k` (at least `k`) best."""
-        _refuse_unknown(kwargs)
+        refuse_unknown(self.max_marginal_relevance_search, kwargs)
         (vector,) = self.embedder.embed_queries([to_query(query)])
         return self._most_marginal(vector, k, fetch_k, lambda_mult, filter)
 
@@ -236,12 +265,12 @@ class VisRAGVectorStore(VectorStore):
         **kwargs: Any,
     ) -> list[Document]:
         """`max_marginal_relevance_search` for a vector."""
-        _refuse_unknown(kwargs)
+        refuse_unknown(self.max_marginal_relevance_search_by_vector, kwargs)
         return self._most_marginal(np.asarray(embedding, np.float32), k, fetch_k, lambda_mult, filter)
 
     def _most_marginal(self, vector: Any, k: int, fetch_k: int, lambda_mult: float, filter: Any) -> list[Document]:
         # Somebody who asks for more than `fetch_k` gets as many: the default of 20 must not cut off k=50.
-        hits = self.store.search(vector, top_k=max(k, fetch_k), filter=filter)
+        hits = self.store.search(vector, top_k=max(k, fetch_k), filter=shown_filter(self.store, filter))
         vectors = self._vectors_of([hit.page for hit in hits])
         return [found_page_to_document(hits[place].page) for place in most_marginal(vector, vectors, k, lambda_mult)]
 
@@ -275,8 +304,9 @@ class VisRAGVectorStore(VectorStore):
         metadatas: Iterable[dict[str, Any]] | None = None,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = 32,
         store: PageStore | None = None,
-        location: Any = ":memory:",
+        tenant: str = "",
         **settings: Any,
     ) -> Self:
         """A vector store filled with texts.
@@ -286,12 +316,15 @@ class VisRAGVectorStore(VectorStore):
             embedding: Any LangChain Embeddings, or a page embedder, or its name.
             metadatas: One each.
             ids: One each.
-            store: Where they are kept; a new `QdrantPageStore(location, **settings)` when None.
-            location: A folder, ":memory:", a URL or a `QdrantClient`.
-            **settings: Of the new store, for example `collection="texts"`.
+            batch_size: So many are embedded at once.
+            store: Where they are kept; a new `QdrantPageStore` when None.
+            tenant: Whose they are. See the class.
+            **settings: Of the new store: `location` (a folder, ":memory:", which is the default, a URL or a
+                `QdrantClient`), `collection` and whatever else `QdrantPageStore` takes, for example `indexed_fields`.
+                `url`, `path`, `client` and `collection_name` are understood too, as langchain-qdrant has them.
         """
-        made = cls._on(store, location, embedding, settings)
-        made.add_texts(texts, metadatas, ids=ids)
+        made = cls._on(store, embedding, tenant, settings)
+        made.add_texts(texts, metadatas, ids=ids, batch_size=batch_size)
         return made
 
     @classmethod
@@ -301,13 +334,14 @@ class VisRAGVectorStore(VectorStore):
         embedding: Any,
         *,
         ids: Sequence[str | None] | None = None,
+        batch_size: int = 32,
         store: PageStore | None = None,
-        location: Any = ":memory:",
+        tenant: str = "",
         **settings: Any,
     ) -> Self:
         """A vector store filled with Documents; those of `VisRAGLoader` by their pictures. See `from_texts`."""
-        made = cls._on(store, location, embedding, settings)
-        made.add_documents(documents, ids=ids)
+        made = cls._on(store, embedding, tenant, settings)
+        made.add_documents(documents, ids=ids, batch_size=batch_size)
         return made
 
     @classmethod
@@ -319,7 +353,7 @@ class VisRAGVectorStore(VectorStore):
         *,
         vector_name: str = "",
         store: PageStore | None = None,
-        location: Any = ":memory:",
+        tenant: str = "",
         **settings: Any,
     ) -> Self:
         """A vector store with everything that LangChain's own Qdrant package keeps in a collection, vectors included.
@@ -332,10 +366,11 @@ class VisRAGVectorStore(VectorStore):
             embedding: What made its vectors.
             vector_name: Of its dense vector.
             store: Where to keep it. See `from_texts`.
-            location: See `from_texts`.
+            tenant: Whose it is. See `from_texts`.
             **settings: See `from_texts`.
         """
-        made = cls._on(store, location, embedding, settings)
+        made = cls._on(store, embedding, tenant, settings)
+        # The same vectors: their maker is the embedding that was given, which the new collection remembers.
         for pages, vectors in read_qdrant_collection(client, collection_name, vector_name):
             made.store.prepare(made.embedder)
             made.store.add_pages(pages, vectors)
@@ -347,57 +382,23 @@ class VisRAGVectorStore(VectorStore):
         return await run_in_executor(None, lambda: cls.from_documents(documents, embedding, **kwargs))
 
     @classmethod
-    def _on(cls, store: PageStore | None, location: Any, embedding: Any, settings: dict[str, Any]) -> Self:
+    def _on(cls, store: PageStore | None, embedding: Any, tenant: str, settings: dict[str, Any]) -> Self:
         """On the store that was given, or else on a new one, which `close` closes."""
         if store is not None:
-            _refuse_unknown(settings)
-            return cls(store, embedding)
-        from visrag_integrations.store import QdrantPageStore
-
-        made = cls(QdrantPageStore(location, **settings), embedding)
-        made._opened.keep(made.store)
+            if settings:
+                raise SettingError(
+                    f"{', '.join(sorted(settings))}: these are of a store that is opened here, and store= is one that "
+                    "is open. Leave them out, or leave store out."
+                )
+            return cls(store, embedding, tenant=tenant)
+        opened = open_store(cls.__name__, settings)
+        try:
+            made = cls(opened, embedding, tenant=tenant)
+        except BaseException:
+            opened.close()  # a folder that stayed open could not be opened again
+            raise
+        made._opened.keep(opened)
         return made
-
-
-def read_qdrant_collection(
-    client: Any, collection_name: str, vector_name: str = ""
-) -> Iterator[tuple[list[Page], list[Any]]]:
-    """The Documents that langchain-qdrant keeps in a collection, as pages with their vectors, batch by batch.
-
-    Ids and metadata stay what they are.
-
-    Raises:
-        StoreFormatError: A point has no vector of that name; the message lists those it has.
-    """
-    offset: Any = None
-    while True:
-        records, offset = client.scroll(
-            collection_name, limit=RECORDS_AT_ONCE, offset=offset, with_payload=True, with_vectors=True
-        )
-        if records:
-            pages = list(map(_record_to_page, records))
-            yield pages, [_record_vector(record, collection_name, vector_name) for record in records]
-        if offset is None:
-            return
-
-
-def _record_to_page(record: Any) -> Page:
-    payload: Mapping[str, Any] = record.payload or {}
-    # langchain-qdrant's default keys: {"page_content": "...", "metadata": {...}}
-    text, metadata = payload.get("page_content"), payload.get("metadata")
-    return document_to_page(Document(str(text or ""), id=str(record.id), metadata=dict(metadata or {})))
-
-
-def _record_vector(record: Any, collection_name: str, vector_name: str) -> Any:
-    # A collection has either several vectors by name, or one without a name.
-    vectors = record.vector if isinstance(record.vector, Mapping) else {"": record.vector}
-    vector = vectors.get(vector_name)
-    if vector is None:
-        raise StoreFormatError(
-            f"Point {record.id!r} of collection {collection_name!r} has no vector {vector_name!r}; it has "
-            f"{sorted(vectors)}. Say which with vector_name=."
-        )
-    return np.asarray(vector, dtype=np.float32)
 
 
 def _with_scores(hits: Sequence[ScoredPage]) -> list[tuple[Document, float]]:
@@ -424,8 +425,3 @@ def _paired(items: Iterable[Any], others: Iterable[Any] | None, name: str) -> It
         if item is missing or other is missing:
             raise SettingError(f"There must be one id and one metadata for each of the {name}; their numbers differ.")
         yield item, other
-
-
-def _refuse_unknown(settings: Mapping[str, Any]) -> None:
-    if settings:
-        raise SettingError(f"Unknown settings: {', '.join(sorted(settings))}. See the method's arguments.")

@@ -9,16 +9,18 @@ from visrag_integrations.errors import MissingExtraError
 
 if TYPE_CHECKING:
     from visrag_integrations.llamaindex.agent import VRAGQueryEngine
-    from visrag_integrations.llamaindex.convert import with_picture_hashes
     from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
     from visrag_integrations.llamaindex.llm import EVisRAGLLM
     from visrag_integrations.llamaindex.node_parser import PageNodeParser
     from visrag_integrations.llamaindex.node_pictures import open_node_image
     from visrag_integrations.llamaindex.output_parser import EvidenceOutputParser
+    from visrag_integrations.llamaindex.picture_hashes import with_picture_hashes
+    from visrag_integrations.llamaindex.prompt_content import nodes_to_content
     from visrag_integrations.llamaindex.query_engine import VisRAGQueryEngine
     from visrag_integrations.llamaindex.reader import VisRAGReader
     from visrag_integrations.llamaindex.rerank import VisRAGRerank
     from visrag_integrations.llamaindex.retriever import VisRAGRetriever
+    from visrag_integrations.llamaindex.tool import create_visrag_tool
     from visrag_integrations.llamaindex.vector_store import VisRAGVectorStore
     from visrag_integrations.llamaindex.workflow import VRAGStepEvent, VRAGWorkflow
 
@@ -35,8 +37,10 @@ _HOMES = {
     "VisRAGRerank": "rerank",
     "VisRAGRetriever": "retriever",
     "VisRAGVectorStore": "vector_store",
+    "create_visrag_tool": "tool",
+    "nodes_to_content": "prompt_content",
     "open_node_image": "node_pictures",
-    "with_picture_hashes": "convert",
+    "with_picture_hashes": "picture_hashes",
 }
 
 __all__ = [
@@ -52,6 +56,8 @@ __all__ = [
     "VisRAGRerank",
     "VisRAGRetriever",
     "VisRAGVectorStore",
+    "create_visrag_tool",
+    "nodes_to_content",
     "open_node_image",
     "with_picture_hashes",
 ]

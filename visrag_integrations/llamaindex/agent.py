@@ -20,11 +20,13 @@ from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.interfaces.retrievers import is_retriever
+from visrag_integrations.llamaindex.answer_metadata import answer_metadata
 from visrag_integrations.llamaindex.convert import hit_to_node, node_to_hit
 from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
 from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
-from visrag_integrations.llamaindex.query_engine import answer_metadata, fetches_urls, share_callbacks
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
+from visrag_integrations.llamaindex.query_engine import share_callbacks, url_rules_of
 from visrag_integrations.llamaindex.retriever import VisRAGRetriever
 from visrag_integrations.types import ScoredPage
 
@@ -39,14 +41,14 @@ class NodeSearch:
 
     Args:
         retriever: Of LlamaIndex, or of the core. One without `similarity_top_k` gives as many nodes as it gives.
-        fetch_urls: Whether pictures behind http and https URLs are fetched.
+        urls: Which pictures behind URLs are opened.
     """
 
-    def __init__(self, retriever: Any, *, fetch_urls: bool = False) -> None:
+    def __init__(self, retriever: Any, urls: UrlRules = NO_URLS) -> None:
         if not isinstance(retriever, BaseRetriever):
             retriever = VisRAGRetriever(retriever)
         self.retriever = retriever
-        self._fetch_urls = fetch_urls
+        self._urls = urls
 
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]:
         """The best nodes as pages."""
@@ -55,15 +57,15 @@ class NodeSearch:
         if hasattr(asked, "similarity_top_k"):
             asked = copy.copy(asked)
             asked.similarity_top_k = top_k
-        return [node_to_hit(node, fetch_urls=self._fetch_urls) for node in asked.retrieve(query)]
+        return [node_to_hit(node, self._urls) for node in asked.retrieve(query)]
 
 
 class VRAGQueryEngine(BaseQueryEngine):
     """Answers a question by searching several times and looking closer, as VRAG-RL's models are trained to.
 
     `Response.source_nodes` are the pages that were shown. `metadata["answer"]` is the core's `Answer` and
-    `metadata["trace"]` its `Trace`, which draws itself in a notebook; beside them stand, JSON-like, `steps`, `reason`
-    (why the run ended), `sufficient`, `thinking` and `problems`.
+    `metadata["trace"]` its `Trace`, which draws itself in a notebook; the entries of the metadata are JSON: `steps`,
+    `reason` (why the run ended), `sufficient`, `thinking` and `problems`.
 
     >>> VRAGQueryEngine(retriever, EVisRAGLLM("http://localhost:8000/v1")).query("How many?")  # doctest: +SKIP
 
@@ -124,7 +126,7 @@ def make_agent(retriever: Any, llm: Any, max_turns: int, **settings: Any) -> VRA
             f"retriever is {type(retriever).__name__}, without retrieve(). Give VisRAGRetriever(...), another "
             "retriever of LlamaIndex, or PageRetriever(embedder, store)."
         )
-    search = NodeSearch(retriever, fetch_urls=fetches_urls(llm))
+    search = NodeSearch(retriever, url_rules_of(llm))
     if isinstance(llm, EVisRAGLLM):
         settings["settings"] = llm.settings()
     return VRAGAgent(search, generator_of(llm), max_turns, **settings)
@@ -134,8 +136,8 @@ def to_response(trace: Trace) -> Response:
     """A run as a response."""
     answer = trace.answer
     nodes = list(map(hit_to_node, answer.pages))
-    steps = list(map(step_dict, trace))
-    metadata = {**answer_metadata(answer, nodes), "steps": steps, "reason": trace.reason, "trace": trace}
+    metadata = answer_metadata(answer, nodes, trace=trace)
+    metadata |= {"steps": list(map(step_dict, trace)), "reason": trace.reason}
     return Response(answer.text, source_nodes=nodes, metadata=metadata)
 
 

@@ -7,12 +7,12 @@ what a payload has no place for is kept under the metadata key `_node`.
 
 from __future__ import annotations
 
-import base64
 import functools
-import hashlib
 import os
 import re
-from collections.abc import Mapping, Sequence
+import uuid
+from collections.abc import Iterable, Mapping
+from enum import Enum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -30,7 +30,7 @@ from llama_index.core.schema import (
 )
 
 from visrag_integrations.grounding import remember_words
-from visrag_integrations.llamaindex.node_pictures import inline_base64, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, inline_base64, picture_of_node
 from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
@@ -106,9 +106,9 @@ def hit_to_node(hit: ScoredPage) -> NodeWithScore:
     return NodeWithScore(node=page_to_node(hit.page), score=hit.score)
 
 
-def node_to_hit(found: NodeWithScore, *, fetch_urls: bool = False) -> ScoredPage:
+def node_to_hit(found: NodeWithScore, urls: UrlRules = NO_URLS) -> ScoredPage:
     """The node that was found, as a page with its score; 0 where it has none."""
-    return ScoredPage(node_to_page(found.node, fetch_urls=fetch_urls), found.score or 0.0)
+    return ScoredPage(node_to_page(found.node, urls), found.score or 0.0)
 
 
 def page_to_node(page: Page) -> TextNode:
@@ -123,14 +123,7 @@ def page_to_node(page: Page) -> TextNode:
     kept = remember_words(page).metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_node(page, kept)
-    metadata: dict[str, Any] = {
-        "page_label": str(page.metadata.get("page_label") or page.number),
-        "file_name": file_name(page.source),
-        "file_path": page.source,
-        **page.metadata,
-        "doc_id": page.doc_id,
-        "number": page.number,
-    }
+    metadata = shown_metadata(page)
     return ImageNode(
         id_=page.given_id or page.id,
         text=page.text,
@@ -142,8 +135,27 @@ def page_to_node(page: Page) -> TextNode:
     )
 
 
-def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
-    """The node as a page that gives it back.
+def shown_metadata(page: Page) -> dict[str, Any]:
+    """The metadata of the page's node: those it was stored with, or of a page of the core what is known of it.
+
+    >>> shown_metadata(Page("d1", 3, source="reports/a.pdf"))
+    {'page_label': '3', 'file_name': 'a.pdf', 'file_path': 'reports/a.pdf', 'doc_id': 'd1', 'number': 3}
+    """
+    kept = page.metadata.get(KEPT)
+    if isinstance(kept, Mapping) and page.given_id:
+        return _kept_metadata(page, kept)
+    return {
+        "page_label": str(page.metadata.get("page_label") or page.number),
+        "file_name": file_name(page.source),
+        "file_path": page.source,
+        **page.metadata,
+        "doc_id": page.doc_id,
+        "number": page.number,
+    }
+
+
+def node_to_page(node: BaseNode, urls: UrlRules = NO_URLS, tenant: str = "") -> Page:
+    """The node as a page that gives it back, of this tenant.
 
     >>> page = node_to_page(TextNode(id_="7", text="Hi", metadata={"n": 1}))
     >>> page.text, page.given_id, page_to_node(page).metadata
@@ -151,29 +163,43 @@ def node_to_page(node: BaseNode, *, fetch_urls: bool = False) -> Page:
     """
     # The mark speaks of the vector that the node brought, which is not kept with the page.
     metadata = {key: value for key, value in node.metadata.items() if key != PICTURE_VECTOR_OF}
-    picture = picture_of_node(node, fetch_urls=fetch_urls)
+    picture = picture_of_node(node, urls)
     ref_doc_id = node.ref_doc_id or node.node_id
     source = _text_of(metadata, "file_path") or _text_of(metadata, "source")
+    kept = {"ref_doc_id": ref_doc_id, "keys": list(metadata), **_what_else(node, picture)}
+    if KEPT in metadata:
+        kept["own"] = metadata[KEPT]  # the user's own key of that name
     return Page(
         doc_id=_text_of(metadata, "doc_id") or ref_doc_id,
         number=page_number(metadata),
         text=content_of(node),
         source=source,
-        metadata={**metadata, KEPT: {"ref_doc_id": ref_doc_id, "keys": list(metadata), **_what_else(node, picture)}},
+        metadata={**metadata, KEPT: kept},
         picture=picture,
         given_id=node.node_id,
+        tenant=tenant,
     )
 
 
 # An index asks with the ids of all its nodes for every question: hashing 65,536 of them again each time is slow.
 @functools.lru_cache(maxsize=1 << 16)
-def page_id(node_id: str) -> str:
-    """The id under which a store keeps the node with this id.
+def page_id(node_id: str, tenant: str = "") -> str:
+    """The id under which a store keeps this tenant's node with this id.
 
     >>> page_id("7") == node_to_page(TextNode(id_="7")).id
     True
     """
-    return Page("-", 1, given_id=node_id).id
+    return Page("-", 1, given_id=node_id, tenant=tenant).id
+
+
+def page_ids(node_ids: Iterable[str], tenant: str = "") -> list[str]:
+    """Where the nodes with these ids may be kept, in order: a page that the core indexed is its own id's node."""
+    ids = []
+    for node_id in node_ids:
+        ids.append(page_id(node_id, tenant))
+        if tenant and _is_uuid(node_id):
+            ids.append(node_id)  # of a tenant other ids are made of those of nodes
+    return ids
 
 
 def content_of(node: BaseNode) -> str:
@@ -201,6 +227,14 @@ def page_number(metadata: Mapping[str, Any]) -> int:
     return 1
 
 
+def _is_uuid(text: str) -> bool:
+    try:
+        uuid.UUID(text)
+    except ValueError:
+        return False
+    return True
+
+
 def _text_of(metadata: Mapping[str, Any], key: str) -> str:
     value = metadata.get(key)
     if isinstance(value, str):
@@ -215,7 +249,8 @@ def _what_else(node: BaseNode, picture: PictureSource | None) -> dict[str, Any]:
         kind = "ImageNode"
     elif isinstance(node, IndexNode):
         kind = "IndexNode"
-    dumped = node.model_dump(mode="json", exclude_defaults=True, exclude=_ELSEWHERE)
+    # As Python has it: the store knows the JSON form of dates and numbers that pydantic refuses.
+    dumped = _without_enums(node.model_dump(exclude_defaults=True, exclude=_ELSEWHERE))
     known_fields = _TYPES[kind].model_fields
     fields = {name: value for name, value in dumped.items() if name in known_fields}
     # A document names its picture in a resource; it comes back as an `ImageNode`, which has fields for it.
@@ -227,6 +262,17 @@ def _what_else(node: BaseNode, picture: PictureSource | None) -> dict[str, Any]:
     return {"type": kind, "fields": fields}
 
 
+def _without_enums(value: Any) -> Any:
+    """The value with the text or number of every enum in its place, in keys too."""
+    if isinstance(value, Enum):
+        return value.value
+    if isinstance(value, Mapping):
+        return {_without_enums(key): _without_enums(item) for key, item in value.items()}
+    if isinstance(value, (list, tuple)):
+        return list(map(_without_enums, value))
+    return value
+
+
 def _kept_node(page: Page, kept: Mapping[str, Any]) -> TextNode:
     """The node that was stored as this page, as it was."""
     fields = dict(kept.get("fields") or {})
@@ -236,14 +282,22 @@ def _kept_node(page: Page, kept: Mapping[str, Any]) -> TextNode:
         for name in _PICTURE_FIELDS & fields.keys():
             known[name] = fields.pop(name)
         fields |= _picture_fields(page.picture, known)
+    metadata = _kept_metadata(page, kept)
+    return kind(id_=page.given_id, text=page.text, metadata=metadata, **fields)
+
+
+def _kept_metadata(page: Page, kept: Mapping[str, Any]) -> dict[str, Any]:
+    """The metadata of the node that was stored as this page."""
     # The keys in the order they had, because a text node's hash goes by it; those added since come last.
     metadata = {}
     for key in kept.get("keys") or ():
-        if key in page.metadata:
+        if key == KEPT:
+            metadata[key] = kept.get("own")
+        elif key in page.metadata:
             metadata[key] = page.metadata[key]
     for key in sorted(page.metadata.keys() - {KEPT, *metadata}):
         metadata[key] = page.metadata[key]
-    return kind(id_=page.given_id, text=page.text, metadata=metadata, **fields)
+    return metadata
 
 
 def _picture_fields(picture: PictureSource | None, known: Mapping[str, Any]) -> dict[str, Any]:
@@ -255,25 +309,3 @@ def _picture_fields(picture: PictureSource | None, known: Mapping[str, Any]) -> 
     if picture is not None:
         return {"image": inline_base64(picture)}
     return {name: value for name, value in known.items() if name != "image"}
-
-
-def with_picture_hashes(nodes: Sequence[BaseNode], *, fetch_urls: bool = False) -> list[BaseNode]:
-    """New nodes whose metadata has the sha256 of their picture, so that a pipeline's cache tells them apart.
-
-    LlamaIndex's cache goes by text and metadata alone. Documents of `VisRAGReader` have this already.
-    """
-    return [_with_picture_hash(node, fetch_urls) for node in nodes]
-
-
-def _with_picture_hash(node: BaseNode, fetch_urls: bool) -> BaseNode:
-    picture = picture_of_node(node, fetch_urls=fetch_urls)
-    if picture is None:
-        return node
-    digest = hashlib.sha256(base64.b64decode(inline_base64(picture))).hexdigest()
-    return node.model_copy(
-        update={
-            "metadata": {**node.metadata, "image_sha256": digest},
-            "excluded_embed_metadata_keys": [*node.excluded_embed_metadata_keys, "image_sha256"],
-            "excluded_llm_metadata_keys": [*node.excluded_llm_metadata_keys, "image_sha256"],
-        }
-    )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core.base.embeddings.base import BaseEmbedding
-from llama_index.core.bridge.pydantic import Field, PrivateAttr
+from llama_index.core.bridge.pydantic import BaseModel, Field, PrivateAttr
 from llama_index.core.callbacks.schema import CBEventType, EventPayload
 from llama_index.core.constants import DEFAULT_EMBED_BATCH_SIZE
 from llama_index.core.embeddings import MultiModalEmbedding
@@ -19,11 +19,13 @@ from llama_index.core.utils import get_tqdm_iterable
 
 from visrag_integrations.embedders import load_embedder
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
+from visrag_integrations.interfaces.arguments import check_nearly
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF
 from visrag_integrations.llamaindex.events import model_payload
-from visrag_integrations.llamaindex.node_pictures import picture_of_image, picture_of_node
+from visrag_integrations.llamaindex.node_pictures import UrlRules, picture_of_image, picture_of_node
 from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
@@ -50,13 +52,15 @@ class VisRAGEmbedding(MultiModalEmbedding):
         embedder: An embedder you already hold, instead of `model_name`.
         embed_batch_size: So many texts or pictures are embedded at once.
         fetch_urls: Whether pictures behind http and https URLs are fetched.
+        file_urls: Whether those of nodes behind `file:` URLs are read.
         settings: Handed to `load_embedder`, for example `{"device": "cuda"}`; further keyword arguments too.
 
     Raises:
         SettingError: The embedder makes multi-vectors, which are no flat lists.
     """
 
-    fetch_urls: bool = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
+    fetch_urls: FetchUrls = Field(default=False, description="Whether pictures behind http and https URLs are fetched.")
+    file_urls: bool = Field(default=False, description="Whether pictures of nodes behind file: URLs are read.")
     settings: dict[str, Any] = Field(default_factory=dict, description="Settings of the embedder that is loaded.")
     _given: Any = PrivateAttr(default=None)
     _loaded: Any = PrivateAttr(default=None)
@@ -67,14 +71,20 @@ class VisRAGEmbedding(MultiModalEmbedding):
         *,
         embedder: PageEmbedder | None = None,
         embed_batch_size: int = DEFAULT_EMBED_BATCH_SIZE,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
+        file_urls: bool = False,
         settings: dict[str, Any] | None = None,
         **more: Any,
     ) -> None:
         more.pop("class_name", None)
-        fields: dict[str, Any] = {"embed_batch_size": embed_batch_size, "fetch_urls": fetch_urls}
-        # What LlamaIndex has no field for is a setting of the model.
+        fields: dict[str, Any] = {
+            "embed_batch_size": embed_batch_size,
+            "fetch_urls": fetch_urls,
+            "file_urls": file_urls,
+        }
+        # What LlamaIndex has no field for is a setting of the model; one that is nearly a field is a slip.
         settings = dict(settings or {})
+        check_nearly("VisRAGEmbedding", more, type(self).model_fields)
         for name, value in more.items():
             if name in type(self).model_fields:
                 fields[name] = value
@@ -92,6 +102,11 @@ class VisRAGEmbedding(MultiModalEmbedding):
     @classmethod
     def class_name(cls) -> str:
         return "VisRAGEmbedding"
+
+    def __setstate__(self, state: Any) -> None:
+        BaseModel.__setstate__(self, state)  # as it was; LlamaIndex would make a new one, without what was given
+        for name in ("_given", "_loaded"):
+            (self.__pydantic_private__ or {}).setdefault(name, None)  # what cannot be pickled was left behind
 
     @property
     def embedder(self) -> PageEmbedder:
@@ -198,7 +213,8 @@ class VisRAGEmbedding(MultiModalEmbedding):
 
     def __call__(self, nodes: Sequence[BaseNode], **kwargs: Any) -> Sequence[BaseNode]:
         """New nodes with embeddings: of their picture where they have one, else of their text."""
-        pictures = [picture_of_node(node, fetch_urls=self.fetch_urls) for node in nodes]
+        urls = UrlRules(self.fetch_urls, self.file_urls)
+        pictures = [picture_of_node(node, urls) for node in nodes]
         # A picture that several nodes share is embedded once.
         distinct: dict[Any, Any] = {}
         texts = []

@@ -10,7 +10,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.llamaindex.node_pictures import encoded_picture, picture_of, picture_of_node
+from visrag_integrations.generation.inert import inert
+from visrag_integrations.images.urls import FetchUrls
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, encoded_picture, picture_of, picture_of_node
 from visrag_integrations.types import Conversation, Generation, Message, Page, Part
 
 if TYPE_CHECKING:
@@ -26,7 +28,9 @@ _SILENT = frozenset({"thinking", "cache", "tool_call"})
 """Blocks of earlier turns that say nothing to this model."""
 
 
-def to_conversation(messages: Sequence[ChatMessage], *, fetch_urls: bool = False) -> Conversation:
+def to_conversation(
+    messages: Sequence[ChatMessage], *, fetch_urls: FetchUrls = False, file_urls: bool = False
+) -> Conversation:
     """The messages as the core takes them; neighbours of one role become one turn.
 
     >>> to_conversation([ChatMessage("Hello"), ChatMessage("you")])
@@ -39,15 +43,21 @@ def to_conversation(messages: Sequence[ChatMessage], *, fetch_urls: bool = False
     turns: list[Message] = []
     for message in messages:
         role = _ROLES.get(message.role.value, "user")
-        parts: list[Part] = []
-        for block in message.blocks:
-            parts += _parts(block, fetch_urls)
+        parts = to_parts(message, UrlRules(fetch_urls, file_urls))
         # Chat templates expect the roles to alternate.
         if turns and turns[-1].role == role:
             turns[-1] = Message((*turns[-1].content, *parts), role)
         else:
             turns.append(Message(tuple(parts), role))
     return tuple(turns)
+
+
+def to_parts(message: ChatMessage, urls: UrlRules = NO_URLS) -> list[Part]:
+    """Texts and pages of one message, in order; blocks that say nothing to a model are left out."""
+    parts: list[Part] = []
+    for block in message.blocks:
+        parts += _parts(block, urls)
+    return parts
 
 
 def to_chat_messages(conversation: Conversation) -> list[ChatMessage]:
@@ -95,28 +105,28 @@ def to_response(written: Generation, model: str, *, delta: str | None = None) ->
     )
 
 
-def with_images(prompt: str, documents: Iterable[Any]) -> ChatMessage:
+def with_images(prompt: str, documents: Iterable[Any], urls: UrlRules = NO_URLS) -> ChatMessage:
     """A prompt with the pictures of image documents or nodes as one user message."""
     blocks: list[Any] = [TextBlock(text=prompt)]
     for document in documents:
-        picture = picture_of_node(getattr(document, "node", document))
+        picture = picture_of_node(getattr(document, "node", document), urls)
         if picture is not None:
             blocks.append(_image_block(picture))
     return ChatMessage(role=MessageRole.USER, blocks=blocks)
 
 
-def _parts(block: Any, fetch_urls: bool) -> list[Part]:
+def _parts(block: Any, urls: UrlRules) -> list[Part]:
     kind = block.block_type
     if kind == "text" and block.text:
         return [block.text]
     if kind == "image":
-        return [_page_of(block, fetch_urls)]
+        return [_page_of(block, urls)]
     if kind == "citation":
-        return _parts(block.cited_content, fetch_urls)
+        return _parts(block.cited_content, urls)
     if kind == "citable":
         parts: list[Part] = []
         for inner in block.content:
-            parts += _parts(inner, fetch_urls)
+            parts += _parts(inner, urls)
         return parts
     if kind == "text" or kind in _SILENT:
         return []
@@ -126,9 +136,9 @@ def _parts(block: Any, fetch_urls: bool) -> list[Part]:
     )
 
 
-def _page_of(block: ImageBlock, fetch_urls: bool) -> Page:
+def _page_of(block: ImageBlock, urls: UrlRules) -> Page:
     """The picture of a block as page 1 of a document of its own."""
-    picture = picture_of(block.image, block.path, block.url, fetch_urls=fetch_urls)
+    picture = picture_of(block.image, block.path, block.url, urls)
     if picture is None:
         raise SettingError("An image block has no image. Give it image=bytes, path= or url=.")
     # Equal pictures are one page, so that an answer can name it: by their bytes, or by where they are.
@@ -144,7 +154,7 @@ def _block(part: Part) -> TextBlock | ImageBlock:
     if not isinstance(part, Page):
         return _image_block(part)
     if part.picture is None:
-        return TextBlock(text=part.text)
+        return TextBlock(text=inert(part.text))
     return _image_block(part.picture)
 
 

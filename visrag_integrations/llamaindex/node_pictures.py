@@ -8,12 +8,13 @@ from __future__ import annotations
 import base64
 import io
 import os
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import decode_base64, decode_data_url, picture_of_url
+from visrag_integrations.images.urls import FetchUrls, decode_base64, decode_data_url, picture_of_url, short
 
 if TYPE_CHECKING:
     from llama_index.core.schema import BaseNode
@@ -24,49 +25,81 @@ if TYPE_CHECKING:
 _URLS = ("data:", "file:", "http://", "https://")
 
 
-def picture_of_node(node: BaseNode, *, fetch_urls: bool = False) -> PictureSource | None:
+@dataclass(frozen=True)
+class UrlRules:
+    """Which pictures behind URLs are opened; data URLs always are.
+
+    Nodes and messages may come from outside: what they name is neither fetched nor read from this machine unless asked.
+
+    Attributes:
+        fetch_urls: Those behind http and https URLs are fetched.
+        file_urls: Those behind `file:` URLs are read. A `path=` is always read: only the program itself gives it.
+    """
+
+    fetch_urls: FetchUrls = False
+    file_urls: bool = False
+
+
+NO_URLS = UrlRules()
+
+
+def picture_of_node(node: BaseNode, urls: UrlRules = NO_URLS) -> PictureSource | None:
     """Where the picture of a node or document is; None where it has none. Files are read when it is opened."""
     # Documents and newer nodes have a resource; an `ImageNode` has the three fields themselves.
     resource = getattr(node, "image_resource", None)
     if resource is not None:
-        return picture_of(resource.data, resource.path, resource.url, fetch_urls=fetch_urls)
+        return picture_of(resource.data, resource.path, resource.url, urls)
     if not hasattr(node, "image_path"):
         return None
-    return picture_of(node.image, node.image_path, node.image_url, fetch_urls=fetch_urls)  # type: ignore[attr-defined]
+    return picture_of(node.image, node.image_path, node.image_url, urls)  # type: ignore[attr-defined]
 
 
-def open_node_image(node: Any, *, fetch_urls: bool = False) -> Image:
+def open_node_image(node: Any, *, fetch_urls: FetchUrls = False, file_urls: bool = False) -> Image:
     """The picture of a node, document or `NodeWithScore`, opened now.
 
+    Args:
+        node: What has a picture.
+        fetch_urls: Whether a picture behind an http or https URL is fetched.
+        file_urls: Whether one behind a `file:` URL is read.
+
     Raises:
-        PictureError: It has none, it cannot be opened, or it is remote while `fetch_urls` is off.
+        PictureError: It has none, it cannot be opened, or it is behind a URL that is not opened.
     """
     node = getattr(node, "node", node)
-    picture = picture_of_node(node, fetch_urls=fetch_urls)
+    picture = picture_of_node(node, UrlRules(fetch_urls, file_urls))
     if picture is None:
         raise PictureError(f"The node {node.node_id!r} has no picture. Nodes of VisRAGReader and VisRAGRetriever have.")
     return images.open_picture(picture)
 
 
-def picture_of(data: Any, path: Any, url: Any, *, fetch_urls: bool = False) -> PictureSource | None:
+def picture_of(data: Any, path: Any, url: Any, urls: UrlRules = NO_URLS) -> PictureSource | None:
     """The first of the three that is there, as the core takes it.
 
     Args:
         data: base64 (text or bytes), encoded picture bytes, or a file object.
         path: Of a picture file.
-        url: `data:`, `file:`, or, while `fetch_urls` is on, http and https.
-        fetch_urls: Whether http and https URLs are fetched.
+        url: `data:`, or one that `urls` lets be opened.
+        urls: Which are.
+
+    Raises:
+        PictureError: It is behind a URL that is not opened.
     """
     if data:
         return _inline(data)
     if path:
         return Path(path)
-    if url:
-        return picture_of_url(str(url), fetch_urls=fetch_urls)
-    return None
+    if not url:
+        return None
+    url = str(url)
+    if not urls.file_urls and url[:5].casefold() == "file:":
+        raise PictureError(
+            f"{short(url)} is a file of this machine, and those are opened from nodes and messages only when asked: "
+            "say file_urls=True, or give it as path= (of a block), image_path= (of a node), or bytes."
+        )
+    return picture_of_url(url, fetch_urls=urls.fetch_urls)
 
 
-def picture_of_image(image: Any, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of_image(image: Any, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """The picture behind what LlamaIndex calls an `ImageType`: a path, a URL, or a file object; a PIL image too."""
     if isinstance(image, io.IOBase):
         return _inline(image)

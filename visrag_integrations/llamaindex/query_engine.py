@@ -3,28 +3,32 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING, Any
 
-from llama_index.core import Settings
+from llama_index.core import Settings, VectorStoreIndex
 from llama_index.core.base.base_query_engine import BaseQueryEngine
 from llama_index.core.base.response.schema import AsyncStreamingResponse, Response, StreamingResponse
 from llama_index.core.callbacks import CallbackManager
 from llama_index.core.callbacks.schema import CBEventType
 from llama_index.core.instrumentation import get_dispatcher  # type: ignore[attr-defined]
 from llama_index.core.llms import LLM
+from llama_index.core.retrievers import VectorIndexRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.generation.events import AnswerReady, SectionText
 from visrag_integrations.generation.strategies import Prompt, Strategy
-from visrag_integrations.grounding import ground, grounding_dict
+from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.interfaces.threads import in_thread
-from visrag_integrations.llamaindex.convert import node_to_hit
+from visrag_integrations.llamaindex.answer_metadata import AnswerMetadata, answer_metadata
 from visrag_integrations.llamaindex.events import ResponseEvents
 from visrag_integrations.llamaindex.llm import EVisRAGLLM
 from visrag_integrations.llamaindex.llm_generators import generator_of, resolve_llm
+from visrag_integrations.llamaindex.node_pages import shown_once
+from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules
 from visrag_integrations.rag import VisRAG
-from visrag_integrations.types import Answer, Evidence, ScoredPage
+from visrag_integrations.types import ScoredPage
 
 if TYPE_CHECKING:
     from llama_index.core.base.base_retriever import BaseRetriever
@@ -36,13 +40,19 @@ if TYPE_CHECKING:
 dispatcher = get_dispatcher(__name__)
 
 
+_OWN = ("strategy", "prompt", "node_postprocessors", "streaming", "callback_manager")
+_OF_RETRIEVER = ("vector_store_kwargs", "verbose")
+"""What LlamaIndex's retriever takes among its further arguments."""
+
+
 class VisRAGQueryEngine(BaseQueryEngine):
     """Answers a question from page pictures; `Response.metadata` says which page holds what.
 
-    All pages are shown at once, in one call. `metadata["answer"]` is the core's `Answer`; beside it stand, JSON-like,
-    `sufficient`, `evidence` (one entry per page: `index`, `node_id`, `source`, `page`, `text`, `relevant`, and what was
-    found of it there: `verdict`, `support`, `boxes`, `missing`), `thinking`, `observation` and `problems`. A streaming
-    response fills its metadata when its text has been read to the end.
+    All pages are shown at once, in one call; a page of which several pieces were found is shown once.
+    `metadata["answer"]` is the core's `Answer`; the entries of the metadata are JSON: `sufficient`, `evidence` (one
+    entry per page: `index`, `node_id`, `source`, `page`, `text`, `relevant`, and what was found of it there: `verdict`,
+    `support`, `boxes`, `missing`), `thinking`, `observation` and `problems`. A streaming response fills its metadata
+    when its text has been read to the end.
 
     >>> VisRAGQueryEngine(retriever, EVisRAGLLM()).query("How many?").metadata["evidence"]  # doctest: +SKIP
 
@@ -99,9 +109,13 @@ class VisRAGQueryEngine(BaseQueryEngine):
         """
         # What the constructor does not know is for the retriever.
         own = {}
-        for name in ("strategy", "prompt", "node_postprocessors", "streaming", "callback_manager"):
+        for name in _OWN:
             if name in settings:
                 own[name] = settings.pop(name)
+        # An index hands on what it is given, and its retriever swallows what it does not know.
+        if isinstance(index, VectorStoreIndex):
+            known = [*inspect.signature(VectorIndexRetriever.__init__).parameters, *_OF_RETRIEVER, *_OWN]
+            check_arguments("VisRAGQueryEngine.from_defaults", settings, known)
         return cls(index.as_retriever(similarity_top_k=similarity_top_k, **settings), llm, **own)
 
     def _get_prompt_modules(self) -> dict[str, Any]:
@@ -135,11 +149,12 @@ class VisRAGQueryEngine(BaseQueryEngine):
         sources = [*nodes, *(additional_source_nodes or ())]
         with ResponseEvents(self.callback_manager, CBEventType.SYNTHESIZE, query_bundle) as end:
             if self.streaming:
-                metadata: dict[str, Any] = {}  # filled when the text has been read to its end
+                metadata = AnswerMetadata()  # filled when the text has been read to its end
                 pieces = self._pieces(query_bundle, nodes, metadata)
                 return end(StreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            (answer,) = self._rag.answer_from([query_bundle.query_str], [self._hits(nodes)])
-            return end(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, nodes)))
+            shown, hits = self._shown(nodes)
+            (answer,) = self._rag.answer_from([query_bundle.query_str], [hits])
+            return end(Response(answer.text, source_nodes=sources, metadata=answer_metadata(answer, shown)))
 
     async def asynthesize(
         self,
@@ -151,12 +166,12 @@ class VisRAGQueryEngine(BaseQueryEngine):
         sources = [*nodes, *(additional_source_nodes or ())]
         with ResponseEvents(self.callback_manager, CBEventType.SYNTHESIZE, query_bundle) as end:
             if self.streaming:
-                metadata: dict[str, Any] = {}
+                metadata = AnswerMetadata()
                 pieces = in_thread(self._pieces(query_bundle, nodes, metadata))
                 return end(AsyncStreamingResponse(pieces, source_nodes=sources, metadata=metadata))
-            hits = await asyncio.to_thread(self._hits, nodes)
+            shown, hits = await asyncio.to_thread(self._shown, nodes)
             answer = await self._rag.aanswer_from(query_bundle.query_str, hits)
-            known = await asyncio.to_thread(answer_metadata, answer, nodes)
+            known = await asyncio.to_thread(answer_metadata, answer, shown)
             return end(Response(answer.text, source_nodes=sources, metadata=known))
 
     @dispatcher.span
@@ -171,11 +186,12 @@ class VisRAGQueryEngine(BaseQueryEngine):
             return end(await self.asynthesize(query_bundle, nodes))
 
     def _pieces(
-        self, query: QueryBundle, nodes: Sequence[NodeWithScore], metadata: dict[str, Any]
+        self, query: QueryBundle, nodes: Sequence[NodeWithScore], metadata: AnswerMetadata
     ) -> Generator[str, None, None]:
         """The answer as it is written; then the metadata is filled."""
         said = ""
-        for event in self._rag.stream_from(query.query_str, self._hits(nodes)):
+        shown, hits = self._shown(nodes)
+        for event in self._rag.stream_from(query.query_str, hits):
             if isinstance(event, SectionText) and event.section == "answer":
                 # Models often begin an answer on a new line.
                 text = event.text if said else event.text.lstrip()
@@ -183,13 +199,13 @@ class VisRAGQueryEngine(BaseQueryEngine):
                 if text:
                     yield text
             elif isinstance(event, AnswerReady):
-                metadata.update(answer_metadata(event.answer, nodes))
+                metadata.fill(answer_metadata(event.answer, shown))
                 # Where there was nothing to stream: no page, or an answer chosen from several texts.
                 if not said and event.answer.text:
                     yield event.answer.text
 
-    def _hits(self, nodes: Sequence[NodeWithScore]) -> list[ScoredPage]:
-        return [node_to_hit(node, fetch_urls=fetches_urls(self.llm)) for node in nodes]
+    def _shown(self, nodes: Sequence[NodeWithScore]) -> tuple[list[NodeWithScore], list[ScoredPage]]:
+        return shown_once(nodes, url_rules_of(self.llm))
 
 
 class _NoSearch:
@@ -205,34 +221,8 @@ def share_callbacks(llm: LLM, manager: CallbackManager, *, given: bool) -> None:
         llm.callback_manager = manager
 
 
-def fetches_urls(llm: LLM) -> bool:
-    """Whether pictures behind http and https URLs are fetched for this LLM; other LLMs have no such setting."""
-    return isinstance(llm, EVisRAGLLM) and llm.fetch_urls
-
-
-def answer_metadata(answer: Answer, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:
-    """The answer as response metadata.
-
-    >>> answer_metadata(Answer("12", thinking="Six and six."), [])["thinking"]
-    'Six and six.'
-    """
-    answer = ground(answer)
-    return {
-        "answer": answer,
-        "sufficient": answer.sufficient,
-        "evidence": [_entry(entry, nodes) for entry in answer.evidence],
-        "thinking": answer.thinking,
-        "observation": answer.observation,
-        "problems": list(answer.problems),
-    }
-
-
-def _entry(entry: Evidence, nodes: Sequence[NodeWithScore]) -> dict[str, Any]:
-    found: dict[str, Any] = {"index": entry.page_index, "node_id": None, "source": None, "page": None}
-    page = entry.page
-    if page is not None:
-        found |= {"source": page.source, "page": page.number}
-        # The model counts the images from 1.
-        if 0 < entry.page_index <= len(nodes):
-            found["node_id"] = nodes[entry.page_index - 1].node_id
-    return {**found, "text": entry.text, "relevant": entry.relevant, **grounding_dict(entry)}
+def url_rules_of(llm: LLM) -> UrlRules:
+    """Which pictures behind URLs are opened for this LLM; other LLMs have no such setting."""
+    if isinstance(llm, EVisRAGLLM):
+        return llm.urls
+    return NO_URLS

@@ -15,7 +15,8 @@ from llama_index.core.schema import Document, NodeRelationship, RelatedNodeInfo
 from llama_index.core.utils import get_cache_dir
 
 from visrag_integrations import images
-from visrag_integrations.errors import DocumentError, DocumentLimitError
+from visrag_integrations.errors import DocumentError, DocumentLimitError, SettingError
+from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.llamaindex.convert import page_to_document
 from visrag_integrations.readers import PageReader
 from visrag_integrations.store.picture_files import SUFFIXES, PictureFolder, reference_of
@@ -54,6 +55,12 @@ class VisRAGReader(BasePydanticReader):
         **more: Any,
     ) -> None:
         more.pop("class_name", None)
+        own = [field.name for field in dataclasses.fields(PageReader)]
+        known = [*own, "reader", "image_dir", "settings", "is_remote"]
+        check_arguments("VisRAGReader", [*more, *(settings or {})], known)
+        if reader is not None and (more or settings):
+            names = ", ".join([*more, *(settings or {})])
+            raise SettingError(f"{names}: for a reader that is made here; the one you give has its own settings.")
         if reader is None:
             reader = PageReader(**{**(settings or {}), **more})
         fields: dict[str, Any] = {"settings": _settings_of(reader), "is_remote": is_remote}

@@ -14,6 +14,7 @@ from llama_index.core.schema import NodeWithScore, QueryBundle
 from llama_index.core.vector_stores.types import BasePydanticVectorStore
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.llamaindex.convert import node_to_page
@@ -52,6 +53,8 @@ class VisRAGRerank(BaseNodePostprocessor):
         self, embedder: Any = None, *, store: Any = None, top_n: int = 3, embedding: Any = None, **fields: Any
     ) -> None:
         fields.pop("class_name", None)
+        known = {*type(self).model_fields, "embedder", "store"}
+        check_arguments("VisRAGRerank", fields, known, elsewhere={"top_k": "it is top_n.", "model": "it is embedder."})
         super().__init__(**{**fields, "top_n": top_n})
         self._embedder = GivenEmbedder(one_embedder(embedder, embedding))
         if isinstance(store, BasePydanticVectorStore):

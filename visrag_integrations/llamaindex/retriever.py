@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,18 +13,32 @@ from llama_index.core.base.base_retriever import BaseRetriever
 from llama_index.core.schema import NodeWithScore, QueryBundle
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.interfaces.retrievers import is_retriever
+from visrag_integrations.interfaces.stores import store_of_tenant
 from visrag_integrations.llamaindex.convert import hit_to_node
 from visrag_integrations.llamaindex.embedder import GivenEmbedder
-from visrag_integrations.llamaindex.filters import CoreFilter, to_filter
+from visrag_integrations.llamaindex.filters import CoreFilter, store_filter
 from visrag_integrations.llamaindex.node_pictures import picture_of_image
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.types import Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+
+_OWN = ("similarity_top_k", "filters", "mode", "score_threshold", "tenant")
+_OF_HOST = ("callback_manager", "object_map", "objects", "verbose")
+_ELSEWHERE = {
+    "filter": "it is filters.",
+    "top_k": "it is similarity_top_k.",
+    "k": "it is similarity_top_k.",
+    "vector_store_query_mode": 'it is mode, "dense", "lexical" or "hybrid".',
+    "alpha": "it is a field of queries to VisRAGVectorStore.",
+}
+"""What other retrievers call an argument of this one."""
 
 
 class VisRAGRetriever(BaseRetriever):
@@ -40,6 +55,7 @@ class VisRAGRetriever(BaseRetriever):
         filters: LlamaIndex's `MetadataFilters`, or a dict such as `{"source": "report.pdf"}`.
         mode: "dense", "lexical" or "hybrid"; the core retriever's own when None.
         score_threshold: Pages with a lower score are left out; for mode "dense" only.
+        tenant: Whose pages are searched, where one collection serves several; no filter finds another's.
         **settings: Of LlamaIndex's `BaseRetriever`: `callback_manager`, `object_map`, `objects`, `verbose`.
     """
 
@@ -51,15 +67,17 @@ class VisRAGRetriever(BaseRetriever):
         filters: Any = None,
         mode: Mode | None = None,
         score_threshold: float | None = None,
+        tenant: str = "",
         **settings: Any,
     ) -> None:
+        check_arguments("VisRAGRetriever", settings, (*_OWN, *_OF_HOST), elsewhere=_ELSEWHERE)
         if not is_retriever(retriever):
             raise SettingError(
                 f"retriever is {type(retriever).__name__}, without retrieve(). Give PageRetriever(embedder, store)."
             )
         if similarity_top_k < 1:
             raise SettingError(f"similarity_top_k is {similarity_top_k}; it is the number of pages wanted, 1 or more.")
-        self.retriever = retriever
+        self.retriever = _of_tenant(retriever, tenant) if tenant else retriever
         self.similarity_top_k = similarity_top_k
         self.filters = filters
         self.mode = mode
@@ -69,7 +87,13 @@ class VisRAGRetriever(BaseRetriever):
 
     @classmethod
     def from_index(
-        cls, location: Any, embedder: Any = "openbmb/VisRAG-Ret", *, collection: str = "pages", **settings: Any
+        cls,
+        location: Any,
+        embedder: Any = "openbmb/VisRAG-Ret",
+        *,
+        collection: str = "pages",
+        tenant: str = "",
+        **settings: Any,
     ) -> Self:
         """A retriever on an index that is already there; `close` frees what was opened for it.
 
@@ -77,11 +101,13 @@ class VisRAGRetriever(BaseRetriever):
             location: A folder, the URL of a Qdrant server, or a `QdrantClient`.
             embedder: What filled it: a name, a checkpoint folder, or an embedder.
             collection: The collection's name.
+            tenant: Whose pages are searched.
             **settings: Of the retriever, for example `similarity_top_k=3`.
         """
         from visrag_integrations.store import QdrantPageStore  # slow to import, and only needed here
 
-        store = QdrantPageStore(location, collection)
+        check_arguments("VisRAGRetriever.from_index", settings, (*_OWN, *_OF_HOST), elsewhere=_ELSEWHERE)
+        store = QdrantPageStore(location, collection, tenant=tenant)
         given = GivenEmbedder(embedder)
         made = cls(PageRetriever(given.get(), store), **settings)
         made._opened = [given, store]
@@ -101,7 +127,7 @@ class VisRAGRetriever(BaseRetriever):
 
     def find(self, query: QueryBundle) -> list[ScoredPage]:
         """The pages as the core gives them."""
-        condition = to_filter(self.filters, self._scroll)
+        condition = store_filter(getattr(self.retriever, "store", None), self.filters, self._scroll)
         if query.embedding is not None or query.custom_embedding_strs:
             return self._find_by_vector(query, condition)
         # Only what was set: another retriever than the core's may not know the rest.
@@ -147,6 +173,18 @@ class VisRAGRetriever(BaseRetriever):
                 "Use a PageRetriever."
             )
         return part
+
+
+def _of_tenant(retriever: Any, tenant: str) -> Any:
+    """The core's retriever, on the pages of this tenant only."""
+    if not isinstance(retriever, PageRetriever):
+        raise SettingError(
+            f"tenant={tenant!r} needs a PageRetriever, and retriever is {type(retriever).__name__}. Keep tenants apart "
+            "in it, or leave tenant out."
+        )
+    shown = copy.copy(retriever)
+    shown.store = store_of_tenant(retriever.store, tenant)
+    return shown
 
 
 def to_query(query: QueryBundle) -> str | Query:

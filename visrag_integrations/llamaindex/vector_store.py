@@ -3,97 +3,131 @@
 from __future__ import annotations
 
 import asyncio
-import dataclasses
-from collections.abc import Hashable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
 from llama_index.core.bridge.pydantic import PrivateAttr
-from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddings
 from llama_index.core.schema import BaseNode
 from llama_index.core.vector_stores.types import (
     BasePydanticVectorStore,
     MetadataFilters,
     VectorStoreQuery,
-    VectorStoreQueryMode,
     VectorStoreQueryResult,
 )
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.interfaces.embedders import embed_mixed
+from visrag_integrations.images.urls import FetchUrls
+from visrag_integrations.interfaces.arguments import check_arguments
+from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.filters import join_filters
-from visrag_integrations.interfaces.stores import gives_embeddings, knows_who_filled_it, stored_embeddings
-from visrag_integrations.llamaindex.convert import PICTURE_VECTOR_OF, node_to_page, page_id, page_to_node
+from visrag_integrations.interfaces.stores import (
+    knows_who_filled_it,
+    store_of_tenant,
+    stored_embeddings,
+    tenant_of,
+)
+from visrag_integrations.llamaindex.convert import page_ids, page_to_node
 from visrag_integrations.llamaindex.embedder import GivenEmbedder, one_embedder
 from visrag_integrations.llamaindex.embedding import DEFAULT_MODEL, StoreEmbedding
-from visrag_integrations.llamaindex.filters import CoreFilter, of_ref_docs, to_filter
+from visrag_integrations.llamaindex.filters import CoreFilter, of_ref_docs, store_filter
+from visrag_integrations.llamaindex.node_pages import embedded_batches, pages_of_nodes
+from visrag_integrations.llamaindex.node_pictures import UrlRules
+from visrag_integrations.llamaindex.node_search import NodeSearcher
 from visrag_integrations.retrieval import PageRetriever
-from visrag_integrations.types import Mode, Page, ScoredPage
+from visrag_integrations.types import Page, ScoredPage
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import Embedding, PageEmbedder, PageStore
+    from visrag_integrations.interfaces import PageEmbedder, PageStore
 
-# LlamaIndex's ways to search, as ours.
-_MODES: dict[VectorStoreQueryMode, Mode] = {
-    VectorStoreQueryMode.SPARSE: "lexical",
-    VectorStoreQueryMode.TEXT_SEARCH: "lexical",
-    VectorStoreQueryMode.HYBRID: "hybrid",
-    VectorStoreQueryMode.SEMANTIC_HYBRID: "hybrid",
-    VectorStoreQueryMode.MMR: "dense",
-}
-_BATCH = 32
-"""So many nodes are embedded and stored at once: what a failure loses, and how many pictures are open together."""
 _MANY_IDS = 256
 """A question about more nodes than this is first asked without them; see `_search`."""
-
-
-@dataclass(frozen=True)
-class NodePage:
-    """A node on its way into the store: its page, and its vector; None where the page has to be embedded."""
-
-    page: Page
-    vector: Embedding | None
+_ELSEWHERE = {
+    "aclient": "one client is enough: async calls run in threads.",
+    "enable_hybrid": "every store can search in hybrid mode; leave it out.",
+    "fastembed_sparse_model": "words are searched without a model; leave it out.",
+    "sparse_doc_fn": "words are searched without a model; leave it out.",
+    "sparse_query_fn": "words are searched without a model; leave it out.",
+    "hybrid_fusion_fn": "alpha= of the query weighs the two halves.",
+    "payload_indexes": 'give indexed_fields={"year": "integer"}.',
+    "embed_model": "it is embedder.",
+    "batch_size": "leave it out.",
+    "location": "it is url or path, or open QdrantPageStore(location) and give that.",
+    "collection": "it is collection_name.",
+}
+"""What LlamaIndex's own Qdrant store takes, and what to write here."""
+_OF_PAGE_STORE = ("client", "url", "path", "collection_name", "api_key", "timeout", "pictures", "indexed_fields")
 
 
 class VisRAGVectorStore(BasePydanticVectorStore):
     """Keeps nodes in a page store, and finds them by text or vector; nodes come back with their metadata and picture.
 
     LlamaIndex embeds the text of every node before it hands it over, also of those with a picture. So this store embeds
-    the picture itself, unless the node's embedding is `VisRAGEmbedding`'s vector of it. Several nodes with one picture
-    (a page whose text was split) are kept as one, under the first one's id.
+    the picture itself, unless the node's embedding is `VisRAGEmbedding`'s vector of it. Every node is kept under its
+    own id. Pieces of one page (its text was split) have one picture: a search by vector gives different pages first.
+
+    A filter sees what nodes show as metadata, also the user's own keys `doc_id`, `tenant`, `number` and the like.
 
     >>> index = VectorStoreIndex.from_vector_store(store, embed_model=store.embed_model)  # doctest: +SKIP
 
     Args:
-        store: A page store, for example `QdrantPageStore("my_index")`.
+        store: A page store, for example `QdrantPageStore("my_index")`. None makes one of the arguments below.
         embedder: A `VisRAGEmbedding` or any other LlamaIndex embedding, a page embedder of the core (multi-vector
             ones too), or a model's name; "openbmb/VisRAG-Ret" when None.
         fetch_urls: Whether pictures behind http and https URLs are fetched.
+        file_urls: Whether those behind `file:` URLs are read.
+        with_embeddings: Whether nodes come back with their `embedding`; a query may say so for itself, with
+            `output_fields=["embedding"]`.
+        tenant: Whose nodes these are. What is added is theirs, and nothing here finds, gives or removes another's.
         embedding: The older name of `embedder`.
+        **page_store: Of a `QdrantPageStore` that is opened, and closed by `close`: `client`, `url`, `path`,
+            `collection_name`, `api_key`, `timeout`, `pictures`, `indexed_fields`.
     """
 
     stores_text: bool = True
     is_embedding_query: bool = True
     flat_metadata: bool = False
-    fetch_urls: bool = False
+    fetch_urls: FetchUrls = False
+    file_urls: bool = False
+    with_embeddings: bool = False
     _store: Any = PrivateAttr()
+    _opened: Any = PrivateAttr(default=None)
     _embedder: Any = PrivateAttr()
     _retriever: Any = PrivateAttr(default=None)
 
     def __init__(
-        self, store: PageStore, embedder: Any = None, *, fetch_urls: bool = False, embedding: Any = None
+        self,
+        store: PageStore | None = None,
+        embedder: Any = None,
+        *,
+        fetch_urls: FetchUrls = False,
+        file_urls: bool = False,
+        with_embeddings: bool = False,
+        tenant: str = "",
+        embedding: Any = None,
+        **page_store: Any,
     ) -> None:
+        known = (*_OF_PAGE_STORE, "store", "embedder", "fetch_urls", "file_urls", "with_embeddings", "tenant")
+        check_arguments("VisRAGVectorStore", page_store, known, elsewhere=_ELSEWHERE)
         embedder = one_embedder(embedder, embedding)
         given = GivenEmbedder(embedder)
         if isinstance(embedder, (str, Path)) and str(embedder) != DEFAULT_MODEL:
             embedder = given.get()  # loaded now: only the model itself says of which kind it is
         # A multi-vector embedder has to see the question itself: LlamaIndex's vectors are flat.
-        flat = getattr(embedder, "kind", "single") == "single"
-        fields: dict[str, Any] = {"is_embedding_query": flat, "fetch_urls": fetch_urls}
+        fields: dict[str, Any] = {
+            "is_embedding_query": getattr(embedder, "kind", "single") == "single",
+            "fetch_urls": fetch_urls,
+            "file_urls": file_urls,
+            "with_embeddings": with_embeddings,
+        }
         super().__init__(**fields)
-        self._store = store
+        if store is None:
+            store = self._opened = _open_store(page_store)
+        elif page_store:
+            raise SettingError(
+                f"{', '.join(page_store)}: for a store that is opened here; the one you give has its own."
+            )
+        self._store = store_of_tenant(store, tenant)
         self._embedder = given
 
     @classmethod
@@ -124,28 +158,24 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         return found
 
     def close(self) -> None:
-        """Free the model that was loaded by its name, unless others use it; what you gave stays open."""
+        """Free the model that was loaded by its name, and close a store that was opened here.
+
+        A model that others use is not freed, and what you gave stays open.
+        """
         self._retriever = None  # it holds the embedder
         self._embedder.close()
+        close(self._opened)
 
     # --- in ---------------------------------------------------------------------------------------------------------
 
     def add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """Keep nodes, those with the same ids are overwritten; gives their ids, in order."""
-        pages = pages_of_nodes(nodes, self.embedder, fetch_urls=self.fetch_urls)
-        for start in range(0, len(pages), _BATCH):
-            self._add(pages[start : start + _BATCH])
+        check_arguments("VisRAGVectorStore.add", kwargs, ["nodes"])
+        pages = pages_of_nodes(nodes, self.embedder, UrlRules(self.fetch_urls, self.file_urls), self._tenant)
+        for batch, vectors in embedded_batches(pages, self.embedder):
+            self.client.prepare(self.embedder)
+            self.client.add_pages(batch, vectors)
         return [node.node_id for node in nodes]
-
-    def _add(self, pages: Sequence[NodePage]) -> None:
-        missing = [one.page for one in pages if one.vector is None]
-        made = iter(embed_mixed(self.embedder, missing))
-        # In the order of the pages: made now, or brought by the node.
-        vectors = []
-        for one in pages:
-            vectors.append(next(made) if one.vector is None else one.vector)
-        self.client.prepare(self.embedder)
-        self.client.add_pages([one.page for one in pages], vectors)
 
     async def async_add(self, nodes: Sequence[BaseNode], **kwargs: Any) -> list[str]:
         """`add` in a thread, so that the event loop goes on."""
@@ -153,7 +183,8 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     def delete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """Remove the nodes of a document: by LlamaIndex's id of it, or by the path of its file."""
-        self.client.delete(filter=of_ref_docs([ref_doc_id]))
+        check_arguments("VisRAGVectorStore.delete", delete_kwargs, ["ref_doc_id"])
+        self.client.delete(filter=of_ref_docs(self.client, [ref_doc_id]))
 
     async def adelete(self, ref_doc_id: str, **delete_kwargs: Any) -> None:
         """`delete` in a thread, so that the event loop goes on."""
@@ -166,6 +197,7 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         **delete_kwargs: Any,
     ) -> None:
         """Remove nodes with these ids, or that fit the filters; where both are given, both must hold."""
+        check_arguments("VisRAGVectorStore.delete_nodes", delete_kwargs, ["node_ids", "filters"])
         if node_ids is None and filters is None:
             raise SettingError("delete_nodes() needs node_ids or filters. To remove everything: clear().")
         condition = self._condition(node_ids, None, filters)
@@ -196,31 +228,49 @@ class VisRAGVectorStore(BasePydanticVectorStore):
 
     # --- out --------------------------------------------------------------------------------------------------------
 
-    def get_nodes(self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None) -> list[BaseNode]:
-        """The nodes with these ids, in that order, or that fit the filters; all of them when neither is given."""
+    def get_nodes(
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        *,
+        with_embeddings: bool | None = None,
+    ) -> list[BaseNode]:
+        """The nodes with these ids, in that order, or that fit the filters; all of them when neither is given.
+
+        Args:
+            node_ids: Of nodes.
+            filters: LlamaIndex's, or a dict such as the core takes.
+            with_embeddings: Whether they have their `embedding`; as the store was made when None.
+        """
         if node_ids is not None and filters is None:
-            pages: Any = self.client.get_pages(list(map(page_id, node_ids)))
+            pages: Any = self.client.get_pages(page_ids(node_ids, self._tenant))
         else:
             pages = self.client.scroll(self._condition(node_ids, None, filters))
-        return list(map(page_to_node, pages))
+        return self._nodes(list(pages), self.with_embeddings if with_embeddings is None else with_embeddings)
 
     async def aget_nodes(
-        self, node_ids: list[str] | None = None, filters: MetadataFilters | None = None
+        self,
+        node_ids: list[str] | None = None,
+        filters: MetadataFilters | None = None,
+        *,
+        with_embeddings: bool | None = None,
     ) -> list[BaseNode]:
         """`get_nodes` in a thread, so that the event loop goes on."""
-        return await asyncio.to_thread(self.get_nodes, node_ids, filters)
+        return await asyncio.to_thread(self.get_nodes, node_ids, filters, with_embeddings=with_embeddings)
 
     def query(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
         """The best nodes with their scores (higher is better).
 
-        Modes: default (the embedder's own way), sparse and text_search (words), hybrid and semantic_hybrid (both; the
-        halves weigh the same, whatever `alpha`), mmr.
+        Modes: default (the embedder's own way), sparse and text_search (words), hybrid and semantic_hybrid (both;
+        `alpha` says what the dense half weighs, from 0 to 1), mmr.
         """
+        check_arguments("VisRAGVectorStore.query", kwargs, ["query"])
         hits = self._search(query)
+        with_embeddings = self.with_embeddings or "embedding" in (query.output_fields or ())
         return VectorStoreQueryResult(
-            nodes=[page_to_node(hit.page) for hit in hits],
+            nodes=self._nodes([hit.page for hit in hits], with_embeddings),
             similarities=[hit.score for hit in hits],
-            ids=list(map(_node_id, hits)),
+            ids=[_node_id(hit.page) for hit in hits],
         )
 
     async def aquery(self, query: VectorStoreQuery, **kwargs: Any) -> VectorStoreQueryResult:
@@ -228,126 +278,69 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         return await asyncio.to_thread(self.query, query, **kwargs)
 
     def _search(self, query: VectorStoreQuery) -> list[ScoredPage]:
-        mode = self._mode(query)
+        searcher = NodeSearcher(self._core, self.is_embedding_query)
+        mode = searcher.mode_of(query)
         node_ids = query.node_ids or None
         doc_ids = query.doc_ids or None
         # An index asks for every node it was built from: mostly that is no restriction, and a slow one. So the question
         # is asked without it first, and again only if a node came back that was not asked for. The ranks of a hybrid
         # search depend on what else was found, so there it is not tried.
         if node_ids is not None and len(node_ids) > _MANY_IDS and mode != "hybrid":
-            hits = self._matching(query, mode, self._condition(None, doc_ids, query.filters))
-            if set(map(_node_id, hits)) <= set(node_ids):
+            hits = searcher.find(query, mode, self._condition(None, doc_ids, query.filters))
+            if {_node_id(hit.page) for hit in hits} <= set(node_ids):
                 return hits
-        return self._matching(query, mode, self._condition(node_ids, doc_ids, query.filters))
+        return searcher.find(query, mode, self._condition(node_ids, doc_ids, query.filters))
 
-    def _matching(self, query: VectorStoreQuery, mode: Mode, condition: CoreFilter | None) -> list[ScoredPage]:
-        top_k = _top_k(query, mode)
-        text = query.query_str or ""
-        if query.mode == VectorStoreQueryMode.MMR:
-            return self._most_marginal(query, self._vector(query), condition)
-        # Words, or a question that the store's own embedder has to see.
-        if mode == "lexical" or query.query_embedding is None or not self.is_embedding_query:
-            if not text.strip():
-                raise SettingError("The query has neither a text nor an embedding. Give query_str or query_embedding.")
-            return self._core.retrieve(text, top_k, filter=condition, mode=mode)
-        if not text.strip():
-            mode = "dense"  # there are no words to search for
-        return self.client.search(self._vector(query), text=text, top_k=top_k, filter=condition, mode=mode)
-
-    def _mode(self, query: VectorStoreQuery) -> Mode:
-        if query.mode == VectorStoreQueryMode.DEFAULT:
-            return self._core.mode
-        if query.mode not in _MODES:
-            known = ", ".join(mode.value for mode in (VectorStoreQueryMode.DEFAULT, *_MODES))
-            raise SettingError(f"The query mode {query.mode.value!r} is not known here; there are {known}.")
-        return _MODES[query.mode]
-
-    def _vector(self, query: VectorStoreQuery) -> Any:
-        if query.query_embedding is not None and self.is_embedding_query:
-            return np.asarray(query.query_embedding, np.float32)
-        return self.embedder.embed_queries([query.query_str or ""])[0]
-
-    def _most_marginal(self, query: VectorStoreQuery, vector: Any, condition: CoreFilter | None) -> list[ScoredPage]:
-        """Nodes that fit the question and differ from each other."""
-        store = self.client
-        if not self.is_embedding_query or not gives_embeddings(store):
-            raise SettingError(f"The query mode 'mmr' needs single vectors; {self.embedder.name!r} makes many a page.")
-        # More than are wanted, so that there is something to choose from.
-        fetched = store.search(vector, top_k=max(20, 4 * query.similarity_top_k), filter=condition)
-        if fetched:
-            store.prepare(self.embedder)  # another one's vectors would be compared with the question's
-        stored = stored_embeddings(store, [hit.page.id for hit in fetched], self.embedder)
-        hits = {hit.page.id: hit for hit in fetched if hit.page.id in stored}
-        scores, chosen = get_top_k_mmr_embeddings(
-            vector.tolist(),
-            [stored[id_].tolist() for id_ in hits],
-            similarity_top_k=query.similarity_top_k,
-            embedding_ids=list(hits),
-            mmr_threshold=query.mmr_threshold,
-        )
-        found = []
-        for id_, score in zip(chosen, scores, strict=True):
-            found.append(ScoredPage(hits[id_].page, float(score), "mmr"))
-        return found
+    def _nodes(self, pages: Sequence[Page], with_embeddings: bool) -> list[BaseNode]:
+        nodes: list[BaseNode] = list(map(page_to_node, pages))
+        if not with_embeddings or not nodes:
+            return nodes
+        if self.embedder.kind != "single":
+            raise SettingError(
+                f"Embedder {self.embedder.name!r} makes many vectors a page, and a node's embedding is one. Leave out "
+                "with_embeddings, or read them: store.client.get_embeddings(ids)."
+            )
+        stored = stored_embeddings(self.client, [page.id for page in pages], self.embedder)
+        for node, page in zip(nodes, pages, strict=True):
+            if page.id in stored:
+                node.embedding = stored[page.id].tolist()
+        return nodes
 
     def _condition(
         self, node_ids: list[str] | None, doc_ids: list[str] | None, filters: MetadataFilters | Mapping[str, Any] | None
     ) -> CoreFilter | None:
-        condition = to_filter(filters, self._scroll)
+        condition = store_filter(self.client, filters, self._scroll)
         if node_ids is not None:
-            condition = join_filters({"$ids": list(map(page_id, node_ids))}, condition)
+            condition = join_filters({"$ids": page_ids(node_ids, self._tenant)}, condition)
         if doc_ids is not None:
-            condition = join_filters(of_ref_docs(doc_ids), condition)
+            condition = join_filters(of_ref_docs(self.client, doc_ids), condition)
         return condition
 
     def _scroll(self) -> Iterator[Page]:
         return self.client.scroll()
 
-
-def pages_of_nodes(nodes: Sequence[BaseNode], embedder: PageEmbedder, *, fetch_urls: bool = False) -> list[NodePage]:
-    """The nodes as pages; of nodes with one id the last, and nodes of one document with one picture are one page."""
-    pieces: dict[Hashable, dict[str, NodePage]] = {}
-    for node in nodes:
-        page = node_to_page(node, fetch_urls=fetch_urls)
-        of_page = pieces.setdefault(_page_key(node, page), {})
-        of_page[node.node_id] = NodePage(page, _vector_of(node, page, embedder))
-    return [_joined(list(of_page.values())) for of_page in pieces.values()]
+    @property
+    def _tenant(self) -> str:
+        return tenant_of(self._store)
 
 
-def _joined(pieces: Sequence[NodePage]) -> NodePage:
-    """One page of its pieces, under the id of the first, with their texts in order."""
-    first = pieces[0]
-    if len(pieces) == 1:
-        return first
-    text = "\n".join(piece.page.text for piece in pieces)
-    return NodePage(dataclasses.replace(first.page, text=text), first.vector)
+def _node_id(page: Page) -> str:
+    return page.given_id or page.id
 
 
-def _page_key(node: BaseNode, page: Page) -> Hashable:
-    """The same for two pieces of one page, and for a node that is given twice."""
-    # Pixels in memory and pictures that are still to be fetched cannot be compared.
-    picture: Any = page.picture
-    if picture is None or node.source_node is None or callable(picture):
-        return node.node_id
-    return (node.ref_doc_id, picture)
+def _open_store(settings: dict[str, Any]) -> Any:
+    """A page store, as users of LlamaIndex's Qdrant store name it."""
+    from visrag_integrations.store import QdrantPageStore  # slow to import, and only needed here
 
-
-def _vector_of(node: BaseNode, page: Page, embedder: PageEmbedder) -> Embedding | None:
-    """The node's own embedding where it is what `embedder` would make of the page."""
-    if node.embedding is None or embedder.kind != "single" or len(node.embedding) != embedder.dimension:
-        return None
-    if page.picture is not None and node.metadata.get(PICTURE_VECTOR_OF) != embedder.name:
-        return None  # LlamaIndex embeds the text of nodes with a picture
-    return np.asarray(node.embedding, np.float32)
-
-
-def _node_id(hit: ScoredPage) -> str:
-    return hit.page.given_id or hit.page.id
-
-
-def _top_k(query: VectorStoreQuery, mode: Mode) -> int:
-    """How many nodes; LlamaIndex has a number of its own for each way to search."""
-    own = {"hybrid": query.hybrid_top_k, "lexical": query.sparse_top_k, "dense": None}[mode]
-    if own is None or query.mode == VectorStoreQueryMode.DEFAULT:
-        return query.similarity_top_k
-    return own
+    settings = dict(settings)
+    places = []
+    for name in ("client", "url", "path"):
+        if settings.get(name) is not None:
+            places.append(settings[name])
+        settings.pop(name, None)
+    if len(places) != 1:
+        raise SettingError(
+            "One store is needed: VisRAGVectorStore(QdrantPageStore(...)), or one of url=, path= and client=."
+        )
+    collection = settings.pop("collection_name", None) or "pages"
+    return QdrantPageStore(places[0], collection, **settings)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.interfaces.arguments import check_arguments
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -25,6 +27,40 @@ def folder_of(location: Any) -> Path | None:
     if isinstance(location, (str, Path)):
         return Path(location)
     return None  # a client
+
+
+_ELSEWHERE = {
+    "url": "the place is location=.",
+    "path": "the place is location=.",
+    "host": "the place is location=, for example http://localhost:6333.",
+    "client": "a QdrantClient is given as location=.",
+    "collection_name": "its name here is collection=.",
+}
+"""What users of other libraries write, and what it is called here."""
+
+
+def check_options(location: Any, options: Iterable[str], own: Collection[str]) -> None:
+    """Nothing, unless there is an option that neither a store nor, for a URL, a client has.
+
+    Raises:
+        SettingError: There is; the message has the nearest name.
+    """
+    known = set(own)
+    if is_url(location):
+        known |= client_options()
+    check_arguments("QdrantPageStore", options, known - {"client_options", "self"}, elsewhere=_ELSEWHERE)
+
+
+def is_url(location: Any) -> bool:
+    """Whether it is the URL of a server."""
+    return isinstance(location, str) and location.startswith(("http://", "https://"))
+
+
+def client_options() -> set[str]:
+    """What a client takes for a URL."""
+    from qdrant_client import QdrantClient
+
+    return set(inspect.signature(QdrantClient).parameters) - {"self", "kwargs", "location", "url", "path", "host"}
 
 
 def open_engine(location: Any, collection: str, server_options: Mapping[str, Any], **options: Any) -> Engine:

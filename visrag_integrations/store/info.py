@@ -9,7 +9,8 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
-from visrag_integrations.interfaces.embedders import fingerprint_of, instruction_of, pooling_of
+from visrag_integrations.interfaces.embedders import fingerprint_of, former_names_of, instruction_of, pooling_of
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -76,6 +77,7 @@ class CollectionInfo(EmbedderInfo):
         created: When, in ISO format.
         complete: False while an import has not finished.
         also: The second embedder, where there is one.
+        text_rules: By which rules the pages' words are indexed (`lexical.RULES`).
         indexed: The metadata keys that were declared (`indexed_fields`), and as what.
         pictures: The kind of place where the page pictures of a collection on a server are: "server", "folder", "url"
             or "none"; "" where nobody has said. Never the place itself.
@@ -86,6 +88,7 @@ class CollectionInfo(EmbedderInfo):
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
+    text_rules: int = 1
     indexed: Mapping[str, str] = field(default_factory=dict)
     pictures: str = field(default="", compare=False)  # who fills it is the same wherever they are
 
@@ -103,9 +106,10 @@ class CollectionInfo(EmbedderInfo):
     def of(self, embedder: PageEmbedder) -> EmbedderInfo | None:
         """This embedder among those who fill the collection; None when it is another one."""
         asked = info_of(embedder)
-        for filled_by in self.embedders:
-            if _same(filled_by, asked):
-                return filled_by
+        for name in (asked.embedder, *former_names_of(embedder)):
+            for filled_by in self.embedders:
+                if _same(filled_by, replace(asked, embedder=name)):
+                    return filled_by
         return None
 
     def as_dict(self) -> dict[str, Any]:
@@ -156,6 +160,7 @@ class Layout:
             format_version=version,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
+            text_rules=lexical.RULES,
         )
 
     def _applied(self, embedder: PageEmbedder) -> EmbedderInfo:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -15,7 +16,7 @@ from visrag_integrations.errors import SettingError, StoreError, storable
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
-from visrag_integrations.store.connect import connect, folder_of, open_engine
+from visrag_integrations.store.connect import check_options, connect, folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
@@ -112,6 +113,7 @@ class QdrantPageStore(Collection):
         server_options: Mapping[str, Any] | None = None,
         **client_options: Any,
     ) -> None:
+        check_options(location, client_options, inspect.signature(QdrantPageStore).parameters)
         self.collection = check_collection_name(collection)
         self._settings = SearchSettings(candidates, fusion, fusion_weights)
         self._server_options = dict(server_options or {})
