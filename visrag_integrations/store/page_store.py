@@ -133,8 +133,12 @@ class QdrantPageStore(Collection):
             reconnect = None
             if isinstance(location, str):
                 reconnect = partial(_client, location, api_key=api_key, timeout=timeout, **client_options)
-            beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
-            kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
+            try:
+                beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
+                kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
+            except BaseException:
+                engine.close()
+                raise
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
 
     @classmethod

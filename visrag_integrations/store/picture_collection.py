@@ -135,8 +135,9 @@ class PictureCollection:
                     if not client.collection_exists(self.name):
                         raise
                     # else another process made it meanwhile
-            if not client.retrieve(self.name, [INFO_ID], with_payload=False):
-                if client.count(self.name, exact=True).count:
+            if not self._is_ours():
+                # Looked at twice: another process may have said so, and saved pictures, between the two.
+                if client.count(self.name, exact=True).count and not self._is_ours():
                     raise StoreError(
                         f"The collection {self.name!r} holds points that this library did not write. Page pictures go "
                         "there: rename or remove it, or give pictures=a folder, a URL, or False for none."
@@ -147,6 +148,10 @@ class PictureCollection:
                     self.name, [models.PointStruct(id=INFO_ID, vector={}, payload={"visrag": own})], wait=True
                 )
         self._is_made = True
+
+    def _is_ours(self) -> bool:
+        """Whether the collection says that it is for pictures."""
+        return bool(self.engine.client.retrieve(self.name, [INFO_ID], with_payload=False))
 
     def _index(self) -> None:
         from qdrant_client import models

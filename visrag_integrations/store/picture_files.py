@@ -190,6 +190,7 @@ class PagePictures:
 
     Attributes:
         keep_formats: Encoded pictures of another of the formats are kept as they are too.
+        kind: Of what kind their place is, as a collection on a server remembers it; "" where that need not be said.
     """
 
     def __init__(self, files: PictureFiles | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
@@ -197,9 +198,7 @@ class PagePictures:
             raise SettingError(f"picture_format is {format!r}; allowed: {', '.join(SUFFIXES)}.")
         self.files, self.collection, self.format, self.quality = files, collection, format.upper(), quality
         self.keep_formats = False
-
-    kind = ""
-    """Where they are, as the collection remembers it; "" where that need not be said."""
+        self.kind = ""
 
     def settle(self, kind: str) -> None:
         """Do as the collection remembers it; nothing where it is settled already."""
