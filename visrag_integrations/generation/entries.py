@@ -14,12 +14,11 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import NamedTuple
 
-from visrag_integrations.errors import printable
+from visrag_integrations.generation.excerpts import excerpt, listed
 from visrag_integrations.generation.indexes import Start, certain_end, line_starts, next_start, points
 from visrag_integrations.generation.json_answers import entries_in, looks_like_json
 from visrag_integrations.generation.refusals import says_nothing_relevant
@@ -296,29 +295,4 @@ def _without_half_of_bold(text: str) -> str:
         if text.startswith(mark):
             return text[2:].lstrip()
         return text.removesuffix(mark).rstrip()
-    return text
-
-
-def excerpt(text: str, length: int = 60) -> str:
-    """The beginning of a text on one line, quoted, for a message.
-
-    >>> excerpt("a\\n  b" * 40, 6)
-    '"a ba b..."'
-    """
-    most = 4 * length  # blanks are folded; so much of the text is enough, and a megabyte of it is never copied
-    line = printable(" ".join(text[:most].split()))
-    if len(line) <= length and len(text) <= most:
-        return f'"{line}"'
-    return f'"{line[:length].rstrip()}..."'
-
-
-def listed(numbers: Sequence[int], limit: int = 5) -> str:
-    """Numbers for a message, the first few of them.
-
-    >>> listed([2, 3, 4], limit=2)
-    '2, 3 and 1 more'
-    """
-    text = ", ".join(map(str, numbers[:limit]))
-    if len(numbers) > limit:
-        return f"{text} and {len(numbers) - limit} more"
     return text

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from visrag_integrations.errors import printable
-from visrag_integrations.generation.entries import EntryReader, excerpt
+from visrag_integrations.generation.entries import EntryReader
 from visrag_integrations.generation.events import (
     AnswerReady,
     Event,
@@ -18,6 +18,7 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
+from visrag_integrations.generation.excerpts import excerpt
 from visrag_integrations.generation.json_answers import entries_of, text_of
 from visrag_integrations.generation.refusals import rests_on_nothing, says_insufficient
 from visrag_integrations.generation.sections import (
