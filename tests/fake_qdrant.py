@@ -123,6 +123,8 @@ class _Handler(BaseHTTPRequestHandler):
                 return memory.create_collection(
                     name, vectors_config=wanted.vectors, sparse_vectors_config=wanted.sparse_vectors
                 )
+            case "GET", ():
+                return memory.get_collection(name).model_dump(mode="json")
             case "DELETE", ():
                 return memory.delete_collection(name)
             case "PUT", ("index",):
@@ -131,11 +133,15 @@ class _Handler(BaseHTTPRequestHandler):
                 memory.upsert(name, models.PointsList(**body).points)
                 return done
             case "POST", ("points", "delete"):
-                memory.delete(name, models.PointIdsList(**body).points)
+                if "filter" in body:
+                    memory.delete(name, models.FilterSelector(**body))
+                else:
+                    memory.delete(name, models.PointIdsList(**body).points)
                 return done
             case "POST", ("points", "payload"):
                 change = models.SetPayload(**body)
-                memory.set_payload(name, change.payload, points=change.points, key=change.key)
+                chosen = change.points if change.filter is None else change.filter
+                memory.set_payload(name, change.payload, points=chosen, key=change.key)
                 return done
             case _:
                 return self.looked_up(name, rest, body)

@@ -28,6 +28,11 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
     """Where the pages are; `--json` for commands that print results and end."""
     parser.add_argument("--index", default=".visrag", metavar="DIR|URL", help="the index: a folder, or a Qdrant server")
     parser.add_argument("--collection", default="pages", metavar="NAME", help="the collection in it (default: pages)")
+    parser.add_argument(
+        "--pictures",
+        metavar="DIR|URL|server|none",
+        help="where page pictures are (default: in the index; on a server, a collection beside the pages')",
+    )
     parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -128,8 +133,27 @@ def open_store(
             f"There is no index at {arguments.index!r}. Make one first: visrag index PATH... --index {arguments.index}"
         )
     return QdrantPageStore(
-        arguments.index, collection=arguments.collection, api_key=api_key, server_options=server_options
+        arguments.index,
+        collection=arguments.collection,
+        pictures=pictures_of(arguments),
+        api_key=api_key,
+        server_options=server_options,
     )
+
+
+def pictures_of(arguments: argparse.Namespace) -> str | bool | None:
+    """Where `--pictures` says that page pictures are, as the store takes it."""
+    place: str | None = arguments.pictures
+    if place == "none":
+        return False
+    if place != "server":
+        return place
+    if "://" not in arguments.index:
+        raise SettingError(
+            f"--pictures server is for an index on a server, and {arguments.index!r} is a folder. Leave it out; a "
+            "folder of that name is ./server."
+        )
+    return True
 
 
 def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> PageEmbedder:

@@ -56,6 +56,7 @@ class ClientEngine:
     ) -> None:
         self.client, self.collection, self.owned = client, collection, owned
         self._options = _checked_options(options or {})
+        self.is_closed = False
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
@@ -256,8 +257,18 @@ class ClientEngine:
 
     def close(self) -> None:
         if self.owned:
+            self.is_closed = True
             with self._doing("closing"):
                 self.client.close()
+
+    @property
+    def is_local(self) -> bool:
+        """Whether the client is its own engine, in this process."""
+        return self._local
+
+    def doing(self, doing: str) -> contextlib.AbstractContextManager[None]:
+        """A block in which the client is used: what it raises becomes a `StoreError` that says what was done."""
+        return self._doing(doing)
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:

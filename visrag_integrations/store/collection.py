@@ -160,7 +160,8 @@ class Collection:
                 self._start_over(embedders)
             # A search may have found no collection before; another process may have made it since.
             if self._load_info() is None:
-                new = replace(self._layout.describe(embedders, reader or {}), indexed=self._indexed_fields)
+                described = self._layout.describe(embedders, reader or {})
+                new = replace(described, indexed=self._indexed_fields, pictures=self._pictures.kind)
                 self._engine.create(new.schemas, new.as_dict())
             stored = self._prepared()  # another process may have been first
             for each in embedders:
@@ -269,7 +270,9 @@ class Collection:
                 stored = self._engine.load_info()
                 if stored is None:
                     return None
-                self._info = read_info(stored, self._engine.where)
+                info = read_info(stored, self._engine.where)
+                self._pictures.settle(info.pictures)
+                self._info = info
                 if not self._info.complete:
                     logger.warning("%s: an import did not finish; import it again", self._engine.where)
                 if self._info.text_rules < lexical.RULES:
@@ -327,4 +330,5 @@ class Collection:
                 pictures.add(reference)
         self._engine.drop()
         self._info = None
+        self._pictures.settle_new()
         self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures

@@ -21,6 +21,8 @@ FORMAT_VERSION = 2
 """The newest there is: of collections that the first versions of this library would misread."""
 FIELD_KINDS = ("keyword", "integer", "float", "datetime", "bool")
 """What metadata keys can be indexed as."""
+PICTURE_KINDS = ("", "server", "folder", "url", "none")
+"""Where page pictures may be; "" where nobody has said."""
 _MAX_DIMENSION = 65_536  # of a Qdrant vector
 # Dimensions. Below this, one bit a number loses too much and the full search is fast anyway.
 _BINARY_FROM = 1024
@@ -77,6 +79,8 @@ class CollectionInfo(EmbedderInfo):
         also: The second embedder, where there is one.
         text_rules: By which rules the pages' words are indexed (`lexical.RULES`).
         indexed: The metadata keys that were declared (`indexed_fields`), and as what.
+        pictures: The kind of place where the page pictures of a collection on a server are: "server", "folder", "url"
+            or "none"; "" where nobody has said. Never the place itself.
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
@@ -86,6 +90,7 @@ class CollectionInfo(EmbedderInfo):
     also: tuple[EmbedderInfo, ...] = ()
     text_rules: int = 1
     indexed: Mapping[str, str] = field(default_factory=dict)
+    pictures: str = field(default="", compare=False)  # who fills it is the same wherever they are
 
     @property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
@@ -231,6 +236,12 @@ def read_info(stored: Mapping[str, Any], where: str) -> CollectionInfo:
         _check_stored(embedder, where)
     if not isinstance(info.reader, Mapping) or not isinstance(info.indexed, Mapping):
         raise StoreFormatError(f"{where} is damaged: its description has fields of the wrong type. Index again.")
+    if info.pictures not in PICTURE_KINDS:
+        value = str(info.pictures)[:50]
+        raise StoreFormatError(
+            f"{where} keeps its pictures in {value!r}; this version knows {', '.join(PICTURE_KINDS[1:])}. Update it, "
+            "or index again."
+        )
     if not all(isinstance(key, str) and kind in FIELD_KINDS for key, kind in info.indexed.items()):
         raise StoreFormatError(f"{where} is damaged: its description has an unknown kind of metadata. Index again.")
     kinds = [embedder.kind for embedder in (info, *info.also)]

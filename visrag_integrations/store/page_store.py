@@ -7,6 +7,8 @@ import logging
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
+from functools import partial
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,18 +16,20 @@ from visrag_integrations.errors import SettingError, StoreError, storable
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
-from visrag_integrations.store.connect import check_options, folder_of, open_engine
+from visrag_integrations.store.connect import check_options, connect, folder_of, open_engine
 from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
-from visrag_integrations.store.info import EmbedderInfo, Layout
+from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, Layout
 from visrag_integrations.store.mapping import PayloadMapping
 from visrag_integrations.store.payload import LISTING, payload_to_page
+from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.server_pictures import ServerPictures, check_not_pictures
 from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches
@@ -39,6 +43,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+# Pages of a list that are made at a time; it is what is read together of their pictures (`server_pictures`).
+_SCROLLED_TOGETHER = 16
+
 
 class QdrantPageStore(Collection):
     """Keeps pages with their vectors and pictures in a Qdrant collection, and finds them again.
@@ -49,7 +56,9 @@ class QdrantPageStore(Collection):
         location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`.
         collection: The collection's name.
         pictures: Where page pictures are kept: a folder or an fsspec URL; False keeps none. By default `pictures` in
-            the index folder, this process's memory for ":memory:", and none for a server.
+            the index folder, this process's memory for ":memory:", and for a server or a client the collection
+            `NAME.pictures` beside the pages'. A collection remembers the kind of place; a folder or URL must be named
+            by every store that is to see the pictures. True: on the server, in a collection from before it did so.
         picture_format: "JPEG", "PNG" or "WEBP"; pictures that already are such a file are kept as they are.
         picture_quality: Of JPEG and WEBP, from 1 to 100.
         quantization: "binary" searches over one bit a number and scores the best again exactly; None compares all
@@ -112,11 +121,24 @@ class QdrantPageStore(Collection):
         fields = check_indexed_fields(indexed_fields)
         check_tenant(tenant)
         layout = Layout(quantization, storage, pooling, pooled_vectors)
-        files = pictures_for(location, self.folder, pictures)
-        kept = PagePictures(files, self.collection, picture_format, picture_quality)
-        engine = open_engine(
+        if self.folder is None:
+            check_not_pictures(self.collection)
+        kept = PagePictures(None, self.collection, picture_format, picture_quality)
+        if self.folder is not None or location == ":memory:":
+            kept.files = pictures_for(location, self.folder, pictures)
+        engine: Any = open_engine(
             location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
         )
+        if self.folder is None and location != ":memory:":
+            reconnect = None
+            if isinstance(location, str):
+                reconnect = partial(_client, location, api_key=api_key, timeout=timeout, **client_options)
+            try:
+                beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
+                kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
+            except BaseException:
+                engine.close()
+                raise
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
 
     @classmethod
@@ -184,7 +206,7 @@ class QdrantPageStore(Collection):
     @property
     def picture_settings(self) -> tuple[str, int] | None:
         """The format and quality in which pictures are kept; None where none are."""
-        if self._pictures.files is None:
+        if self._pictures.files is None and self._pictures.kind not in ("folder", "url"):
             return None
         return self._pictures.format, self._pictures.quality
 
@@ -207,7 +229,7 @@ class QdrantPageStore(Collection):
         pages, embeddings = list(pages), list(embeddings)
         if self.tenant:
             pages = [of_tenant(page, self.tenant) for page in pages]
-        parts = self._parts(self._prepared())
+        parts = self._parts(self._with_pictures(self._prepared()))
         vectors = check_embeddings(pages, embeddings, parts.schemas)
         with self._guard:
             for start, end in in_batches(vectors):
@@ -249,7 +271,8 @@ class QdrantPageStore(Collection):
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         found, score_type = search(self._parts(info), query, self._settings)
-        return [ScoredPage(self._page(hit.payload), hit.score, score_type) for hit in found]
+        pages = self._pages([hit.payload for hit in found])
+        return [ScoredPage(page, hit.score, score_type) for page, hit in zip(pages, found, strict=True)]
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
@@ -267,7 +290,7 @@ class QdrantPageStore(Collection):
         for batch in batches(ids):
             for record in self._shown.retrieve(batch):
                 payloads[record.id] = record.payload
-        return [self._page(payloads[id_]) for id_ in ids if id_ in payloads]
+        return self._pages([payloads[id_] for id_ in ids if id_ in payloads])
 
     def get_embeddings(
         self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
@@ -314,8 +337,10 @@ class QdrantPageStore(Collection):
         """Every page that fits the filter, read in small batches; the order is the store's own."""
         condition = self._condition(filter)
         if self._load_info():
-            for record in self._shown.scroll(condition):
-                yield self._page(record.payload)
+            records = self._shown.scroll(condition)
+            # A few at a time: their pictures are read together where they are on a server.
+            while some := list(islice(records, _SCROLLED_TOGETHER)):
+                yield from self._pages([record.payload for record in some])
 
     def count(self, filter: Filter | None = None) -> int:
         """How many pages fit the filter."""
@@ -411,10 +436,12 @@ class QdrantPageStore(Collection):
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
         self._remove_all()
+        self._pictures.settle_new()
         # Not `prepare`: there is no embedder here, only what the file says of it.
-        self._engine.create(file.info.schemas, file.info.as_dict())
-        make_indexes(self._engine, file.info.indexed, file.info.indexed)
-        self._info = file.info
+        described = replace(file.info, pictures=self._pictures.kind)  # its own place, not the other store's
+        self._engine.create(described.schemas, described.as_dict())
+        make_indexes(self._engine, described.indexed, described.indexed)
+        self._info = described
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:
             for pages, embeddings in file.batches():
@@ -424,11 +451,27 @@ class QdrantPageStore(Collection):
             raise
         finally:
             self._pictures.keep_formats = False
-        self._info = replace(file.info, complete=True)
+        self._info = replace(described, complete=True)
         self._engine.save_info(self._info.as_dict())
 
     # --- internals --------------------------------------------------------------------------------------------------
 
-    def _page(self, payload: Mapping[str, Any]) -> Page:
-        metadata = payload.get("metadata") or {}
-        return payload_to_page(payload, self._pictures.source(metadata.get("image")))
+    def _with_pictures(self, info: CollectionInfo) -> CollectionInfo:
+        """What the collection remembers, once it says of what kind the place of its pictures is."""
+        kind = self._pictures.kind
+        if kind in ("", "none", info.pictures):
+            return info
+        with self._guard:
+            self._info = info = replace(info, pictures=kind)
+            self._engine.save_info(info.as_dict())
+        return info
+
+    def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
+        references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
+        sources = self._pictures.sources(references)
+        return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
+
+
+def _client(location: str, **options: Any) -> QdrantClient:
+    client, *_ = connect(location, **options)
+    return client

@@ -9,7 +9,7 @@ import logging
 import os
 import re
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -19,6 +19,7 @@ from visrag_integrations.store.folder import PICTURES
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
+    from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
 
@@ -46,14 +47,19 @@ def reference_of(data: bytes, collection: str, suffix: str) -> str:
     return f"{collection}/{digest[:2]}/{digest[2:]}.{suffix}"
 
 
+def is_reference(reference: Any) -> bool:
+    """Whether it is a path that stays under its root."""
+    return isinstance(reference, str) and len(reference) <= 1024 and _REFERENCE.fullmatch(reference) is not None
+
+
 def check_reference(reference: Any) -> str:
     """The reference, if it stays under its root.
 
     Raises:
         PictureError: It is absolute, a URL, or climbs out.
     """
-    if isinstance(reference, str) and len(reference) <= 1024 and _REFERENCE.fullmatch(reference):
-        return reference
+    if is_reference(reference):
+        return str(reference)
     raise PictureError(
         f"The picture reference {reference!r} is refused: it must be a path below the index's picture folder, "
         "such as 'pages/ab/cdef.jpg'. Index the document again."
@@ -184,6 +190,7 @@ class PagePictures:
 
     Attributes:
         keep_formats: Encoded pictures of another of the formats are kept as they are too.
+        kind: Of what kind their place is, as a collection on a server remembers it; "" where that need not be said.
     """
 
     def __init__(self, files: PictureFiles | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
@@ -191,20 +198,39 @@ class PagePictures:
             raise SettingError(f"picture_format is {format!r}; allowed: {', '.join(SUFFIXES)}.")
         self.files, self.collection, self.format, self.quality = files, collection, format.upper(), quality
         self.keep_formats = False
+        self.kind = ""
+
+    def settle(self, kind: str) -> None:
+        """Do as the collection remembers it; nothing where it is settled already."""
+
+    def settle_new(self) -> None:
+        """Do as in a new collection."""
+
+    def save_all(self, pages: Iterable[Page]) -> list[str | None]:
+        """Keep the pages' pictures; gives the reference of each."""
+        return [self.save(page.picture) for page in pages]
 
     def save(self, picture: PictureSource | None) -> str | None:
         """Keep the picture; gives its reference."""
         if picture is None or self.files is None:
             return None
+        data, reference = self.encoded(picture)
+        self.files.save(data, reference)
+        return reference
+
+    def encoded(self, picture: PictureSource) -> tuple[bytes, str]:
+        """The picture as it is kept, and its reference."""
         kept_as = self.format
         if self.keep_formats and isinstance(picture, bytes):
             found = images.sniff_format(picture)
             if found in SUFFIXES:
                 kept_as = found
         data = images.encode(picture, kept_as, self.quality)
-        reference = reference_of(data, self.collection, SUFFIXES[kept_as])
-        self.files.save(data, reference)
-        return reference
+        return data, reference_of(data, self.collection, SUFFIXES[kept_as])
+
+    def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
+        """Where the pictures of one result list are."""
+        return [self.source(reference) for reference in references]
 
     def source(self, reference: Any) -> PictureSource | None:
         """Where the picture is; one that is refused raises when it is opened, not here."""
@@ -231,12 +257,29 @@ class PagePictures:
             except (OSError, PictureError) as err:
                 logger.warning("The picture %s could not be removed: %s", reference, err)
 
+    def due(self) -> set[str]:
+        """Pictures that were spared when their last page went, and need not be any more."""
+        return set()
+
+    def keep(self, references: Iterable[str]) -> None:
+        """Of those that were due: these are shown again."""
+
 
 class BorrowedPictures(PagePictures):
     """Another collection's pictures: more are kept beside them, but none goes, for the other may show it."""
 
     def __init__(self, lender: PagePictures) -> None:
         super().__init__(lender.files, lender.collection, lender.format, lender.quality)
+        self._lender = lender
+        self.kind = lender.kind
+
+    def save_all(self, pages: Iterable[Page]) -> list[str | None]:
+        """Keep the pages' pictures beside the other's."""
+        return self._lender.save_all(pages)
+
+    def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
+        """Where the pictures are."""
+        return self._lender.sources(references)
 
     def delete(self, references: Iterable[str]) -> None:
         """Leaves every picture where it is."""

@@ -27,9 +27,9 @@ def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence
         stored[record.id] = record.payload.get("metadata") or {}
     points: dict[str, Point] = {}
     replaced: set[str] = set()
-    for id_, page, named in zip(ids, pages, vectors, strict=True):
+    images = parts.pictures.save_all(pages)  # before the pages: a kill leaves no page without its picture
+    for id_, page, named, image in zip(ids, pages, vectors, images, strict=True):
         before = stored.get(id_, {})
-        image = parts.pictures.save(page.picture)
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
         payload["metadata"] = with_whole_numbers(payload["metadata"], parts.integers)
         if before.get("image") not in (None, image):
@@ -67,9 +67,12 @@ def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> Non
     """Delete those of the pictures that no page refers to any more."""
     if parts.pictures.files is None:
         return
-    for batch in batches(references):
+    due = parts.pictures.due()
+    for batch in batches(references | due):
         # Tenants may show one picture: it goes with the last page of anybody.
         everyones = parts.everyones or parts.engine
         records = everyones.scroll(FieldMatch("metadata.image", tuple(batch)), ("metadata.image",))
         used = {record.payload["metadata"]["image"] for record in records}
         parts.pictures.delete(set(batch) - used)
+        if used & due:
+            parts.pictures.keep(used & due)
