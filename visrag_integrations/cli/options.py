@@ -119,7 +119,9 @@ def open_store(
 ) -> QdrantPageStore:
     """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
     from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.store.connect import folder_of
 
+    folder_of(arguments.index)  # refuses a server's address without http://
     api_key: str | None = None  # never an option: other users of this machine can read those
     if "://" in arguments.index:
         api_key = os.environ.get("QDRANT_API_KEY")
