@@ -7,6 +7,7 @@ count and list leaves it out. (Collections have metadata of their own only on ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
+from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
     SERVER_INDEXES,
@@ -34,6 +36,8 @@ from visrag_integrations.store.engine import (
     to_record,
 )
 from visrag_integrations.store.json_limits import read_limited_json
+from visrag_integrations.store.refusals import read_refusal
+from visrag_integrations.store.server_versions import Version, ask_version, check_storage, check_supported
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -53,15 +57,19 @@ class ClientEngine:
         *,
         owned: bool,
         options: Mapping[str, Any] | None = None,
+        asked: AskedServer | None = None,
     ) -> None:
+        self._asked = asked or AskedServer()
         self.client, self.collection, self.owned = client, collection, owned
         self._options = _checked_options(options or {})
+        self._server_version: Version | None = None
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
         self._guard = threading.RLock() if self._local else contextlib.nullcontext()  # local mode is not thread-safe
 
     def load_info(self) -> dict[str, Any] | None:
+        self._check_server()
         with self._doing("opening the collection"):
             if not self.client.collection_exists(self.collection):
                 return None
@@ -74,6 +82,20 @@ class ClientEngine:
         raise StoreFormatError(
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
+
+    def _check_server(self) -> Version | None:
+        """The server's version, asked once; None in local mode, which has everything that this client knows.
+
+        Raises:
+            StoreError: It is older than what is supported.
+        """
+        if self._local:
+            return None
+        if self._server_version is None:
+            with self._doing("asking for the server's version"):
+                self._server_version = ask_version(self.client)
+        check_supported(self._server_version, self.where)
+        return self._server_version
 
     def _described(self, text: Any) -> dict[str, Any]:
         """What the reserved point says of the collection; whoever may write there may write anything."""
@@ -88,6 +110,9 @@ class ClientEngine:
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models
 
+        version = self._check_server()
+        if version is not None:
+            check_storage(schemas, version, self.where)
         with self._doing("creating the collection"):
             if self.client.collection_exists(self.collection):
                 if self.load_info() is not None:
@@ -261,7 +286,8 @@ class ClientEngine:
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
-        with self._guard, ForeignErrors(doing, self.where, _advice):
+        advice = functools.partial(advice_on, doing=doing, server=self._asked)
+        with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
 
 
@@ -274,12 +300,3 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise SettingError(f"server_options has {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}.")
     return dict(options)
-
-
-def _advice(err: BaseException) -> str:
-    status = getattr(err, "status_code", None)
-    if status in (401, 403):
-        return "The server refuses the key: give api_key=... (and https://)."
-    if status is None:
-        return "Is the Qdrant server running and the URL right? Longer answers need timeout=seconds."
-    return "What was added before is kept."

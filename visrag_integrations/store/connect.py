@@ -7,9 +7,11 @@ import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.arguments import check_arguments
+from visrag_integrations.store.advice import AskedServer
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -130,7 +132,33 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
     from visrag_integrations.store.client import ClientEngine
 
     client, where, owned = connect(location, **options)
-    return ClientEngine(client, collection, where, owned=owned, options=server_options)
+    asked = _asked_of(location, client)
+    return ClientEngine(client, collection, where, owned=owned, options=server_options, asked=asked)
+
+
+def _asked_of(location: Any, client: QdrantClient) -> AskedServer:
+    """Where the client sends its requests, and what of it was not typed."""
+    made_with = getattr(client, "init_options", {})
+    if location == ":memory:" or made_with.get("location") == ":memory:" or made_with.get("path"):
+        return AskedServer("The engine in this process")
+    try:
+        url = urlsplit(client.http.client.host)
+    except (AttributeError, NotImplementedError):  # a client of somebody's own making
+        return AskedServer()
+    port: Any = url.port
+    address = f"Host {url.hostname}, port {port}"
+    if made_with.get("prefer_grpc"):
+        port = made_with.get("grpc_port")
+        return AskedServer(f"Host {url.hostname}, port {port} (gRPC)")
+    notes: list[str] = []
+    typed = location if is_url(location) else made_with.get("url")
+    if typed and urlsplit(typed).port is None and made_with.get("port") == port:
+        usual = 443 if url.scheme == "https" else 80
+        notes.append(f"A URL without a port means {port}, Qdrant's own: add :{usual} where a proxy answers there.")
+    if url.path.strip("/"):
+        address += f", path {url.path}"
+        notes.append("A path is part of Qdrant's address only where a proxy has put it there.")
+    return AskedServer(address, " ".join(notes))
 
 
 def connect(
@@ -150,6 +178,12 @@ def connect(
     if location == ":memory:":
         return QdrantClient(":memory:"), ":memory:", True
     if isinstance(location, str):
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise SettingError("api_key holds a line end or another character that no key has. Give the key alone.")
         options.setdefault("check_compatibility", False)  # it prints a warning when the server is away; we raise
-        return QdrantClient(url=location, api_key=api_key, timeout=timeout, **options), location, True
+        return (
+            QdrantClient(url=location, api_key=api_key, timeout=timeout, **options),
+            _without_password(location),
+            True,
+        )
     raise SettingError(f'The location is {location!r}; give a folder, ":memory:", a URL or a QdrantClient.')
