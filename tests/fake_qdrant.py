@@ -23,8 +23,8 @@ class FakeQdrant(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, plan: Plan | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, plan: Plan | None = None, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.plan: Plan = plan or (lambda *_: None)
         self.memory = QdrantClient(":memory:")
         self.guard = threading.RLock()

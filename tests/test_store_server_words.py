@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import re
+import socket
 import threading
+import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_qdrant import serving
+from fake_qdrant import FakeQdrant, serving
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -23,6 +26,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from visrag_integrations import Page, QdrantPageStore
 from visrag_integrations.cli import main
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client import ClientEngine
 from visrag_integrations.store.refusals import may_pass, read_refusal
@@ -406,3 +410,125 @@ def test_an_older_server_is_refused_by_name(version: str) -> None:
         with pytest.raises(StoreError, match=r"server is (1\.15|1\.9|0\.11).*1\.16\.0 is the oldest"):
             QdrantPageStore(server.url)
         assert server.requests == []
+
+
+# --- time and trouble -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("fault", ["503", "refused", "cut", "lost"])
+def test_two_faults_cost_no_read_and_no_write(fault: str) -> None:
+    embedder = Letters()
+    with serving() as server, QdrantPageStore(server.url, timeout=10) as store:
+        store.prepare(embedder)
+        left = iter([fault, fault])
+        server.plan = lambda *_: next(left, None)
+        store.add_pages([Page("d", 1, text="x")], embedder.embed_queries(["x"]))
+        left = iter([fault, fault])
+        assert store.count() == 1
+        assert server.faults[fault] == 4
+
+
+def test_a_third_fault_is_an_error_and_a_refusal_is_one_at_once() -> None:
+    with serving() as server, QdrantPageStore(server.url, timeout=10) as store:
+        store.prepare(Letters())
+        for fault, sent in (("503", 3), ("400", 1)):
+            before = len(server.requests)
+            server.plan = lambda *_, fault=fault: fault
+            with pytest.raises(StoreError, match="told to fail"):
+                store.count()
+            assert len(server.requests) == before + sent
+
+
+def test_a_full_disk_is_not_tried_again() -> None:
+    client = QdrantClient(":memory:")
+    sent: list[str] = []
+
+    class Full(QdrantClient):
+        def count(self, *_: Any, **__: Any) -> Any:
+            sent.append("count")
+            raise UnexpectedResponse(500, "", qdrant_error("No space left on device: WAL buffer size"), httpx.Headers())
+
+    full = Full(":memory:")
+    full._init_options["location"] = client._init_options["location"] = "http://127.0.0.1:6333"
+    with pytest.raises(StoreError, match="disk is full"):
+        ClientEngine(full, "pages", "the given QdrantClient", owned=False).count(None)
+    assert sent == ["count"]
+
+
+def test_a_creation_whose_answer_got_lost_is_not_sent_twice() -> None:
+    with serving() as server, QdrantPageStore(server.url, timeout=10) as store:
+        lost = iter(["lost"])
+        server.plan = lambda _, method, path: (
+            next(lost, None) if (method, path) == ("PUT", "/collections/pages") else None
+        )
+        store.prepare(Letters())
+        assert server.requests.count("PUT /collections/pages") == 1
+        assert store.count() == 0
+
+
+def test_ingestions_own_tries_are_not_multiplied() -> None:
+    with serving() as server, QdrantPageStore(server.url, timeout=10) as store:
+        store.prepare(Letters())
+        before = len(server.requests)
+        server.plan = lambda *_: "503"
+        retrying = functools.partial(RetryingStoreClient, retry=Retry(limit=4, first_wait=0.01))
+        with store.client_through(retrying), pytest.raises(StoreError, match="failed 4 times"):
+            store.count()
+        assert len(server.requests) == before + 4
+
+
+def test_a_server_that_restarts_is_waited_for() -> None:
+    with socket.socket() as place:
+        place.bind(("127.0.0.1", 0))
+        port = place.getsockname()[1]
+    over = threading.Event()
+
+    def start() -> None:
+        time.sleep(1.0)
+        with FakeQdrant(port=port) as server:
+            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+            over.wait(20)
+            server.shutdown()
+
+    starting = threading.Thread(target=start)
+    starting.start()
+    try:
+        with QdrantPageStore(f"http://127.0.0.1:{port}", timeout=5) as store:
+            store.prepare(Letters())
+            assert store.count() == 0
+    finally:
+        over.set()
+        starting.join()
+
+
+def test_a_server_that_is_away_is_an_error_in_seconds() -> None:
+    started = time.monotonic()
+    with pytest.raises(StoreError, match="Tried for 3 seconds"):
+        QdrantPageStore("http://127.0.0.1:1")
+    assert 2 < time.monotonic() - started < 10
+
+
+def test_the_time_limits_of_a_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: list[dict[str, Any]] = []
+
+    def send(self: Any, request: httpx.Request) -> Any:
+        seen.append(dict(request.extensions["timeout"]))
+        raise httpx.ReadTimeout("timed out")
+
+    monkeypatch.setattr(httpx.Client, "send", send)
+    monkeypatch.setattr(time, "sleep", lambda _: None)
+    for given, said, expected in ((None, None, 60), (7, None, 7), (None, "90", 90), (2, "90", 2)):
+        monkeypatch.delenv("VISRAG_TIMEOUT", raising=False)
+        if said is not None:
+            monkeypatch.setenv("VISRAG_TIMEOUT", said)
+        seen.clear()
+        with pytest.raises(StoreError, match="timeout=seconds"):
+            QdrantPageStore("http://127.0.0.1:1", timeout=given)
+        assert [(limits["read"], limits["connect"]) for limits in seen] == [(expected, min(5, expected))] * 3
+
+
+@pytest.mark.parametrize("said", ["0", "soon", "-5", "1.5"])
+def test_a_time_limit_that_is_none(said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISRAG_TIMEOUT", said)
+    with pytest.raises(SettingError, match="VISRAG_TIMEOUT"):
+        QdrantPageStore("http://127.0.0.1:1")

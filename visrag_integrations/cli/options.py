@@ -28,6 +28,9 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
     """Where the pages are; `--json` for commands that print results and end."""
     parser.add_argument("--index", default=".visrag", metavar="DIR|URL", help="the index: a folder, or a Qdrant server")
     parser.add_argument("--collection", default="pages", metavar="NAME", help="the collection in it (default: pages)")
+    parser.add_argument(
+        "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
+    )
     parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -130,7 +133,11 @@ def open_store(
             f"There is no index at {arguments.index!r}. Make one first: visrag index PATH... --index {arguments.index}"
         )
     return QdrantPageStore(
-        arguments.index, collection=arguments.collection, api_key=api_key, server_options=server_options
+        arguments.index,
+        collection=arguments.collection,
+        api_key=api_key,
+        timeout=getattr(arguments, "timeout", None),
+        server_options=server_options,
     )
 
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from visrag_integrations.store.info import FIELD_KINDS
+from visrag_integrations.store.patience import REFUSED_S
 from visrag_integrations.store.refusals import (
     FULL_DISK,
     NO_SUCH_STORAGE,
@@ -170,6 +171,8 @@ def _advice_on_silence(refusal: Refusal, server: AskedServer) -> str:
     """No answer, or only a part of one."""
     if refusal.connecting:
         asked = f"{server.address} was asked. Is the Qdrant server running and the URL right?"
+        if refusal.refused:
+            asked = f"Tried for {REFUSED_S:.0f} seconds. {asked}"
         return f"{asked} {server.note}".rstrip()
     return f"{server.address} was asked. Is the Qdrant server running? Longer answers need timeout=seconds."
 

@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.store.advice import AskedServer
+from visrag_integrations.store.patience import answer_time, limit_connecting
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -132,8 +133,11 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
     from visrag_integrations.store.client import ClientEngine
 
     client, where, owned = connect(location, **options)
+    timeout = None  # a given client has its own
+    if is_url(location):
+        timeout = answer_time(options.get("timeout"))
     asked = _asked_of(location, client)
-    return ClientEngine(client, collection, where, owned=owned, options=server_options, asked=asked)
+    return ClientEngine(client, collection, where, owned=owned, options=server_options, asked=asked, timeout=timeout)
 
 
 def _asked_of(location: Any, client: QdrantClient) -> AskedServer:
@@ -181,9 +185,8 @@ def connect(
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise SettingError("api_key holds a line end or another character that no key has. Give the key alone.")
         options.setdefault("check_compatibility", False)  # it prints a warning when the server is away; we raise
-        return (
-            QdrantClient(url=location, api_key=api_key, timeout=timeout, **options),
-            _without_password(location),
-            True,
-        )
+        seconds: Any = answer_time(timeout)
+        client = QdrantClient(url=location, api_key=api_key, timeout=seconds, **options)
+        limit_connecting(client)
+        return client, _without_password(location), True
     raise SettingError(f'The location is {location!r}; give a folder, ":memory:", a URL or a QdrantClient.')

@@ -53,6 +53,7 @@ class Refusal:
         from_qdrant: Whether a Qdrant server seems to have said it, and not a proxy or another service.
         silent: Whether there was no answer, or only a part of one.
         connecting: Whether not even the connection was made, so that nothing was sent.
+        refused: Whether it was refused at once, as while a server restarts.
     """
 
     sentence: str
@@ -60,6 +61,7 @@ class Refusal:
     from_qdrant: bool = True
     silent: bool = False
     connecting: bool = False
+    refused: bool = False
 
 
 def read_refusal(err: BaseException) -> Refusal:
@@ -137,7 +139,7 @@ def _read_grpc(err: Any, code: str) -> Refusal:
         and re.search(r"failed to connect|connection refused|DNS", said, re.IGNORECASE) is not None
     )
     if connecting:
-        return Refusal(f"no connection: {_one_line(said)}", None, silent=True, connecting=True)
+        return Refusal(f"no connection: {_one_line(said)}", None, silent=True, connecting=True, refused=True)
     return Refusal(_one_line(said) or f"gRPC status {code}", status)
 
 
@@ -149,7 +151,9 @@ def _read_trouble(source: BaseException) -> Refusal:
     if "ConnectTimeout" in names:
         return Refusal("no connection in time", silent=True, connecting=True)
     if "ConnectError" in names or isinstance(source, ConnectionRefusedError):
-        return Refusal(f"no connection: {said or type(source).__name__}", silent=True, connecting=True)
+        refused = "certificate" not in said.lower()
+        text = f"no connection: {said or type(source).__name__}"
+        return Refusal(text, silent=True, connecting=True, refused=refused)
     if "TimeoutException" in names or isinstance(source, TimeoutError):
         return Refusal("no answer within the time limit", silent=True)
     if "RemoteProtocolError" in names:
