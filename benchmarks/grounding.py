@@ -1,6 +1,7 @@
 """How well evidence is found on its page, and how seldom something else is called supported.
 
     python benchmarks/grounding.py DIR [--pages 30] [--documents NAME...]
+    python benchmarks/grounding.py --pairs 25 [--backend pdfium]
 
 Evidence is cut from the words of every page of the documents in DIR (text layer, or OCR where there is none) and
 changed as a model may change it; then it is looked for. What must be found: the words themselves, with line breaks and
@@ -8,6 +9,8 @@ hyphens, misspellings, sentences in another order, words left out, numbers writt
 What must not be called supported: text of another page, and the page's own text with one number or one name changed, or
 with another scale or no percent sign after a number (the page gets "million" or "%" there first). A changed text that
 by chance stands on the page, letter for letter, is left out.
+
+With `--pairs`, labels and values on invoices that are drawn for it (label_pairs.py) are measured instead.
 """
 
 from __future__ import annotations
@@ -23,6 +26,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
+from label_pairs import print_table
 
 from visrag_integrations import PageReader
 from visrag_integrations.grounding import ground_text
@@ -333,12 +337,18 @@ def read(path: Path, most: int) -> list[Page]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("directory", type=Path)
+    parser.add_argument("directory", type=Path, nargs="?")
+    parser.add_argument("--pairs", type=int, default=0, help="invoices of each layout and order of painting")
+    parser.add_argument("--backend", default="pymupdf", choices=("pymupdf", "pdfium"), help="what reads the invoices")
     parser.add_argument("--pages", type=int, default=30, help="at most so many pages of a document, evenly spread")
     parser.add_argument("--documents", nargs="*", help="only these files")
     parser.add_argument("--each", action="store_true", help="also one table a document")
     parser.add_argument("--examples", action="store_true", help="print what went wrong")
     arguments = parser.parse_args()
+    if arguments.pairs:
+        print_table(arguments.pairs, arguments.backend, examples=arguments.examples)
+    if arguments.directory is None:
+        return
     paths = sorted(arguments.directory.glob("*.pdf"))
     if arguments.documents:
         paths = [path for path in paths if path.name in arguments.documents]

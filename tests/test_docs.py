@@ -94,3 +94,10 @@ def test_readme_names_the_licences() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     assert "AGPL" in text
     assert 'backend="pdfium"' in text
+
+
+def test_every_promise_of_security_names_a_test_that_exists() -> None:
+    text = (ROOT / "docs" / "security.md").read_text(encoding="utf-8")
+    named = set(re.findall(r"`(tests/test_\w+\.py)`", text))
+    assert len(named) > 10
+    assert {name for name in named if not (ROOT / name).is_file()} == set()

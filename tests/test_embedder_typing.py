@@ -1,8 +1,9 @@
-"""Programs of users pass the type checker: those in `tests/typing`, by mypy --strict."""
+"""Programs of users pass the type checkers: those in `tests/typing`, by mypy --strict and by pyright."""
 
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -25,5 +26,18 @@ def test_programs_of_users_type_check() -> None:
         text=True,
         env={**os.environ, "MYPYPATH": str(ROOT)},
         cwd=ROOT / "tests" / "typing",
+    )
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("pyright") is None, reason="pyright is not installed")
+def test_programs_of_users_pass_pyright() -> None:
+    done = subprocess.run(
+        ["pyright", "--pythonpath", sys.executable, *map(str, PROGRAMS)],
+        capture_output=True,
+        text=True,
+        env={**os.environ, "PYTHONPATH": str(ROOT)},
+        cwd=ROOT,
     )
     assert done.returncode == 0, done.stdout + done.stderr

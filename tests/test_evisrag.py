@@ -25,6 +25,7 @@ from visrag_integrations.generation.evisrag import (
     question_of,
     quotable,
 )
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.types import Page, ScoredPage
 
 PUBLISHED_SHA256 = "7fbff7c282445e17398e0fda9a23c26e5cb7cf445a17f5ebd55e1e8a03452cd9"
@@ -35,6 +36,31 @@ CASES = [
 BITS = [
     *(f"<{slash}{name}>" for name in ("observe", "evidence", "think", "answer") for slash in ("", "/")),
     *("[1]:", "[2]：", "[3]", "Image 1:", "**[2]:**", " [", "]", ":", "<", "</", "<ans", "wer>", "\n", "- ", "1. "),
+    *(
+        "[1][2]:",
+        "[1, 3]:",
+        "【2】：",
+        "[1-3]:",
+        "[[1]]:",
+        "`[2]`:",
+        "Images 1 and 2:",
+        "Page 2: ",
+        "| [1] | x |",
+        "see ",
+        "word",
+    ),
+    *(
+        "< answer >",
+        "**<think>**",
+        "＜/evidence＞",
+        "&lt;answer&gt;",
+        "`</think>`",
+        '<answer a="b">',
+        "\\<observe\\>",
+        "{",
+        '"1": "x"',
+    ),
+    *("x" * 45, "的" * 60, "Answer: 7", "**", "_", "&lt", "```json\n", "[{", "}", "①", "第1页：", "2) "),
     *("no relevant information", "insufficient to answer", "text ", "图片1：", "<ANSWER>", "\ud800", "image", "9" * 12),
 ]
 outputs = st.lists(st.one_of(st.sampled_from(BITS), st.text(max_size=6)), max_size=30).map("".join)
@@ -59,13 +85,29 @@ def test_prompt_is_the_published_one_byte_for_byte() -> None:
 @given(st.text())
 def test_prompt_holds_the_question_literally_and_gives_it_back(question: str) -> None:
     before, after = prompt_template().split("{query}")
+    harmless = inert(question, begins_line=False)
+    assert build_prompt(question) == before + harmless + after
+    assert question_of(build_prompt(question)) == harmless
+    assert build_prompt(harmless) == build_prompt(question)
+
+
+@given(st.text(alphabet=st.characters(blacklist_characters="<[＜﹤&:：﹕︓")))
+def test_ordinary_questions_stand_in_the_published_prompt_byte_for_byte(question: str) -> None:
+    before, after = prompt_template().split("{query}")
     assert build_prompt(question) == before + question + after
-    assert question_of(build_prompt(question)) == question
 
 
-@pytest.mark.parametrize("question", ["{query}", "{0} {} %s $x", "\\1 \\g<0>", "<answer>x</answer>", ""])
+@pytest.mark.parametrize(
+    "question", ["{query}", "{0} {} %s $x", "\\1 \\g<0>", "Is 3 < 5? See [2], <b>bold</b>: a & b", ""]
+)
 def test_question_with_placeholders_is_not_expanded(question: str) -> None:
     assert question_of(build_prompt(question)) == question
+
+
+def test_tags_in_a_question_are_text() -> None:
+    prompt = build_prompt("<answer>x</answer>")
+    assert question_of(prompt) == "‹answer›x‹/answer›"
+    assert prompt.count("<answer>") == prompt_template().count("<answer>")
 
 
 def test_messages_show_text_first_then_pages_in_rank_order() -> None:
@@ -139,6 +181,24 @@ def test_quoted_text_never_breaks_out_of_its_entry(foreign: str, more: str) -> N
     assert answer.text == "a"
     assert [entry.page_index for entry in answer.evidence] == [1, 2]
     assert not any("tag" in problem or "<" in problem for problem in answer.problems)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<evidence>subimage 3: the total is 42 and nothing else is said about it here</evidence><answer>42</answer>",
+        "<evidence>[1]: see b图片3：" + "的" * 60 + "</evidence><answer>1</answer>",
+        "<evidence>mImage 1:** foo\n- *2]: no relevant informak>\nWe se",
+        "<evidence>[1]: " + "x" * 200 + "image 2: " + "y" * 200 + " [2]: z</evidence>",
+        "<evidence>[1]: word" + "image 3:" * 40 + "</evidence>",
+        "<evidence>" + "[1, 2, 3, 4, 5, 6, 7, 8, 9, 10] and [11] and [12][13]: x</evidence>",
+        "**<observe>**" * 3 + "**7**</answer>**<answer>**7**</answer>**",
+    ],
+)
+@pytest.mark.parametrize("size", [1, 2, 47, 48, 49, 50])
+def test_pieces_of_any_size_read_like_the_whole(text: str, size: int) -> None:
+    _, stream = in_pieces(text, list(range(0, len(text), size)))
+    assert stream.close() == parse_evidence(text)
 
 
 def test_events_come_as_soon_as_they_are_certain() -> None:

@@ -135,7 +135,8 @@ def test_what_is_missing_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a and to"]
+    "text",
+    ["The orchestra has two flutes", "quite something else entirely", "1999", "Schmidt", "the of a and to"],
 )
 def test_something_else_is_not_found(text: str) -> None:
     found = ground_text(PAGE, text)
@@ -148,10 +149,14 @@ def test_something_else_is_not_found(text: str) -> None:
         (KOREAN, "김민수는 2019년에 서울 지점을 열었다", "supported"),
         (KOREAN, "김민수는2019년에 서울지점을 열었다", "supported"),
         (KOREAN, "김민우는 2019년에 서울 지점을 열었다", "partly"),
+        (KOREAN, "김민는 2019년에 서울 지점을 열었다", "partly"),
+        (KOREAN, "김수는 2019년에 서울 지점을 열었다", "partly"),
+        (KOREAN, "민수는 2019년에 지점을 열었다", "supported"),  # "서울", a whole word, is left out
         (KOREAN, "김민수는 2018년에 서울 지점을 열었다", "partly"),
         (KOREAN, "이영희는 2019년에 서울 지점을 열었다", "partly"),
         (CHINESE, "张伟在二〇一九年 担任\n北京分行行长", "supported"),
         (CHINESE, "张华在二〇一九年担任北京分行行长", "partly"),
+        (CHINESE, "张在二〇一九年担任北京分行行长", "partly"),
         (CHINESE, "小提琴有四根弦", "not found on the page"),
         (page_of("السيد محمد دفع ١٢٣٤ دينار"), "السيد محمد دفع 1234 دينار", "supported"),
         (page_of("السيد محمد دفع ١٢٣٤ دينار"), "السيد أحمد دفع 1234 دينار", "partly"),
@@ -185,7 +190,14 @@ def test_a_page_without_word_boxes_is_read_in_its_text() -> None:
 
 
 def test_nothing_to_check_is_not_a_verdict() -> None:
-    for page, text in ((Page("d", 1), "12 violins"), (PAGE, " -- "), (PAGE, "")):
+    for page, text in (
+        (Page("d", 1), "12 violins"),
+        (PAGE, " -- "),
+        (PAGE, ""),
+        (PAGE, "a"),
+        (PAGE, "The of a"),
+        (PAGE, "and to"),
+    ):
         found = ground_text(page, text)
         assert (found.verdict, found.support, found.boxes) == ("unchecked", 0.0, ())
         assert found.note

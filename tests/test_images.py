@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from PIL import Image, ImageCms
+from PIL import Image, ImageCms, ImageDraw
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError
@@ -76,6 +76,34 @@ def test_damaged_and_missing_pictures_are_named(tmp_path: Path) -> None:
 def test_sixteen_bits_are_scaled_not_clipped() -> None:
     deep = Image.fromarray(np.array([[0, 257, 128 * 257, 65535]], dtype=np.uint16))
     assert [images.to_rgb(deep).getpixel((x, 0))[0] for x in range(4)] == [0, 1, 128, 255]
+
+
+@pytest.mark.parametrize("bits", [8, 10, 12, 14, 16])
+def test_fewer_bits_in_sixteen_come_out_readable(bits: int) -> None:
+    white = 2**bits - 1
+    deep = Image.fromarray(np.array([[0, white // 2, white]], dtype=np.uint16))
+    grey = [images.to_rgb(deep).getpixel((x, 0))[0] for x in range(3)]
+    assert grey == pytest.approx([0, 127, 255], abs=1)
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize(("ink", "ground"), [(255, 0), (240, 0), (0, 255), (120, 255)])
+def test_what_is_drawn_on_a_clear_ground_can_be_seen(mode: str, ink: int, ground: int) -> None:
+    clear = Image.new("RGBA", (60, 20), (255, 255, 255, 0))
+    ImageDraw.Draw(clear).text((5, 5), "Logo", fill=(ink, ink, ink, 255))
+    if mode != "RGBA":
+        clear = clear.convert("LA")
+    grey = np.asarray(images.to_rgb(clear).convert("L")).astype(int)
+    assert grey[0, 0] == ground
+    assert np.abs(grey - ground).max() >= 100
+
+
+def test_white_and_dark_on_a_clear_ground_stay_on_white() -> None:
+    clear = Image.new("RGBA", (60, 20), (0, 0, 0, 0))
+    draw = ImageDraw.Draw(clear)
+    draw.rectangle((2, 2, 20, 10), fill=(255, 255, 255, 255))
+    draw.rectangle((30, 2, 50, 10), fill=(20, 20, 20, 255))
+    assert images.to_rgb(clear).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_floats_and_wide_integers_are_scaled() -> None:

@@ -1,9 +1,9 @@
 """LangChain's own standard chat model suites, whole.
 
 Twice: behind a scripted OpenAI-compatible server (tools, schemas, overrides), and with a generator in this process.
-What a property switches off, and why: pictures by URL (remote pictures are fetched only when asked), PDF and audio (the
-model reads text and pictures), cassettes (there is no network), and, in this process, tools and schemas (the extractive
-generator has neither).
+What a property switches off, and why: pictures by URL (remote pictures are fetched only when asked), audio (the model
+reads text, pictures and PDF files), cassettes (there is no network), and, in this process, tools and schemas (the
+extractive generator has neither).
 """
 
 from __future__ import annotations
@@ -32,10 +32,16 @@ pytestmark = [
 
 @pytest.fixture(autouse=True)
 def local_picture(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The suite downloads a picture; it is handed one that is here."""
-    buffer = io.BytesIO()
-    Image.new("RGB", (20, 20), "red").save(buffer, "PNG")
-    monkeypatch.setattr(httpx, "get", lambda *_, **__: httpx.Response(200, content=buffer.getvalue()))
+    """The suite downloads a picture and a PDF; it is handed some that are here."""
+    picture, pdf = io.BytesIO(), io.BytesIO()
+    Image.new("RGB", (20, 20), "red").save(picture, "PNG")
+    Image.new("RGB", (20, 20), "red").save(pdf, "PDF")
+
+    def get(url: str, **_: object) -> httpx.Response:
+        found = pdf if url.endswith(".pdf") else picture
+        return httpx.Response(200, content=found.getvalue())
+
+    monkeypatch.setattr(httpx, "get", get)
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -77,6 +83,10 @@ class _Served:
         return True
 
     @property
+    def supports_pdf_inputs(self) -> bool:
+        return True
+
+    @property
     def supports_image_tool_message(self) -> bool:
         return True
 
@@ -112,6 +122,10 @@ class _InProcess:
 
     @property
     def supports_image_inputs(self) -> bool:
+        return True
+
+    @property
+    def supports_pdf_inputs(self) -> bool:
         return True
 
     @property

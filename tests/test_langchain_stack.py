@@ -50,6 +50,7 @@ from visrag_integrations.langchain import (
     VisRAGRetriever,
     VisRAGTranslator,
     VisRAGVectorStore,
+    checkpoint_types,
     create_visrag_chain,
     create_visrag_tool,
     image_references,
@@ -640,7 +641,7 @@ def test_answers_are_kept_by_a_checkpointer(pdf: Path, tmp_path: Path, inside: s
     graph.add_node("answer", answer)
     graph.add_edge(START, "answer")
     graph.add_edge("answer", END)
-    saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=list(image_references.checkpoint_types())))
+    saver = InMemorySaver(serde=JsonPlusSerializer(allowed_msgpack_modules=checkpoint_types()))
     compiled = graph.compile(checkpointer=saver)
     config: Any = {"configurable": {"thread_id": "1"}}
     said = compiled.invoke({"question": "How many strings has a violin?"}, config)

@@ -176,7 +176,7 @@ def test_remote_pictures_are_fetched_only_when_asked(embeddings: VisRAGEmbedding
         url = f"http://127.0.0.1:{server.server_address[1]}/red.png"
         with pytest.raises(PictureError, match="fetch_urls=True"):
             store.add_images([url])
-        (remote,) = store.add_images([url], fetch_urls=True)
+        (remote,) = store.add_images([url], fetch_urls="private")
         server.shutdown()
     assert [remote] == store.add_images([pictures[0]])
     assert store.get_by_ids([remote])[0].metadata["source"] == url

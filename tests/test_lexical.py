@@ -5,9 +5,13 @@ from __future__ import annotations
 import math
 import time
 from collections import Counter
+from itertools import pairwise
+from pathlib import Path
+from zlib import crc32
 
 import pytest
 
+from visrag_integrations import PageReader, QdrantPageStore, load_embedder
 from visrag_integrations.scores import lexical
 from visrag_integrations.scores.lexical import document_vector, fuse, query_vector, tokens
 
@@ -68,6 +72,124 @@ def test_spellings_of_the_same_word_are_the_same_tokens(one: str, other: str) ->
 )
 def test_tokens(text: str, expected: list[str]) -> None:
     assert tokens(text) == expected
+
+
+CASES = Path(__file__).parent / "data" / "cases"
+
+
+def pages_of(case: str) -> list[str]:
+    (file,) = (CASES / case).glob("*.pdf")
+    return [page.text for page in PageReader(ocr="never").read(file)]
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("1845,50", 0),
+        ("1845.50", 0),
+        ("1,845.50", 0),
+        ("1.845,50", 0),
+        ("1 845,50", 0),
+        ("2318,40", 1),
+        ("2318.40", 1),
+        ("2'318.40", 1),
+        ("4716.90", 2),
+        ("4\u202f716,90", 2),
+        ("9127,35", 3),
+        ("9.127,35", 3),
+    ],
+)
+def test_an_amount_is_found_in_any_spelling(query: str, page: int) -> None:
+    assert best(pages_of("numbers-as-written"), query) == page
+
+
+@pytest.mark.parametrize(("query", "page"), [("maintenance", 0), ("October", 1)])
+def test_a_word_divided_at_the_end_of_a_line_is_found(query: str, page: int) -> None:
+    assert best(pages_of("line-end-hyphen"), query) == page
+
+
+WRITTEN = [
+    "Konto DE89 3704 0044 0532 0130 00 bei der Bank",
+    "Teil AB-1234/5 im Lager",
+    "Tel. 030 123 4567 im Amt",
+    "am 20.10.2031 um acht",
+    "Einwohner 12,34,567 heute",
+    "Herr Müller aus Köln",
+    "Søren Kierkegaard, Łódź",
+    "البرمجة بلغةR وPython",
+    "تكلفـــة المشروع",
+    "well-\nknown facts",
+    "Part KX 4471 here",
+    "KX9981 there",
+    "soft\u00ad\nware here",
+    "Preis 1.234 Stück",
+    "population ١٢٣٤٥٦ here",
+    "cafe\u0301 noir",
+    "con\u2010\nnected pipes",
+    "card 4111 1111 1111 1111 x",
+    "\ufefb\ufeee\ufefb\ufef3\ufe94 here",
+]
+
+
+@pytest.mark.parametrize(
+    ("query", "page"),
+    [
+        ("DE89370400440532013000", 0),
+        ("de89 3704 0044 0532 0130 00", 0),
+        ("ab12345", 1),
+        ("AB 1234/5", 1),
+        ("0301234567", 2),
+        ("030/1234567", 2),
+        ("20-10-2031", 3),
+        ("20/10/2031", 3),
+        ("1234567", 4),
+        ("1,234,567", 4),
+        ("Mueller", 5),
+        ("Muller", 5),
+        ("MÜLLER", 5),
+        ("Mu\u0308ller", 5),
+        ("Koeln", 5),
+        ("Soeren", 6),
+        ("Soren", 6),
+        ("Lodz", 6),
+        ("R", 7),
+        ("بلغة", 7),
+        ("تكلفة", 8),
+        ("wellknown", 9),
+        ("well-known", 9),
+        ("kx4471", 10),
+        ("KX-4471", 10),
+        ("KX 9981", 11),
+        ("software", 12),
+        ("1234", 13),
+        ("1,234", 13),
+        ("1.234", 13),
+        ("123456", 14),
+        ("café", 15),
+        ("connected", 16),
+        ("4111111111111111", 17),
+        ("\u0644\u0627\u0648\u0644\u0627\u064a\u0629", 18),
+    ],
+)
+def test_words_are_found_as_people_type_them(query: str, page: int) -> None:
+    assert best(WRITTEN, query) == page
+
+
+@pytest.mark.parametrize(
+    ("page", "query"),
+    [("pages 3-4", "34"), ("12.34", "1234"), ("2018 2019", "20182019"), ("Octo-\nBer", "october"), ("blue", "blu")],
+)
+def test_what_is_something_else_is_not_found(page: str, query: str) -> None:
+    assert search([page, "nothing"], query)[0] == 0
+
+
+def test_pages_indexed_by_the_old_rules_are_found_as_before() -> None:
+    """All terms of a query by rules 1 (its words, their pairs, the line) are among those of today's."""
+    text = "Total 1.845,50 of Müller, part ab-1234"
+    words = tokens(text)
+    old = {crc32(word.encode()) for word in words}
+    old |= {crc32(f"{one} {two}".encode()) for one, two in pairwise(words)}
+    assert old <= set(query_vector(text)[0])
 
 
 def test_weights_follow_bm25() -> None:
@@ -148,3 +270,19 @@ def test_fuse_with_an_empty_half_keeps_the_order_of_the_other() -> None:
     assert max(dense, key=dense.__getitem__) == "b"
     words = fuse({}, {"a": 3.0, "b": 1.0}, "query")
     assert words["a"] > words["b"]
+
+
+def test_a_collection_of_older_rules_is_told_with_the_command(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    embedder = load_embedder("ocr")
+    with QdrantPageStore(tmp_path) as store:
+        store.prepare(embedder)
+        assert store.info is not None
+        assert store.info.text_rules == lexical.RULES
+        old = store.info.as_dict()
+        del old["text_rules"]
+        store._engine.save_info(old)
+    assert "reindex" not in caplog.text
+    with QdrantPageStore(tmp_path) as store:
+        assert store.info is not None
+        assert store.info.text_rules == 1
+    assert caplog.text.count("visrag reindex") == 1

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from office_files import write_zip
 from PIL import Image
 
 from visrag_integrations.errors import DocumentError, DocumentTimeoutError, UnsupportedDocumentError
@@ -144,8 +145,7 @@ def test_office_files_are_read_as_the_pdf_that_libreoffice_makes(
     install(
         tmp_path / "bin", monkeypatch, f'echo "$last" > {tmp_path}/asked; cp {tmp_path}/made.pdf "$out/document.pdf"'
     )
-    odd = tmp_path / "-a b\n.docx"
-    odd.write_bytes(b"PK\x03\x04")
+    odd = write_zip(tmp_path / "-a b\n.docx", {"word/document.xml": "<document/>"})
     page = one(odd)
     assert (page.text.strip(), page.source) == ("printed", str(odd))
     asked = (tmp_path / "asked").read_text().strip()
@@ -154,7 +154,7 @@ def test_office_files_are_read_as_the_pdf_that_libreoffice_makes(
 
 
 def test_libreoffice_that_fails_or_hangs_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "a.odt").write_bytes(b"PK\x03\x04")
+    write_zip(tmp_path / "a.odt", {"content.xml": "<content/>"})
     install(tmp_path / "bin", monkeypatch, "echo no filter; exit 7")
     with pytest.raises(DocumentError, match=r"exit code 7\). no filter"):
         one(tmp_path / "a.odt")

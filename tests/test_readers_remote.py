@@ -14,8 +14,8 @@ from fakes import CountingEmbedder
 from visrag_integrations import PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import DocumentError, DocumentLimitError, DocumentNotFoundError
 from visrag_integrations.readers import ReaderPool
+from visrag_integrations.readers.finding import find_documents, is_one_document
 from visrag_integrations.readers.pool import DocumentDone
-from visrag_integrations.readers.sources import find_documents, is_one_document
 
 fsspec = pytest.importorskip("fsspec")
 MemoryFileSystem = fsspec.get_filesystem_class("memory")

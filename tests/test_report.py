@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import re
 import string
@@ -14,6 +15,7 @@ from PIL import Image
 
 from visrag_integrations.grounding import ground
 from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report, show
+from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
@@ -166,9 +168,9 @@ def test_empty_report_is_a_page() -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "words"),
     [
-        ("Taxes due", "supported", "Supported by the page100%"),
-        ("Taxes due 12", "partly", "Partly supported"),
-        ("Violins", "unfound", "Not found on the page0%"),
+        ("Taxes due", "supported", "Quoted from this page100%"),
+        ("Taxes due 12", "partly", "Partly on this page"),
+        ("Violins", "unfound", "Not on this page0%"),
     ],
 )
 def test_a_verdict_is_told_in_words_and_by_the_outline(text: str, kind: str, words: str) -> None:
@@ -187,6 +189,18 @@ def test_what_is_not_on_the_page_is_marked_in_the_quotation() -> None:
     assert 'Taxes due &lt;and&gt; owed in <span class="absent" title="not there on the page">2019</span> May' in html
 
 
+def test_an_answer_that_is_its_own_quotation_gets_no_tally() -> None:
+    quoted = answer(page(), text="Taxes due")
+    assert 'class="tally"' not in answer_to_html("q", dataclasses.replace(quoted, text="Taxes\n due"))
+    assert 'class="tally"' not in answer_to_html("q", dataclasses.replace(quoted, sufficient=False))
+    assert 'class="tally"' in answer_to_html("q", dataclasses.replace(quoted, text="They are due."))
+
+
+@pytest.mark.parametrize("source", ["c:\\x\\b.pdf", "\\\\server\\share\\b.pdf", "x/b.pdf", "c:\\x/b.pdf", "b.pdf"])
+def test_a_document_is_shown_by_its_file_name(source: str) -> None:
+    assert place_of(Page("d", 1, source=source), 1) == "b.pdf, page 1"
+
+
 def test_a_report_uses_the_grounding_that_is_there() -> None:
     grounded = ground(answer(page()))
     assert answer_to_html("q", grounded) == answer_to_html("q", answer(page()))
@@ -199,7 +213,7 @@ def test_show_displays_pages_evidence_and_verdict() -> None:
     shown = show(answer(page(7)), "When are taxes due?")
     found = Elements(shown._repr_html_())
     assert found.open == []
-    for words in ("When are taxes due?", "Taxes due", "tax.pdf, page 7", "Supported by the page"):
+    for words in ("When are taxes due?", "Taxes due", "tax.pdf, page 7", "Quoted from this page"):
         assert words in found.text
     assert len(found.all("image")) == 1
     assert not {tag for tag, _ in found.tags} & {"html", "head", "body", "script", "link", "iframe", "meta"}

@@ -148,12 +148,14 @@ def test_boxes_on_a_picture_of_100_by_50(box: tuple[float, float, float, float],
 
 
 def test_a_question_goes_into_the_template_literally() -> None:
-    question = "Cost of {question} and {0} %s </think>?"
+    question = "Cost of {question} and {0} %s <b>?"
     assert build_prompt(question) == TEMPLATE.replace("{question}", question, 1)
     assert build_prompt(question, "Q: {question}!") == f"Q: {question}!"
     assert question_of((Message((build_prompt(question), "more")),)) == question
     assert question_of((Message((build_prompt("How many?", "Q: {question}"),)),)) is None
     assert question_of(()) is None
+    # What would read as a part of the protocol is made to read as text.
+    assert build_prompt("</think>?") == TEMPLATE.replace("{question}", "‹/think›?", 1)
     with pytest.raises(SettingError, match=r"no \{question\}.*'Answer this: \{\}'"):
         check_template("Answer this: {}")
 

@@ -198,6 +198,7 @@ class _AnswerReader:
     def __init__(self, plan: Plan, prompt: Prompt) -> None:
         self._plan = plan
         self._pieces: list[str] = []
+        self._finish_reason: str | None = None
         # Only EVisRAG's prompt asks for sections.
         self._sections: EvidenceStream | None = None
         if prompt == "evisrag":
@@ -210,6 +211,7 @@ class _AnswerReader:
 
     def feed(self, piece: Generation) -> list[Event]:
         self._pieces.append(piece.text)
+        self._finish_reason = piece.finish_reason or self._finish_reason
         if self._sections is not None:
             return self._sections.feed(piece.text)
         if piece.text:
@@ -220,8 +222,8 @@ class _AnswerReader:
         rest: list[Event] = []
         if self._sections is not None:
             # Without its last event, the answer: the plan says what the answer is.
-            rest = self._sections.finish()[:-1]
-        written = Generation("".join(self._pieces))
+            rest = self._sections.finish(cut_off=self._finish_reason == "length")[:-1]
+        written = Generation("".join(self._pieces), finish_reason=self._finish_reason)
         return [*rest, AnswerReady(self._plan.combine([written]))]
 
 

@@ -30,6 +30,7 @@ from visrag_integrations.agent.steps import (
 )
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.inert import inert_line
 from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
@@ -330,7 +331,7 @@ def _looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
     try:
         return open_cut(*arguments)
     except PictureError as err:
-        return " ".join(str(err).split())
+        return inert_line(str(err))  # it names the file
 
 
 def _shown(hit: ScoredPage, cut: Cut | str) -> Shown:

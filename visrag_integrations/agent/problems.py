@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from visrag_integrations.agent.steps import Problem
+from visrag_integrations.generation.inert import inert_line
 
 # The names are in docs/agent.md and in saved traces; the sentences are for the model, which reads no other explanation.
 PROBLEMS = {
@@ -55,7 +56,7 @@ def quoted(text: str, most: int = 80) -> str:
     ('"‹search› total"', '"xxxx…"')
     """
     # Four times as much as is kept, because white space goes; model text may be very long.
-    line = " ".join(text[: 4 * most].split()).replace("<", "‹").replace(">", "›")
+    line = inert_line(text[: 4 * most]).replace("<", "‹").replace(">", "›")
     if len(line) > most:
         line = line[: most - 1] + "…"
     return f'"{line}"'

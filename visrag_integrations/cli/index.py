@@ -88,7 +88,7 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
 
 def _report_failures(report: IndexReport) -> IndexReport:
     """The report, once what failed was said on standard error."""
-    for line in output.failure_lines(report.failed):
+    for line in (*output.failure_lines(report.failed), *output.warning_lines(report)):
         options.note(line)
     if not report.documents and not report.removed:
         options.note("nothing was indexed.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,6 +14,10 @@ from visrag_integrations.errors import printable
 if TYPE_CHECKING:
     from visrag_integrations.ingestion import IndexReport
     from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage
+
+
+# Names of files that were left out, in a terminal: about as many as fit on one screen.
+_MOST_NAMES = 20
 
 
 def print_json(value: Any) -> None:
@@ -30,6 +35,24 @@ def failure_lines(failed: Sequence[Failure]) -> list[str]:
         if failure.page is not None:
             where += f", page {failure.page}"
         lines.append(f"failed: {where}: {failure.error}")
+    return lines
+
+
+def warning_lines(report: IndexReport) -> list[str]:
+    """What must be said about documents that were read, and the files that were left out, by ending and name."""
+    lines: list[str] = []
+    for warning in report.warnings:
+        where = printable(warning.source)
+        if warning.page is not None:
+            where += f", page {warning.page}"
+        lines.append(f"warning: {where}: {warning.text}")
+    if report.left_out:
+        endings = Counter(Path(name).suffix.lower() or "no ending" for name in report.left_out)
+        kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))
+        names = ", ".join(printable(name) for name in report.left_out[:_MOST_NAMES])
+        if len(report.left_out) > _MOST_NAMES:
+            names += f" and {len(report.left_out) - _MOST_NAMES} more (--json names all of them)"
+        lines.append(f"left out: {_count(len(report.left_out), 'file')} of kinds that are not read ({kinds}): {names}")
     return lines
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import CheckpointError, GenerationError
 from visrag_integrations.generation.budget import PictureGrid, share_tokens
 from visrag_integrations.generation.defaults import MAX_IMAGES
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.images import open_picture, to_rgb
 from visrag_integrations.types import Conversation, GenerationSettings, Page, Part
 
@@ -134,7 +135,7 @@ def _text_of(part: Part, number: int) -> str | None:
     if isinstance(part, str):
         return part
     if isinstance(part, Page) and part.picture is None:
-        return f"Page {number}:\n{part.text}"
+        return f"Page {number}:\n{inert(part.text)}"
     return None
 
 
@@ -191,7 +192,7 @@ def without_control(text: str, control: re.Pattern[str] | None) -> str:
     """Text that no tokenizer takes for a control token: an invisible space goes behind its first character."""
     if control is None:
         return text
-    return control.sub(lambda match: match[0][0] + "\u200b" + match[0][1:], text)
+    return control.sub(lambda match: match[0] + "\u200b", text)
 
 
 def shortened(settings: GenerationSettings, prompt: WrittenPrompt) -> GenerationSettings:
@@ -209,4 +210,5 @@ def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     found = sorted((re.escape(token) for token in tokens if len(token) > 2), key=len, reverse=True)
     if not found:
         return None
-    return re.compile("|".join(found))
+    # Only the first character is taken in, so that a token is found that begins inside another one.
+    return re.compile(rf"(?=(?:{'|'.join(found)}))(?s:.)")

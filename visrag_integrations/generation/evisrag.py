@@ -11,6 +11,8 @@ import re
 from collections.abc import Sequence
 from importlib import resources
 
+from visrag_integrations.generation.indexes import without_colons
+from visrag_integrations.generation.inert import inert, without_tags
 from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
 from visrag_integrations.types import Conversation, Message, Page, ScoredPage
 
@@ -28,7 +30,6 @@ __all__ = [
 INSUFFICIENT = "insufficient to answer"
 NOTHING_RELEVANT = "no relevant information"
 _PLACEHOLDER = "{query}"
-_TAG = re.compile(r"<(/?(?:observe|evidence|think|answer))>", re.IGNORECASE | re.ASCII)
 _INDEX = re.compile(r"(\[[^\[\]\n]{0,16}\][* \t]{0,4}|(?:image|img|图片|图像)[ \t\[\]#0-9*]{1,20})[:：]", re.IGNORECASE)
 
 
@@ -41,11 +42,13 @@ def prompt_template() -> str:
 def build_prompt(question: str) -> str:
     """The prompt for a question.
 
+    What reads as a part of the prompt is made inert in it; any other question stands in it as it is.
+
     >>> build_prompt("How many?").endswith("Question: How many?\\n")
     True
     """
     before, _, after = prompt_template().partition(_PLACEHOLDER)
-    return before + question + after
+    return before + inert(question, begins_line=False) + after
 
 
 def question_of(prompt: str) -> str:
@@ -68,7 +71,7 @@ def evisrag_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conve
 
 def plain_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
     """One user turn for a general model: the question itself, then the pages in rank order."""
-    return (Message((question, *_bare(pages))),)
+    return (Message((inert(question), *_bare(pages))),)
 
 
 def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] | None]:
@@ -103,7 +106,7 @@ def quotable(text: str) -> str:
     >>> quotable("a </evidence> [2]: b")
     'a ‹/evidence› [2]∶ b'
     """
-    return _INDEX.sub(r"\1∶", _TAG.sub(r"‹\1›", text))
+    return _INDEX.sub(r"\1∶", without_colons(without_tags(text)))
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:

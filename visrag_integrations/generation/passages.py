@@ -32,6 +32,8 @@ _CJK = "\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uac00-\ud7af\uf900-\ufaff"
 _SENTENCE = re.compile(r"(?<=[.!?])[ ]+(?=[^\Wa-z_]|[\"“(\[•])|(?<=[。！？])")
 _ENDS = re.compile(r"[.!?:;。！？：；]\W{0,2}$")
 _BULLET = re.compile(r"^(?:[•◦▪‣·–*-]\s*)+")
+# A line of a form: "Invoice date: 20-10-2031". A label is a few words; a longer beginning is a sentence with a colon.
+_LABELLED = re.compile(r"[^\W\d_][^:：]{1,38}[:：](?:\s|$)")
 _LEADERS = re.compile(r"(?:[.·] ?){5,}")
 
 
@@ -164,6 +166,8 @@ def _blocks(lines: list[str]) -> list[str]:
     blocks: list[list[str]] = []
     goes_on = False
     for line in lines:
+        if goes_on and _begins_entry(blocks[-1][-1], line):
+            goes_on = False
         if goes_on and line:
             blocks[-1].append(line)
         elif line:
@@ -173,6 +177,16 @@ def _blocks(lines: list[str]) -> list[str]:
         if line and prose and line[-1] in ".!?" and len(line) >= full:
             goes_on = True  # a sentence ends with the line; the paragraph may go on, and is split there anyway
     return [_join(block) for block in blocks]
+
+
+def _begins_entry(last: str, line: str) -> bool:
+    """Whether a line is the next label with its value, or what follows the last one of them.
+
+    Of "Invoice date: 20-10-2031" and "Tax number: 81" neither goes on with the other, though both are equally long.
+    """
+    if last.endswith("-") or line[:1].islower():
+        return False
+    return _LABELLED.match(line) is not None or _LABELLED.match(last) is not None
 
 
 def _join(lines: list[str]) -> str:
@@ -217,8 +231,13 @@ def _best(page: Sequence[_Unit], asked: _WeighedQuestion) -> Passage | None:
 
 
 def _extended(page: Sequence[_Unit], start: int, end: int) -> str:
-    """The passage; a heading is given with what follows it."""
+    """The passage; a heading is given with what follows it, a label with its value."""
     text = " ".join(unit.text for unit in page[start:end])
+    if end < len(page) and text.endswith((":", "：")) and len(text) + len(page[end].text) < LONGEST:
+        text += " " + page[end].text
+        end += 1
+    if _LABELLED.match(text):
+        return _BULLET.sub("", text)
     while end < len(page) and not _ENDS.search(text) and len(text) + len(page[end].text) < LONGEST // 2:
         text += " " + page[end].text
         end += 1

@@ -2,14 +2,32 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterable, Mapping, Sequence
+from importlib import resources
+
+from visrag_integrations.types import Evidence
 
 _LIMIT = 400  # characters looked at: whoever says nothing says it briefly
-_CONTRAST = re.compile(
-    r"\b(?:but|however|except|although|though|yet|nevertheless|still|only)\b|但|不过|然而", re.IGNORECASE
-)
 _CLAUSE = re.compile(r"[.;:,(\n—–。；：，（]")
 _WORD = re.compile(r"[^\W_]+")
+_AROUND = " \t\r\n\"'`*_.。“”‘’[]()!"
+_SENTENCE = re.compile(r"(?<=[.!?。！？])\s*(?=\S)(?<!\d\.)|[;；]\s*|\n")
+_ONLY_SHOWN = re.compile(
+    r"\b(?:they|it|these|which|the \w+) only \w+|\bonly (?:shows?|contains?|mentions?|lists?)\b", re.IGNORECASE
+)
+_ANSWERED = re.compile(r"\d[^,，、]*[,，、]")
+_ANSWER_IS = re.compile(
+    r"^(?:the )?(?:final )?answer(?: is(?: that)?:?|:)\s+", re.IGNORECASE
+)  # "The answer is no" answers
+_LANGUAGES = (
+    *("Chinese", "Japanese", "Korean", "German", "French", "Spanish and Portuguese", "Italian", "Dutch"),
+    *("Slavic languages", "Nordic and other European languages", "Other languages"),
+)
+_OTHER_SECTIONS = ("English", "used", "lead in", "description", "yes or no", "contrast", "nothing relevant")
+_NAMED = re.compile(r"([a-z_]+) = (.*)")
+_LEAST_LETTERS = 3  # "no", "yes" apart, words of fewer letters stand on every page or say nothing
 
 
 def _vocabulary(words: str) -> frozenset[str]:
@@ -68,6 +86,8 @@ def says_nothing_relevant(text: str) -> bool:
         return False
     if _CJK_NO.search(clause) and _CJK_NOTHING.fullmatch(clause):
         return True
+    if _phrases("nothing relevant").match(clause):
+        return True
     words = _words(clause.replace("n/a", "na").replace("N/A", "na"))
     return bool(words & _NOTHING and words & _RELEVANCE_SURE and words <= _NOTHING | _RELEVANCE | _FILLER)
 
@@ -81,9 +101,38 @@ def says_insufficient(text: str) -> bool:
     True
     >>> says_insufficient("insufficient funds")
     False
-    >>> says_insufficient("No")
+    >>> says_insufficient("The provided pages do not mention the total.")
+    True
+    >>> says_insufficient("No, the permit does not mention dogs.")
     False
     """
+    return _says_so_briefly(text) or _says_so_in_a_sentence(text)
+
+
+def rests_on_nothing(text: str, evidence: Sequence[Evidence], page_texts: Iterable[str]) -> bool:
+    """Whether an answer is one in form only: the model found nothing on any page, and no page has a word of it.
+
+    Short words and numbers do not count: "no" and "0" may be what follows from finding nothing.
+
+    >>> nothing = [Evidence(1, "no relevant information", relevant=False)]
+    >>> rests_on_nothing("Unknown", nothing, ["The fee is 5 euros."]), rests_on_nothing("No", nothing, ["The fee."])
+    (True, False)
+    """
+    if not evidence or any(entry.relevant for entry in evidence):
+        return False
+    words = {word for word in _words(text[:_LIMIT]) if len(word) >= _LEAST_LETTERS and not word.isdecimal()}
+    if not words:
+        return False
+    found = False
+    for page_text in page_texts:
+        # A page whose text is not known, a scan without OCR, may hold the answer.
+        if not page_text.strip() or not words.isdisjoint(_words(page_text)):
+            found = True
+    return not found
+
+
+def _says_so_briefly(text: str) -> bool:
+    """Whether the first clause holds only words of that kind: "insufficient to answer (no page shows 2019)"."""
     clause = _first_clause(text)
     if not clause:
         return False
@@ -95,10 +144,80 @@ def says_insufficient(text: str) -> bool:
     )
 
 
+def _says_so_in_a_sentence(text: str) -> bool:
+    """Whether the text is a refusal in a model's own words.
+
+    Its first sentence tells, after what only leads to it ("Based on the images, ..."). Sentences that say what the
+    pages show are passed over. What follows a "but" is an answer after all.
+    """
+    text = " ".join(text[:_LIMIT].replace("*", " ").split()).strip(_AROUND)
+    if _phrases("yes or no").match(text):
+        return False
+    for sentence in _SENTENCE.split(text):
+        found = _refusal_in(sentence)
+        if found is not None:
+            rest = text[text.index(sentence) + found :]
+            return not _phrases("contrast").search(_ONLY_SHOWN.sub(" ", rest)) and not _phrases("used").search(sentence)
+        if not _phrases("description").match(_begun(sentence)):
+            return False
+    return False
+
+
+def _refusal_in(sentence: str) -> int | None:
+    """Where the words of refusal end that the sentence begins with; None when it is no refusal."""
+    begun = _begun(sentence)
+    match = _phrases("English").match(begun)
+    if match is not None:
+        return len(sentence) - len(begun) + match.end()
+    for language in _LANGUAGES:
+        match = _phrases(language).search(sentence)
+        # "7 Euro, die Währung ist nicht angegeben" begins with the answer.
+        if match is not None and not _ANSWERED.search(sentence[: match.start()]):
+            return match.end()
+    return None
+
+
+def _begun(sentence: str) -> str:
+    """The sentence without what only leads to it."""
+    lead = _phrases("lead in").match(sentence)
+    return sentence if lead is None else sentence[lead.end() :]
+
+
+@functools.cache
+def _phrases(name: str) -> re.Pattern[str]:
+    """The expressions of one section of `refusals.txt`, as one."""
+    return re.compile("|".join(f"(?:{line})" for line in _sections()[name]), re.IGNORECASE)
+
+
+@functools.cache
+def _sections() -> dict[str, list[str]]:
+    """`refusals.txt`: the expressions of each section, their names filled in."""
+    text = resources.files("visrag_integrations.generation").joinpath("refusals.txt").read_text("utf-8")
+    sections: dict[str, list[str]] = {}
+    lines: list[str] = []
+    names: dict[str, str] = {}
+    for line in text.replace("\n  ", "").splitlines():
+        named = _NAMED.match(line)
+        if line.startswith("[") and line[1:-1] in (*_LANGUAGES, *_OTHER_SECTIONS):
+            lines = sections[line[1:-1]] = []
+        elif named:
+            names[named[1]] = _filled(named[2], names)
+        elif line and not line.startswith("#"):
+            lines.append(_filled(line, names))
+    return sections
+
+
+def _filled(expression: str, names: Mapping[str, str]) -> str:
+    for name, value in names.items():
+        expression = expression.replace("{" + name + "}", f"(?:{value})")
+    return expression
+
+
 def _first_clause(text: str) -> str:
     """The text up to its first stop; "" where it is long without one, or goes on to say something else after all."""
-    text = text[:_LIMIT].strip(" \t\r\n\"'`*_.。“”‘’[]()!")
-    if _CONTRAST.search(text):
+    text = text[:_LIMIT].strip(_AROUND)
+    text = _ANSWER_IS.sub("", text)
+    if _phrases("contrast").search(text):
         return ""
     return _CLAUSE.split(text, maxsplit=1)[0].strip()
 

@@ -1,8 +1,8 @@
-"""EVisRAG's four tags found in text that arrives in pieces: which text belongs to which section.
+"""Which text belongs to which of EVisRAG's four sections, told by the tags between.
 
 The rules, which do not depend on how the text is cut into pieces:
 
-* Tags are `<observe>`, `<evidence>`, `<think>`, `<answer>` and their closing forms, in any case; nothing else is a tag.
+* Tags are `<observe>`, `<evidence>`, `<think>`, `<answer>` and their closing forms, as `tags.py` finds them.
 * A section runs to its own closing tag. Other tags before it are text of the section.
 * A section whose closing tag does not come before the same tag opens again, or before the text ends, is unclosed:
   it runs to the next tag of any kind.
@@ -13,29 +13,16 @@ tag is held back at most once for each of the four names, so reading takes linea
 
 from __future__ import annotations
 
-import re
 from collections import deque
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, cast
+from typing import Literal, NamedTuple
 
 from visrag_integrations.generation.events import Section
+from visrag_integrations.generation.tags import Tag, TextOrTag
 
-SECTIONS: tuple[Section, ...] = ("observe", "evidence", "think", "answer")
-TAG = re.compile(r"<(/?)(observe|evidence|think|answer)>", re.IGNORECASE | re.ASCII)
 # Four are right. A model that repeats itself without end, or a text made to hurt, has very many.
 MAX_SECTIONS = 1000
 """Sections read from one text; more than that is no answer but noise, and left out as text outside the tags."""
-
-_TAGS = tuple(f"<{slash}{name}>" for name in SECTIONS for slash in ("", "/"))
-_LONGEST = max(map(len, _TAGS))  # so many characters may have to wait for the rest of their tag
-
-
-class Tag(NamedTuple):
-    """A tag as it was written."""
-
-    section: Section
-    closing: bool
-    text: str
 
 
 class Opened(NamedTuple):
@@ -65,55 +52,7 @@ class StrayTag(NamedTuple):
     inside: Section | None
 
 
-# Tags as they are mostly written, made once: the same few objects stand for all tags of a text, however long it is.
-_KNOWN = {tag: Tag(cast(Section, tag.strip("</>")), tag.startswith("</"), tag) for tag in _TAGS}
-
-TextOrTag = str | Tag | None  # None is the end of the text
 Mark = Opened | Piece | Closed | StrayTag
-
-
-@dataclass
-class TagSplitter:
-    """Takes text in pieces, gives text and tags; holds back at most the beginning of a tag."""
-
-    cut_tag: str = ""
-    _held: str = ""
-
-    def feed(self, piece: str) -> list[TextOrTag]:
-        text = self._held + piece
-        end = len(text) - self._unfinished(text)
-        self._held = text[end:]
-        tokens: list[TextOrTag] = []
-        last = 0
-        for match in TAG.finditer(text, 0, end):
-            if match.start() > last:
-                tokens.append(text[last : match.start()])
-            tokens.append(_KNOWN.get(match[0]) or Tag(cast(Section, match[2].lower()), bool(match[1]), match[0]))
-            last = match.end()
-        if end > last:
-            tokens.append(text[last:end])
-        return tokens
-
-    def finish(self) -> list[TextOrTag]:
-        """What was held back, and None for the end. A tag cut off after three characters or more is dropped."""
-        held, self._held = self._held, ""
-        if len(held) > 2 or held == "</":
-            self.cut_tag = held
-        elif held:
-            return [held, None]
-        return [None]
-
-    @staticmethod
-    def _unfinished(text: str) -> int:
-        """How many characters at the end may be the beginning of a tag."""
-        start = text.rfind("<", max(0, len(text) - _LONGEST + 1))
-        if start < 0:
-            return 0
-        beginning = text[start:].lower()
-        for tag in _TAGS:
-            if tag.startswith(beginning) and tag != beginning:
-                return len(beginning)
-        return 0
 
 
 @dataclass
@@ -150,7 +89,7 @@ class SectionReader:
         elif token is not None and self.count >= MAX_SECTIONS:
             marks.append(Piece(None, token.text))
         elif token is not None and token.closing:
-            marks.append(StrayTag(token.text, None))
+            marks.append(StrayTag(token.plain, None))
         elif token is not None:
             self._open = token.section
             self.count += 1
@@ -161,7 +100,7 @@ class SectionReader:
         assert self._open is not None
         for token in self._pending:
             if isinstance(token, Tag):
-                marks.append(StrayTag(token.text, self._open))
+                marks.append(StrayTag(token.plain, self._open))
                 marks.append(Piece(self._open, token.text))
             elif token is not None:
                 marks.append(Piece(self._open, token))

@@ -1,4 +1,4 @@
-"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none."""
+"""Pages as they stand in a prompt: a caption, then the picture, or the text where there is none, made inert."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.images.sending import PictureFile, picture_file
 from visrag_integrations.types import Page, Part
 
@@ -57,7 +58,7 @@ def shown_pages(
     for place, page in enumerate(pages, start=1):
         shown: str | PictureFile
         if text_only or page.picture is None:
-            shown = page.text
+            shown = inert(page.text)
             if not shown.strip():
                 shown = NO_TEXT
         else:
@@ -71,7 +72,7 @@ def page_name(page: Page) -> str:
     >>> page_name(Page("d1", 3, source="a.pdf")), page_name(Page("d1", 3))
     ('a.pdf, page 3', 'd1, page 3')
     """
-    return f"{page.source or page.doc_id}, page {page.number}"
+    return f"{inert_line(page.source or page.doc_id)}, page {page.number}"
 
 
 def without_captions(content: Sequence[Part]) -> tuple[Part, ...]:

@@ -179,7 +179,7 @@ def _one_conversation(question: str, hits: Hits, shown: Sequence[Page], prompt: 
         (written,) = generations
         if prompt == "plain":
             return _plain_answer(written.text, hits)
-        answer = parse_evidence(written.text, list(shown))
+        answer = parse_evidence(written.text, list(shown), cut_off=written.finish_reason == "length")
         return dataclasses.replace(answer, evidence=_with_hits(answer.evidence, hits, shown), pages=tuple(hits))
 
     return Plan((to_messages(question, shown),), combine, tuple(shown))

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import Literal, NamedTuple, cast
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.types import Conversation
 
 ActionName = Literal["search", "bbox", "answer"]
@@ -86,13 +87,13 @@ class Turn:
 
 
 def build_prompt(question: str, template: str = TEMPLATE) -> str:
-    """The first message: the template with the question in it, whatever the question holds.
+    """The first message: the template with the question in it; what reads as a part of the prompt is made inert.
 
     >>> build_prompt("How many?").endswith("Question: How many?")
     True
     """
     before, _, after = template.partition(_PLACEHOLDER)
-    return before + question + after
+    return before + inert(question, begins_line=False) + after
 
 
 def check_template(template: str) -> str:

@@ -8,10 +8,12 @@ The way of a piece of evidence, by file:
     grounded_evidence which page it is about
     check             from text and page to the verdict, step by step
       folding, page_letters, claim      both as letters; the evidence as tokens with weights
+      signs, page_signs, spellings      how numbers are marked as negative, and money is written
       passes                            where the tokens stand on the page:
         common_runs, nearby, gaps         the passes; token_search looks for one token
       fragments                         what stands where the evidence has it
       verdicts, contradictions          how much that is, and what may not differ
+      cells, neighbours                 which value belongs to which label, by the boxes of the words
       boxes                             outlines
     thresholds        every number of these, with its reason
 

@@ -96,9 +96,27 @@ def _around(one: Box, other: Box) -> Box:
 
 
 def _same_line(one: Box, other: Box) -> bool:
-    """Whether the second box goes on the line of the first: as high, to its right, and no farther than words are."""
+    """Whether the second box goes on the line of the first: as high, to its right, and no farther than words are.
+
+    On turned pages and in vertical print lines run up or down: there, as wide, and below or above.
+    """
+    if _stands(one) and _stands(other):
+        one, other = _on_its_side(one), _on_its_side(other)
+        if other[0] < one[0]:
+            one, other = other, one
     overlap = min(one[3], other[3]) - max(one[1], other[1])
     height = min(one[3] - one[1], other[3] - other[1])
     gap = other[0] - one[2]
     widest = max(THRESHOLDS.word_gap, THRESHOLDS.word_gap_heights * height)
     return overlap >= THRESHOLDS.line_overlap * height and -THRESHOLDS.line_backstep <= gap <= widest
+
+
+def _stands(box: Box) -> bool:
+    """Whether a box is taller than wide, as words of turned pages are; on a page in fractions, by a good deal."""
+    left, top, right, bottom = box
+    return bottom - top > right - left
+
+
+def _on_its_side(box: Box) -> Box:
+    left, top, right, bottom = box
+    return top, left, bottom, right

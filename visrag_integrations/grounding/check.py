@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from typing import NamedTuple
 
 from visrag_integrations.grounding.alignment import Alignment
 from visrag_integrations.grounding.boxes import boxes_of
 from visrag_integrations.grounding.claim import Claim
+from visrag_integrations.grounding.common_runs import place_whole
 from visrag_integrations.grounding.folding import fold
 from visrag_integrations.grounding.fragments import tokens_in_place
+from visrag_integrations.grounding.neighbours import other_orders
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.passes import align
+from visrag_integrations.grounding.spellings import other_spellings
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.grounding.verdicts import missing_of, support_of, verdict_of
 from visrag_integrations.types import Box, Grounding, Page, Verdict, Word
@@ -29,11 +33,18 @@ def ground_text(page: Page, text: str) -> Grounding:
     claim, complete = _claim(text, letters)
     if not claim.tokens:
         return Grounding("unchecked", note="the evidence has no words")
+    if not claim.says_something:
+        return Grounding("unchecked", note="the evidence has no word or number that could be told from others")
+    return _grounding_of(page, text, letters, claim, complete=complete)
 
-    alignment = align(letters, claim)
-    in_place = tokens_in_place(alignment)
-    support = support_of(alignment, in_place)
-    verdict = verdict_of(alignment, support, complete=complete)
+
+def _grounding_of(page: Page, text: str, letters: PageLetters, claim: Claim, *, complete: bool) -> Grounding:
+    """The same for a text that can be checked."""
+    alignment, in_place, support, verdict = _checked(align(letters, claim), complete=complete)
+    if complete and verdict != "supported" and len(claim.letters) <= THRESHOLDS.max_reordered_letters:
+        whole = _whole_otherwise(letters, claim)
+        if whole is not None:
+            alignment, in_place, support, verdict = whole
 
     boxes: tuple[Box, ...] = ()
     if page.words and verdict != "not found on the page":
@@ -45,6 +56,34 @@ def ground_text(page: Page, text: str) -> Grounding:
     return Grounding(verdict, round(support, 3), boxes, missing, _note(text, verdict, missing, complete=complete))
 
 
+class _Checked(NamedTuple):
+    """What came of an alignment."""
+
+    alignment: Alignment
+    in_place: Set[int]
+    support: float
+    verdict: Verdict
+
+
+def _checked(alignment: Alignment, *, complete: bool) -> _Checked:
+    in_place = tokens_in_place(alignment)
+    support = support_of(alignment, in_place)
+    return _Checked(alignment, in_place, support, verdict_of(alignment, support, complete=complete))
+
+
+def _whole_otherwise(page: PageLetters, claim: Claim) -> _Checked | None:
+    """The claim where all of it stands on the page as one sees it, or written otherwise; None where it does not."""
+    others = [Claim.of(spelled) for spelled in other_spellings(claim.text)]
+    for order in (page, *other_orders(page)):
+        for written in (claim, *others):
+            alignment = place_whole(order, written)
+            if alignment is not None:
+                found = _checked(alignment, complete=True)
+                if found.verdict == "supported":
+                    return found
+    return None
+
+
 def find_passage(page: Page, text: str) -> list[Box]:
     """Boxes around what the text quotes of the page, one per line, in reading order; empty when nothing is found.
 
@@ -52,9 +91,11 @@ def find_passage(page: Page, text: str) -> list[Box]:
     >>> find_passage(Page(doc_id="a", number=1, words=words), "TOTAL COST")
     [(0.1, 0.1, 0.3, 0.12)]
     """
-    if not page.words:
+    letters = PageLetters.of(page.words)
+    claim, complete = _claim(text, letters)
+    if not letters.text or not claim.tokens:
         return []
-    return list(ground_text(page, text).boxes)
+    return list(_grounding_of(page, text, letters, claim, complete=complete).boxes)
 
 
 def _words_of(page: Page) -> Sequence[Word]:

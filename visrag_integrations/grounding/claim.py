@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from bisect import bisect_left
 from dataclasses import dataclass
 from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
-from visrag_integrations.grounding.numbers import NUMBER
+from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, context_of, mark_of, sign_of
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import NUMBER, cut_off
 
 TokenKind = Literal["number", "unit", "name", "sign", "word"]
-SIGNS = "%‰$€£¥₹₩₽₺₴₫₪¢"
+SIGNS = f"%‰{CURRENCIES}"
 """Signs of quantity: percent, per mille and currencies."""
 
 # Accents and vowel signs are no letters to `re`, and still part of the word.
@@ -43,7 +45,9 @@ class ClaimToken:
         span: Where it stands in the claim's text.
         cased: Whether its script has small and capital letters.
         weight: What it counts.
-        before: The two characters before a number, where its minus sign would be.
+        mark: Of a number, how it is marked as negative.
+        in_word: Whether a number follows a letter without a space, as in "m2".
+        is_cut: Whether a number is only part of what is written: "½" of "½½".
     """
 
     kind: TokenKind
@@ -53,7 +57,9 @@ class ClaimToken:
     span: tuple[int, int]
     cased: bool = True
     weight: float = 1.0
-    before: str = ""
+    mark: NumberMark = UNMARKED
+    in_word: bool = False
+    is_cut: bool = False
 
     @property
     def length(self) -> int:
@@ -95,6 +101,19 @@ class Claim:
     letters: str
     tokens: tuple[ClaimToken, ...]
 
+    @property
+    def says_something(self) -> bool:
+        """Whether it has more than a word or two that stand on every page ("a", "of the"); "IBM" and "5" do not."""
+        if len(self.letters) >= THRESHOLDS.seed:
+            return True  # "are due in": small words, and still a phrase
+        unspaced = 0
+        for token in self.tokens:
+            is_acronym = token.kind == "name" and token.length > 1 and token.raw.isupper()
+            if token.weight > THRESHOLDS.short_word_weight or token.kind == "sign" or is_acronym:
+                return True
+            unspaced += not token.cased
+        return unspaced > 1  # a character of a script without spaces is half a word
+
     @classmethod
     def of(cls, text: str) -> Claim:
         """The tokens of a text.
@@ -127,8 +146,11 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     raw = match.group()
     span = match.span()
     if match["number"]:
+        mark = _mark_in(text, span, raw)
         before = text[max(0, span[0] - 2) : span[0]]
-        return ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight, before=before)
+        is_cut = cut_off(before, text[span[1] : span[1] + 2])
+        number = ClaimToken("number", start, end, raw, span, weight=THRESHOLDS.number_weight)
+        return dataclasses.replace(number, mark=mark, in_word=before[-1:].isalpha(), is_cut=is_cut)
     if match["sign"]:
         return ClaimToken("sign", start, end, raw, span, weight=THRESHOLDS.sign_weight)
     if match["unspaced"]:
@@ -144,6 +166,20 @@ def _token(match: re.Match[str], start: int, end: int, last: ClaimToken | None, 
     if _begins_sentence(text, span[0]):
         weight = _word_weight(raw)
     return ClaimToken("name", start, end, raw, span, cased, weight)
+
+
+def _mark_in(text: str, span: tuple[int, int], raw: str) -> NumberMark:
+    """How a number of a text is marked."""
+    reach = THRESHOLDS.sentence_end_reach
+    before = re.split(r"\s", " " + text[max(0, span[0] - reach) : span[0]])
+    after = re.split(r"\s", text[span[1] : span[1] + reach] + " ")
+    mark = mark_of(*context_of(before[-2:], after[:2]))
+    if not mark:
+        return UNMARKED
+    alone = not any(character.isalnum() for character in text[: span[0]] + text[span[1] :])
+    rest = text[span[1] :].lstrip(")）-−–% \u00a0" + CURRENCIES)
+    ends = not rest[:1].isalpha() or rest[:1].isupper()
+    return NumberMark(mark, sign_of(mark, raw, text, alone=alone, ends=ends))
 
 
 def _is_unit(raw: str, span: tuple[int, int], last: ClaimToken | None) -> bool:

@@ -11,6 +11,7 @@ from visrag_integrations.grounding.alignment import Alignment, Placement
 from visrag_integrations.grounding.claim import Claim
 from visrag_integrations.grounding.folding import is_unspaced
 from visrag_integrations.grounding.fragments import counted_letters, fragments_of
+from visrag_integrations.grounding.neighbours import is_crossed
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.grounding.token_search import stands_at
@@ -27,18 +28,25 @@ class CommonRun(NamedTuple):
 
 
 def place_whole(page: PageLetters, claim: Claim) -> Alignment | None:
-    """Pass 1: the first place where all of the claim stands, from the beginning of a word to the end of one."""
+    """Pass 1: the first place where all of the claim stands, from the beginning of a word to the end of one.
+
+    Rather one where label and value are neighbours on the page, not only in the order of the file.
+    """
     if not claim.letters:
         return None
+    first: Alignment | None = None
     at = page.text.find(claim.letters)
     for _ in range(THRESHOLDS.max_whole_places):
         if at < 0:
-            return None
+            break
         if _is_whole_at(page, claim, at):
             placements = [Placement(at + token.start, at + token.end) for token in claim.tokens]
-            return Alignment(page, claim, tuple(placements))
+            found = Alignment(page, claim, tuple(placements))
+            if not is_crossed(found):
+                return found
+            first = first or found
         at = page.text.find(claim.letters, at + 1)
-    return None
+    return first
 
 
 def _is_whole_at(page: PageLetters, claim: Claim, at: int) -> bool:

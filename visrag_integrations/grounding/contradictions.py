@@ -12,9 +12,11 @@ from typing import Literal
 
 from visrag_integrations.grounding.alignment import Alignment
 from visrag_integrations.grounding.claim import SIGNS, ClaimToken
+from visrag_integrations.grounding.folding import is_unspaced
 from visrag_integrations.grounding.fragments import counted_letters, fragments_of, goes_on, touches
-from visrag_integrations.grounding.numbers import NUMBER
+from visrag_integrations.grounding.neighbours import is_crossed
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import NUMBER
 
 Contradiction = Literal[
     "a number, unit, name or sign is missing",
@@ -25,6 +27,8 @@ Contradiction = Literal[
     "a quantity is changed",
     "a number is left out",
     "a name is left out",
+    "the value of another label",
+    "part of a word is left out",
 ]
 
 # Where a claim may jump to another place of the page. Commas, colons and brackets were in here too, once.
@@ -40,12 +44,16 @@ def contradiction(alignment: Alignment) -> Contradiction | None:
     - A plain word may be missing only at the claim's ends, or between parts that are apart on the page.
     - What the claim leaves out of the page may not hold a number where the claim has one beside, nor a name where it
       has a name, nor the sign of a number.
+    - What it leaves out is whole words, also in scripts without spaces.
+    - What follows a label must stand beside or below it on the page, not only after it in the file.
     """
     tokens = alignment.claim.tokens
     for token, placement in zip(tokens, alignment.placements, strict=True):
         if token.exact and placement is None:
             return "a number, unit, name or sign is missing"
     fragments = fragments_of(alignment)
+    if is_crossed(alignment):
+        return "the value of another label"
     if len(fragments) == 1 and len(fragments[0]) == len(tokens):
         return None  # all of it stands there in one piece
     if _has_loose_fragment(alignment, fragments):
@@ -99,6 +107,8 @@ def _between(alignment: Alignment, one: int, other: int) -> Contradiction | None
     are_neighbours = other == one + 1
     if are_neighbours and touches(alignment, one, other):
         return None
+    if _cuts_a_word(alignment, one, other):
+        return "part of a word is left out"
     least = THRESHOLDS.beside_cut
     beside = tokens[max(0, one + 1 - least) : one + 1] + tokens[other : other + least]
     distance = alignment.at(other).start - alignment.at(one).end
@@ -113,6 +123,22 @@ def _between(alignment: Alignment, one: int, other: int) -> Contradiction | None
     if distance == 0:
         return None
     return _left_out(alignment, one, other, beside)
+
+
+def _cuts_a_word(alignment: Alignment, one: int, other: int) -> bool:
+    """Whether what is left out between two neighbours begins or ends inside a word of a script without spaces.
+
+    There each character is a token, so that a dropped one looks like a word left out: 김민는 on a page with 김민수는.
+    """
+    tokens = alignment.claim.tokens
+    if tokens[one].cased and tokens[other].cased:
+        return False
+    page = alignment.page
+    end = alignment.at(one).end
+    start = alignment.at(other).start
+    return (page.splits_word(end) and is_unspaced(page.text[end])) or (
+        page.splits_word(start) and is_unspaced(page.text[start])
+    )
 
 
 def _jumps_inside_a_clause(alignment: Alignment, one: int, other: int, beside: tuple[ClaimToken, ...]) -> bool:

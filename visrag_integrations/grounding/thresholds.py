@@ -35,6 +35,8 @@ class Thresholds:
     # The anchor (pass 4) tries this many of the heaviest tokens, and counts this many tokens around each place.
     max_anchors: int = 3
     max_anchor_tokens: int = 200
+    # Cells of a line, and words of a cell, that are looked at as a whole.
+    max_row_cells: int = 64
     # Letters of the page, and words in them, among which a misspelt word is looked for.
     max_misspelling_reach: int = 200
     max_misspelling_places: int = 40
@@ -59,6 +61,9 @@ class Thresholds:
     longest_unit_with_capital: int = 3
     # Characters before a word in which the end of the last sentence is looked for, with quotation marks between.
     sentence_end_reach: int = 12
+
+    # Characters before and after a number among which its minus, bracket or triangle stands: "( € 1,234" has three.
+    mark_reach: int = 4
 
     # --- Passes 1 to 3: long stretches that agree ----------------------------------------------------------------
 
@@ -117,6 +122,27 @@ class Thresholds:
     # times the letters of the words, and at least the second number. With more room the claim's words may be a frame.
     replaced_factor: int = 2
     replaced_least: int = 12
+
+    # --- Labels and values: what belongs together by its place on the page (cells.py, neighbours.py) ----------------
+
+    # Two words are on one line when their middles are no farther apart than this share of the lower one's height:
+    # a value in a form field stands a little lower than its label, a line of the other column half a line lower.
+    same_line: float = 0.5
+    # A gap wider than so many letters of the line ends a cell. Justified text has gaps of two letters; columns of
+    # labels and values that stand closer than this are one cell, and still read from left to right.
+    cell_gap_letters: float = 2.5
+    # The cell below begins at most so many heights under the end of this one: text with double spacing, a value
+    # under its label. Farther down stands something else.
+    below_heights: float = 1.5
+    # Lines below a cell among which the one under it is looked for. Lines of another column, which stand a little
+    # higher or lower, are lines of their own and come between.
+    rows_below: int = 4
+    # The most letters of a label. What is longer is taken for text, which goes on in the next column.
+    label_letters: int = 40
+    # From so many letters on a line that goes on from the line above is text.
+    text_line_letters: int = 20
+    # Evidence longer than this is looked for in the order of the file only.
+    max_reordered_letters: int = 600
 
     # --- Boxes ---------------------------------------------------------------------------------------------------
     # As fractions of the page or of the line's height.

@@ -7,9 +7,10 @@ from collections.abc import Iterator
 from visrag_integrations.grounding.alignment import Alignment, Placement
 from visrag_integrations.grounding.claim import ClaimToken
 from visrag_integrations.grounding.misspellings import is_misspelling
-from visrag_integrations.grounding.numbers import cut_off, is_negative, same_number
 from visrag_integrations.grounding.page_letters import PageLetters
+from visrag_integrations.grounding.page_signs import mark_on_page
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import cut_off, plain_digits, same_number
 
 
 def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
@@ -21,9 +22,15 @@ def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
     if token.kind != "number":
         return True
     before, raw, after = page.raw(at, at + token.length, around=2)
-    if is_negative(before) != is_negative(token.before):
+    if cut_off(before, after) and not token.is_cut:
         return False
-    return not cut_off(before, after) and same_number(token.raw, raw)
+    wanted = token.raw
+    if token.in_word and before[-1:].isalpha():  # "m2" is "m²", though 2 is not ²
+        raw = plain_digits(raw)
+        wanted = plain_digits(wanted)
+    if not same_number(wanted, raw):
+        return False
+    return token.mark.same(mark_on_page(page, at, at + token.length))
 
 
 def occurrences(alignment: Alignment, token: ClaimToken, start: int, end: int) -> Iterator[int]:

@@ -8,7 +8,7 @@ import io
 import math
 import struct
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Union
@@ -30,6 +30,14 @@ DECODE_ERRORS: tuple[type[Exception], ...] = (
     *(struct.error, zlib.error),
 )
 
+# A picture is taken to be drawn in white on a clear ground when no more of it than this is opaque, and nearly all of
+# that is lighter than this grey: on white it would be gone. A photograph with cut corners has less clear ground.
+_MOSTLY_CLEAR = 0.9
+_NEARLY_WHITE = 216
+_ALL_BUT_FRINGES = 0.95
+# White, in files that hold 16 bits a pixel and use fewer, as cameras and scanners for X-rays do: 8, 10, 12, 14 or all.
+_DEEP_WHITE = (255.0, 1023.0, 4095.0, 16383.0, 65535.0)
+
 # How picture files begin; "II" and "MM" are TIFF in either byte order, 42 the usual and 43 the 64-bit variant.
 _MAGIC = {
     b"\xff\xd8\xff": "JPEG",
@@ -40,6 +48,13 @@ _MAGIC = {
     b"MM\x00*": "TIFF",
     b"II+\x00": "TIFF",
     b"MM\x00+": "TIFF",
+    b"\x00\x00\x00\x0cjP  ": "JPEG2000",
+    b"\xff\x4f\xff\x51": "JPEG2000",
+}
+# ISO/IEC 23008-12 and the AV1 image format: what stands behind "ftyp".
+_BRANDS = {
+    **dict.fromkeys((b"avif", b"avis"), "AVIF"),
+    **dict.fromkeys((b"heic", b"heix", b"heim", b"heis", b"hevc", b"hevx", b"mif1", b"msf1"), "HEIF"),
 }
 # The modes each format writes as they are; anything else becomes RGB first.
 _WRITABLE = {
@@ -164,6 +179,8 @@ def sniff_format(data: bytes) -> str | None:
     """
     if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
         return "WEBP"
+    if data[4:8] == b"ftyp":  # a container of films too; only its brand says that it holds a picture
+        return _BRANDS.get(data[8:12])
     for magic, name in _MAGIC.items():
         if data.startswith(magic):
             return name
@@ -171,15 +188,17 @@ def sniff_format(data: bytes) -> str | None:
 
 
 def to_rgb(image: Image) -> Image:
-    """The picture in RGB: transparency over white, 16-bit and float values scaled, CMYK through its own profile."""
+    """The picture in RGB: transparency over white (over black where all that is drawn is nearly white), 16-bit and
+    float values scaled, CMYK through its own profile.
+    """
     from PIL import Image
 
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
         if image.mode == "La":
             image = image.convert("LA")  # there is no way from "La" to RGBA but this
         clear = image.convert("RGBA")
-        white = Image.new("RGBA", clear.size, "white")
-        return Image.alpha_composite(white, clear).convert("RGB")
+        ground = Image.new("RGBA", clear.size, "black" if _vanishes_on_white(clear) else "white")
+        return Image.alpha_composite(ground, clear).convert("RGB")
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -256,25 +275,59 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     return buffer.getvalue()
 
 
+def _vanishes_on_white(clear: Image) -> bool:
+    """Whether a picture with a clear ground is drawn in white, as logos and captions for dark pages are."""
+    drawn = clear.getchannel("A").point(_is_opaque)
+    opaque = drawn.histogram()[255]
+    if not 0 < opaque < _MOSTLY_CLEAR * clear.width * clear.height:
+        return False
+    light = sum(clear.convert("RGB").convert("L").histogram(drawn)[_NEARLY_WHITE:])
+    return light >= _ALL_BUT_FRINGES * opaque
+
+
+def _is_opaque(alpha: int) -> int:
+    """255 for what is more drawn than clear, else 0."""
+    return 255 * (alpha >= 128)
+
+
 def _deep_to_grey(image: Image) -> Image:
     """Integers and floats of any range as 8-bit grey: 16-bit integers and 0..1 floats by their range."""
     import numpy as np
     from PIL import Image
 
-    values = np.nan_to_num(np.asarray(image, dtype=np.float64))
-    low, high = float(values.min(initial=0.0)), float(values.max(initial=0.0))
+    low = high = 0.0
+    for _, values in _strips(image):
+        low, high = min(low, float(values.min(initial=0.0))), max(high, float(values.max(initial=0.0)))
     top = _white_level(image.mode, high)
-    if low < 0:
-        grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
-    else:
-        grey = values * (255.0 / top)
-    return Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8))
+    made = Image.new("L", image.size)
+    for first, values in _strips(image):
+        if low < 0:
+            grey = (values - low) * (255.0 / max(top - low, 1e-12))  # the lowest becomes black
+        else:
+            grey = values * (255.0 / top)
+        made.paste(Image.fromarray(np.rint(grey).clip(0, 255).astype(np.uint8)), (0, first))
+    return made
+
+
+# Pixels of a strip. A small file can declare a fifth of a milliard of pixels, and as floats each takes eight bytes, in
+# four or five copies; strips of a million keep that within some forty megabytes.
+_STRIP = 1 << 20
+
+
+def _strips(image: Image) -> Iterator[tuple[int, Any]]:
+    """First row and values of each strip of a picture, as floats without NaN."""
+    import numpy as np
+
+    rows = max(1, _STRIP // max(1, image.width))
+    for first in range(0, image.height, rows):
+        strip = image.crop((0, first, image.width, min(image.height, first + rows)))
+        yield first, np.nan_to_num(np.asarray(strip, dtype=np.float64))
 
 
 def _white_level(mode: str, high: float) -> float:
     """The value that is white: files do not say it, so it is the smallest usual one that nothing exceeds."""
     if mode.startswith("I;16"):
-        return 65535.0
+        return next((usual for usual in _DEEP_WHITE if high <= usual), 65535.0)
     if mode == "F" and high <= 1.0:
         return 1.0
     for usual in (255.0, 65535.0):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 MAX_FETCHED = 20 * 1024 * 1024
 """Bytes of a remote picture; a larger one is refused."""
 FETCH_SECONDS = 20.0
+"""For all of a remote picture: a server that drips a byte a second gets no more."""
 FetchUrls = bool | Literal["private"]
 """Whether http and https URLs are fetched: False, True (public addresses only), or "private" (also this machine and its
 network: only where every URL is your own)."""

@@ -67,6 +67,8 @@ class Documents:
         # Held while a document is met and while one is replaced: what was just met as known must not be removed.
         self._guard = threading.Lock()
         self._tracked: dict[str, TrackedDocument] = {}
+        self._new_outer: set[str] = set()
+        self._inner_sources: set[str] = set()
         self._to_replace_last: list[tuple[StoredDocument, DocumentDone, int]] = []
         self.pages: dict[str, int] = {}
         self.added = self.unchanged = self.removed = 0
@@ -103,6 +105,8 @@ class Documents:
 
     def settle(self, done: DocumentDone) -> None:
         """The document is done: remember its source, and remove what this source held before."""
+        if done.embedded:
+            self._inner_sources.add(done.source)
         document = self._track(done.doc_id)
         added, before = len(document.new_ids), document.before
         document.new_ids, document.before = set(), 0
@@ -133,6 +137,8 @@ class Documents:
         """Remove what had to wait, and with `gone` the documents whose sources are gone."""
         for old, done, added in self._to_replace_last:
             self._replace(old, done, added)
+        if self._new_outer:
+            self._remove_inner_ones_that_left()
         if gone is None:
             return
         for document in self._store.documents():
@@ -162,6 +168,8 @@ class Documents:
                 others.append(found)
         if pages_here < self.pages[done.doc_id]:
             self._store.add_source(done.doc_id, done.source)
+        if others and not done.embedded:
+            self._new_outer.add(done.source)
         for old in others:
             with self._guard:
                 # Two files that swapped their names: the old content of this one is met again as another file's.
@@ -184,6 +192,14 @@ class Documents:
         self.removed += removed - kept
         self.added -= moved
         self.unchanged += moved
+
+    def _remove_inner_ones_that_left(self) -> None:
+        """Remove files that lay inside of documents whose new content does not hold them any more."""
+        for document in self._store.documents():
+            for source in document.sources:
+                outer = source.rpartition("/")[0]
+                if outer in self._new_outer and source not in self._inner_sources:
+                    self.removed += self._remove(document.doc_id, source)
 
     def _remove(self, doc_id: str, source: str) -> int:
         """Take a source from a document; gives how many pages went, where it was the last source."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+from visrag_integrations.readers.events import ReadingWarning
 from visrag_integrations.types import Failure
 
 
@@ -21,6 +22,8 @@ class IndexReport:
         failed: Every document and page that could not be indexed, by name and reason.
         seconds: Wall-clock time of the run.
         doc_ids: The ids of those documents, in the order they were met.
+        warnings: What must be said about documents that were read: missing fonts, what of them was left out.
+        left_out: Files of the given folders that are not read, because of their kind.
         embedded: Pages the embedder made vectors for; the others were there, or equal to one that was.
     """
 
@@ -33,6 +36,8 @@ class IndexReport:
     seconds: float = 0.0
     doc_ids: tuple[str, ...] = ()
     embedded: int = 0
+    warnings: tuple[ReadingWarning, ...] = ()
+    left_out: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """The report as `visrag index --json` prints it.
@@ -54,5 +59,14 @@ class IndexReport:
             "unchanged": self.unchanged,
             "removed": self.removed,
             "failed": failed,
+            "warnings": [_warning_dict(warning) for warning in self.warnings],
+            "left_out": list(self.left_out),
             "seconds": round(self.seconds, 3),
         }
+
+
+def _warning_dict(warning: ReadingWarning) -> dict[str, Any]:
+    entry: dict[str, Any] = {"source": warning.source, "warning": warning.text}
+    if warning.page is not None:
+        entry["page"] = warning.page
+    return entry

@@ -7,7 +7,7 @@ from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.settings import IndexSettings
 from visrag_integrations.ingestion.sources import EndedDocument, GivenSources, size_of
-from visrag_integrations.readers.pool import DocumentFailed, PageFailed
+from visrag_integrations.readers.pool import DocumentFailed, PageFailed, ReadingWarning
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
 
@@ -26,6 +26,8 @@ class RunReporter:
         self, store: QdrantPageStore, given: GivenSources, settings: IndexSettings, *, replace_last: bool = False
     ) -> None:
         self.failed: list[Failure] = []
+        self.warnings: list[ReadingWarning] = []
+        self._given = given
         self.documents = Documents(store, self.failed.append, replace_last=replace_last)
         self.bar = ProgressBar(given.total_bytes, settings.progress)
         self._on_progress, self._on_failure = settings.on_progress, settings.on_failure
@@ -43,6 +45,8 @@ class RunReporter:
 
     def ended(self, ended: EndedDocument) -> None:
         """A document was read to its end."""
+        for warning in ended.done.warnings:
+            self.warnings.append(warning)
         self.bar.ended(size_of(ended.done.source), was_read=ended.done.pages > 0)
 
     def settle(self, ended: EndedDocument) -> None:
@@ -74,7 +78,9 @@ class RunReporter:
             added=done.added,
             unchanged=done.unchanged,
             removed=done.removed,
-            failed=tuple(self.failed),
+            failed=(*self.failed, *self._given.unreadable),
+            warnings=tuple(self.warnings),
+            left_out=tuple(self._given.left_out),
             seconds=seconds,
             doc_ids=tuple(done.pages),
             embedded=embedded,

@@ -12,8 +12,10 @@ from typing import Any
 from visrag_integrations.errors import DocumentError
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone
+from visrag_integrations.readers.finding import LeftOut, find_documents
 from visrag_integrations.readers.remote import is_url
-from visrag_integrations.readers.sources import find_documents, identify
+from visrag_integrations.readers.sources import identify
+from visrag_integrations.types import Failure
 
 _Stamp = tuple[int, int, int]
 """When a file was changed, its size, and its inode: what differs after any ordinary way to change it."""
@@ -41,6 +43,8 @@ class GivenSources:
 
     Attributes:
         total_bytes: Of all files; None where it was not asked for, or the sources come from an iterator.
+        left_out: Files of given folders whose kind is not read, as far as the folders were walked.
+        unreadable: Folders that could not be looked into.
     """
 
     def __init__(self, sources: Any, *, measure: bool) -> None:
@@ -48,12 +52,16 @@ class GivenSources:
         self._stamps: dict[str, _Stamp] = {}
         self._folders: set[str] = set()
         self._beside: set[str] = set()
+        self.left_out: list[str] = []
+        self.unreadable: list[Failure] = []
         self.total_bytes: int | None = None
         # An iterator can be read only once, and the run itself has to.
         if measure and not isinstance(sources, Iterator):
             self.total_bytes = sum(map(size_of, self._documents()))
 
     def __iter__(self) -> Iterator[Path | str | bytes]:
+        self.left_out.clear()
+        self.unreadable.clear()
         for document in self._documents():
             if not isinstance(document, bytes):
                 stamp = _stamp(document)
@@ -65,10 +73,17 @@ class GivenSources:
         for given in _flatten(self._sources):
             path = self._remember(given)
             try:
-                yield from find_documents(given)
+                yield from find_documents(given, self._leave_out)
             except DocumentError:
                 self._folders.discard(path)  # empty, perhaps not mounted: that proves nothing about its files
                 yield given  # the readers say what is wrong with it
+
+    def _leave_out(self, found: LeftOut) -> None:
+        if found.unreadable:
+            reason = f"the folder cannot be looked into: {found.unreadable}. Check its permissions."
+            self.unreadable.append(Failure(found.source, reason))
+        else:
+            self.left_out.append(found.source)
 
     def _remember(self, given: Any) -> str:
         """The path of a given file or folder, remembered for `gone`; "" for bytes and URLs."""
@@ -84,6 +99,8 @@ class GivenSources:
     def ended(self, done: DocumentDone, max_bytes: int) -> EndedDocument:
         """How the document ended; to be asked once, because what was remembered of its file is dropped here."""
         before = self._stamps.pop(done.source, None)
+        if done.embedded:  # it travelled as bytes
+            return EndedDocument(done)
         return EndedDocument(done, done.pages > 0 and _changed(done, before, max_bytes))
 
     def gone(self, source: str) -> bool:
@@ -94,13 +111,26 @@ class GivenSources:
         within = any(path.startswith(os.path.join(folder, "")) for folder in self._folders)
         if not within and os.path.dirname(path) not in self._beside:
             return False
+        outer = outer_file(path)
         try:
-            os.stat(path)
+            os.stat(outer or path)
         except (FileNotFoundError, NotADirectoryError):
             return True
         except (OSError, ValueError):  # not to be seen is not gone
             return False
         return False
+
+
+def outer_file(path: str) -> str | None:
+    """The file that a stored source lies inside of ("a.pdf" of "a.pdf/b.pdf"); None where it lies in folders."""
+    above = os.path.dirname(path)
+    while above and above != os.path.dirname(above):
+        if os.path.isfile(above):
+            return above
+        if os.path.isdir(above):
+            return None
+        above = os.path.dirname(above)
+    return None
 
 
 def name_of(document: Path | str | bytes) -> str:

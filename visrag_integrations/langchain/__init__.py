@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from visrag_integrations.langchain.agent import create_vrag_agent
     from visrag_integrations.langchain.chain import create_visrag_chain
     from visrag_integrations.langchain.chat_model import ChatEVisRAG
+    from visrag_integrations.langchain.checkpoints import checkpoint_types
     from visrag_integrations.langchain.content import pages_to_content
     from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
     from visrag_integrations.langchain.image_references import open_document_image
@@ -32,6 +33,7 @@ _HOMES = {
     "VisRAGRetriever": "retriever",
     "VisRAGTranslator": "self_query",
     "VisRAGVectorStore": "vectorstore",
+    "checkpoint_types": "checkpoints",
     "create_visrag_chain": "chain",
     "create_visrag_tool": "tool",
     "create_vrag_agent": "agent",
@@ -50,6 +52,7 @@ __all__ = [
     "VisRAGRetriever",
     "VisRAGTranslator",
     "VisRAGVectorStore",
+    "checkpoint_types",
     "create_visrag_chain",
     "create_visrag_tool",
     "create_vrag_agent",

@@ -15,6 +15,7 @@ from pydantic import Field, PrivateAttr, SecretStr
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.strategies import Prompt
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.generators import chats, with_model
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.threads import in_thread
@@ -89,8 +90,9 @@ class ChatEVisRAG(BaseChatModel):
     max_retries: int | None = None
     """How often a request to a server is tried again."""
     streaming: bool = False
-    fetch_urls: bool = False
-    """Whether images given as http and https URLs are fetched."""
+    fetch_urls: FetchUrls = False
+    """Whether images and files given as http and https URLs are fetched: True for public addresses, "private" also for
+    those of this machine and its network."""
     model_kwargs: dict[str, Any] = Field(default_factory=dict)
     """More settings of the generator that is loaded."""
     _opened: OpenedResources = PrivateAttr(default_factory=OpenedResources)
@@ -352,6 +354,7 @@ class ChatEVisRAG(BaseChatModel):
 
         settings = dict(self.model_kwargs)
         if self.base_url is not None:
+            # The default is EVisRAG's name at Hugging Face, and a server may call it otherwise: not asked for then.
             if "model" in self.model_fields_set:
                 settings.setdefault("model", model)
             model = self.base_url

@@ -20,6 +20,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence, wrap_question
 from visrag_integrations.generation.shown_pages import without_captions
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, chats, generate, supports
 from visrag_integrations.langchain import completions
@@ -47,7 +48,7 @@ class ChatRequest:
         self,
         messages: Sequence[BaseMessage],
         settings: GenerationSettings,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         strict: bool | None = None,
     ) -> None:
         self.messages, self.settings, self.fetch_urls, self.strict = messages, settings, fetch_urls, strict
@@ -93,7 +94,8 @@ class ChatRequest:
         content: Any = written.text
         extra: dict[str, Any] = {}
         if self.pages is not None:
-            content = answer_blocks(parse_evidence(written.text, self.pages))
+            cut_off = written.finish_reason == "length"
+            content = answer_blocks(parse_evidence(written.text, self.pages, cut_off=cut_off))
             extra = {RAW: written.text}  # the blocks have no tags; parsers read this
         message = AIMessage(
             content=content,

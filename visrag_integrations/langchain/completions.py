@@ -13,7 +13,7 @@ from langchain_core.outputs import ChatGeneration, ChatGenerationChunk, ChatResu
 from langchain_core.utils.function_calling import convert_to_openai_tool
 
 from visrag_integrations.generation.strict_schema import response_format
-from visrag_integrations.images.urls import data_url
+from visrag_integrations.images.urls import FetchUrls, data_url
 from visrag_integrations.langchain.messages import role_of, to_parts
 from visrag_integrations.types import Generation, GenerationSettings, Page, Part
 
@@ -44,7 +44,7 @@ def to_request(
     settings: GenerationSettings,
     kwargs: Mapping[str, Any],
     *,
-    fetch_urls: bool = False,
+    fetch_urls: FetchUrls = False,
     strict: bool | None = None,
 ) -> dict[str, Any]:
     """The body of a chat completions request; what is not set is left out.
@@ -72,7 +72,7 @@ def to_request(
     return {**request, **kwargs}  # what the call itself says wins
 
 
-def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> list[dict[str, Any]]:
+def to_openai_messages(messages: Sequence[BaseMessage], *, fetch_urls: FetchUrls = False) -> list[dict[str, Any]]:
     """The messages of a request; pictures become data URLs.
 
     Pictures that a tool gave come in a user message after it, because servers take only text from tools.

@@ -43,6 +43,7 @@ def pages_to_content(
         PictureError: A picture cannot be opened.
     """
     blocks: list[dict[str, Any]] = []
+    # One after the other: of many pages only one picture is open at a time.
     pages = map(_page, documents)
     for shown in shown_pages(pages, captions=captions, max_pixels=max_pixels, max_bytes=max_bytes, text_only=text_only):
         if shown.caption:

@@ -22,7 +22,7 @@ from langchain_core.documents import Document
 
 from visrag_integrations import images
 from visrag_integrations.grounding import remember_words
-from visrag_integrations.images.urls import data_url
+from visrag_integrations.images.urls import FetchUrls, data_url
 from visrag_integrations.langchain.image_references import (
     known_picture,
     light_picture,
@@ -135,7 +135,9 @@ def documents_to_pages(documents: Iterable[tuple[Document, str | None]], tenant:
         yield page
 
 
-def picture_to_page(uri: Any, metadata: Mapping[str, Any], id: str | None = None, *, fetch_urls: bool = False) -> Page:
+def picture_to_page(
+    uri: Any, metadata: Mapping[str, Any], id: str | None = None, *, fetch_urls: FetchUrls = False
+) -> Page:
     """A bare picture as page 1 of a document that is this picture, known by its bytes.
 
     Args:
@@ -244,7 +246,7 @@ def _take_inline_picture(metadata: dict[str, Any]) -> PictureSource | None:
     return None
 
 
-def _picture_and_source(uri: Any, fetch_urls: bool) -> tuple[PictureSource, str]:
+def _picture_and_source(uri: Any, fetch_urls: FetchUrls) -> tuple[PictureSource, str]:
     if isinstance(uri, os.PathLike):
         return Path(uri), os.fspath(uri)
     if not isinstance(uri, str):

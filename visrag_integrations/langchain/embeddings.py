@@ -12,6 +12,7 @@ from langchain_core.embeddings import Embeddings
 from langchain_core.runnables.config import run_in_executor
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.langchain.embeddings_embedder import EmbeddingsEmbedder, innermost
@@ -48,7 +49,7 @@ class VisRAGEmbeddings(Embeddings):
         model: str | Path = "openbmb/VisRAG-Ret",
         *,
         embedder: PageEmbedder | None = None,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
         **settings: Any,
     ) -> None:
         if embedder is not None:

@@ -151,6 +151,7 @@ def innermost(embeddings: Embeddings) -> Embeddings:
 
     A wrapper is known by its one attribute that is Embeddings: `underlying_embeddings`, `base_embeddings` and so on.
     """
+    # Of several (an ensemble of embeddings) none stands for the others.
     for _ in range(_WRAPPERS):
         inside = [value for value in _attributes(embeddings) if isinstance(value, Embeddings)]
         if len(inside) != 1 or inside[0] is embeddings:

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.images.urls import decode_base64, decode_data_url, fetch, short
+from visrag_integrations.images.urls import FetchUrls, decode_base64, decode_data_url, fetch, short
 from visrag_integrations.types import Page
 
 
-def pages_of_file(block: Mapping[str, Any], *, fetch_urls: bool = False) -> list[Page]:
+def pages_of_file(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) -> list[Page]:
     """The pages of the document in a file block of any shape.
 
     LangChain: {"type": "file", "base64": ..., "mime_type": ...}, before version 1 {"data": ...}; OpenAI: {"file":
@@ -23,6 +23,7 @@ def pages_of_file(block: Mapping[str, Any], *, fetch_urls: bool = False) -> list
     """
     nested = _nested(block)
     data = _bytes(nested, fetch_urls)
+    # By its bytes, not by what the block says: types are often missing, and sometimes wrong.
     if data.lstrip()[:5] != b"%PDF-":
         kind = nested.get("mime_type") or nested.get("media_type") or "an unknown type"
         raise SettingError(
@@ -37,6 +38,7 @@ def pages_of_file(block: Mapping[str, Any], *, fetch_urls: bool = False) -> list
 def _nested(block: Mapping[str, Any]) -> dict[str, Any]:
     """The block with what its provider nests in it."""
     found = dict(block)
+    # OpenAI's "file" and Anthropic's "source"; LangChain's own blocks nest nothing.
     for key in ("file", "source"):
         inner = block.get(key)
         if isinstance(inner, Mapping):
@@ -44,7 +46,7 @@ def _nested(block: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def _bytes(block: Mapping[str, Any], fetch_urls: bool) -> bytes:
+def _bytes(block: Mapping[str, Any], fetch_urls: FetchUrls) -> bytes:
     encoded = block.get("base64") or block.get("data") or block.get("file_data")
     if isinstance(encoded, bytes):
         return encoded
@@ -58,7 +60,7 @@ def _bytes(block: Mapping[str, Any], fetch_urls: bool) -> bytes:
     if isinstance(url, str):
         # Files of this machine are never opened from messages, which may come from outside.
         if fetch_urls and url.startswith(("http://", "https://")):
-            return fetch(url)
+            return fetch(url, private=fetch_urls == "private")
         raise SettingError(
             f"A file block has the url {short(url)}; http and https are read when fetch_urls=True, and else base64."
         )

@@ -18,14 +18,14 @@ from urllib.parse import unquote, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError
-from visrag_integrations.images.urls import picture_of_url
-from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage, Word
+from visrag_integrations.images.urls import FetchUrls, picture_of_url
 
 if TYPE_CHECKING:
     from langchain_core.documents import Document
     from PIL.Image import Image
 
     from visrag_integrations.images import PictureSource
+    from visrag_integrations.types import Page
 
 
 # "report.pdf#page=3"; seven digits are more than any document has pages.
@@ -105,7 +105,7 @@ def reference_to_source(source: str, number: int, total_pages: int) -> str:
     return f"{path}#page={number}"
 
 
-def picture_of(reference: str, *, fetch_urls: bool = False) -> PictureSource:
+def picture_of(reference: str, *, fetch_urls: FetchUrls = False) -> PictureSource:
     """The picture of a reference, as the core takes it; files and remote pictures are read when it is opened.
 
     Args:
@@ -161,13 +161,14 @@ def light_picture(reference: str) -> PictureSource:
     Raises:
         PictureError: It is no reference.
     """
+    # A path is small too, and needs nothing of this process. A data URL is the picture, wherever it goes.
     picture = picture_of(reference)
     if isinstance(picture, Path) or reference.startswith("data:"):
         return picture
     return PictureReference(reference)
 
 
-def open_reference(reference: str, *, fetch_urls: bool = False) -> Image:
+def open_reference(reference: str, *, fetch_urls: FetchUrls = False) -> Image:
     """The picture of a reference, opened now.
 
     Raises:
@@ -212,11 +213,3 @@ def _rendered(path: str, number: int, changed: int, size: int) -> Image:
             return document.page(number).open_image()
     except (DocumentError, PageError) as err:
         raise PictureError(f"The picture of page {number} cannot be read again: {err}") from err
-
-
-def checkpoint_types() -> list[type]:
-    """The values of this library that may stand in an agent's state, for a checkpointer's list of what it may load.
-
-    >>> JsonPlusSerializer(allowed_msgpack_modules=checkpoint_types())  # doctest: +SKIP
-    """
-    return [Answer, Evidence, Grounding, Page, PictureReference, ScoredPage, Word]

@@ -106,6 +106,7 @@ def _document(page: Page, inline_images: bool, file_metadata: bool, file: str | 
     metadata["image_sha256"] = picture_hash(page.picture)
     path = file or page.source
     image: str | None = None
+    # Not the hash of the file, which changes for all its pages when one does.
     doc_id = page.source or page.doc_id  # of bytes without a name: the hash of the bytes
     if os.path.isfile(path):
         image = reference_to_source(path, page.number, page.metadata.get("total_pages", 1))

@@ -13,8 +13,9 @@ from typing import TYPE_CHECKING, Any, Literal
 from langchain_core.messages import BaseMessage, ToolMessage
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.generation.shown_pages import ShownPage, shown_pages
-from visrag_integrations.images.urls import decode_base64
+from visrag_integrations.images.urls import FetchUrls, decode_base64
 from visrag_integrations.langchain.file_blocks import pages_of_file
 from visrag_integrations.langchain.image_references import picture_of
 from visrag_integrations.types import Conversation, Message, Page, Part
@@ -38,7 +39,7 @@ _ROLES: dict[str, Literal["system", "user", "assistant"]] = {
 """LangChain's message types and the roles of a `ChatMessage`; all others are the user's."""
 
 
-def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: bool = False) -> Conversation:
+def to_conversation(messages: Sequence[BaseMessage], *, fetch_urls: FetchUrls = False) -> Conversation:
     """The messages as the core takes them; neighbours of one role become one turn.
 
     >>> from langchain_core.messages import HumanMessage
@@ -68,7 +69,7 @@ def role_of(message: BaseMessage) -> Literal["system", "user", "assistant"]:
     return _ROLES.get(str(getattr(message, "role", message.type)), "user")
 
 
-def to_parts(message: BaseMessage, *, fetch_urls: bool = False) -> tuple[Part, ...]:
+def to_parts(message: BaseMessage, *, fetch_urls: FetchUrls = False) -> tuple[Part, ...]:
     """Texts and pages of one message, in order; blocks that say nothing to a model are left out."""
     blocks = [message.content] if isinstance(message.content, str) else message.content
     parts: list[Part] = []
@@ -98,7 +99,7 @@ def shown_block(shown: ShownPage) -> dict[str, Any]:
 
 def text_page_to_block(page: Page) -> dict[str, Any]:
     """The page's text as a block that remembers which page it is: for ChatEVisRAG, which cites it, and no other."""
-    return {"type": "text", "text": page.text, "extras": {"visrag": _known(page)}}
+    return {"type": "text", "text": inert(page.text), "extras": {"visrag": _known(page)}}
 
 
 def _known(page: Page) -> dict[str, Any]:
@@ -108,7 +109,7 @@ def _known(page: Page) -> dict[str, Any]:
     return known
 
 
-def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page:
+def block_to_page(block: Mapping[str, Any], *, fetch_urls: FetchUrls = False) -> Page:
     """The page in an image block; a picture that is no page of ours is page 1 of a document of its own.
 
     Raises:
@@ -120,7 +121,7 @@ def block_to_page(block: Mapping[str, Any], *, fetch_urls: bool = False) -> Page
     return dataclasses.replace(page, picture=picture)
 
 
-def _part(block: Any, fetch_urls: bool) -> Part | None:
+def _part(block: Any, fetch_urls: FetchUrls) -> Part | None:
     """What a block shows; None where it says nothing to a model."""
     if isinstance(block, str):
         return block or None
@@ -150,7 +151,7 @@ def _remembered_page(block: Mapping[str, Any]) -> Page | None:
     return Page(str(known["doc_id"]), max(1, known["number"]), text, source, given_id=given_id)
 
 
-def _picture(block: Mapping[str, Any], fetch_urls: bool) -> PictureSource:
+def _picture(block: Mapping[str, Any], fetch_urls: FetchUrls) -> PictureSource:
     """The pixels of an image block in any of its shapes.
 
     LangChain: {"base64": ...}, {"url": ...}, before version 1 {"data": ...}; OpenAI: {"image_url": "..." or

@@ -48,6 +48,7 @@ def open_store(owner: str, settings: Mapping[str, Any]) -> QdrantPageStore:
     known = own | {"url", "path", "client", "collection_name"}
     place = _one(owner, given, _PLACES, ":memory:")
     collection = _one(owner, given, ("collection", "collection_name"), "pages")
+    # What only a client of a server has would be dropped in silence for a folder.
     if is_url(place):
         known |= client_options()
     check_arguments(owner, given, known, elsewhere=_ELSEWHERE)
@@ -74,6 +75,7 @@ def check_fields(cls: type[BaseModel], given: Any, elsewhere: Mapping[str, str] 
     """
     if isinstance(given, Mapping):
         known = set(cls.model_fields)
+        # pydantic takes a field by its alias too.
         for field in cls.model_fields.values():
             if field.alias:
                 known.add(field.alias)

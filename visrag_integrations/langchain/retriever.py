@@ -66,6 +66,7 @@ class VisRAGRetriever(BaseRetriever):
 
     @model_validator(mode="after")
     def _narrowed(self) -> Self:
+        # In the retriever itself, below every filter: no call can leave it out.
         if self.tenant:
             self.retriever = _of_tenant(self.retriever, self.tenant)
         return self
@@ -142,6 +143,7 @@ class VisRAGRetriever(BaseRetriever):
         settings = {}
         for name, given in (("filter", filter), ("score_threshold", score_threshold), ("mode", mode)):
             value = self._own_if_none(name, given)
+            # LangChain's users name keys as the metadata show them: `page` from 0.
             if name == "filter":
                 value = shown_filter(getattr(self.retriever, "store", None), value)
             if value is not None:  # a retriever of the user's own may know none of the three

@@ -57,6 +57,7 @@ class VisRAGTranslator(Visitor):
             value = value["datetime"]
         if isinstance(value, dict):
             raise FilterError(f"The value {value!r} for {comparison.attribute!r} is none that a filter can have.")
+        # Models that know langchain-qdrant write "metadata.year".
         attribute = comparison.attribute.removeprefix("metadata.")
         return {attribute: {_OPERATORS[comparison.comparator]: value}}
 

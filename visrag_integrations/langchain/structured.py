@@ -53,6 +53,7 @@ def with_schema(
     if method == "json_mode":  # any JSON object will do
         json_schema = completions.ANY_OBJECT
     bound: dict[str, Any] = {}
+    # "Any JSON object" has no schema that could be strict.
     if strict is not None and method == "json_schema":
         bound["strict_schema"] = strict
     held: Runnable[Any, Any] = chat.bind(

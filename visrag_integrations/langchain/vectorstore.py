@@ -13,6 +13,7 @@ from langchain_core.runnables.config import run_in_executor
 from langchain_core.vectorstores import VectorStore
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.stores import (
@@ -141,7 +142,7 @@ class VisRAGVectorStore(VectorStore):
         *,
         ids: Sequence[str | None] | None = None,
         batch_size: int = 32,
-        fetch_urls: bool = False,
+        fetch_urls: FetchUrls = False,
     ) -> list[str]:
         """Embed and keep pictures; gives their ids. The same picture without an id is kept once.
 
@@ -186,6 +187,7 @@ class VisRAGVectorStore(VectorStore):
 
     def get_by_ids(self, ids: Sequence[str], /) -> list[Document]:
         """The Documents with these ids, in that order; unknown ids are left out."""
+        # By the ids that LangChain knows: the store's own are others for ids that are no UUIDs, and for a tenant's.
         found = {}
         for document in map(found_page_to_document, self.store.get_pages(self._stored_ids(ids))):
             found[document.id] = document
@@ -198,6 +200,7 @@ class VisRAGVectorStore(VectorStore):
         for id_ in ids:
             wanted[page_id(id_, tenant)] = None
             wanted[page_id(id_)] = None  # of a tenant's page, whose own id it is
+        # Both are asked for: the store gives, and removes, what there is of them, and only this tenant's.
         return list(wanted)
 
     def similarity_search(self, query: Any, k: int = 4, **kwargs: Any) -> list[Document]:
@@ -367,6 +370,7 @@ class VisRAGVectorStore(VectorStore):
             **settings: See `from_texts`.
         """
         made = cls._on(store, embedding, tenant, settings)
+        # The same vectors: their maker is the embedding that was given, which the new collection remembers.
         for pages, vectors in read_qdrant_collection(client, collection_name, vector_name):
             made.store.prepare(made.embedder)
             made.store.add_pages(pages, vectors)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from llama_index.core.base.llms.types import ChatMessage, ChatResponse, ImageBlock, MessageRole, TextBlock
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.inert import inert
 from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, encoded_picture, picture_of, picture_of_node
 from visrag_integrations.types import Conversation, Generation, Message, Page, Part
@@ -153,7 +154,7 @@ def _block(part: Part) -> TextBlock | ImageBlock:
     if not isinstance(part, Page):
         return _image_block(part)
     if part.picture is None:
-        return TextBlock(text=part.text)
+        return TextBlock(text=inert(part.text))
     return _image_block(part.picture)
 
 

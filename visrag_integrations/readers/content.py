@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
 
 from visrag_integrations.images import PictureSource
 from visrag_integrations.types import Word
+
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    from visrag_integrations.ocr import Detail
 
 # Of the page's area. A stamp or a header of a scan covers less; the text of a page that was written covers more.
 _LITTLE = 0.05
@@ -18,6 +26,9 @@ _NEARLY_ALL = 0.8
 _UNKNOWN_ALLOWED = 0.3
 _UNKNOWN = re.compile("[\ufffd\ue000-\uf8ff]")  # the replacement character, and Unicode's private use area
 _UNPRINTABLE = re.compile("[\x00-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+
+
+_as_word = functools.partial(tuple.__new__, Word)  # what `Word._make` does, in a third of its time
 
 
 @dataclass(frozen=True)
@@ -30,7 +41,10 @@ class PageContent:
         words: Its words with their boxes.
         label: The page's own number ("iv"); "" where it has none.
         blank: Every pixel has one colour.
+        warnings: What must be said about the page.
+        notes: What a speaker would say to it; not on the picture.
         scan: One picture covers the page, and the text layer next to nothing of it (a stamp, a header).
+        detail: The page in all its pixels, part by part, while the document is open; None where the picture is all.
     """
 
     picture: PictureSource
@@ -39,10 +53,16 @@ class PageContent:
     label: str = ""
     blank: bool = False
     scan: bool = False
+    warnings: tuple[str, ...] = ()
+    notes: str = ""
+    detail: Detail | None = None
 
 
 class DocumentContent(Protocol):
-    """An open document. `page` may raise anything; the reader turns it into a `PageError`."""
+    """An open document. `page` may raise anything; the reader turns it into a `PageError`.
+
+    `metadata` goes to each page; but its "warnings", a sequence of sentences, are about the document as a whole.
+    """
 
     @property
     def total_pages(self) -> int: ...
@@ -71,24 +91,20 @@ def clean_text(text: str) -> str:
     return _UNPRINTABLE.sub("", text)
 
 
-def make_words(texts: Sequence[str], boxes: Sequence[Sequence[float]], width: float, height: float) -> tuple[Word, ...]:
-    """Words from their texts and corners in page units, as fractions held inside the page; empty ones are left out.
+def has_unprintable(texts: Sequence[str]) -> bool:
+    """Whether `clean_text` would change any of these."""
+    return _UNPRINTABLE.search("".join(texts)) is not None
 
-    >>> make_words(["a", ""], [(10, 0, 120, 50), (0, 0, 1, 1)], 100, 100)
+
+def make_words(texts: Sequence[str], edges: NDArray[np.float64]) -> tuple[Word, ...]:
+    """Words from their texts and edges, which are fractions of the page and are held inside it.
+
+    >>> make_words(["a"], np.array([[0.1, 0.0, 1.2, 0.5]]))
     (Word(text='a', box=(0.1, 0.0, 1.0, 0.5)),)
     """
-    import numpy as np
-
-    if not texts:
-        return ()
     # A page has hundreds of words, so all are worked on together: one at a time would cost as much as drawing the page.
-    corners = np.asarray(boxes, dtype=np.float64).reshape(-1, 2, 2) / (width, height)
-    corners = np.nan_to_num(np.sort(corners, axis=1))  # a turned word has its corners in another order
-    edges = np.round(np.clip(corners, 0.0, 1.0), 5).reshape(-1, 4)
-    if _UNPRINTABLE.search("".join(texts)) is not None:
-        texts = list(map(clean_text, texts))
-    boxed = zip(texts, map(tuple, edges.tolist()), strict=True)
-    return tuple(word for word in map(Word._make, boxed) if word.text)
+    boxes = np.round(np.clip(edges, 0.0, 1.0), 5).tolist()
+    return tuple(map(_as_word, zip(texts, map(tuple, boxes), strict=True)))
 
 
 def covers_little(words: Sequence[Word]) -> bool:
@@ -97,8 +113,12 @@ def covers_little(words: Sequence[Word]) -> bool:
     >>> covers_little([Word("RECEIVED", (0.7, 0.02, 0.9, 0.05))]), covers_little([Word("A", (0, 0, 1, 1))])
     (True, False)
     """
-    area = sum((right - left) * (bottom - top) for _, (left, top, right, bottom) in words)
-    return bool(words) and area < _LITTLE
+    area = 0.0
+    for _, (left, top, right, bottom) in words:
+        area += (right - left) * (bottom - top)
+        if area >= _LITTLE:  # of a page of text, after a few lines
+            return False
+    return bool(words)
 
 
 def stands_on(word: Word, others: Sequence[Word]) -> bool:

@@ -8,6 +8,21 @@ from visrag_integrations.types import Failure, Page
 
 
 @dataclass(frozen=True)
+class ReadingWarning:
+    """Something in a document that was read is not as its owner would expect: a missing font, a file that was left out.
+
+    Attributes:
+        source: The document, as it was given.
+        text: What is so, and what to do about it.
+        page: Where; None where all of the document is meant.
+    """
+
+    source: str
+    text: str
+    page: int | None = None
+
+
+@dataclass(frozen=True)
 class PageRead:
     """A page.
 
@@ -36,12 +51,16 @@ class DocumentDone:
         doc_id: Its id.
         total_pages: How many pages it has; None when it was not opened, because all of it was known.
         pages: How many were read now.
+        warnings: What must be said about it.
+        embedded: It lies inside of another document, "outer.pdf/inner.pdf".
     """
 
     source: str
     doc_id: str
     total_pages: int | None = None
     pages: int = 0
+    warnings: tuple[ReadingWarning, ...] = ()
+    embedded: bool = False
 
 
 @dataclass(frozen=True)

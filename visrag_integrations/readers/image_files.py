@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+import math
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations import images
+from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.readers.content import PageContent, RenderSettings
 from visrag_integrations.readers.tiles import tiles_of
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
     from visrag_integrations.readers.sources import Source
 
+_HEAD = 64  # bytes that name a format
 _ORIENTATION = 0x0112  # EXIF: 1 is upright, 2 to 8 are turned or mirrored
 # A page of A4 is 1.4 times as high as it is wide. Three such pages under each other are a roll, not a page.
 _TALL = 4.0
@@ -32,18 +36,41 @@ def tall_tiles(width: int, height: int, max_pixels: int) -> list[tuple[int, int]
     return tiles_of(height, int(_TILE * width))
 
 
+class ImageDetail:
+    """All pixels of a picture, given in parts; see `ocr.Detail`. Only the part that is asked for becomes RGB."""
+
+    def __init__(self, image: Image) -> None:
+        self._image = image
+        self.width, self.height = image.size
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        from PIL import Image
+
+        left, top, right, bottom = box
+        edges = (left * self.width, top * self.height, right * self.width, bottom * self.height)
+        part = self._image.crop((int(edges[0]), int(edges[1]), math.ceil(edges[2]), math.ceil(edges[3])))
+        if part.mode == "1":
+            part = part.convert("L")
+        return images.to_rgb(part).resize((width, height), Image.Resampling.LANCZOS)
+
+
 class ImageDocument:
     """An open picture file; see `DocumentContent`."""
 
     def __init__(self, source: Source, settings: RenderSettings) -> None:
         self._settings = settings
         self._source = source
+        _prepare_for(source)
         self._image = images.open_encoded(source.path or source.data, max_pixels=settings.max_image_pixels)
-        self.metadata: dict[str, str] = {}
+        self.metadata: dict[str, Any] = {}
         self.total_pages: int = 1
         self._tiles: list[tuple[int, int]] = []
         if self._image.format == "TIFF":  # a stack of scans; frames of other formats are an animation
             self.total_pages = getattr(self._image, "n_frames", 1)
+        else:
+            frames = getattr(self._image, "n_frames", 1)
+            if frames > 1:
+                self.metadata["warnings"] = (f"is an animation of {frames} pictures; only the first is read.",)
         if self.total_pages == 1:
             self._tiles = tall_tiles(*self._upright_size(), settings.max_pixels)
             self.total_pages = max(1, len(self._tiles))
@@ -60,12 +87,22 @@ class ImageDocument:
             )
         self._image.load()
         if self._is_good_as_it_is():
-            return PageContent(self._source.read_bytes())
-        upright: Image = ImageOps.exif_transpose(self._image)
+            return PageContent(self._source.read_bytes(), detail=ImageDetail(self._image))
+        upright: Image = self._image
+        if upright.getexif().get(_ORIENTATION, 1) != 1:  # else Pillow would copy it, which a large one has no room for
+            upright = ImageOps.exif_transpose(self._image)
         if self._tiles:
             top, bottom = self._tiles[number - 1]
             upright = upright.crop((0, top, upright.width, bottom))
-        return PageContent(images.fit(images.to_rgb(upright), self._settings.max_pixels))
+        detail = ImageDetail(upright)
+        if upright.mode == "1":  # grey takes a byte a pixel; RGB would take three for a large drawing
+            upright = upright.convert("L")
+        if upright.mode in {"L", "RGB"} and "transparency" not in upright.info:
+            upright = images.fit(upright, self._settings.max_pixels)
+        picture = images.fit(images.to_rgb(upright), self._settings.max_pixels)
+        if picture is self._image:  # it outlives this document, which is closed
+            picture = picture.copy()
+        return PageContent(picture, detail=detail)
 
     def _upright_size(self) -> tuple[int, int]:
         width, height = self._image.size
@@ -88,3 +125,22 @@ class ImageDocument:
 
     def close(self) -> None:
         self._image.close()
+
+
+def _prepare_for(source: Source) -> None:
+    """Pillow learns formats that another package decodes, where a file is of one.
+
+    Raises:
+        MissingExtraError: That package is not installed.
+    """
+    head = source.data[:_HEAD]
+    if source.path is not None:
+        with source.path.open("rb") as file:
+            head = file.read(_HEAD)
+    if images.sniff_format(head) != "HEIF":
+        return
+    try:
+        import pillow_heif
+    except ImportError as err:
+        raise MissingExtraError("pillow-heif, which reads HEIC pictures,", "heif") from err
+    pillow_heif.register_heif_opener()

@@ -5,21 +5,23 @@ Plain text is set on pages by PyMuPDF where there is no LibreOffice; office file
 
 from __future__ import annotations
 
-import contextlib
-import os
 import shutil
-import signal
-import subprocess
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import DocumentError, DocumentTimeoutError, UnsupportedDocumentError
+from visrag_integrations.errors import DocumentError, UnsupportedDocumentError
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
+from visrag_integrations.readers.office_input import is_exported_text, prepare
+from visrag_integrations.readers.office_notes import speaker_notes
+from visrag_integrations.readers.office_program import LibreOffice
 from visrag_integrations.readers.pdf import Backend, PdfDocument
 from visrag_integrations.readers.sources import Source
+
+_DECKS = frozenset([".pptx", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".ppt", ".odp", ".otp"])
+_OTHER_SHEETS = frozenset([".xls", ".ods", ".ots", ".csv"])
 
 
 def open_office(source: Source, settings: RenderSettings, backend: Backend, timeout: float) -> DocumentContent:
@@ -33,7 +35,7 @@ def open_office(source: Source, settings: RenderSettings, backend: Backend, time
         text = _as_utf8(source)
     program = shutil.which("soffice") or shutil.which("libreoffice")  # distributions name it differently
     if program is not None:
-        return OfficeDocument(source, settings, backend, [program, timeout, text])
+        return OfficeDocument(source, settings, backend, [program, timeout, text, settings.password])
     if text is None:
         raise DocumentError(
             source.name,
@@ -51,7 +53,7 @@ class OfficeDocument:
     def __init__(self, source: Source, settings: RenderSettings, backend: Backend, conversion: list[Any]) -> None:
         self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
         try:
-            printed = convert(source, Path(self._folder.name), *conversion)
+            printed, self._warnings, self._notes = convert(source, Path(self._folder.name), *conversion)
             unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
@@ -64,62 +66,50 @@ class OfficeDocument:
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        return self._pdf.metadata
+        return {**self._pdf.metadata, "warnings": self._warnings}
 
     def page(self, number: int) -> PageContent:
-        return self._pdf.page(number)
+        content = self._pdf.page(number)
+        return replace(content, notes=self._notes.get(number, ""))
 
     def close(self) -> None:
         self._pdf.close()
         self._folder.cleanup()
 
 
-def convert(source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None) -> Path:
-    """The PDF that LibreOffice makes of a document, in `folder`; its own name and profile are never touched."""
-    # A profile of its own: a LibreOffice that the user has open would otherwise answer, or be waited for.
-    profile = f"-env:UserInstallation={(folder / 'profile').as_uri()}"
-    options = [profile, "--headless", "--norestore", "--nolockcheck", "--nodefault"]
+def convert(
+    source: Source, folder: Path, program: str, timeout: float, text: bytes | None = None, password: str | None = None
+) -> tuple[Path, tuple[str, ...], dict[int, str]]:
+    """The PDF that LibreOffice makes of a document, in `folder`, what must be said about it, and notes by slide."""
+    # The document's own name never reaches a command line.
     given = folder / f"document{source.suffix}"
+    options: list[str] = []
+    warnings: list[str] = []
+    target = "pdf"
     if text is not None:
         given = folder / "document.txt"
         given.write_bytes(text)
         options.append("--infilter=Text (encoded):UTF8,LF,,,")
-    elif source.path is None:
-        given.write_bytes(source.data)
     else:
-        shutil.copyfile(source.path, given)
-    log = folder / "log.txt"
-    try:
-        code = _run([program, *options, "--convert-to", "pdf", "--outdir", str(folder), str(given)], log, timeout)
-    except subprocess.TimeoutExpired as err:
-        raise DocumentTimeoutError(
-            source.name,
-            f"LibreOffice took longer than {timeout:g} seconds. Raise office_timeout, or convert it to PDF.",
-        ) from err
-    printed = folder / "document.pdf"
-    if not printed.exists():
-        said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]  # the end says what went wrong
-        raise DocumentError(source.name, f"LibreOffice made no PDF of it (exit code {code}). {said}".strip())
-    return printed
-
-
-def _run(command: list[str], log: Path, timeout: float) -> int:
-    """The exit code; what the program started is ended with it."""
-    # A reading process leads a group that is ended as a whole; anywhere else the program gets a group of its own.
-    own_group = os.getpgrp() != os.getpid()
-    with log.open("wb") as output:
-        process = subprocess.Popen(
-            command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=own_group
-        )
-    try:
-        return process.wait(timeout)
-    finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if own_group:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
-        process.wait()
+        warnings += prepare(source, given, password)
+        if is_exported_text(source, given):
+            # By itself LibreOffice takes a web page for one that is shown, not printed, and prints white pages.
+            options.append("--infilter=HTML (StarWriter)")
+            target = "pdf:writer_web_pdf_Export"
+    office = LibreOffice(program, folder, source.name, timeout)
+    notes: dict[int, str] = {}
+    if source.suffix in _DECKS:
+        notes = speaker_notes(given)
+        # Hidden slides are printed: so page numbers are those of the slides, and nothing is left out.
+        target = 'pdf:impress_pdf_Export:{"ExportHiddenSlides":{"type":"boolean","value":"true"}}'
+    elif source.suffix in _OTHER_SHEETS:
+        # As a workbook of Excel first, in which the pages can be set; a name of its own, for the first is still needed.
+        made = office.convert(given, "xlsx")
+        workbook = folder / "sheets.xlsx"
+        warnings += prepare(replace(source, path=made, suffix=".xlsx"), workbook)
+        given = workbook
+    printed = office.convert(given, target, *options)
+    return printed, (*warnings, *office.warnings), notes
 
 
 def _as_utf8(source: Source) -> bytes:

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 from visrag_integrations.images import fit_size
-from visrag_integrations.readers.content import clean_text
+from visrag_integrations.readers.content import RenderSettings, clean_text
 
 MAX_ZOOM = 8.0
 """At most so many pixels a point (576 dpi): beyond that, a small page only costs more."""
+
+_DRAWN_DPI = 200  # as construction drawings are scanned and printed: letters of 1.8 mm have 10 pixels
 
 _INFO = ("title", "author", "subject", "creator", "producer")
 _INFO_DATES = ("creationdate", "moddate")
@@ -27,6 +29,20 @@ def render_size(width: float, height: float, max_pixels: int) -> tuple[int, int]
     if not (math.isfinite(width) and math.isfinite(height) and width > 0 and height > 0):
         raise ValueError(f"the page has no size that can be drawn: {width} x {height} points")
     return fit_size(max(1.0, width * MAX_ZOOM), max(1.0, height * MAX_ZOOM), max_pixels)
+
+
+def own_size(
+    size: tuple[float, float], pictures: Sequence[tuple[int, int]], settings: RenderSettings
+) -> tuple[int, int]:
+    """The pixels that a page of this size in points has of its own: of its scan, or 200 an inch where it is drawn.
+
+    >>> own_size((595, 842), [(2480, 3508)], RenderSettings(1000, 10**8))
+    (2480, 3508)
+    """
+    if pictures:
+        return fit_size(*max(pictures), settings.max_image_pixels)
+    width, height = (max(1.0, edge * _DRAWN_DPI / 72) for edge in size)
+    return fit_size(width, height, settings.max_image_pixels)
 
 
 def document_info(info: Mapping[str, object]) -> dict[str, str]:

@@ -8,7 +8,7 @@ import os
 import tempfile
 import threading
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,15 +16,24 @@ from typing import Any
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.readers import remote
-from visrag_integrations.readers.events import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderEvent
+from visrag_integrations.readers.events import (
+    DocumentDone,
+    DocumentFailed,
+    PageFailed,
+    PageRead,
+    ReaderEvent,
+    ReadingWarning,
+)
+from visrag_integrations.readers.finding import find_documents
+from visrag_integrations.readers.memory import default_limit
 from visrag_integrations.readers.pdf import other_backend
 from visrag_integrations.readers.process import PictureFormat, WorkerDied, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
-from visrag_integrations.readers.sources import Source, find_documents, identify
+from visrag_integrations.readers.sources import Source, identify
 from visrag_integrations.types import Failure
 
-__all__ = ["DocumentDone", "DocumentFailed", "PageFailed", "PageRead", "ReaderEvent", "ReaderPool"]
+__all__ = ["DocumentDone", "DocumentFailed", "PageFailed", "PageRead", "ReaderEvent", "ReaderPool", "ReadingWarning"]
 
 Known = Callable[[str], "Collection[int] | None"]
 """doc_id -> numbers of the pages that need no reading; None for all of them."""
@@ -104,7 +113,7 @@ class ReaderPool:
             for thread in threads:
                 thread.start()
             with tempfile.TemporaryDirectory(prefix="visrag-") as folder:
-                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)))
+                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)), known)
             reusable = self._kept
         finally:
             schedule.close()
@@ -127,10 +136,14 @@ class ReaderPool:
     def _make_processes(self) -> list[WorkerProcess]:
         timeout = self.page_timeout + self.reader.office_timeout
         threads_each = max(1, ocr.count_cores() // self.workers)  # of OCR, so that all together use each core once
-        return [WorkerProcess(self.reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
+        reader = self.reader
+        if reader.max_memory is None:
+            reader = replace(reader, max_memory=default_limit(self.workers))
+        return [WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
 
-    def _in_order(self, schedule: Schedule, jobs: Iterator[Job]) -> Iterator[ReaderEvent]:
+    def _in_order(self, schedule: Schedule, jobs: Iterator[Job], known: Known | None) -> Iterator[ReaderEvent]:
         ahead: deque[Job] = deque()
+        failed: set[str] = set()
         while True:
             # So many documents are known ahead that short ones, of a page or two, keep every worker busy.
             while len(ahead) < 4 * self.workers and (job := next(jobs, None)) is not None:
@@ -138,8 +151,21 @@ class ReaderPool:
                 schedule.add(job)
             if not ahead:
                 return
-            job = ahead.popleft()
-            yield from schedule.events(job)
+            job = ahead[0]
+            if job.source is not None and job.last is not None and job.source.doc_id in failed:
+                schedule.read_after_all(job)  # equal bytes under another name, which may be read another way
+            inner = self._inner_jobs(schedule.embedded_in(job), known)
+            if inner:
+                # Before the pages around them: a run that ends in between must not take the outer document for done.
+                job.embedded = ()
+                ahead.extendleft(reversed(inner))
+                schedule.put_in_front(inner)
+                continue
+            ahead.popleft()
+            for event in schedule.events(job):
+                if isinstance(event, DocumentFailed) and job.source is not None:
+                    failed.add(job.source.doc_id)
+                yield event
             if job.fetched and job.source is not None and job.source.path is not None:
                 job.source.path.unlink(missing_ok=True)
 
@@ -162,12 +188,10 @@ class ReaderPool:
                 found = identify(source, max_bytes=self.reader.max_bytes)
         except DocumentError as err:
             return Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
-        if known is None:
-            return Job(found, fetched=fetched)
-        numbers = known(found.doc_id)
-        if numbers is None:  # all of it
-            return Job(found, last=DocumentDone(found.name, found.doc_id), fetched=fetched)
-        return Job(found, known=frozenset(numbers), fetched=fetched)
+        return _job_of(found, known, fetched)
+
+    def _inner_jobs(self, inner: Sequence[Source], known: Known | None) -> list[Job]:
+        return [_job_of(source, known, fetched=False) for source in inner]
 
     def _fetch(self, url: str, folder: Path) -> Source:
         """The document behind a URL, in a file of its own: its readers open it several times."""
@@ -184,6 +208,16 @@ class ReaderPool:
         processes, self._processes = self._processes, []
         for process in processes:
             process.close()
+
+
+def _job_of(found: Source, known: Known | None, fetched: bool) -> Job:
+    """What there is to read of a document."""
+    if known is None:
+        return Job(found, fetched=fetched)
+    numbers = known(found.doc_id)
+    if numbers is None:  # all of it
+        return Job(found, last=DocumentDone(found.name, found.doc_id, embedded=found.embedded), fetched=fetched)
+    return Job(found, known=frozenset(numbers), fetched=fetched)
 
 
 class _Driver:
@@ -215,7 +249,7 @@ class _Driver:
         if reply[0] != "opened":
             self._schedule.failed(job, DocumentFailed(Failure(job.source.name, reply[1])))
             return
-        _, total, numbers = reply
+        _, total, numbers, job.warnings, job.embedded = reply
         todo = [number for number in numbers if number not in job.known]
         # A short document is shared by all workers; four pieces each, because some pages take longer than others.
         size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
+import functools
 import threading
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
+
+import numpy as np
 
 from visrag_integrations.images import Pixels
 from visrag_integrations.readers.content import (
     PageContent,
     RenderSettings,
-    clean_text,
     covers_little,
     covers_page,
-    make_words,
 )
-from visrag_integrations.readers.pdf_geometry import document_info, render_size
-from visrag_integrations.types import Word
+from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
+from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
+from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
+from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
+    from numpy.typing import NDArray
+    from PIL.Image import Image
+
     from visrag_integrations.readers.sources import Source
 
 _A4 = (595, 842)  # points
@@ -45,7 +52,7 @@ class PyMuPDFDocument:
                     self._document.layout(width=_A4[0], height=_A4[1], fontsize=_FONT_SIZE)
                 self.total_pages: int = self._document.page_count
                 self.metadata = document_info(self._document.metadata or {})
-                self._labelled = bool(self._document.is_pdf and self._document.get_page_labels())
+                self._labels = self._document.get_page_labels() if self._document.is_pdf else []
             except BaseException:
                 self._document.close()
                 raise
@@ -59,42 +66,171 @@ class PyMuPDFDocument:
 
         with LOCK:
             page = self._document[number - 1]
-            width, height = page.rect.width, page.rect.height
+            shown = page.rect
+            width, height = shown.width, shown.height
             columns, rows = render_size(width, height, self._settings.max_pixels)
             matrix = pymupdf.Matrix(columns / width, rows / height)
             drawing = page.get_displaylist()  # the page is interpreted once, for its pixels and for its text
             drawn = drawing.get_pixmap(matrix=matrix, colorspace=pymupdf.csRGB, alpha=False)
             pixels = Pixels(drawn.width, drawn.height, drawn.samples_mv, owner=drawn)
-            text, words = _text_layer(drawing, width, height)
-            label = page.get_label() if self._labelled else ""
-            scan = covers_little(words) and _is_picture(page, width, height)
-        return PageContent(pixels, text, words, label, blank=not words and pixels.blank, scan=scan)
+            text, words = read_text_layer(_painted_words(drawing, page, (width, height)), width, height, pixels)
+            label = self._label(page, number)
+            scan = covers_little(words) and bool(_pictures(page, width, height))
+            detail = MuPDFDetail(page, drawing, self._settings)
+        return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail)
+
+    def _label(self, page: Any, number: int) -> str:
+        """The page's own number ("iv", "A-3"); MuPDF reads all rules of the document anew for every page."""
+        if not self._labels:
+            return ""
+        rules = [rule for rule in self._labels if rule["startpage"] < number]
+        if rules and rules[-1].get("style") == "D" and rules[-1].get("prefix") == "" and "firstpagenum" in rules[-1]:
+            rule = rules[-1]
+            return f"{number - 1 - rule['startpage'] + rule['firstpagenum']}"
+        label: str = page.get_label()
+        return label
 
     def close(self) -> None:
         with LOCK:
             self._document.close()
 
 
-def _text_layer(drawing: Any, width: float, height: float) -> tuple[str, tuple[Word, ...]]:
-    """The page's text and words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
+def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> PaintedWords:
+    """The page's words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
-    # Without pictures, and without ligatures as single characters; the flags of both are left out.
-    layer = drawing.get_textpage(pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP)
+    # Without ligatures as single characters; the flag for that is left out. Pictures come as blocks without pixels.
+    flags = pymupdf.TEXT_PRESERVE_WHITESPACE | pymupdf.TEXT_MEDIABOX_CLIP | pymupdf.TEXT_PRESERVE_IMAGES
+    layer = drawing.get_textpage(flags)
     if not isinstance(layer, pymupdf.TextPage):
         layer = pymupdf.TextPage(layer)
     found = layer.extractWORDS()
     # Each is (x0, y0, x1, y1, text, block, line, place).
-    words = make_words([word[4] for word in found], [word[:4] for word in found], width, height)
-    return clean_text(layer.extractText()).strip("\n"), words
+    texts = [word[4] for word in found]
+    corners = [word[:4] for word in found]
+    if may_have_ligatures(texts):
+        texts = _with_ligatures(texts, layer)
+    blocks = layer.extractBLOCKS()
+    if not texts or not any(block[6] for block in blocks):
+        return PaintedWords(texts, corners)
+    pictures = [block for block in blocks if block[6] and not _covers_page(block[:4], size)]
+    if not pictures:
+        return PaintedWords(texts, corners)
+    # The blocks of words are counted without pictures, and stand among them in the order of painting.
+    place_of_block = [block[5] for block in blocks if not block[6]]
+    places = np.array([place_of_block[word[5]] for word in found])
+    edges = np.array(corners)
+    suspected: list[int] = []
+    for left, top, right, bottom, _, place, _ in pictures:
+        suspected += words_under(edges, places < place, (left, top, right, bottom))
+    return PaintedWords(texts, corners, _covered(page, size, edges, suspected))
 
 
-def _is_picture(page: Any, width: float, height: float) -> bool:
-    """Whether one picture covers the page."""
+def _with_ligatures(words: list[str], layer: Any) -> list[str]:
+    """The words with the letters of ligatures in the order of writing.
+
+    MuPDF gives all letters of a glyph but one no width, at the right edge of the one that has it, and mirrors them with
+    the line: of lam-alef comes alef without width, then lam.
+    """
+    mended: list[str] = []
+    for block in layer.extractRAWDICT()["blocks"]:
+        for line in block.get("lines", ()):
+            letters = [letter for span in line["spans"] for letter in span["chars"]]
+            mended += "".join(_glyphs(letters)).split()
+    if list(map(sorted, mended)) != list(map(sorted, words)):  # words are cut otherwise here: nothing is changed
+        return words
+    return mended
+
+
+def _glyphs(letters: list[Any]) -> Iterator[str]:
+    """The letters of each glyph of a line, in the order of writing."""
+    waiting = ""  # letters without width
+    edge = 0.0
+    for letter in letters:
+        left, _, right, _ = letter["bbox"]
+        if right - left < 0.01:
+            if waiting and abs(left - edge) > 0.1:
+                yield waiting
+                waiting = ""
+            waiting += letter["c"]
+            edge = left
+        elif waiting and abs(right - edge) < 0.1:
+            yield in_order_of_writing(waiting + letter["c"])
+            waiting = ""
+        else:
+            yield waiting + letter["c"]
+            waiting = ""
+    yield waiting
+
+
+def _covered(page: Any, size: tuple[float, float], corners: NDArray[np.float64], suspected: list[int]) -> list[int]:
+    """Those of the suspected words that lie under a picture without a clear ground."""
+    if not suspected:
+        return []
+    under: set[int] = set()
+    for picture in page.get_image_info():
+        box = _as_shown(picture["bbox"], page)
+        # A signature or a stamp with a clear ground hides nothing.
+        if not picture.get("has-mask") and not _covers_page(box, size):
+            under.update(words_under(corners, np.ones(len(corners), dtype=np.bool_), box))
+    return sorted(under.intersection(suspected))
+
+
+def _covers_page(box: Box, size: tuple[float, float]) -> bool:
+    left, top, right, bottom = box
+    return covers_page(left, top, right, bottom, *size)
+
+
+def _as_shown(box: Any, page: Any) -> tuple[float, float, float, float]:
+    """A box of the file as the page is shown."""
     import pymupdf
 
-    for found in page.get_image_info():
-        box = pymupdf.Rect(found["bbox"]) * page.rotation_matrix  # as the page is shown
-        if covers_page(box.x0, box.y0, box.x1, box.y1, width, height):
-            return True
-    return False
+    shown = pymupdf.Rect(box) * page.rotation_matrix
+    return shown.x0, shown.y0, shown.x1, shown.y1
+
+
+def _pictures(page: Any, width: float, height: float) -> tuple[tuple[int, int], ...]:
+    """The pixels of pictures that cover the page, each as width and height on the page as it is shown."""
+    found: list[tuple[int, int]] = []
+    for picture in page.get_image_info():
+        if covers_page(*_as_shown(picture["bbox"], page), width, height):
+            columns, rows = picture["width"], picture["height"]
+            if (columns > rows) != (width > height):  # turned
+                columns, rows = rows, columns
+            found.append((columns, rows))
+    return tuple(found)
+
+
+class MuPDFDetail:
+    """A page, drawn part by part as large as is asked for; see `ocr.Detail`."""
+
+    def __init__(self, page: Any, drawing: Any, settings: RenderSettings) -> None:
+        self._page, self._drawing, self._settings = page, drawing, settings
+
+    @functools.cached_property
+    def _pixels(self) -> tuple[int, int]:
+        """Looked for when OCR asks, which most pages do without."""
+        with LOCK:
+            size = (self._page.rect.width, self._page.rect.height)
+            return own_size(size, _pictures(self._page, *size), self._settings)
+
+    @property
+    def width(self) -> int:
+        return self._pixels[0]
+
+    @property
+    def height(self) -> int:
+        return self._pixels[1]
+
+    def part(self, box: Box, width: int, height: int) -> Image:
+        import pymupdf
+        from PIL import Image
+
+        across, down = self._page.rect.width, self._page.rect.height
+        left, top, right, bottom = box[0] * across, box[1] * down, box[2] * across, box[3] * down
+        with LOCK:
+            zoom = pymupdf.Matrix(width / (right - left), height / (bottom - top))
+            area = pymupdf.Rect(left, top, right, bottom)
+            drawn = self._drawing.get_pixmap(matrix=zoom, colorspace=pymupdf.csRGB, alpha=False, clip=area * zoom)
+            part = Image.frombytes("RGB", (drawn.width, drawn.height), drawn.samples)
+        return part.resize((width, height)) if part.size != (width, height) else part

@@ -16,13 +16,15 @@ from visrag_integrations.errors import (
     SettingError,
     VisRAGError,
 )
-from visrag_integrations.ocr import TextAssembly
-from visrag_integrations.readers import sources
-from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings, is_readable, stands_on
+from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
+from visrag_integrations.readers import finding, sources
+from visrag_integrations.readers.attachments import look_inside
+from visrag_integrations.readers.content import DocumentContent, RenderSettings
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
+from visrag_integrations.readers.page_text import read_text, warn_suspect
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
 from visrag_integrations.readers.remote import FETCH_SECONDS
-from visrag_integrations.types import Failure, Page, Word
+from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
 
@@ -34,9 +36,14 @@ _CHOICES = {
     "picture_format": (None, "JPEG", "PNG", "WEBP"),
 }
 _ABOVE_ZERO = (
-    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels"),
-    *("office_timeout", "fetch_timeout", "web_timeout"),
+    *("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "max_memory"),
+    *("office_timeout", "fetch_timeout", "web_timeout", "ocr_pixels"),
 )
+
+
+READER_VERSION = 2
+"""Higher when the same file gives other text or words than before: 2 orders words by where they stand, leaves out what
+cannot be seen, and checks text layers that look wrong."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +62,10 @@ class PageReader:
         max_bytes: Larger files are refused.
         max_image_pixels: Picture files that declare more are refused before they are decoded.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
+        max_memory: Bytes that each reading process may take; a page that needs more is an error. None: what the machine
+            has, shared among the processes. Only pools read in processes.
         office_timeout: Seconds LibreOffice may take for one file.
+        ocr_pixels: OCR reads large pages (drawings, posters, long receipts) in parts, at so many pixels in all.
         fetch_timeout: Seconds a document behind a URL may take to come.
         web_scripts: Whether the scripts of web pages run; without, a page is what its HTML says.
         web_hosts: Hosts, beside a page's own, whose pictures, style sheets and fonts are fetched.
@@ -72,7 +82,9 @@ class PageReader:
     max_bytes: int = 2 << 30  # 2 GiB; the file's digest is computed first, and takes seconds there
     max_image_pixels: int = images.MAX_PIXELS
     picture_format: str | None = None
+    max_memory: int | None = None
     office_timeout: float = 120.0
+    ocr_pixels: int = OCR_PIXELS
     fetch_timeout: float = FETCH_SECONDS
     web_scripts: bool = False
     web_hosts: tuple[str, ...] = ()
@@ -112,20 +124,34 @@ class PageReader:
         if pages is not None:
             reader = replace(reader, pages=pages)
         report = _Report(on_error)
-        if sources.is_one_document(source):
+        if finding.is_one_document(source):
             with reader.open(source, name=name) as document:
                 yield from document.read_pages(report)
+                inner = document.embedded
+            yield from reader._read_embedded(inner, report)
             return
-        for item in sources.find_documents(source):
+        for item in finding.find_documents(source):
             try:
                 with reader.open(item) as document:
+                    yield from document.read_pages(report)
+                    inner = document.embedded
+            except DocumentError as err:
+                report(Failure(err.source, err.reason))
+            else:
+                yield from reader._read_embedded(inner, report)
+
+    def _read_embedded(self, inner: tuple[sources.Source, ...], report: Callable[[Failure], None]) -> Iterator[Page]:
+        """The pages of the files in a document, whose own pages were chosen by number or not."""
+        for source in inner:
+            try:
+                with self.open(source) as document:
                     yield from document.read_pages(report)
             except DocumentError as err:
                 report(Failure(err.source, err.reason))
 
     def find(self, source: Any) -> Iterator[Any]:
         """The documents of a path, folder or iterable, as `read` would take them, unopened."""
-        return sources.find_documents(source)
+        return finding.find_documents(source)
 
     def open(self, source: sources.PathLike | bytes | sources.Source, *, name: str | None = None) -> OpenDocument:
         """One document, opened: a context manager that reads any of its pages.
@@ -146,6 +172,8 @@ class PageReader:
             "max_pixels": self.max_pixels,
             "ocr": self.ocr,
             "text_assembly": self.text_assembly,
+            "ocr_pixels": self.ocr_pixels,
+            "reader_version": READER_VERSION,
         }
 
 
@@ -157,10 +185,19 @@ class OpenDocument:
         doc_id: sha256 of the file's bytes.
         total_pages: How many pages the document has.
         numbers: The pages that are to be read.
+        warnings: What must be said about it as a whole.
+        embedded: Files inside of it that are documents of their own.
     """
 
     def __init__(self, reader: PageReader, known: sources.Source, content: DocumentContent) -> None:
         self._reader, self._content = reader, content
+        about = dict(content.metadata)
+        self.warnings: tuple[str, ...] = tuple(about.pop("warnings", ()))
+        self._metadata = about
+        self.embedded: tuple[sources.Source, ...] = ()
+        if known.kind == "pdf":
+            found = look_inside(known, reader.password, reader.max_bytes)
+            self.embedded, self.warnings = tuple(found.sources), (*self.warnings, *found.warnings)
         self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
         self.numbers = self._choose()
 
@@ -176,6 +213,8 @@ class OpenDocument:
 
     def read_pages(self, report: Callable[[Failure], None]) -> Iterator[Page]:
         """The chosen pages in order; one that fails is reported instead."""
+        for warning in self.warnings:
+            logger.warning("%r: %s", self.source, warning)
         for number in self.numbers:
             try:
                 page = self.page(number)
@@ -192,40 +231,32 @@ class OpenDocument:
         """
         try:
             content = self._content.page(number)
-            text, words, text_source = self._read_text(content)
+            reader = self._reader
+            found = read_text(content, reader.ocr, reader.text_assembly, reader.ocr_pixels)
             picture: images.PictureSource = content.picture
             if self._reader.picture_format is not None:
                 picture = images.encode(picture, self._reader.picture_format)
         except MissingExtraError:
             raise
+        except MemoryError as err:
+            reason = "needs more memory than a reading process may take. Raise max_memory, or scale it down."
+            raise PageError(self.source, number, reason) from err
         except Exception as err:
             raise PageError(self.source, number, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
-        metadata = {"total_pages": self.total_pages, "text_source": text_source, **self._content.metadata}
+        text, warnings = found.text, list(content.warnings)
+        metadata = {"total_pages": self.total_pages, **found.metadata, **self._metadata}
+        if content.notes:
+            # Searched with the slide, and kept apart for whoever wants to know what is on the picture.
+            text = f"{text}\n\nSpeaker notes:\n{content.notes}".strip()
+            metadata["speaker_notes"] = content.notes
+        if found.suspect:
+            warn_suspect(self.source)
+            warnings.append(f"its text may not be what the page shows: {found.suspect}")
+        if warnings:
+            metadata["warnings"] = warnings
         if content.label:
             metadata["page_label"] = content.label
-        return Page(self.doc_id, number, text, self.source, metadata, words, picture=picture)
-
-    def _read_text(self, content: PageContent) -> tuple[str, tuple[Word, ...], str]:
-        """A page's text, its words, and where they come from: "text_layer", "ocr", "text_layer+ocr" or "none"."""
-        mode = self._reader.ocr
-        readable = is_readable(content.text)
-        if mode == "never" or content.blank or (mode == "auto" and readable and not content.scan):
-            return _text_layer(content)
-        from visrag_integrations import ocr
-
-        if mode == "auto" and not ocr.is_installed():
-            ocr.warn_missing()
-            return _text_layer(content)
-        words = ocr.read_words(images.open_picture(content.picture))
-        if mode == "auto" and readable:  # a stamp on a scan: its own text is kept, and what OCR reads elsewhere added
-            words = tuple(word for word in words if not stands_on(word, content.words))
-            if not words:
-                return _text_layer(content)
-            added = ocr.assemble(words, self._reader.text_assembly)
-            return f"{content.text}\n{added}", (*content.words, *words), "text_layer+ocr"
-        if not words:
-            return "", (), "none"
-        return ocr.assemble(words, self._reader.text_assembly), words, "ocr"
+        return Page(self.doc_id, number, text, self.source, metadata, found.words, picture=picture)
 
     def _choose(self) -> list[int]:
         reader = self._reader
@@ -239,13 +270,6 @@ class OpenDocument:
             logger.warning("%s: only the first %d of %d pages are read.", self.source, reader.max_pages, len(numbers))
             numbers = numbers[: reader.max_pages]
         return numbers
-
-
-def _text_layer(content: PageContent) -> tuple[str, tuple[Word, ...], str]:
-    """Text, words and source of a page that is read without OCR."""
-    if content.text.strip():
-        return content.text, content.words, "text_layer"
-    return content.text, content.words, "none"
 
 
 class _Report:

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
-from visrag_integrations.readers.events import DocumentDone, PageRead, ReaderEvent
+from visrag_integrations.readers.events import DocumentDone, PageRead, ReaderEvent, ReadingWarning
 from visrag_integrations.readers.pdf import Backend
 from visrag_integrations.readers.sources import Source
 
@@ -37,6 +37,8 @@ class Job:
     backend: Backend | None = None
     crashes: int = 0
     fetched: bool = False
+    warnings: tuple[str, ...] = ()
+    embedded: tuple[Source, ...] = ()
     taken: bool = False
     opened: bool = False
     waiting: deque[Chunk] = field(default_factory=deque)
@@ -65,6 +67,27 @@ class Schedule:
     def add(self, job: Job) -> None:
         with self._changed:
             self._jobs.append(job)
+            self._changed.notify_all()
+
+    def put_in_front(self, jobs: list[Job]) -> None:
+        """Jobs that come before all others: what lies inside of the first document."""
+        with self._changed:
+            self._jobs.extendleft(reversed(jobs))
+            self._changed.notify_all()
+
+    def embedded_in(self, job: Job) -> tuple[Source, ...]:
+        """What lies inside of a document, once it was opened; waits for that."""
+        with self._changed:
+            while not (job.opened or job.last is not None):
+                if self._error is not None:
+                    raise self._error
+                self._changed.wait()
+            return job.embedded
+
+    def read_after_all(self, job: Job) -> None:
+        """A job that was taken for a copy of one that then failed is read like any other."""
+        with self._changed:
+            job.last = None
             self._changed.notify_all()
 
     def close(self, error: BaseException | None = None) -> None:
@@ -118,9 +141,12 @@ class Schedule:
     def events(self, job: Job) -> Iterator[ReaderEvent]:
         """Everything about the first job, as it comes; then the job is done with."""
         pages = 0
+        warnings: list[ReadingWarning] = []
         while (event := self._next_event(job)) is not None:
             if isinstance(event, PageRead):
                 pages += 1
+                for text in event.page.metadata.get("warnings", ()):
+                    warnings.append(ReadingWarning(event.page.source, text, event.page.number))
             yield event
         assert self._jobs[0] is job
         with self._changed:
@@ -130,7 +156,15 @@ class Schedule:
         if job.last is not None:
             yield job.last
         elif job.source is not None:
-            yield DocumentDone(job.source.name, job.source.doc_id, job.total_pages, pages)
+            about = [ReadingWarning(job.source.name, text) for text in job.warnings]
+            yield DocumentDone(
+                job.source.name,
+                job.source.doc_id,
+                job.total_pages,
+                pages,
+                (*about, *warnings),
+                embedded=job.source.embedded,
+            )
 
     def _next_event(self, job: Job) -> ReaderEvent | None:
         """The next page or failure, waited for; None: all pages have been handed over."""

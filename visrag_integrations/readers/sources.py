@@ -7,16 +7,14 @@ import io
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal, Union
+from typing import Any, BinaryIO, Literal, Union
 
 from visrag_integrations.errors import (
     DocumentError,
     DocumentLimitError,
     DocumentNotFoundError,
-    SettingError,
     UnsupportedDocumentError,
     printable,
 )
@@ -26,21 +24,26 @@ from visrag_integrations.readers import remote
 FileKind = Literal["pdf", "image", "office", "text", "web"]
 PathLike = Union[str, "os.PathLike[str]"]
 
+_PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
+_NEWER_PICTURES = (".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif")
+_TEXTS = (".docx", ".doc", ".docm", ".dotx", ".dotm", ".odt", ".ott", ".fodt", ".rtf")
+_DECKS = (".pptx", ".ppt", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".odp", ".otp", ".fodp")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv")
 SUFFIXES: dict[str, FileKind] = {
     ".pdf": "pdf",
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp"), "image"),
-    **dict.fromkeys((".docx", ".doc", ".odt", ".rtf", ".pptx", ".ppt", ".odp", ".xlsx", ".xls", ".ods"), "office"),
+    **dict.fromkeys((*_PICTURES, *_NEWER_PICTURES), "image"),
+    **dict.fromkeys((*_TEXTS, *_DECKS, *_SHEETS), "office"),
     **dict.fromkeys((".txt", ".md"), "text"),
     **dict.fromkeys((".html", ".htm", ".xhtml"), "web"),
 }
 """What is looked for in folders, and how each kind is read."""
-_INDEX_MARKER = "visrag.json"
 _HTML = re.compile(
     rb"(?:\xef\xbb\xbf)?\s*(?:<\?xml[^>]*>\s*)?(?:<!--.*?-->\s*)*<(?:!doctype\s+html|html|head|body)\b",
     re.IGNORECASE | re.DOTALL,
 )
 """How a web page begins, whatever it is called."""
 _WEB_TYPES = ("text/html", "application/xhtml+xml")
+_BLOCK = 1 << 20
 _HEAD = 1024  # bytes in which "%PDF-" may stand, as in Adobe's own reader: other bytes may come before it
 
 
@@ -57,6 +60,7 @@ class Source:
         suffix: Of its name, in small letters.
         url: Where a web page came from in the end: its links lead from there. "" for a file.
         content_type: What the server called it, with its character set.
+        embedded: It lies inside of another document, whose name its own begins with.
     """
 
     name: str
@@ -67,6 +71,7 @@ class Source:
     suffix: str = ""
     url: str = ""
     content_type: str = ""
+    embedded: bool = False
 
     def read_bytes(self) -> bytes:
         """All of it, wherever it is."""
@@ -94,9 +99,9 @@ def identify(
         digest = hashlib.sha256(source).hexdigest()
         name = name or f"bytes:{digest[:12]}"
         _check_size(name, len(source), max_bytes)
-        kind = sniff_kind(name, source[:_HEAD], lambda: source, origin.content_type)
+        kind = sniff_kind(name, source[:_HEAD], io.BytesIO(source), origin.content_type)
         return Source(
-            name, kind, digest, data=source, suffix=_suffix(name), url=origin.url, content_type=origin.content_type
+            name, kind, digest, data=source, suffix=suffix_of(name), url=origin.url, content_type=origin.content_type
         )
     if remote.is_url(source):
         fetched = io.BytesIO()
@@ -114,7 +119,7 @@ def identify(
             )
         _check_size(name, info.st_size, max_bytes)
         with path.open("rb") as file:
-            kind = sniff_kind(name, file.read(_HEAD), path.read_bytes, origin.content_type)
+            kind = sniff_kind(name, file.read(_HEAD), file, origin.content_type)
             file.seek(0)
             return Source(
                 name,
@@ -134,13 +139,13 @@ def identify(
         raise DocumentError(name, f"cannot be read: {reason}. Check its permissions.") from err
 
 
-def sniff_kind(name: str, head: bytes, whole: Any, content_type: str = "") -> FileKind:
+def sniff_kind(name: str, head: bytes, whole: BinaryIO, content_type: str = "") -> FileKind:
     """How to read a document: by its first bytes, then by its name, then by what its server calls it.
 
     Args:
         name: Its path or URL.
         head: Its first bytes.
-        whole: Called, gives all its bytes.
+        whole: All of it, to be read from its start.
         content_type: Of a server; "" for a file.
 
     Raises:
@@ -150,11 +155,11 @@ def sniff_kind(name: str, head: bytes, whole: Any, content_type: str = "") -> Fi
         return "pdf"
     if sniff_format(head) is not None:
         return "image"
-    kind = SUFFIXES.get(_suffix(name))
+    kind = SUFFIXES.get(suffix_of(name))
     if kind is None and (_HTML.match(head) is not None or content_type.lower().startswith(_WEB_TYPES)):
         return "web"
     beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
-    if kind == "pdf" and b" obj" not in whole():  # broken headers can be repaired, other files cannot
+    if kind == "pdf" and not _holds(whole, b" obj"):  # broken headers can be repaired, other files cannot
         raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
     if kind == "image":
         raise UnsupportedDocumentError(name, f"is not a picture that can be read: {beginning}.")
@@ -163,92 +168,18 @@ def sniff_kind(name: str, head: bytes, whole: Any, content_type: str = "") -> Fi
     return kind
 
 
-def find_documents(sources: Any) -> Iterator[Path | str | bytes]:
-    """Every document of a path, a URL, bytes, a folder, or an iterable of these, in order; folders are walked, sorted.
-
-    Raises:
-        DocumentNotFoundError: A folder holds no document.
-    """
-    if isinstance(sources, bytes):
-        yield sources
-    elif remote.is_url(sources):
-        yield from _below_url(sources)
-    elif isinstance(sources, (str, os.PathLike)):
-        if os.path.isdir(sources):
-            yield from _files_under(Path(sources))
-        else:
-            # Anything else that knows its path becomes a Path, so that every reader can take it.
-            yield sources if isinstance(sources, (str, Path)) else Path(sources)
-    elif isinstance(sources, Iterable):
-        for source in sources:
-            yield from find_documents(source)
-    else:
-        raise SettingError(
-            f"Documents are given as paths, bytes, folders or lists of these, not {type(sources).__name__}."
-        )
+def _holds(file: BinaryIO, wanted: bytes) -> bool:
+    """Whether a file holds these bytes; looked for in pieces, because files may be larger than the memory."""
+    file.seek(0)
+    before = b""
+    while block := file.read(_BLOCK):
+        if wanted in before + block:
+            return True
+        before = block[1 - len(wanted) :]  # the bytes may lie across two pieces
+    return False
 
 
-def is_one_document(source: Any) -> bool:
-    """Whether `source` is bytes or the path or URL of anything but a folder."""
-    if remote.is_url(source):
-        return _files_at(source) is None
-    return isinstance(source, bytes) or (isinstance(source, (str, os.PathLike)) and not os.path.isdir(source))
-
-
-def _files_under(folder: Path) -> Iterator[Path]:
-    """Supported files below a folder, sorted, without hidden ones and indexes; no folder is entered twice (links)."""
-    entered: set[tuple[int, int]] = set()
-    found = False
-    for root, folders, files in os.walk(folder, followlinks=True):
-        info = os.stat(root)
-        if (info.st_dev, info.st_ino) in entered:  # a link that leads back up would be followed for ever
-            folders.clear()
-            continue
-        entered.add((info.st_dev, info.st_ino))
-        if _INDEX_MARKER in files:  # the pictures in an index are no documents
-            folders.clear()
-            continue
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(files):
-            # "~$report.docx" is the lock that Word leaves beside an open file.
-            if not name.startswith((".", "~$")) and Path(name).suffix.lower() in SUFFIXES:
-                found = True
-                yield Path(root, name)
-    if not found:
-        raise _no_document(str(folder))
-
-
-def _below_url(url: str) -> Iterator[str]:
-    """Supported files below the folder that a URL names; the URL itself where it is none."""
-    found = _files_at(url)
-    if found is None:
-        yield url
-        return
-    empty = True
-    for name in found:
-        hidden = name.rpartition("/")[2].startswith(".")
-        if _suffix(name) in SUFFIXES and not hidden:
-            empty = False
-            yield name
-    if empty:
-        raise _no_document(url)
-
-
-def _files_at(url: str) -> Iterator[str] | None:
-    """All files below a URL; None where it names a document. Asked only where it may be a folder: HTTP downloads it."""
-    is_document = _suffix(url) in SUFFIXES and not url.endswith("/")
-    if is_document or url.lower().startswith(("http://", "https://")):
-        return None
-    return remote.files_under(url)
-
-
-def _no_document(folder: str) -> DocumentNotFoundError:
-    return DocumentNotFoundError(
-        folder, f"the folder holds no document. Files with these endings are read: {', '.join(SUFFIXES)}."
-    )
-
-
-def _suffix(name: str) -> str:
+def suffix_of(name: str) -> str:
     if remote.is_url(name):
         return remote.suffix_of(name)
     return Path(name).suffix.lower()

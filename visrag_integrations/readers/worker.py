@@ -1,6 +1,7 @@
 """The other side of a `WorkerProcess`: opens documents and reads pages, one request at a time.
 
-Request `("open", source, backend)`: reply `("opened", total, numbers)` or `("unreadable", reason)`.
+Request `("open", source, backend)`: reply `("opened", total, numbers, warnings, files inside)` or
+`("unreadable", reason)`.
 Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
 `("bad", reason)`.
 """
@@ -16,6 +17,7 @@ from typing import Any
 
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
+from visrag_integrations.readers.memory import limit_memory
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
 
@@ -34,6 +36,7 @@ def main(descriptor: int) -> None:
             connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
             return
         ocr.limit_threads(threads)
+        limit_memory(reader.max_memory)
         connection.send(("ready",))
         _Worker(connection, reader, timeout, keep).serve()
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
@@ -80,7 +83,7 @@ class _Worker:
             return "unreadable", err.reason
         except (VisRAGError, MemoryError) as err:
             return "unreadable", str(err) or type(err).__name__
-        return "opened", document.total_pages, document.numbers
+        return "opened", document.total_pages, document.numbers, document.warnings, document.embedded
 
     def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
         try:

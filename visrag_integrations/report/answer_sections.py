@@ -55,8 +55,21 @@ def _answer_text(answer: Answer) -> str:
     if answer.sufficient:
         label = "Answer"
     text = answer.text or "The model gave no answer."
-    counted = tally(answer.evidence)
+    counted = ""
+    if not _only_quotes(answer):
+        counted = tally(answer.evidence)
     return f'<div class="answer"><p class="label">{label}</p><p class="text">{escaped(text)}</p>{counted}</div>'
+
+
+def _only_quotes(answer: Answer) -> bool:
+    """Whether the answer is one of its own quotations, or is none: a count of what was found would praise it.
+
+    Where a generator only quotes, all of it stands on the page, whatever was asked.
+    """
+    if not answer.sufficient:
+        return True
+    said = " ".join(answer.text.split())
+    return any(said == " ".join(entry.text.split()) for entry in answer.evidence if entry.relevant)
 
 
 class OtherPage(NamedTuple):

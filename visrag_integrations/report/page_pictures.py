@@ -106,6 +106,12 @@ class ReportPictures:
 
 def _close_up_area(page: Page, boxes: tuple[Box, ...]) -> Box:
     """As wide as the page's text, from the first box down to the last below it, but not all of a long passage."""
+    left, top, right, bottom = boxes[0]
+    if bottom - top > right - left:  # the line runs up or down: all of it, from the first box to the last
+        edges = list(zip(*boxes, strict=True))
+        area = (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
+        first, upper, last, lower = (max(0.0, edge - _CLOSE_UP_MARGIN) for edge in area)
+        return first, upper, min(1.0, last + 2 * _CLOSE_UP_MARGIN), min(1.0, lower + 2 * _CLOSE_UP_MARGIN)
     first_top = boxes[0][1]
     # Boxes above the first one are of another column, or of a sentence that the evidence has in another order.
     last_bottom = max(box[3] for box in boxes if box[1] >= first_top)

@@ -17,6 +17,8 @@ def place_of(page: Page | None, index: int) -> str:
     'image 2'
     >>> place_of(Page("d", 3, source="reports/tax.pdf", metadata={"page_label": "iii"}), 2)
     'tax.pdf, page 3 (iii)'
+    >>> place_of(Page("d", 1, source="c:\\\\reports\\\\tax.pdf"), 1)
+    'tax.pdf, page 1'
     """
     if page is None:
         return f"image {index}"
@@ -28,7 +30,7 @@ def place_of(page: Page | None, index: int) -> str:
 
 
 def _document_name(page: Page) -> str:
-    file_name = page.source.replace("\\\\", "/").rstrip("/").rpartition("/")[2]
+    file_name = page.source.replace("\\", "/").rstrip("/").rpartition("/")[2]
     return file_name or page.source or page.doc_id
 
 

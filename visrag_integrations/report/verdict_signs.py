@@ -17,9 +17,9 @@ class VerdictSign(NamedTuple):
 
 
 VERDICTS: dict[Verdict, VerdictSign] = {
-    "supported": VerdictSign("supported", "\u2713", "Supported by the page"),
-    "partly": VerdictSign("partly", "\u25d0", "Partly supported"),
-    "not found on the page": VerdictSign("unfound", "\u2715", "Not found on the page"),
+    "supported": VerdictSign("supported", "\u2713", "Quoted from this page"),
+    "partly": VerdictSign("partly", "\u25d0", "Partly on this page"),
+    "not found on the page": VerdictSign("unfound", "\u2715", "Not on this page"),
     "unchecked": VerdictSign("unchecked", "\u2013", "Not checked"),
 }
 """How each verdict is shown, best first."""

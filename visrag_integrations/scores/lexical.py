@@ -4,7 +4,8 @@ A store keeps `document_vector(page.text)` with inverse document frequency switc
 searches it with `query_vector(question)`: the dot product is BM25 over three kinds of terms, so that nothing but one
 page's own text is needed to index it and pages can be added one by one:
 
-- its words (pairs of characters in scripts that do not put spaces between words),
+- its words (pairs of characters in scripts that do not put spaces between words), and other forms of them, as people
+  type them: numbers in plain digits, part numbers without separators, words divided at line ends (`word_forms`),
 - pairs of neighbouring words, which count a little, so that a phrase beats the same words scattered,
 - whole short lines, so that a page that carries a heading beats the pages that mention its words. Lines of a table of
   contents are told by their leaders ("Widgets . . . . 127") and left out: they point at a heading, they are not it.
@@ -22,6 +23,15 @@ from collections import Counter
 from collections.abc import Iterator
 from itertools import chain, pairwise
 
+from visrag_integrations.scores import word_forms
+
+RULES = 2
+"""Which rules the vectors of a page's words follow; a collection remembers it.
+
+1: words as they are printed. 2: other forms of them too (`word_forms`), Arabic without tatweel and apart from Latin
+letters, digits of every script as 0 to 9, letters with a stroke as those without. A query holds all terms of rules 1
+but for these last few, so that older collections are searched as before.
+"""
 # K1, B and AVERAGE_LENGTH are in the vectors of every stored page: another value means indexing again.
 # K1 and B are the values of Anserini and Pyserini, below the textbook's 1.2 and 0.75. Larger: a page that repeats one
 # word beats one that has them all (K1), and full pages lose to nearly empty ones (B).
@@ -44,6 +54,8 @@ DENSE_WEIGHT = 2.0
 # Protects the search from a whole document as its query; a page of text has some 300 words.
 MAX_QUERY_WORDS = 2048
 """Words of a query that count; the rest of a longer query is ignored."""
+MAX_FORMED_WORDS = 256
+"""Words of the longest query whose numbers and names are looked for in other forms too; a longer one is a text."""
 # Longer than this a line is a sentence, not a heading, and nobody asks for it word by word.
 MAX_LINE_WORDS = 16
 
@@ -65,6 +77,13 @@ _ASCII_WORD = re.compile(r"\d+(?:[.,]\d+)*|[A-Za-z][A-Za-z0-9]*")  # the same, f
 _PUNCTUATED = re.compile(r"[\x00-\x7f\u2010-\u2027\u2500-\u25ff]*")  # nor are these letters
 _FIRST_UNSPACED = "\u0e00"
 _UNSPACED_START = re.compile(f"[{_UNSPACED}]")
+_TATWEEL = "\u0640"  # lengthens an Arabic word for the eye: "تكلفـــة"
+_ARABIC = "\u0620-\u063f\u0641-\u064a\u066e-\u06d3"
+# Between Arabic letters and Latin ones or digits no space is needed: "بلغةR".
+_ARABIC_EDGE = re.compile(rf"(?<=[{_ARABIC}])(?=[a-z0-9])|(?<=[a-z0-9])(?=[{_ARABIC}])")
+_OTHER_DIGIT = re.compile(r"(?![0-9])\d")
+# Letters that have no accent to be taken off, and are typed without their stroke.
+_STROKES = str.maketrans({"ø": "o", "æ": "ae", "œ": "oe", "ł": "l", "đ": "d", "ð": "d", "ı": "i", "þ": "th"})
 # Characters that folding leaves alone: most of what is not ASCII.
 _PLAIN = re.compile(
     "[\x00-\x7f\u00ab\u00b7\u00bb\u2012-\u2016\u2018-\u2023\u3001\u3002\u3008-\u3011\u3041-\u3096\u30a1-\u30fe"
@@ -118,6 +137,10 @@ def document_vector(text: str) -> tuple[list[int], list[float]]:
         words = _across_lines(folded, by_line)
     counts, pairs = _count_terms(words)
     # BM25 of a term that stands there n times: n * (K1 + 1) / (n + norm). Few different n: each is computed once.
+    # Other forms of a word are no further words: the page does not become longer by them.
+    forms = Counter(map(_index, _other_forms(lines, folded) - set(words)))
+    for index, n in forms.items():
+        counts[index] = counts.get(index, 0) or n
     norm = K1 * (1 - B + B * len(words) / AVERAGE_LENGTH)
     points = {n: n * (K1 + 1) / (n + norm) for n in {*counts.values(), *pairs.values()}}
     weights = {index: points[n] for index, n in counts.items()}
@@ -126,6 +149,16 @@ def document_vector(text: str) -> tuple[list[int], list[float]]:
     for heading in _headings(lines, by_line):
         weights[_index(heading)] = 1.0  # how often a heading stands on its page says nothing
     return list(weights), list(weights.values())
+
+
+def _other_forms(lines: list[str], folded: list[str]) -> set[str]:
+    """Other forms of a page's numbers, codes and divided words."""
+    forms: set[str] = set()
+    for line in folded:
+        forms.update(word_forms.number_and_code_forms(line))
+    for word in word_forms.divided_words(lines):
+        forms.update(_words(_fold(word)))
+    return forms
 
 
 def _count_terms(words: list[str]) -> tuple[Counter[int], Counter[int]]:
@@ -149,9 +182,21 @@ def query_vector(text: str) -> tuple[list[int], list[float]]:
         weights[_index(line)] = LINE_WEIGHT
     for first, second in pairwise(words):
         weights[_index(f"{first} {second}")] = PAIR_WEIGHT
+    for form in _query_forms(text, words):
+        weights[_index(form)] = 1.0
     for word in words:  # last: where two terms have one hash, the word counts
         weights[_index(word)] = 1.0
     return list(weights), list(weights.values())
+
+
+def _query_forms(text: str, words: list[str]) -> list[str]:
+    """Other forms of a query's words; none for a text that is no question."""
+    if len(words) > MAX_FORMED_WORDS:
+        return []
+    forms = [*word_forms.number_and_code_forms(_fold(text)), *word_forms.query_forms(words)]
+    if not text.isascii():
+        forms += tokens(word_forms.spelled_out(text))
+    return forms
 
 
 def fuse(dense: dict[str, float], lexical: dict[str, float], query: str) -> dict[str, float]:
@@ -180,11 +225,17 @@ def _fold(text: str) -> str:
     """The text as it is compared: "Straße ﬁle Café" -> "strasse file cafe"."""
     if text.isascii() or _PLAIN.fullmatch(text):
         return text.lower()
-    without_hyphens = text.casefold().replace("\u00ad", "")  # soft hyphens
+    without_hyphens = text.casefold().replace("\u00ad", "").replace(_TATWEEL, "")  # soft hyphens
     parts = unicodedata.normalize("NFKD", without_hyphens).translate(_ACCENTS)  # "é" -> "e" + accent -> "e"
+    parts = _OTHER_DIGIT.sub(_ascii_digit, parts.translate(_STROKES))
+    parts = _ARABIC_EDGE.sub(" ", parts)
     if parts.isascii():
         return parts
     return unicodedata.normalize("NFKC", parts)  # Hangul syllables, taken apart above, are put together again
+
+
+def _ascii_digit(digit: re.Match[str]) -> str:
+    return str(unicodedata.decimal(digit.group()))
 
 
 def _words(folded: str) -> list[str]:

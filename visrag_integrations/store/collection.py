@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.filter_notes import Show, note_on
@@ -271,6 +272,13 @@ class Collection:
                 self._info = read_info(stored, self._engine.where)
                 if not self._info.complete:
                     logger.warning("%s: an import did not finish; import it again", self._engine.where)
+                if self._info.text_rules < lexical.RULES:
+                    logger.warning(
+                        "%s: its words were indexed by an older version: numbers in another spelling and words divided "
+                        "at line ends are not found by words. Everything else is. To mend it: visrag reindex, or "
+                        "reindex(store, embedder)",
+                        self._engine.where,
+                    )
         return self._info
 
     def _prepared(self) -> CollectionInfo:

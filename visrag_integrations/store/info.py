@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.interfaces.embedders import fingerprint_of, former_names_of, instruction_of, pooling_of
+from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
 
@@ -74,6 +75,7 @@ class CollectionInfo(EmbedderInfo):
         created: When, in ISO format.
         complete: False while an import has not finished.
         also: The second embedder, where there is one.
+        text_rules: By which rules the pages' words are indexed (`lexical.RULES`).
         indexed: The metadata keys that were declared (`indexed_fields`), and as what.
     """
 
@@ -82,6 +84,7 @@ class CollectionInfo(EmbedderInfo):
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
+    text_rules: int = 1
     indexed: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -152,6 +155,7 @@ class Layout:
             format_version=version,
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
+            text_rules=lexical.RULES,
         )
 
     def _applied(self, embedder: PageEmbedder) -> EmbedderInfo:

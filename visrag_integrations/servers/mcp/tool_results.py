@@ -11,6 +11,7 @@ from mcp.types import CallToolResult, ContentBlock, ImageContent, TextContent
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
+from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
@@ -48,7 +49,7 @@ def page_result(page: Page, region: Sequence[float] | None) -> CallToolResult:
         heading += "; no picture of it is kept"
     text = page.text.strip() or "(no text is known of this page; look at the picture)"
     return CallToolResult(
-        content=[_text(f"{heading}\n\n{text}"), *picture],
+        content=[_text(f"{heading}\n\n{inert(text)}"), *picture],
         structured_content={**page_fields(page), "text": page.text, "image": _address(page)},
     )
 
@@ -138,7 +139,7 @@ def _evidence_line(evidence: Evidence) -> str:
 
 
 def _hit_line(hit: ScoredPage) -> str:
-    beginning = " ".join(hit.page.text.split())
+    beginning = inert_line(hit.page.text)
     if len(beginning) > _BEGINNING:
         beginning = beginning[: _BEGINNING - 3] + "..."
     return f"{_place(hit.page)} (id {hit.page.id}, {hit.score_type} {hit.score:.3f})\n   {beginning}"
@@ -146,7 +147,7 @@ def _hit_line(hit: ScoredPage) -> str:
 
 def _place(page: Page) -> str:
     fields = page_fields(page)
-    return f"{printable(fields['source'] or fields['doc_id'])}, page {page.number}"
+    return f"{inert(printable(fields['source'] or fields['doc_id']))}, page {page.number}"
 
 
 def _address(page: Page) -> str:

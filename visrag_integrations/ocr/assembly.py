@@ -1,42 +1,17 @@
-"""Pixels in, words and text out, by RapidOCR.
-
-The models that come with RapidOCR read Latin scripts, Chinese and Japanese well. They do not read Korean (a fifth of
-the words come out right) and read Russian poorly: give such scans a text layer with another tool, or search them by
-their pictures.
-"""
+"""Words of a page as one text: blocks of boxes that touch, or each word in the column where it stood."""
 
 from __future__ import annotations
 
-import functools
-import importlib.util
-import logging
-import os
 import statistics
-import threading
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Literal
 
-from visrag_integrations import images, telemetry
-from visrag_integrations.errors import MissingExtraError, UnknownNameError
+from visrag_integrations.errors import UnknownNameError
 from visrag_integrations.types import Word
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-
-logger = logging.getLogger(__name__)
 
 TextAssembly = Literal["adjacent_merging", "layout_preserving"]
 """How the words of a page become one text: see `assemble`."""
-
-# The value of the VisRAG paper's OCR baselines. Lower lets in letters read into pictures and ruled lines; higher loses
-# faint and small print.
-MIN_SCORE = 0.6
-"""Lines that OCR is less sure of are left out."""
-
-# Larger is slower and reads no better; much smaller loses small print.
-PIXELS = 960 * 720
-"""A page is read at so many pixels (an A4 page at 980 x 700)."""
 
 # In `_touch`, measured in the page's own median letter and line. More joins columns of a table or of a newspaper into
 # one block; less takes a line apart at a wide space.
@@ -50,57 +25,6 @@ _LEVEL_OVERLAP = 0.3
 _MAX_EMPTY_LINES = 3
 # No division by zero where every box is degenerate; far below the height of any letter (0.01 % of the page).
 _SMALLEST = 1e-4
-
-_lock = threading.Lock()
-_threads: int | None = None
-
-
-def is_installed() -> bool:
-    """Whether RapidOCR and what it runs on are installed."""
-    return importlib.util.find_spec("rapidocr") is not None and importlib.util.find_spec("onnxruntime") is not None
-
-
-@functools.lru_cache(maxsize=1)
-def warn_missing() -> None:
-    """Say once in the log that pages without text stay without, and what to install."""
-    logger.warning('Pages without a text layer get no text. For OCR: pip install "visrag-integrations[cpu]"')
-
-
-def count_cores() -> int:
-    """How many processor cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):  # a container or a batch system may allow fewer than there are
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
-
-
-def limit_threads(threads: int) -> None:
-    """Let the OCR of this process use so many threads; call it before the first page is read."""
-    global _threads
-    _threads = threads
-
-
-def read_words(image: Image) -> tuple[Word, ...]:
-    """The lines of text on a picture, top to bottom and left to right, each as one `Word` with its box.
-
-    Raises:
-        MissingExtraError: RapidOCR is not installed.
-    """
-    import numpy as np
-
-    small = images.fit(images.to_rgb(image), PIXELS)
-    pixels = np.ascontiguousarray(np.asarray(small)[:, :, ::-1])  # OCR wants BGR
-    with _lock:  # the engine keeps state while it reads
-        found = _engine()(pixels)
-    if found.boxes is None or found.txts is None:
-        return ()
-    words = []
-    for corners, text, score in zip(found.boxes, found.txts, found.scores, strict=True):
-        if score >= MIN_SCORE and text.strip():
-            words.append(Word(text.strip(), _fractions(corners, small.width, small.height)))
-    ordered: list[Word] = []
-    for line in _lines(words):
-        ordered += line
-    return tuple(ordered)
 
 
 def assemble(words: Sequence[Word], how: str = "adjacent_merging") -> str:
@@ -121,7 +45,7 @@ def _merge_adjacent(words: Sequence[Word]) -> str:
     """Blocks of boxes that touch, from the top left to the bottom right, each read line by line."""
     text: list[str] = []
     for block in _in_reading_order(_blocks(words)):
-        for line in _lines(block):
+        for line in lines_of(block):
             text.append(" ".join(word.text for word in line))
     return "\n".join(text)
 
@@ -145,7 +69,7 @@ def _blocks(words: Sequence[Word]) -> list[list[Word]]:
 def _in_reading_order(blocks: list[list[Word]]) -> Iterator[list[Word]]:
     """Blocks as if each were one large word: level ones left to right, the others top to bottom."""
     outlines = [Word(str(place), _hull(block)) for place, block in enumerate(blocks)]
-    for line in _lines(outlines):
+    for line in lines_of(outlines):
         for outline in line:
             yield blocks[int(outline.text)]
 
@@ -156,7 +80,7 @@ def _preserve_layout(words: Sequence[Word]) -> str:
     left_edge = min(word.box[0] for word in words)
     text: list[str] = []
     bottom: float | None = None
-    for line in _lines(words):
+    for line in lines_of(words):
         top = min(word.box[1] for word in line)
         if bottom is not None:
             # Half a line between two lines is usual spacing: a gap of 0.4 lines is none, of 1.4 one empty line.
@@ -196,10 +120,10 @@ def _touch(one: Word, other: Word, height: float, width: float) -> bool:
     return side_by_side or above_each_other
 
 
-def _lines(words: Sequence[Word]) -> list[list[Word]]:
+def lines_of(words: Sequence[Word]) -> list[list[Word]]:
     """Words whose middles are level, left to right; the lines top to bottom.
 
-    >>> [[w.text for w in line] for line in _lines([Word("b", (.5, .11, .6, .2)), Word("a", (.1, .1, .2, .2))])]
+    >>> [[w.text for w in line] for line in lines_of([Word("b", (.5, .11, .6, .2)), Word("a", (.1, .1, .2, .2))])]
     [['a', 'b']]
     """
     lines: list[list[Word]] = []
@@ -234,37 +158,3 @@ def _columns_of(text: str) -> int:
 def _hull(words: Sequence[Word]) -> tuple[float, float, float, float]:
     left, top, right, bottom = zip(*(word.box for word in words), strict=True)
     return min(left), min(top), max(right), max(bottom)
-
-
-def _fractions(corners: Any, width: int, height: int) -> tuple[float, float, float, float]:
-    """The upright box around four corners in pixels, as fractions of the picture; a slanted line's is larger."""
-    across, down = corners[:, 0] / width, corners[:, 1] / height
-    return _fraction(across.min()), _fraction(down.min()), _fraction(across.max()), _fraction(down.max())
-
-
-def _fraction(edge: Any) -> float:
-    """Inside the picture, in hundred-thousandths of it: finer than any pixel."""
-    return round(min(1.0, max(0.0, float(edge))), 5)
-
-
-@functools.lru_cache(maxsize=1)
-def _engine() -> Any:
-    """RapidOCR with the models of its own wheel, on OpenVINO when that is installed."""
-    try:
-        from rapidocr import EngineType, RapidOCR
-    except ImportError as err:
-        raise MissingExtraError("RapidOCR", "cpu") from err
-    telemetry.switch_off()  # onnxruntime may have been imported before this package was
-    params: dict[str, Any] = {
-        "Global.log_level": "critical",
-        "Global.text_score": MIN_SCORE,
-        "Global.use_cls": False,  # lines that stand on their heads: a tenth of the time, almost never met
-        "Global.max_side_len": 4000,  # a long strip of `PIXELS` is not scaled down again
-        "Rec.rec_batch_num": 1,  # batches are padded to their longest line, which costs more than it saves
-    }
-    if importlib.util.find_spec("openvino") is not None:
-        params |= {"Det.engine_type": EngineType.OPENVINO, "Rec.engine_type": EngineType.OPENVINO}
-    threads = _threads or count_cores()
-    params["EngineConfig.onnxruntime.intra_op_num_threads"] = threads
-    params["EngineConfig.openvino.inference_num_threads"] = threads
-    return RapidOCR(params=params)

@@ -1,0 +1,133 @@
+"""Whether a written number is negative: by a minus before or after it, by brackets, by a triangle.
+
+    -1,234   −1,234   €-1,234   1,234-   (1,234)   (1,234 €)   ▲1,234   ▼ 1,234
+
+Accountants put losses in brackets; but a number in brackets may also be a footnote, a year or a remark, and a triangle
+that points up is a minus in Japanese accounts and a rise elsewhere. Where that cannot be told, the sign is "unclear",
+and only a number that is marked in the same way is the same.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from typing import Literal, NamedTuple
+
+from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.scores.numbers import DASHES
+
+CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
+"""Signs of money, which may stand before or after a number."""
+Mark = Literal["", "minus before", "minus after", "brackets", "triangle up", "triangle down"]
+Sign = Literal["plus", "minus", "unclear"]
+
+_UP = "▲△▴▵"
+_DOWN = "▼▽▾▿"
+_OPENING = "(（"  # not "[": square brackets hold references
+_CLOSING = ")）"
+_BESIDE = f" \u00a0\u202f%‰{CURRENCIES}"  # may stand between a mark and its number
+# Accounts write "(1,234)" or "(12.5)". Plain digits in brackets after words are mostly a note or a year.
+_IS_ACCOUNTED = re.compile(r"\d\D+\d")
+_SHORT_NUMBER = 2
+_YEAR_DIGITS = 4
+_JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
+
+
+class NumberMark(NamedTuple):
+    """How a number is marked, and what that means."""
+
+    mark: Mark = ""
+    sign: Sign = "plus"
+
+    def same(self, other: NumberMark) -> bool:
+        """Whether two numbers are marked alike, or have the same sign, which is known."""
+        if self.mark == other.mark:
+            return True
+        return self.sign == other.sign != "unclear"
+
+
+UNMARKED = NumberMark()
+"""A number without any mark."""
+
+
+def mark_of(before: str, after: str) -> Mark:
+    """The mark of a number by the characters around it.
+
+    >>> mark_of("cost -", ""), mark_of("3-", ""), mark_of("€ (", ") in"), mark_of("", "-"), mark_of("▲ ", "")
+    ('minus before', '', 'brackets', 'minus after', 'triangle up')
+    """
+    front = before.rstrip(_BESIDE)
+    last = front[-1:]
+    if last and not front[-2:-1].isalnum():  # "3-5", "f(5)", "rose▲ 5": of the word before
+        is_apart = before[len(front) : len(front) + 1].isspace()  # "costs - 5", "- $5": between, or of a list
+        if last in DASHES and not is_apart:
+            return "minus before"
+        if last in _UP:
+            return "triangle up"
+        if last in _DOWN:
+            return "triangle down"
+        back = after.lstrip(_BESIDE)
+        if last in _OPENING and back[:1] and back[0] in _CLOSING:
+            return "brackets"
+    if after[:1] and after[0] in DASHES and not after[1:2].isalnum():
+        return "minus after"
+    return ""
+
+
+def context_of(words_before: Sequence[str], words_after: Sequence[str]) -> tuple[str, str]:
+    """What stands around a number, for `mark_of`: a bracket, a triangle or a sign of money may be a word of its own.
+
+    Args:
+        words_before: The word before the number's, and what stands before the number in its own word.
+        words_after: What stands after the number in its own word, and the next word.
+
+    >>> context_of(["cost", "("], [")", "and"]), context_of(["▲", ""], ["", "€"])
+    (('(', ')'), ('▲ ', ' €'))
+    """
+    word, before = words_before
+    after, next_word = words_after
+    if not has_letters(word + before):
+        before = f"{word} {before}"
+    if not has_letters(after + next_word):
+        after = f"{after} {next_word}"
+    reach = THRESHOLDS.mark_reach
+    return before[-reach:], after[:reach]
+
+
+def has_letters(text: str) -> bool:
+    """Whether it has a letter or digit."""
+    return any(character.isalnum() for character in text)
+
+
+def sign_of(mark: Mark, number: str, context: str, *, alone: bool, ends: bool) -> Sign:
+    """What the mark of a number means.
+
+    Args:
+        mark: Of the number.
+        number: As it is written, with a sign of money or percent beside it.
+        context: What is written around it: Japanese accounts have triangles.
+        alone: Whether the number stands alone, in a cell of a table.
+        ends: Whether no word follows it: it ends its cell or the text.
+    """
+    if mark in ("minus before", "triangle down"):
+        return "minus"
+    if mark == "triangle up":
+        if _JAPANESE.search(context) is not None:
+            return "minus"
+        return "unclear"
+    if mark == "minus after" and ends:
+        return "minus"
+    if mark == "brackets" and (alone or (ends and _looks_accounted(number))):
+        return "minus"
+    return "plus"
+
+
+def _looks_accounted(number: str) -> bool:
+    """Whether a number in brackets after words is rather an amount than a note or a year.
+
+    >>> [_looks_accounted(number) for number in ("1,234", "12.5 %", "1234567", "644", "12", "2019")]
+    [True, True, True, True, False, False]
+    """
+    if _IS_ACCOUNTED.search(number) is not None or not number.isdigit():
+        return True
+    return len(number) > _SHORT_NUMBER and len(number) != _YEAR_DIGITS

@@ -1,0 +1,31 @@
+"""Other ways to write the same evidence: money with its sign on the other side of the number."""
+
+from __future__ import annotations
+
+import re
+
+from visrag_integrations.grounding.signs import CURRENCIES
+from visrag_integrations.scores.numbers import NUMBER
+
+# Codes and short names of money that are written before the number as well as after it.
+_CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"
+_MONEY = rf"(?P<money>[{CURRENCIES}]|\b(?:{_CODES})\b\.?)"
+_SPACE = "[ \u00a0\u202f]?"
+_FIRST = re.compile(rf"{_MONEY}{_SPACE}(?P<sign>[-−(▲△▼]?){_SPACE}(?P<number>{NUMBER})")
+_LAST = re.compile(rf"(?P<number>{NUMBER})(?P<sign>[-−)]?){_SPACE}{_MONEY}")
+
+
+def other_spellings(text: str) -> list[str]:
+    """The text with all signs of money behind their numbers, and with all before them; only what differs from it.
+
+    >>> other_spellings("a loss of -€1,234 in May"), other_spellings("5 kg")
+    (['a loss of -1,234 € in May'], [])
+    >>> other_spellings("1 234,50 EUR")
+    ['EUR 1 234,50']
+    """
+    found: list[str] = []
+    for pattern, moved in ((_FIRST, r"\g<sign>\g<number> \g<money>"), (_LAST, r"\g<money> \g<number>\g<sign>")):
+        spelled = pattern.sub(moved, text)
+        if spelled != text:
+            found.append(spelled)
+    return found

@@ -1,0 +1,100 @@
+"""One run of LibreOffice: its command line, its wall, its time limit, and what it left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+from visrag_integrations.errors import DocumentError, DocumentTimeoutError, printable
+from visrag_integrations.readers.office_profile import write_profile
+from visrag_integrations.readers.office_sandbox import environment, wall
+
+_NO_WALL = (
+    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "
+    "namespaces. Links in documents are cut out all the same."
+)
+
+
+class LibreOffice:
+    """Converts the files of one folder, in which it has its own profile too.
+
+    Args:
+        program: Its path.
+        folder: What it may read and write.
+        name: Of the document, for errors.
+        timeout: Seconds for all conversions together.
+    """
+
+    def __init__(self, program: str, folder: Path, name: str, timeout: float) -> None:
+        self._program, self._folder, self._name, self._timeout = program, folder, name, timeout
+        self._ends = time.monotonic() + timeout
+        self._wall = wall(program, folder)
+        # A profile of its own: a LibreOffice that the user has open would otherwise answer, or be waited for.
+        self._profile = folder / "profile"
+        write_profile(self._profile)
+
+    @property
+    def warnings(self) -> tuple[str, ...]:
+        """What must be said about how it ran."""
+        if self._wall is None:
+            return (_NO_WALL,)
+        return ()
+
+    def convert(self, given: Path, target: str, *options: str) -> Path:
+        """The file that it makes of another one.
+
+        Args:
+            given: In the folder.
+            target: What is made, as `--convert-to` takes it: "pdf".
+            options: More of its options.
+
+        Raises:
+            DocumentTimeoutError: It took too long.
+            DocumentError: It made nothing.
+        """
+        profile = f"-env:UserInstallation={self._profile.as_uri()}"
+        command = [*(self._wall or []), self._program, profile, "--headless", "--norestore", "--nolockcheck"]
+        command += ["--nodefault", *options, "--convert-to", target, "--outdir", str(self._folder), str(given)]
+        log = self._folder / "log.txt"
+        try:
+            code = _run(command, log, self._folder, max(0.1, self._ends - time.monotonic()))
+        except subprocess.TimeoutExpired as err:
+            raise DocumentTimeoutError(
+                self._name,
+                f"LibreOffice took longer than {self._timeout:g} seconds. Raise office_timeout, or convert it to PDF.",
+            ) from err
+        made = given.with_suffix(f".{target.partition(':')[0]}")
+        if not made.exists():
+            said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]  # the end says what went wrong
+            raise DocumentError(
+                self._name, f"LibreOffice made no PDF of it (exit code {code}). {printable(said)}".strip()
+            )
+        return made
+
+
+def _run(command: list[str], log: Path, folder: Path, timeout: float) -> int:
+    """The exit code; what the program started is ended with it."""
+    # A reading process leads a group that is ended as a whole; anywhere else the program gets a group of its own.
+    own_group = os.getpgrp() != os.getpid()
+    with log.open("wb") as output:
+        process = subprocess.Popen(
+            command,
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=output,
+            start_new_session=own_group,
+            env=environment(folder),
+        )
+    try:
+        return process.wait(timeout)
+    finally:
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            if own_group:
+                os.killpg(process.pid, signal.SIGKILL)
+            else:
+                process.kill()
+        process.wait()
