@@ -23,8 +23,8 @@ class FakeQdrant(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 64
 
-    def __init__(self, plan: Plan | None = None) -> None:
-        super().__init__(("127.0.0.1", 0), _Handler)
+    def __init__(self, plan: Plan | None = None, port: int = 0) -> None:
+        super().__init__(("127.0.0.1", port), _Handler)
         self.plan: Plan = plan or (lambda *_: None)
         self.memory = QdrantClient(":memory:")
         self.guard = threading.RLock()
@@ -32,6 +32,8 @@ class FakeQdrant(ThreadingHTTPServer):
         self.created: dict[str, dict[str, Any]] = {}
         self.faults: Counter[str] = Counter()
         self.slow = 3.0
+        self.version: str | None = "1.18.3"
+        self.versions_asked = 0
 
     @property
     def url(self) -> str:
@@ -60,6 +62,9 @@ class _Handler(BaseHTTPRequestHandler):
     server: FakeQdrant
 
     def answer(self) -> None:
+        if self.path == "/":  # not counted among the requests: it is one a connection, whatever is done
+            self.tell_version()
+            return
         body = json.loads(self.rfile.read(int(self.headers.get("Content-Length") or 0)) or "{}")
         path = self.path.partition("?")[0]
         with self.server.guard:
@@ -81,6 +86,15 @@ class _Handler(BaseHTTPRequestHandler):
         self.reply(status, data, cut=fault == "cut")
 
     do_GET = do_PUT = do_POST = do_DELETE = answer  # noqa: N815
+
+    def tell_version(self) -> None:
+        with self.server.guard:
+            self.server.versions_asked += 1
+        if self.server.version is None:
+            self.reply(403, b"<html><body>not for you</body></html>")
+            return
+        told = {"title": "qdrant - vector search engine", "version": self.server.version}
+        self.reply(200, json.dumps(told).encode())
 
     def fail(self, fault: str) -> None:
         if fault == "refused":

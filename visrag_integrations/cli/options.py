@@ -33,6 +33,9 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
         metavar="DIR|URL|server|none",
         help="where page pictures are (default: in the index; on a server, a collection beside the pages')",
     )
+    parser.add_argument(
+        "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
+    )
     parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
@@ -124,7 +127,9 @@ def open_store(
 ) -> QdrantPageStore:
     """The store that `--index` and `--collection` name; `must_exist` refuses a folder that is not there."""
     from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.store.connect import folder_of
 
+    folder_of(arguments.index)  # refuses a server's address without http://
     api_key: str | None = None  # never an option: other users of this machine can read those
     if "://" in arguments.index:
         api_key = os.environ.get("QDRANT_API_KEY")
@@ -137,6 +142,7 @@ def open_store(
         collection=arguments.collection,
         pictures=pictures_of(arguments),
         api_key=api_key,
+        timeout=getattr(arguments, "timeout", None),
         server_options=server_options,
     )
 

@@ -12,8 +12,9 @@ from typing import Any, Protocol
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.ingestion.documents import stored_pages
-from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient, may_pass
+from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.store import QdrantPageStore, content_key
+from visrag_integrations.store.refusals import may_pass
 from visrag_integrations.types import Page
 
 

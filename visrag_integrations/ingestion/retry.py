@@ -13,17 +13,11 @@ from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.store.refusals import may_pass, read_refusal
 
 logger = logging.getLogger(__name__)
 
 T = TypeVar("T")
-
-# What may pass: no answer in time, too early, too many requests, and a server's own trouble (RFC 9110, 6585, 8470).
-_PASSING_STATUS = {408, 425, 429, 500, 502, 503, 504}
-# What the Qdrant client makes of a lost reply. By name, so that a file without a server needs no client.
-_NO_ANSWER = {"ResponseHandlingException", "ResourceExhaustedResponse"}
-# The same for gRPC.
-_PASSING_CODES = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "RESOURCE_EXHAUSTED", "ABORTED"}
 
 
 @dataclass(frozen=True)
@@ -68,7 +62,7 @@ class Retry:
                     raise
                 if tries == self.limit or self.stop.wait(self._wait(tries, err)):
                     seconds = time.monotonic() - started
-                    message = " ".join(str(err).split())
+                    message = read_refusal(err).sentence
                     raise StoreError(
                         f"{where} failed {tries} times in {seconds:.0f} seconds, at last with: {message}. "
                         "What was added is kept: when it answers again, run the same again, and it goes on from there."
@@ -117,18 +111,3 @@ def _created(create: Callable[[], Any], tries: Iterator[int]) -> Any:
         if first or "already exists" not in str(err):
             raise
         return True
-
-
-def may_pass(error: Exception) -> bool:
-    """Whether trying again may help.
-
-    >>> may_pass(ConnectionResetError()), may_pass(ValueError("no such collection"))
-    (True, False)
-    """
-    status = getattr(error, "status_code", None)
-    if isinstance(status, int):
-        return status in _PASSING_STATUS
-    code = getattr(error, "code", None)
-    if callable(code):  # gRPC
-        return getattr(code(), "name", "") in _PASSING_CODES
-    return type(error).__name__ in _NO_ANSWER or isinstance(error, (ConnectionError, TimeoutError))

@@ -7,6 +7,7 @@ count and list leaves it out. (Collections have metadata of their own only on ne
 from __future__ import annotations
 
 import contextlib
+import functools
 import inspect
 import json
 import threading
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
+from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
 from visrag_integrations.store.engine import (
     SERVER_INDEXES,
@@ -34,6 +36,9 @@ from visrag_integrations.store.engine import (
     to_record,
 )
 from visrag_integrations.store.json_limits import read_limited_json
+from visrag_integrations.store.patience import ANSWER_S, PatientClient
+from visrag_integrations.store.refusals import read_refusal
+from visrag_integrations.store.server_versions import Version, ask_version, check_storage, check_supported
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -53,28 +58,59 @@ class ClientEngine:
         *,
         owned: bool,
         options: Mapping[str, Any] | None = None,
+        asked: AskedServer | None = None,
+        timeout: float | None = None,
     ) -> None:
+        self._asked = asked or AskedServer()
+        self._timeout = timeout
+        # Nodes of a cluster agree on collections and aliases; with one of them away that took more than ten seconds.
+        self._slow_timeout = int(max(ANSWER_S, timeout or 0))
         self.client, self.collection, self.owned = client, collection, owned
         self._options = _checked_options(options or {})
         self.is_closed = False
+        self._server_version: Version | None = None
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
         self._guard = threading.RLock() if self._local else contextlib.nullcontext()  # local mode is not thread-safe
 
+    @property
+    def _ask(self) -> Any:
+        """What requests go through: tries again, unless somebody's client does so already, or none is needed."""
+        from qdrant_client import QdrantClient
+
+        if self._local or not isinstance(self.client, QdrantClient):
+            return self.client
+        return PatientClient(self.client, self._timeout)
+
     def load_info(self) -> dict[str, Any] | None:
+        self._check_server()
         with self._doing("opening the collection"):
-            if not self.client.collection_exists(self.collection):
+            if not self._ask.collection_exists(self.collection):
                 return None
-            found = self.client.retrieve(self.collection, [INFO_ID], with_payload=True)
+            found = self._ask.retrieve(self.collection, [INFO_ID], with_payload=True)
             if found:
                 own = (found[0].payload or {}).get("visrag") or {}
                 return self._described(own.get("info"))
-            if self.client.count(self.collection, exact=True).count == 0:
+            if self._ask.count(self.collection, exact=True).count == 0:
                 return None  # made, but its creator did not get further
         raise StoreFormatError(
             f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
         )
+
+    def _check_server(self) -> Version | None:
+        """The server's version, asked once; None in local mode, which has everything that this client knows.
+
+        Raises:
+            StoreError: It is older than what is supported.
+        """
+        if self._local:
+            return None
+        if self._server_version is None:
+            with self._doing("asking for the server's version"):
+                self._server_version = ask_version(self._ask)
+        check_supported(self._server_version, self.where)
+        return self._server_version
 
     def _described(self, text: Any) -> dict[str, Any]:
         """What the reserved point says of the collection; whoever may write there may write anything."""
@@ -89,15 +125,19 @@ class ClientEngine:
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
         from qdrant_client import models
 
+        version = self._check_server()
+        if version is not None:
+            check_storage(schemas, version, self.where)
         with self._doing("creating the collection"):
-            if self.client.collection_exists(self.collection):
+            if self._ask.collection_exists(self.collection):
                 if self.load_info() is not None:
                     return  # another process was first
-                self.client.delete_collection(self.collection)  # half made, and empty
-            self.client.create_collection(
+                self._ask.delete_collection(self.collection)  # half made, and empty
+            self._ask.create_collection(
                 self.collection,
                 vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
                 sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
+                timeout=self._slow_timeout,
                 **self._options,
             )
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
@@ -109,11 +149,11 @@ class ClientEngine:
 
         payload = {"visrag": {"info": json.dumps(info)}}
         with self._doing("describing the collection"):
-            self.client.upsert(self.collection, [models.PointStruct(id=INFO_ID, vector={}, payload=payload)], wait=True)
+            self._ask.upsert(self.collection, [models.PointStruct(id=INFO_ID, vector={}, payload=payload)], wait=True)
 
     def drop(self) -> None:
         with self._doing("dropping the collection"):
-            self.client.delete_collection(self._behind_alias() or self.collection)
+            self._ask.delete_collection(self._behind_alias() or self.collection)
 
     def take_over(self, other: ClientEngine, info: Mapping[str, Any]) -> None:
         """Let this collection's name mean the other one; at once, where it is an alias already."""
@@ -124,13 +164,13 @@ class ClientEngine:
             change: list[Any] = []
             if old is not None:
                 change.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.collection)))
-            elif self.client.collection_exists(self.collection):
-                self.client.delete_collection(self.collection)  # an alias cannot have the name of a collection
+            elif self._ask.collection_exists(self.collection):
+                self._ask.delete_collection(self.collection)  # an alias cannot have the name of a collection
             alias = models.CreateAlias(collection_name=other.collection, alias_name=self.collection)
             change.append(models.CreateAliasOperation(create_alias=alias))
-            self.client.update_collection_aliases(change)
+            self._ask.update_collection_aliases(change, timeout=self._slow_timeout)
             if old is not None:
-                self.client.delete_collection(old)
+                self._ask.delete_collection(old)
 
     @property
     def version(self) -> str:
@@ -140,7 +180,7 @@ class ClientEngine:
 
     def _behind_alias(self) -> str | None:
         """The collection this name is an alias of; None when it is none."""
-        aliases = self.client.get_aliases().aliases
+        aliases = self._ask.get_aliases().aliases
         return next((alias.collection_name for alias in aliases if alias.alias_name == self.collection), None)
 
     def upsert(self, points: Sequence[Point]) -> None:
@@ -152,7 +192,7 @@ class ClientEngine:
         ]
         with self._doing("adding pages"):
             for batch in requests(points, structs):
-                self.client.upsert(self.collection, batch, wait=True)
+                self._ask.upsert(self.collection, batch, wait=True)
 
     def nearest(
         self,
@@ -177,7 +217,7 @@ class ClientEngine:
         if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
             first_pass = models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
         with self._doing("searching"):
-            found = self.client.query_points(
+            found = self._ask.query_points(
                 self.collection,
                 query=asked,
                 using=name,
@@ -195,7 +235,7 @@ class ClientEngine:
         if not ids:
             return []
         with self._doing("reading pages"):
-            records = self.client.retrieve(
+            records = self._ask.retrieve(
                 self.collection,
                 list(ids),
                 with_payload=payload_fields(fields),
@@ -209,7 +249,7 @@ class ClientEngine:
         offset: Any = None
         while True:
             with self._doing("listing pages"):
-                records, offset = self.client.scroll(
+                records, offset = self._ask.scroll(
                     self.collection,
                     scroll_filter=only_pages(condition),
                     limit=_SCROLLED,
@@ -227,21 +267,21 @@ class ClientEngine:
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
-            return int(self.client.count(self.collection, count_filter=only_pages(condition), exact=True).count)
+            return int(self._ask.count(self.collection, count_filter=only_pages(condition), exact=True).count)
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
-            self.client.delete(self.collection, list(ids), wait=True)
+            self._ask.delete(self.collection, list(ids), wait=True)
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
-            self.client.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+            self._ask.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
 
     def index_fields(self, fields: Mapping[str, str]) -> None:
         if self._local:
             return  # in memory every filter reads the payload anyway
         with self._doing("indexing metadata"):
-            there = self.client.get_collection(self.collection).payload_schema or {}
+            there = self._ask.get_collection(self.collection).payload_schema or {}
             wanted = {**SERVER_INDEXES, **fields}
             self._index({field: kind for field, kind in wanted.items() if field not in there})
 
@@ -249,7 +289,7 @@ class ClientEngine:
         with warnings.catch_warnings():  # the client says that in memory an index has no effect
             warnings.filterwarnings("ignore", message="Payload indexes have no effect")
             for field, kind in fields.items():
-                self.client.create_payload_index(self.collection, field, field_schema=kind, wait=True)
+                self._ask.create_payload_index(self.collection, field, field_schema=kind, wait=True)
 
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""
@@ -272,7 +312,8 @@ class ClientEngine:
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
-        with self._guard, ForeignErrors(doing, self.where, _advice):
+        advice = functools.partial(advice_on, doing=doing, server=self._asked)
+        with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
 
 
@@ -285,12 +326,3 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     if unknown:
         raise SettingError(f"server_options has {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}.")
     return dict(options)
-
-
-def _advice(err: BaseException) -> str:
-    status = getattr(err, "status_code", None)
-    if status in (401, 403):
-        return "The server refuses the key: give api_key=... (and https://)."
-    if status is None:
-        return "Is the Qdrant server running and the URL right? Longer answers need timeout=seconds."
-    return "What was added before is kept."

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Collection, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.arguments import check_arguments
+from visrag_integrations.store.advice import AskedServer
+from visrag_integrations.store.patience import answer_time, limit_connecting
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -16,17 +20,68 @@ if TYPE_CHECKING:
     from visrag_integrations.store.engine import Engine
 
 
+# What people copy from a compose file or an address bar: name:6333, 10.0.0.5:6333, [::1]:6333, with a user or a path.
+# What stands before the port has no slash, so "./localhost:6333" and "C:\\index" are folders.
+_HOST_AND_PORT = re.compile(r"(?://)?(?:[^/\\\s@]+@)?(?:[\w.-]+|\[[0-9a-fA-F:.]+\]):\d{1,5}(?:/.*)?")
+# Hosts that are none but by their name: this machine, an IPv4 address, Qdrant Cloud.
+_KNOWN_HOST = re.compile(
+    r"(?://)?(?:localhost|\d{1,3}(?:\.\d{1,3}){3}|[\w.-]+\.cloud\.qdrant\.io)(?:/.*)?", re.IGNORECASE
+)
+# "http:/host" and "http:host": a slash was lost.
+_LOST_SLASH = re.compile(r"(https?):/?([^/].*)", re.IGNORECASE)
+
+
 def folder_of(location: Any) -> Path | None:
-    """The folder, where the location is one."""
+    """The folder, where the location is one.
+
+    Raises:
+        SettingError: It is empty, a URL of something else, or an address without http:// or https://.
+    """
     if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
         return None
     if isinstance(location, str) and "://" in location:
         raise SettingError(f"The location {location!r} cannot be opened. Supported URLs: http://... and https://...")
     if location == "":
         raise SettingError('The location is empty. Give a folder, ":memory:" or a URL.')
+    if isinstance(location, str):
+        _refuse_address(location)
     if isinstance(location, (str, Path)):
         return Path(location)
     return None  # a client
+
+
+def _refuse_address(location: str) -> None:
+    """Nothing, unless it is a server's address without its scheme, which would become a folder of that name.
+
+    >>> _refuse_address("localhost-index")
+    """
+    if Path(location).is_dir():
+        return  # whoever made a folder of that name means it
+    first = location.split(",", 1)[0].strip()
+    lost = _LOST_SLASH.fullmatch(first)
+    if lost:
+        url = f"{lost[1].lower()}://{lost[2]}"
+    elif _HOST_AND_PORT.fullmatch(first) or _KNOWN_HOST.fullmatch(first):
+        scheme = "http"
+        if ".cloud.qdrant.io" in first.lower():
+            scheme = "https"
+        url = f"{scheme}://{first.removeprefix('//')}"
+    else:
+        return
+    shown = printable(_without_password(location))
+    raise SettingError(
+        f'The location {shown!r} looks like the address of a server. Say "{printable(_without_password(url))}" for '
+        f'a server, "./{shown.lstrip("/")}" for a folder.'
+    )
+
+
+def _without_password(address: str) -> str:
+    """The address as messages may show it.
+
+    >>> _without_password("http://ada:secret@host:6333/x")
+    'http://host:6333/x'
+    """
+    return re.sub(r"(?<![^/,\s])[^/,\s@]+@", "", address)
 
 
 _ELSEWHERE = {
@@ -78,7 +133,36 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
     from visrag_integrations.store.client import ClientEngine
 
     client, where, owned = connect(location, **options)
-    return ClientEngine(client, collection, where, owned=owned, options=server_options)
+    timeout = None  # a given client has its own
+    if is_url(location):
+        timeout = answer_time(options.get("timeout"))
+    asked = _asked_of(location, client)
+    return ClientEngine(client, collection, where, owned=owned, options=server_options, asked=asked, timeout=timeout)
+
+
+def _asked_of(location: Any, client: QdrantClient) -> AskedServer:
+    """Where the client sends its requests, and what of it was not typed."""
+    made_with = getattr(client, "init_options", {})
+    if location == ":memory:" or made_with.get("location") == ":memory:" or made_with.get("path"):
+        return AskedServer("The engine in this process")
+    try:
+        url = urlsplit(client.http.client.host)
+    except (AttributeError, NotImplementedError):  # a client of somebody's own making
+        return AskedServer()
+    port: Any = url.port
+    address = f"Host {url.hostname}, port {port}"
+    if made_with.get("prefer_grpc"):
+        port = made_with.get("grpc_port")
+        return AskedServer(f"Host {url.hostname}, port {port} (gRPC)")
+    notes: list[str] = []
+    typed = location if is_url(location) else made_with.get("url")
+    if typed and urlsplit(typed).port is None and made_with.get("port") == port:
+        usual = 443 if url.scheme == "https" else 80
+        notes.append(f"A URL without a port means {port}, Qdrant's own: add :{usual} where a proxy answers there.")
+    if url.path.strip("/"):
+        address += f", path {url.path}"
+        notes.append("A path is part of Qdrant's address only where a proxy has put it there.")
+    return AskedServer(address, " ".join(notes))
 
 
 def connect(
@@ -98,6 +182,11 @@ def connect(
     if location == ":memory:":
         return QdrantClient(":memory:"), ":memory:", True
     if isinstance(location, str):
+        if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
+            raise SettingError("api_key holds a line end or another character that no key has. Give the key alone.")
         options.setdefault("check_compatibility", False)  # it prints a warning when the server is away; we raise
-        return QdrantClient(url=location, api_key=api_key, timeout=timeout, **options), location, True
+        seconds: Any = answer_time(timeout)
+        client = QdrantClient(url=location, api_key=api_key, timeout=seconds, **options)
+        limit_connecting(client)
+        return client, _without_password(location), True
     raise SettingError(f'The location is {location!r}; give a folder, ":memory:", a URL or a QdrantClient.')

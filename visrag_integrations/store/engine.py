@@ -168,8 +168,14 @@ class Engine(Protocol):
 class ForeignErrors:
     """A `with` block whose foreign errors become one `StoreError` that says what was done, where, and what to do."""
 
-    def __init__(self, doing: str, where: str, advice: Callable[[BaseException], str]) -> None:
-        self.doing, self.where, self.advice = doing, where, advice
+    def __init__(
+        self,
+        doing: str,
+        where: str,
+        advice: Callable[[BaseException], str],
+        words: Callable[[BaseException], str] = str,
+    ) -> None:
+        self.doing, self.where, self.advice, self.words = doing, where, advice, words
 
     def __enter__(self) -> None:
         return None
@@ -180,9 +186,10 @@ class ForeignErrors:
         if err is None or isinstance(err, VisRAGError):
             return
         if isinstance(err, Exception) or type(err).__name__ == "PanicException":  # an engine's panic is no Exception
-            raise StoreError(
-                f"{self.where}: {self.doing} failed: {err or type(err).__name__}. {self.advice(err)}"
-            ) from err
+            said = self.words(err) or type(err).__name__
+            if not said.endswith((".", "!", "?")):
+                said += "."
+            raise StoreError(f"{self.where}: {self.doing} failed: {said} {self.advice(err)}") from err
 
 
 def rescoring(limit: int) -> float:

@@ -76,7 +76,7 @@ class QdrantPageStore(Collection):
         fusion: How a hybrid search makes one score of two: "scores" weighs the scores themselves, "rrf" the ranks.
         fusion_weights: What the dense and the lexical half weigh with "rrf".
         api_key: Of a server.
-        timeout: Seconds a server's answer may take.
+        timeout: Seconds a server's answer may take; by default $VISRAG_TIMEOUT, else 60. Connecting may take 5.
         tenant: Whose store this is. Pages that are added become theirs, and nothing here finds, gives or removes a page
             of anybody else, whatever a filter says. "" is the store of everybody's pages.
         indexed_fields: Metadata keys that filters will use, each "keyword", "integer", "float", "datetime" or "bool".
