@@ -94,3 +94,14 @@ def test_notes_of_a_damaged_deck_are_none(tmp_path: Path) -> None:
     assert speaker_notes(write_zip(tmp_path / "a.pptx", {"ppt/presentation.xml": "<no"})) == {}
     (tmp_path / "b.pptx").write_bytes(b"no zip")
     assert speaker_notes(tmp_path / "b.pptx") == {}
+
+
+@needs_office
+def test_a_pool_leaves_no_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its processes are killed with a document open."""
+    from visrag_integrations.readers.pool import PageRead, ReaderPool
+
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    events = list(ReaderPool(PageReader(ocr="never"), 1).read_documents(CASES / "slide-notes" / "harbour.pptx"))
+    assert len([event for event in events if isinstance(event, PageRead)]) == 3
+    assert list(tmp_path.iterdir()) == []

@@ -6,10 +6,12 @@ import contextlib
 import json
 import os
 import pickle
+import shutil
 import signal
 import socket
 import subprocess
 import sys
+import tempfile
 from multiprocessing.connection import Connection
 from typing import Any
 
@@ -40,6 +42,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._closed = False
+        self._folder: str | None = None
 
     def send(self, *request: Any) -> None:
         """Ask; the replies are fetched by `receive`."""
@@ -80,9 +83,15 @@ class WorkerProcess:
         self._refuse_when_closed()
         ours, theirs = socket.socketpair()
         with theirs:
+            # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
+            self._folder = tempfile.mkdtemp(prefix="visrag-reading-")
             command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
             self._process = subprocess.Popen(
-                command, pass_fds=[theirs.fileno()], stdin=subprocess.DEVNULL, start_new_session=True
+                command,
+                pass_fds=[theirs.fileno()],
+                stdin=subprocess.DEVNULL,
+                start_new_session=True,
+                env={**os.environ, "TMPDIR": self._folder},
             )
         self._connection = Connection(ours.detach())
         self._refuse_when_closed()
@@ -118,7 +127,11 @@ class WorkerProcess:
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)  # one that crashed needs a moment until its exit code says how
         _kill(process)
-        return process.wait()
+        code = process.wait()
+        folder, self._folder = self._folder, None
+        if folder is not None:
+            shutil.rmtree(folder, ignore_errors=True)
+        return code
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:
