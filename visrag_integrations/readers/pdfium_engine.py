@@ -3,14 +3,9 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import logging
-import re
 import threading
-from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.images import Pixels
@@ -19,27 +14,18 @@ from visrag_integrations.readers.content import (
     RenderSettings,
     clean_text,
     covers_little,
-    covers_page,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
-from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
-from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
+from visrag_integrations.readers.pdfium_words import covers_whole_page, painted_words, picture_box
+from visrag_integrations.readers.text_layer import read_text_layer
 from visrag_integrations.types import Box
 
 if TYPE_CHECKING:
-    from numpy.typing import NDArray
     from PIL.Image import Image
 
     from visrag_integrations.readers.sources import Source
 
-Corners = tuple[float, float, float, float]
 LOCK = threading.RLock()  # PDFium may not be entered by two threads
-_GRID = 1_000_000  # PDFium gives places in whole units on a page of this size: finer than any word's edge is known
-_SPAN = 1000.0  # points between the places that are asked for
-# PDFium's sign for a hyphen that divides a word at the end of a line; the rest of the word follows without a space.
-_LINE_END_HYPHEN = "\x02"
-_WORD = re.compile("[^\\s\x02]+\x02?|\x02")
-_FIRST_VERTICAL = "\u2e80"  # from here on: scripts that are written from top to bottom too
 _MOST_ANNOTATIONS = 10_000  # of a page are looked through for one that shows words
 _PASSWORD_ERROR = 4  # FPDF_ERR_PASSWORD
 
@@ -75,7 +61,7 @@ class PdfiumDocument:
                     page.close()
                     page = self._document[number - 1]
                 width, height = page.get_size()
-                text, words = read_text_layer(_painted_words(page), width, height, pixels)
+                text, words = read_text_layer(painted_words(page), width, height, pixels)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
                 pictures: tuple[tuple[int, int], ...] = ()
                 if not words or covers_little(words):  # only there OCR may ask for more pixels
@@ -143,8 +129,8 @@ def _pictures(page: Any, size: tuple[float, float]) -> tuple[tuple[int, int], ..
     for index in range(pdfium.FPDFPage_CountObjects(page)):
         item = pdfium.FPDFPage_GetObject(page, index)
         if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
-            box = _picture_box(item)
-            if box is not None and _covers_page(page, box):
+            box = picture_box(item)
+            if box is not None and covers_whole_page(page, box):
                 pdfium.FPDFImageObj_GetImagePixelSize(item, width, height)
                 columns, rows = max(1, width.value), max(1, height.value)
                 if (columns > rows) != (size[0] > size[1]):  # turned
@@ -187,183 +173,3 @@ def _add_annotations(page: Any) -> bool:
         if shows_words:
             return bool(pdfium.FPDFPage_Flatten(page, pdfium.FLAT_NORMALDISPLAY) == pdfium.FLATTEN_SUCCESS)
     return False
-
-
-def _painted_words(page: Any) -> PaintedWords:
-    """The page's words: characters between white space, boxed by their outermost corners."""
-    import pypdfium2.raw as pdfium
-
-    layer = page.get_textpage()
-    try:
-        codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
-        text = _as_text(codes)
-        texts: list[str] = []
-        corners: list[Corners] = []
-        starts: list[int] = []
-        for start, stop in _word_spans(text):
-            for first, last, box in _on_one_line(layer, text, start, stop):
-                word = text[first:last]
-                if may_have_ligatures((word,)):
-                    word = _with_ligatures(layer, word, first)
-                texts.append(word.replace(_LINE_END_HYPHEN, "-"))
-                corners.append(box)
-                starts.append(first)
-        covered = _covered(page, layer, np.array(corners).reshape(-1, 4), starts)
-    finally:
-        layer.close()
-    turned = _shown(page)
-    points = np.array(corners, dtype=np.float64).reshape(-1, 2)
-    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4), covered)
-
-
-def _as_text(codes: list[int]) -> str:
-    """One character a code, so that places in the text are PDFium's own.
-
-    >>> _as_text([97, 98, 0xD83D])
-    'ab\\ufffd'
-    """
-    return "".join(map(_character, codes))
-
-
-@functools.cache  # a page has thousands of characters, and few different ones
-def _character(code: int) -> str:
-    if code == 0 or 0xD800 <= code < 0xE000 or code >= 0x110000:  # no character: half a surrogate pair, beyond Unicode
-        return "\ufffd"
-    return chr(code)
-
-
-def _word_spans(text: str) -> Iterator[tuple[int, int]]:
-    """First and last + 1 place of every run without white space; a hyphen at the end of a line ends one too.
-
-    >>> list(_word_spans(" ab c")), list(_word_spans("inter\\x02nal"))
-    ([(1, 3), (4, 5)], [(0, 6), (6, 9)])
-    """
-    for found in _WORD.finditer(text):
-        yield found.span()
-
-
-def _with_ligatures(layer: Any, word: str, start: int) -> str:
-    """A word with the letters of ligatures in the order of writing: PDFium gives letters of one glyph one box."""
-    glyphs: list[str] = []
-    before: Corners | None = None
-    for place, letter in enumerate(word, start):
-        corners = _char_corners(layer, place)
-        if glyphs and corners == before:
-            glyphs[-1] += letter
-        else:
-            glyphs.append(letter)
-        before = corners
-    return "".join(map(in_order_of_writing, glyphs))
-
-
-def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[int]) -> list[int]:
-    """Places of words that were painted first and covered later, by a picture that is not clear and is no scan.
-
-    Args:
-        page: The page; what is drawn by forms inside of it is not looked into.
-        layer: Its text.
-        corners: Of the words.
-        starts: The first character of each word.
-    """
-    import pypdfium2.raw as pdfium
-
-    suspected: list[tuple[int, list[int]]] = []
-    objects = [pdfium.FPDFPage_GetObject(page, index) for index in range(pdfium.FPDFPage_CountObjects(page))]
-    anywhere = np.ones(len(corners), dtype=np.bool_)
-    for index, item in enumerate(objects):
-        if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
-            box = _picture_box(item)
-            if box is not None and not _covers_page(page, box) and not pdfium.FPDFPageObj_HasTransparency(item):
-                suspected.append((index, words_under(corners, anywhere, box)))
-    covered: set[int] = set()
-    if any(words for _, words in suspected):
-        place_of = {ctypes.addressof(item.contents): place for place, item in enumerate(objects)}
-        for index, words in suspected:
-            for word in words:
-                text_object = pdfium.FPDFText_GetTextObject(layer, starts[word])
-                if text_object and place_of.get(ctypes.addressof(text_object.contents), index) < index:
-                    covered.add(word)
-    return sorted(covered)
-
-
-def _picture_box(item: Any) -> Corners | None:
-    """Left, bottom, right, top of an object on its page."""
-    import pypdfium2.raw as pdfium
-
-    edges = [ctypes.c_float() for _ in range(4)]
-    if not pdfium.FPDFPageObj_GetBounds(item, *edges):
-        return None
-    left, bottom, right, top = (edge.value for edge in edges)
-    return left, bottom, right, top
-
-
-def _covers_page(page: Any, box: Corners) -> bool:
-    x0, y0, x1, y1 = page.get_mediabox()
-    left, bottom, right, top = box
-    return covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0)
-
-
-def _on_one_line(layer: Any, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:
-    """A run of characters with its corners; several where PDFium took what stands in two lines for one word.
-
-    "12" above "3" in a column of a table, painted one after the other, comes as "123".
-    """
-    first = _char_corners(layer, start)
-    last = first
-    if stop - start > 1:
-        last = _char_corners(layer, stop - 1)
-    whole = _around(first, last)
-    # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
-    if whole[3] - whole[1] <= 1.5 * (first[3] - first[1]):
-        return [(start, stop, whole)]
-    parts: list[tuple[int, int, Corners]] = []
-    before = begin = first
-    for place in range(start + 1, stop):
-        corners = _char_corners(layer, place)
-        if _is_upright_step_down(before, corners) and text[place] < _FIRST_VERTICAL:
-            parts.append((start, place, _around(begin, before)))
-            start, begin = place, corners
-        before = corners
-    return [*parts, (start, stop, _around(begin, before))]
-
-
-def _is_upright_step_down(before: Corners, corners: Corners) -> bool:
-    """Whether a letter stands in another line than the one before it: most of a letter lower or higher, but no wider.
-
-    The letters of a word that runs upwards or downwards follow one another too, but they lie on their sides: each is
-    as far from the one before as it is wide.
-    """
-    height = before[3] - before[1]
-    step = abs(corners[1] - before[1])
-    beside = min(before[2], corners[2]) - max(before[0], corners[0])
-    lies_on_its_side = height < 0.9 * (before[2] - before[0]) and beside > 0
-    return step > 0.6 * height and not lies_on_its_side
-
-
-def _char_corners(layer: Any, index: int) -> Corners:
-    """Left, bottom, right, top of a character in the file's own units, where up is more; zeros when it has none."""
-    import pypdfium2.raw as pdfium
-
-    box = pdfium.FS_RECTF()
-    if not pdfium.FPDFText_GetLooseCharBox(layer, index, box):
-        return 0.0, 0.0, 0.0, 0.0
-    return box.left, box.bottom, box.right, box.top
-
-
-def _around(one: Corners, other: Corners) -> Corners:
-    if one is other:
-        return one
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
-
-
-def _shown(page: Any) -> NDArray[np.float64]:
-    """What turns `(x, y)` of the file into the page as it is shown: two rows to multiply by, one to add."""
-    import pypdfium2.raw as pdfium
-
-    x, y = ctypes.c_int(), ctypes.c_int()
-    rows: list[tuple[float, float]] = []
-    for corner in ((0, 0), (_SPAN, 0), (0, _SPAN)):
-        pdfium.FPDF_PageToDevice(page, 0, 0, _GRID, _GRID, 0, *corner, x, y)
-        rows.append((x.value, y.value))
-    origin, across, down = np.array(rows, dtype=np.float64) / _GRID * page.get_size()
-    return np.stack([(across - origin) / _SPAN, (down - origin) / _SPAN, origin])

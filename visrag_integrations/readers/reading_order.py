@@ -18,13 +18,12 @@ Everything is measured in the unit of the boxes, which must be the same across a
 
 from __future__ import annotations
 
-import itertools
-import statistics
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 
+from visrag_integrations.readers.bands import GUTTER, SHARED_EDGE, bands_of, groups_of, runs_of
 from visrag_integrations.readers.columns import Piece, parts_columns, reads_cell_by_cell
 from visrag_integrations.readers.text_direction import Frame, is_right_to_left, split_by_frame
 
@@ -41,13 +40,6 @@ _BACKSTEP = 0.3
 # Two words stand on one line when their middles differ by less than so much of the lower one's height. Superscripts
 # stay on their line; the lines of the tightest print are a whole height apart.
 _LEVEL = 0.5
-# Of a piece's height, cut off above and below before bands are made: boxes of fonts reach into the lines around them.
-_SHARED_EDGE = 0.22
-# Empty space between two bands, in line heights, that parts what is above it from what is below; twice the usual gap
-# of the page where lines are set far apart. Paragraphs are less than two lines apart, a footer or a figure more.
-_APART = 1.5
-# The narrowest gutter, in line heights: printers leave a line's height between columns, tables may leave less.
-_GUTTER = 0.6
 # Letters of a piece, and pairs of such pieces side by side, that may be lines of two columns: labels, values and marks
 # of lists are shorter.
 _LONG = 18
@@ -150,7 +142,7 @@ def _as_painted(
     starts = np.flatnonzero(np.concatenate(([True], ~joined)))
     tops = np.minimum.reduceat(boxes[:, 1], starts)
     bottoms = np.maximum.reduceat(boxes[:, 3], starts)
-    edge = _SHARED_EDGE * (bottoms - tops)
+    edge = SHARED_EDGE * (bottoms - tops)
     below = (tops + edge)[1:] >= np.maximum.accumulate(bottoms - edge)[:-1]
     if not below.all() and (right_to_left or not _beside(words, boxes, starts, below)):
         return None
@@ -221,13 +213,13 @@ def _mixed_lines(pieces: list[Piece]) -> list[Piece]:
 def _gutter(pieces: Sequence[Piece]) -> float:
     """The narrowest gap that can be a gutter on this page."""
     heights = sorted(piece.bottom - piece.top for piece in pieces)
-    return max(1e-9, _GUTTER * heights[len(heights) // 2])
+    return max(1e-9, GUTTER * heights[len(heights) // 2])
 
 
 def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: int) -> list[list[Piece]]:
     """The lines of a part of the page, each a list of pieces, in reading order."""
     lines: list[list[Piece]] = []
-    for bands, has_gutter in _runs(_bands(pieces), gutter):
+    for bands, has_gutter in runs_of(bands_of(pieces), gutter):
         if not has_gutter:
             for band in bands:
                 lines += _rows(band)
@@ -247,21 +239,6 @@ def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: in
     return lines
 
 
-def _bands(pieces: list[Piece]) -> list[list[Piece]]:
-    """Pieces that stand at one height, directly or through others, from the top to the bottom of the page."""
-    bands: list[list[Piece]] = []
-    end = 0.0
-    for piece in sorted(pieces, key=_core_top):
-        edge = _SHARED_EDGE * (piece.bottom - piece.top)
-        if bands and piece.top + edge < end:
-            bands[-1].append(piece)
-            end = max(end, piece.bottom - edge)
-        else:
-            bands.append([piece])
-            end = piece.bottom - edge
-    return bands
-
-
 def _cells(run: list[Piece]) -> list[list[Piece]]:
     """The lines of a table of which the order of painting is kept: a cell begins on the line of the one before it."""
     lines: list[list[Piece]] = []
@@ -273,99 +250,13 @@ def _cells(run: list[Piece]) -> list[list[Piece]]:
     return lines
 
 
-def _core_top(piece: Piece) -> float:
-    return piece.top + _SHARED_EDGE * (piece.bottom - piece.top)
-
-
 def _painted(piece: Piece) -> int:
     return piece.first
 
 
-def _groups(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
-    """Pieces side by side, left to right, cut where a gap as wide as a gutter goes from top to bottom."""
-    groups: list[list[Piece]] = []
-    end = 0.0
-    for piece in sorted(pieces):
-        if groups and piece.left - end < gutter:
-            groups[-1].append(piece)
-            end = max(end, piece.right)
-        else:
-            groups.append([piece])
-            end = piece.right
-    return groups
-
-
-def _runs(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Piece]], bool]]:
-    """Bands one below the other that have a gutter in common, or none of which has one, and whether they have.
-
-    Heading over both columns      a run of its own
-    left column   right column     a run with one gutter
-    left column   right column
-    """
-    runs: list[tuple[list[list[Piece]], bool]] = []
-    known: list[tuple[float, float]] = []  # the gutters of the last run
-    widest = _widest_step(bands, gutter)
-    end = float("inf")
-    for band in bands:
-        own = _gaps(band, gutter)
-        near = min(piece.top for piece in band) - end <= widest
-        end = max(piece.bottom for piece in band)
-        if runs and near:
-            common = _common(known, own, band, gutter)
-            if common is not None:
-                known = common
-                runs[-1][0].append(band)
-                continue
-        runs.append(([band], bool(own)))
-        known = own
-    return runs
-
-
-def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
-    """The widest gap between two bands of one run: beyond it a footer, a heading or another part of the page begins."""
-    gaps: list[float] = []
-    for one, other in itertools.pairwise(bands):
-        gaps.append(min(piece.top for piece in other) - max(piece.bottom for piece in one))
-    if not gaps:
-        return 0.0
-    usual = statistics.median_low(gaps)
-    return max(_APART * gutter / _GUTTER, 2 * usual)
-
-
-def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
-    """The gaps between groups side by side, as left and right edge."""
-    if len(pieces) == 1:
-        return []
-    groups = _groups(pieces, gutter)
-    gaps: list[tuple[float, float]] = []
-    for one, other in itertools.pairwise(groups):
-        gaps.append((max(piece.right for piece in one), min(piece.left for piece in other)))
-    return gaps
-
-
-def _common(
-    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[Piece], gutter: float
-) -> list[tuple[float, float]] | None:
-    """The gutters that a run has with one more band; None where the band ends the run."""
-    if not known and not own:
-        return []  # one column goes on
-    if not known:
-        return None
-    left = min(piece.left for piece in band)
-    right = max(piece.right for piece in band)
-    # What lies outside of the band is free too: the last line of a column stands beside nothing.
-    free = [(float("-inf"), left), *own, (right, float("inf"))]
-    shared: list[tuple[float, float]] = []
-    for first, last in known:
-        for begin, end in free:
-            if min(last, end) - max(first, begin) >= gutter:
-                shared.append((max(first, begin), min(last, end)))
-    return shared or None
-
-
 def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
     """The columns of running text of a run, left to right; one where it has no columns."""
-    groups = _groups(run, gutter)
+    groups = groups_of(run, gutter)
     columns: list[list[Piece]] = []
     for place, group in enumerate(groups):
         rest = [piece for later in groups[place:] for piece in later]
@@ -386,12 +277,12 @@ def _rows(band: list[Piece]) -> list[list[Piece]]:
     """
     if len(band) == 1:
         return [band]
-    groups = _groups(band, 0.0)
+    groups = groups_of(band, 0.0)
     if all(len(group) == 1 for group in groups):
         return [_directed([group[0] for group in groups])]
     lines: list[list[Piece]] = []
     for group in groups:
-        below = _bands(group)
+        below = bands_of(group)
         if len(below) == 1:
             lines.append(_directed(group))
             continue

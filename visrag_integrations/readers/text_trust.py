@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 # How often each letter is used, per thousand: rounded, about the mean of English, German, French, Spanish, Italian,
 # Polish and Finnish. A stretch of text is as likely as the mean of log(26 * share) over its letters says: 0 for
 # letters drawn by lot. The lowest stretches of 540 pages of manuals (commands, file names) are at -0.01 to 0.1, prose
-# is at 0.2 to 0.5, English, French and Spanish with their letters exchanged at -0.4 (half of them) to -0.1 (one in ten
-# is above).
+# is at 0.2 to 0.5; English, French and Spanish with their letters exchanged are at -0.4 (half of them) to -0.1 (one in
+# ten is above).
 _LATIN = dict(
     zip(
         "abcdefghijklmnopqrstuvwxyz",

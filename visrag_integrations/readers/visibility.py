@@ -36,6 +36,7 @@ _ROWS = (
 _MARK = 12
 # The same for dots and dashes, of which a picture of few pixels keeps a shade: they say nothing that could mislead.
 _FAINT_MARK = 3
+_FEW_ROWS = 5
 # Points. Letters of the finest print that is read (on contracts, maps) are 4 points high; below this they are dust.
 _LOWEST = 1.5
 
@@ -91,8 +92,10 @@ def _differs(picture: NDArray[np.uint8], edge: NDArray[np.float64], mark: int) -
     """Whether any two pixels of a row under a box differ by so much, with a pixel more on each side."""
     rows, columns, _ = picture.shape
     left, top, right, bottom = edge.tolist()
+    # Print of a few pixels can fall into the row beside its box; higher boxes hold all of theirs.
+    above = int((bottom - top) * rows < _FEW_ROWS)
     part = picture[
-        int(top * rows) : math.ceil(bottom * rows),
+        max(0, int(top * rows) - above) : math.ceil(bottom * rows) + above,
         max(0, int(left * columns) - 1) : math.ceil(right * columns) + 1,
     ]
     return bool((part.max(axis=1, initial=0) - part.min(axis=1, initial=255)).max(initial=0) >= mark)
