@@ -95,8 +95,8 @@ OPTIONAL: dict[str, type] = {
     "close": Closes,
 }
 """Each optional member and the protocol that describes it."""
-FROM_CHECKPOINT = {"fingerprint", "embed_texts", "close"}
-LATE_INTERACTION = {"fingerprint", "patch_grid", "close"}
+FROM_CHECKPOINT = {"fingerprint", "reads", "embed_texts", "close"}
+LATE_INTERACTION = {"fingerprint", "reads", "patch_grid", "close"}
 HAS: dict[str, set[str]] = {
     "ocr": {"fingerprint", "default_mode", "reads", "read_query"},
     "endpoint": {"instruction", "embed_texts", "close"},
@@ -104,7 +104,7 @@ HAS: dict[str, set[str]] = {
     "minicpm-visual-embedding": FROM_CHECKPOINT | {"instruction"},
     "bge-vl-clip": FROM_CHECKPOINT,
     "bge-vl-mllm": FROM_CHECKPOINT | {"instruction"},
-    "sentence-transformers": FROM_CHECKPOINT,
+    "sentence-transformers": FROM_CHECKPOINT - {"reads"},
     "colqwen2": LATE_INTERACTION,
     "colpali": LATE_INTERACTION,
     "colmodernvbert": LATE_INTERACTION,
