@@ -349,7 +349,15 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
     found = (Evidence(1, "Taxes due", page=hits[0].page), Evidence(2, "nothing", relevant=False, page=hits[1].page))
     assert asked.take(AnswerReady(Answer("In May.", evidence=found, pages=hits)))
     text = visible(fragments.answer(asked) + fragments.pages(asked.pages))
-    for words in ("When?", "In May.", "Evidence", "tax.pdf, page 7", "Taxes due", "Supported", "tax.pdf, page 8"):
+    for words in (
+        "When?",
+        "In May.",
+        "Evidence",
+        "tax.pdf, page 7",
+        "Taxes due",
+        "Quoted from this page",
+        "tax.pdf, page 8",
+    ):
         assert words in text
     assert "/srv/dir" not in fragments.pages(asked.pages)
     assert [shown.outlined for shown in asked.pages] == [1, 0]
