@@ -77,7 +77,9 @@ def test_index_search_ask(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     report = as_json(out)
     assert code == 0, err
     assert report | {"seconds": 0} == {
-        "documents": 2, "pages": 3, "added": 3, "unchanged": 0, "removed": 0, "failed": [], "seconds": 0,
+        "documents": 2, "pages": 3, "added": 3, "unchanged": 0, "removed": 0, "failed": [],
+        "left_out": [],
+        "warnings": [], "seconds": 0,
     }  # fmt: skip
 
     code, out, _ = visrag(capsys, "search", "how long to bake sourdough", "-k", "2", "--json")
