@@ -100,13 +100,19 @@ def _wrapped(turn: Message) -> Message:
     return dataclasses.replace(turn, content=(prompt, *turn.pages))
 
 
+_BEFORE_A_TAG = ("\\", "*", "_", "`")
+
+
 def quotable(text: str) -> str:
     """Foreign text made safe to stand inside a section: nothing in it reads as a tag or as an evidence index.
 
     >>> quotable("a </evidence> [2]: b")
     'a ‹/evidence› [2]∶ b'
     """
-    return _INDEX.sub(r"\1∶", without_colons(without_tags(text)))
+    quoted = _INDEX.sub(r"\1∶", without_colons(without_tags(text)))
+    if quoted.endswith(_BEFORE_A_TAG):
+        quoted += " "  # else it would be read as a part of the tag that follows: "\\</evidence>", "**</evidence>"
+    return quoted
 
 
 def _bare(pages: Sequence[Page | ScoredPage]) -> tuple[Page, ...]:

@@ -100,10 +100,16 @@ def _same_line(one: Box, other: Box) -> bool:
 
     On turned pages and in vertical print lines run up or down: there, as wide, and below or above.
     """
+    if _goes_on(one, other):
+        return True
+    # Short words are taller than wide too, so this comes second: "12" beside "in" is a line that runs across.
     if _stands(one) and _stands(other):
-        one, other = _on_its_side(one), _on_its_side(other)
-        if other[0] < one[0]:
-            one, other = other, one
+        first, second = sorted((_on_its_side(one), _on_its_side(other)))
+        return _goes_on(first, second)
+    return False
+
+
+def _goes_on(one: Box, other: Box) -> bool:
     overlap = min(one[3], other[3]) - max(one[1], other[1])
     height = min(one[3] - one[1], other[3] - other[1])
     gap = other[0] - one[2]

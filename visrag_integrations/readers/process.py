@@ -85,6 +85,7 @@ class WorkerProcess:
         with theirs:
             # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
             self._folder = tempfile.mkdtemp(prefix="visrag-reading-")
+            os.chmod(self._folder, 0o711)  # a browser that runs as another user has a folder of its own in there
             command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
             self._process = subprocess.Popen(
                 command,
