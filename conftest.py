@@ -76,3 +76,12 @@ def pytest_report_header() -> list[str]:
     if MISSING and os.environ.get("VISRAG_TEST_ALL"):
         raise pytest.UsageError(f"VISRAG_TEST_ALL is set, and {', '.join(sorted(MISSING))} is not installed.")
     return [f"left out: tests that need {package}, which is not installed" for package in sorted(MISSING)]
+
+
+def pytest_configure() -> None:
+    """Tests made of many examples hold at any load: none is given a time."""
+    if find_spec("hypothesis") is not None:
+        from hypothesis import settings
+
+        settings.register_profile("any load", deadline=None)
+        settings.load_profile("any load")

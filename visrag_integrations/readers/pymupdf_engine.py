@@ -116,9 +116,11 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     pictures = [block for block in blocks if block[6] and not _covers_page(block[:4], size)]
     if not pictures:
         return PaintedWords(texts, corners)
-    # The blocks of words are counted without pictures, and stand among them in the order of painting.
-    place_of_block = [block[5] for block in blocks if not block[6]]
-    places = np.array([place_of_block[word[5]] for word in found])
+    # Blocks stand in the order of painting. Words count them without pictures; older versions count pictures too.
+    places = np.array([word[5] for word in found])
+    place_of_block = np.array([block[5] for block in blocks if not block[6]])
+    if places.max() < len(place_of_block):
+        places = place_of_block[places]
     edges = np.array(corners)
     suspected: list[int] = []
     for left, top, right, bottom, _, place, _ in pictures:
