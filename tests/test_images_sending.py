@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import PIL
 import pytest
 from PIL import Image, ImageCms, PngImagePlugin
 
@@ -86,6 +87,8 @@ WITH_METADATA["png text"] = file(NOISE, "PNG", pnginfo=_TEXT)
 @pytest.mark.parametrize("name", WITH_METADATA)
 def test_places_and_cameras_stay_here(name: str) -> None:
     data = WITH_METADATA[name]
+    if name == "jpeg xmp" and int(PIL.__version__.split(".")[0]) < 11:
+        pytest.skip("this Pillow writes no XMP into JPEG files")
     assert SECRET in data
     sent = picture_file(data)
     assert SECRET not in sent.data
