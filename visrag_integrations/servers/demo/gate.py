@@ -64,7 +64,8 @@ _HEADERS = [
         b"object-src 'none'; base-uri 'self'; form-action 'self'",
     ),
     (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
+    # Not "no-referrer": with it, browsers call the origin of the page's own forms "null".
+    (b"referrer-policy", b"same-origin"),
 ]
 
 
@@ -214,9 +215,9 @@ def _is_from_elsewhere(scope: Scope) -> bool:
     New browsers say so in Sec-Fetch-Site; older ones name the page's origin. Programs that are no browser say neither,
     and no page can send through them.
     """
-    site = header(scope, "sec-fetch-site") or "none"
-    if site not in {"none", "same-origin"}:
-        return True
+    site = header(scope, "sec-fetch-site")
+    if site:
+        return site not in {"none", "same-origin"}
     origin = header(scope, "origin")
     if not origin:
         return False
