@@ -233,6 +233,6 @@ class MuPDFDetail:
         with LOCK:
             zoom = pymupdf.Matrix(width / (right - left), height / (bottom - top))
             area = pymupdf.Rect(left, top, right, bottom)
-            drawn = self._drawing.get_pixmap(matrix=zoom, colorspace=pymupdf.csRGB, alpha=False, clip=area * zoom)
+            drawn = self._drawing.get_pixmap(matrix=zoom, colorspace=pymupdf.csRGB, alpha=False, clip=area)
             part = Image.frombytes("RGB", (drawn.width, drawn.height), drawn.samples)
         return part.resize((width, height)) if part.size != (width, height) else part
