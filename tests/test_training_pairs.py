@@ -21,7 +21,7 @@ from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question
 from visrag_integrations.training import build_pairs
 from visrag_integrations.training import rows as rows_module
-from visrag_integrations.training.examples import Example, PageText
+from visrag_integrations.training.examples import Example, TextOfPage
 from visrag_integrations.training.mining import Ask, mine_negatives
 from visrag_integrations.training.pairs import ListedPairs, open_pairs
 from visrag_integrations.training.stream import PairPreparer, PairStream
@@ -80,7 +80,7 @@ def test_jsonl_with_files_data_urls_and_texts(tmp_path: Path) -> None:
     pairs = open_pairs(tmp_path / "pairs.jsonl")
     assert len(pairs) == 7
     assert pairs.example(0).pages == (tmp_path / "page.png",)
-    assert pairs.example(1).pages == (PageText("words"),)
+    assert pairs.example(1).pages == (TextOfPage("words"),)
     for index, says in (
         (2, "no JSON"),
         (3, "neither a picture"),
@@ -189,7 +189,7 @@ def stream_of(pairs: Any, **values: Any) -> PairStream:
 
 
 def test_devices_share_a_batch_and_an_epoch_ends_on_a_whole_one() -> None:
-    pairs = ListedPairs("p", [Example(str(n), (PageText(str(n)),), f"row {n}") for n in range(11)])
+    pairs = ListedPairs("p", [Example(str(n), (TextOfPage(str(n)),), f"row {n}") for n in range(11)])
     alone = stream_of(pairs)
     shares = [stream_of(pairs, rank=rank, world=2) for rank in range(2)]
     seen: list[int] = []
@@ -209,7 +209,7 @@ def test_devices_share_a_batch_and_an_epoch_ends_on_a_whole_one() -> None:
 def test_equal_pages_have_equal_ids_wherever_they_come_from(tmp_path: Path) -> None:
     file = png(draw(QUADS[0]))
     (tmp_path / "a.png").write_bytes(file)
-    sources: list[Any] = [file, tmp_path / "a.png", lambda: file, png(draw(QUADS[1])), PageText("a")]
+    sources: list[Any] = [file, tmp_path / "a.png", lambda: file, png(draw(QUADS[1])), TextOfPage("a")]
     pairs = ListedPairs("p", [Example("q", (source,), "row") for source in sources])
     preparer = PairPreparer(str, lambda image: image.size, str)
     ids = [preparer.ready(pairs, index).page_ids[0] for index in range(5)]

@@ -26,7 +26,7 @@ _ENDS = re.compile(r"[.;!?…|\n。；！？•]")
 
 
 @dataclass
-class _Run:
+class _LetterRun:
     """Cells that the evidence went through one after another, and how many of its letters that were."""
 
     cells: list[int]
@@ -65,7 +65,7 @@ def is_crossed(alignment: Alignment) -> bool:
     # A plain word that was found somewhere else ("it says that ...") is no part of what is said.
     placed = [token for token in alignment.placed() if token in in_place or tokens[token].kind != "word"]
     cells = page.layout.cells
-    run = _Run([], 0)
+    run = _LetterRun([], 0)
     for one, other in pairwise(placed):
         here = cells.of_word[page.page_word(alignment.at(one).end - 1)]
         there = cells.of_word[page.page_word(alignment.at(other).start)]
@@ -85,11 +85,11 @@ def is_crossed(alignment: Alignment) -> bool:
         written = alignment.claim.text[tokens[one].span[1] : tokens[other].span[0]]
         if not _may_jump(cells, run, (here[0], there[0]), (tokens[one], tokens[other]), written):
             return True
-        run = _Run([there[0]], 0)
+        run = _LetterRun([there[0]], 0)
     return _lacks_value(alignment, placed, run)
 
 
-def _lacks_value(alignment: Alignment, placed: list[int], run: _Run) -> bool:
+def _lacks_value(alignment: Alignment, placed: list[int], run: _LetterRun) -> bool:
     """Whether the evidence is a label of the page, all of its cell, and then a word that is not there: its value."""
     tokens = alignment.claim.tokens
     after = tokens[placed[-1] + 1 :] if placed else ()
@@ -136,7 +136,7 @@ def _is_crossed_inside(
 
 
 def _may_jump(
-    cells: PageCells, run: _Run, step: tuple[int, int], tokens: tuple[ClaimToken, ClaimToken], written: str
+    cells: PageCells, run: _LetterRun, step: tuple[int, int], tokens: tuple[ClaimToken, ClaimToken], written: str
 ) -> bool:
     """Whether the evidence may go on in a cell that is not beside or under the last one.
 
@@ -186,7 +186,7 @@ def _is_number(text: str) -> bool:
     return not any(character.isalpha() for character in text)
 
 
-def _row_is_done(cells: PageCells, run: _Run, there: int) -> bool:
+def _row_is_done(cells: PageCells, run: _LetterRun, there: int) -> bool:
     """Whether the evidence has read all of a line and goes on with the next: two rows of a table."""
     row = cells.rows[cells.cells[run.cells[-1]].row]
     first = cells.cells[there]

@@ -18,7 +18,7 @@ from visrag_integrations.scores.numbers import DASHES
 
 CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
 """Signs of money, which may stand before or after a number."""
-Mark = Literal["", "minus before", "minus after", "brackets", "triangle up", "triangle down"]
+MarkName = Literal["", "minus before", "minus after", "brackets", "triangle up", "triangle down"]
 Sign = Literal["plus", "minus", "unclear"]
 
 _UP = "▲△▴▵"
@@ -36,7 +36,7 @@ _JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 class NumberMark(NamedTuple):
     """How a number is marked, and what that means."""
 
-    mark: Mark = ""
+    mark: MarkName = ""
     sign: Sign = "plus"
 
     def same(self, other: NumberMark) -> bool:
@@ -50,7 +50,7 @@ UNMARKED = NumberMark()
 """A number without any mark."""
 
 
-def mark_of(before: str, after: str) -> Mark:
+def mark_of(before: str, after: str) -> MarkName:
     """The mark of a number by the characters around it.
 
     >>> mark_of("cost -", ""), mark_of("3-", ""), mark_of("€ (", ") in"), mark_of("", "-"), mark_of("▲ ", "")
@@ -99,7 +99,7 @@ def has_letters(text: str) -> bool:
     return any(character.isalnum() for character in text)
 
 
-def sign_of(mark: Mark, number: str, context: str, *, alone: bool, ends: bool) -> Sign:
+def sign_of(mark: MarkName, number: str, context: str, *, alone: bool, ends: bool) -> Sign:
     """What the mark of a number means.
 
     Args:

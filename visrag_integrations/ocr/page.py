@@ -12,7 +12,7 @@ from visrag_integrations import images
 from visrag_integrations.ocr.assembly import assemble, lines_of
 from visrag_integrations.ocr.engine import MIN_SCORE, PIXELS, OcrLine, find_and_read, read_line
 from visrag_integrations.ocr.parts import read_in_parts
-from visrag_integrations.ocr.turning import Detail, Turn, back, inside, turned_box
+from visrag_integrations.ocr.turning import Detail, QuarterTurn, back, inside, turned_box
 from visrag_integrations.types import Word
 
 if TYPE_CHECKING:
@@ -50,7 +50,7 @@ class OcrPage:
     """
 
     words: tuple[Word, ...] = ()
-    turn: Turn = 0
+    turn: QuarterTurn = 0
     score: float = 0.0
 
     @property
@@ -122,7 +122,7 @@ def _score(lines: Sequence[OcrLine]) -> float:
     return sum(line.score * len(line.text) for line in lines) / letters
 
 
-def _turn(picture: Image, lines: Sequence[OcrLine]) -> Turn:
+def _turn(picture: Image, lines: Sequence[OcrLine]) -> QuarterTurn:
     """How a page must be turned, clockwise, to be read; 0 for an upright one and where no way is better."""
     if not lines:
         return 0
@@ -132,12 +132,12 @@ def _turn(picture: Image, lines: Sequence[OcrLine]) -> Turn:
     if not on_its_side and _score(lines) >= _SURE:
         return 0
     sample = sorted(lines, key=_length, reverse=True)[:_SAMPLE]
-    turns: tuple[Turn, ...] = (180,)
+    turns: tuple[QuarterTurn, ...] = (180,)
     known = _score(sample)
     if on_its_side:
         turns = (90, 270)
         known = 0.0  # read after a turn of its own: that it can be read so says nothing
-    best: Turn = 0
+    best: QuarterTurn = 0
     for turn in turns:
         score = _score_turned(picture, sample, turn)
         if score >= _SURE_TURNED and score > known + _SURER:
@@ -150,7 +150,7 @@ def _length(line: OcrLine) -> float:
     return max(right - left, bottom - top)
 
 
-def _score_turned(picture: Image, sample: Sequence[OcrLine], turn: Turn) -> float:
+def _score_turned(picture: Image, sample: Sequence[OcrLine], turn: QuarterTurn) -> float:
     """The mean score of some lines, read with the page turned."""
     read: list[OcrLine] = []
     for line in sample:
@@ -161,7 +161,7 @@ def _score_turned(picture: Image, sample: Sequence[OcrLine], turn: Turn) -> floa
     return _score(read)
 
 
-def _turned(picture: Image, turn: Turn) -> Image:
+def _turned(picture: Image, turn: QuarterTurn) -> Image:
     """The picture, turned clockwise."""
     from PIL import Image
 

@@ -13,7 +13,7 @@ from visrag_integrations.types import Box
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-    from visrag_integrations.ocr.turning import Detail, Turn
+    from visrag_integrations.ocr.turning import Detail, QuarterTurn
 
 _PART = (960, 720)  # pixels of a part: what a whole page is read at
 # Pixels that neighbouring parts share, so that a line cut by one edge is whole or at least begins in the other part.
@@ -26,7 +26,7 @@ _MOST_LINES = 5_000
 _MARK = 24
 
 
-def read_in_parts(detail: Detail, pixels: int, turn: Turn) -> list[OcrLine]:
+def read_in_parts(detail: Detail, pixels: int, turn: QuarterTurn) -> list[OcrLine]:
     """The lines of a page at so many pixels; boxes are fractions of the page after it was turned clockwise."""
     scale = min(1.0, math.sqrt(pixels / (detail.width * detail.height)))
     size = (max(1, round(detail.width * scale)), max(1, round(detail.height * scale)))
@@ -103,7 +103,7 @@ def _is_tall(box: Box) -> bool:
     return box[3] - box[1] > 1.5 * (box[2] - box[0])
 
 
-def _read(detail: Detail, box: Box, size: tuple[int, int], turn: Turn) -> tuple[str, float]:
+def _read(detail: Detail, box: Box, size: tuple[int, int], turn: QuarterTurn) -> tuple[str, float]:
     """A line, cut out of the page and turned upright; one that stands is read both ways, and the surer one counts."""
     from PIL import Image
 

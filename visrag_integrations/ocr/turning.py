@@ -9,7 +9,7 @@ from visrag_integrations.types import Box
 if TYPE_CHECKING:
     from PIL.Image import Image
 
-Turn = Literal[0, 90, 180, 270]
+QuarterTurn = Literal[0, 90, 180, 270]
 """Degrees, clockwise."""
 
 
@@ -30,13 +30,13 @@ class Detail(Protocol):
         """The part of the page in this box (fractions of it), as an RGB picture of this size."""
 
 
-def back(turn: Turn) -> Turn:
+def back(turn: QuarterTurn) -> QuarterTurn:
     """The turn that undoes another."""
-    undone: dict[Turn, Turn] = {0: 0, 90: 270, 180: 180, 270: 90}
+    undone: dict[QuarterTurn, QuarterTurn] = {0: 0, 90: 270, 180: 180, 270: 90}
     return undone[turn]
 
 
-def turned_box(box: Box, turn: Turn) -> Box:
+def turned_box(box: Box, turn: QuarterTurn) -> Box:
     """A box of a page after the page was turned clockwise.
 
     >>> turned_box((0.0, 0.0, 0.5, 0.25), 90)  # the upper left corner comes to the upper right

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import statistics
 
-from visrag_integrations.readers.columns import Piece
+from visrag_integrations.readers.columns import LinePiece
 
 # Of a piece's height, cut off above and below before bands are made: boxes of fonts reach into the lines around them.
 SHARED_EDGE = 0.22
@@ -16,9 +16,9 @@ _APART = 1.5
 GUTTER = 0.6
 
 
-def bands_of(pieces: list[Piece]) -> list[list[Piece]]:
+def bands_of(pieces: list[LinePiece]) -> list[list[LinePiece]]:
     """Pieces that stand at one height, directly or through others, from the top to the bottom of the page."""
-    bands: list[list[Piece]] = []
+    bands: list[list[LinePiece]] = []
     end = 0.0
     for piece in sorted(pieces, key=_core_top):
         edge = SHARED_EDGE * (piece.bottom - piece.top)
@@ -31,13 +31,13 @@ def bands_of(pieces: list[Piece]) -> list[list[Piece]]:
     return bands
 
 
-def _core_top(piece: Piece) -> float:
+def _core_top(piece: LinePiece) -> float:
     return piece.top + SHARED_EDGE * (piece.bottom - piece.top)
 
 
-def groups_of(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
+def groups_of(pieces: list[LinePiece], gutter: float) -> list[list[LinePiece]]:
     """Pieces side by side, left to right, cut where a gap as wide as a gutter goes from top to bottom."""
-    groups: list[list[Piece]] = []
+    groups: list[list[LinePiece]] = []
     end = 0.0
     for piece in sorted(pieces):
         if groups and piece.left - end < gutter:
@@ -49,14 +49,14 @@ def groups_of(pieces: list[Piece], gutter: float) -> list[list[Piece]]:
     return groups
 
 
-def runs_of(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Piece]], bool]]:
+def runs_of(bands: list[list[LinePiece]], gutter: float) -> list[tuple[list[list[LinePiece]], bool]]:
     """Bands one below the other that have a gutter in common, or none of which has one, and whether they have.
 
     Heading over both columns      a run of its own
     left column   right column     a run with one gutter
     left column   right column
     """
-    runs: list[tuple[list[list[Piece]], bool]] = []
+    runs: list[tuple[list[list[LinePiece]], bool]] = []
     known: list[tuple[float, float]] = []  # the gutters of the last run
     widest = _widest_step(bands, gutter)
     end = float("inf")
@@ -75,7 +75,7 @@ def runs_of(bands: list[list[Piece]], gutter: float) -> list[tuple[list[list[Pie
     return runs
 
 
-def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
+def _widest_step(bands: list[list[LinePiece]], gutter: float) -> float:
     """The widest gap between two bands of one run: beyond it a footer, a heading or another part of the page begins."""
     gaps: list[float] = []
     for one, other in itertools.pairwise(bands):
@@ -86,7 +86,7 @@ def _widest_step(bands: list[list[Piece]], gutter: float) -> float:
     return max(_APART * gutter / GUTTER, 2 * usual)
 
 
-def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
+def _gaps(pieces: list[LinePiece], gutter: float) -> list[tuple[float, float]]:
     """The gaps between groups side by side, as left and right edge."""
     if len(pieces) == 1:
         return []
@@ -98,7 +98,7 @@ def _gaps(pieces: list[Piece], gutter: float) -> list[tuple[float, float]]:
 
 
 def _common(
-    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[Piece], gutter: float
+    known: list[tuple[float, float]], own: list[tuple[float, float]], band: list[LinePiece], gutter: float
 ) -> list[tuple[float, float]] | None:
     """The gutters that a run has with one more band; None where the band ends the run."""
     if not known and not own:

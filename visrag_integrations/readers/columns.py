@@ -25,7 +25,7 @@ _BULLETS = "•‣◦▪●○■□–—-*·∙➢➤✓"
 _CELL_LEADING = 1.7
 
 
-class Piece(NamedTuple):
+class LinePiece(NamedTuple):
     """A stretch of words side by side; pieces sort from left to right.
 
     Attributes:
@@ -56,11 +56,11 @@ class Piece(NamedTuple):
     def height(self) -> float:
         return self.bottom - self.top
 
-    def is_level_with(self, other: Piece) -> bool:
+    def is_level_with(self, other: LinePiece) -> bool:
         return abs(self.middle - other.middle) < _LEVEL * min(self.height, other.height)
 
 
-def parts_columns(left: Sequence[Piece], right: Sequence[Piece]) -> bool:
+def parts_columns(left: Sequence[LinePiece], right: Sequence[LinePiece]) -> bool:
     """Whether the gutter between two sides parts columns, each of which is read to its end."""
     few, many = left, right
     if len(right) < len(left):
@@ -77,7 +77,7 @@ def parts_columns(left: Sequence[Piece], right: Sequence[Piece]) -> bool:
     return _is_list(right) or (_is_prose(left) and _is_prose(right))
 
 
-def reads_cell_by_cell(run: Sequence[Piece]) -> bool:
+def reads_cell_by_cell(run: Sequence[LinePiece]) -> bool:
     """Whether a table was painted as it is read, with cells of several lines: then the order of painting is kept.
 
     Size      3 m, with           Painted Size / 3 m, with / the rudder / Colour / white. Row by row it would
@@ -88,7 +88,7 @@ def reads_cell_by_cell(run: Sequence[Piece]) -> bool:
     rows = 0
     tall_cells = 0
     row_top = row_bottom = float("-inf")
-    before: Piece | None = None
+    before: LinePiece | None = None
     for piece in painted:
         if before is not None and _goes_on_below(before, piece):
             tall_cells += 1
@@ -104,7 +104,7 @@ def reads_cell_by_cell(run: Sequence[Piece]) -> bool:
     return rows >= 2 and tall_cells > 0
 
 
-def _goes_on_below(before: Piece, piece: Piece) -> bool:
+def _goes_on_below(before: LinePiece, piece: LinePiece) -> bool:
     """Whether a piece is the next line of the same cell."""
     across = min(before.right, piece.right) - max(before.left, piece.left)
     step = piece.top - before.top
@@ -115,7 +115,7 @@ def _same_height(top: float, other: float, height: float) -> bool:
     return abs(top - other) < 0.5 * height
 
 
-def _compared(few: Sequence[Piece], many: Sequence[Piece]) -> list[tuple[bool, bool]]:
+def _compared(few: Sequence[LinePiece], many: Sequence[LinePiece]) -> list[tuple[bool, bool]]:
     """For each piece of the first side whether something of the other stands beside it, and whether level with it."""
     others = sorted(many, key=lambda piece: piece.middle)
     middles = [piece.middle for piece in others]
@@ -130,7 +130,7 @@ def _compared(few: Sequence[Piece], many: Sequence[Piece]) -> list[tuple[bool, b
     return found
 
 
-def _is_prose(side: Sequence[Piece]) -> bool:
+def _is_prose(side: Sequence[LinePiece]) -> bool:
     """Whether most lines are as long as the column is wide, and of letters."""
     if len(side) < _FEWEST_LINES:
         return False
@@ -152,7 +152,7 @@ def _letters(text: str) -> int:
     return len(text) + wide
 
 
-def _is_list(side: Sequence[Piece]) -> bool:
+def _is_list(side: Sequence[LinePiece]) -> bool:
     """Whether at least two of these lines, and a third of them, begin with a bullet."""
     bullets = sum(piece.text[:1] in _BULLETS and len(piece.text) > 2 for piece in side)
     return bullets >= 2 and 3 * bullets >= len(side)

@@ -24,7 +24,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from visrag_integrations.readers.bands import GUTTER, SHARED_EDGE, bands_of, groups_of, runs_of
-from visrag_integrations.readers.columns import Piece, parts_columns, reads_cell_by_cell
+from visrag_integrations.readers.columns import LinePiece, parts_columns, reads_cell_by_cell
 from visrag_integrations.readers.text_direction import Frame, is_right_to_left, split_by_frame
 
 if TYPE_CHECKING:
@@ -174,7 +174,7 @@ def _between(word: str, following: str) -> str:
     return " "
 
 
-def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right_to_left: bool) -> list[Piece]:
+def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right_to_left: bool) -> list[LinePiece]:
     """The pieces of lines, in the order of painting."""
     starts = np.flatnonzero(np.concatenate(([True], ~joined)))
     stops = [*starts[1:].tolist(), len(boxes)]
@@ -182,21 +182,21 @@ def _pieces(words: Sequence[str], boxes: Boxes, joined: NDArray[np.bool_], right
     tops = np.minimum.reduceat(boxes[:, 1], starts).tolist()
     rights = np.maximum.reduceat(boxes[:, 2], starts).tolist()
     bottoms = np.maximum.reduceat(boxes[:, 3], starts).tolist()
-    pieces: list[Piece] = []
+    pieces: list[LinePiece] = []
     for place, (first, stop) in enumerate(zip(starts.tolist(), stops, strict=True)):
         letters = " ".join(words[first:stop])
         backwards = right_to_left and is_right_to_left(letters)
         box = (lefts[place], tops[place], rights[place], bottoms[place])
-        pieces.append(Piece(*box, first, stop, letters, backwards))
+        pieces.append(LinePiece(*box, first, stop, letters, backwards))
     return _mixed_lines(pieces) if right_to_left else pieces
 
 
-def _mixed_lines(pieces: list[Piece]) -> list[Piece]:
+def _mixed_lines(pieces: list[LinePiece]) -> list[LinePiece]:
     """Pieces that were painted one after the other and touch, as one: words of two scripts on one line.
 
     In what direction such a line is read its words do not say; the order of painting is the best guess there is.
     """
-    merged: list[Piece] = []
+    merged: list[LinePiece] = []
     for piece in pieces:
         last = merged[-1] if merged else piece
         gap = max(piece.left, last.left) - min(piece.right, last.right)
@@ -204,21 +204,21 @@ def _mixed_lines(pieces: list[Piece]) -> list[Piece]:
             box = (min(last.left, piece.left), min(last.top, piece.top), max(last.right, piece.right))
             text = f"{last.text} {piece.text}"
             bottom = max(last.bottom, piece.bottom)
-            merged[-1] = Piece(*box, bottom, last.first, piece.stop, text, is_right_to_left(text))
+            merged[-1] = LinePiece(*box, bottom, last.first, piece.stop, text, is_right_to_left(text))
         else:
             merged.append(piece)
     return merged
 
 
-def _gutter(pieces: Sequence[Piece]) -> float:
+def _gutter(pieces: Sequence[LinePiece]) -> float:
     """The narrowest gap that can be a gutter on this page."""
     heights = sorted(piece.bottom - piece.top for piece in pieces)
     return max(1e-9, GUTTER * heights[len(heights) // 2])
 
 
-def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: int) -> list[list[Piece]]:
+def _arranged(pieces: list[LinePiece], gutter: float, right_to_left: bool, depth: int) -> list[list[LinePiece]]:
     """The lines of a part of the page, each a list of pieces, in reading order."""
-    lines: list[list[Piece]] = []
+    lines: list[list[LinePiece]] = []
     for bands, has_gutter in runs_of(bands_of(pieces), gutter):
         if not has_gutter:
             for band in bands:
@@ -239,9 +239,9 @@ def _arranged(pieces: list[Piece], gutter: float, right_to_left: bool, depth: in
     return lines
 
 
-def _cells(run: list[Piece]) -> list[list[Piece]]:
+def _cells(run: list[LinePiece]) -> list[list[LinePiece]]:
     """The lines of a table of which the order of painting is kept: a cell begins on the line of the one before it."""
-    lines: list[list[Piece]] = []
+    lines: list[list[LinePiece]] = []
     for piece in sorted(run, key=_painted):
         if lines and lines[-1][-1].right <= piece.left and piece.is_level_with(lines[-1][-1]):
             lines[-1].append(piece)
@@ -250,14 +250,14 @@ def _cells(run: list[Piece]) -> list[list[Piece]]:
     return lines
 
 
-def _painted(piece: Piece) -> int:
+def _painted(piece: LinePiece) -> int:
     return piece.first
 
 
-def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
+def _columns(run: list[LinePiece], gutter: float) -> list[list[LinePiece]]:
     """The columns of running text of a run, left to right; one where it has no columns."""
     groups = groups_of(run, gutter)
-    columns: list[list[Piece]] = []
+    columns: list[list[LinePiece]] = []
     for place, group in enumerate(groups):
         rest = [piece for later in groups[place:] for piece in later]
         if columns and not parts_columns(columns[-1], rest):
@@ -267,7 +267,7 @@ def _columns(run: list[Piece], gutter: float) -> list[list[Piece]]:
     return columns
 
 
-def _rows(band: list[Piece]) -> list[list[Piece]]:
+def _rows(band: list[LinePiece]) -> list[list[LinePiece]]:
     """A band as lines: one, or, where pieces stand above each other in it, one for each of these.
 
     Hull number:   KX-4471            "Hull number: KX-4471"
@@ -280,7 +280,7 @@ def _rows(band: list[Piece]) -> list[list[Piece]]:
     groups = groups_of(band, 0.0)
     if all(len(group) == 1 for group in groups):
         return [_directed([group[0] for group in groups])]
-    lines: list[list[Piece]] = []
+    lines: list[list[LinePiece]] = []
     for group in groups:
         below = bands_of(group)
         if len(below) == 1:
@@ -291,7 +291,7 @@ def _rows(band: list[Piece]) -> list[list[Piece]]:
     return lines
 
 
-def _directed(line: list[Piece]) -> list[Piece]:
+def _directed(line: list[LinePiece]) -> list[LinePiece]:
     """The pieces of a line from left to right, or from right to left where most letters are of such a script."""
     line = sorted(line)
     if not any(piece.backwards for piece in line):
@@ -302,7 +302,7 @@ def _directed(line: list[Piece]) -> list[Piece]:
     return line
 
 
-def _written(words: Sequence[str], lines: list[list[Piece]]) -> ReadingOrder:
+def _written(words: Sequence[str], lines: list[list[LinePiece]]) -> ReadingOrder:
     """The words of these lines, and what stands between them."""
     places: list[int] = []
     ends: list[str] = []

@@ -18,7 +18,7 @@ from visrag_integrations.images import Pixels
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Boxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
+    EdgeArray = NDArray[np.float64]  # (n, 4): left, top, right, bottom
     Points = NDArray[np.float64]  # fractions of a box's width or height
 
 # Where a word's box is looked at, as fractions across and down: first along one row right above the line on which
@@ -41,7 +41,7 @@ _FEW_ROWS = 5
 _LOWEST = 1.5
 
 
-def visible_words(texts: Sequence[str], boxes: Boxes, edges: Boxes, pixels: Pixels) -> NDArray[np.bool_]:
+def visible_words(texts: Sequence[str], boxes: EdgeArray, edges: EdgeArray, pixels: Pixels) -> NDArray[np.bool_]:
     """For each word, whether it is on the page, large enough to be seen, and has left a mark; empty texts have not.
 
     Args:
@@ -74,7 +74,7 @@ def visible_words(texts: Sequence[str], boxes: Boxes, edges: Boxes, pixels: Pixe
     return kept
 
 
-def _alike(edges: Boxes, picture: NDArray[np.uint8], across: Points, down: Points) -> NDArray[np.bool_]:
+def _alike(edges: EdgeArray, picture: NDArray[np.uint8], across: Points, down: Points) -> NDArray[np.bool_]:
     """For each box, whether these points have one colour in every row: a ruled line is no mark of a letter."""
     rows, columns, _ = picture.shape
     left, top, right, bottom = edges.T

@@ -14,13 +14,13 @@ Order = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
-class PageText:
+class TextOfPage:
     """A text in the place of a page's picture: the text retriever that VisRAG is compared with."""
 
     text: str
 
 
-PageSource = PictureSource | PageText
+PageSource = PictureSource | TextOfPage
 
 
 @dataclass(frozen=True)

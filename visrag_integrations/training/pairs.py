@@ -13,7 +13,7 @@ import numpy as np
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, load_evaluation_set, page_key
-from visrag_integrations.training.examples import Example, Order, PageSource, PageText, Pairs
+from visrag_integrations.training.examples import Example, Order, PageSource, Pairs, TextOfPage
 from visrag_integrations.training.rows import download, open_rows
 from visrag_integrations.types import Page
 
@@ -190,7 +190,7 @@ def source_of(page: Page) -> PageSource:
     """The page's picture, or its text where it has no picture."""
     if page.picture is not None:
         return page.picture
-    return PageText(page.text)
+    return TextOfPage(page.text)
 
 
 def _open_path(name: str | Path) -> Pairs:

@@ -33,7 +33,7 @@ RELEVANT_WEIGHT = 3
 PUBLISHED_LINES = 6
 """The published loop reads at most six lines, and divides by their weights only when it met fewer."""
 
-Scope = Literal["all", "before_think", "from_think", "before_evidence", "think"]
+RewardScope = Literal["all", "before_think", "from_think", "before_evidence", "think"]
 """Which tokens of a response a reward reaches; `training.scopes` finds them."""
 
 
@@ -43,7 +43,7 @@ class RewardSpec:
 
     name: str
     weight: float
-    scope: Scope
+    scope: RewardScope
 
 
 EVISRAG_REWARDS = (

@@ -26,7 +26,7 @@ import numpy as np
 from visrag_integrations.errors import DatasetError, MissingExtraError, PictureError
 from visrag_integrations.evaluation.tables import picture_inside
 from visrag_integrations.images import urls
-from visrag_integrations.training.examples import Example, Order, PageSource, PageText
+from visrag_integrations.training.examples import Example, Order, PageSource, TextOfPage
 
 logger = logging.getLogger(__name__)
 
@@ -226,7 +226,7 @@ def _page_of(image: Any, text: Any, root: Path, where: str) -> PageSource:
     if isinstance(image, str) and image:
         return picture_inside(root, image, where)
     if isinstance(text, str) and text.strip():
-        return PageText(text)
+        return TextOfPage(text)
     raise DatasetError(where, "it has neither a picture (column image) nor a text (column text).")
 
 

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from visrag_integrations.training.rewards import Scope
+from visrag_integrations.training.rewards import RewardScope
 
 Span = tuple[int, int]
 """First token, and the one after the last."""
@@ -22,10 +22,10 @@ _BOUNDS: dict[str, tuple[str | None, str | None]] = {
     "before_evidence": (None, "<evidence>"),
     "think": ("<think>", "<answer>"),
 }
-"""Scope -> the tag it begins with and the tag it ends before; None is the response's own beginning or end."""
+"""RewardScope -> the tag it begins with and the tag it ends before; None is the response's own beginning or end."""
 
 
-def token_scope(response: str, offsets: Sequence[Span], scope: Scope) -> Span | None:
+def token_scope(response: str, offsets: Sequence[Span], scope: RewardScope) -> Span | None:
     """The tokens that a scope covers; None where it covers none.
 
     A scope whose first tag is missing begins with the response, one whose last tag is missing ends with it, as
@@ -52,7 +52,7 @@ def token_scope(response: str, offsets: Sequence[Span], scope: Scope) -> Span | 
 
 
 def published_scope(
-    tokens: Sequence[int], length: int, scope: Scope, tokens_of: Callable[[str], Sequence[int]]
+    tokens: Sequence[int], length: int, scope: RewardScope, tokens_of: Callable[[str], Sequence[int]]
 ) -> Span | None:
     """The same by the published search: a tag is there only where its own tokens stand in a row.
 

@@ -17,7 +17,7 @@ from typing import Any
 
 from visrag_integrations import images
 from visrag_integrations.errors import DatasetError, MissingExtraError, SettingError, VisRAGError
-from visrag_integrations.training.examples import Order, PageSource, PageText, Pairs
+from visrag_integrations.training.examples import Order, PageSource, Pairs, TextOfPage
 
 AHEAD = 4  # pairs a thread that are made ready before they are asked for: a slow page then stops nobody
 
@@ -79,7 +79,7 @@ class PairPreparer:
         return ReadyPair(self.query(example.query), tuple(made), tuple(ids), example.where)
 
     def _page(self, source: PageSource, where: str) -> tuple[Any, str]:
-        if isinstance(source, PageText):
+        if isinstance(source, TextOfPage):
             if self.text is None:
                 raise DatasetError(where, "it has a text in place of a page, and this network's pages are pictures.")
             return self.text(source.text), "text:" + _digest(source.text.encode("utf-8", "replace"))

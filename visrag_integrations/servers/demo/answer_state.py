@@ -18,7 +18,7 @@ from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
 
 @dataclass
-class ShownPage:
+class AnswerPage:
     """A page that the model was shown.
 
     Attributes:
@@ -53,7 +53,7 @@ class AnswerState:
 
     question: str
     stage: str = "Searching the pages …"
-    pages: list[ShownPage] = field(default_factory=list)
+    pages: list[AnswerPage] = field(default_factory=list)
     text: str = ""
     evidence: list[Evidence] = field(default_factory=list)
     answer: Answer | None = None
@@ -62,7 +62,7 @@ class AnswerState:
         """Account for an event; True when the pages look different now."""
         match event:
             case PagesFound(pages):
-                self.pages = [ShownPage(i, hit, picture_uri(hit.page)) for i, hit in enumerate(pages, start=1)]
+                self.pages = [AnswerPage(i, hit, picture_uri(hit.page)) for i, hit in enumerate(pages, start=1)]
                 self.stage = f"Reading {len(pages)} {'page' if len(pages) == 1 else 'pages'} …"
                 return True
             case AnswerReady(answer):

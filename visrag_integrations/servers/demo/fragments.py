@@ -6,7 +6,7 @@ import html
 from collections.abc import Sequence
 
 from visrag_integrations.report.verdict_signs import VERDICTS
-from visrag_integrations.servers.demo.answer_state import AnswerState, ShownPage
+from visrag_integrations.servers.demo.answer_state import AnswerPage, AnswerState
 from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState
 from visrag_integrations.types import Evidence, Failure
 
@@ -100,7 +100,7 @@ def _text(state: AnswerState) -> str:
     return '<p class="vr-text" dir="auto">The model gave no answer.</p>'
 
 
-def pages(shown: Sequence[ShownPage]) -> str:
+def pages(shown: Sequence[AnswerPage]) -> str:
     """The pages that were read, as pictures to look closer at."""
     if not shown:
         return ""
@@ -207,7 +207,7 @@ def _verdict(entry: Evidence) -> str:
     return f'<p class="vr-verdict vr-{kind}"><b><span aria-hidden="true">{sign}</span> {words}</b>{note}</p>'
 
 
-def _figure(shown: ShownPage) -> str:
+def _figure(shown: AnswerPage) -> str:
     where = description = escaped(place(shown.page.source, shown.page.number))
     kind = "vr-page"
     if shown.outlined:
