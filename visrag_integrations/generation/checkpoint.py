@@ -91,10 +91,11 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
         raise CheckpointError(f"{name!r} cannot be loaded with transformers: {err}") from err
     _check_keys(name, found)
-    return _described(name, model.eval().to(device), load_processor(name))
+    return describe_checkpoint(name, model.eval().to(device), load_processor(name))
 
 
-def _described(name: str, model: Any, processor: Any) -> Checkpoint:
+def describe_checkpoint(name: str, model: Any, processor: Any) -> Checkpoint:
+    """A network that is loaded already, with its processor."""
     tokenizer = getattr(processor, "tokenizer", processor)
     ends = model.generation_config.eos_token_id
     if not isinstance(ends, list):

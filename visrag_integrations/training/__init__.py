@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from visrag_integrations.training.adapters import merge_adapter
     from visrag_integrations.training.building import build_pairs
+    from visrag_integrations.training.evidence import train_evidence
     from visrag_integrations.training.losses import contrastive
     from visrag_integrations.training.recipe import RetrieverRecipe
     from visrag_integrations.training.report import TrainingReport
@@ -18,12 +19,21 @@ _HOMES = {
     "TrainingReport": "report",
     "build_pairs": "building",
     "contrastive": "losses",
+    "train_evidence": "evidence",
     "merge_adapter": "adapters",
     "train_retriever": "retriever",
 }
 """Public name -> file; torch and transformers load only when a name that needs them is asked for."""
 
-__all__ = ["RetrieverRecipe", "TrainingReport", "build_pairs", "contrastive", "merge_adapter", "train_retriever"]
+__all__ = [
+    "RetrieverRecipe",
+    "TrainingReport",
+    "build_pairs",
+    "contrastive",
+    "merge_adapter",
+    "train_evidence",
+    "train_retriever",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -8,9 +8,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from visrag_integrations.errors import TrainingError, VisRAGError
+from visrag_integrations.errors import SettingError, TrainingError, VisRAGError
 from visrag_integrations.training import rewards
 from visrag_integrations.training.rewards import RewardSpec
+from visrag_integrations.types import Page
 
 RewardCall = Callable[..., Any]
 """`function(prompts, completions, completion_ids, **columns of the data set) -> one number or None a completion`."""
@@ -30,26 +31,65 @@ OF_TEXTS: dict[str, TextReward] = {
 """Name of an EVisRAG reward -> its function; `length` counts tokens instead."""
 
 
-def evisrag_call(spec: RewardSpec, *, published: bool = False) -> RewardCall:
-    """The function of one of EVisRAG's rewards; the ground truth is the data set's column `answer`."""
-    if spec.name == "length":
-        return length_call
-    reward = OF_TEXTS[spec.name]
+Pages = Callable[[int], Sequence[Page]]
+"""The number of a data set's row -> its pages, with their words."""
 
-    def call(completions: Sequence[Any], answer: Sequence[str], **_: Any) -> list[float]:
-        texts = [completion_text(completion) for completion in completions]
-        return [reward(text, truth, published=published) for text, truth in zip(texts, answer, strict=True)]
 
+def reward_call(spec: RewardSpec, *, longest: int, published: bool, pages: Pages) -> RewardCall:
+    """A reward as a function of a batch; the data set has the columns `answer` (the ground truth) and `row`.
+
+    Args:
+        spec: Which one.
+        longest: Tokens that a response may have.
+        published: Exactly the published numbers.
+        pages: For the reward that looks at them.
+
+    Raises:
+        SettingError: It is none of ours, and has no function.
+    """
+    if spec.function is not None:
+        call = _of_texts(spec.function)
+    elif spec.name == "length":
+        call = _length_call(longest)
+    elif spec.name == "support":
+        call = _support_call(pages)
+    elif spec.name in OF_TEXTS:
+        call = _of_texts(functools.partial(OF_TEXTS[spec.name], published=published))
+    else:
+        known = ", ".join([*OF_TEXTS, "length", "support"])
+        raise SettingError(f"The reward {spec.name!r} has no function, and is none of {known}.")
     call.__name__ = spec.name
     return call
 
 
-def length_call(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
-    """`length_reward` of every response."""
-    return [rewards.length_reward(len(ids)) for ids in completion_ids]
+def _of_texts(reward: Callable[[str, str], float | None]) -> RewardCall:
+    def call(completions: Sequence[Any], answer: Sequence[str], **_: Any) -> list[float | None]:
+        texts = [completion_text(completion) for completion in completions]
+        return [reward(text, truth) for text, truth in zip(texts, answer, strict=True)]
+
+    return call
 
 
-length_call.__name__ = "length"
+def _length_call(longest: int) -> RewardCall:
+    # The published proportions of 1536 tokens: a third is the buffer, and 200 are too few. Another limit keeps them.
+    buffer, shortest = max(1, longest // 3), longest * 200 // 1536
+
+    def call(completion_ids: Sequence[Sequence[int]], **_: Any) -> list[float]:
+        return [rewards.length_reward(len(ids), longest, buffer, shortest) for ids in completion_ids]
+
+    return call
+
+
+def _support_call(pages: Pages) -> RewardCall:
+    from visrag_integrations.training.support import support_reward
+
+    def call(completions: Sequence[Any], row: Sequence[int], **_: Any) -> list[float | None]:
+        found = []
+        for completion, number in zip(completions, row, strict=True):
+            found.append(support_reward(completion_text(completion), pages(number)))
+        return found
+
+    return call
 
 
 def completion_text(completion: Any) -> str:
@@ -120,12 +160,12 @@ def numbers_of(name: str, values: Any, columns: dict[str, Any]) -> list[float | 
     found = list(values)
     if len(found) != len(completions):
         raise TrainingError(
-            f"The reward {name!r} gave {len(found)} numbers for {len(completions)} responses; it must give one for each."
+            f"The reward {name!r} gave {len(found)} numbers for {len(completions)} responses; give one for each."
         )
     for value, completion in zip(found, completions, strict=True):
         if value is not None and not math.isfinite(float(value)):
             raise TrainingError(
-                f"The reward {name!r} is {value} for the response {completion_text(completion)[:SHOWN]!r}. A reward is a "
-                "number, or None where it says nothing of a response."
+                f"The reward {name!r} is {value} for the response {completion_text(completion)[:SHOWN]!r}. A reward is "
+                "a number, or None where it says nothing of a response."
             )
     return found

@@ -72,21 +72,28 @@ def groups_to_replace(means: Tensor, kept: tuple[float, float]) -> list[int]:
     return [group for group, mean in enumerate(means.tolist()) if not low < mean < high]
 
 
-def new_prompts(
-    dataset: Any, used: Sequence[Mapping[str, Any]], seed: Sequence[int]
-) -> Iterator[dict[str, Any]]:
+def new_prompts(dataset: Any, used: Sequence[Mapping[str, Any]], seed: Sequence[int]) -> Iterator[dict[str, Any]]:
     """Rows of a data set in an order of their own, without those whose prompts are in use already.
 
     The order follows from the seed alone, so that all devices, and a run that goes on, draw the same.
     """
-    known = {prompt_text(row["prompt"]) for row in used}
+    known = {row_key(row) for row in used}
     order = np.random.default_rng(list(seed)).permutation(len(dataset))
     for number in order.tolist():
         row: dict[str, Any] = dataset[number]
-        text = prompt_text(row["prompt"])
-        if text not in known:
-            known.add(text)
+        key = row_key(row)
+        if key not in known:
+            known.add(key)
             yield row
+
+
+def row_key(row: Mapping[str, Any]) -> tuple[str, ...]:
+    """What tells rows apart without opening their pictures: the prompt's text, and every text and number beside it."""
+    others = []
+    for name, value in sorted(row.items()):
+        if isinstance(value, (str, int, float)):
+            others.append(f"{name}={value}")
+    return (prompt_text(row["prompt"]), *others)
 
 
 def prompt_text(prompt: Any) -> str:

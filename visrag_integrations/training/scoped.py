@@ -30,8 +30,8 @@ def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:
     without variance has the advantage 0, and so has a group of one, where the published code stops with an error.
 
     Args:
-        rewards: `(B, K)`; NaN where a reward says nothing of a response: its advantage is 0, and the others of the group
-            are compared with each other.
+        rewards: `(B, K)`; NaN where a reward says nothing of a response: its advantage is 0, and the others of the
+            group are compared with each other.
         groups: `(B,)`: which prompt each response belongs to, in any order.
 
     Returns:
@@ -52,8 +52,8 @@ def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:
         for reward in range(rewards.shape[1]):
             said = rows[~rewards[rows, reward].isnan()]
             group = rewards[said, reward]
-            # Equal rewards by comparison, not by their deviation: the mean of eight times 0.1 is not quite 0.1, and that
-            # little divided by 1e-6 would be an advantage.
+            # Equal rewards by comparison, not by their deviation: the mean of eight times 0.1 is not quite 0.1, and
+            # that little divided by 1e-6 would be an advantage.
             if len(group) < 2 or bool((group == group[0]).all()):
                 continue
             advantages[said, reward] = (group - group.mean()) / (group.std() + NO_DIVISION_BY_ZERO)

@@ -8,6 +8,7 @@ anew. TRL's names that this rests on begin with an underscore; `PRIVATE_HOOKS` l
 from __future__ import annotations
 
 import logging
+import warnings
 from collections.abc import Callable, Sequence
 from typing import Any
 
@@ -171,6 +172,12 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
+        with warnings.catch_warnings():
+            # transformers warns of a name that TRL still uses.
+            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+            return self._written_and_scored(inputs)
+
+    def _written_and_scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
         training = bool(self.model.training)
         rollout = self._write_and_score(inputs)
         dropped: list[int] = []
@@ -184,8 +191,13 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             self._ready = None
         return output | self._scoped(rollout, dropped, training)
 
+    def open_rows(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        """The rows with what is opened only when they are written to, such as their pictures. As they are, here."""
+        return inputs
+
     def _write_and_score(self, inputs: list[dict[str, Any]]) -> Rollout:
         """One round, for these rows of the data set."""
+        inputs = self.open_rows(inputs)
         written = list(self.write(conversations_of(inputs)))
         more = written[GENERATED.index("extra_fields")] or {}
         rows = []
@@ -276,7 +288,7 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             return inputs
         from accelerate.utils import gather_object
 
-        gathered: list[dict[str, Any]] = gather_object([{"prompt": row["prompt"]} for row in inputs])
+        gathered: list[dict[str, Any]] = gather_object([_without_pictures(row) for row in inputs])
         return gathered
 
     # --- which tokens each reward reaches -----------------------------------------------------------------------------
@@ -337,7 +349,7 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
     # --- the loss -----------------------------------------------------------------------------------------------------
 
     def _prepare_inputs(self, generation_batch: Any) -> Any:
-        """With what a loss must know of the whole update: tokens each reward reaches, and how many rewards say anything."""
+        """With what a loss must know of the whole update: how many tokens each reward reaches, which rewards vary."""
         before = self._buffered_inputs
         inputs = super()._prepare_inputs(generation_batch)
         if not self.model.training:
@@ -454,6 +466,10 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Nothing is reported to anybody."""
+
+
+def _without_pictures(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in row.items() if name not in ("image", "images")}
 
 
 def own_tokens(inputs: dict[str, Any]) -> Tensor:
