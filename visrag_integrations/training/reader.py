@@ -194,7 +194,7 @@ class ReaderNetwork:
             whole = self._template(messages[: number + 1], False)
             if not (head.startswith(done) and whole.startswith(head)):
                 raise CheckpointError(
-                    f"The chat template of {self.base.name!r} writes earlier turns otherwise once a later one is there, "
+                    f"The chat template of {self.base.name!r} writes earlier turns anew once a later one is there, "
                     "so that it cannot be told what was written by whom. Use a template that only adds."
                 )
             segments.append((head[len(done) :], waiting, False))

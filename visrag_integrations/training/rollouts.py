@@ -37,10 +37,15 @@ class Rollout:
 
     def put(self, place: int, other: Rollout, other_place: int) -> None:
         """One response of another rollout in place of one of this; the rewards are the caller's to move."""
+        count, other_count = len(self.inputs), len(other.inputs)
         self.inputs[place] = other.inputs[other_place]
-        for number, values in enumerate(self.written):
-            if isinstance(values, list):
-                values[place] = other.written[number][other_place]
+        for number, others in enumerate(other.written):
+            # What is the same for all rows (no pictures at all, no tools) is None, or an empty list.
+            if not isinstance(others, list) or len(others) != other_count:
+                continue
+            if self.written[number] is None:
+                self.written[number] = [None] * count
+            self.written[number][place] = others[other_place]
         for column, cells in self.columns.items():
             if column in other.columns:
                 cells[place] = other.columns[column][other_place]

@@ -7,9 +7,10 @@ anew. TRL's names that this rests on begin with an underscore; `PRIVATE_HOOKS` l
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 import torch
@@ -154,7 +155,8 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def write(self, prompts: list[Any]) -> tuple[Any, ...]:
         """Write to the prompts; gives the eight things of `GENERATED`. Override this one to write in another way."""
-        written: tuple[Any, ...] = super()._generate(prompts)
+        with without_old_names():
+            written: tuple[Any, ...] = super()._generate(prompts)
         return written
 
     def _generate(self, prompts: list[Any]) -> tuple[Any, ...]:
@@ -172,9 +174,7 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         return found
 
     def _generate_and_score_completions(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
-        with warnings.catch_warnings():
-            # transformers warns of a name that TRL still uses.
-            warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        with without_old_names():
             return self._written_and_scored(inputs)
 
     def _written_and_scored(self, inputs: list[dict[str, Any]]) -> dict[str, Any]:
@@ -389,7 +389,8 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             compute_entropy=True,
             **{name: inputs.get(name) for name in NETWORK_INPUTS},
         )
-        loss = self.loss_of(log_probs, inputs) * self.accelerator.num_processes  # devices' gradients are averaged
+        world = int(self.accelerator.num_processes)
+        loss = self.loss_of(log_probs, inputs) * world  # the gradients of devices are averaged
         self.silent = bool(inputs["rewards_moved"] == 0) and self.beta == 0.0
         own = own_tokens(inputs)
         self._log_share("entropy", entropies * own, own)
@@ -442,7 +443,8 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
             each = each * (log_probs - old).exp()
         own = own_tokens(inputs)
         self._log_share("kl", each.detach() * own, own)
-        return (each * own).sum() / inputs["tokens_of_update"].clamp(min=1)
+        mean: Tensor = (each * own).sum() / inputs["tokens_of_update"].clamp(min=1)
+        return mean
 
     # --- the log ------------------------------------------------------------------------------------------------------
 
@@ -466,6 +468,14 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Nothing is reported to anybody."""
+
+
+@contextlib.contextmanager
+def without_old_names() -> Iterator[None]:
+    """Transformers warns, for every step, of a name that this version of TRL still uses."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        yield
 
 
 def _without_pictures(row: dict[str, Any]) -> dict[str, Any]:

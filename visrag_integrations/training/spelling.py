@@ -4,8 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
-from visrag_integrations.generation.streaming import TokenReader
 from visrag_integrations.training.scopes import Span
+
+_UNFINISHED = "\ufffd"
+_WINDOW = 16
+"""Tokens that are decoded together: all of them would take quadratic time, one alone may be half a character."""
 
 Decode = Callable[[Sequence[int]], str]
 """Token ids in, their text out."""
@@ -35,19 +38,22 @@ def spell(tokens: Sequence[int], decode: Decode) -> tuple[str, list[Span]]:
 
 def _ends_read_forward(tokens: Sequence[int], decode: Decode, text: str) -> list[int] | None:
     """Where each token ends, read token by token; None where the pieces do not add up to the text."""
-    reader = TokenReader(decode)
-    pieces: list[str] = []
     ends: list[int] = []
-    length = 0
-    for token in tokens:
-        piece = reader.feed(token)
-        pieces.append(piece)
-        length += len(piece)
-        ends.append(length)
-    rest = reader.finish()
-    if "".join(pieces) + rest != text:
-        return None
-    # What the reader held back is the text of the last tokens: bytes that never became a character.
+    start, base = 0, 0  # the first token that is decoded again each time, and the characters before it
+    for place in range(len(tokens)):
+        piece = decode(tokens[start : place + 1])
+        # Bytes of an unfinished character read as this sign, until the rest of them is there.
+        whole = piece.rstrip(_UNFINISHED)
+        if not text.startswith(whole, base):
+            return None
+        reached = base + len(whole)
+        if ends and reached > ends[-1]:
+            # Bytes that never became a character: the sign for them stands in the text, and belongs to those tokens.
+            lost = len(text[ends[-1] : reached]) - len(text[ends[-1] : reached].lstrip(_UNFINISHED))
+            ends[-1] += lost
+        ends.append(max(reached, ends[-1]) if ends else reached)
+        if whole == piece and place + 1 - start >= _WINDOW:
+            start, base = place + 1, reached
     if ends:
         ends[-1] = len(text)
     return ends
