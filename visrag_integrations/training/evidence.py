@@ -24,7 +24,7 @@ from visrag_integrations.training.reader import ReaderNetwork, find_reader, load
 from visrag_integrations.training.reader_arguments import OWN, merge_asked, reader_arguments
 from visrag_integrations.training.reader_evaluation import BEST_BY, answer_held_out, check_questions
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
-from visrag_integrations.training.reader_recipe import Recipe, RlRecipe, Stage, recipe_of
+from visrag_integrations.training.reader_recipe import Recipe, Stage, recipe_of
 from visrag_integrations.training.reader_saving import load_reader_state, save_reader
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
 from visrag_integrations.training.report import TrainingReport
@@ -282,8 +282,7 @@ def begin(plan: ReaderPlan, run: RunFolder, reader: ReaderNetwork, trainer: Any,
     """Give the trainer its run: where it saves, what it evaluates with."""
     evaluate = None
     if plan.evaluate is not None:
-        most = plan.recipe.max_response if isinstance(plan.recipe, RlRecipe) else RlRecipe().max_response
-        evaluate = functools.partial(answer_held_out, plan.evaluate, reader, most)
+        evaluate = functools.partial(answer_held_out, plan.evaluate, reader, plan.recipe.max_response)
 
     def save(folder: Path, state: Mapping[str, Tensor]) -> None:
         save_reader(plan.base, folder, trainer.accelerator.unwrap_model(trainer.model), state, plan.lora)

@@ -16,7 +16,8 @@ from visrag_integrations.training.reward_calls import Pages, completion_text, re
 from visrag_integrations.training.rewards import RewardSpec
 from visrag_integrations.training.rollouts import Rollout, prompt_text
 from visrag_integrations.training.run_trainer import RunTrainer
-from visrag_integrations.training.scoped_trainer import GENERATED, ScopedGRPOTrainer
+from visrag_integrations.training.scoped_trainer import ScopedGRPOTrainer
+from visrag_integrations.training.trl_names import GENERATED
 
 
 class EvidenceTrainer(RunTrainer, ScopedGRPOTrainer):

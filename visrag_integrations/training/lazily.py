@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib
 import sys
+import warnings
+from collections.abc import Iterator
 from typing import Any
 
 from visrag_integrations import telemetry
@@ -40,3 +43,11 @@ def check_trl() -> None:
     numbers = tuple(int(part) for part in trl.__version__.split(".")[:2])
     if not TRL[0] <= numbers < TRL[1]:
         raise MissingExtraError(f"TRL {trl.__version__} is here, and a version from 1.16 to before 1.17", "training")
+
+
+@contextlib.contextmanager
+def without_old_names() -> Iterator[None]:
+    """Transformers warns, for every step, of a name that TRL and PEFT still use."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
+        yield

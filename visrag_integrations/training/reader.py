@@ -21,6 +21,7 @@ from visrag_integrations.generation.processors import load_processor
 from visrag_integrations.images import PictureSource, open_picture, to_rgb
 from visrag_integrations.models.weights import read_json
 from visrag_integrations.training.bases import Base
+from visrag_integrations.training.lazily import without_old_names
 from visrag_integrations.training.reader_examples import PLACE, ReaderExample, Turn
 from visrag_integrations.training.reader_recipe import Recipe
 from visrag_integrations.training.recipe import LoraRecipe
@@ -108,9 +109,9 @@ class ReaderNetwork:
             raise DatasetError(
                 example.where, f"it has {len(example.pictures)} pages; at most {recipe.max_images} fit (max_images)."
             )
-        count = len(self.tokenizer(self._template(self.messages(example), True), add_special_tokens=False)["input_ids"])
+        count = self._count(self._template(self.messages(example), True))
         if answered:
-            count += len(self.tokenizer(example.truth, add_special_tokens=False)["input_ids"])
+            count += self._count(example.truth)
         for source in example.pictures:
             try:
                 width, height = picture_size(source)
@@ -120,7 +121,7 @@ class ReaderNetwork:
         if count > recipe.max_tokens:
             raise DatasetError(
                 example.where,
-                f"it takes {count} tokens, pictures included; at most {recipe.max_tokens} fit (max_tokens).",
+                f"it takes {count} tokens with its pictures; at most {recipe.max_tokens} fit (max_tokens).",
             )
 
     # --- conversations ----------------------------------------------------------------------------------------------
@@ -202,6 +203,10 @@ class ReaderNetwork:
             done, waiting = whole, 0
         return segments
 
+    def _count(self, text: str) -> int:
+        # verbose: the tokenizer would warn of the very texts that are left out here.
+        return len(self.tokenizer(text, add_special_tokens=False, verbose=False)["input_ids"])
+
     def _template(self, messages: Sequence[Mapping[str, Any]], generate: bool) -> str:
         text: str = self.processor.apply_chat_template(list(messages), tokenize=False, add_generation_prompt=generate)
         return text
@@ -264,7 +269,9 @@ def add_lora(model: nn.Module, lora: LoraRecipe) -> nn.Module:
         task_type="CAUSAL_LM",
     )
     try:
-        return get_peft_model(model, config)  # type: ignore[no-any-return]
+        with without_old_names():
+            wrapped: nn.Module = get_peft_model(model, config)
+            return wrapped
     except ValueError as err:
         raise SettingError(f"LoRA cannot be added to {list(lora.target_modules)}: {err}") from err
 

@@ -32,6 +32,7 @@ class SftRecipe:
         weight_decay: AdamW's.
         max_grad_norm: A longer gradient is shortened to this.
         max_tokens: An example with more, pictures included, is left out.
+        max_response: Tokens of an answer when held-out questions are asked.
         max_images: An example with more pages is left out.
         min_pixels: A smaller picture is enlarged to this area.
         max_pixels: A larger one is made smaller.
@@ -54,6 +55,7 @@ class SftRecipe:
     weight_decay: float = 0.0
     max_grad_norm: float = 1.0
     max_tokens: int = 32_000
+    max_response: int = 1536
     max_images: int = 5
     min_pixels: int = 32 * 32
     max_pixels: int = 3_920_000

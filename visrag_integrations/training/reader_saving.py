@@ -11,9 +11,13 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from visrag_integrations.embedders import adapters
+from visrag_integrations.embedders.pretrained import silent
 from visrag_integrations.errors import CheckpointError
+from visrag_integrations.generation.checkpoint import load_checkpoint
 from visrag_integrations.models.weights import first_names
 from visrag_integrations.training.bases import Base
+from visrag_integrations.training.lazily import without_old_names
+from visrag_integrations.training.reader import find_reader
 from visrag_integrations.training.recipe import LoraRecipe
 from visrag_integrations.training.saving import (
     METADATA,
@@ -67,6 +71,25 @@ def load_reader_state(model: nn.Module, checkpoint: Path, lora: LoraRecipe | Non
             f"{checkpoint / adapters.WEIGHTS} does not fit: {first_names(own.keys() ^ saved.keys())} differ."
         )
     set_peft_model_state_dict(model, saved)
+
+
+def merged_reader(name: str, adapter: Path) -> tuple[Base, Any]:
+    """The adapter's base, and its network with the adapter in its weights.
+
+    Raises:
+        CheckpointError: The base cannot be found, or the adapter does not fit it.
+    """
+    from peft import PeftModel
+
+    base = find_reader(name)
+    with silent():
+        loaded = load_checkpoint(str(base.folder), device="cpu", dtype="float32", trust_remote_code=False)
+    try:
+        with without_old_names():
+            wrapped = PeftModel.from_pretrained(loaded.model, str(adapter))
+    except (ValueError, RuntimeError, KeyError) as err:
+        raise CheckpointError(f"{str(adapter)!r} does not fit {name!r}: {err}") from err
+    return base, wrapped.merge_and_unload()
 
 
 def as_json(value: Any) -> Any:

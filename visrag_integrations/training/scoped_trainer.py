@@ -2,15 +2,13 @@
 
 TRL does the loop, the generation (transformers or vLLM), several devices, the pictures and the log. Here are which
 tokens each reward reaches, the advantages of each reward by itself, the loss over both, and the groups that are written
-anew. TRL's names that this rests on begin with an underscore; `PRIVATE_HOOKS` lists them, and a test holds them.
+anew. TRL's names that this rests on begin with an underscore; `trl_names.py` lists them, and a test holds them.
 """
 
 from __future__ import annotations
 
-import contextlib
 import logging
-import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -20,69 +18,19 @@ from trl import GRPOConfig, GRPOTrainer
 from trl.data_utils import is_conversational, prepare_multimodal_messages
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.training.group_replacing import GroupReplacing
+from visrag_integrations.training.lazily import without_old_names
 from visrag_integrations.training.reward_calls import checked
-from visrag_integrations.training.rewards import RewardScope
-from visrag_integrations.training.rollouts import MOST_ROUNDS, Rollout, group_means, groups_to_replace, new_prompts
+from visrag_integrations.training.rollouts import MOST_ROUNDS, Rollout
+from visrag_integrations.training.scope_masks import Scope, scope_masks
 from visrag_integrations.training.scoped import group_advantages, scoped_loss
-from visrag_integrations.training.scopes import Span, published_scope, tags_of, token_scope
-from visrag_integrations.training.spelling import spell
+from visrag_integrations.training.scopes import tags_of
+from visrag_integrations.training.trl_names import GENERATED, NETWORK_INPUTS, check_config
 
 logger = logging.getLogger(__name__)
 
-TokenScope = Callable[[str, Sequence[Span]], "Span | None"]
-"""A scope of your own: a response and its tokens' characters -> the first token and the one after the last, or None."""
-Scope = RewardScope | TokenScope
-
 PUBLISHED_HIGH, PUBLISHED_DUAL = 0.28, 3.0  # where GRPOConfig leaves its own open (None)
 
-PRIVATE_HOOKS = (
-    "_generate",
-    "_calculate_rewards",
-    "_generate_and_score_completions",
-    "_prepare_inputs",
-    "_compute_loss",
-    "_get_per_token_logps_and_entropies",
-    "_send_telemetry",
-)
-"""Methods of GRPOTrainer that are overridden or called here."""
-PRIVATE_STATE = ("_buffered_inputs", "_metrics", "_tokenizer", "_pending_extra_logs", "_is_vlm")
-"""Attributes of GRPOTrainer that are read here."""
-GENERATED = (
-    "prompt_ids",
-    "completion_ids",
-    "tool_mask",
-    "completions",
-    "logprobs",
-    "extra_fields",
-    "images",
-    "tool_images",
-)
-"""What `_generate` gives, in order."""
-NETWORK_INPUTS = (
-    "pixel_values",
-    "image_grid_thw",
-    "num_images",
-    "pixel_attention_mask",
-    "spatial_shapes",
-    "num_tiles",
-    "image_sizes",
-    "token_type_ids",
-    "mm_token_type_ids",
-    "image_position_ids",
-)
-"""What `_get_per_token_logps_and_entropies` takes beside the tokens."""
-NOT_USED = {
-    "loss_type": "dapo",
-    "importance_sampling_level": "token",
-    "scale_rewards": "group",
-    "multi_objective_aggregation": "sum_then_normalize",
-    "top_entropy_quantile": 1.0,
-    "entropy_coef": 0.0,
-    "use_adaptive_entropy": False,
-    "off_policy_mask_threshold": None,
-    "router_aux_loss_coef": None,
-}
-"""Fields of GRPOConfig that the scoped loss has no use for, with their defaults: another value is refused."""
 LARGEST_KL = 10.0  # of one token, as published (low_var_kl): e^distance has no limit of its own
 
 
@@ -99,7 +47,7 @@ class SkipSilentSteps(TrainerCallback):  # type: ignore[misc]
             self.trainer.model.zero_grad(set_to_none=True)
 
 
-class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
+class ScopedGRPOTrainer(GroupReplacing, GRPOTrainer):  # type: ignore[misc]
     """Trains by RS-GRPO.
 
     Every reward has a scope, the part of a response it may change. Where `GRPOConfig` leaves `epsilon_high` and `delta`
@@ -211,86 +159,6 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         self._pending_extra_logs.clear()
         return Rollout(rows, written, rewards, columns)
 
-    def _replace_groups(self, rollout: Rollout) -> list[int]:
-        """Write to new prompts in place of the groups that nothing can be learned from; gives those that are left."""
-        dropped = self._groups_outside(rollout.rewards)
-        first = len(dropped)
-        rounds = 1
-        size = self.num_generations
-        local_groups = len(rollout.inputs) // size  # where there is one device only
-        seed = [self.args.seed, self.state.global_step]
-        prompts = None
-        while dropped and rounds < self.rounds:
-            if prompts is None:
-                prompts = new_prompts(self.train_dataset, self._all_prompts(rollout.inputs), seed)
-            asked: dict[int, dict[str, Any]] = {}
-            for group in dropped:
-                row = next(prompts, None)
-                if row is not None:
-                    asked[group] = row
-            if not asked:
-                break  # every prompt of the data set was tried
-            rounds += 1
-            if self.accelerator.num_processes == 1:
-                self._rewrite_here(rollout, asked)
-            else:
-                self._rewrite_everywhere(rollout, asked)
-            dropped = self._groups_outside(rollout.rewards)
-        total = len(rollout.rewards) // size
-        self._log("groups_replaced", first - len(dropped))
-        self._log("groups_dropped", len(dropped))
-        self._log("generation_rounds", rounds)
-        if dropped:
-            logger.warning(
-                "Step %d: %d of %d groups teach nothing after %d rounds and are left out.",
-                self.state.global_step + 1,
-                len(dropped),
-                max(total, local_groups),
-                rounds,
-            )
-        return dropped
-
-    def _rewrite_here(self, rollout: Rollout, asked: dict[int, dict[str, Any]]) -> None:
-        """On the only device: write to the new prompts alone."""
-        size = self.num_generations
-        rows = [row for row in asked.values() for _ in range(size)]
-        other = self._write_and_score(rows)
-        good = set(range(len(asked))) - set(self._groups_outside(other.rewards))
-        for number, group in enumerate(asked):
-            if number in good:
-                for each in range(size):
-                    rollout.put(group * size + each, other, number * size + each)
-                    rollout.rewards[group * size + each] = other.rewards[number * size + each]
-
-    def _rewrite_everywhere(self, rollout: Rollout, asked: dict[int, dict[str, Any]]) -> None:
-        """On several devices: each writes as much as before, because all gather together; what was good stays."""
-        size, rank, count = self.num_generations, self.accelerator.process_index, len(rollout.inputs)
-        rows = []
-        for place in range(count):
-            group = (rank * count + place) // size
-            rows.append(asked.get(group, rollout.inputs[place]))
-        other = self._write_and_score(rows)
-        good = set(asked) - set(self._groups_outside(other.rewards))
-        for place in range(count):
-            if (rank * count + place) // size in good:
-                rollout.put(place, other, place)
-        for group in good:
-            rollout.rewards[group * size : (group + 1) * size] = other.rewards[group * size : (group + 1) * size]
-
-    def _groups_outside(self, rewards: Tensor) -> list[int]:
-        assert self.keep_groups is not None
-        means = group_means(rewards, self.reward_weights.to(rewards.device), self.num_generations)
-        return groups_to_replace(means, self.keep_groups)
-
-    def _all_prompts(self, inputs: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        """The rows of all devices, by their prompts."""
-        if self.accelerator.num_processes == 1:
-            return inputs
-        from accelerate.utils import gather_object
-
-        gathered: list[dict[str, Any]] = gather_object([_without_pictures(row) for row in inputs])
-        return gathered
-
     # --- which tokens each reward reaches -----------------------------------------------------------------------------
 
     def _scoped(self, rollout: Rollout, dropped: Sequence[int], training: bool) -> dict[str, Tensor]:
@@ -310,41 +178,14 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
 
     def _masks(self, rollout: Rollout) -> tuple[Tensor, float]:
         """Which tokens each reward reaches, `(B, K, T)`; the share of responses in which a scope's tag is missing."""
-        all_ids = rollout.written[GENERATED.index("completion_ids")]
-        own = rollout.written[GENERATED.index("tool_mask")]
-        longest = max(len(ids) for ids in all_ids)
-        if self.pad_to_multiple_of is not None:
-            longest += -longest % self.pad_to_multiple_of
-        masks = torch.zeros(len(all_ids), len(self.scopes), longest, dtype=torch.bool)
-        incomplete = 0
-        for place, ids in enumerate(all_ids):
-            text, offsets = spell(ids, self._decode)
-            missing = False
-            for number, scope in enumerate(self.scopes):
-                span = self._span(scope, text, offsets, ids)
-                if span is not None:
-                    masks[place, number, span[0] : span[1]] = True
-                missing = missing or any(tag not in text for tag in tags_of(scope))
-            incomplete += missing
-            if own is not None:
-                masks[place, :, : len(ids)] &= torch.tensor(own[place], dtype=torch.bool)
-        return masks, incomplete / len(all_ids)
-
-    def _span(self, scope: Scope, text: str, offsets: Sequence[Span], ids: Sequence[int]) -> Span | None:
-        if not isinstance(scope, str):
-            return scope(text, offsets)
-        if self.published:
-            return published_scope(ids, len(ids), scope, self._tokens_of)
-        return token_scope(text, offsets, scope)
-
-    def _decode(self, ids: Sequence[int]) -> str:
-        """As TRL decodes the completions that rewards see."""
-        text: str = self._tokenizer.decode(ids, skip_special_tokens=True)
-        return text
-
-    def _tokens_of(self, text: str) -> list[int]:
-        ids: list[int] = self._tokenizer.encode(text, add_special_tokens=False)
-        return ids
+        return scope_masks(
+            rollout.written[GENERATED.index("completion_ids")],
+            self.scopes,
+            self._tokenizer,
+            own=rollout.written[GENERATED.index("tool_mask")],
+            multiple=self.pad_to_multiple_of,
+            published=self.published,
+        )
 
     # --- the loss -----------------------------------------------------------------------------------------------------
 
@@ -470,18 +311,6 @@ class ScopedGRPOTrainer(GRPOTrainer):  # type: ignore[misc]
         """Nothing is reported to anybody."""
 
 
-@contextlib.contextmanager
-def without_old_names() -> Iterator[None]:
-    """Transformers warns, for every step, of a name that this version of TRL still uses."""
-    with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", "`(is_)?gradient_checkpointing", FutureWarning)
-        yield
-
-
-def _without_pictures(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in row.items() if name not in ("image", "images")}
-
-
 def own_tokens(inputs: dict[str, Any]) -> Tensor:
     """`(B, T)`: 1 at tokens the network wrote, 0 at padding and at what others put in between."""
     mask: Tensor = inputs["completion_mask"]
@@ -501,20 +330,3 @@ def conversations_of(inputs: Sequence[dict[str, Any]]) -> list[Any]:
         else:
             prompts.append(row["prompt"])
     return prompts
-
-
-def check_config(args: GRPOConfig) -> None:
-    """Nothing, if the scoped loss does all that the settings ask for.
-
-    Raises:
-        SettingError: It does not; nothing is ignored in silence.
-    """
-    for name, usual in NOT_USED.items():
-        value = getattr(args, name)
-        if value != usual:
-            raise SettingError(f"{name} is {value!r}, which the scoped loss has no use for; leave it at {usual!r}.")
-    if args.steps_per_generation % args.gradient_accumulation_steps:
-        raise SettingError(
-            f"steps_per_generation is {args.steps_per_generation} and gradient_accumulation_steps is "
-            f"{args.gradient_accumulation_steps}; an update must not reach over two rounds of writing: give a multiple."
-        )
