@@ -230,7 +230,7 @@ def test_broken_rows_are_named_and_left_out(tmp_path: Path) -> None:
         r"row 21: its picture 'gone\.png' is not in",
         r"row 22: names the picture '\.\./out\.png', which is no path inside",
         r"row 23: a picture cannot be opened",
-        r"row 24: it has the columns question; it needs prompt, answer and image",
+        r"row 24: it has the columns question; a row has prompt, answer and image",
         r"row 25: it is no JSON",
         r"row 26: it is no JSON object",
     ):

@@ -81,7 +81,7 @@ class ReaderPlan:
         if self.stage == "rl":
             settings |= {"rewards": self._rewards(), "published": self.published}
         if self.lora is not None:
-            settings["lora"] = dataclasses.asdict(self.lora)
+            settings["lora"] = {**dataclasses.asdict(self.lora), "target_modules": list(self.lora.target_modules)}
         return settings
 
     def _rewards(self) -> list[str]:

@@ -16,7 +16,6 @@ from visrag_integrations.errors import CheckpointError
 from visrag_integrations.generation.checkpoint import load_checkpoint
 from visrag_integrations.models.weights import first_names
 from visrag_integrations.training.bases import Base
-from visrag_integrations.training.lazily import without_old_names
 from visrag_integrations.training.reader import find_reader
 from visrag_integrations.training.recipe import LoraRecipe
 from visrag_integrations.training.saving import (
@@ -79,17 +78,10 @@ def merged_reader(name: str, adapter: Path) -> tuple[Base, Any]:
     Raises:
         CheckpointError: The base cannot be found, or the adapter does not fit it.
     """
-    from peft import PeftModel
-
     base = find_reader(name)
     with silent():
-        loaded = load_checkpoint(str(base.folder), device="cpu", dtype="float32", trust_remote_code=False)
-    try:
-        with without_old_names():
-            wrapped = PeftModel.from_pretrained(loaded.model, str(adapter))
-    except (ValueError, RuntimeError, KeyError) as err:
-        raise CheckpointError(f"{str(adapter)!r} does not fit {name!r}: {err}") from err
-    return base, wrapped.merge_and_unload()
+        loaded = load_checkpoint(str(adapter), device="cpu", dtype="float32", trust_remote_code=False)
+    return base, loaded.model
 
 
 def as_json(value: Any) -> Any:
