@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import argparse
-import json
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from visrag_integrations.cli import options, output
-from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import Question
@@ -103,12 +101,12 @@ def run_evidence(arguments: argparse.Namespace) -> int:
         micro_batch=arguments.micro_batch,
         save_steps=arguments.save_steps,
         seed=arguments.seed,
-        recipe=_values(arguments.recipe),
+        recipe=dict(arguments.recipe),
         rewards=rewards,
         published=arguments.published,
         lora=arguments.lora,
         evaluate=load_evaluation_set(arguments.evaluate) if arguments.evaluate else None,
-        arguments=_values(arguments.argument),
+        arguments=dict(arguments.argument),
     )
     if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
         print_report(report, as_json=arguments.json)
@@ -155,19 +153,6 @@ def run_export(arguments: argparse.Namespace) -> int:
 
     print(export_examples(list(arguments.examples), arguments.output, layout=arguments.layout))
     return 0
-
-
-def _values(pairs: list[tuple[str, str]]) -> dict[str, Any]:
-    """NAME=VALUE as Python's values: numbers, true and false, lists, objects; anything else is text."""
-    values: dict[str, Any] = {}
-    for name, text in pairs:
-        if name in values:
-            raise SettingError(f"{name} is given twice.")
-        try:
-            values[name] = json.loads(text)
-        except ValueError:
-            values[name] = text
-    return values
 
 
 def print_report(report: TrainingReport, *, as_json: bool) -> None:
