@@ -288,8 +288,6 @@ def main() -> None:
             "peak": peak_of,
         }
         tasks[arguments.what](arguments)
-            arguments.what
-        ](arguments)
 
 
 if __name__ == "__main__":

@@ -58,20 +58,10 @@ def main(folder: Path) -> None:
         data = write_rows(root / "data")
         settings: dict[str, Any] = {"micro_batch": 8, "save_steps": 100}
         first: dict[str, Any] = {"stage": "sft", "max_steps": 80, "batch_size": 16, "lr": 3e-3, "recipe": SMALL}
-        sft = train_evidence(
-            base, data, root / "sft", stage="sft", max_steps=80, batch_size=16, recipe=SMALL, **settings
-        )
+        sft = train_evidence(base, data, root / "sft", **first, **settings)
         recipe = {**SMALL, "samples": 4, "max_response": 120, "keep_above": -9.0}
-        rl = train_evidence(
-            sft.checkpoint,
-            data,
-            root / "rl",
-            stage="rl",
-            max_steps=2,
-            batch_size=4,
-            recipe=recipe,
-            **settings | {"lr": 1e-5},
-        )
+        then: dict[str, Any] = {"stage": "rl", "max_steps": 2, "batch_size": 4, "lr": 1e-5, "recipe": recipe}
+        rl = train_evidence(sft.checkpoint, data, root / "rl", **then, **settings)
         with_trained = load_generator(rl.checkpoint, engine="transformers", device="cpu")
         answers = ask(with_trained)
         shutil.rmtree(folder, ignore_errors=True)
