@@ -124,17 +124,16 @@ def with_pages(
     queries: EvaluationSet, pages: Mapping[str, Page], count: int, retriever: Retriever | None, seed: int
 ) -> Iterator[AskedQuestion]:
     """The questions with their own page and others, in an order that follows from the seed."""
-    random = np.random.default_rng(seed)
     keys = sorted(pages)
     missing: list[str] = []
-    for question in queries.questions:
+    for number, question in enumerate(queries.questions):
+        random = np.random.default_rng([seed, number])
         judged = queries.qrels.get(question.id, {})
         right = [key for key, grade in judged.items() if grade > 0 and key in pages][:count]
-        order = random.permutation(len(keys)).tolist()  # drawn for every question, so that none depends on another
         if not right:
             missing.append(question.id)
             continue
-        others = [keys[number] for number in order]
+        others = [keys[place] for place in random.permutation(len(keys))]
         if retriever is not None:
             hits = retrieve_many(retriever, [question.text], count + len(judged))[0]
             others = [page_key(hit.page) for hit in hits if page_key(hit.page) in pages]
@@ -142,7 +141,7 @@ def with_pages(
         for key in others:
             if len(shown) < count and key not in shown and judged.get(key, 0) < 1:
                 shown.append(key)
-        shuffled = [shown[number] for number in np.random.default_rng([seed, order[0]]).permutation(len(shown))]
+        shuffled = [shown[place] for place in random.permutation(len(shown))]
         yield AskedQuestion(question, tuple(pages[key] for key in shuffled))
     if missing:
         logger.warning("%d questions are about pages that are not there, for example %r.", len(missing), missing[0])
