@@ -15,6 +15,7 @@ from reader_runs import picture, truth_of, write_rows
 from visrag_integrations.errors import DatasetError, GenerationError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question
 from visrag_integrations.training import build_examples, export_examples
+from visrag_integrations.training.reader_building import with_pages
 from visrag_integrations.training.reader_examples import PLACE, ReaderExample, Turn, open_examples
 from visrag_integrations.training.rewards import answer_reward, evidence_reward, format_reward
 from visrag_integrations.training.support import pages_with_words, support_reward
@@ -85,7 +86,7 @@ class Strong:
 
 
 def test_examples_from_documents(documents: Path, tmp_path: Path) -> None:
-    examples = build_examples(documents, made(), Strong(), tmp_path / "out", pages=3, progress=False)
+    examples = build_examples(documents, made(), Strong(), tmp_path / "out", pages=3, seed=1, progress=False)
     assert len(examples) == 3
     assert not examples.broken
     places = set()
@@ -100,6 +101,21 @@ def test_examples_from_documents(documents: Path, tmp_path: Path) -> None:
     again = open_examples(tmp_path / "out" / "train.jsonl")
     assert again.fingerprint == examples.fingerprint
     assert again.rows[0].page_texts == examples.rows[0].page_texts
+
+
+def test_the_page_that_answers_stands_anywhere() -> None:
+    pages = {f"d.pdf#page={number}": Page("d", number, source="d.pdf") for number in range(1, 31)}
+    questions = tuple(Question(f"q{number}", "?", answers=("x",)) for number in range(1, 91))
+    qrels = {question.id: {f"d.pdf#page={1 + place % 30}": 1} for place, question in enumerate(questions)}
+    counts = [0, 0, 0]
+    others = set()
+    for place, asked in enumerate(with_pages(EvaluationSet("many", questions, qrels), pages, 3, None, 0)):
+        numbers = [page.number for page in asked.pages]
+        assert len(set(numbers)) == 3
+        counts[numbers.index(1 + place % 30)] += 1
+        others |= set(numbers) - {1 + place % 30}
+    assert min(counts) >= 15  # 30 each; 15 is more than three standard deviations away
+    assert len(others) >= 25
 
 
 @pytest.mark.parametrize(

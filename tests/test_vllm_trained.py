@@ -11,7 +11,7 @@ from train_for_vllm import ask
 
 from visrag_integrations import load_generator
 
-pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default"), pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.vllm, pytest.mark.filterwarnings("default"), pytest.mark.timeout(1800)]
 FOLDER = os.environ.get("VISRAG_TRAINED")
 
 
