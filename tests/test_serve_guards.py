@@ -7,6 +7,8 @@ import contextlib
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -309,6 +311,53 @@ def test_idle_connections_make_room_for_those_that_ask(retriever: PageRetriever)
             assert httpx.get(f"{server.url}/health").status_code == 200
             assert httpx.post(f"{server.url}/search", json=SEARCH).status_code == 200
         assert len(server.server.server_state.connections) <= most
+
+
+def test_no_request_is_refused_while_idle_connections_come_in_crowds(retriever: PageRetriever) -> None:
+    most, stop = 20, threading.Event()
+    with running(create_app(retriever), header_seconds=600, max_connections=most) as server:
+
+        def crowd() -> None:
+            while not stop.is_set():
+                with contextlib.ExitStack() as stack:
+                    for _ in range(2 * most):
+                        stack.enter_context(connect(server.url))
+
+        crowds = [threading.Thread(target=crowd) for _ in range(3)]
+        for thread in crowds:
+            thread.start()
+        try:
+            statuses = set()
+            answered = 0
+            while answered < 50:
+                try:
+                    statuses.add(httpx.get(f"{server.url}/health/live").status_code)
+                except httpx.TransportError:
+                    continue  # it was the one idle for longest before its request came
+                answered += 1
+        finally:
+            stop.set()
+            for thread in crowds:
+                thread.join()
+        assert statuses == {200}
+
+
+def test_the_number_of_connections_fits_what_the_system_allows() -> None:
+    resource = pytest.importorskip("resource")
+    program = (
+        "import resource, sys\n"
+        "from visrag_integrations.servers.web.running import connections_allowed\n"
+        "soft, hard = map(int, sys.argv[1:])\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "print(connections_allowed(4000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for soft, hard, expected in ((256, 2048, "1536 2048"), (256, 600, "88 600"), (100, 100, "64 100")):
+        if most not in (-1, resource.RLIM_INFINITY) and hard > most:
+            continue
+        command = [sys.executable, "-c", program, str(soft), str(hard)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        assert said.stdout.strip() == expected
 
 
 def test_requests_under_way_are_not_cut_off_for_new_connections(retriever: PageRetriever, held: HeldEmbedder) -> None:
