@@ -115,6 +115,22 @@ def test_a_run_that_was_killed_ends_as_if_it_was_not(
     assert again.as_dict() == resumed.as_dict()
 
 
+@pytest.mark.parametrize("settings", [SFT, RL, {**SFT, "lora": True}], ids=["sft", "rl", "lora"])
+def test_activations_that_are_computed_again_change_no_number(settings: dict[str, Any], tmp_path: Path) -> None:
+    """The default on a GPU."""
+    data = write_rows(tmp_path / "data")
+    losses, found = [], []
+    for again in (False, True):
+        run = {**settings, "max_steps": 2, "arguments": {"gradient_checkpointing": again}}
+        report = train_evidence(shared_qwen2_5_vl(), data, tmp_path / f"run-{again}", **run)
+        losses.append([loss for _, loss in report.losses])
+        name = "adapter_model.safetensors" if "lora" in settings else "model.safetensors"
+        found.append(load_file(Path(report.checkpoint) / name))
+    assert losses[0] == pytest.approx(losses[1], rel=1e-4, abs=1e-6)
+    for key, weight in found[0].items():
+        torch.testing.assert_close(weight, found[1][key], rtol=1e-3, atol=1e-4)
+
+
 def test_a_step_by_rewards_is_logged(tmp_path: Path) -> None:
     data = write_rows(tmp_path / "data")
     settings = {**RL, "rewards": EVISRAG_REWARDS, "max_steps": 1, "recipe": {**RL["recipe"], "keep_above": -9.0}}

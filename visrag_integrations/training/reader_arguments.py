@@ -98,12 +98,13 @@ def reader_arguments(output: Path, recipe: Recipe, steps: int, asked: Mapping[st
     if isinstance(recipe, RlRecipe):
         values |= _writing_values(recipe)
     fields = {field.name for field in dataclasses.fields(kind)}
-    values[CHECKPOINTING[0] if CHECKPOINTING[0] in fields else CHECKPOINTING[1]] = torch.cuda.is_available()
+    # By the name that this version of transformers has; the other one is not there, or warned of.
+    checkpointing = CHECKPOINTING[0] if CHECKPOINTING[0] in fields else CHECKPOINTING[1]
+    values[checkpointing] = torch.cuda.is_available()
     for name, value in asked.items():
         if name in CHECKPOINTING:
-            for each in CHECKPOINTING:
-                values.pop(each, None)
-        if name not in OWN:
+            values[checkpointing] = value
+        elif name not in OWN:
             values[name] = value
     try:
         args = kind(output_dir=str(output), **values)
