@@ -16,7 +16,7 @@ from visrag_integrations.errors import DatasetError, GenerationError, SettingErr
 from visrag_integrations.evaluation import EvaluationSet, Question
 from visrag_integrations.training import build_examples, export_examples
 from visrag_integrations.training.reader_building import with_pages
-from visrag_integrations.training.reader_examples import PLACE, ReaderExample, Turn, open_examples
+from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample, open_examples
 from visrag_integrations.training.rewards import answer_reward, evidence_reward, format_reward
 from visrag_integrations.training.support import pages_with_words, support_reward
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
@@ -283,11 +283,11 @@ def test_the_share_of_evidence_that_stands_on_its_page() -> None:
 
 
 def test_words_come_from_the_row_or_from_ocr() -> None:
-    example = ReaderExample((Turn("user", PLACE),), (picture("red"),), "x", "row", ("some words",))
+    example = ReaderExample((ExampleTurn("user", PLACE),), (picture("red"),), "x", "row", ("some words",))
     assert pages_with_words(example)[0].text == "some words"
     from PIL import ImageDraw
 
     drawn = Image.new("RGB", (600, 120), "white")
     ImageDraw.Draw(drawn).text((20, 30), "forty boats", "black", font_size=48)
-    (page,) = pages_with_words(ReaderExample((Turn("user", PLACE),), (drawn,), "x", "row"))
+    (page,) = pages_with_words(ReaderExample((ExampleTurn("user", PLACE),), (drawn,), "x", "row"))
     assert "boats" in " ".join(word.text for word in page.words)

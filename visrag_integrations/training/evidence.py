@@ -24,7 +24,7 @@ from visrag_integrations.training.reader import ReaderNetwork, find_reader, load
 from visrag_integrations.training.reader_arguments import OWN, merge_asked, reader_arguments
 from visrag_integrations.training.reader_evaluation import BEST_BY, answer_held_out, check_questions
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
-from visrag_integrations.training.reader_recipe import Recipe, Stage, recipe_of
+from visrag_integrations.training.reader_recipe import ReaderStage, Recipe, recipe_of
 from visrag_integrations.training.reader_saving import load_reader_state, save_reader
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
 from visrag_integrations.training.report import TrainingReport
@@ -45,7 +45,7 @@ class ReaderPlan:
 
     base: Base
     examples: ReaderExamples
-    stage: Stage
+    stage: ReaderStage
     recipe: Recipe
     steps: int
     rewards: tuple[RewardSpec, ...]
@@ -95,7 +95,7 @@ def train_evidence(
     examples: Any,
     output: str | Path,
     *,
-    stage: Stage = "sft",
+    stage: ReaderStage = "sft",
     epochs: float | None = None,
     max_steps: int | None = None,
     lr: float | None = None,

@@ -22,7 +22,7 @@ from visrag_integrations.images import PictureSource, open_picture, to_rgb
 from visrag_integrations.models.weights import read_json
 from visrag_integrations.training.bases import Base
 from visrag_integrations.training.lazily import without_old_names
-from visrag_integrations.training.reader_examples import PLACE, ReaderExample, Turn
+from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample
 from visrag_integrations.training.reader_recipe import Recipe
 from visrag_integrations.training.recipe import LoraRecipe
 
@@ -130,7 +130,7 @@ class ReaderNetwork:
         """The turns as a chat template takes them; pictures are places."""
         turns = list(example.turns)
         if answered:
-            turns.append(Turn("assistant", example.truth))
+            turns.append(ExampleTurn("assistant", example.truth))
         messages: list[dict[str, Any]] = []
         for turn in turns:
             content: list[dict[str, str]] = []

@@ -26,7 +26,7 @@ from visrag_integrations.interfaces import Generator
 from visrag_integrations.interfaces.generators import generate
 from visrag_integrations.interfaces.retrievers import Retriever, retrieve_many
 from visrag_integrations.readers import PageReader
-from visrag_integrations.training.reader_examples import PLACE, ReaderExample, ReaderExamples, Turn
+from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample, ReaderExamples
 from visrag_integrations.training.reader_export import as_row, keep_picture
 from visrag_integrations.training.rewards import format_reward
 from visrag_integrations.training.run_trainer import append_line
@@ -163,7 +163,7 @@ def as_example(asked: AskedQuestion, answer: Answer, where: str) -> ReaderExampl
     # As the reader is asked later: the text, then the pages. A question that holds the mark of a picture is not one.
     prompt = build_prompt(asked.question.text).replace(PLACE, "<image >") + PLACE * len(pictures)
     return ReaderExample(
-        (Turn("user", prompt),), tuple(pictures), truth, where, tuple(page.text for page in asked.pages)
+        (ExampleTurn("user", prompt),), tuple(pictures), truth, where, tuple(page.text for page in asked.pages)
     )
 
 

@@ -30,7 +30,7 @@ ROLES = ("system", "user", "assistant")
 
 
 @dataclass(frozen=True)
-class Turn:
+class ExampleTurn:
     """One turn of a conversation.
 
     Attributes:
@@ -54,7 +54,7 @@ class ReaderExample:
         page_texts: The texts of the pictures' pages where they are known: what evidence is checked against.
     """
 
-    turns: tuple[Turn, ...]
+    turns: tuple[ExampleTurn, ...]
     pictures: tuple[PictureSource, ...] = field(repr=False)
     truth: str
     where: str
@@ -133,7 +133,7 @@ def read_example(row: Any, where: str, root: Path) -> ReaderExample:
         # Published prompts hold a place for each picture; one without any shows them after the text, as EVisRAG does.
         if PLACE not in text:
             text += PLACE * len(pictures)
-        return ReaderExample((Turn("user", text),), pictures, row["answer"], where, tuple(texts))
+        return ReaderExample((ExampleTurn("user", text),), pictures, row["answer"], where, tuple(texts))
     if isinstance(row.get("messages"), list):
         return _of_messages(row["messages"], pictures, where, tuple(texts))
     raise DatasetError(
@@ -145,7 +145,7 @@ def read_example(row: Any, where: str, root: Path) -> ReaderExample:
 def _of_messages(
     messages: Sequence[Any], pictures: tuple[PictureSource, ...], where: str, texts: tuple[str, ...]
 ) -> ReaderExample:
-    turns: list[Turn] = []
+    turns: list[ExampleTurn] = []
     for message in messages:
         if not isinstance(message, Mapping) or message.get("role") not in ROLES:
             raise DatasetError(
@@ -155,7 +155,7 @@ def _of_messages(
             raise DatasetError(
                 where, f"the content of a message is {str(message.get('content'))[:80]!r}; it must be text."
             )
-        turns.append(Turn(message["role"], message["content"]))
+        turns.append(ExampleTurn(message["role"], message["content"]))
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise DatasetError(where, "its last message must be the assistant's: that is what is learned.")
     return ReaderExample(tuple(turns[:-1]), pictures, turns[-1].text, where, texts)

@@ -19,7 +19,7 @@ from visrag_integrations.images import PictureSource, encode
 from visrag_integrations.training.reader_examples import ReaderExample, open_examples
 from visrag_integrations.training.runs import write_whole
 
-Layout = Literal["evisrag", "llama-factory", "ms-swift"]
+ExportLayout = Literal["evisrag", "llama-factory", "ms-swift"]
 LAYOUTS = ("evisrag", "llama-factory", "ms-swift")
 DATASET = "evidencecot"
 """What EVisRAG's LLaMA-Factory settings call the data."""
@@ -27,7 +27,7 @@ PICTURES = "images"
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 
 
-def export_examples(examples: Any, folder: str | Path, *, layout: Layout = "evisrag") -> Path:
+def export_examples(examples: Any, folder: str | Path, *, layout: ExportLayout = "evisrag") -> Path:
     """Write examples and their pictures to a folder; gives the file that names them.
 
     Args:

@@ -11,7 +11,7 @@ from typing import Any, Literal
 from visrag_integrations.errors import SettingError
 from visrag_integrations.training.rollouts import KEPT_MEANS, MOST_ROUNDS
 
-Stage = Literal["sft", "rl"]
+ReaderStage = Literal["sft", "rl"]
 
 
 @dataclass(frozen=True)

@@ -14,12 +14,12 @@ from visrag_integrations.training.spelling import spell
 
 TokenScope = Callable[[str, Sequence[Span]], "Span | None"]
 """A scope of your own: a response and its tokens' characters -> the first token and the one after the last, or None."""
-Scope = RewardScope | TokenScope
+AnyScope = RewardScope | TokenScope
 
 
 def scope_masks(
     responses: Sequence[Sequence[int]],
-    scopes: Sequence[Scope],
+    scopes: Sequence[AnyScope],
     tokenizer: Any,
     *,
     own: Sequence[Sequence[int]] | None = None,

@@ -22,7 +22,7 @@ from visrag_integrations.training.group_replacing import GroupReplacing
 from visrag_integrations.training.lazily import without_old_names
 from visrag_integrations.training.reward_calls import checked
 from visrag_integrations.training.rollouts import MOST_ROUNDS, Rollout
-from visrag_integrations.training.scope_masks import Scope, scope_masks
+from visrag_integrations.training.scope_masks import AnyScope, scope_masks
 from visrag_integrations.training.scoped import group_advantages, scoped_loss
 from visrag_integrations.training.scopes import tags_of
 from visrag_integrations.training.trl_names import GENERATED, NETWORK_INPUTS, check_config
@@ -77,14 +77,14 @@ class ScopedGRPOTrainer(GroupReplacing, GRPOTrainer):  # type: ignore[misc]
         args: GRPOConfig | None = None,
         train_dataset: Any = None,
         *,
-        scopes: Sequence[Scope] | None = None,
+        scopes: Sequence[AnyScope] | None = None,
         keep_groups: tuple[float, float] | None = None,
         rounds: int = MOST_ROUNDS,
         published: bool = False,
         **more: Any,
     ) -> None:
         functions = list(reward_funcs) if isinstance(reward_funcs, (list, tuple)) else [reward_funcs]
-        self.scopes: list[Scope] = list(scopes) if scopes is not None else ["all"] * len(functions)
+        self.scopes: list[AnyScope] = list(scopes) if scopes is not None else ["all"] * len(functions)
         if len(self.scopes) != len(functions):
             raise SettingError(f"{len(self.scopes)} scopes for {len(functions)} rewards; give one for each.")
         for scope in self.scopes:
