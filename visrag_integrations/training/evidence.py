@@ -14,7 +14,6 @@ import torch.distributed as dist
 from torch import Tensor
 from transformers import set_seed
 
-from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation import EvaluationSet
 from visrag_integrations.training.bases import Base
 from visrag_integrations.training.card import reader_card
@@ -22,13 +21,14 @@ from visrag_integrations.training.lazily import check_trl
 from visrag_integrations.training.losses import world_size
 from visrag_integrations.training.reader import ReaderNetwork, find_reader, load_reader
 from visrag_integrations.training.reader_arguments import OWN, merge_asked, reader_arguments
+from visrag_integrations.training.reader_checks import fitting, with_ground_truths
 from visrag_integrations.training.reader_evaluation import BEST_BY, answer_held_out, check_questions
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
 from visrag_integrations.training.reader_recipe import ReaderStage, Recipe, recipe_of
 from visrag_integrations.training.reader_saving import load_reader_state, save_reader
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
 from visrag_integrations.training.report import TrainingReport
-from visrag_integrations.training.rewards import EVISRAG_REWARDS, RewardSpec, answer_reward, evidence_reward
+from visrag_integrations.training.rewards import EVISRAG_REWARDS, RewardSpec
 from visrag_integrations.training.runs import RunFolder, read_complete, write_whole
 
 if TYPE_CHECKING:
@@ -178,53 +178,6 @@ def train_evidence(
     return _run(plan, RunFolder(output), resume)
 
 
-def with_ground_truths(examples: ReaderExamples, rewards: Sequence[RewardSpec]) -> ReaderExamples:
-    """The examples whose ground truth has the tags that the rewards read; the others are broken.
-
-    Raises:
-        DatasetError: None has them.
-    """
-    needed = {spec.name for spec in rewards if spec.function is None}
-    good = []
-    broken = dict(examples.broken)
-    for row in examples.rows:
-        try:
-            if "accuracy" in needed:
-                answer_reward("", row.truth)
-            if "evidence" in needed:
-                evidence_reward("", row.truth)
-        except DatasetError as err:
-            broken[row.where] = err.reason
-            continue
-        good.append(row)
-    return _some(ReaderExamples(examples.name, tuple(good), broken))
-
-
-def fitting(examples: ReaderExamples, reader: ReaderNetwork, *, answered: bool) -> ReaderExamples:
-    """The examples that fit the network; the others are broken.
-
-    Raises:
-        DatasetError: None fits.
-    """
-    good = []
-    broken = dict(examples.broken)
-    for row in examples.rows:
-        try:
-            reader.check(row, answered=answered)
-        except DatasetError as err:
-            broken[row.where] = err.reason
-            continue
-        good.append(row)
-    return _some(ReaderExamples(examples.name, tuple(good), broken))
-
-
-def _some(examples: ReaderExamples) -> ReaderExamples:
-    if not examples.rows:
-        where, reason = next(iter(examples.broken.items()))
-        raise DatasetError(examples.name, f"no row of it is any good. The first: {where}: {reason}")
-    return examples
-
-
 def _lora_of(lora: Any) -> LoraRecipe | None:
     # Without dropout: responses are written without, and would be learned from by another network.
     if lora is True:
@@ -313,7 +266,7 @@ def _report(plan: ReaderPlan, run: RunFolder, trainer: Any, examples: ReaderExam
         best_step=best,
         losses=tuple(trainer.losses()),
         scores=tuple(trainer.scores()),
-        pages=trainer.pages,
+        pages=trainer.pages * world_size(),  # each device counts its own, and all have equally many rows
         skipped=dict(list(examples.broken.items())[:SKIPPED_SHOWN]),
         skipped_pages=len(examples.broken),
         seconds=trainer.seconds,
