@@ -65,6 +65,13 @@ class Hit(PageRef):
     score_type: str = Field(description="cosine, maxsim, bm25 or fused.")
 
 
+class DetailedHit(Hit):
+    """A page that was found, with everything that is known of it."""
+
+    text: str = Field(description="The page's text.")
+    metadata: dict[str, Any] = Field(description="What else is known of it.")
+
+
 class SearchRequest(BaseModel):
     """A search by text, by picture, or by both."""
 
@@ -78,13 +85,14 @@ class SearchRequest(BaseModel):
     filter: dict[str, Any] | None = Field(None, description=_FILTER, examples=[{"source": "report-2024.pdf"}])
     mode: Mode | None = Field(None, description="dense: by vectors; lexical: by words; hybrid: by both.")
     score_threshold: float | None = Field(None, allow_inf_nan=False, description="For mode dense: the least score.")
+    details: bool = Field(False, description="Give each page's text and metadata, too.")
 
 
 class SearchAnswer(BaseModel):
     """The pages that fit, best first."""
 
     model_config = _example({"pages": [_HIT]})
-    pages: list[Hit]
+    pages: list[DetailedHit | Hit]
     note: str | None = Field(None, description="Where a filter fits no page: which key or value is unknown here.")
 
 
@@ -93,7 +101,7 @@ class RankedImage(BaseModel):
 
     model_config = _example({"idx": 0, "image_file": _REF["image"], "score": 0.71, "id": PAGE_ID})
     idx: int = Field(description="The rank, from 0.")
-    image_file: str | None = Field(description="The address of the picture; never a path.")
+    image_file: str | None = Field(description="The address of the picture; its path where the server was started so.")
     score: float
     id: str = Field(description="Of the page.")
 

@@ -18,9 +18,18 @@ from visrag_integrations.retrieval import Search
 from visrag_integrations.servers.http.batching import QueryBatcher
 from visrag_integrations.servers.http.checks import check_text, check_top_k, query_picture
 from visrag_integrations.servers.http.metrics import Metrics
-from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, RankedImage, SearchRequest
+from visrag_integrations.servers.http.picture_paths import PicturePaths
+from visrag_integrations.servers.http.schemas import (
+    AskAnswer,
+    DetailedHit,
+    EvidenceItem,
+    Hit,
+    PageRef,
+    RankedImage,
+    SearchRequest,
+)
 from visrag_integrations.servers.web.filters import check_filter, filter_note
-from visrag_integrations.servers.web.public import page_fields
+from visrag_integrations.servers.web.public import page_fields, public_metadata
 from visrag_integrations.servers.web.stored import stored_page, within
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
@@ -44,6 +53,7 @@ class Service:
     settings: ServeSettings
     metrics: Metrics
     batcher: QueryBatcher
+    paths: PicturePaths = field(default_factory=PicturePaths)
     _ready: tuple[float, bool] = field(default=(float("-inf"), False))
     _prober: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "visrag-health"))
     _probe: Future[list[Page]] | None = None
@@ -110,12 +120,17 @@ class Presenter:
         """A page that was found."""
         return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
 
-    def ranked_images(self, hits: Sequence[ScoredPage]) -> list[RankedImage]:
-        """The pages that were found for one query, as VRAG's search engine gives them."""
+    def detailed_hit(self, hit: ScoredPage) -> DetailedHit:
+        """A page that was found, with its text and metadata."""
+        known: dict[str, Any] = {"text": hit.page.text, "metadata": public_metadata(hit.page)}
+        return DetailedHit(**self.fields(hit.page), **known, score=float(hit.score), score_type=hit.score_type)
+
+    def ranked_images(self, hits: Sequence[ScoredPage], paths: PicturePaths | None = None) -> list[RankedImage]:
+        """The pages that were found for one query, as VRAG's search engine gives them; with paths, by path."""
         ranked: list[RankedImage] = []
         for rank, hit in enumerate(hits):
-            url = self.image_url(hit.page)
-            ranked.append(RankedImage(idx=rank, image_file=url, score=float(hit.score), id=hit.page.id))
+            place = self.image_url(hit.page) if paths is None else paths.path(hit.page)
+            ranked.append(RankedImage(idx=rank, image_file=place, score=float(hit.score), id=hit.page.id))
         return ranked
 
     def evidence(self, evidence: Evidence) -> EvidenceItem:
