@@ -125,6 +125,7 @@ class AskRequest(BaseModel):
     top_k: int | None = Field(None, ge=1, description="How many pages are read.")
     filter: dict[str, Any] | None = Field(None, description=_FILTER)
     stream: bool = Field(False, description="Answer with server-sent events while the answer is written.")
+    agent: bool = Field(False, description="Let the model search and look closer by itself; top_k does not count then.")
 
 
 class EvidenceItem(BaseModel):
@@ -152,6 +153,31 @@ class AskAnswer(BaseModel):
     observation: str
     pages: list[Hit] = Field(description="The pages that were read, best first.")
     problems: list[str] = Field(description="What was off in the model's text.")
+
+
+class ShownRef(PageRef):
+    """A page, or a part of it, as the model saw it."""
+
+    region: list[float] = Field(description="Which part: left, top, right, bottom, as fractions of the page.")
+    size: list[int] = Field(description="Width and height in pixels; boxes are given in these.")
+
+
+class AgentStep(BaseModel):
+    """What the model did in a turn, and what it was shown for it."""
+
+    turn: int = Field(description="From 1.")
+    kind: str = Field(description="thought, search, crop or finish.")
+    text: str = Field(description="What was thought or searched for; of a crop the box, of a finish why the run ended.")
+    shown: list[ShownRef]
+    told: str = Field(description="What the model was told beside it.")
+    problems: list[str] = Field(description="What was off in its turn, by name.")
+
+
+class AgentAnswer(AskAnswer):
+    """An answer of the agent, with the steps that led to it."""
+
+    reason: str = Field(description="answered, or the budget that was used up: turns, tokens, pictures, context.")
+    steps: list[AgentStep]
 
 
 class Health(BaseModel):

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
+from visrag_integrations.agent import Crop, Finish, SearchStep, Thought
+from visrag_integrations.agent.steps import kind_of
 from visrag_integrations.errors import VisRAGError
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.retrieval import Search
@@ -20,6 +22,8 @@ from visrag_integrations.servers.http.checks import check_text, check_top_k, que
 from visrag_integrations.servers.http.metrics import Metrics
 from visrag_integrations.servers.http.picture_paths import PicturePaths
 from visrag_integrations.servers.http.schemas import (
+    AgentAnswer,
+    AgentStep,
     AskAnswer,
     DetailedHit,
     EvidenceItem,
@@ -27,6 +31,7 @@ from visrag_integrations.servers.http.schemas import (
     PageRef,
     RankedImage,
     SearchRequest,
+    ShownRef,
 )
 from visrag_integrations.servers.web.filters import check_filter, filter_note
 from visrag_integrations.servers.web.public import page_fields, public_metadata
@@ -34,6 +39,7 @@ from visrag_integrations.servers.web.stored import stored_page, within
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
+    from visrag_integrations.agent import Step, Trace
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.servers.http.settings import ServeSettings
 
@@ -144,6 +150,26 @@ class Presenter:
             **grounding_dict(evidence),
         )
 
+    def step(self, step: Step) -> AgentStep:
+        """A step of the agent."""
+        shown: list[ShownRef] = []
+        for one in step.observation.shown:
+            shown.append(ShownRef(**self.fields(one.page.page), region=list(one.region), size=list(one.size)))
+        return AgentStep(
+            turn=step.turn,
+            kind=kind_of(step),
+            text=_done(step),
+            shown=shown,
+            told=step.observation.text,
+            problems=[problem.name for problem in step.observation.problems],
+        )
+
+    def agent_answer(self, trace: Trace, answer: Answer) -> AgentAnswer:
+        """A whole answer of the agent."""
+        known = self.answer(trace.question, answer)
+        # The attributes, not `model_dump`: hits and pages stay what they are.
+        return AgentAnswer(**vars(known), reason=trace.reason, steps=list(map(self.step, trace.steps)))
+
     def answer(self, question: str, answer: Answer) -> AskAnswer:
         """A whole answer."""
         return AskAnswer(
@@ -156,6 +182,18 @@ class Presenter:
             pages=[self.hit(hit) for hit in answer.pages],
             problems=list(answer.problems),
         )
+
+
+def _done(step: Step) -> str:
+    match step:
+        case Thought():
+            return step.text
+        case SearchStep():
+            return step.query
+        case Crop():
+            return step.written
+        case Finish():
+            return step.reason
 
 
 def presenter_for(request: Request, service: Service) -> Presenter:
