@@ -51,7 +51,7 @@ _EVENT = {
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The answer; with `stream`, events: pages, section, text, evidence (of the agent: step), answer, or error.",
+        "description": "The answer; with `stream`, events: pages, section, text, evidence, step, answer, error.",
         "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
@@ -103,20 +103,14 @@ async def _lines(
     first: _Told, events: AsyncGenerator[_Told, None], body: AskRequest, show: Presenter, service: Service
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events; a comment where nothing happened for a while; what fails is the last event."""
-    settings, question = service.settings, body.question
+    settings = service.settings
     try:
-        yield _line(first, question, show)
+        yield await _line(first, body, show, service)
         async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
-            if isinstance(event, AnswerReady):
-                answer = await asyncio.to_thread(with_filter_note, event.answer, service.retriever, body.filter)
-                event = AnswerReady(await asyncio.to_thread(ground, answer))
-            if isinstance(event, Trace):
-                answer = await checked(event, body, service)
-                yield _event("answer", show.agent_answer(event, answer))
-            elif event is None:
+            if event is None:
                 yield b": still here\n\n"  # a comment; proxies close connections that are silent
             else:
-                yield _line(event, question, show)
+                yield await _line(event, body, show, service)
     except asyncio.TimeoutError:
         # The status was sent long ago: what goes wrong now can only be an event.
         message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."
@@ -163,7 +157,7 @@ async def with_heartbeat(
             await asyncio.wait({step})
 
 
-def _line(event: Event | Step, question: str, show: Presenter) -> bytes:
+async def _line(event: _Told, body: AskRequest, show: Presenter, service: Service) -> bytes:
     match event:
         case PagesFound(pages):
             return _event("pages", {"pages": [show.hit(hit) for hit in pages]})
@@ -174,7 +168,11 @@ def _line(event: Event | Step, question: str, show: Presenter) -> bytes:
         case EvidenceFound(evidence):
             return _event("evidence", show.evidence(evidence))
         case AnswerReady(answer):
-            return _event("answer", show.answer(question, answer))
+            answer = await asyncio.to_thread(with_filter_note, answer, service.retriever, body.filter)
+            answer = await asyncio.to_thread(ground, answer)
+            return _event("answer", show.answer(body.question, answer))
+        case Trace():
+            return _event("answer", show.agent_answer(event, await checked(event, body, service)))
         case _:
             return _event("step", show.step(event))
 

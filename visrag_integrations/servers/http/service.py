@@ -168,7 +168,7 @@ class Presenter:
         """A whole answer of the agent."""
         known = self.answer(trace.question, answer)
         # The attributes, not `model_dump`: hits and pages stay what they are.
-        return AgentAnswer(**vars(known), reason=trace.reason, steps=list(map(self.step, trace.steps)))
+        return AgentAnswer(**vars(known), reason=trace.reason or "", steps=list(map(self.step, trace.steps)))
 
     def answer(self, question: str, answer: Answer) -> AskAnswer:
         """A whole answer."""
