@@ -16,6 +16,7 @@ from visrag_integrations.errors import (
     SettingError,
     VisRAGError,
 )
+from visrag_integrations.interfaces.reader_versions import READER_VERSION
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
 from visrag_integrations.readers.attachments import look_inside
@@ -39,11 +40,6 @@ _ABOVE_ZERO = (
     *("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "max_memory"),
     *("office_timeout", "fetch_timeout", "web_timeout", "ocr_pixels"),
 )
-
-
-READER_VERSION = 2
-"""Higher when the same file gives other text or words than before: 2 orders words by where they stand, leaves out what
-cannot be seen, and checks text layers that look wrong."""
 
 
 @dataclass(frozen=True)
