@@ -194,9 +194,9 @@ class ReadingAgain:
         Said before they are copied: a run that is cut off while it copies must not take the copies for pages that were
         read again.
         """
-        assert self.staged.info is not None and self.store.info is not None
-        if is_outdated(self.store.info.reader):
-            mixed = with_oldest_version(self.staged.info.reader, self.store.info.reader)
+        before, after = self.store.info, self.staged.info
+        if before is not None and after is not None and is_outdated(before.reader):
+            mixed = with_oldest_version(after.reader, before.reader)
             prepare_store(self.staged, as_list(self.embedders), mixed)
 
     def _missing_pages(self, rest: _TakenOver) -> Iterator[Page]:
@@ -228,11 +228,8 @@ def _with_metadata_of(store: QdrantPageStore) -> Callable[[Page], Page]:
         stored = store.get_pages([page_for(store, page).id])
         if not stored:
             return page
-        own: dict[str, Any] = {}
-        for key, value in stored[0].metadata.items():
-            if key not in _MADE_BY_READERS:
-                own[key] = value
-        return replace(page, metadata={**own, **page.metadata})
+        metadata = {key: value for key, value in stored[0].metadata.items() if key not in _MADE_BY_READERS}
+        return replace(page, metadata={**metadata, **page.metadata})
 
     return complete
 

@@ -60,7 +60,7 @@ def outdated_note(reader: Mapping[str, Any]) -> str:
     if not is_outdated(reader):
         return ""
     return (
-        "its pages were read by an older version: text that nobody can see may be found and quoted, and words may stand "
-        "in another order than on the page. To read them again: visrag reindex --read-again, or "
-        "reindex(store, embedder=..., read_again=True)"
+        "its pages were read by an older version: text that nobody can see may be found and quoted, words may stand in "
+        "another order than on the page, and numbers in another spelling may not be found. To read them again: "
+        "visrag reindex --read-again, or reindex(store, embedder=..., read_again=True)"
     )
