@@ -17,6 +17,7 @@ from visrag_integrations.errors import (
     VisRAGError,
 )
 from visrag_integrations.interfaces.reader_versions import READER_VERSION
+from visrag_integrations.interfaces.speaker_notes import NOTES_KEY, with_notes
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
 from visrag_integrations.readers.attachments import look_inside
@@ -243,8 +244,8 @@ class OpenDocument:
         metadata = {"total_pages": self.total_pages, **found.metadata, **self._metadata}
         if content.notes:
             # Searched with the slide, and kept apart for whoever wants to know what is on the picture.
-            text = f"{text}\n\nSpeaker notes:\n{content.notes}".strip()
-            metadata["speaker_notes"] = content.notes
+            text = with_notes(text, content.notes)
+            metadata[NOTES_KEY] = content.notes
         if found.suspect:
             warn_suspect(self.source)
             warnings.append(f"its text may not be what the page shows: {found.suspect}")
