@@ -3,7 +3,15 @@
 from __future__ import annotations
 
 from visrag_integrations.grounding.page_letters import PageLetters
-from visrag_integrations.grounding.signs import UNMARKED, NumberMark, context_of, has_letters, mark_of, sign_of
+from visrag_integrations.grounding.signs import (
+    UNMARKED,
+    NumberMark,
+    comparison_of,
+    context_of,
+    has_letters,
+    mark_of,
+    sign_of,
+)
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 
@@ -21,14 +29,17 @@ def mark_on_page(page: PageLetters, start: int, end: int) -> NumberMark:
     next_word = ""
     if last + 1 < len(page.words):
         next_word = page.words[last + 1].text
-    mark = mark_of(*context_of((word, before), (after, next_word)))
+    around = context_of((word, before), (after, next_word))
+    mark = mark_of(*around)
+    comparison = comparison_of(*around)
     if not mark:
-        return UNMARKED
+        return UNMARKED._replace(comparison=comparison)
     number = page.raw(start, end)[1]
     alone, ends = _place_in_cell(page, first, last)
     alone = alone and fills_word
     ends = ends and ends_word
-    return NumberMark(mark, sign_of(mark, number, _line_around(page, first), alone=alone, ends=ends))
+    sign = sign_of(mark, number, _line_around(page, first), alone=alone, ends=ends)
+    return NumberMark(mark, sign, comparison)
 
 
 def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool]:
