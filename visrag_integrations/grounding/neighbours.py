@@ -81,6 +81,8 @@ def is_crossed(alignment: Alignment) -> bool:
             if _is_crossed_inside(page, here, there[1], (tokens[one], tokens[other])):
                 return True
             continue
+        if other > one + 1 and run.is_label():
+            return True  # "Shape: by ship" on "Shape", and "Ship to" below it: what lacks a word is no value
         if _goes_on(cells, here[0], there[0]):
             run.cells.append(there[0])
             run.wrapped = cells.cells[here[0]].row != cells.cells[there[0]].row

@@ -9,6 +9,7 @@ from visrag_integrations.grounding.signs import (
     comparison_of,
     context_of,
     has_letters,
+    has_words,
     mark_of,
     sign_of,
 )
@@ -22,7 +23,7 @@ def mark_on_page(page: PageLetters, start: int, end: int) -> NumberMark:
     before = page.words[first].text[:begin]
     after = page.words[last].text[stop + 1 :]
     fills_word = not has_letters(before) and not has_letters(after)  # OCR gives whole lines as one word
-    ends_word = not has_letters(after)
+    ends_word = not has_words(after)
     word = ""
     if first > 0:
         word = page.words[first - 1].text
@@ -59,7 +60,7 @@ def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool
     own = range(min(first_word, last_word), max(first_word, last_word) + 1)
     most = THRESHOLDS.max_row_cells
     alone = len(members) <= most and not any(has_letters(texts[word].text) for word in members if word not in own)
-    ends = not any(has_letters(texts[word].text) for word in members[place + 1 : place + most])
+    ends = not any(has_words(texts[word].text) for word in members[place + 1 : place + most])
     return alone, ends
 
 

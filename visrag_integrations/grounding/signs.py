@@ -18,6 +18,8 @@ from visrag_integrations.scores.numbers import DASHES
 
 CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
 """Signs of money, which may stand before or after a number."""
+CURRENCY_CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"
+"""Codes and short names of money that are written before the number as well as after it."""
 MarkName = Literal["", "minus before", "minus after", "brackets", "triangle up", "triangle down"]
 Sign = Literal["plus", "minus", "unclear"]
 
@@ -30,6 +32,7 @@ _BESIDE = f" \u00a0\u202f%‰{CURRENCIES}"  # may stand between a mark and its n
 _IS_ACCOUNTED = re.compile(r"\d\D+\d")
 _SHORT_NUMBER = 2
 _YEAR_DIGITS = 4
+_MONEY_NAME = re.compile(rf"\b(?:{CURRENCY_CODES})\b")
 _JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 
 
@@ -147,6 +150,15 @@ def context_of(words_before: Sequence[str], words_after: Sequence[str]) -> tuple
         after = f"{after} {next_word}"
     reach = THRESHOLDS.mark_reach
     return before[-reach:], after[:reach]
+
+
+def has_words(text: str) -> bool:
+    """Whether it has a letter or digit beside a name of money: "(1,234) EUR" ends with its amount.
+
+    >>> has_words(") EUR"), has_words("€)"), has_words(") pieces")
+    (False, False, True)
+    """
+    return has_letters(_MONEY_NAME.sub("", text))
 
 
 def has_letters(text: str) -> bool:

@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import re
 
-from visrag_integrations.grounding.signs import CURRENCIES
+from visrag_integrations.grounding.signs import CURRENCIES, CURRENCY_CODES
 from visrag_integrations.scores.numbers import NUMBER
 
-# Codes and short names of money that are written before the number as well as after it.
-_CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"
-_MONEY = rf"(?P<money>[{CURRENCIES}]|\b(?:{_CODES})\b\.?)"
+_MONEY = rf"(?P<money>[{CURRENCIES}]|\b(?:{CURRENCY_CODES})\b\.?)"
 _SPACE = "[ \u00a0\u202f]?"
 _FIRST = re.compile(rf"{_MONEY}{_SPACE}(?P<sign>[-−(▲△▼]?){_SPACE}(?P<number>{NUMBER})")
 _LAST = re.compile(rf"(?P<number>{NUMBER})(?P<sign>[-−)]?){_SPACE}{_MONEY}")
