@@ -105,10 +105,34 @@ def test_what_is_gone_is_named_and_stays(older: Path, capsys: pytest.CaptureFixt
     assert "read-again" not in capsys.readouterr().err
 
 
-def test_a_folder_that_is_not_there_proves_nothing(older: Path) -> None:
+def test_a_folder_that_is_not_there_proves_nothing(older: Path, capsys: pytest.CaptureFixture[str]) -> None:
     shutil.move(older / "docs", older / "elsewhere")
     assert main(["reindex", "--read-again", "--prune", "--index", "index", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "minutes.pdf" in said
+    assert "invoice.pdf" in said
+    assert "nothing could be read again" in said
     assert set(texts()) == {"invoice.pdf", "minutes.pdf"}
+
+
+def test_a_run_that_was_cut_off_goes_on(filled: QdrantPageStore, tmp_path: Path) -> None:
+    class CutOff(CountingEmbedder):
+        def embed_pages(self, pages: Any) -> Any:
+            pages = list(pages)
+            if any("beta" in page.text for page in pages):
+                raise KeyboardInterrupt
+            return super().embed_pages(pages)
+
+    settings: dict[str, Any] = {"read_again": True, "workers": 1, "progress": False, "batch_size": 1}
+    with pytest.raises(KeyboardInterrupt):
+        reindex(filled, embedder=CutOff(), **settings)
+    assert "alpha first hidden" in {page.text for page in filled.scroll()}, "the old one is searched still"
+    embedder = CountingEmbedder()
+    reindex(filled, embedder=embedder, **settings)
+    found = {page.text.strip() for page in filled.scroll()}
+    assert {"alpha first", "beta second", "gamma of ada"} <= found
+    # Once for the owner's own note, which has that place too; the page itself was embedded in the first run.
+    assert embedder.embedded.count(("one.pdf", 1)) == 1
 
 
 def test_other_pages_of_a_run_that_was_cut_off_are_read_again(older: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -67,6 +67,8 @@ def run(arguments: argparse.Namespace) -> int:
         options.note(line)
     if report.failed and not arguments.read_again:
         options.note("the index is still the old one. Run it again to try what failed.")
+    elif arguments.read_again and not report.documents:
+        options.note("nothing could be read again; the index is as it was.")
     if arguments.json:
         output.print_json(report.as_dict())
     else:

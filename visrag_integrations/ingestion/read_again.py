@@ -93,10 +93,10 @@ class ReadingAgain:
         readable = ReadableSources(self.given)
         documents = documents_in(self.store)
         report = self._read(documents, readable)
-        if not report.documents:
-            return report
         self._remove_what_left(documents, report)
         rest = self._not_read(documents, readable, report)
+        if not report.documents:  # nothing could be read again: the store stays as it is
+            return replace(report, failed=(*report.failed, *rest.failed), warnings=(*report.warnings, *rest.warnings))
         kept = self._take_over(documents, rest)
         report = _with_rest(report, rest, kept, documents)
         return replace(report, seconds=time.monotonic() - started)
