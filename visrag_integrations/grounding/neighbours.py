@@ -215,10 +215,27 @@ def _may_jump(
 
 
 def _has_other_neighbours(cells: PageCells, here: int, there: int) -> bool:
-    """Whether the first cell has another value, or the second another label."""
+    """Whether the first cell has another value, or the second another label; also one farther away than lines are.
+
+    Of "Order date | Ship date" far above "15-10-2031 | 25-10-2031", the value of "Ship date" is not "15-10-2031".
+    """
     values = {cells.right(here), cells.below[here]}
     labels = {cells.left(there), cells.above[there]}
-    return bool((values | labels) - {None})
+    if (values | labels) - {None}:
+        return True
+    row, row_below = cells.rows[cells.cells[here].row], cells.rows[cells.cells[there].row]
+    if min(len(row), len(row_below)) < 2 or _share_width(cells, here, there):
+        return False
+    has_value = any(_share_width(cells, here, other) for other in row_below)
+    has_label = any(_share_width(cells, other, there) for other in row)
+    return has_value and has_label
+
+
+def _share_width(cells: PageCells, one: int, other: int) -> bool:
+    """Whether one of two cells stands somewhere below the other."""
+    left, _, right, _ = cells.cells[one].box
+    other_left, _, other_right, _ = cells.cells[other].box
+    return min(right, other_right) > max(left, other_left)
 
 
 def _is_sentence(text: str) -> bool:
