@@ -32,6 +32,7 @@ _BESIDE = f" \u00a0\u202f%‰{CURRENCIES}"  # may stand between a mark and its n
 _IS_ACCOUNTED = re.compile(r"\d\D+\d")
 _SHORT_NUMBER = 2
 _YEAR_DIGITS = 4
+_MONEY_REACH = 12  # characters after a number in which its name of money stands: ") EUR", "  CHF."
 _MONEY_NAME = re.compile(rf"\b(?:{CURRENCY_CODES})\b")
 _JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 
@@ -158,7 +159,9 @@ def has_words(text: str) -> bool:
     >>> has_words(") EUR"), has_words("€)"), has_words(") pieces")
     (False, False, True)
     """
-    return has_letters(_MONEY_NAME.sub("", text))
+    # OCR gives whole lines as one word, and a file may hold a megabyte of it: only what stands near can be a name.
+    near = _MONEY_NAME.sub("", text[:_MONEY_REACH])
+    return has_letters(near) or has_letters(text[_MONEY_REACH:])
 
 
 def has_letters(text: str) -> bool:
