@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from visrag_integrations.errors import StoreError, StoreMismatchError
@@ -23,10 +23,12 @@ from visrag_integrations.indexing.loop import in_batches
 from visrag_integrations.ingestion.documents import failed_page
 from visrag_integrations.ingestion.pipeline import index_documents
 from visrag_integrations.ingestion.progress import ProgressBar
+from visrag_integrations.ingestion.read_again import ReadingAgain, check_given
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
+from visrag_integrations.readers import PageReader
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
 
@@ -39,6 +41,8 @@ def reindex(
     *,
     embedder: Embedders,
     sources: Any = None,
+    read_again: bool = False,
+    prune: bool = False,
     allow_failures: bool = False,
     batch_size: int = 16,
     progress: bool | None = None,
@@ -54,14 +58,19 @@ def reindex(
     Args:
         store: What is made again.
         embedder: What makes the new vectors: one embedder, or a list of one of each kind.
-        sources: Files and folders to read again, as for `index_documents`. When not given, the pages come from the
-            store, pictures included; those are JPEG files unless the store was told otherwise.
+        sources: Files and folders to read again, as for `index_documents`; then the store holds what they hold, and
+            nothing else. When not given, the pages come from the store, pictures included; those are JPEG files unless
+            the store was told otherwise.
+        read_again: Read every document of the store again from its file, as a collection needs that an older version
+            filled (`store.outdated`). What cannot be read again is taken over as it was, and stands in `failed`. With
+            `sources`, only those files are read, and all others taken over: a store on a server needs them.
+        prune: With `read_again`: leave out documents whose files are gone from folders that are there.
         allow_failures: Switch although pages failed; they are missing then. Otherwise the old collection stays in use,
             and running it again tries only what failed.
         batch_size: Pages embedded and added together.
         progress: A progress bar; by default only where standard error is a terminal.
         retry: How requests to a server are tried again.
-        **settings: Of `index_documents`, where sources are given.
+        **settings: Of `index_documents`, where documents are read.
 
     Raises:
         StoreError: There is nothing to make again, or the store failed.
@@ -75,19 +84,70 @@ def reindex(
                 raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
             store.take_over(staged)  # an earlier run was cut off just before this
             return IndexReport()
-        fills = _prepare(staged, embedders, store)
-        if sources is None:
-            report = _copy(store, staged, fills, batch_size, progress)
+        reading = {**settings, "retry": tries, "batch_size": batch_size, "progress": progress}
+        if read_again:
+            report = _read_again(store, staged, embedders, sources, reading, prune=prune)
+            is_whole = report.documents > 0  # what could not be read again was taken over
+        elif sources is not None:
+            report = _read_sources(store, staged, embedders, sources, reading)
+            is_whole = allow_failures or not report.failed
         else:
-            settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
-            report = index_documents(sources, store=staged, embedder=embedder, **settings)
-        # The new collection stays beside the old one: the next run tries only what failed.
-        if report.failed and not allow_failures:
-            return report
-        if sources is not None:
-            _remove_other_documents(staged, report)
-        store.take_over(staged)
+            fills = _prepare(staged, embedders, store, store.info.reader)
+            report = _copy(store, staged, fills, batch_size, progress)
+            is_whole = allow_failures or not report.failed
+        # Otherwise the new collection stays beside the old one: the next run tries only what failed.
+        if is_whole:
+            store.take_over(staged)
     return report
+
+
+def _read_sources(
+    store: QdrantPageStore,
+    staged: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    sources: Any,
+    reading: dict[str, Any],
+) -> IndexReport:
+    """The next version filled with these files, and nothing else."""
+    reader = reading.get("reader") or PageReader()
+    _forget_of_another_reader(staged, reader)
+    _prepare(staged, embedders, store, reader.describe())
+    report = index_documents(sources, store=staged, embedder=embedders, **reading)
+    _remove_other_documents(staged, report)
+    return report
+
+
+def _read_again(
+    store: QdrantPageStore,
+    staged: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    given: Any,
+    reading: dict[str, Any],
+    *,
+    prune: bool,
+) -> IndexReport:
+    """The next version filled with the documents of the store as they are read now."""
+    assert store.info is not None
+    check_given(store, given)  # before anything is made
+    reader = reading.get("reader") or reader_like(store.info.reader)
+    _forget_of_another_reader(staged, reader)
+    fills = _prepare(staged, embedders, store, reader.describe())
+    return ReadingAgain(store, staged, embedders, fills, given, {**reading, "reader": reader}, prune).run()
+
+
+def _forget_of_another_reader(staged: QdrantPageStore, reader: PageReader) -> None:
+    """Drop what an earlier run read otherwise, or copied: its pages would not be read again."""
+    if staged.info is not None and dict(staged.info.reader) != reader.describe():
+        staged.forget()
+
+
+def reader_like(described: Mapping[str, Any]) -> PageReader:
+    """A reader with the settings that a collection remembers, and those that it does not (`password`, `max_pages`)."""
+    settings: dict[str, Any] = {}
+    for name in ("backend", "max_pixels", "ocr", "text_assembly", "ocr_pixels", "password", "max_pages"):
+        if name in described:
+            settings[name] = described[name]
+    return PageReader(**settings)
 
 
 def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> None:
@@ -97,14 +157,16 @@ def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> Non
         staged.delete(doc_id=doc_id)
 
 
-def _prepare(staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore) -> EmbedsPages:
-    """What embeds the pages of the store for the next version, which is prepared for it."""
+def _prepare(
+    staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore, reader: Mapping[str, Any]
+) -> EmbedsPages:
+    """What embeds the pages of the store for the next version, which is prepared for it and for how pages are read."""
     assert store.info is not None
     try:
-        prepare_store(staged, embedders, store.info.reader)
+        prepare_store(staged, embedders, reader)
     except StoreMismatchError:  # an earlier run with other embedders was given up
         staged.forget()
-        prepare_store(staged, embedders, store.info.reader)
+        prepare_store(staged, embedders, reader)
     assert staged.info is not None
     before, after = store.info.embedders, staged.info.embedders
     # Where an embedder is added or taken away, the vectors of the one that stays need not be made again.

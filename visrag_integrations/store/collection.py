@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.interfaces.reader_versions import (
+    is_outdated,
+    is_read_otherwise,
+    outdated_note,
+    with_oldest_version,
+)
 from visrag_integrations.scores import lexical
 from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.engine import Engine
@@ -167,14 +173,28 @@ class Collection:
             for each in embedders:
                 check_info(stored, each, self._engine.where)
             stored = self._indexed(stored)
-            if reader and dict(reader) != dict(stored.reader):
-                if stored.reader:
-                    logger.warning(
-                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader
-                    )
-                info = replace(stored, reader=dict(reader))
-                self._engine.save_info(info.as_dict())
-                self._info = info
+            if reader:
+                self._remember_reader(stored, reader)
+
+    def _remember_reader(self, stored: CollectionInfo, reader: Mapping[str, Any]) -> None:
+        """Note how pages are read from now on; as long as there are pages of an older version, so does its number."""
+        remembered = dict(reader)
+        if is_outdated(stored.reader) and self._engine.count(None):
+            remembered = with_oldest_version(reader, stored.reader)
+        if remembered == dict(stored.reader):
+            return
+        if stored.reader and is_read_otherwise(reader, stored.reader):
+            logger.warning("%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader)
+        info = replace(stored, reader=remembered)
+        self._engine.save_info(info.as_dict())
+        self._info = info
+
+    @property
+    def outdated(self) -> str:
+        """What to know where an older version read the pages, and the command that mends it; "" where none did."""
+        if self._info is None:
+            return ""
+        return outdated_note(self._info.reader)
 
     def _indexed(self, info: CollectionInfo) -> CollectionInfo:
         """What the collection remembers once its declared metadata keys are indexed; looked at once."""
@@ -275,7 +295,7 @@ class Collection:
                 self._info = info
                 if not self._info.complete:
                     logger.warning("%s: an import did not finish; import it again", self._engine.where)
-                if self._info.text_rules < lexical.RULES:
+                if self._info.text_rules < lexical.RULES and not self.outdated:  # else one command mends both
                     logger.warning(
                         "%s: its words were indexed by an older version: numbers in another spelling and words divided "
                         "at line ends are not found by words. Everything else is. To mend it: visrag reindex, or "

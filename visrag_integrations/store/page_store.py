@@ -23,6 +23,7 @@ from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, Layout
 from visrag_integrations.store.mapping import PayloadMapping
+from visrag_integrations.store.outdated import warn_once
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
@@ -270,6 +271,7 @@ class QdrantPageStore(Collection):
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
+        warn_once(self._engine.where, self.outdated)
         found, score_type = search(self._parts(info), query, self._settings)
         pages = self._pages([hit.payload for hit in found])
         return [ScoredPage(page, hit.score, score_type) for page, hit in zip(pages, found, strict=True)]
