@@ -33,9 +33,14 @@ def test_a_file_is_written_and_nothing_is_left_beside_it(tmp_path: Path, durable
 def test_a_write_that_fails_leaves_the_old_file(tmp_path: Path) -> None:
     path = tmp_path / "report.html"
     path.write_bytes(b"old")
-    with pytest.raises(OSError, match="No space"), whole_file(path) as unfinished:
-        unfinished.write_bytes(b"half of the n")
-        raise OSError(28, "No space left on device")
+
+    def write_half() -> None:
+        with whole_file(path) as unfinished:
+            unfinished.write_bytes(b"half of the n")
+            raise OSError(28, "No space left on device")
+
+    with pytest.raises(OSError, match="No space"):
+        write_half()
     assert path.read_bytes() == b"old"
     assert os.listdir(tmp_path) == ["report.html"]
 

@@ -21,7 +21,9 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--embedder", required=True, metavar="NAME|FOLDER", help="what embeds the pages from now on")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_store_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(
+        run=run, when_ended="The index is as it was. What was embedded is kept: the same command goes on from there."
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

@@ -1,7 +1,7 @@
 """A file that is replaced from one moment to the next: who reads it sees the old one or the new one, never a part.
 
-    report.html                  the old one, until the new one is whole
-    .report.html.unfinished      what is being written; a run that was killed leaves it, the next one writes over it
+report.html                  the old one, until the new one is whole
+.report.html.unfinished      what is being written; a run that was killed leaves it, the next one writes over it
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ _LONGEST_NAME = 255
 
 def write_whole(path: str | Path, data: bytes, *, durable: bool = True) -> None:
     """Write a file whole or not at all; see `whole_file`."""
-    with whole_file(path, durable=durable) as unfinished:
-        unfinished.write_bytes(data)
+    with whole_file(path, durable=durable) as scratch:
+        scratch.write_bytes(data)
 
 
 @contextlib.contextmanager
@@ -48,22 +48,24 @@ def whole_file(path: str | Path, *, durable: bool = True) -> Iterator[Path]:
     # The folder's permissions would let a new file take the place of one that must not be written to.
     if target.exists() and not os.access(target, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(target))
-    unfinished = _unfinished(target)
-    with _alone(unfinished):
+    scratch = unfinished(target)
+    with _alone(scratch):
         try:
             if target.exists():
-                shutil.copymode(target, unfinished)
-            yield unfinished
+                shutil.copymode(target, scratch)
+            yield scratch
             if durable:
-                _to_disk(unfinished)
-            os.replace(unfinished, target)
-        except BaseException:
+                _to_disk(scratch)
+            os.replace(scratch, target)
+        except BaseException as err:
             with contextlib.suppress(OSError):
-                unfinished.unlink()
+                scratch.unlink()
+            if isinstance(err, OSError) and err.filename is None:  # a full disk does not say whose bytes it refused
+                err.filename = str(target)
             raise
 
 
-def _unfinished(target: Path) -> Path:
+def unfinished(target: Path) -> Path:
     """Where a file is written before it has its name: always the same place, so that kills leave one at most."""
     name = f".{target.name}.unfinished"
     if len(os.fsencode(name)) > _LONGEST_NAME:
@@ -72,10 +74,10 @@ def _unfinished(target: Path) -> Path:
 
 
 @contextlib.contextmanager
-def _alone(unfinished: Path) -> Iterator[None]:
+def _alone(scratch: Path) -> Iterator[None]:
     """Make the empty file and hold it, so that two who write the same file do so one after the other."""
     while True:
-        with unfinished.open("ab") as file:
+        with scratch.open("ab") as file:
             # Windows renames no file that is open: there the last one to write wins, or is refused.
             if os.name == "nt":
                 file.truncate(0)
@@ -83,7 +85,7 @@ def _alone(unfinished: Path) -> Iterator[None]:
             with contextlib.suppress(OSError):  # some network disks know no locks
                 fcntl.flock(file.fileno(), fcntl.LOCK_EX)
             # The one who held it before has renamed it meanwhile: this is the finished file, not to be touched.
-            if not _is_at(file.fileno(), unfinished):
+            if not _is_at(file.fileno(), scratch):
                 continue
             file.truncate(0)
             yield

@@ -21,7 +21,6 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from visrag_integrations.files import ScratchFolder

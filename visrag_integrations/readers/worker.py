@@ -31,6 +31,9 @@ def main(descriptor: int) -> None:
     """Serve requests on a socket until it is closed, which is how a worker learns that its parent is gone."""
     connection = Connection(descriptor)
     _silence()
+    # A service manager sends it to all processes of a service. This one ends with its parent, which decides when. A
+    # function, not SIG_IGN: programs that are started from here would inherit that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
     threading.Thread(target=_end_with_parent, args=(descriptor,), name="visrag-parent", daemon=True).start()
     try:
         try:
