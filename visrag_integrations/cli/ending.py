@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import os
 import signal
+import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import FrameType
 
 # Exit codes by which a shell says that a signal ended a program: 128 and the signal's number.
@@ -37,6 +39,27 @@ def in_order() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+@contextlib.contextmanager
+def at_once(close: Callable[[], object]) -> Iterator[None]:
+    """Meanwhile SIGTERM and Ctrl-C close what is open and end the process, without going back to what it does.
+
+    For a server on standard input: its loop waits for a thread that waits for a line, and nothing can wake that.
+    """
+
+    def end(number: int, frame: FrameType | None) -> None:
+        error: KeyboardInterrupt = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        close()
+        print(f"visrag: {message(error, argparse.Namespace())}", file=sys.stderr, flush=True)
+        os._exit(code(error))
+
+    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

@@ -97,8 +97,10 @@ class EdgeEngine:
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self._room.check_new()
-            self.home.mkdir(parents=True, exist_ok=True)
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            # First: a folder with a collection and without it would be taken for somebody else's.
             write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
+            self.home.mkdir(exist_ok=True)
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
                 return  # another process was first

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, printable
-from visrag_integrations.files import write_whole
+from visrag_integrations.files.whole import unfinished, write_whole
 from visrag_integrations.store.json_limits import read_limited_json
 
 MARKER = "visrag.json"
@@ -35,7 +35,8 @@ def check_folder(folder: Path) -> None:
         raise StoreFormatError(f"{printable(str(folder))} is a file, not an index folder. Name a folder.")
     marker = read_json(folder / MARKER)
     if marker is None:
-        if any(folder.iterdir()):
+        # What a kill in the first moment left is written over.
+        if any(path.name != unfinished(folder / MARKER).name for path in folder.iterdir()):
             raise StoreFormatError(
                 f"{printable(str(folder))} holds files but is no index of this library (it has no {MARKER}). "
                 "Nothing was changed; name an empty or a new folder."
