@@ -49,10 +49,7 @@ class DuePictures:
                 with self._path.open("ab") as file:
                     file.write("".join(f"{reference}\n" for reference in references).encode("utf-8"))
             except OSError as err:
-                kind = DiskFullError if err.errno == errno.ENOSPC else StoreError
-                raise kind(
-                    f"{printable(str(self._path))} cannot be written: {err}. Make room, and do the same again."
-                ) from err
+                raise self._unwritable(err) from err
             self._noted.update(references)
 
     def strike(self, references: Collection[str]) -> None:
@@ -74,6 +71,14 @@ class DuePictures:
         """What is noted, by this process or an earlier one."""
         with self._guard:
             return self._load() | self._noted
+
+    def _unwritable(self, err: OSError) -> StoreError:
+        path = printable(str(self._path))
+        if err.errno == errno.ENOSPC:
+            return DiskFullError(f"{path} cannot be written: {err.strerror}. Make room, and do the same again.")
+        return StoreError(
+            f"{path} cannot be written: {err.strerror}. Is the index folder still there, and may it be written to?"
+        )
 
     def _load(self) -> set[str]:
         if self._left is None:

@@ -262,7 +262,7 @@ class EdgeEngine:
 
         self._lock = self._lock or FolderLock(self.home)
         try:
-            with self._errors("opening the index"):
+            with ForeignErrors("opening the index", self.where, _advice_on_opening):
                 self.version = (read_json(self.home / MARKER) or {}).get("version", self.home.name)
                 self._room.check_opening(self._path)
                 self._shard = qe.EdgeShard.load(str(self._path))
@@ -321,3 +321,10 @@ def _advice(err: BaseException) -> str:
     if "No space left" in str(err) or "Not enough space" in str(err):
         return "Make room on the disk and run it again; what was added before is kept."
     return "Run it again; what was added before is kept."
+
+
+def _advice_on_opening(err: BaseException) -> str:
+    """Not to run it again: what is damaged stays so."""
+    if "No space left" in str(err):
+        return "Make room on the disk; what was added before is kept."
+    return "Its files are damaged, or cannot be read: restore them, or index the documents again in a new folder."
