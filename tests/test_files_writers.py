@@ -23,7 +23,7 @@ from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.sets import EvaluationSet
 from visrag_integrations.evaluation.trec import write_qrels, write_run
 from visrag_integrations.files import write_whole
-from visrag_integrations.report import show
+from visrag_integrations.report import answer_to_html, show
 from visrag_integrations.store.folder import write_json
 from visrag_integrations.store.picture_files import PictureFolder
 
@@ -69,7 +69,7 @@ def limited() -> Iterator[None]:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "any file": lambda path: write_whole(path, TEXT.encode()),
     "report": lambda path: show(ANSWER, "When?").save(path),
-    "ask --html": lambda path: ask._write_html(str(path), "When?", ANSWER),
+    "ask --html": lambda path: ask._write_html(str(path), answer_to_html("When?", ANSWER)),
     "evaluation set": SET.save,
     "eval --per-query": per_query,
     "run file": lambda path: write_run(RUN, path),
