@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import ending, options, output
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_store_options(parser)
     options.add_reading_options(parser)
     options.add_cluster_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, when_ended=ending.KEPT)
 
 
 def run(arguments: argparse.Namespace) -> int:

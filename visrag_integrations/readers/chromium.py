@@ -18,12 +18,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from visrag_integrations.files import ScratchFolder
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -147,7 +147,8 @@ class Chromium:
         self._frame = ""
         self._events: set[str] = set()
         self._received = bytearray()
-        self._folder = Path(tempfile.mkdtemp(prefix="visrag-web-"))
+        self._scratch = ScratchFolder("web")
+        self._folder = self._scratch.path
         try:
             self._start(program)
             self._prepare(width, height, scripts)
@@ -228,7 +229,7 @@ class Chromium:
             process.wait()
             self._input.close()
             self._output.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def _start(self, program: str) -> None:
         if sys.platform == "win32":

@@ -6,13 +6,13 @@ Plain text is set on pages by PyMuPDF where there is no LibreOffice; office file
 from __future__ import annotations
 
 import shutil
-import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DocumentError, UnsupportedDocumentError
+from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
 from visrag_integrations.readers.office_input import is_exported_text, prepare
 from visrag_integrations.readers.office_notes import speaker_notes
@@ -51,13 +51,13 @@ class OfficeDocument:
     """The PDF that LibreOffice makes of a file, in a folder that goes when it is closed; see `DocumentContent`."""
 
     def __init__(self, source: Source, settings: RenderSettings, backend: Backend, conversion: list[Any]) -> None:
-        self._folder = tempfile.TemporaryDirectory(prefix="visrag-office-", ignore_cleanup_errors=True)
+        self._folder = ScratchFolder("office")
         try:
-            printed, self._warnings, self._notes = convert(source, Path(self._folder.name), *conversion)
+            printed, self._warnings, self._notes = convert(source, self._folder.path, *conversion)
             unlocked = replace(settings, password=None)  # what was printed has no password any more
             self._pdf = PdfDocument(replace(source, path=printed, data=b"", kind="pdf"), unlocked, backend)
         except BaseException:
-            self._folder.cleanup()
+            self._folder.close()
             raise
 
     @property
@@ -74,7 +74,7 @@ class OfficeDocument:
 
     def close(self) -> None:
         self._pdf.close()
-        self._folder.cleanup()
+        self._folder.close()
 
 
 def convert(

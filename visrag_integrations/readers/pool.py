@@ -15,6 +15,7 @@ from typing import Any
 
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
+from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import (
     DocumentDone,
@@ -112,8 +113,8 @@ class ReaderPool:
         try:
             for thread in threads:
                 thread.start()
-            with tempfile.TemporaryDirectory(prefix="visrag-") as folder:
-                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)), known)
+            with ScratchFolder("fetched") as folder:
+                yield from self._in_order(schedule, self._jobs(sources, known, folder), known)
             reusable = self._kept
         finally:
             schedule.close()
