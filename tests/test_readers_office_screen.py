@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from office_files import write_zip, xlsx
 
-from visrag_integrations.readers import PageReader, office_sheets
+from visrag_integrations.readers import PageReader, office_book
 from visrag_integrations.readers.office_input import prepare
 from visrag_integrations.readers.sources import identify
 from visrag_integrations.types import Page
@@ -64,7 +64,7 @@ def test_tables_of_plain_text(tmp_path: Path) -> None:
 
 
 def test_rows_beyond_the_limit_are_cut_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(office_sheets, "MAX_ROWS", 10)
+    monkeypatch.setattr(office_book, "MAX_ROWS", 10)
     rows = "".join(f'<row r="{n}"><c r="A{n}"><v>{n * 1000}</v></c></row>' for n in range(2, 31))
     path = xlsx(tmp_path / "a.xlsx", rows + "</sheetData>")
     said = prepare(identify(path, max_bytes=1 << 20), tmp_path / "given.xlsx")
@@ -78,12 +78,13 @@ def test_rows_beyond_the_limit_are_cut_and_told(tmp_path: Path, monkeypatch: pyt
 
 def test_an_authors_column_widths_and_hidden_columns(tmp_path: Path) -> None:
     cols = '</sheetData><cols><col min="1" max="1" width="3"/><col min="2" max="2" width="40"/><col min="3" max="3" '
-    path = xlsx(tmp_path / "a.xlsx", f'{cols}width="2" hidden="1"/></cols>')
+    path = xlsx(tmp_path / "a.xlsx", f'{cols}width="2" hidden="1"/><col min="4" max="4" width="3"/></cols>')
     prepare(identify(path, max_bytes=1 << 20), tmp_path / "given.xlsx")
     import zipfile
 
     sheet = zipfile.ZipFile(tmp_path / "given.xlsx").read("xl/worksheets/sheet1.xml").decode()
-    assert 'width="14.0"' in sheet
+    assert 'min="1" max="1" width="16.5"' in sheet  # "before the link" stands in it
+    assert 'min="4" max="4" width="14.0"' in sheet
     assert 'width="40.0"' in sheet
     assert 'width="2" hidden="1"' in sheet
 

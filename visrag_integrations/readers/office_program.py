@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 from visrag_integrations.errors import DocumentError, DocumentTimeoutError, printable
+from visrag_integrations.readers.office_components import advice, component_for, is_missing
 from visrag_integrations.readers.office_profile import write_profile
 from visrag_integrations.readers.office_sandbox import environment, wall
 
@@ -43,6 +44,16 @@ class LibreOffice:
         if self._wall is None:
             return (_NO_WALL,)
         return ()
+
+    def needs(self, suffix: str) -> None:
+        """Which part of LibreOffice the document needs.
+
+        Raises:
+            DocumentError: It is not installed.
+        """
+        component = component_for(suffix)
+        if is_missing(component, self._program):
+            raise DocumentError(self._name, f"cannot be opened: {advice(component)}.")
 
     def convert(self, given: Path, target: str, *options: str) -> Path:
         """The file that it makes of another one.

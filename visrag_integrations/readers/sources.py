@@ -28,7 +28,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 _NEWER_PICTURES = (".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif")
 _TEXTS = (".docx", ".doc", ".docm", ".dotx", ".dotm", ".odt", ".ott", ".fodt", ".rtf")
 _DECKS = (".pptx", ".ppt", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".odp", ".otp", ".fodp")
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv", ".tsv")
 SUFFIXES: dict[str, FileKind] = {
     ".pdf": "pdf",
     **dict.fromkeys((*_PICTURES, *_NEWER_PICTURES), "image"),
