@@ -15,7 +15,8 @@ from visrag_integrations.readers.office_html import clean_page, is_web_page, pla
 from visrag_integrations.readers.office_links import PartWatch, clean_xml
 from visrag_integrations.readers.office_notice import Notice
 from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
-from visrag_integrations.readers.office_password import OLE, unlock
+from visrag_integrations.readers.office_open_document import unlock_open_document
+from visrag_integrations.readers.office_password import NEEDED, OLE, unlock
 from visrag_integrations.readers.sources import Source
 
 # Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is
@@ -73,7 +74,12 @@ def prepare(source: Source, given: Path, password: str | None = None, notice: No
         file = opened.enter_context(_opened(source))
         head = file.read(_HEAD)
         unlocked = given.with_name("unlocked")
-        if head.startswith(OLE) and unlock(source.name, file, unlocked, password):
+        is_unlocked = False
+        if head.startswith(OLE):
+            is_unlocked = unlock(source.name, file, unlocked, password)
+        elif is_package(head):
+            is_unlocked = unlock_open_document(source.name, file, unlocked, password, NEEDED)
+        if is_unlocked:
             file = opened.enter_context(unlocked.open("rb"))
             opened.callback(unlocked.unlink)
             head = file.read(_HEAD)

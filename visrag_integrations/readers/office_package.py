@@ -22,7 +22,6 @@ from visrag_integrations.errors import DocumentError, DocumentLimitError, printa
 from visrag_integrations.readers.office_book import Book, look_through
 from visrag_integrations.readers.office_links import PartWatch, clean_xml, ids_used_by_others
 from visrag_integrations.readers.office_notice import Notice
-from visrag_integrations.readers.office_password import refuse_encrypted_package
 from visrag_integrations.readers.office_sheets import SheetEdits
 
 # Bytes of all entries when they are unpacked. A report of a thousand photos has some hundred million; LibreOffice needs
@@ -110,8 +109,6 @@ def _copy(source: BinaryIO, copy: BinaryIO, cleaning: Cleaning, depth: int, edit
     # Packed quickly: the copy is thrown away.
     with zipfile.ZipFile(source) as given, zipfile.ZipFile(copy, "w", compresslevel=1) as made:
         infos = _entries(given, cleaning)
-        if depth == 0:
-            refuse_encrypted_package(cleaning.name, given)
         names = _with_folders(infos)
         if depth == 0:
             cleaning.book = look_through(given, infos)
