@@ -297,7 +297,8 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
             return ImageDocument(known, settings)
         if known.kind == "web":
-            from visrag_integrations.readers.web_page import WebDocument, WebSettings
+            from visrag_integrations.readers.web_page import WebDocument
+            from visrag_integrations.readers.web_parts import WebSettings
 
             return WebDocument(known, settings, WebSettings(reader.web_scripts, reader.web_hosts, reader.web_timeout))
         from visrag_integrations.readers.office import open_office
