@@ -27,6 +27,8 @@ _MOST_COLUMNS = 16_384
 # Frozen rows and columns that are repeated on each page; with more there would be little room for the rest.
 _MOST_FROZEN_ROWS, _MOST_FROZEN_COLUMNS = 8, 4
 _BLOCK = 1 << 20
+# Pieces of a text that are looked at: how long it is makes no difference any more.
+_MOST_PIECES = 100
 _SMALL_PART = 64 << 20  # bytes; larger lists of sheets and styles are no workbook's
 _ROW = re.compile(rb"<(?:[\w.-]+:)?row[\s/>]")
 _END = re.compile(rb"</(?:[\w.-]+:)?sheetData\s*>")
@@ -157,7 +159,7 @@ class _Scan:
             self._plan.widths[self._column] = width
 
     def _characters(self, text: str) -> None:
-        if self._text is not None:
+        if self._text is not None and len(self._text) < _MOST_PIECES:
             self._text.append(text)
 
     def _width(self, text: str) -> float:
@@ -228,7 +230,7 @@ def _string_lengths(package: zipfile.ZipFile, names: Collection[str]) -> array[i
                 raise _Enough
 
     def characters(text: str) -> None:
-        if depth_of_text[0]:
+        if depth_of_text[0] and len(pieces) < _MOST_PIECES:
             pieces.append(text)
 
     parser = _parser(start, end, characters)

@@ -14,10 +14,7 @@ from visrag_integrations.readers.office_components import advice, component_for,
 from visrag_integrations.readers.office_profile import write_profile
 from visrag_integrations.readers.office_sandbox import environment, wall
 
-_NO_WALL = (
-    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "
-    "namespaces. Links in documents are cut out all the same."
-)
+_told: set[str] = set()  # what was said in this process about its wall
 
 
 class LibreOffice:
@@ -40,10 +37,12 @@ class LibreOffice:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What must be said about how it ran."""
-        if self._wall is None:
-            return (_NO_WALL,)
-        return ()
+        """What must be said about how it ran; the same is said once a process, not for each document."""
+        missing = self._wall.missing
+        if not missing or missing in _told:
+            return ()
+        _told.add(missing)
+        return (missing,)
 
     def needs(self, suffix: str) -> None:
         """Which part of LibreOffice the document needs.
@@ -68,7 +67,7 @@ class LibreOffice:
             DocumentError: It made nothing.
         """
         profile = f"-env:UserInstallation={self._profile.as_uri()}"
-        command = [*(self._wall or []), self._program, profile, "--headless", "--norestore", "--nolockcheck"]
+        command = [*self._wall.command, self._program, profile, "--headless", "--norestore", "--nolockcheck"]
         command += ["--nodefault", *options, "--convert-to", target, "--outdir", str(self._folder), str(given)]
         log = self._folder / "log.txt"
         try:
