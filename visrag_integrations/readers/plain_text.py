@@ -12,8 +12,9 @@ from typing import BinaryIO, TextIO
 from visrag_integrations.errors import UnsupportedDocumentError
 from visrag_integrations.readers.sources import Source
 
-MAX_BYTES = 8 << 20
-"""Bytes of a text file that are read: some 2,500 pages. Log files have more, and would fill an index with one file."""
+MAX_BYTES = 4 << 20
+"""Bytes of a text file that are read: some 1,200 pages. Log files have more, and would fill an index with one file; of 8
+MiB LibreOffice makes no PDF within its two minutes on a busy machine."""
 _BLOCK = 1 << 20
 _HEAD = 4096
 # Byte order marks; that of UTF-32 begins like that of UTF-16, so it is looked for first.
