@@ -74,9 +74,9 @@ def unlock_open_document(name: str, file: BinaryIO, target: Path, password: str 
                 raise PasswordError(name, needed)
             _decrypt(name, package, target, _Lock(manifest, password))
     except (zipfile.BadZipFile, zlib.error, EOFError, ValueError, KeyError, ElementTree.ParseError) as err:
+        target.unlink(missing_ok=True)
         if isinstance(err, DocumentError):
             raise
-        target.unlink(missing_ok=True)
         raise DocumentError(name, f"is damaged: {printable(str(err))}. Open it and save it anew.") from err
     except BaseException:
         target.unlink(missing_ok=True)
