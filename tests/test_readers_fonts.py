@@ -95,11 +95,13 @@ def test_named_fonts_of_each_kind(tmp_path: Path) -> None:
     styles = '<styleSheet><fonts><font><sz val="11"/><name val="Segoe UI"/></font></fonts><fills/></styleSheet>'
     book = xlsx(tmp_path / "a.xlsx", "</sheetData>", **{"xl/styles.xml": styles})
     assert noticed(book, tmp_path).fonts == {"Segoe UI"}
-    face = "<style:font-face style:name=\"F\" svg:font-family=\"'Open Sans', sans-serif\"/>"
+    face = '<style:font-face style:name="F" svg:font-family="\'Open Sans\', sans-serif"/>'
     assert noticed(odf(tmp_path / "a.odt", "text", "", automatic=face), tmp_path).fonts == {"Open Sans"}
     deck = docx(tmp_path / "b.docx", "<w:p/>", **{"word/d.xml": '<x:a xmlns:x="y"><x:latin typeface="Georgia"/></x:a>'})
     assert noticed(deck, tmp_path).fonts == {"Georgia"}
-    (tmp_path / "a.rtf").write_text(r"{\rtf1\ansi{\fonttbl{\f0\froman\fcharset0 Times New Roman;}{\f1\fnil Verdana;}}x}")
+    (tmp_path / "a.rtf").write_text(
+        r"{\rtf1\ansi{\fonttbl{\f0\froman\fcharset0 Times New Roman;}{\f1\fnil Verdana;}}x}"
+    )
     assert noticed(tmp_path / "a.rtf", tmp_path).fonts == {"Times New Roman", "Verdana"}
 
 
@@ -152,7 +154,8 @@ def test_missing_parts_of_libreoffice(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "package"), [("a.pptx", "libreoffice-impress"), ("a.xlsx", "libreoffice-calc"), ("a.odt", "libreoffice-writer")]
+    ("name", "package"),
+    [("a.pptx", "libreoffice-impress"), ("a.xlsx", "libreoffice-calc"), ("a.odt", "libreoffice-writer")],
 )
 def test_a_document_without_its_part_says_what_to_install(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, package: str
@@ -167,6 +170,8 @@ def test_a_document_without_its_part_says_what_to_install(
 @needs_office
 def test_formulas_without_math(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visrag_integrations.readers.office.is_missing", lambda part, _: part == "math")
-    formula = '<w:p xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:oMath><m:r><m:t>x</m:t></m:r>'
+    formula = (
+        '<w:p xmlns:m="http://schemas.openxmlformats.org/officeDocument/2006/math"><m:oMath><m:r><m:t>x</m:t></m:r>'
+    )
     with PageReader(ocr="never").open(docx(tmp_path / "a.docx", f"{formula}</m:oMath></w:p>")) as document:
         assert [text for text in document.warnings if "1 formulas are not shown" in text and "libreoffice-math" in text]

@@ -83,7 +83,12 @@ ENCRYPTED = (
 
 @pytest.mark.parametrize(
     ("cipher", "rounds", "reason"),
-    [("aes256-cbc", 10**9, "1000000000 rounds"), ("aes256-cbc", 0, "0 rounds"), ("ROT13", 10, "ROT13"), ("aes", "x", "damaged")],
+    [
+        ("aes256-cbc", 10**9, "1000000000 rounds"),
+        ("aes256-cbc", 0, "0 rounds"),
+        ("ROT13", 10, "ROT13"),
+        ("aes", "x", "damaged"),
+    ],
 )
 def test_hostile_encryption_ends_in_a_named_error(tmp_path: Path, cipher: str, rounds: object, reason: str) -> None:
     manifest = ENCRYPTED.format(cipher=cipher, rounds=rounds)

@@ -83,7 +83,9 @@ def test_rows_and_cells_beyond_the_limits_are_told(tmp_path: Path, monkeypatch: 
     monkeypatch.setattr(plain_tables, "_MOST_COLUMNS", 2)
     rows, said = cells(tmp_path / "a.csv", b"a,b\n123456789,2\n1,2,3\n4,5\n6,7\n")
     assert rows == [["a", "b"], ["12345", "2"], ["1", "2"]]
-    assert ["2 rows were left out" in said[0], "1 cells are longer" in said[1], "beyond column" in said[2]] == [True] * 3
+    assert ["2 rows were left out" in said[0], "1 cells are longer" in said[1], "beyond column" in said[2]] == [
+        True
+    ] * 3
 
 
 @pytest.mark.parametrize("data", [b"\n\n", b",,\n", b" ; \n"])
@@ -117,7 +119,11 @@ print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 def test_large_files_take_little_memory(tmp_path: Path, name: str) -> None:
     with (tmp_path / name).open("wb") as file:
         for start in range(0, 1_000_000, 1000):
-            file.write(b"".join(b"%07d,name,%d,some text that is in each of its rows\n" % (n, n) for n in range(start, start + 1000)))
+            file.write(
+                b"".join(
+                    b"%07d,name,%d,some text that is in each of its rows\n" % (n, n) for n in range(start, start + 1000)
+                )
+            )
     done = subprocess.run(
         [sys.executable, "-c", PEAK, str(tmp_path / name)], capture_output=True, text=True, check=True
     )

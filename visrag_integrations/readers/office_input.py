@@ -14,8 +14,8 @@ from visrag_integrations.readers.office_book import MAX_ROWS
 from visrag_integrations.readers.office_html import clean_page, is_web_page, plain_head
 from visrag_integrations.readers.office_links import PartWatch, clean_xml
 from visrag_integrations.readers.office_notice import Notice
-from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
 from visrag_integrations.readers.office_open_document import unlock_open_document
+from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
 from visrag_integrations.readers.office_password import NEEDED, OLE, unlock
 from visrag_integrations.readers.sources import Source
 

@@ -176,7 +176,9 @@ class _Cleaner(XMLGenerator):
         if element == "relationship" and _is_refused(plain, self._refused):
             # A macro that is taken out shows nothing, so nobody needs to be told.
             self.removed += _leads_away(plain)
-            kept = {key: value for key, value in kept.items() if plain_name(key) not in {"target", "targetmode", "type"}}
+            kept = {
+                key: value for key, value in kept.items() if plain_name(key) not in {"target", "targetmode", "type"}
+            }
         if element == "f" and kept.get("si") in self._shared and kept.get("t") == "shared":
             kept = {}
         elif element in _FORMULA_ELEMENTS:

@@ -119,7 +119,9 @@ def _read_part(item: Any) -> _Part:
     derivation = found["key-derivation"]
     kind = _attribute(item, "checksum-type").lower()
     start = "sha1"
-    if "start-key-generation" in found and "256" in _attribute(found["start-key-generation"], "start-key-generation-name"):
+    if "start-key-generation" in found and "256" in _attribute(
+        found["start-key-generation"], "start-key-generation-name"
+    ):
         start = "sha256"
     return _Part(
         cipher="aes" if "aes" in cipher.lower() else cipher,

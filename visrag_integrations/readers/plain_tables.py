@@ -95,7 +95,10 @@ def write_workbook(source: Source, target: Path) -> list[str]:
 
 def _write(source: Source, target: Path, separator: str, quoted: bool) -> Counter[str]:
     counts: Counter[str] = Counter()
-    with open_text(source, MAX_BYTES) as text, zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made:
+    with (
+        open_text(source, MAX_BYTES) as text,
+        zipfile.ZipFile(target, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as made,
+    ):
         for name, content in _PARTS.items():
             made.writestr(name, content)
         with made.open("xl/worksheets/sheet1.xml", "w", force_zip64=True) as sheet:

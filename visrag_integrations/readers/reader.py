@@ -161,7 +161,7 @@ class PageReader:
         """
         known = source
         if not isinstance(known, sources.Source):
-            known = sources.identify(known, max_bytes=self.max_bytes, name=name)
+            known = sources.identify(known, max_bytes=self.max_bytes, name=name, seconds=self.fetch_timeout)
         return OpenDocument(self, known, _open_content(known, self))
 
     def describe(self) -> dict[str, Any]:

@@ -57,9 +57,7 @@ class WebDocument:
         self._source, self._settings, self._web = source, settings, web
         self._parts = WebParts(source, web)
         try:
-            self._browser = Chromium(
-                program, WIDTH, TILE, self._parts.reply, scripts=web.scripts, seconds=web.timeout
-            )
+            self._browser = Chromium(program, WIDTH, TILE, self._parts.reply, scripts=web.scripts, seconds=web.timeout)
         except BrowserError as err:
             raise self._error(err) from err
         try:
