@@ -76,7 +76,8 @@ def test_the_encryption_of_newer_programs_is_named(tmp_path: Path) -> None:
 
 ENCRYPTED = (
     '<m:manifest xmlns:m="m"><m:file-entry m:full-path="content.xml"><m:encryption-data m:checksum="AAAA" '
-    'm:checksum-type="SHA1/1K"><m:algorithm m:algorithm-name="{cipher}" m:initialisation-vector="AAAAAAAAAAAAAAAAAAAAAA=="/>'
+    'm:checksum-type="SHA1/1K"><m:algorithm m:algorithm-name="{cipher}" '
+    'm:initialisation-vector="AAAAAAAAAAAAAAAAAAAAAA=="/>'
     '<m:key-derivation m:iteration-count="{rounds}" m:salt="AAAA"/></m:encryption-data></m:file-entry></m:manifest>'
 )
 

@@ -127,7 +127,8 @@ def sheet(path: Path, rows: list[list[object]]) -> Path:
         text += "</table:table-row>"
     number = 'xmlns:number="urn:oasis:names:tc:opendocument:xmlns:datastyle:1.0"'
     path.write_text(
-        f'<?xml version="1.0"?><office:document {ODF} {number} office:version="1.2" office:mimetype="application/vnd.oasis.'
+        f'<?xml version="1.0"?><office:document {ODF} {number} office:version="1.2" '
+        'office:mimetype="application/vnd.oasis.'
         f'opendocument.spreadsheet"><office:automatic-styles>{NUMBERS}</office:automatic-styles><office:body>'
         f'<office:spreadsheet><table:table table:name="S">{text}</table:table></office:spreadsheet></office:body>'
         "</office:document>"
@@ -179,7 +180,8 @@ def workbook(path: Path) -> str:
 def test_rows_are_cut_in_every_encoding(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, encoding: str) -> None:
     monkeypatch.setattr(office_book, "MAX_ROWS", 10)
     rows = "".join(f'<x:row r="{n}"><x:c r="A{n}"><x:v>{n * 1000}</x:v></x:c></x:row>' for n in range(1, 31))
-    part = f'<?xml version="1.0" encoding="{encoding}"?><x:worksheet xmlns:x="u"><x:sheetData>{rows}</x:sheetData></x:worksheet>'
+    part = f'<?xml version="1.0" encoding="{encoding}"?><x:worksheet xmlns:x="u"><x:sheetData>{rows}</x:sheetData>'
+    part += "</x:worksheet>"
     path = xlsx(tmp_path / "a.xlsx", "</sheetData>", **{"xl/worksheets/sheet1.xml": part.encode(encoding)})
     (said,) = prepare(identify(path, max_bytes=1 << 20), tmp_path / "given.xlsx")
     assert "20 rows were left out" in said

@@ -1,7 +1,7 @@
 """Which fonts this machine has: a letter that none of them has is drawn as an empty box, or not at all.
 
-Asked of fontconfig (`fc-list`), which LibreOffice and Chromium ask too. Where there is none (macOS, Windows), nothing is
-known, and nothing is said.
+Asked of fontconfig (`fc-list`), which LibreOffice and Chromium ask too. Where there is none (macOS, Windows),
+nothing is known, and nothing is said.
 """
 
 from __future__ import annotations
@@ -149,8 +149,8 @@ Install fonts-crosextra-carlito.'
     if packages:
         advice = f"Install {' '.join(packages)}"
     return (
-        f"the fonts {told} are not installed; others stand in for them, so that text may be cut off or stand elsewhere. "
-        f"{advice}."
+        f"the fonts {told} are not installed; others stand in for them, so that text may be cut off or stand elsewhere."
+        f" {advice}."
     )
 
 
@@ -174,7 +174,7 @@ def _families() -> frozenset[str]:
 
 @functools.lru_cache(maxsize=1)
 def _covered() -> tuple[list[int], list[int]]:
-    """First and last code points of all stretches that some font has, in order; without stretches that lie in others."""
+    """First and last code points of all stretches that some font has, in order, none of them in another."""
     stretches: list[tuple[int, int]] = []
     for line in set(_listed("%{charset}\n")):
         for stretch in line.split():  # "20-7e a0-17f 192"
@@ -182,11 +182,11 @@ def _covered() -> tuple[list[int], list[int]]:
             stretches.append((int(first, 16), int(last or first, 16)))
     starts: list[int] = []
     ends: list[int] = []
-    for first, last in sorted(stretches):
-        if ends and first <= ends[-1] + 1:
+    for begins, last in sorted(stretches):
+        if ends and begins <= ends[-1] + 1:
             ends[-1] = max(ends[-1], last)
         else:
-            starts.append(first)
+            starts.append(begins)
             ends.append(last)
     return starts, ends
 

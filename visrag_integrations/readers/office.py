@@ -56,7 +56,8 @@ def _set_by_pymupdf(source: Source, settings: RenderSettings) -> DocumentContent
         plain = Path(folder) / "document.txt"
         warnings = copy_as_utf8(source, plain)
         document = PyMuPDFDocument(replace(source, path=None, data=plain.read_bytes()), settings, filetype="txt")
-    document.metadata = {**document.metadata, "warnings": tuple(warnings)}
+    about: dict[str, Any] = {**document.metadata, "warnings": tuple(warnings)}
+    document.metadata = about
     return document
 
 

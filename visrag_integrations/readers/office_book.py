@@ -1,7 +1,7 @@
 """What a workbook holds, looked through before it is copied: how wide each column must be, which rows are its header.
 
-Only the rows that are read are looked at. Where the rest begins and ends is noted in bytes, so that a sheet of a million
-rows costs no more than the first of them.
+Only the rows that are read are looked at. Where the rest begins and ends is noted in bytes, so that a sheet of a
+million rows costs no more than the first of them.
 """
 
 from __future__ import annotations
@@ -69,7 +69,7 @@ class Book:
 
 
 def look_through(package: zipfile.ZipFile, names: Collection[str]) -> Book:
-    """What there is to know about the workbook in a package; about none where it holds no workbook, or a damaged one."""
+    """What there is to know about the workbook in a package; nothing where it holds none, or a damaged one."""
     book = Book()
     if "xl/workbook.xml" not in names:
         return book

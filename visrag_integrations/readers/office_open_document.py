@@ -1,4 +1,4 @@
-"""OpenDocument files with a password (.odt, .ods, .odp): each part is encrypted by itself, and the list of parts says how.
+"""OpenDocument files with a password (.odt, .ods, .odp): each part is encrypted by itself, the list of parts says how.
 
 As OpenDocument 1.3, part 2, chapter 3 has it: AES-256 in CBC, and Blowfish in CFB of OpenOffice before 2012. The one
 encrypted package in a package of LibreOffice 24.8 and newer is not opened.

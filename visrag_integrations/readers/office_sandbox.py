@@ -1,8 +1,8 @@
 """A wall around LibreOffice: no network, no files but its own folder, the program and its fonts.
 
 Bubblewrap (`bwrap`) builds it where it is installed and the system lets users have namespaces of their own. Elsewhere
-`unshare` takes at least the network away, where it can; the report says what is missing of the wall. The settings and the
-cleaned package are walls of their own.
+`unshare` takes at least the network away, where it can; the report says what is missing of the wall. The settings and
+the cleaned package are walls of their own.
 """
 
 from __future__ import annotations
@@ -66,8 +66,8 @@ class Wall:
 
 
 NO_FILES_HIDDEN = (
-    "LibreOffice ran without network, but could see the files of this machine: bubblewrap (bwrap) is not installed or not "
-    "allowed. Links in documents are cut out all the same. apt-get install bubblewrap puts up the whole wall."
+    "LibreOffice ran without network, but could see the files of this machine: bubblewrap (bwrap) is not installed or "
+    "not allowed. Links in documents are cut out all the same. apt-get install bubblewrap puts up the whole wall."
 )
 NO_WALL = (
     "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "

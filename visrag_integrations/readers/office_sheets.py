@@ -19,8 +19,8 @@ _ROOM = 1.5
 # A column that its author made wider than this is made as wide as what is in it.
 _MOST_WIDTH = 60.0
 # Characters side by side on one page; a wider sheet goes on to the right on further pages, its first columns on each. A
-# page has some 1,600 pixels across, so that a letter is given six. With more, letters of five pixels cannot be read; with
-# fewer, a row of 18 columns is torn apart.
+# page has some 1,600 pixels across, so that a letter is given six. With more, letters of five pixels cannot be read;
+# with fewer, a row of 18 columns is torn apart.
 PAGE_WIDTH = 280.0
 # Inches. What a printer needs at the edges is room for letters here.
 _MARGINS = {"left": "0.2", "right": "0.2", "top": "0.4", "bottom": "0.4", "header": "0.15", "footer": "0.15"}

@@ -1,6 +1,7 @@
 """Tables in plain text (.csv, .tsv): written as a workbook whose cells are texts, as they stand in the file.
 
-A spreadsheet program would guess: 0815 becomes 815, 1-2 a day in January, =WEBSERVICE("...") a request. Before and after:
+A spreadsheet program would guess: 0815 becomes 815, 1-2 a day in January, =WEBSERVICE("...") a request. Before and
+after:
 
     Part;Price          | Part | Price |
     0815;"1,50"         | 0815 | 1,50  |
@@ -55,8 +56,8 @@ _PARTS = {
     f'Type="{_MAIN}/officeDocument/2006/relationships/worksheet" Target="worksheets/sheet1.xml"/><Relationship Id="r2" '
     f'Type="{_MAIN}/officeDocument/2006/relationships/styles" Target="styles.xml"/></Relationships>',
     "xl/styles.xml": f'<styleSheet {_SHEET}><fonts count="1"><font><sz val="10"/></font></fonts><fills count="1"><fill>'
-    '<patternFill patternType="none"/></fill></fills><borders count="1"><border/></borders><cellStyleXfs count="1"><xf/>'
-    '</cellStyleXfs><cellXfs count="1"><xf numFmtId="49" applyNumberFormat="1"/></cellXfs></styleSheet>',
+    '<patternFill patternType="none"/></fill></fills><borders count="1"><border/></borders><cellStyleXfs count="1">'
+    '<xf/></cellStyleXfs><cellXfs count="1"><xf numFmtId="49" applyNumberFormat="1"/></cellXfs></styleSheet>',
 }
 
 
@@ -81,8 +82,8 @@ def write_workbook(source: Source, target: Path) -> list[str]:
     if counts["rows left out"]:
         more = "at least " if counts["beyond"] else ""
         said.append(
-            f"only the first {MAX_ROWS} rows are read; {more}{counts['rows left out']} rows were left out. Split the file "
-            "to read them."
+            f"only the first {MAX_ROWS} rows are read; {more}{counts['rows left out']} rows were left out. Split the "
+            "file to read them."
         )
     elif counts["beyond"]:
         said.append(f"only its first {MAX_BYTES >> 20} MiB are read. Split the file to read the rest.")
@@ -123,8 +124,9 @@ def _lines(text: TextIO) -> Iterator[str]:
 
 
 def _rows(text: Iterable[str], separator: str, quoted: bool) -> Iterator[list[str]]:
-    quoting = csv.QUOTE_MINIMAL if quoted else csv.QUOTE_NONE
-    return csv.reader(text, delimiter=separator, quoting=quoting)
+    if quoted:
+        return csv.reader(text, delimiter=separator)
+    return csv.reader(text, delimiter=separator, quoting=csv.QUOTE_NONE)
 
 
 def _row_xml(row: list[str], counts: Counter[str]) -> bytes:

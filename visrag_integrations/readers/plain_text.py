@@ -7,14 +7,14 @@ import io
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import BinaryIO, TextIO
+from typing import Any, BinaryIO, TextIO, cast
 
 from visrag_integrations.errors import UnsupportedDocumentError
 from visrag_integrations.readers.sources import Source
 
 MAX_BYTES = 4 << 20
-"""Bytes of a text file that are read: some 1,200 pages. Log files have more, and would fill an index with one file; of 8
-MiB LibreOffice makes no PDF within its two minutes on a busy machine."""
+"""Bytes of a text file that are read: some 1,200 pages. Log files have more, and would fill an index with one file. Of
+8 MiB LibreOffice makes no PDF within its two minutes on a busy machine."""
 _BLOCK = 1 << 20
 _HEAD = 4096
 # Byte order marks; that of UTF-32 begins like that of UTF-16, so it is looked for first.
@@ -58,7 +58,7 @@ def open_text(source: Source, limit: int) -> Iterator[TextIO]:
         encoding = encoding_of(file, source.name, limit)
         file.seek(0)
         # Line ends become one kind, as everybody expects of a text.
-        yield io.TextIOWrapper(io.BufferedReader(_Beginning(file, limit)), encoding, errors="replace")
+        yield io.TextIOWrapper(io.BufferedReader(cast("Any", _Beginning(file, limit))), encoding, errors="replace")
 
 
 def encoding_of(file: BinaryIO, name: str, limit: int) -> str:

@@ -87,13 +87,13 @@ class WebDocument:
             warnings.append(f"only the first {len(self._words)} of its words are read; its pictures are whole.")
         if not complete:
             warnings.append(
-                f"it was still loading after {self._web.timeout * FOR_PARTS:g} seconds, and is read as it was then. Raise "
-                "web_timeout to wait longer."
+                f"it was still loading after {self._web.timeout * FOR_PARTS:g} seconds, and is read as it was then. "
+                "Raise web_timeout to wait longer."
             )
         if found["scripts"] and not self._words and not self._web.scripts:
             warnings.append(
-                "it shows no text, and has scripts, which were not run. PageReader(web_scripts=True), or --web-scripts, "
-                "runs them."
+                "it shows no text, and has scripts, which were not run. PageReader(web_scripts=True), or "
+                "--web-scripts, runs them."
             )
         if found["title"]:
             about["title"] = clean_text(str(found["title"]))[:500]
