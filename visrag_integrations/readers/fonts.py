@@ -178,15 +178,15 @@ def _covered() -> tuple[list[int], list[int]]:
     stretches: list[tuple[int, int]] = []
     for line in set(_listed("%{charset}\n")):
         for stretch in line.split():  # "20-7e a0-17f 192"
-            first, _, last = stretch.partition("-")
-            stretches.append((int(first, 16), int(last or first, 16)))
+            low, _, high = stretch.partition("-")
+            stretches.append((int(low, 16), int(high or low, 16)))
     starts: list[int] = []
     ends: list[int] = []
-    for begins, last in sorted(stretches):
-        if ends and begins <= ends[-1] + 1:
+    for first, last in sorted(stretches):
+        if ends and first <= ends[-1] + 1:
             ends[-1] = max(ends[-1], last)
         else:
-            starts.append(begins)
+            starts.append(first)
             ends.append(last)
     return starts, ends
 
