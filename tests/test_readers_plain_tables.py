@@ -128,16 +128,25 @@ def test_large_files_take_little_memory(tmp_path: Path, name: str) -> None:
         [sys.executable, "-c", PEAK, str(tmp_path / name)], capture_output=True, text=True, check=True
     )
     said, peak = done.stdout.splitlines()
-    assert {"a.csv": "980000 rows were left out", "a.txt": "first 4 MiB are read"}[name] in said
+    assert {"a.csv": "980000 rows were left out", "a.txt": "first 50000 lines are read"}[name] in said
     assert int(peak) >> 10 < 150
 
 
 def test_a_long_text_is_cut_and_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(plain_text, "MAX_BYTES", 1 << 20)
-    (tmp_path / "a.md").write_text("line\n" * (1 << 19))
+    (tmp_path / "a.md").write_text(("line " * 100 + "\n") * 4200)
     (said,) = copy_as_utf8(identify(tmp_path / "a.md", max_bytes=1 << 30), tmp_path / "b.txt")
     assert "only its first 1 MiB are read, of 2 MiB" in said
     assert (tmp_path / "b.txt").stat().st_size == 1 << 20
+
+
+def test_a_text_of_many_lines_is_cut_after_a_whole_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plain_text, "MAX_LINES", 3)
+    for text, said in (("1\n2\n3\n", False), ("1\n2\n3\n4\n", True)):
+        (tmp_path / "a.txt").write_text(text)
+        found = copy_as_utf8(identify(tmp_path / "a.txt", max_bytes=1 << 30), tmp_path / "b.txt")
+        assert bool(found) == said
+        assert (tmp_path / "b.txt").read_text() == "1\n2\n3\n"
 
 
 @needs_office

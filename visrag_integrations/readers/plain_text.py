@@ -15,6 +15,8 @@ from visrag_integrations.readers.sources import Source
 MAX_BYTES = 4 << 20
 """Bytes of a text file that are read: some 1,200 pages. Log files have more, and would fill an index with one file. Of
 8 MiB LibreOffice makes no PDF within its two minutes on a busy machine."""
+MAX_LINES = 50_000
+"""Lines of it: of short ones a page is full after some fifty, however few bytes they have."""
 _BLOCK = 1 << 20
 _HEAD = 4096
 # Byte order marks; that of UTF-32 begins like that of UTF-16, so it is looked for first.
@@ -35,16 +37,23 @@ def copy_as_utf8(source: Source, target: Path) -> list[str]:
     Raises:
         UnsupportedDocumentError: It is not text.
     """
+    lines_left = MAX_LINES
     with open_text(source, MAX_BYTES) as text, target.open("w", encoding="utf-8", newline="\n") as copy:
-        while block := text.read(_BLOCK):
+        while lines_left > 0 and (block := text.read(_BLOCK)):
+            lines = block.count("\n")
+            if lines > lines_left:
+                block = "\n".join(block.split("\n")[:lines_left]) + "\n"
+            lines_left -= lines
             copy.write(block)
     size = size_of(source)
-    if size <= MAX_BYTES:
-        return []
-    return [
-        f"only its first {MAX_BYTES >> 20} MiB are read, of {size >> 20} MiB; the rest was left out. Split the file to "
-        "read it."
-    ]
+    if lines_left < 0:
+        return [f"only its first {MAX_LINES} lines are read; the rest was left out. Split the file to read it."]
+    if size > MAX_BYTES:
+        return [
+            f"only its first {MAX_BYTES >> 20} MiB are read, of {size >> 20} MiB; the rest was left out. Split the file to "
+            "read it."
+        ]
+    return []
 
 
 @contextmanager
