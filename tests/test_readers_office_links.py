@@ -189,10 +189,15 @@ def binary(path: Path, ending: str) -> Path:
     return path.with_suffix(ending)
 
 
+# LibreOffice writes no link into an .xls of an .ods when the server does not answer, so that there is none to test.
+OLD_LINKS = [
+    (kind, links) for kind in BINARY for links in ("file", "http") if (kind, links) != ("xls of an ods", "http")
+]
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("walls", ["all", "settings only"])
-@pytest.mark.parametrize("links", ["file", "http"])
-@pytest.mark.parametrize("kind", BINARY)
+@pytest.mark.parametrize(("kind", "links"), OLD_LINKS)
 def test_old_formats_reach_nothing(
     tmp_path: Path, outside: Outside, kind: str, links: str, walls: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

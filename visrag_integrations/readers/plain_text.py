@@ -50,8 +50,8 @@ def copy_as_utf8(source: Source, target: Path) -> list[str]:
         return [f"only its first {MAX_LINES} lines are read; the rest was left out. Split the file to read it."]
     if size > MAX_BYTES:
         return [
-            f"only its first {MAX_BYTES >> 20} MiB are read, of {size >> 20} MiB; the rest was left out. Split the file "
-            "to read it."
+            f"only its first {MAX_BYTES >> 20} MiB are read, of {size >> 20} MiB; the rest was left out. Split the "
+            "file to read it."
         ]
     return []
 
