@@ -191,3 +191,27 @@ def test_json_holds_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [Path(name).name for name in report["left_out"]] == ["b.dwg"]
     assert "animation of 3 pictures" in report["warnings"][0]["warning"]
     assert "left out: 1 file of kinds that are not read (1 .dwg)" in err
+
+
+def test_options_for_web_pages_reach_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import visrag_integrations.ingestion as ingestion
+
+    readers: list[PageReader] = []
+
+    def note(paths: object, **settings: object) -> object:
+        readers.append(settings["reader"])  # type: ignore[arg-type]
+        raise SystemExit(0)
+
+    monkeypatch.setattr(ingestion, "index_documents", note)
+    hosts = ["--web-host", "cdn.example.org", "--web-host", "https://IMG.example.org/a/", "--web-scripts"]
+    for more, expected in (([], ((), False)), (hosts, (("cdn.example.org", "img.example.org"), True))):
+        with pytest.raises(SystemExit):
+            main(["index", "a.pdf", "--index", str(tmp_path / "index"), "--embedder", "ocr", *more])
+        assert (readers[-1].web_hosts, readers[-1].web_scripts) == expected
+
+
+@pytest.mark.parametrize("host", ["", "*", "*.example.org", "http://", "two words"])
+def test_what_is_no_host_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["index", "a.pdf", "--web-host", host])
+    assert "is no host" in capsys.readouterr().err

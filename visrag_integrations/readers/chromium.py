@@ -161,8 +161,10 @@ class Chromium:
         self._end = time.monotonic() + seconds
         self._seconds = seconds
 
-    def open(self, url: str, patience: float) -> None:
+    def open(self, url: str, patience: float) -> bool:
         """Go to a page and wait until it and its parts are loaded; parts that lack after `patience` are left out.
+
+        Gives whether none is left out.
 
         Raises:
             BrowserError: The page itself did not come.
@@ -178,7 +180,8 @@ class Chromium:
                 self._handle(message)
                 continue
             self.call("Page.stopLoading")
-            return
+            return False
+        return True
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of ours, in a world that the page's own scripts do not share."""

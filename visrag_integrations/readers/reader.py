@@ -158,7 +158,7 @@ class PageReader:
         """
         known = source
         if not isinstance(known, sources.Source):
-            known = sources.identify(known, max_bytes=self.max_bytes, name=name)
+            known = sources.identify(known, max_bytes=self.max_bytes, name=name, seconds=self.fetch_timeout)
         return OpenDocument(self, known, _open_content(known, self))
 
     def describe(self) -> dict[str, Any]:
@@ -294,7 +294,8 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
             return ImageDocument(known, settings)
         if known.kind == "web":
-            from visrag_integrations.readers.web_page import WebDocument, WebSettings
+            from visrag_integrations.readers.web_page import WebDocument
+            from visrag_integrations.readers.web_parts import WebSettings
 
             return WebDocument(known, settings, WebSettings(reader.web_scripts, reader.web_hosts, reader.web_timeout))
         from visrag_integrations.readers.office import open_office
