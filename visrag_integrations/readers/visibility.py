@@ -24,10 +24,11 @@ if TYPE_CHECKING:
 # Where a word's box is looked at, as fractions across and down: first along one row right above the line on which
 # letters (and the dots of a table of contents) stand; pixels of one row lie together in memory, so that this costs a
 # third of two rows. Then, where these are alike, along more rows, at last at as many points as most words have pixels.
-# Of 22,000 words of manuals the first row finds four in five, the others all but a few.
+# Of 33,000 words of manuals the first row finds nine in ten (seven points at 0.74; nine at 0.78 found 87 in 100, five
+# at 0.74 as many), the second step half of the others, the last all but a few.
 _ROWS = (
-    (np.linspace(0.06, 0.94, 9), np.array([0.78])),
-    (np.linspace(0.06, 0.94, 9), np.array([0.66, 0.7, 0.74, 0.82, 0.86])),
+    (np.linspace(0.06, 0.94, 7), np.array([0.74])),
+    (np.linspace(0.04, 0.96, 11), np.array([0.45, 0.62, 0.7, 0.78])),
     (np.linspace(0.02, 0.98, 25), np.linspace(0.05, 0.95, 13)),
 )
 # Of 255, between the lightest and the darkest pixel of a word, in any of the three colours. The palest print that is
@@ -66,7 +67,8 @@ def visible_words(texts: Sequence[str], boxes: EdgeArray, edges: EdgeArray, pixe
     inside = np.clip(edges, 0.0, 1.0)
     doubtful = np.flatnonzero(kept)
     for points in _ROWS:
-        doubtful = doubtful[_alike(inside[doubtful], picture, *points)]
+        if len(doubtful):
+            doubtful = doubtful[_alike(inside[doubtful], picture, *points)]
     for place in doubtful.tolist():
         mark = _MARK
         if not any(map(str.isalnum, texts[place])):
