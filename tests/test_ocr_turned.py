@@ -141,7 +141,6 @@ def test_the_construction_drawing(backend: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns from half of our limit on
 def test_the_largest_picture_that_is_allowed_takes_little_memory() -> None:
     side = 13_000
     image = Image.new("1", (side, side), 1)

@@ -49,8 +49,8 @@ def look_inside(document: Any, outer: Source, max_bytes: int) -> Attachments:
 
 def _look_at_form(document: Any, found: Attachments) -> None:
     catalog = document.pdf_catalog()
-    kind, _ = document.xref_get_key(catalog, "AcroForm/XFA")
-    if kind in {"null", ""}:
+    kind, parts = document.xref_get_key(catalog, "AcroForm/XFA")
+    if kind in {"null", ""} or parts == "[]":
         return
     _, rendering = document.xref_get_key(catalog, "NeedsRendering")
     if rendering == "true" or not document.is_form_pdf:

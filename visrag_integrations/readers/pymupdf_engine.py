@@ -123,7 +123,14 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
 
 
 def _suspected(layer: Any, blocks: Sequence[int], corners: NDArray[np.float64], size: tuple[float, float]) -> list[int]:
-    """Places of the words over which a picture was painted that is no scan of the page; `blocks` as words count them."""
+    """Places of the words over which a picture was painted that is no scan of the page.
+
+    Args:
+        layer: The page's text.
+        blocks: In which block of it each word stands.
+        corners: Of the words.
+        size: Of the page.
+    """
     import pymupdf
 
     # Blocks stand in the order of painting. They are looked at one by one, without their text: most pages have no

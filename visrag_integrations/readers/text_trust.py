@@ -101,7 +101,9 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     script_of, weight_of = _letter_tables()
     bounded = np.minimum(codes, _TABLE)
     scripts = script_of[bounded]
-    letters_of = np.bincount(scripts, minlength=len(_RANGES) + 1)  # of each script on the page; the first are no letters
+    letters_of = np.bincount(
+        scripts, minlength=len(_RANGES) + 1
+    )  # of each script on the page; the first are no letters
     for script in (np.flatnonzero(letters_of[1:] >= _FEWEST) + 1).tolist():
         least = _LEAST_LATIN if script == 1 else _USUAL[script - 2][2]
         letters = _in_words(scripts == script)
