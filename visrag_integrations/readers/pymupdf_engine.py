@@ -17,6 +17,7 @@ from visrag_integrations.readers.content import (
     covers_little,
     covers_page,
 )
+from visrag_integrations.readers.dingbats import with_dingbats
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
 from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
@@ -119,6 +120,7 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     corners = np.array((left, top, right, bottom)).T
     if may_have_ligatures(texts):
         texts = _with_ligatures(texts, layer)
+    texts = with_dingbats(texts, found, page, layer)
     return PaintedWords(texts, corners, _covered(page, size, corners, _suspected(layer, blocks, corners, size)))
 
 
