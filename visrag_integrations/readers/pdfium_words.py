@@ -32,8 +32,13 @@ _SEEN_THROUGH = 0.5
 _FIRST_VERTICAL = "\u2e80"  # from here on: scripts that are written from top to bottom too
 
 
-def painted_words(page: Any) -> PaintedWords:
-    """The page's words: characters between white space, boxed by their outermost corners."""
+def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
+    """The page's words: characters between white space, boxed by their outermost corners.
+
+    Args:
+        page: The page.
+        combs: Its form fields that have a cell for each letter.
+    """
     import pypdfium2.raw as pdfium
 
     layer = page.get_textpage()
@@ -56,7 +61,13 @@ def painted_words(page: Any) -> PaintedWords:
         layer.close()
     turned = _shown(page)
     points = np.array(corners, dtype=np.float64).reshape(-1, 2)
-    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4), covered)
+    fields = np.array(combs, dtype=np.float64).reshape(-1, 2)
+    return PaintedWords(
+        texts,
+        (points @ turned[:2] + turned[2]).reshape(-1, 4),
+        covered,
+        (fields @ turned[:2] + turned[2]).reshape(-1, 4),
+    )
 
 
 def _as_text(codes: list[int]) -> str:

@@ -11,6 +11,7 @@ import numpy as np
 
 from visrag_integrations.images import Pixels
 from visrag_integrations.readers.attachments import Attachments, look_inside
+from visrag_integrations.readers.comb_fields import COMB
 from visrag_integrations.readers.content import (
     PageContent,
     RenderSettings,
@@ -121,7 +122,15 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     if may_have_ligatures(texts):
         texts = _with_ligatures(texts, layer)
     texts = with_dingbats(texts, found, page, layer)
-    return PaintedWords(texts, corners, _covered(page, size, corners, _suspected(layer, blocks, corners, size)))
+    covered = _covered(page, size, corners, _suspected(layer, blocks, corners, size))
+    return PaintedWords(texts, corners, covered, _combs(page))
+
+
+def _combs(page: Any) -> list[Box]:
+    """The form fields of a page that have a cell for each letter, as the page is shown."""
+    if page.first_widget is None:
+        return []
+    return [_as_shown(field.rect, page) for field in page.widgets() if field.field_flags & COMB]
 
 
 def _suspected(layer: Any, blocks: Sequence[int], corners: NDArray[np.float64], size: tuple[float, float]) -> list[int]:

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from visrag_integrations.images import Pixels
+from visrag_integrations.readers.comb_fields import join_cells
 from visrag_integrations.readers.content import clean_text, has_unprintable, make_words
 from visrag_integrations.readers.reading_order import reading_order
 from visrag_integrations.readers.visibility import visible_words
@@ -24,11 +25,13 @@ class PaintedWords(NamedTuple):
         texts: No white space in them.
         corners: Two opposite corners of each, `(x, y, x, y)` in units of the page as it is shown, from its top left.
         covered: Places of words over which a picture was painted that is no scan of the page.
+        combs: Form fields with a cell for each letter, as their corners.
     """
 
     texts: Sequence[str]
     corners: Sequence[Sequence[float]] | NDArray[np.float64]
     covered: Sequence[int] = ()
+    combs: Sequence[Sequence[float]] | NDArray[np.float64] = ()
 
 
 def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: Pixels) -> tuple[str, tuple[Word, ...]]:
@@ -54,6 +57,10 @@ def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: 
         edges = edges[shown]
         if not texts:
             return "", ()
+    if len(painted.combs):
+        fields = np.sort(np.asarray(painted.combs, dtype=np.float64).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+        texts, boxes = join_cells(texts, boxes, fields)
+        edges = boxes / (width, height, width, height)
     order = reading_order(texts, boxes)
     text = order.text(texts)
     if not isinstance(order.places, range):
