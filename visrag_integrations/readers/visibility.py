@@ -52,6 +52,7 @@ def visible_words(texts: Sequence[str], boxes: EdgeArray, edges: EdgeArray, pixe
         pixels: The page's picture.
     """
     left, top, right, bottom = edges.T
+    kept: NDArray[np.bool_]
     kept = (left + right > 0) & (left + right < 2) & (top + bottom > 0) & (top + bottom < 2)  # the middle of each
     if not all(texts):
         kept &= np.fromiter(map(bool, texts), dtype=np.bool_, count=len(texts))
