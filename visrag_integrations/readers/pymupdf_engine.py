@@ -117,6 +117,7 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
         return PaintedWords([], [])
     # Each word is (x0, y0, x1, y1, text, block, line, place). All left edges together, then all upper ones: of a few
     # long lists an array is made in half of the time that many short ones take.
+    texts: Sequence[str]
     left, top, right, bottom, texts, blocks, *_ = zip(*found, strict=True)
     corners = np.array((left, top, right, bottom)).T
     if may_have_ligatures(texts):
