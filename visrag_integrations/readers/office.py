@@ -52,8 +52,8 @@ def open_office(source: Source, settings: RenderSettings, backend: Backend, time
 def _set_by_pymupdf(source: Source, settings: RenderSettings) -> DocumentContent:
     from visrag_integrations.readers.pymupdf_engine import PyMuPDFDocument
 
-    with tempfile.TemporaryDirectory(prefix="visrag-text-") as folder:
-        plain = Path(folder) / "document.txt"
+    with ScratchFolder("text") as folder:
+        plain = folder / "document.txt"
         warnings = copy_as_utf8(source, plain)
         document = PyMuPDFDocument(replace(source, path=None, data=plain.read_bytes()), settings, filetype="txt")
     about: dict[str, Any] = {**document.metadata, "warnings": tuple(warnings)}

@@ -20,7 +20,6 @@ from visrag_integrations.interfaces.reader_versions import READER_VERSION
 from visrag_integrations.interfaces.speaker_notes import NOTES_KEY, with_notes
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
-from visrag_integrations.readers.attachments import look_inside
 from visrag_integrations.readers.content import DocumentContent, RenderSettings
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.page_text import read_text, warn_suspect
@@ -192,8 +191,8 @@ class OpenDocument:
         self.warnings: tuple[str, ...] = tuple(about.pop("warnings", ()))
         self._metadata = about
         self.embedded: tuple[sources.Source, ...] = ()
-        if known.kind == "pdf":
-            found = look_inside(known, reader.password, reader.max_bytes)
+        if isinstance(content, PdfDocument):
+            found = content.attachments(reader.max_bytes)
             self.embedded, self.warnings = tuple(found.sources), (*self.warnings, *found.warnings)
         self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
         self.numbers = self._choose()
