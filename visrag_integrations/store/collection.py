@@ -30,7 +30,7 @@ from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
 from visrag_integrations.store.shown import FilterView, as_shown
 from visrag_integrations.store.tenants import TenantEngine, check_tenant
-from visrag_integrations.store.writing import remove_pages
+from visrag_integrations.store.writing import delete_unused_pictures, remove_pages, shown_only_by
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, PageEmbedder
@@ -175,6 +175,7 @@ class Collection:
             stored = self._indexed(stored)
             if reader:
                 self._remember_reader(stored, reader)
+            self._remove_left_pictures()
 
     def _remember_reader(self, stored: CollectionInfo, reader: Mapping[str, Any]) -> None:
         """Note how pages are read from now on; as long as there are pages of an older version, so does its number."""
@@ -195,6 +196,12 @@ class Collection:
         if self._info is None:
             return ""
         return outdated_note(self._info.reader)
+
+    def _remove_left_pictures(self) -> None:
+        """Remove what a run that was killed left in a folder; a server's list is looked at when pages are written."""
+        info = self._load_info()
+        if info is not None and self._pictures.due_list is not None and self._pictures.due():
+            delete_unused_pictures(self._parts(info), set())
 
     def _indexed(self, info: CollectionInfo) -> CollectionInfo:
         """What the collection remembers once its declared metadata keys are indexed; looked at once."""
@@ -248,8 +255,22 @@ class Collection:
         engine: Any = self._engine
         with self._guard:
             info = staged._prepared()
+            unused = self._unused_after(staged)
+            self._pictures.note(unused)
             engine.take_over(staged._engine, info.as_dict())
             self._info = info
+            staged._pictures.shown(unused)
+            delete_unused_pictures(self._parts(info), unused)
+
+    def _unused_after(self, staged: Collection) -> set[str]:
+        """The pictures that the next version shows no more, and those that it has saved for pages that it lost."""
+        unused: set[str] = set()
+        if staged._pictures.due_list is not None:
+            unused = staged._pictures.due_list.all()
+        info = self._load_info()
+        if info is None or self._pictures.files is None:
+            return unused
+        return unused | shown_only_by(self._parts(info), staged._parts(staged._prepared()))
 
     @contextlib.contextmanager
     def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
@@ -348,6 +369,8 @@ class Collection:
             reference = record.payload.get("metadata", {}).get("image")
             if reference is not None:
                 pictures.add(reference)
+        pictures |= self._pictures.due()
+        self._pictures.note(pictures)
         self._engine.drop()
         self._info = None
         self._pictures.settle_new()

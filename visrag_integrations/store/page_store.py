@@ -130,6 +130,8 @@ class QdrantPageStore(Collection):
         engine: Any = open_engine(
             location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
         )
+        if self.folder is not None:
+            kept.due_list = engine.due_pictures
         if self.folder is None and location != ":memory:":
             reconnect = None
             if isinstance(location, str):
@@ -201,7 +203,9 @@ class QdrantPageStore(Collection):
         staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
+        due_list = staged._pictures.due_list
         staged._pictures = BorrowedPictures(self._pictures)
+        staged._pictures.due_list = due_list
         return staged
 
     @property
