@@ -205,7 +205,6 @@ def _query(fake: FakeQdrant, collection: FakeCollection, body: dict[str, Any]) -
         using=asked.using,
         prefetch=asked.prefetch,
         query_filter=asked.filter,
-        search_params=asked.params,
         limit=asked.limit or 10,
         offset=asked.offset,
         with_payload=asked.with_payload or False,

@@ -44,6 +44,7 @@ class FakeQdrant:
         log: The same requests with their queries, bytes and small bodies.
         created: The body each collection was created with.
         faults: How often what went wrong.
+        broken: Errors of this fake itself; `serving` raises them at its end.
         version: What it says of itself; None answers a page of somebody else.
         keys: Which keys there are; without any, everybody may do everything.
         strict: Strict mode of each new collection: `CLOUD`, or more.
@@ -59,6 +60,7 @@ class FakeQdrant:
         self.created: dict[str, dict[str, Any]] = {}
         self.made: dict[str, FakeCollection] = {}
         self.faults: Counter[str] = Counter()
+        self.broken: list[Exception] = []
         self.slow = 3.0
         self.go_on = threading.Event()
         self.version: str | None = "1.18.3"
@@ -129,8 +131,13 @@ class FakeQdrant:
                 answered = collection_requests.answer(self, request, key)
                 if answered is None:
                     answered = point_requests.answer(self, request)
+            except Refusal:
+                raise
             except ValueError as err:  # of the memory's own checks
                 raise Refusal(400, f"Wrong input: {err}") from err
+            except Exception as err:
+                self.broken.append(err)
+                raise Refusal(500, f"Service internal error: the fake is broken: {err!r}") from err
             finally:
                 if request.sent > _BODY_KEPT:
                     request.body = None
@@ -186,3 +193,5 @@ def serving(plan: Plan | None = None, *, port: int = 0, addresses: int = 1, grpc
         yield server
     finally:
         server.close()
+    if server.broken:
+        raise server.broken[0]
