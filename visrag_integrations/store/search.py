@@ -100,13 +100,14 @@ def search(parts: CollectionParts, query: StoreQuery, settings: SearchSettings) 
     return found, "maxsim" if schema.kind == "multi" else "cosine"
 
 
-def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
-    """The dense score of each of these points by all its vectors; of those that have some."""
+def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> list[SearchHit]:
+    """These points with their dense score by all their vectors; of those that have some."""
     schema = schema_for(vector, parts.schemas)
     checked = check_vector(vector, schema, "The query")
     if checked is None:
-        return {}
-    return _exact_scores(parts.engine, schema.vector_name, checked, ids)
+        return []
+    fields = ("visrag.mark",) if parts.mark else False
+    return parts.engine.nearest(schema.vector_name, checked, len(ids), Ids(ids), with_payload=fields, exact=True)
 
 
 def _exact_scores(engine: Engine, name: str, vector: Vector | SparseVector, ids: tuple[str, ...]) -> dict[str, float]:
