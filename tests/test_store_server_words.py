@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_qdrant import FakeQdrant, serving
+from fake_qdrant import serving
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -485,10 +485,8 @@ def test_a_server_that_restarts_is_waited_for() -> None:
 
     def start() -> None:
         time.sleep(1.0)
-        with FakeQdrant(port=port) as server:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        with serving(port=port):
             over.wait(20)
-            server.shutdown()
 
     starting = threading.Thread(target=start)
     starting.start()
