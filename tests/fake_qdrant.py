@@ -183,7 +183,12 @@ class _Handler(BaseHTTPRequestHandler):
             case ("points", "query"):
                 query = models.QueryRequest(**body)
                 hits = memory.query_points(
-                    name, query.query, using=query.using, limit=query.limit, query_filter=query.filter
+                    name,
+                    query.query,
+                    using=query.using,
+                    prefetch=query.prefetch,
+                    limit=query.limit,
+                    query_filter=query.filter,
                 )
                 return {"points": [hit.model_dump(mode="json") for hit in hits.points]}
         raise ValueError(f"{self.command} {rest} is not found here")
