@@ -12,24 +12,24 @@ import functools
 import inspect
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client_life import ClientLife
-from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector
+from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_vector
+from visrag_integrations.store.client_search import among_ids, candidates_of, fused_request, nearest_request, to_hits
 from visrag_integrations.store.engine import (
-    TEXT_VECTOR,
-    Candidates,
+    DENSE_VECTOR,
     ForeignErrors,
+    FusedSearch,
     Point,
     Record,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
     payload_fields,
-    rescoring,
     to_record,
 )
 from visrag_integrations.store.patience import ANSWER_S, PatientClient
@@ -104,40 +104,36 @@ class ClientEngine(ClientLife):
             for batch in requests(points, structs):
                 self._ask.upsert(self.collection, batch, wait=True)
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: conditions.Condition | None,
-        *,
-        with_payload: bool | Sequence[str] = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        from qdrant_client import models
-
-        params = None
-        if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
-            quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-            params = models.SearchParams(exact=exact, quantization=quantized)
-        asked = to_vector(vector)
-        only = None if condition is None else to_filter(condition)
-        first_pass = None
-        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
-            first_pass = models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            found = self._ask.query_points(
-                self.collection,
-                query=asked,
-                using=name,
-                prefetch=first_pass,
-                limit=limit,
-                query_filter=only,
-                with_payload=_payload(with_payload),
-                search_params=params,
-            ).points
-        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+            found = self._ask.query_points(self.collection, **nearest_request(search, local=self._local)).points
+        return to_hits(found)
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        with self._doing("searching"):
+            if self._local or search.dense.name == DENSE_VECTOR["multi"]:
+                found = self._fused_in_two_steps(search)
+            else:
+                request = fused_request(search, candidates_of(search))
+                found = self._ask.query_points(self.collection, **request).points
+        return to_hits(found)
+
+    def _fused_in_two_steps(self, search: FusedSearch) -> list[Any]:
+        """First the candidates of both halves, then their scores.
+
+        In one request each half is searched for candidates twice. That is cheaper than another request, but not where
+        a search compares the vectors of all pages.
+        """
+        halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
+        ids: dict[Any, None] = {}
+        for half in halves:
+            found = self._ask.query_points(self.collection, **nearest_request(half, local=self._local)).points
+            ids |= dict.fromkeys(hit.id for hit in found)
+        if not ids:
+            return []
+        request = fused_request(search, among_ids(search, list(ids), local=self._local))
+        points: list[Any] = self._ask.query_points(self.collection, **request).points
+        return points
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -211,11 +207,6 @@ class ClientEngine(ClientLife):
         advice = functools.partial(advice_on, doing=doing, server=self._asked)
         with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
-
-
-def _payload(fields: bool | Sequence[str]) -> Any:
-    """What of the payload a search gives, as the client wants it said."""
-    return fields if isinstance(fields, bool) else list(fields)
 
 
 def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:

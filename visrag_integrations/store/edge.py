@@ -11,26 +11,25 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
+from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
     TENANT,
-    TEXT_VECTOR,
-    Candidates,
     ForeignErrors,
+    FusedSearch,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
     payload_fields,
-    rescoring,
     to_record,
 )
 from visrag_integrations.store.folder import (
@@ -153,39 +152,22 @@ class EdgeEngine:
         ready = [qe.Point(p.id, {n: to_vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
         self._update(qe.UpdateOperation.upsert_points(ready), "adding pages")
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: conditions.Condition | None,
-        *,
-        with_payload: bool | Sequence[str] = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        import qdrant_edge as qe
-
-        params = None
-        if name != TEXT_VECTOR:
-            quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-            params = qe.SearchParams(exact=exact, quantization=quantized)
-        asked, only = to_vector(vector), to_filter(condition)
-        first_pass = []
-        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
-            nearest = qe.Query.Nearest(asked, using=among.name)
-            first_pass.append(qe.Prefetch(limit=among.limit, query=nearest, filter=only))
-        request = qe.QueryRequest(
-            limit=limit,
-            query=qe.Query.Nearest(asked, using=name),
-            prefetches=first_pass,
-            filter=only,
-            with_payload=with_payload if isinstance(with_payload, bool) else list(with_payload),
-            params=params,
-        )
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            found = self._ready().query(request)
+            found = self._ready().query(nearest_request(search))
         return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        ids: set[Any] = set()
+        with self._guard, self._errors("searching"):
+            for half in (search.dense, search.lexical):
+                found = self._ready().query(nearest_request(replace(half, with_payload=False)))
+                # Ids stay what the engine gives: to make text of hundreds took longer than its searches.
+                ids.update(hit.id for hit in found)
+            best = []
+            if ids:
+                best = self._ready().query(fused_request(search, ids))
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in best]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()

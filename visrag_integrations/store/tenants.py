@@ -13,14 +13,13 @@ from visrag_integrations.errors import SettingError, storable
 from visrag_integrations.store.conditions import Condition, FieldMatch, both
 from visrag_integrations.store.engine import (
     TENANT,
-    Candidates,
     Engine,
+    FusedSearch,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
 )
 from visrag_integrations.types import Page
 
@@ -66,19 +65,15 @@ class TenantEngine:
         self._tenant = storable(tenant)
         self._mine = FieldMatch(TENANT, (self._tenant,))
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: Condition | None,
-        *,
-        with_payload: bool | Sequence[str] = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        mine = both(self._mine, condition)
-        return self.engine.nearest(name, vector, limit, mine, with_payload=with_payload, exact=exact, among=among)
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
+        return self.engine.nearest(self._of_mine(search))
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        dense, lexical = self._of_mine(search.dense), self._of_mine(search.lexical)
+        return self.engine.fused(replace(search, dense=dense, lexical=lexical))
+
+    def _of_mine(self, search: VectorSearch) -> VectorSearch:
+        return replace(search, condition=both(self._mine, search.condition))
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
