@@ -72,6 +72,12 @@ class DescribedCollection:
                     self._adopt(found)
             return self._info
 
+    def read_info(self) -> CollectionInfo | None:
+        """Who fills the collection now; this store goes on by what it knew. See `refresh`."""
+        if self._info is not None and not self._engine.is_shared:
+            return self._info
+        return self._read()
+
     def check(self, embedder: PageEmbedder) -> None:
         """Nothing when this embedder fills the collection, or nobody does yet; writes nothing, unlike `prepare`.
 

@@ -21,7 +21,7 @@ from visrag_integrations.store.documents import list_documents, of_document, set
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
-from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, Layout, read_info
+from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, EmbedderInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_collection import PictureCollection
@@ -33,6 +33,7 @@ from visrag_integrations.store.server_pictures import ServerPictures, check_not_
 from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches, schema_for
+from visrag_integrations.store.versions import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
@@ -140,6 +141,8 @@ class QdrantPageStore(Collection):
                 engine.close()
                 raise
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
+        if self.folder is None:
+            self._refuse_versions()
 
     @classmethod
     def adopt(
@@ -492,6 +495,23 @@ class QdrantPageStore(Collection):
             self._info = info = replace(info, pictures=kind)
             self._engine.save_info(info.as_dict())
         return info
+
+    def _refuse_versions(self) -> None:
+        """Nothing, unless the name is that of another collection's version; one from before there were any may stay.
+
+        Raises:
+            SettingError: It is.
+        """
+        if not is_version(self.collection):
+            return
+        if self._info is not None and self._info.format_version < SERVER_FORMAT:
+            return
+        self.close()
+        name = self.collection.rpartition(".")[0]
+        raise SettingError(
+            f"The collection name {self.collection!r} is not allowed: '.v' and a number at its end are for versions of "
+            f"{name!r}. Open {name!r}, or choose another name."
+        )
 
     def _refuse_without_name(self) -> None:
         """Nothing, unless there is no collection because its alias was lost."""
