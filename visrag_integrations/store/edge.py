@@ -11,26 +11,25 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
+from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
     TENANT,
-    TEXT_VECTOR,
-    Candidates,
     ForeignErrors,
+    FusedSearch,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
     payload_fields,
-    rescoring,
     to_record,
 )
 from visrag_integrations.store.folder import (
@@ -51,6 +50,8 @@ _SCROLLED = 256
 
 class EdgeEngine:
     """A collection in a folder, opened once in this process and shared by every store on it."""
+
+    is_shared = is_staged = is_unfinished = False  # a folder belongs to one process
 
     _open: dict[Path, EdgeEngine] = {}  # noqa: RUF012  (the process's table, guarded by _table)
     _table = threading.Lock()
@@ -86,16 +87,18 @@ class EdgeEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.home / MARKER, {**info, "version": self.version})
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         import qdrant_edge as qe
 
+        if anew:
+            self.drop()
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self.home.mkdir(parents=True, exist_ok=True)
             write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
-                return  # another process was first
+                return False  # another process was first
             self._discard()
             shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
             for field, kind in FOLDER_INDEXES.items():
@@ -104,8 +107,21 @@ class EdgeEngine:
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
             self._shard = shard
             self.save_info(info)
+            return True
 
-    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> None:
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        """Nothing: a folder's versions are begun by one process."""
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        """Nothing: there is one layout of folders."""
+
+    def is_in_use(self) -> bool:
+        return False
+
+    def without_name(self) -> str:
+        return ""  # a folder needs no alias
+
+    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> bool:
         """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
         with self._guard, other._guard, self._errors("switching the collection"):
             old, before = self._path, self.version
@@ -123,6 +139,7 @@ class EdgeEngine:
             (other.home / MARKER).unlink(missing_ok=True)
             for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
                 self._remove(left)
+        return True
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
@@ -135,39 +152,22 @@ class EdgeEngine:
         ready = [qe.Point(p.id, {n: to_vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
         self._update(qe.UpdateOperation.upsert_points(ready), "adding pages")
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: conditions.Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        import qdrant_edge as qe
-
-        params = None
-        if name != TEXT_VECTOR:
-            quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-            params = qe.SearchParams(exact=exact, quantization=quantized)
-        asked, only = to_vector(vector), to_filter(condition)
-        first_pass = []
-        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
-            nearest = qe.Query.Nearest(asked, using=among.name)
-            first_pass.append(qe.Prefetch(limit=among.limit, query=nearest, filter=only))
-        request = qe.QueryRequest(
-            limit=limit,
-            query=qe.Query.Nearest(asked, using=name),
-            prefetches=first_pass,
-            filter=only,
-            with_payload=with_payload,
-            params=params,
-        )
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            found = self._ready().query(request)
+            found = self._ready().query(nearest_request(search))
         return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        ids: set[Any] = set()
+        with self._guard, self._errors("searching"):
+            for half in (search.dense, search.lexical):
+                found = self._ready().query(nearest_request(replace(half, with_payload=False)))
+                # Ids stay what the engine gives: to make text of hundreds took longer than its searches.
+                ids.update(hit.id for hit in found)
+            best = []
+            if ids:
+                best = self._ready().query(fused_request(search, ids))
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in best]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
