@@ -32,6 +32,7 @@ class FakeQdrant(ThreadingHTTPServer):
         self.created: dict[str, dict[str, Any]] = {}
         self.faults: Counter[str] = Counter()
         self.slow = 3.0
+        self.cluster: dict[str, Any] = {"status": "disabled"}
         self.version: str | None = "1.18.3"
         self.versions_asked = 0
 
@@ -120,6 +121,8 @@ class _Handler(BaseHTTPRequestHandler):
             return 200, memory.update_collection_aliases(models.ChangeAliasesOperation(**body).actions)
         if path == ["aliases"]:
             return 200, memory.get_aliases().model_dump(mode="json")
+        if path == ["cluster"]:
+            return 200, self.server.cluster
         name, rest = path[1], tuple(path[2:])
         if rest == ("exists",):
             return 200, {"exists": memory.collection_exists(name)}
@@ -157,6 +160,9 @@ class _Handler(BaseHTTPRequestHandler):
                 chosen = change.points if change.filter is None else change.filter
                 memory.set_payload(name, change.payload, points=chosen, key=change.key)
                 return done
+            case "POST", ("points", "batch"):
+                memory.batch_update_points(name, models.UpdateOperations(**body).operations)
+                return [done]
             case _:
                 return self.looked_up(name, rest, body)
 

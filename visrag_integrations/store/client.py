@@ -10,24 +10,29 @@ import contextlib
 import functools
 import inspect
 import json
+import logging
 import threading
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
-from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_vector, vector_params
+from visrag_integrations.store.client_models import INFO_ID, only_pages, vector_params
 from visrag_integrations.store.client_search import among_ids, candidates_of, fused_request, nearest_request, to_hits
+from visrag_integrations.store.client_writing import encoded_requests, model_requests, sends_json
+from visrag_integrations.store.clusters import ClusterSettings, check_sharding, note_on_copies
 from visrag_integrations.store.engine import (
     DENSE_VECTOR,
+    MAX_NUMBERS,
     SERVER_INDEXES,
     TENANT,
     TEXT_VECTOR,
     ForeignErrors,
     FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
@@ -36,15 +41,20 @@ from visrag_integrations.store.engine import (
     payload_fields,
     to_record,
 )
+from visrag_integrations.store.fusing import fuse_by_parts
 from visrag_integrations.store.json_limits import read_limited_json
-from visrag_integrations.store.patience import ANSWER_S, PatientClient
+from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
+from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_storage, check_supported
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-_SCROLLED = 256
+logger = logging.getLogger(__name__)
+
+# Changes of 256 pages' sources each: 1 MB of ids, and their sources.
+_CHANGED_AT_ONCE = 100
 _MAX_DESCRIPTION = 1 << 20  # characters; a description takes a kilobyte or two
 
 
@@ -59,10 +69,13 @@ class ClientEngine:
         *,
         owned: bool,
         options: Mapping[str, Any] | None = None,
-        asked: AskedServer | None = None,
+        asked: Callable[[], AskedServer] = AskedServer,
         timeout: float | None = None,
+        cluster: ClusterSettings | None = None,
     ) -> None:
-        self._asked = asked or AskedServer()
+        self._cluster = cluster or ClusterSettings()
+        self._sizes = AnswerSizes()
+        self._asked = asked
         self._timeout = timeout
         # Nodes of a cluster agree on collections and aliases; with one of them away that took more than ten seconds.
         self._slow_timeout = int(max(ANSWER_S, timeout or 0))
@@ -73,6 +86,7 @@ class ClientEngine:
         self.where = f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
+        self.max_numbers = MAX_NUMBERS if self._local else SERVER_MAX_NUMBERS
         self._guard = threading.RLock() if self._local else contextlib.nullcontext()  # local mode is not thread-safe
 
     @property
@@ -127,6 +141,7 @@ class ClientEngine:
         from qdrant_client import models
 
         version = self._check_server()
+        check_sharding(self._options, self.where)
         if version is not None:
             check_storage(schemas, version, self.where)
         with self._doing("creating the collection"):
@@ -144,6 +159,23 @@ class ClientEngine:
             tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
             self._index({**SERVER_INDEXES, TENANT: tenant})
             self.save_info(info)
+        self._note_copies()
+
+    def _note_copies(self) -> None:
+        """Say once what a dead node will mean for this new collection."""
+        if self._local:
+            return
+        try:
+            peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
+            copies = self._options.get("replication_factor")
+            if copies is None:  # the server may have a default of its own
+                copies = self._ask.get_collection(self.collection).config.params.replication_factor or 1
+        except Exception:  # whoever may not look at the cluster goes on without
+            logger.info("%s: the nodes of the cluster cannot be read", self.where, exc_info=True)
+            return
+        note = note_on_copies(peers, copies)
+        if note:
+            logger.warning("%s: %s", self.where, note)
 
     def save_info(self, info: Mapping[str, Any]) -> None:
         from qdrant_client import models
@@ -185,28 +217,40 @@ class ClientEngine:
         return next((alias.collection_name for alias in aliases if alias.alias_name == self.collection), None)
 
     def upsert(self, points: Sequence[Point]) -> None:
-        from qdrant_client import models
-
-        structs = [
-            models.PointStruct(id=p.id, vector={n: to_vector(v) for n, v in p.vectors.items()}, payload=p.payload)
-            for p in points
-        ]
+        for point in points:
+            self._sizes.note_vectors(point.vectors)
         with self._doing("adding pages"):
-            for batch in requests(points, structs):
-                self._ask.upsert(self.collection, batch, wait=True)
+            if not sends_json(self.client):
+                for models in model_requests(points):
+                    self._ask.upsert(self.collection, models, wait=True, **self._cluster.writes)
+                return
+            send: Any = self.client.http.points_api.upsert_points
+            for body in encoded_requests(points):
+                call(
+                    self._ask,
+                    functools.partial(
+                        send,
+                        collection_name=self.collection,
+                        wait=True,
+                        point_insert_operations=body,
+                        **self._cluster.writes,
+                    ),
+                )
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            found = self._ask.query_points(self.collection, **nearest_request(search, local=self._local)).points
+            found = self._query(nearest_request(search, local=self._local))
         return to_hits(found)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
+        if self._local:  # formulas take long there
+            return fuse_by_parts(self, search)
         with self._doing("searching"):
-            if self._local or search.dense.name == DENSE_VECTOR["multi"]:
+            if search.dense.name == DENSE_VECTOR["multi"]:
                 found = self._fused_in_two_steps(search)
             else:
                 request = fused_request(search, candidates_of(search))
-                found = self._ask.query_points(self.collection, **request).points
+                found = self._query(request)
         return to_hits(found)
 
     def _fused_in_two_steps(self, search: FusedSearch) -> list[Any]:
@@ -218,27 +262,36 @@ class ClientEngine:
         halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
         ids: dict[Any, None] = {}
         for half in halves:
-            found = self._ask.query_points(self.collection, **nearest_request(half, local=self._local)).points
+            found = self._query(nearest_request(half, local=False))
             ids |= dict.fromkeys(hit.id for hit in found)
         if not ids:
             return []
-        request = fused_request(search, among_ids(search, list(ids), local=self._local))
-        points: list[Any] = self._ask.query_points(self.collection, **request).points
+        return self._query(fused_request(search, among_ids(search, list(ids))))
+
+    def _query(self, request: Mapping[str, Any]) -> list[Any]:
+        points: list[Any] = self._ask.query_points(self.collection, **request, **self._cluster.reads).points
         return points
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]:
-        if not ids:
-            return []
-        with self._doing("reading pages"):
-            records = self._ask.retrieve(
-                self.collection,
-                list(ids),
-                with_payload=payload_fields(fields),
-                with_vectors=self._with_vectors(vectors),
-            )
-        return [to_record(record) for record in records if str(record.id) != INFO_ID]
+        found: list[Record] = []
+        left = list(ids)
+        while left:
+            some = self._sizes.points(vectors, with_text=fields is None)
+            with self._doing("reading pages"):
+                records = self._ask.retrieve(
+                    self.collection,
+                    left[:some],
+                    with_payload=payload_fields(fields),
+                    with_vectors=self._with_vectors(vectors),
+                    **self._cluster.reads,
+                )
+            left = left[some:]
+            read = [to_record(record) for record in records if str(record.id) != INFO_ID]
+            self._sizes.note(read)
+            found += read
+        return found
 
     def scroll(
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -249,12 +302,15 @@ class ClientEngine:
                 records, offset = self._ask.scroll(
                     self.collection,
                     scroll_filter=only_pages(condition),
-                    limit=_SCROLLED,
+                    limit=self._sizes.points(vectors, with_text=fields is None),
                     offset=offset,
                     with_payload=payload_fields(fields),
                     with_vectors=self._with_vectors(vectors),
+                    **self._cluster.reads,
                 )
-            yield from map(to_record, records)
+            found = [to_record(record) for record in records]
+            self._sizes.note(found)
+            yield from found
             if offset is None:
                 return
 
@@ -268,11 +324,26 @@ class ClientEngine:
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
-            self._ask.delete(self.collection, list(ids), wait=True)
+            self._ask.delete(self.collection, list(ids), wait=True, **self._cluster.writes)
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
-            self._ask.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+            settings = {"key": key, "wait": True, **self._cluster.writes}
+            self._ask.set_payload(self.collection, dict(payload), points=list(ids), **settings)
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        from qdrant_client import models
+
+        operations: list[Any] = []
+        for ids, key, values in changes:
+            change = models.SetPayload(payload=dict(values), points=list(ids), key=key)
+            operations.append(models.SetPayloadOperation(set_payload=change))
+        with self._doing("changing pages"):
+            for start in range(0, len(operations), _CHANGED_AT_ONCE):
+                some = operations[start : start + _CHANGED_AT_ONCE]
+                # Through the leader of each shard: else two copies may see the changes of two writers in two orders.
+                settings = {"ordering": models.WriteOrdering.STRONG, **self._cluster.writes}
+                self._ask.batch_update_points(self.collection, some, wait=True, **settings)
 
     def index_fields(self, fields: Mapping[str, str]) -> None:
         if self._local:
@@ -309,7 +380,9 @@ class ClientEngine:
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
-        advice = functools.partial(advice_on, doing=doing, server=self._asked)
+        def advice(err: BaseException) -> str:
+            return advice_on(err, doing, self._asked())
+
         with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
 

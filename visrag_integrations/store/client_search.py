@@ -67,7 +67,7 @@ def candidates_of(search: FusedSearch) -> list[Any]:
     ]
 
 
-def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool) -> list[Any]:
+def among_ids(search: FusedSearch, ids: Sequence[Any]) -> list[Any]:
     """Prefetches that score the points with these ids in the dense and in the lexical half."""
     from qdrant_client import models
 
@@ -78,7 +78,7 @@ def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool) -> list[A
             using=half.name,
             limit=len(ids),
             filter=chosen,
-            params=None if local else _exactly(half, len(ids)),
+            params=_exactly(half, len(ids)),
         )
         for half in (search.dense, search.lexical)
     ]

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.scores import lexical
 from visrag_integrations.store.conditions import Condition, both
+from visrag_integrations.store.connect import is_url
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.filter_notes import Show, note_on
 from visrag_integrations.store.filters import parse_filter
@@ -128,7 +129,7 @@ class Collection:
         location = settings.get("location")
         if arguments:
             location = arguments[0]
-        return self.folder is None and isinstance(location, str) and location != ":memory:"
+        return is_url(location)
 
     @property
     def info(self) -> CollectionInfo | None:

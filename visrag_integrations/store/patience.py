@@ -10,7 +10,7 @@ import logging
 import os
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store.refusals import may_pass, read_refusal
@@ -46,6 +46,7 @@ _REPEATABLE = {
     "upsert",
     "delete",
     "set_payload",
+    "batch_update_points",
     "create_payload_index",
 }
 # Those that a server may be told the time of.
@@ -80,6 +81,13 @@ def limit_connecting(client: Any) -> None:
     client.http.client.add_middleware(within)
 
 
+@runtime_checkable
+class CallsAgain(Protocol):
+    """A client that tries requests again, those too that it has no name for."""
+
+    def call(self, work: Callable[[], Any]) -> Any: ...
+
+
 class PatientClient:
     """A Qdrant client whose requests are sent again where that can help and cannot harm.
 
@@ -90,6 +98,10 @@ class PatientClient:
 
     def __init__(self, client: Any, timeout: float | None = None) -> None:
         self._client, self._timeout = client, timeout
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """What `work`, which is a request that may be repeated, returns at the first try that works."""
+        return _call(work, repeatable=True)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -123,6 +135,13 @@ class PatientClient:
             if "already exists" in read_refusal(err).sentence:
                 return True  # the first request was still on its way when we looked
             raise
+
+
+def call(client: Any, work: Callable[[], Any]) -> Any:
+    """What `work` returns, tried as often as `client` tries its own requests; once where it does not."""
+    if isinstance(client, CallsAgain):
+        return client.call(work)
+    return work()
 
 
 def _call(work: Callable[[], Any], *, repeatable: bool) -> Any:
