@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import numpy as np
@@ -59,7 +60,7 @@ class HookedClient(QdrantClient):
 
     def __init__(self, at: int, hook: Callable[[], object], *arguments: Any, **settings: Any) -> None:
         self._calls, self._at, self._hook = 0, -1, hook
-        super().__init__(*arguments, **settings)
+        super().__init__(*arguments, **{"check_compatibility": False, **settings})
         self._calls, self._at = 0, at
 
     def __getattribute__(self, name: str) -> Any:
@@ -83,8 +84,22 @@ class HookedClient(QdrantClient):
 
 
 class SharedMemory(HookedClient):
-    """A hooked client of the collections that another client has in memory."""
+    """A hooked client of the collections that another client has in memory, which stays open."""
 
     def __init__(self, shared: QdrantClient, at: int = -1, hook: Callable[[], object] = lambda: None) -> None:
         super().__init__(at, hook, ":memory:")
+        self._shared = shared  # else it could be collected, and close what both use
         self._client = shared._client
+
+    def close(self, *_: Any, **__: Any) -> None:
+        pass
+
+
+@contextlib.contextmanager
+def client_of(server: Any) -> Iterator[QdrantClient]:
+    """A client of a fake server."""
+    client = QdrantClient(server.url, check_compatibility=False)
+    try:
+        yield client
+    finally:
+        client.close()
