@@ -229,8 +229,16 @@ class ClientLife:
 
     def take_over(self, other: ClientLife, info: Mapping[str, Any]) -> bool:
         """Let this collection's name mean the other one; False where another run of the same has done so."""
+
+        def same(text: str) -> bool:
+            filled = ("embedder", "kind", "dimension", "fingerprint", "instruction", "also", "storage", "pooling")
+            described = self._described(text)
+            # As JSON has it, where tuples are lists.
+            expected = json.loads(json.dumps(info))
+            return all(described.get(name) == expected.get(name) for name in filled)
+
         with self._doing("switching the collection"):
-            return self._versions.take_over(other.collection, other._before, lambda: other._save(info))
+            return self._versions.take_over(other.collection, other._before, lambda: other._save(info), same)
 
     @property
     def version(self) -> str:

@@ -215,9 +215,14 @@ class Versions:
         except Exception as err:
             if not is_conflict(err):
                 raise
-        self._wait_for(collection)
-        # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
-        return described_in_metadata(self._ask(), collection) == new.description
+        try:
+            self._wait_for(collection)
+            # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
+            return described_in_metadata(self._ask(), collection) == new.description
+        except Exception as err:
+            if is_missing(err):
+                return False  # a later one has taken its place already
+            raise
 
     def finish(self, collection: str, new: NewCollection) -> bool:
         """Give a collection of ours what its maker may not have come to; False where it is none of ours."""
@@ -242,9 +247,12 @@ class Versions:
         self._ask().upsert(collection, [point], wait=True, update_filter=no_points())
 
     def _wait_for(self, collection: str) -> None:
-        """Wait until a collection that was made can be seen."""
+        """Wait until a collection that was made can be seen, or is of no use any more."""
         end, wait = time.monotonic() + self._wait_s, _FIRST_WAIT_S
         while not self._ask().collection_exists(collection):
+            current = self.current()
+            if current is not None and self._number(current) > self._number(collection):
+                return
             if time.monotonic() > end:
                 raise StoreError(
                     f"{self._where}: the server says that {collection!r} was made, and for {self._wait_s} seconds that "
@@ -268,13 +276,14 @@ class Versions:
             raise
         return True
 
-    def take_over(self, collection: str, before: str, save: Callable[[], None]) -> bool:
+    def take_over(self, collection: str, before: str, save: Callable[[], None], same: Callable[[str], bool]) -> bool:
         """Let the name mean this whole version; False where another run of the same re-index has done so.
 
         Args:
             collection: The version.
             before: What the name meant when the re-index began; it goes.
             save: Writes into the version that it is whole.
+            same: Whether what a version says of itself is what this one says.
 
         Raises:
             StoreError: The name means another one by now.
@@ -285,6 +294,9 @@ class Versions:
                 save()  # it was begun again at the moment when it came into use
             return False
         if now is not None and now != before:
+            if same(self.description_of(now) or ""):
+                self.remove_unused(collection)
+                return False
             raise StoreError(
                 f"{self._where}: while this re-index ran, another one ended, and {now!r} is in use now. Nothing was "
                 f"switched. Run it again if its embedder is to fill the collection; {collection!r} can be removed."
