@@ -20,6 +20,7 @@
     ├── StoreError                (RuntimeError)       the vector store failed or cannot be reached
     │   ├── StoreLockedError                           another process holds the embedded folder
     │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
+    │   ├── StoreSwitchedError                         another run of the same re-index was first
     │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
     │   └── FilterError           (ValueError)         a filter that cannot be understood
     ├── TraceError                (ValueError)         a kept run of the agent that cannot be read
@@ -180,6 +181,10 @@ class StoreLockedError(StoreError):
 
 class StoreMismatchError(StoreError, ValueError):
     """The collection was filled by another embedder."""
+
+
+class StoreSwitchedError(StoreError):
+    """What this run of a re-index was making is in use already: another run of it was first."""
 
 
 class StoreFormatError(StoreError, ValueError):

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from visrag_integrations.errors import StoreError, StoreMismatchError
+from visrag_integrations.errors import StoreError, StoreMismatchError, StoreSwitchedError
 from visrag_integrations.indexing import (
     Embedders,
     EmbedsPages,
@@ -28,8 +30,13 @@ from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.info import describe_all
 from visrag_integrations.types import Failure, Page
 
+logger = logging.getLogger(__name__)
+
+# Runs with different embedders that begin at the very same moment: each time one of them gets the name.
+_TRIES = 5
 # Pages looked up in one request when those that are gone are searched for; it bounds the request and its answer.
 _LOOKED_UP_AT_ONCE = 256
 
@@ -69,25 +76,84 @@ def reindex(
     check_batch_size(batch_size)
     tries, embedders = retry or Retry(), as_list(embedder)
     retrying = functools.partial(RetryingStoreClient, retry=tries)
-    with store.next_version() as staged, store.client_through(retrying), staged.client_through(retrying):
-        if store.info is None:
-            if staged.info is None:
-                raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
-            store.take_over(staged)  # an earlier run was cut off just before this
-            return IndexReport()
-        fills = _prepare(staged, embedders, store)
-        if sources is None:
-            report = _copy(store, staged, fills, batch_size, progress)
-        else:
-            settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
-            report = index_documents(sources, store=staged, embedder=embedder, **settings)
-        # The new collection stays beside the old one: the next run tries only what failed.
-        if report.failed and not allow_failures:
-            return report
-        if sources is not None:
-            _remove_other_documents(staged, report)
+    store.refresh()  # what fills it by now: an earlier run may have ended since the store was opened
+    if store.info is None and _was_cut_off(store):
+        return IndexReport()
+    try:
+        with _next_version(store, embedders, retrying) as (staged, fills):
+            if sources is None:
+                report = _copy(store, staged, fills, batch_size, progress)
+            else:
+                settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
+                report = index_documents(sources, store=staged, embedder=embedder, **settings)
+            # The new collection stays beside the old one: the next run tries only what failed.
+            if report.failed and not allow_failures:
+                return report
+            if sources is not None:
+                _remove_other_documents(staged, report)
+            if store.take_over(staged):
+                return report
+    except StoreSwitchedError:
+        store.refresh()
+    return _unchanged(store, embedders, sources)
+
+
+def _was_cut_off(store: QdrantPageStore) -> bool:
+    """Whether an earlier run was cut off just before its version took the place of the old one, which is done now.
+
+    Raises:
+        StoreError: There is nothing to make again.
+    """
+    with store.next_version() as staged:
+        if staged.info is None:
+            raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
         store.take_over(staged)
-    return report
+    return True
+
+
+def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], sources: Any) -> IndexReport:
+    """The report of a run that found its work done by another one.
+
+    Raises:
+        StoreError: The other one made something else.
+    """
+    info = store.info
+    if info is None or not all(info.of(embedder) is not None for embedder in embedders):
+        held = "nothing" if info is None else describe_all(info)
+        raise StoreError(
+            f"While this re-index ran, another one ended, and the collection holds {held} now. Run this one again if "
+            "its embedder is to fill the collection."
+        )
+    if sources is not None:
+        raise StoreError(
+            "While this re-index ran, another one with the same embedder ended. What it made is in use, and may lack "
+            "some of these sources: index them, or run this again."
+        )
+    logger.warning("another run of this re-index was first; what it made is in use")
+    documents = store.documents()
+    pages = sum(document.pages for document in documents)
+    doc_ids = tuple(document.doc_id for document in documents)
+    return IndexReport(documents=len(doc_ids), pages=pages, unchanged=pages, doc_ids=doc_ids)
+
+
+@contextlib.contextmanager
+def _next_version(
+    store: QdrantPageStore, embedders: list[PageEmbedder], retrying: Callable[[Any, str], Any]
+) -> Iterator[tuple[QdrantPageStore, EmbedsPages]]:
+    """The version that is to take the store's place, and what embeds its pages; both retry while the block lasts."""
+    for left in reversed(range(_TRIES)):
+        with store.next_version(embedders) as staged, store.client_through(retrying), staged.client_through(retrying):
+            try:
+                fills = _prepare(staged, embedders, store)
+            except StoreMismatchError:
+                if store.folder is None and left:
+                    continue  # another run, with other embedders, began a version of this name at the same moment
+                if store.folder is None:
+                    raise
+                staged.forget()  # an earlier run with other embedders was given up
+                fills = _prepare(staged, embedders, store)
+            yield staged, fills
+            return
 
 
 def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> None:
@@ -100,11 +166,7 @@ def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> Non
 def _prepare(staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore) -> EmbedsPages:
     """What embeds the pages of the store for the next version, which is prepared for it."""
     assert store.info is not None
-    try:
-        prepare_store(staged, embedders, store.info.reader)
-    except StoreMismatchError:  # an earlier run with other embedders was given up
-        staged.forget()
-        prepare_store(staged, embedders, store.info.reader)
+    prepare_store(staged, embedders, store.info.reader)
     assert staged.info is not None
     before, after = store.info.embedders, staged.info.embedders
     # Where an embedder is added or taken away, the vectors of the one that stays need not be made again.

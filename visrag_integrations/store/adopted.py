@@ -76,6 +76,7 @@ class AdoptedEngine(ClientEngine):
         writable: bool = False,
     ) -> None:
         super().__init__(client, collection, "the given QdrantClient", owned=False)
+        self.is_shared = False  # its pages bring no mark of who filled it
         self.writable = writable
         self._info = info_of(embedder)
         with self._doing("opening the collection"):
@@ -191,7 +192,13 @@ class AdoptedEngine(ClientEngine):
     def index_fields(self, fields: Mapping[str, str]) -> None:
         return  # theirs to make
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        return  # nothing is noted in it
+
+    def without_name(self) -> str:
+        return ""
+
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         raise self._read_only("it is not made here")
 
     def save_info(self, info: Mapping[str, Any]) -> None:

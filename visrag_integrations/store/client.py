@@ -1,7 +1,8 @@
 """A collection behind `qdrant_client.QdrantClient`: in memory, on a server, in the cloud.
 
-What the collection remembers is the payload of one reserved point without vectors: searches never meet it, and every
-count and list leaves it out. (Collections have metadata of their own only on newer servers.)
+What the collection remembers is written with its creation, as metadata of the collection; from then on it is the
+payload of one reserved point without vectors, which a key that may only write can change. Searches never meet that
+point, and every count and list leaves it out. The name is an alias: see `versions`.
 """
 
 from __future__ import annotations
@@ -9,44 +10,39 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import json
 import logging
 import threading
-import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
-from visrag_integrations.store.client_models import INFO_ID, only_pages, vector_params
+from visrag_integrations.store.client_life import ClientLife
+from visrag_integrations.store.client_models import INFO_ID, only_pages
 from visrag_integrations.store.client_search import among_ids, candidates_of, fused_request, nearest_request, to_hits
 from visrag_integrations.store.client_writing import encoded_requests, model_requests, sends_json
-from visrag_integrations.store.clusters import ClusterSettings, check_sharding, note_on_copies
+from visrag_integrations.store.clusters import ClusterSettings, note_on_copies
 from visrag_integrations.store.engine import (
     DENSE_VECTOR,
     MAX_NUMBERS,
-    SERVER_INDEXES,
-    TENANT,
-    TEXT_VECTOR,
     ForeignErrors,
     FusedSearch,
     PayloadChange,
     Point,
     Record,
-    Schema,
     SearchHit,
     VectorSearch,
     payload_fields,
     to_record,
 )
 from visrag_integrations.store.fusing import fuse_by_parts
-from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
-from visrag_integrations.store.server_versions import Version, ask_version, check_storage, check_supported
+from visrag_integrations.store.server_versions import Version, ask_version, check_supported
+from visrag_integrations.store.versions import DESCRIBED
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -55,10 +51,9 @@ logger = logging.getLogger(__name__)
 
 # Changes of 256 pages' sources each: 1 MB of ids, and their sources.
 _CHANGED_AT_ONCE = 100
-_MAX_DESCRIPTION = 1 << 20  # characters; a description takes a kilobyte or two
 
 
-class ClientEngine:
+class ClientEngine(ClientLife):
     """A collection of a Qdrant client, made with `options`. The client is closed with it only when `owned`."""
 
     def __init__(
@@ -83,7 +78,7 @@ class ClientEngine:
         self._options = _checked_options(options or {})
         self.is_closed = False
         self._server_version: Version | None = None
-        self.where = f"{where} (collection {collection!r})"
+        self._place, self.where = where, f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
         self.max_numbers = MAX_NUMBERS if self._local else SERVER_MAX_NUMBERS
@@ -97,21 +92,6 @@ class ClientEngine:
         if self._local or not isinstance(self.client, QdrantClient):
             return self.client
         return PatientClient(self.client, self._timeout)
-
-    def load_info(self) -> dict[str, Any] | None:
-        self._check_server()
-        with self._doing("opening the collection"):
-            if not self._ask.collection_exists(self.collection):
-                return None
-            found = self._ask.retrieve(self.collection, [INFO_ID], with_payload=True)
-            if found:
-                own = (found[0].payload or {}).get("visrag") or {}
-                return self._described(own.get("info"))
-            if self._ask.count(self.collection, exact=True).count == 0:
-                return None  # made, but its creator did not get further
-        raise StoreFormatError(
-            f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
-        )
 
     def _check_server(self) -> Version | None:
         """The server's version, asked once; None in local mode, which has everything that this client knows.
@@ -127,43 +107,9 @@ class ClientEngine:
         check_supported(self._server_version, self.where)
         return self._server_version
 
-    def _described(self, text: Any) -> dict[str, Any]:
-        """What the reserved point says of the collection; whoever may write there may write anything."""
-        try:
-            value = read_limited_json(text or "{}", _MAX_DESCRIPTION)
-        except (ValueError, TypeError) as err:
-            raise StoreFormatError(f"{self.where} is damaged: its description is no JSON ({err}).") from err
-        if not isinstance(value, dict):
-            raise StoreFormatError(f"{self.where} is damaged: its description is no object. Index again.")
-        return value
-
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        from qdrant_client import models
-
-        version = self._check_server()
-        check_sharding(self._options, self.where)
-        if version is not None:
-            check_storage(schemas, version, self.where)
-        with self._doing("creating the collection"):
-            if self._ask.collection_exists(self.collection):
-                if self.load_info() is not None:
-                    return  # another process was first
-                self._ask.delete_collection(self.collection)  # half made, and empty
-            self._ask.create_collection(
-                self.collection,
-                vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
-                sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                timeout=self._slow_timeout,
-                **self._options,
-            )
-            tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            self._index({**SERVER_INDEXES, TENANT: tenant})
-            self.save_info(info)
-        self._note_copies()
-
     def _note_copies(self) -> None:
         """Say once what a dead node will mean for this new collection."""
-        if self._local:
+        if self._local or self.is_staged:
             return
         try:
             peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
@@ -176,45 +122,6 @@ class ClientEngine:
         note = note_on_copies(peers, copies)
         if note:
             logger.warning("%s: %s", self.where, note)
-
-    def save_info(self, info: Mapping[str, Any]) -> None:
-        from qdrant_client import models
-
-        payload = {"visrag": {"info": json.dumps(info)}}
-        with self._doing("describing the collection"):
-            self._ask.upsert(self.collection, [models.PointStruct(id=INFO_ID, vector={}, payload=payload)], wait=True)
-
-    def drop(self) -> None:
-        with self._doing("dropping the collection"):
-            self._ask.delete_collection(self._behind_alias() or self.collection)
-
-    def take_over(self, other: ClientEngine, info: Mapping[str, Any]) -> None:
-        """Let this collection's name mean the other one; at once, where it is an alias already."""
-        from qdrant_client import models
-
-        with self._doing("switching the collection"):
-            old = self._behind_alias()
-            change: list[Any] = []
-            if old is not None:
-                change.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.collection)))
-            elif self._ask.collection_exists(self.collection):
-                self._ask.delete_collection(self.collection)  # an alias cannot have the name of a collection
-            alias = models.CreateAlias(collection_name=other.collection, alias_name=self.collection)
-            change.append(models.CreateAliasOperation(create_alias=alias))
-            self._ask.update_collection_aliases(change, timeout=self._slow_timeout)
-            if old is not None:
-                self._ask.delete_collection(old)
-
-    @property
-    def version(self) -> str:
-        """The collection that holds the points: this one, or the one its name is an alias of."""
-        with self._doing("reading aliases"):
-            return self._behind_alias() or self.collection
-
-    def _behind_alias(self) -> str | None:
-        """The collection this name is an alias of; None when it is none."""
-        aliases = self._ask.get_aliases().aliases
-        return next((alias.collection_name for alias in aliases if alias.alias_name == self.collection), None)
 
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:
@@ -345,20 +252,6 @@ class ClientEngine:
                 settings = {"ordering": models.WriteOrdering.STRONG, **self._cluster.writes}
                 self._ask.batch_update_points(self.collection, some, wait=True, **settings)
 
-    def index_fields(self, fields: Mapping[str, str]) -> None:
-        if self._local:
-            return  # in memory every filter reads the payload anyway
-        with self._doing("indexing metadata"):
-            there = self._ask.get_collection(self.collection).payload_schema or {}
-            wanted = {**SERVER_INDEXES, **fields}
-            self._index({field: kind for field, kind in wanted.items() if field not in there})
-
-    def _index(self, fields: Mapping[str, Any]) -> None:
-        with warnings.catch_warnings():  # the client says that in memory an index has no effect
-            warnings.filterwarnings("ignore", message="Payload indexes have no effect")
-            for field, kind in fields.items():
-                self._ask.create_payload_index(self.collection, field, field_schema=kind, wait=True)
-
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""
         return False
@@ -395,4 +288,8 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(options) - allowed)
     if unknown:
         raise SettingError(f"server_options has {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}.")
+    if DESCRIBED in (options.get("metadata") or {}):
+        raise SettingError(
+            f"server_options has the metadata {DESCRIBED!r}, which is the store's own. Name it otherwise."
+        )
     return dict(options)

@@ -67,6 +67,49 @@ def only_pages(condition: conditions.Condition | None) -> Any:
     return to_filter(conditions.both(conditions.Not(conditions.Ids((INFO_ID,))), condition) or conditions.All(()))
 
 
+def no_points() -> Any:
+    """A filter that no point fits."""
+    from qdrant_client import models
+
+    return models.Filter(must=[models.HasIdCondition(has_id=[])])
+
+
+def misfits(config: Any, wanted: dict[str, Any]) -> list[str]:
+    """What keeps an empty collection that others made from holding these vectors, in words; nothing where all fits.
+
+    Args:
+        config: The `config.params` of the collection.
+        wanted: The settings that this library would have made it with, by name (`vector_params`), and the sparse ones.
+    """
+    there: dict[str, Any] = {}
+    for vectors in (config.vectors, config.sparse_vectors):
+        if isinstance(vectors, dict):
+            there |= vectors
+    problems: list[str] = []
+    for name, vector in wanted.items():
+        found = there.get(name)
+        if found is None:
+            problems.append(f"it has no vectors named {name!r}")
+            continue
+        for setting in ("size", "distance", "modifier"):
+            right, actual = getattr(vector, setting, None), getattr(found, setting, None)
+            if right != actual:
+                problems.append(f"{name!r} has the {setting} {_said(actual)} instead of {_said(right)}")
+        if (getattr(vector, "multivector_config", None) is None) != (
+            getattr(found, "multivector_config", None) is None
+        ):
+            kind = "many vectors" if getattr(vector, "multivector_config", None) is not None else "one vector"
+            problems.append(f"{name!r} is to hold {kind} a page")
+        if _said(getattr(found, "datatype", None)) == "uint8":
+            problems.append(f"{name!r} keeps whole numbers (uint8)")
+    return problems
+
+
+def _said(value: Any) -> str:
+    """A setting as messages show it: of an enumeration its value."""
+    return str(getattr(value, "value", value))
+
+
 def to_filter(condition: conditions.Condition) -> Any:
     """A condition as a filter."""
     from qdrant_client import models

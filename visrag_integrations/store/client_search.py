@@ -17,7 +17,7 @@ def nearest_request(search: VectorSearch, *, local: bool) -> dict[str, Any]:
         "prefetch": _first_pass(search),
         "limit": search.limit,
         "query_filter": _filter(search),
-        "with_payload": search.with_payload,
+        "with_payload": search.payload,
         "search_params": _params(search, local=local),
     }
 

@@ -52,6 +52,8 @@ if TYPE_CHECKING:
 class EdgeEngine:
     """A collection in a folder, opened once in this process and shared by every store on it."""
 
+    is_shared = is_staged = is_unfinished = False  # a folder belongs to one process
+
     _open: dict[Path, EdgeEngine] = {}  # noqa: RUF012  (the process's table, guarded by _table)
     _table = threading.Lock()
 
@@ -88,16 +90,18 @@ class EdgeEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.home / MARKER, {**info, "version": self.version})
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         import qdrant_edge as qe
 
+        if anew:
+            self.drop()
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self.home.mkdir(parents=True, exist_ok=True)
             write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
-                return  # another process was first
+                return False  # another process was first
             self._discard()
             shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
             for field, kind in FOLDER_INDEXES.items():
@@ -106,8 +110,21 @@ class EdgeEngine:
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
             self._shard = shard
             self.save_info(info)
+            return True
 
-    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> None:
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        """Nothing: a folder's versions are begun by one process."""
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        """Nothing: there is one layout of folders."""
+
+    def is_in_use(self) -> bool:
+        return False
+
+    def without_name(self) -> str:
+        return ""  # a folder needs no alias
+
+    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> bool:
         """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
         with self._guard, other._guard, self._errors("switching the collection"):
             old, before = self._path, self.version
@@ -125,6 +142,7 @@ class EdgeEngine:
             (other.home / MARKER).unlink(missing_ok=True)
             for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
                 self._remove(left)
+        return True
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):

@@ -26,7 +26,7 @@ def nearest_request(search: VectorSearch) -> qe.QueryRequest:
         query=qe.Query.Nearest(asked, using=search.name),
         prefetches=first_pass,
         filter=only,
-        with_payload=search.with_payload,
+        with_payload=search.payload,
         params=_params(search, search.limit, exact=search.exact),
     )
 

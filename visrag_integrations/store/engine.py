@@ -145,7 +145,7 @@ class VectorSearch:
         vector: What is searched for.
         limit: How many points, at most.
         condition: What they must fulfil.
-        with_payload: Whether hits come with their payload.
+        with_payload: Whether hits come with their payload, or which fields of it.
         exact: Compare all numbers of all points, without a graph or quantised vectors.
         among: The first pass whose candidates are scored, where there is one.
     """
@@ -154,9 +154,16 @@ class VectorSearch:
     vector: Vector | SparseVector
     limit: int
     condition: Condition | None = None
-    with_payload: bool = True
+    with_payload: bool | tuple[str, ...] = True
     exact: bool = False
     among: Candidates | None = None
+
+    @property
+    def payload(self) -> Any:
+        """What of the payload hits come with, as engines want it said."""
+        if isinstance(self.with_payload, bool):
+            return self.with_payload
+        return list(self.with_payload)
 
     @property
     def is_lexical(self) -> bool:
@@ -190,10 +197,33 @@ class Engine(Protocol):
     where: str
     max_numbers: int
     """Numbers that the vectors of one page may have, those of one embedder."""
+    is_shared: bool
+    """Whether other processes may change the collection, or put another one in its place, while it is open."""
+    is_staged: bool
+    """Whether it is made to take another one's place."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it says of itself that it is not whole yet; of one that `is_staged`."""
+
+    def is_in_use(self) -> bool:
+        """Whether the name means it by now; of one that `is_staged`."""
 
     def load_info(self) -> dict[str, Any] | None: ...
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        """Make the collection; nothing when another process has made it meanwhile."""
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
+        """Make the collection; False, and nothing is done, when another process has made it meanwhile.
+
+        `anew` puts an empty one in the place of one that is there, whose pages are gone then.
+        """
+
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        """Let a version that is whole, and is not in use, say that it is not: pages may have come since."""
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        """Bring a collection of an older layout up to date, as far as that needs no new one."""
+
+    def without_name(self) -> str:
+        """Why there is no collection although its pages are there, and what to do; "" where that is not so."""
 
     def save_info(self, info: Mapping[str, Any]) -> None: ...
     def drop(self) -> None: ...

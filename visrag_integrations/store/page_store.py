@@ -12,7 +12,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import SettingError, StoreError, storable
+from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, storable
 from visrag_integrations.store.addresses import addresses_of
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
@@ -22,7 +22,7 @@ from visrag_integrations.store.documents import list_documents, of_document, set
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
-from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, Layout
+from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, EmbedderInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_collection import PictureCollection
@@ -33,7 +33,8 @@ from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery,
 from visrag_integrations.store.server_pictures import ServerPictures, check_not_pictures
 from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.tenants import check_tenant, of_tenant
-from visrag_integrations.store.vectors import check_embeddings, in_batches
+from visrag_integrations.store.vectors import check_embeddings, in_batches, schema_for
+from visrag_integrations.store.versions import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
@@ -155,6 +156,8 @@ class QdrantPageStore(Collection):
                 engine.close()
                 raise
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
+        if self.folder is None:
+            self._refuse_versions()
 
     @classmethod
     def adopt(
@@ -199,20 +202,29 @@ class QdrantPageStore(Collection):
         store._in_place = store._indexes_checked = True
         return store
 
-    def next_version(self) -> QdrantPageStore:
-        """A store that is filled beside this one, with the same pictures, to take its place; close it."""
+    def next_version(self, embedders: Sequence[PageEmbedder] = ()) -> QdrantPageStore:
+        """A store that is filled beside this one, with the same pictures, to take its place; close it.
+
+        Args:
+            embedders: What is to fill it: on a server, a version that was begun for the same ones is gone on with.
+        """
         if self.tenant:
             raise SettingError(
                 f"The collection is indexed again as a whole, and this store is of tenant {self.tenant!r}. Open it "
                 "without tenant."
             )
         engine: Any = self._engine
-        # Two names take turns: the collection may hold the one that took its place last time.
-        name = f"{self.collection}.next"
-        if engine.version == name:
-            name = f"{self.collection}.other"
-        location = engine.client if self.folder is None else self.folder
-        staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
+        if self.folder is not None:
+            # Two names take turns: the collection may hold the one that took its place last time.
+            name = f"{self.collection}.next"
+            if engine.version == name:
+                name = f"{self.collection}.other"
+            staged = QdrantPageStore(self.folder, name, pictures=False)
+        else:
+            staged = QdrantPageStore.__new__(QdrantPageStore, engine.client, self.collection)
+            staged.collection, staged.folder, staged._server_options = self.collection, None, self._server_options
+            fits = partial(_is_for, embedders, self._engine.where)
+            Collection.__init__(staged, engine.staged(fits), self._layout, BorrowedPictures(self._pictures))
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
         staged._pictures = BorrowedPictures(self._pictures)
@@ -244,7 +256,7 @@ class QdrantPageStore(Collection):
         pages, embeddings = list(pages), list(embeddings)
         if self.tenant:
             pages = [of_tenant(page, self.tenant) for page in pages]
-        parts = self._parts(self._with_pictures(self._prepared()))
+        parts = self._parts(self._with_pictures(self._to_write()))
         vectors = check_embeddings(pages, embeddings, parts.schemas, parts.engine.max_numbers)
         with self._guard:
             for start, end in in_batches(vectors):
@@ -283,9 +295,18 @@ class QdrantPageStore(Collection):
         query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
         info = self._load_info()
         if info is None:
+            self._refuse_without_name()
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
-        found, score_type = search(self._parts(info), query, self._settings)
+        if mode == "lexical" or vector is None:  # words are the same, whoever filled it
+            found, score_type = search(self._parts(info), query, self._settings)
+        else:
+            (found, score_type), info = self._while_it_holds(
+                schema_for(vector, info.schemas).kind,
+                lambda parts: search(parts, query, self._settings),
+                lambda answer: [hit.payload for hit in answer[0]],
+            )
+            found = self._own(found, info)
         pages = self._pages([hit.payload for hit in found])
         return [ScoredPage(page, hit.score, score_type) for page, hit in zip(pages, found, strict=True)]
 
@@ -295,7 +316,12 @@ class QdrantPageStore(Collection):
         wanted = tuple(dict.fromkeys(ids))
         if info is None or not wanted:
             return {}
-        return exact_scores(self._parts(info), vector, wanted)
+        hits, info = self._while_it_holds(
+            schema_for(vector, info.schemas).kind,
+            lambda parts: exact_scores(parts, vector, wanted),
+            lambda answer: [hit.payload for hit in answer],
+        )
+        return {hit.id: hit.score for hit in self._own(hits, info)}
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""
@@ -325,7 +351,7 @@ class QdrantPageStore(Collection):
             return {}
         schema = filled_by.schema
         vectors: dict[str, Vector] = {}
-        for id_, named in stored_vectors(self._shown, ids, [schema.vector_name]).items():
+        for id_, named in stored_vectors(self._parts(info), ids, [schema.vector_name]).items():
             vector = named.get(schema.vector_name)
             if vector is None:
                 continue
@@ -454,7 +480,11 @@ class QdrantPageStore(Collection):
         self._pictures.settle_new()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         described = replace(file.info, pictures=self._pictures.kind)  # its own place, not the other store's
-        self._engine.create(described.schemas, described.as_dict())
+        described = self._with_format(described)
+        if not self._engine.create(described.schemas, described.as_dict()):
+            raise StoreError(
+                f"{self._engine.where}: another process makes it at this moment. Import into another collection."
+            )
         make_indexes(self._engine, described.indexed, described.indexed)
         self._info = described
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
@@ -481,10 +511,42 @@ class QdrantPageStore(Collection):
             self._engine.save_info(info.as_dict())
         return info
 
+    def _refuse_versions(self) -> None:
+        """Nothing, unless the name is that of another collection's version; one from before there were any may stay.
+
+        Raises:
+            SettingError: It is.
+        """
+        if not is_version(self.collection):
+            return
+        if self._info is not None and self._info.format_version < SERVER_FORMAT:
+            return
+        self.close()
+        name = self.collection.rpartition(".")[0]
+        raise SettingError(
+            f"The collection name {self.collection!r} is not allowed: '.v' and a number at its end are for versions of "
+            f"{name!r}. Open {name!r}, or choose another name."
+        )
+
+    def _refuse_without_name(self) -> None:
+        """Nothing, unless there is no collection because its alias was lost."""
+        lost = self._engine.without_name()
+        if lost:
+            raise StoreError(lost)
+
     def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
         references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
         sources = self._pictures.sources(references)
         return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
+
+
+def _is_for(embedders: Sequence[PageEmbedder], where: str, description: Mapping[str, Any]) -> bool:
+    """Whether a version that was begun is filled by these embedders, and by no others."""
+    try:
+        info = read_info(description, where)
+    except StoreFormatError:
+        return False
+    return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
 
 
 def _client(location: Sequence[str], **options: Any) -> QdrantClient:

@@ -37,6 +37,7 @@ _REFUSED_WAIT_S = 0.25
 _REPEATABLE = {
     "collection_exists",
     "get_collection",
+    "get_collections",
     "get_aliases",
     "info",
     "count",

@@ -28,7 +28,7 @@ import numpy as np
 
 from visrag_integrations.errors import StoreError, StoreFormatError, VisRAGError
 from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Record, Schema, Vector
-from visrag_integrations.store.info import CollectionInfo, read_info
+from visrag_integrations.store.info import CollectionInfo, format_for, read_info
 from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import payload_to_page
@@ -70,7 +70,8 @@ def write_index(path: Path, info: CollectionInfo, parts: CollectionParts) -> int
 
 
 def _write(writer: _IndexWriter, info: CollectionInfo) -> int:
-    writer.json("index.json", {"format_version": info.format_version, "info": info.as_dict()})
+    version = format_for(info.embedders)  # of the file; a collection on a server has a layout of its own
+    writer.json("index.json", {"format_version": version, "info": {**info.as_dict(), "format_version": version}})
     batch: list[Record] = []
     for record in writer.parts.engine.scroll(None, None, writer.parts.vector_names):
         batch.append(record)
@@ -102,7 +103,9 @@ class _IndexWriter:
         number = f"{self.pages // _BATCH:06}"
         lines = []
         for place, record in enumerate(records):
-            payload = {**record.payload, "metadata": {**record.payload["metadata"]}}
+            own = {**(record.payload.get("visrag") or {})}
+            own.pop("mark", None)  # of this collection; the importing one marks pages itself
+            payload = {**record.payload, "metadata": {**record.payload["metadata"]}, "visrag": own}
             image = payload["metadata"].pop("image", None)
             entry: dict[str, Any] = {"id": record.id, "payload": payload}
             for folder, schema in self._folders:

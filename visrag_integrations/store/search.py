@@ -102,14 +102,16 @@ def search(parts: CollectionParts, query: StoreQuery, settings: SearchSettings) 
     return parts.engine.nearest(asked), "maxsim" if schema.kind == "multi" else "cosine"
 
 
-def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
-    """The dense score of each of these points by all its vectors; of those that have some."""
+def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> list[SearchHit]:
+    """These points with their dense score by all their vectors; of those that have some."""
     schema = schema_for(vector, parts.schemas)
     checked = check_vector(vector, schema, "The query")
     if checked is None:
-        return {}
-    asked = VectorSearch(schema.vector_name, checked, len(ids), Ids(ids), with_payload=False, exact=True)
-    return {hit.id: hit.score for hit in parts.engine.nearest(asked)}
+        return []
+    fields = ("visrag.mark",) if parts.mark else False
+    return parts.engine.nearest(
+        VectorSearch(schema.vector_name, checked, len(ids), Ids(ids), with_payload=fields, exact=True)
+    )
 
 
 def _first_pass(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:

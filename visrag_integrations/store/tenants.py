@@ -62,6 +62,7 @@ class TenantEngine:
 
     def __init__(self, engine: Engine, tenant: str) -> None:
         self.engine, self.where, self.max_numbers = engine, engine.where, engine.max_numbers
+        self.is_shared, self.is_staged = engine.is_shared, engine.is_staged
         self._tenant = storable(tenant)
         self._mine = FieldMatch(TENANT, (self._tenant,))
 
@@ -115,8 +116,26 @@ class TenantEngine:
     def load_info(self) -> dict[str, Any] | None:
         return self.engine.load_info()
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        self.engine.create(schemas, info)
+    @property
+    def is_unfinished(self) -> bool:
+        return self.engine.is_unfinished
+
+    def is_in_use(self) -> bool:
+        return self.engine.is_in_use()
+
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
+        if anew:
+            self.drop()
+        return self.engine.create(schemas, info)
+
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        self.engine.begin_again(info)
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        self.engine.migrate(info)
+
+    def without_name(self) -> str:
+        return self.engine.without_name()
 
     def save_info(self, info: Mapping[str, Any]) -> None:
         self.engine.save_info(info)

@@ -32,6 +32,8 @@ def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence
         before = stored.get(id_, {})
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
         payload["metadata"] = with_whole_numbers(payload["metadata"], parts.integers)
+        if parts.mark:
+            payload["visrag"]["mark"] = parts.mark
         if before.get("image") not in (None, image):
             replaced.add(before["image"])
         stored[id_] = payload["metadata"]  # the same page may come twice in one call: the later one adds its source

@@ -1,0 +1,429 @@
+"""The collections behind one name on a server: `NAME.v1`, `NAME.v2`, ..., one of which the alias `NAME` means.
+
+Everything is read and written by the alias, so that a new version takes the place of the old one from one moment to the
+next. Several processes may do here the same at the same time; what holds for all of them:
+
+    making      the server lets one of them make `NAME.v1`; the others get a 409, and finish what the first has begun
+    numbers     only grow, so that nobody takes another collection for the one that they began
+    switching   the alias is looked at right before, and again after: who was slower says so
+    deleting    never what an alias means, never what another process makes
+
+A collection from before this (`NAME` itself, or `NAME.next` behind the alias) is used as it is; the next re-index makes
+a version of it.
+"""
+
+from __future__ import annotations
+
+import logging
+import re
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from visrag_integrations.errors import StoreError
+from visrag_integrations.store.client_models import INFO_ID, no_points
+from visrag_integrations.store.json_limits import read_limited_json
+from visrag_integrations.store.refusals import is_conflict, is_missing, may_pass
+
+logger = logging.getLogger(__name__)
+
+DESCRIBED = "visrag"
+"""The key of a collection's metadata, and of the reserved point's payload, that says who filled it."""
+_NUMBERED = re.compile(r"(?P<name>.+)\.v(?P<number>[1-9]\d{0,8})")
+# What versions were called before they had numbers.
+_FORMER_ENDINGS = (".next", ".other")
+MAX_DESCRIPTION = 1 << 20
+"""Characters of a description, at most; it takes a kilobyte or two."""
+# Each time round another process was faster with something; more than a few times is no coincidence.
+_TRIES = 5
+# A cluster tells of a new collection some moments later on the node that is asked than on the one that made it.
+_FIRST_WAIT_S, _LONGEST_WAIT_S = 0.05, 1.0
+
+
+def is_version(name: str) -> bool:
+    """Whether a collection of this name is a version of another one.
+
+    >>> is_version("pages.v2"), is_version("pages.v0"), is_version("pages")
+    (True, False, False)
+    """
+    return _NUMBERED.fullmatch(name) is not None
+
+
+@dataclass(frozen=True)
+class NewCollection:
+    """What a new collection is made with.
+
+    Attributes:
+        vectors: Its dense vectors, by name.
+        sparse: Its sparse ones.
+        description: What it remembers, as JSON text.
+        options: What the user wants besides, as `create_collection` takes it.
+        index: Makes its payload indexes, given its name.
+    """
+
+    vectors: Mapping[str, Any]
+    sparse: Mapping[str, Any]
+    description: str
+    options: Mapping[str, Any] = field(default_factory=dict)
+    index: Callable[[str], None] = lambda collection: None
+
+
+class Versions:
+    """The versions of one collection. Its methods raise the client's own errors.
+
+    Args:
+        name: Of the collection, as users know it; an alias.
+        ask: Gives the client that requests go through.
+        where: The collection in messages.
+        wait_s: Seconds a server may take to make a collection, or to switch an alias.
+    """
+
+    def __init__(self, name: str, ask: Callable[[], Any], where: str, wait_s: int) -> None:
+        self.name, self._ask, self._where, self._wait_s = name, ask, where, wait_s
+
+    # --- what is there ----------------------------------------------------------------------------------------------
+
+    def current(self) -> str | None:
+        """The collection that the name means; None while there is none."""
+        for alias in self._ask().get_aliases().aliases:
+            if alias.alias_name == self.name:
+                return str(alias.collection_name)
+        if self._ask().collection_exists(self.name):
+            return self.name  # from before there were versions, or somebody else's
+        return None
+
+    def nameless(self, collections: Sequence[str] | None = None) -> list[str]:
+        """Collections of ours that were this one, or were to be, and that no alias means."""
+        found: list[str] = []
+        there = self._collections() if collections is None else collections
+        aliased = self._aliased()
+        for collection in there:
+            if collection in aliased or not self._belongs(collection):
+                continue
+            description = self.description_of(collection)
+            if description is not None and not is_staged(description):
+                found.append(collection)
+        return sorted(found)
+
+    def next_name(self, fits: Callable[[str], bool] = lambda description: False) -> str:
+        """The name of a version to be filled: of one that was begun and whose description fits, or a new one."""
+        current = self.current()
+        highest = 0 if current is None else self._number(current)
+        collections, aliased = self._collections(), self._aliased()
+        begun: dict[int, str] = {}
+        for collection in collections:
+            if self._number(collection) > highest and collection not in aliased:
+                begun[self._number(collection)] = collection
+        for number in sorted(begun, reverse=True):
+            description = self.description_of(begun[number])
+            if description is not None and fits(description):
+                return begun[number]
+        return self._new_name([*collections, current or ""])
+
+    def _new_name(self, collections: Sequence[str]) -> str:
+        """The name after those of these collections, and after those that are aliases."""
+        taken = [*collections, *self._alias_names()]
+        return f"{self.name}.v{max(self._number(collection) for collection in [*taken, '']) + 1}"
+
+    def description_of(self, collection: str) -> str | None:
+        """What a collection says of who filled it; None where it is not there, or says nothing."""
+        try:
+            return read_description(self._ask(), collection)
+        except Exception as err:
+            if is_missing(err):
+                return None
+            raise
+
+    def _collections(self) -> list[str]:
+        return [str(collection.name) for collection in self._ask().get_collections().collections]
+
+    def _alias_names(self) -> list[str]:
+        return [str(alias.alias_name) for alias in self._ask().get_aliases().aliases]
+
+    def _aliased(self) -> set[str]:
+        """Every collection that some alias means."""
+        return {str(alias.collection_name) for alias in self._ask().get_aliases().aliases}
+
+    def is_aliased(self, collection: str) -> bool:
+        """Whether some alias means this collection."""
+        return collection in self._aliased()
+
+    def _belongs(self, collection: str) -> bool:
+        former = collection in {self.name + ending for ending in _FORMER_ENDINGS}
+        return former or self._number(collection) > 0
+
+    def _number(self, collection: str) -> int:
+        """The number of a version; 0 of what is none."""
+        found = _NUMBERED.fullmatch(collection)
+        if found is None or found["name"] != self.name:
+            return 0
+        return int(found["number"])
+
+    # --- making -----------------------------------------------------------------------------------------------------
+
+    def make(self, new: NewCollection) -> bool:
+        """Let the name mean a collection, made now if there is none; False where another process has made it."""
+        for _ in range(_TRIES):
+            if self.current() is not None:
+                return False
+            # One list for both questions: what is made between two would be passed over, and get a twin.
+            collections = self._collections()
+            nameless = self.nameless(collections)
+            if len(nameless) > 1:
+                raise StoreError(self.without_name(nameless))
+            if nameless:
+                collection, made = nameless[0], False
+            else:
+                collection = self._new_name(collections)
+                made = self.make_version(collection, new)
+            if not self.finish(collection, new):
+                continue  # somebody else's, or gone again
+            if self.give_name(collection):
+                return made
+            if made:
+                self.remove_unused(collection)  # it was made in vain: another one has the name
+        raise StoreError(
+            f"{self._where}: other processes make and remove it all the time; it was tried {_TRIES} times. End them, "
+            "then try again."
+        )
+
+    def make_anew(self, new: NewCollection) -> None:
+        """Let the name mean a new, empty collection; what it meant before is gone."""
+        for _ in range(_TRIES):
+            collection = self.next_name()
+            if self.make_version(collection, new) and self.finish(collection, new):
+                before = self.current()
+                self._switch(collection, before)
+                self.remove(before)
+                return
+        raise StoreError(f"{self._where}: other processes begin new versions of it all the time. Try again later.")
+
+    def make_version(self, collection: str, new: NewCollection) -> bool:
+        """Make a collection with its description, in one step; False where another process was first."""
+        options = dict(new.options)
+        metadata = {**options.pop("metadata", {}), DESCRIBED: new.description}
+        try:
+            self._ask().create_collection(
+                collection,
+                vectors_config=dict(new.vectors),
+                sparse_vectors_config=dict(new.sparse),
+                metadata=metadata,
+                timeout=self._wait_s,
+                **options,
+            )
+        except Exception as err:
+            if not is_conflict(err):
+                raise
+        try:
+            self._wait_for(collection)
+            # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
+            return described_in_metadata(self._ask(), collection) == new.description
+        except Exception as err:
+            if is_missing(err):
+                return False  # a later one has taken its place already
+            raise
+
+    def finish(self, collection: str, new: NewCollection) -> bool:
+        """Give a collection of ours what its maker may not have come to; False where it is none of ours."""
+        try:
+            text = read_description(self._ask(), collection)
+            if text is None:
+                return False
+            new.index(collection)
+            self.describe(collection, text)
+        except Exception as err:
+            if is_missing(err):
+                return False
+            raise
+        return True
+
+    def describe(self, collection: str, text: str) -> None:
+        """Write the description into the reserved point, unless it is there: later changes of it are not undone."""
+        from qdrant_client import models
+
+        point = models.PointStruct(id=INFO_ID, vector={}, payload={DESCRIBED: {"info": text}})
+        # Of points that are there already, those that fit the filter are overwritten: none.
+        self._ask().upsert(collection, [point], wait=True, update_filter=no_points())
+
+    def _wait_for(self, collection: str) -> None:
+        """Wait until a collection that was made can be seen, or is of no use any more."""
+        end, wait = time.monotonic() + self._wait_s, _FIRST_WAIT_S
+        while not self._ask().collection_exists(collection):
+            current = self.current()
+            if current is not None and self._number(current) > self._number(collection):
+                return
+            if time.monotonic() > end:
+                raise StoreError(
+                    f"{self._where}: the server says that {collection!r} was made, and for {self._wait_s} seconds that "
+                    "it is not there. Look at the nodes of the cluster."
+                )
+            time.sleep(wait)
+            wait = min(2 * wait, _LONGEST_WAIT_S)
+
+    # --- names ------------------------------------------------------------------------------------------------------
+
+    def give_name(self, collection: str) -> bool:
+        """Let the name mean this collection, if it means none; False where it means another one, or cannot be given."""
+        now = self.current()
+        if now is not None:
+            return now == collection
+        try:
+            self._switch(collection, None)
+        except Exception as err:
+            if is_conflict(err) or is_missing(err):
+                return False
+            raise
+        return True
+
+    def take_over(self, collection: str, before: str, save: Callable[[], None], same: Callable[[str], bool]) -> bool:
+        """Let the name mean this whole version; False where another run of the same re-index has done so.
+
+        Args:
+            collection: The version.
+            before: What the name meant when the re-index began; it goes.
+            save: Writes into the version that it is whole.
+            same: Whether what a version says of itself is what this one says.
+
+        Raises:
+            StoreError: The name means another one by now.
+        """
+        now = self.current()
+        if now == collection:
+            if is_staged(self.description_of(collection) or ""):
+                save()  # it was begun again at the moment when it came into use
+            return False
+        if now is not None and now != before:
+            if same(self.description_of(now) or ""):
+                self.remove_unused(collection)
+                return False
+            raise StoreError(
+                f"{self._where}: while this re-index ran, another one ended, and {now!r} is in use now. Nothing was "
+                f"switched. Run it again if its embedder is to fill the collection; {collection!r} can be removed."
+            )
+        save()
+        self._switch(collection, now)
+        after = self.current()
+        if after not in (collection, None):
+            raise StoreError(
+                f"{self._where}: another re-index ended at the same moment, and {after!r} is in use. Run this one "
+                f"again if its embedder is to fill the collection; {collection!r} can be removed."
+            )
+        self.remove(now)
+        return True
+
+    def _switch(self, collection: str, before: str | None) -> None:
+        """Let the name mean this collection; at once, where it is an alias already."""
+        from qdrant_client import models
+
+        change: list[Any] = []
+        if before == self.name:
+            self._delete(before)  # an alias cannot have the name of a collection
+        elif before is not None:
+            change.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.name)))
+        alias = models.CreateAlias(collection_name=collection, alias_name=self.name)
+        change.append(models.CreateAliasOperation(create_alias=alias))
+        for left in reversed(range(_TRIES)):
+            try:
+                self._ask().update_collection_aliases(change, timeout=self._wait_s)
+                return
+            except Exception as err:
+                if not may_pass(err):
+                    raise
+                logger.warning("%s: switching the alias failed: %s; looking what it means", self._where, err)
+                now = self.current()
+                if now == collection:
+                    return  # the answer alone was lost
+                if now not in (None, before) or not left:
+                    raise
+
+    def remove(self, collection: str | None) -> None:
+        """Delete a version that nothing means any more; what fails there is only told, for the switch is done."""
+        if collection is None or collection == self.name:
+            return
+        try:
+            if self.is_aliased(collection):
+                logger.info("%s: %r stays, for an alias means it", self._where, collection)
+                return
+            self._ask().delete_collection(collection)
+        except Exception as err:  # noqa: BLE001  clients raise anything
+            if is_missing(err):
+                return
+            logger.warning(
+                "%s: the version before, %r, could not be removed (%s). It takes room only: remove it on the server.",
+                self._where,
+                collection,
+                err,
+            )
+
+    def drop(self) -> None:
+        """Remove what the name means, alias and all; a version that comes between goes too."""
+        for _ in range(_TRIES):
+            collection = self.current()
+            if collection is None:
+                return
+            self._delete(collection)
+
+    def remove_unused(self, collection: str) -> None:
+        """Delete a version that was begun, unless an alias means it by now."""
+        if not self.is_aliased(collection):
+            self._delete(collection)
+
+    def _delete(self, collection: str) -> None:
+        """Delete a collection; an answer that got lost is no reason to give up half-way."""
+        for left in reversed(range(_TRIES)):
+            try:
+                self._ask().delete_collection(collection)
+                return
+            except Exception as err:
+                if is_missing(err):
+                    return
+                if not may_pass(err) or not left:
+                    raise
+                logger.warning("%s: deleting %r failed: %s; looking whether it is there", self._where, collection, err)
+                if not self._ask().collection_exists(collection):
+                    return
+
+    def without_name(self, nameless: list[str]) -> str:
+        """What to say where the alias is missing and these collections are there, as after a restored snapshot."""
+        if len(nameless) == 1:
+            return (
+                f"{self._where} has lost its alias: {nameless[0]!r} is there, and no alias means it, as after a "
+                f"restored snapshot. Set it: {self._command(nameless[0])} A program that adds pages, or visrag index, "
+                "does so by itself."
+            )
+        return (
+            f"{self._where} has lost its alias, and {len(nameless)} collections may be meant: {', '.join(nameless)}. "
+            f"Say which: {self._command(nameless[-1])}"
+        )
+
+    def _command(self, collection: str) -> str:
+        return (
+            'POST /collections/aliases {"actions": [{"create_alias": '
+            f'{{"collection_name": "{collection}", "alias_name": "{self.name}"}}}}]}}.'
+        )
+
+
+def read_description(client: Any, collection: str) -> str | None:
+    """What a collection says of who filled it: its reserved point, which holds later changes, or its metadata."""
+    found = client.retrieve(collection, [INFO_ID], with_payload=True)
+    if found:
+        own = (found[0].payload or {}).get(DESCRIBED) or {}
+        return str(own.get("info") or "{}")
+    return described_in_metadata(client, collection)
+
+
+def is_staged(text: str) -> bool:
+    """Whether a description is that of a version which is not whole yet."""
+    try:
+        description = read_limited_json(text, MAX_DESCRIPTION)
+    except (ValueError, TypeError):
+        return False
+    return isinstance(description, dict) and "staged" in description
+
+
+def described_in_metadata(client: Any, collection: str) -> str | None:
+    """What was written into a collection when it was made; None where that was nothing of ours."""
+    config = client.get_collection(collection).config
+    text = (getattr(config, "metadata", None) or {}).get(DESCRIBED)
+    return text if isinstance(text, str) else None
