@@ -184,15 +184,15 @@ def test_as_a_file(store: QdrantPageStore, tmp_path: Path) -> None:
 
 
 def test_versions_of_the_format(open_store: Open) -> None:
-    """A collection that the first version can read says so; one that it would misread is refused by it."""
+    """A folder that the first version can read says so; what older ones would misread or delete is refused by them."""
     one, many = both()
     alone = open_store()
     alone.prepare(one)
     assert alone.info is not None
-    assert alone.info.format_version == 1
+    assert alone.info.format_version == (3 if alone.folder is None else 1)
     alone.prepare(one, also=[many], recreate=True)
     assert alone.info is not None
-    assert alone.info.format_version == 2
+    assert alone.info.format_version == (3 if alone.folder is None else 2)
 
 
 OLD = {

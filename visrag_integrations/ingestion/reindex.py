@@ -30,6 +30,7 @@ from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.info import describe_all
 from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
@@ -94,7 +95,7 @@ def reindex(
                 return report
     except StoreSwitchedError:
         store.refresh()
-    return _unchanged(store)
+    return _unchanged(store, embedders, sources)
 
 
 def _was_cut_off(store: QdrantPageStore) -> bool:
@@ -110,8 +111,24 @@ def _was_cut_off(store: QdrantPageStore) -> bool:
     return True
 
 
-def _unchanged(store: QdrantPageStore) -> IndexReport:
-    """The report of a run that found its work done by another one."""
+def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], sources: Any) -> IndexReport:
+    """The report of a run that found its work done by another one.
+
+    Raises:
+        StoreError: The other one made something else.
+    """
+    info = store.info
+    if info is None or not all(info.of(embedder) is not None for embedder in embedders):
+        held = "nothing" if info is None else describe_all(info)
+        raise StoreError(
+            f"While this re-index ran, another one ended, and the collection holds {held} now. Run this one again if "
+            "its embedder is to fill the collection."
+        )
+    if sources is not None:
+        raise StoreError(
+            "While this re-index ran, another one with the same embedder ended. What it made is in use, and may lack "
+            "some of these sources: index them, or run this again."
+        )
     logger.warning("another run of this re-index was first; what it made is in use")
     documents = store.documents()
     pages = sum(document.pages for document in documents)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.conditions import Condition, both
+from visrag_integrations.store.connect import is_url
 from visrag_integrations.store.described import DescribedCollection
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.filter_notes import Show, note_on
@@ -130,7 +131,7 @@ class Collection(DescribedCollection):
         location = settings.get("location")
         if arguments:
             location = arguments[0]
-        return self.folder is None and isinstance(location, str) and location != ":memory:"
+        return is_url(location)
 
     def prepare(
         self,

@@ -89,7 +89,7 @@ class CollectionInfo(EmbedderInfo):
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = 1
+    format_version: int = field(default=1, compare=False)  # who fills it is the same in whatever layout
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()

@@ -17,7 +17,7 @@ from __future__ import annotations
 import logging
 import re
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -93,11 +93,12 @@ class Versions:
             return self.name  # from before there were versions, or somebody else's
         return None
 
-    def nameless(self) -> list[str]:
+    def nameless(self, collections: Sequence[str] | None = None) -> list[str]:
         """Collections of ours that were this one, or were to be, and that no alias means."""
         found: list[str] = []
+        there = self._collections() if collections is None else collections
         aliased = self._aliased()
-        for collection in self._collections():
+        for collection in there:
             if collection in aliased or not self._belongs(collection):
                 continue
             description = self.description_of(collection)
@@ -108,18 +109,22 @@ class Versions:
     def next_name(self, fits: Callable[[str], bool] = lambda description: False) -> str:
         """The name of a version to be filled: of one that was begun and whose description fits, or a new one."""
         current = self.current()
-        aliased = self._aliased()
         highest = 0 if current is None else self._number(current)
+        collections, aliased = self._collections(), self._aliased()
         begun: dict[int, str] = {}
-        for collection in [*self._collections(), *self._alias_names()]:
-            number = self._number(collection)
-            if number > highest and collection not in aliased:
-                begun[number] = collection
+        for collection in collections:
+            if self._number(collection) > highest and collection not in aliased:
+                begun[self._number(collection)] = collection
         for number in sorted(begun, reverse=True):
             description = self.description_of(begun[number])
             if description is not None and fits(description):
                 return begun[number]
-        return f"{self.name}.v{max([highest, *begun]) + 1}"
+        return self._new_name([*collections, current or ""])
+
+    def _new_name(self, collections: Sequence[str]) -> str:
+        """The name after those of these collections, and after those that are aliases."""
+        taken = [*collections, *self._alias_names()]
+        return f"{self.name}.v{max(self._number(collection) for collection in [*taken, '']) + 1}"
 
     def description_of(self, collection: str) -> str | None:
         """What a collection says of who filled it; None where it is not there, or says nothing."""
@@ -162,18 +167,22 @@ class Versions:
         for _ in range(_TRIES):
             if self.current() is not None:
                 return False
-            nameless = self.nameless()
+            # One list for both questions: what is made between two would be passed over, and get a twin.
+            collections = self._collections()
+            nameless = self.nameless(collections)
             if len(nameless) > 1:
                 raise StoreError(self.without_name(nameless))
             if nameless:
                 collection, made = nameless[0], False
             else:
-                collection = self.next_name()
+                collection = self._new_name(collections)
                 made = self.make_version(collection, new)
             if not self.finish(collection, new):
                 continue  # somebody else's, or gone again
             if self.give_name(collection):
                 return made
+            if made:
+                self.remove_unused(collection)  # it was made in vain: another one has the name
         raise StoreError(
             f"{self._where}: other processes make and remove it all the time; it was tried {_TRIES} times. End them, "
             "then try again."
@@ -206,9 +215,14 @@ class Versions:
         except Exception as err:
             if not is_conflict(err):
                 raise
-        self._wait_for(collection)
-        # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
-        return described_in_metadata(self._ask(), collection) == new.description
+        try:
+            self._wait_for(collection)
+            # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
+            return described_in_metadata(self._ask(), collection) == new.description
+        except Exception as err:
+            if is_missing(err):
+                return False  # a later one has taken its place already
+            raise
 
     def finish(self, collection: str, new: NewCollection) -> bool:
         """Give a collection of ours what its maker may not have come to; False where it is none of ours."""
@@ -233,9 +247,12 @@ class Versions:
         self._ask().upsert(collection, [point], wait=True, update_filter=no_points())
 
     def _wait_for(self, collection: str) -> None:
-        """Wait until a collection that was made can be seen."""
+        """Wait until a collection that was made can be seen, or is of no use any more."""
         end, wait = time.monotonic() + self._wait_s, _FIRST_WAIT_S
         while not self._ask().collection_exists(collection):
+            current = self.current()
+            if current is not None and self._number(current) > self._number(collection):
+                return
             if time.monotonic() > end:
                 raise StoreError(
                     f"{self._where}: the server says that {collection!r} was made, and for {self._wait_s} seconds that "
@@ -247,9 +264,10 @@ class Versions:
     # --- names ------------------------------------------------------------------------------------------------------
 
     def give_name(self, collection: str) -> bool:
-        """Let the name mean this collection, if it means none; False where that cannot be."""
-        if self.current() is not None:
-            return True  # another process was faster, or a re-index has even come between
+        """Let the name mean this collection, if it means none; False where it means another one, or cannot be given."""
+        now = self.current()
+        if now is not None:
+            return now == collection
         try:
             self._switch(collection, None)
         except Exception as err:
@@ -258,13 +276,14 @@ class Versions:
             raise
         return True
 
-    def take_over(self, collection: str, before: str, save: Callable[[], None]) -> bool:
+    def take_over(self, collection: str, before: str, save: Callable[[], None], same: Callable[[str], bool]) -> bool:
         """Let the name mean this whole version; False where another run of the same re-index has done so.
 
         Args:
             collection: The version.
             before: What the name meant when the re-index began; it goes.
             save: Writes into the version that it is whole.
+            same: Whether what a version says of itself is what this one says.
 
         Raises:
             StoreError: The name means another one by now.
@@ -275,6 +294,9 @@ class Versions:
                 save()  # it was begun again at the moment when it came into use
             return False
         if now is not None and now != before:
+            if same(self.description_of(now) or ""):
+                self.remove_unused(collection)
+                return False
             raise StoreError(
                 f"{self._where}: while this re-index ran, another one ended, and {now!r} is in use now. Nothing was "
                 f"switched. Run it again if its embedder is to fill the collection; {collection!r} can be removed."

@@ -63,7 +63,8 @@ class FollowingRetriever(PageRetriever):
         **settings: Any,
     ) -> None:
         super().__init__(embedder, store, mode=mode, **settings)
-        self._collection, self._load, self._given_mode = store, load, mode
+        self._collection: Any = self.store
+        self._load, self._given_mode = load, mode
         self._following = threading.RLock()
         self._counting = threading.Lock()
         self._users: dict[int, int] = {}
