@@ -14,7 +14,7 @@ import logging
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
@@ -42,12 +42,22 @@ from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
+from visrag_integrations.store.strict_limits import (
+    StrictLimits,
+    at_most,
+    by_ids,
+    fused_within,
+    met_limit,
+    parts,
+    read_limits,
+)
 from visrag_integrations.store.versions import DESCRIBED
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
 logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 # Changes of 256 pages' sources each: 1 MB of ids, and their sources.
 _CHANGED_AT_ONCE = 100
@@ -78,6 +88,7 @@ class ClientEngine(ClientLife):
         self._options = _checked_options(options or {})
         self.is_closed = False
         self._server_version: Version | None = None
+        self._limits = StrictLimits()
         self._place, self.where = where, f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
@@ -91,7 +102,31 @@ class ClientEngine(ClientLife):
 
         if self._local or not isinstance(self.client, QdrantClient):
             return self.client
-        return PatientClient(self.client, self._timeout)
+        seconds = self._timeout
+        if seconds is not None and self._limits.seconds is not None:
+            seconds = min(seconds, self._limits.seconds)
+        return PatientClient(self.client, seconds, self._shorten)
+
+    def _shorten(self, seconds: int) -> None:
+        """Ask for less time from now on: the server does not give more."""
+        self._limits = replace(self._limits, seconds=seconds)
+
+    def _within_limits(self, ask: Callable[[StrictLimits], Found]) -> Found:
+        """What `ask` gives within the limits that are known; they are read where the collection says that one was met.
+
+        A request that meets a limit does nothing, so that it can be sent again.
+        """
+        known = self._limits
+        try:
+            return ask(known)
+        except Exception as err:
+            if self._local or not met_limit(err):
+                raise
+            self._limits = read_limits(self._ask.get_collection(self.collection))
+            if self._limits == known:
+                raise
+        logger.info("%s: strict mode has limits: %s", self.where, self._limits)
+        return ask(self._limits)
 
     def _check_server(self) -> Version | None:
         """The server's version, asked once; None in local mode, which has everything that this client knows.
@@ -127,40 +162,45 @@ class ClientEngine(ClientLife):
         for point in points:
             self._sizes.note_vectors(point.vectors)
         with self._doing("adding pages"):
-            if not sends_json(self.client):
-                for models in model_requests(points):
-                    self._ask.upsert(self.collection, models, wait=True, **self._cluster.writes)
-                return
-            send: Any = self.client.http.points_api.upsert_points
-            for body in encoded_requests(points):
-                call(
-                    self._ask,
-                    functools.partial(
-                        send,
-                        collection_name=self.collection,
-                        wait=True,
-                        point_insert_operations=body,
-                        **self._cluster.writes,
-                    ),
-                )
+            self._within_limits(functools.partial(self._upsert, points))
+
+    def _upsert(self, points: Sequence[Point], limits: StrictLimits) -> None:
+        for some in parts(points, limits.written):
+            if sends_json(self.client):
+                self._upsert_json(some)
+                continue
+            for models in model_requests(some):
+                self._ask.upsert(self.collection, models, wait=True, **self._cluster.writes)
+
+    def _upsert_json(self, points: Sequence[Point]) -> None:
+        send: Any = self.client.http.points_api.upsert_points
+        settings = {"collection_name": self.collection, "wait": True, **self._cluster.writes}
+        for body in encoded_requests(points):
+            call(self._ask, functools.partial(send, point_insert_operations=body, **settings))
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            found = self._query(nearest_request(search, local=self._local))
+            return self._within_limits(functools.partial(self._nearest, search))
+
+    def _nearest(self, search: VectorSearch, limits: StrictLimits) -> list[SearchHit]:
+        found: list[Any] = []
+        for some in by_ids(search, limits):
+            found += self._query(nearest_request(some, local=self._local, limits=limits))
         return to_hits(found)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
         if self._local:  # formulas take long there
             return fuse_by_parts(self, search)
         with self._doing("searching"):
-            if search.dense.name == DENSE_VECTOR["multi"]:
-                found = self._fused_in_two_steps(search)
-            else:
-                request = fused_request(search, candidates_of(search))
-                found = self._query(request)
-        return to_hits(found)
+            return to_hits(self._within_limits(functools.partial(self._fused, search)))
 
-    def _fused_in_two_steps(self, search: FusedSearch) -> list[Any]:
+    def _fused(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
+        search = fused_within(search, limits)
+        if search.dense.name == DENSE_VECTOR["multi"]:
+            return self._fused_in_two_steps(search, limits)
+        return self._query(fused_request(search, candidates_of(search, limits)))
+
+    def _fused_in_two_steps(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
         """First the candidates of both halves, then their scores.
 
         In one request each half is searched for candidates twice. That is cheaper than another request, but not where
@@ -169,11 +209,11 @@ class ClientEngine(ClientLife):
         halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
         ids: dict[Any, None] = {}
         for half in halves:
-            found = self._query(nearest_request(half, local=False))
+            found = self._query(nearest_request(half, local=False, limits=limits))
             ids |= dict.fromkeys(hit.id for hit in found)
         if not ids:
             return []
-        return self._query(fused_request(search, among_ids(search, list(ids))))
+        return self._query(fused_request(search, among_ids(search, list(ids), limits)))
 
     def _query(self, request: Mapping[str, Any]) -> list[Any]:
         points: list[Any] = self._ask.query_points(self.collection, **request, **self._cluster.reads).points
@@ -204,22 +244,34 @@ class ClientEngine(ClientLife):
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         offset: Any = None
+        asked: dict[str, Any] = {"with_payload": payload_fields(fields), "with_vectors": self._with_vectors(vectors)}
         while True:
             with self._doing("listing pages"):
-                records, offset = self._ask.scroll(
-                    self.collection,
-                    scroll_filter=only_pages(condition),
-                    limit=self._sizes.points(vectors, with_text=fields is None),
-                    offset=offset,
-                    with_payload=payload_fields(fields),
-                    with_vectors=self._with_vectors(vectors),
-                    **self._cluster.reads,
-                )
+                count = self._sizes.points(vectors, with_text=fields is None)
+                records, offset = self._listed(condition, count, offset, **asked)
             found = [to_record(record) for record in records]
             self._sizes.note(found)
             yield from found
             if offset is None:
                 return
+
+    def _listed(
+        self, condition: conditions.Condition | None, count: int, offset: Any, **asked: Any
+    ) -> tuple[list[Any], Any]:
+        """Some points, and where the list goes on."""
+
+        def scroll(limits: StrictLimits) -> tuple[list[Any], Any]:
+            found: tuple[list[Any], Any] = self._ask.scroll(
+                self.collection,
+                scroll_filter=only_pages(condition),
+                limit=at_most(count, limits.points),
+                offset=offset,
+                **asked,
+                **self._cluster.reads,
+            )
+            return found
+
+        return self._within_limits(scroll)
 
     def _with_vectors(self, vectors: Sequence[str]) -> Any:
         """Which vectors a request asks for, as the client wants it said."""
@@ -227,7 +279,23 @@ class ClientEngine(ClientLife):
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
+            return self._within_limits(functools.partial(self._count, condition))
+
+    def _count(self, condition: conditions.Condition | None, limits: StrictLimits) -> int:
+        if limits.exact:
             return int(self._ask.count(self.collection, count_filter=only_pages(condition), exact=True).count)
+        # An estimate would be taken for the truth: the ids are listed instead.
+        counted, offset = 0, None
+        while True:
+            records, offset = self._listed(condition, limits.listed, offset, with_payload=False)
+            counted += len(records)
+            if offset is None:
+                return counted
+
+    def holds(self, collection: str, points: int = 1) -> bool:
+        """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""
+        records, _ = self._ask.scroll(collection, limit=points, with_payload=False)
+        return len(records) >= points
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
