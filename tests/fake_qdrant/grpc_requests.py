@@ -89,7 +89,9 @@ def _aliases(result: Any) -> Any:
 
 
 def _records(result: list[Any]) -> list[Any]:
-    return [RestToGrpc.convert_record(models.Record(**record)) for record in result]
+    return [
+        RestToGrpc.convert_record(models.Record(**{**record, "payload": record["payload"] or {}})) for record in result
+    ]
 
 
 def _hits(result: Any) -> list[Any]:

@@ -104,7 +104,11 @@ def _answering(method: grpc_requests.Method, fake: FakeQdrant) -> Callable[[Any,
             result = _result(fake, request)
         except Refusal as refusal:
             context.abort(getattr(grpc.StatusCode, CODES[refusal.status]), refusal.sentence)
-        reply = method.reply(result)
+        try:
+            reply = method.reply(result)
+        except Exception as err:
+            fake.broken.append(err)
+            raise
         request.answered = reply.ByteSize()
         return reply
 

@@ -10,10 +10,11 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
+import logging
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
@@ -35,10 +36,22 @@ from visrag_integrations.store.engine import (
 from visrag_integrations.store.patience import ANSWER_S, PatientClient
 from visrag_integrations.store.refusals import read_refusal
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
+from visrag_integrations.store.strict_limits import (
+    StrictLimits,
+    at_most,
+    by_ids,
+    fused_within,
+    met_limit,
+    parts,
+    read_limits,
+)
 from visrag_integrations.store.versions import DESCRIBED
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
+
+logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
 
 _SCROLLED = 256
 
@@ -65,6 +78,7 @@ class ClientEngine(ClientLife):
         self._options = _checked_options(options or {})
         self.is_closed = False
         self._server_version: Version | None = None
+        self._limits = StrictLimits()
         self._place, self.where = where, f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
@@ -77,7 +91,31 @@ class ClientEngine(ClientLife):
 
         if self._local or not isinstance(self.client, QdrantClient):
             return self.client
-        return PatientClient(self.client, self._timeout)
+        seconds = self._timeout
+        if seconds is not None and self._limits.seconds is not None:
+            seconds = min(seconds, self._limits.seconds)
+        return PatientClient(self.client, seconds, self._shorten)
+
+    def _shorten(self, seconds: int) -> None:
+        """Ask for less time from now on: the server does not give more."""
+        self._limits = replace(self._limits, seconds=seconds)
+
+    def _within_limits(self, ask: Callable[[StrictLimits], Found]) -> Found:
+        """What `ask` gives within the limits that are known; they are read where the collection says that one was met.
+
+        A request that meets a limit does nothing, so that it can be sent again.
+        """
+        known = self._limits
+        try:
+            return ask(known)
+        except Exception as err:
+            if self._local or not met_limit(err):
+                raise
+            self._limits = read_limits(self._ask.get_collection(self.collection))
+            if self._limits == known:
+                raise
+        logger.info("%s: strict mode has limits: %s", self.where, self._limits)
+        return ask(self._limits)
 
     def _check_server(self) -> Version | None:
         """The server's version, asked once; None in local mode, which has everything that this client knows.
@@ -94,31 +132,41 @@ class ClientEngine(ClientLife):
         return self._server_version
 
     def upsert(self, points: Sequence[Point]) -> None:
+        with self._doing("adding pages"):
+            self._within_limits(lambda limits: self._upsert(points, limits))
+
+    def _upsert(self, points: Sequence[Point], limits: StrictLimits) -> None:
         from qdrant_client import models
 
         structs = [
             models.PointStruct(id=p.id, vector={n: to_vector(v) for n, v in p.vectors.items()}, payload=p.payload)
             for p in points
         ]
-        with self._doing("adding pages"):
-            for batch in requests(points, structs):
-                self._ask.upsert(self.collection, batch, wait=True)
+        for batch in requests(points, structs):
+            for some in parts(batch, limits.written):
+                self._ask.upsert(self.collection, list(some), wait=True)
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            found = self._ask.query_points(self.collection, **nearest_request(search, local=self._local)).points
+            return self._within_limits(functools.partial(self._nearest, search))
+
+    def _nearest(self, search: VectorSearch, limits: StrictLimits) -> list[SearchHit]:
+        found: list[Any] = []
+        for some in by_ids(search, limits):
+            found += self._query(nearest_request(some, local=self._local, limits=limits))
         return to_hits(found)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            if self._local or search.dense.name == DENSE_VECTOR["multi"]:
-                found = self._fused_in_two_steps(search)
-            else:
-                request = fused_request(search, candidates_of(search))
-                found = self._ask.query_points(self.collection, **request).points
-        return to_hits(found)
+            return to_hits(self._within_limits(functools.partial(self._fused, search)))
 
-    def _fused_in_two_steps(self, search: FusedSearch) -> list[Any]:
+    def _fused(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
+        search = fused_within(search, limits)
+        if self._local or search.dense.name == DENSE_VECTOR["multi"]:
+            return self._fused_in_two_steps(search, limits)
+        return self._query(fused_request(search, candidates_of(search, limits)))
+
+    def _fused_in_two_steps(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
         """First the candidates of both halves, then their scores.
 
         In one request each half is searched for candidates twice. That is cheaper than another request, but not where
@@ -127,11 +175,13 @@ class ClientEngine(ClientLife):
         halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
         ids: dict[Any, None] = {}
         for half in halves:
-            found = self._ask.query_points(self.collection, **nearest_request(half, local=self._local)).points
+            found = self._query(nearest_request(half, local=self._local, limits=limits))
             ids |= dict.fromkeys(hit.id for hit in found)
         if not ids:
             return []
-        request = fused_request(search, among_ids(search, list(ids), local=self._local))
+        return self._query(fused_request(search, among_ids(search, list(ids), local=self._local, limits=limits)))
+
+    def _query(self, request: Mapping[str, Any]) -> list[Any]:
         points: list[Any] = self._ask.query_points(self.collection, **request).points
         return points
 
@@ -153,19 +203,30 @@ class ClientEngine(ClientLife):
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         offset: Any = None
+        asked: dict[str, Any] = {"with_payload": payload_fields(fields), "with_vectors": self._with_vectors(vectors)}
         while True:
             with self._doing("listing pages"):
-                records, offset = self._ask.scroll(
-                    self.collection,
-                    scroll_filter=only_pages(condition),
-                    limit=_SCROLLED,
-                    offset=offset,
-                    with_payload=payload_fields(fields),
-                    with_vectors=self._with_vectors(vectors),
-                )
+                records, offset = self._listed(condition, _SCROLLED, offset, **asked)
             yield from map(to_record, records)
             if offset is None:
                 return
+
+    def _listed(
+        self, condition: conditions.Condition | None, count: int, offset: Any, **asked: Any
+    ) -> tuple[list[Any], Any]:
+        """Some points, and where the list goes on."""
+
+        def scroll(limits: StrictLimits) -> tuple[list[Any], Any]:
+            found: tuple[list[Any], Any] = self._ask.scroll(
+                self.collection,
+                scroll_filter=only_pages(condition),
+                limit=at_most(count, limits.points),
+                offset=offset,
+                **asked,
+            )
+            return found
+
+        return self._within_limits(scroll)
 
     def _with_vectors(self, vectors: Sequence[str]) -> Any:
         """Which vectors a request asks for, as the client wants it said."""
@@ -173,7 +234,23 @@ class ClientEngine(ClientLife):
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
+            return self._within_limits(functools.partial(self._count, condition))
+
+    def _count(self, condition: conditions.Condition | None, limits: StrictLimits) -> int:
+        if limits.exact:
             return int(self._ask.count(self.collection, count_filter=only_pages(condition), exact=True).count)
+        # An estimate would be taken for the truth: the ids are listed instead.
+        counted, offset = 0, None
+        while True:
+            records, offset = self._listed(condition, limits.listed, offset, with_payload=False)
+            counted += len(records)
+            if offset is None:
+                return counted
+
+    def holds(self, collection: str, points: int = 1) -> bool:
+        """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""
+        records, _ = self._ask.scroll(collection, limit=points, with_payload=False)
+        return len(records) >= points
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):

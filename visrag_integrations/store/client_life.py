@@ -11,12 +11,13 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import StoreFormatError, StoreMismatchError
+from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
 from visrag_integrations.store.client_models import INFO_ID, misfits, vector_params
 from visrag_integrations.store.engine import SERVER_INDEXES, TENANT, TEXT_VECTOR, Schema
 from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.refusals import is_missing
 from visrag_integrations.store.server_versions import Version, check_storage
+from visrag_integrations.store.strict_limits import check_searchable, read_limits
 from visrag_integrations.store.versions import (
     DESCRIBED,
     MAX_DESCRIPTION,
@@ -57,6 +58,7 @@ class ClientLife:
         def __init__(self, client: Any, collection: str, where: str, **settings: Any) -> None: ...
         def _check_server(self) -> Version | None: ...
         def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]: ...
+        def holds(self, collection: str, points: int = 1) -> bool: ...
 
     @functools.cached_property
     def _versions(self) -> Versions:
@@ -70,7 +72,7 @@ class ClientLife:
                 return None
             try:
                 text = read_description(self._ask, self.collection)
-                if text is None and self._ask.count(self.collection, exact=True).count == 0:
+                if text is None and not self.holds(self.collection):
                     return None  # made by whoever manages the server, for us
             except Exception as err:
                 if is_missing(err):
@@ -112,7 +114,7 @@ class ClientLife:
         with self._doing("looking for the collection"):
             if self._versions.current() is not None:
                 return ""
-            nameless = [each for each in self._versions.nameless() if self._ask.count(each, exact=True).count > 1]
+            nameless = [each for each in self._versions.nameless() if self.holds(each, 2)]
         return self._versions.without_name(nameless) if nameless else ""
 
     def _described(self, text: Any) -> dict[str, Any]:
@@ -134,12 +136,31 @@ class ClientLife:
                 return made
             if anew:
                 self._versions.make_anew(new)
+                self._check_searchable(schemas, is_new=True)
                 return True
-            if self._versions.make(new):
+            made = self._versions.make(new)
+            self._check_searchable(schemas, is_new=made)
+            if made:
                 return True
             if self.load_info() is None:
                 self._describe_empty(new)
             return False
+
+    def _check_searchable(self, schemas: Sequence[Schema], *, is_new: bool) -> None:
+        """Nothing, unless the strict mode of the collection forbids the searches that these vectors need.
+
+        Raises:
+            SettingError: It does; a collection that was just made for them is removed again.
+        """
+        compared_exactly = [schema for schema in schemas if schema.kind == "multi" and not schema.pooling]
+        if self._local or not compared_exactly:
+            return
+        try:
+            check_searchable(schemas, read_limits(self._ask.get_collection(self.collection)), self.where)
+        except SettingError:
+            if is_new:
+                self._versions.drop()
+            raise
 
     def _new(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> NewCollection:
         """What a new collection for these vectors is made with.

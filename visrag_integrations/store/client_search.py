@@ -7,18 +7,24 @@ from typing import Any
 
 from visrag_integrations.store.client_models import to_filter, to_vector
 from visrag_integrations.store.engine import FusedSearch, SearchHit, VectorSearch, rescoring
+from visrag_integrations.store.strict_limits import StrictLimits
+
+_NO_LIMITS = StrictLimits()
 
 
-def nearest_request(search: VectorSearch, *, local: bool) -> dict[str, Any]:
+def nearest_request(search: VectorSearch, *, local: bool, limits: StrictLimits = _NO_LIMITS) -> dict[str, Any]:
     """The arguments of `query_points` for one search; `local` where the client is its own engine."""
+    first_pass = _first_pass(search)
+    if search.exact and not limits.exact:
+        first_pass = _chosen(_filter(search), search.limit)
     return {
         "query": to_vector(search.vector),
         "using": search.name,
-        "prefetch": _first_pass(search),
+        "prefetch": first_pass,
         "limit": search.limit,
         "query_filter": _filter(search),
         "with_payload": search.payload,
-        "search_params": _params(search, local=local),
+        "search_params": _params(search, local=local, limits=limits),
     }
 
 
@@ -37,13 +43,13 @@ def fused_request(search: FusedSearch, halves: Sequence[Any]) -> dict[str, Any]:
     }
 
 
-def candidates_of(search: FusedSearch) -> list[Any]:
+def candidates_of(search: FusedSearch, limits: StrictLimits = _NO_LIMITS) -> list[Any]:
     """Prefetches that score what either half proposes, in the dense and in the lexical half."""
     from qdrant_client import models
 
     proposed = []
     for half in (search.dense, search.lexical):
-        asked = nearest_request(half, local=False)
+        asked = nearest_request(half, local=False, limits=limits)
         proposed.append(
             models.Prefetch(
                 query=asked["query"],
@@ -61,24 +67,26 @@ def candidates_of(search: FusedSearch) -> list[Any]:
             query=to_vector(half.vector),
             using=half.name,
             limit=limit,
-            params=_exactly(half, limit),
+            params=_exactly(half, limit, limits),
         )
         for half in (search.dense, search.lexical)
     ]
 
 
-def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool) -> list[Any]:
+def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool, limits: StrictLimits = _NO_LIMITS) -> list[Any]:
     """Prefetches that score the points with these ids in the dense and in the lexical half."""
     from qdrant_client import models
 
     chosen = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+    first_pass = None if limits.exact else _chosen(chosen, len(ids))
     return [
         models.Prefetch(
             query=to_vector(half.vector),
             using=half.name,
+            prefetch=first_pass,
             limit=len(ids),
             filter=chosen,
-            params=None if local else _exactly(half, len(ids)),
+            params=None if local else _exactly(half, len(ids), limits),
         )
         for half in (search.dense, search.lexical)
     ]
@@ -106,25 +114,38 @@ def _filter(search: VectorSearch) -> Any:
     return to_filter(search.condition)
 
 
-def _params(search: VectorSearch, *, local: bool) -> Any:
+def _chosen(condition: Any, limit: int) -> Any:
+    """A first pass that compares nothing: the points of a filter, which the search then scores one by one.
+
+    Where exact searches are forbidden, this is how a score is exact all the same.
+    """
+    from qdrant_client import models
+
+    return models.Prefetch(filter=condition, limit=limit)
+
+
+def _params(search: VectorSearch, *, local: bool, limits: StrictLimits) -> Any:
     """How numbers are compared; local mode always compares all of them, and words are always compared exactly."""
     if search.is_lexical or local:
         return None
-    return _quantized(search.limit, exact=search.exact)
+    return _quantized(search.limit, exact=search.exact, limits=limits)
 
 
-def _exactly(search: VectorSearch, limit: int) -> Any:
+def _exactly(search: VectorSearch, limit: int, limits: StrictLimits) -> Any:
     """The same for scores that must be exact."""
     if search.is_lexical:
         return None
-    return _quantized(limit, exact=True)
+    return _quantized(limit, exact=True, limits=limits)
 
 
-def _quantized(limit: int, *, exact: bool) -> Any:
+def _quantized(limit: int, *, exact: bool, limits: StrictLimits) -> Any:
     from qdrant_client import models
 
-    quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-    return models.SearchParams(exact=exact, quantization=quantized)
+    oversampling = rescoring(limit)
+    if limits.oversampling is not None:
+        oversampling = min(oversampling, limits.oversampling)
+    quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=oversampling)
+    return models.SearchParams(exact=exact and limits.exact, quantization=quantized)
 
 
 def _weighted_sum(dense_factor: float, lexical_factor: float) -> Any:

@@ -47,6 +47,10 @@ SERVER_INDEXES: Mapping[str, str] = {
     "visrag.given.sources": "keyword",
     "visrag.given.page": "float",
     "visrag.given.image": "keyword",
+    "metadata.page": "integer",
+    "metadata.page_label": "keyword",
+    "metadata.total_pages": "integer",
+    "metadata.tenant": "keyword",
 }
 """The same of a collection on a server."""
 TENANT = "visrag.tenant"

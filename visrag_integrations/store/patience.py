@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
 from typing import Any
@@ -87,10 +88,13 @@ class PatientClient:
     Args:
         client: Of a server.
         timeout: Seconds that searches and reads tell the server, or None where it has its own.
+        shorten: Called with the seconds that may be asked for, where the server says that these are too many.
     """
 
-    def __init__(self, client: Any, timeout: float | None = None) -> None:
-        self._client, self._timeout = client, timeout
+    def __init__(
+        self, client: Any, timeout: float | None = None, shorten: Callable[[int], None] = lambda seconds: None
+    ) -> None:
+        self._client, self._timeout, self._shorten = client, timeout, shorten
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -104,7 +108,16 @@ class PatientClient:
             work = functools.partial(method, *arguments, **settings)
             if name == "create_collection":
                 return self._create(work, arguments[0])
-            return _call(work, repeatable=name in _REPEATABLE)
+            try:
+                return _call(work, repeatable=name in _REPEATABLE)
+            except Exception as err:
+                allowed = _seconds_allowed(err)
+                if allowed is None or name not in _TIMED or "timeout" not in settings:
+                    raise
+            # Refused before anything was done. A server in strict mode may have a longest time.
+            self._timeout = allowed
+            self._shorten(allowed)
+            return _call(functools.partial(method, *arguments, **{**settings, "timeout": allowed}), repeatable=True)
 
         return request
 
@@ -124,6 +137,12 @@ class PatientClient:
             if "already exists" in read_refusal(err).sentence:
                 return True  # the first request was still on its way when we looked
             raise
+
+
+def _seconds_allowed(error: BaseException) -> int | None:
+    """The longest time that a server lets a request ask for, where it refused one for asking for more."""
+    found = re.search(r'Limit exceeded \d+ > (\d+) for "timeout"', read_refusal(error).sentence)
+    return int(found[1]) if found else None
 
 
 def _call(work: Callable[[], Any], *, repeatable: bool) -> Any:
