@@ -3,9 +3,13 @@
     python benchmarks/serve.py                        # the default of a machine without a GPU
     python benchmarks/serve.py --embedder device      # a stand-in for a GPU: so many ms a call, however many queries
     python benchmarks/serve.py --embedder tests/data/visrag_ret_tiny/checkpoint
+    python benchmarks/serve.py --idle 1000 --seconds 60   # beside so many connections that ask nothing
 
 The server and the clients are processes of their own; every query is new. Every answer is checked: status 200, the
 asked number of pages. "Without batching" is the same server with batches of one query.
+
+With `--idle`, the same load runs with and without so many connections beside it that send nothing, half a header, or a
+request now and then, and are opened again whenever the server closes them; /health is asked twice a second.
 """
 
 from __future__ import annotations
@@ -84,13 +88,46 @@ def small_picture(number: int) -> Any:
     return Image.new("RGB", (112, 112), (number % 256, number * 7 % 256, 90))
 
 
-async def load(port: int, clients: int, seconds: float) -> dict[str, Any]:
-    """What so many clients saw: the seconds of each answer, and what was wrong."""
+async def load(port: int, clients: int, seconds: float, idle: int = 0) -> dict[str, Any]:
+    """What so many clients saw: the seconds of each answer, and what was wrong; and of /health."""
     times: list[float] = []
     wrong: list[str] = []
+    health: list[float] = []
+    closed = again = 0
     end = time.perf_counter() + seconds
 
+    async def sit(number: int) -> None:
+        nonlocal closed
+        first = (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")[number % 3]
+        while time.perf_counter() < end:
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(first)
+                while await reader.read(1 << 16):
+                    pass
+                writer.close()
+            except OSError:
+                pass
+            closed += 1
+            await asyncio.sleep(0.05)  # a thousand that come again at once would be a flood, which is another attack
+
+    async def ask_health() -> None:
+        while time.perf_counter() < end:
+            started = time.perf_counter()
+            try:
+                reader, writer = await asyncio.open_connection("127.0.0.1", port)
+                writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                answer = await reader.read()
+                writer.close()
+            except OSError as err:
+                answer = str(err).encode()
+            health.append(time.perf_counter() - started)
+            if b" 200 " not in answer[:15]:
+                wrong.append(f"health: {answer[:40]!r}")
+            await asyncio.sleep(0.5)
+
     async def client(number: int) -> None:
+        nonlocal again
         chance = random.Random(number)
         reader, writer = await asyncio.open_connection("127.0.0.1", port)
         while time.perf_counter() < end:
@@ -98,8 +135,15 @@ async def load(port: int, clients: int, seconds: float) -> dict[str, Any]:
             body = json.dumps({"text": query, "top_k": TOP_K}).encode()
             head = "POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
             started = time.perf_counter()
-            writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
-            answer = await reader.readuntil(b"\r\n\r\n")
+            while True:
+                try:
+                    writer.write(f"{head}{len(body)}\r\n\r\n".encode() + body)
+                    answer = await reader.readuntil(b"\r\n\r\n")
+                    break
+                except (OSError, asyncio.IncompleteReadError):
+                    # Any HTTP client opens a kept connection again that was closed while nobody used it.
+                    again += 1
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port)
             length = int(answer.lower().split(b"content-length:")[1].split()[0])
             payload = await reader.readexactly(length)
             times.append(time.perf_counter() - started)
@@ -107,11 +151,17 @@ async def load(port: int, clients: int, seconds: float) -> dict[str, Any]:
                 wrong.append(answer[:40].decode())
         writer.close()
 
+    sitting = [asyncio.create_task(sit(number)) for number in range(idle)]
+    asked = asyncio.create_task(ask_health())
     await asyncio.gather(*map(client, range(clients)))
-    return {"times": times, "wrong": wrong}
+    await asked
+    open_still = sum(not task.done() for task in sitting)
+    for task in sitting:
+        task.cancel()
+    return {"times": times, "wrong": wrong, "health": health, "idle": open_still, "closed": closed, "again": again}
 
 
-def measure(options: argparse.Namespace, max_batch: int) -> dict[str, float]:
+def measure(options: argparse.Namespace, max_batch: int, idle: int = 0) -> dict[str, float]:
     """One server, one load; what came of it."""
     common = [sys.executable, __file__, "--embedder", options.embedder, "--pages", str(options.pages)]
     device = ["--call-ms", str(options.call_ms), "--query-ms", str(options.query_ms)]
@@ -123,6 +173,7 @@ def measure(options: argparse.Namespace, max_batch: int) -> dict[str, float]:
         port = server.stdout.readline().strip().rpartition(":")[2]
         before = processor_seconds(server.pid)
         command = [sys.executable, __file__, "--load", port, "--clients", str(options.clients)]
+        command += ["--idle", str(idle)]
         loading = subprocess.run(
             [*command, "--seconds", str(options.seconds)], capture_output=True, text=True, check=True,
             timeout=options.seconds + 120,
@@ -155,13 +206,25 @@ def told(seen: dict[str, Any], seconds: float) -> str:
     times = sorted(seen["times"])
     cuts = statistics.quantiles(times, n=100)
     numbers = {"answers": len(times), "errors": len(seen["wrong"]), "rate": len(times) / seconds}
-    return json.dumps({**numbers, "p50": 1000 * cuts[49], "p95": 1000 * cuts[94]})
+    return json.dumps(
+        {
+            **numbers,
+            "p50": 1000 * cuts[49],
+            "p95": 1000 * cuts[94],
+            "health": 1000 * max(seen["health"]),
+            "idle": seen["idle"],
+            "closed": seen["closed"],
+            "again": seen["again"],
+        }
+    )
 
 
 def line_of(seen: dict[str, float]) -> str:
     return (
         f"{seen['rate']:.0f} answers/s, p50 {seen['p50']:.0f} ms, p95 {seen['p95']:.0f} ms, {seen['errors']} errors of "
-        f"{seen['answers']}; {seen['batch']:.1f} queries a batch, {seen['cpu']:.1f} ms of processor an answer"
+        f"{seen['answers']}; {seen['batch']:.1f} queries a batch, {seen['cpu']:.1f} ms of processor an answer; "
+        f"/health at worst {seen['health']:.0f} ms; {seen['idle']:.0f} idle connections, closed by the server "
+        f"{seen['closed']:.0f} times; clients connected again {seen['again']:.0f} times"
     )
 
 
@@ -173,6 +236,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=500)
     parser.add_argument("--call-ms", type=float, default=15.0, help="of the stand-in, for a call")
     parser.add_argument("--query-ms", type=float, default=0.2, help="of the stand-in, for each query")
+    parser.add_argument("--idle", type=int, default=0, help="connections beside the clients that ask nothing")
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
     parser.add_argument("--load", metavar="PORT", type=int, help=argparse.SUPPRESS)
@@ -180,7 +244,13 @@ def main() -> None:
     if options.serve:
         return serve(options)
     if options.load:
-        return print(told(asyncio.run(load(options.load, options.clients, options.seconds)), options.seconds))
+        return print(
+            told(asyncio.run(load(options.load, options.clients, options.seconds, options.idle)), options.seconds)
+        )
+    if options.idle:
+        for idle in (0, options.idle, 0, options.idle):
+            print(f"{idle} idle:", line_of(measure(options, options.max_batch, idle)), flush=True)
+        return None
     rates = {}
     for max_batch in (1, options.max_batch):
         seen = measure(options, max_batch)

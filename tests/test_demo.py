@@ -445,21 +445,27 @@ def picture(uri: str) -> Image.Image:
 # --- the gate -------------------------------------------------------------------------------------------------------
 
 
+INCOMING = Path("/srv/demo/incoming")
+
+
 async def echo(scope: Any, receive: Any, send: Any) -> None:
     """Gradio's place: says how many bytes came."""
     size, more = 0, True
     while more:
         message = await receive()
         size, more = size + len(message.get("body", b"")), message.get("more_body", False)
+    answer = f"gradio got {size}"
+    if scope["path"] == "/gradio_api/upload":
+        answer = json.dumps([str(INCOMING / "5f" / f"{size}.pdf")])
     await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": f"gradio got {size}".encode()})
+    await send({"type": "http.response.body", "body": answer.encode()})
 
 
 Request = Callable[..., Awaitable[httpx.Response]]
 
 
 def behind_gate(room: int = 1 << 40, **settings: Any) -> Request:
-    gate = Gate(echo, GateSettings(lambda: room, **{"upload_bytes": 1000, **settings}))
+    gate = Gate(echo, GateSettings(lambda: room, **{"upload_bytes": 1000, "incoming": INCOMING, **settings}))
 
     async def request(method: str, path: str, **more: Any) -> httpx.Response:
         transport = httpx.ASGITransport(app=gate)  # type: ignore[arg-type]
@@ -535,7 +541,7 @@ async def test_bodies_have_an_end() -> None:
         for _ in range(size >> 16):
             yield b"x" * (1 << 16)
 
-    assert (await request("POST", "/gradio_api/upload", content=b"x" * 1000)).text == "gradio got 1000"
+    assert (await request("POST", "/gradio_api/upload", content=b"x" * 1000)).json() == ["uploaded/5f/1000.pdf"]
     for path in ("/gradio_api/upload", "/gradio_api/cancel", "/gradio_api/queue/join"):
         assert (await request("POST", path, content=b"x" * (3 << 20))).status_code == 413
         assert (await request("POST", path, content=chunks(3 << 20))).status_code == 413
@@ -548,10 +554,11 @@ async def test_no_request_makes_the_server_fetch_something() -> None:
     for value in ({"path": "http://10.0.0.1/x"}, [{"a": [{"path": "HTTPS://x"}]}], {"path": ["ftp://x"]}):
         body = json.dumps({"data": ["base", value]}).replace("/", "\\/")
         refused = await request("POST", "/gradio_api/queue/join", content=body)
-        assert (refused.status_code, refused.text) == (403, "Nothing is fetched from elsewhere.")
+        assert (refused.status_code, refused.text) == (403, "Only files that were uploaded here are taken.")
     assert (await request("POST", "/gradio_api/queue/join", content=b"not json")).status_code == 403
-    body = json.dumps({"data": ["What is at http://example.com?", {"path": "/tmp/x"}]})
-    assert (await request("POST", "/gradio_api/queue/join", content=body)).text == f"gradio got {len(body)}"
+    body = json.dumps({"data": ["What is at http://example.com?", {"path": "uploaded/5f/x.pdf"}]})
+    sent = json.dumps({"data": ["What is at http://example.com?", {"path": f"{INCOMING}/5f/x.pdf"}]})
+    assert (await request("POST", "/gradio_api/queue/join", content=body)).text == f"gradio got {len(sent)}"
 
 
 async def test_other_web_sites_stay_outside() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-import gradio  # noqa: F401  (these tests are left out where it is not installed)
+import gradio  # (these tests are left out where it is not installed)
 import pytest
 from demo_visitor import PATIENCE, ROOT, Visitor, free_port, running_demo
 from drawing import draw_pdf
@@ -67,10 +67,11 @@ def test_upload_ask_and_see_the_page(visitor: Visitor, folder: Path, tmp_path: P
 
 def test_no_file_is_served(visitor: Visitor, url: str, folder: Path, tmp_path: Path) -> None:
     (mine,) = visitor.upload(("secret.pdf", pdf(tmp_path, "secret")))
-    assert Path(mine["path"]).is_relative_to(folder / "incoming")
+    kept = kept_file(folder, mine)
+    assert kept.is_file()
     targets = [
-        *("/etc/passwd", mine["path"], str(folder / "visrag-demo.json"), str(ROOT / "README.md")),
-        f"{Path(mine['path']).parent}/../../visrag-demo.json",
+        *("/etc/passwd", mine["path"], str(kept), str(folder / "visrag-demo.json"), str(ROOT / "README.md")),
+        f"{kept.parent}/../../visrag-demo.json",
     ]
     prefixes = (
         "/gradio_api/file=",
@@ -86,6 +87,11 @@ def test_no_file_is_served(visitor: Visitor, url: str, folder: Path, tmp_path: P
             assert status in {403, 404}, (prefix, target)
             assert b"root:" not in body
             assert b"format_version" not in body
+
+
+def kept_file(folder: Path, upload: dict[str, Any]) -> Path:
+    """Where the server keeps an upload that its visitors know by a name."""
+    return folder / "incoming" / str(upload["path"]).removeprefix("uploaded/")
 
 
 def raw_get(url: str, path: str) -> tuple[int, bytes]:
@@ -104,22 +110,52 @@ def test_no_file_of_the_machine_or_of_another_base_is_taken(visitor: Visitor, fo
     visitor.add("Private", ("private.pdf", pdf(tmp_path, "A private page.")))
     (private,) = folder.glob("private-*/documents/private.pdf")
     for path in ("/etc/passwd", str(private), str(folder / "visrag-demo.json"), str(folder / "incoming" / "a" / "b")):
-        said = text_of(visitor.call("take", FIRST, [visitor.file(path, "stolen.pdf")], ""))
-        assert "not uploaded by a user" in said or "did not arrive" in visitor.status(FIRST)
+        refused = visitor.join("take", FIRST, [visitor.file(path, "stolen.pdf")], "")
+        assert (refused.status_code, refused.text) == (403, "Only files that were uploaded here are taken.")
+    for name in ("uploaded/../visrag-demo.json", "uploaded/a/../../visrag-demo.json", "uploaded//etc", "uploaded/a"):
+        assert visitor.join("take", FIRST, [visitor.file(name, "stolen.pdf")], "").status_code == 403
     assert private.exists()
     assert not list(folder.glob("*/documents/stolen*"))
     assert visitor.join("ask", FIRST, visitor.file("http://localhost/x")).status_code == 403
 
 
-def test_a_visitor_cannot_guess_the_upload_of_another(url: str, visitor: Visitor, tmp_path: Path) -> None:
+def test_a_visitor_cannot_guess_the_upload_of_another(url: str, visitor: Visitor, folder: Path, tmp_path: Path) -> None:
     (mine,) = visitor.upload(("mine.pdf", pdf(tmp_path, "Mine.")))
     with Visitor(url) as other:
-        for guess in (Path(mine["path"]).parent.parent, Path(mine["path"]).parent.parent / "mine.pdf"):
-            other.call("take", FIRST, [other.file(str(guess), "guessed.pdf")], "")
+        for guess in ("uploaded/mine.pdf", "uploaded/a/mine.pdf", "uploaded/*/mine.pdf"):
+            joined = other.join("take", FIRST, [other.file(guess, "guessed.pdf")], "")
+            if joined.status_code == 200:
+                other.call("take", FIRST, [other.file(guess, "guessed.pdf")], "")
         assert "guessed.pdf" not in text_of(other.ask(FIRST, "Mine?"))
-    assert Path(mine["path"]).is_file()
+    kept = kept_file(folder, mine)
+    assert kept.is_file()
     visitor.call("take", FIRST, [mine], "")
-    assert not Path(mine["path"]).exists()
+    assert not kept.exists()
+
+
+def test_no_reply_holds_a_path_of_the_server(visitor: Visitor, folder: Path, tmp_path: Path) -> None:
+    """Whatever is asked, and however wrong the request is."""
+    files = [("files", ("a.pdf", pdf(tmp_path, "A page."))), ("files", ("ü ½.pdf", b"broken"))]
+    uploaded = visitor.http.post("/gradio_api/upload", files=files)
+    names = uploaded.json()
+    assert [name.rpartition("/")[0][:9] for name in names] == ["uploaded/"] * 2
+    replies = [uploaded.text]
+    form = {"content-type": "multipart/form-data; boundary=zz"}
+    replies.append(visitor.http.post("/gradio_api/upload", content=b"no form", headers=form).text)
+    replies += [visitor.http.get(path).text for path in ("/", "/config", "/theme.css", "/manifest.json")]
+    given = [visitor.file(name) for name in names]
+    inputs: list[tuple[Any, ...]] = [(FIRST, given, ""), (FIRST, [visitor.file(names[0] + "x")], ""), (FIRST,), ()]
+    inputs += [({"a": 1}, [1], None), (None, given[0], 3)]
+    for handler in ("take", "watch", "ask", "chosen", "make", "ask_first", "remove"):
+        for data in inputs:
+            if handler == "remove" and data[:1] == (FIRST,):
+                continue  # other tests use it
+            replies.append(json.dumps(visitor.call(handler, *data)))
+    said = "\n".join(replies)
+    # Python's and this project's own folders, as text and as it stands in JSON.
+    for hidden in (str(folder), json.dumps(str(folder))[1:-1], str(ROOT), os.path.dirname(gradio.__file__), "/tmp/"):
+        assert hidden not in said
+    assert "Traceback" not in said
 
 
 def test_upload_limits(visitor: Visitor) -> None:

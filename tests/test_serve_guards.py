@@ -7,9 +7,11 @@ import contextlib
 import json
 import random
 import socket
+import subprocess
+import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +25,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.servers.http import ServeSettings, create_app
 from visrag_integrations.servers.web.access import LimitRate, read_tokens
 from visrag_integrations.servers.web.limits import LimitBody
-from visrag_integrations.servers.web.running import listen
+from visrag_integrations.servers.web.running import RunSettings, listen, server_for
 
 SEARCH = {"text": "violin", "top_k": 1}
 
@@ -309,6 +311,52 @@ def test_idle_connections_make_room_for_those_that_ask(retriever: PageRetriever)
             assert httpx.get(f"{server.url}/health").status_code == 200
             assert httpx.post(f"{server.url}/search", json=SEARCH).status_code == 200
         assert len(server.server.server_state.connections) <= most
+
+
+async def test_a_crowd_that_comes_at_once_leaves_room_before_the_next_round_of_the_loop() -> None:
+    """Connections that are being closed must not count: uvicorn would refuse a request for them."""
+    most = 5
+    server = server_for(nothing, RunSettings(max_connections=most))
+    server.config.load()
+    ended = []
+    for number in range(4 * most):
+        protocol = server.config.http_protocol_class(server.config, server.server_state, {})
+        protocol.connection_made(Transport(lambda number=number: ended.append(number)))
+        assert len(server.server_state.connections) < most
+    assert ended == list(range(4 * most - most + 1))  # those that came first
+
+
+async def nothing(scope: Any, receive: Any, send: Any) -> None:
+    """An app that is never asked."""
+
+
+class Transport(asyncio.Transport):
+    """A connection that only says when it is cut off."""
+
+    def __init__(self, abort: Callable[[], None]) -> None:
+        super().__init__()
+        self.abort = abort  # type: ignore[method-assign]
+
+    def is_closing(self) -> bool:
+        return False
+
+
+def test_the_number_of_connections_fits_what_the_system_allows() -> None:
+    resource = pytest.importorskip("resource")
+    program = (
+        "import resource, sys\n"
+        "from visrag_integrations.servers.web.running import connections_allowed\n"
+        "soft, hard = map(int, sys.argv[1:])\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))\n"
+        "print(connections_allowed(4000), resource.getrlimit(resource.RLIMIT_NOFILE)[0])\n"
+    )
+    most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    for soft, hard, expected in ((256, 2048, "1536 2048"), (256, 600, "88 600"), (100, 100, "64 100")):
+        if most not in (-1, resource.RLIM_INFINITY) and hard > most:
+            continue
+        command = [sys.executable, "-c", program, str(soft), str(hard)]
+        said = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
+        assert said.stdout.strip() == expected
 
 
 def test_requests_under_way_are_not_cut_off_for_new_connections(retriever: PageRetriever, held: HeldEmbedder) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -83,7 +84,7 @@ async def passes(scope: Any, receive: Any, send: Any) -> None:
 
 GUARDS = {
     "web": AllowHosts(passes, LOOPBACK),
-    "demo": Gate(passes, GateSettings(lambda: 1, 1, hosts=LOOPBACK)),
+    "demo": Gate(passes, GateSettings(lambda: 1, 1, Path("incoming"), hosts=LOOPBACK)),
 }
 
 

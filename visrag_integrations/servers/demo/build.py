@@ -57,7 +57,7 @@ def build_demo(
     demo = DemoPage(bases).build()
     demo.queue(max_size=bases.limits.waiting, default_concurrency_limit=8, api_open=False)
     limits = bases.limits
-    settings = GateSettings(bases.room, limits.file_bytes * limits.files, password, hosts)
+    settings = GateSettings(bases.room, limits.file_bytes * limits.files, bases.incoming, password, hosts)
     demo.launch = functools.partial(_launch, demo.launch, bases, settings)
     return demo
 
@@ -99,7 +99,7 @@ def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSetting
         "enable_monitoring": False,
         "pwa": False,
         "num_workers": 0,  # its workers serve files on ports of their own
-        "show_error": True,
+        "show_error": False,  # of what nobody foresaw; the page's own errors are shown all the same
     }
     # Versions of Gradio differ in what they know; what the caller gives is passed on, known or not.
     known = inspect.signature(launch).parameters

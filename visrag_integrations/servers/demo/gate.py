@@ -10,14 +10,15 @@ counted as they pass, because they are too large to be held.
 from __future__ import annotations
 
 import asyncio
-import json
 import secrets
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
 from http.cookies import CookieError, SimpleCookie
 from importlib import resources
+from pathlib import Path
 from urllib.parse import parse_qs
 
+from visrag_integrations.servers.demo.upload_names import UnknownFileError, names_of, with_paths
 from visrag_integrations.servers.web.access import same_secret
 from visrag_integrations.servers.web.asgi import (
     App,
@@ -26,6 +27,7 @@ from visrag_integrations.servers.web.asgi import (
     Scope,
     Send,
     TrackedSend,
+    WholeAnswer,
     header,
     path_of,
     replay,
@@ -76,6 +78,7 @@ class GateSettings:
     Attributes:
         room: How many bytes may still be uploaded.
         upload_bytes: The most one upload may have, all its files together.
+        incoming: The folder of uploaded files; visitors never see its path.
         password: What has to be typed first; None lets everybody in.
         hosts: The names under which the server may be called; None is any. A web page elsewhere can make its own name
             mean this machine, so without a password only names that nobody else can have (`LOOPBACK`) are safe.
@@ -83,6 +86,7 @@ class GateSettings:
 
     room: Callable[[], int]
     upload_bytes: int
+    incoming: Path
     password: str | None = field(default=None, repr=False)
     hosts: Collection[str] | None = None
 
@@ -154,6 +158,8 @@ class Gate:
         try:
             if path == JOIN:
                 await self._join(scope, body, receive, answer)
+            elif path == UPLOAD:
+                await self._upload(scope, body, answer)
             else:
                 await self._app(scope, body, answer)
         except BodyTooLargeError:
@@ -175,10 +181,23 @@ class Gate:
         read = await body.read()
         if read is None:
             return  # the visitor went away
-        if _names_a_url(read):
-            await _send_text(send, 403, "Nothing is fetched from elsewhere.")
+        try:
+            known = with_paths(read, self._settings.incoming)
+        except UnknownFileError:
+            await _send_text(send, 403, "Only files that were uploaded here are taken.")
         else:
-            await self._app(scope, replay(read, receive), send)
+            await self._app(_of_length(scope, len(known)), replay(known, receive), send)
+
+    async def _upload(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Files for Gradio to keep; its answer names them by their paths, and ours does not."""
+        answer = WholeAnswer()
+        await self._app(scope, receive, answer)
+        if answer.status != 200:
+            # Gradio's words for what went wrong could hold a path as well.
+            await _send_text(send, answer.status, "The upload failed.")
+            return
+        names = names_of(answer.body, self._settings.incoming)
+        await respond(send, 200, names, (("content-type", "application/json"), ("cache-control", "no-store")))
 
     async def _login(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["method"] != "POST":
@@ -224,21 +243,10 @@ def _is_from_elsewhere(scope: Scope) -> bool:
     return origin.lower().partition("://")[2] != header(scope, "host").lower()
 
 
-def _names_a_url(body: bytes) -> bool:
-    """Whether a file in a request is a URL: Gradio would fetch it, for any component, before it is asked for."""
-    try:
-        values = [json.loads(body)]
-    except (ValueError, RecursionError):
-        return True  # nothing Gradio could read either
-    while values:
-        value = values.pop()
-        if isinstance(value, dict):
-            if "://" in str(value.get("path", "")):
-                return True
-            values += value.values()
-        elif isinstance(value, list):
-            values += value
-    return False
+def _of_length(scope: Scope, length: int) -> Scope:
+    """The request, with the length that its body has now."""
+    headers = [(key, value) for key, value in scope["headers"] if key.lower() != b"content-length"]
+    return {**scope, "headers": [*headers, (b"content-length", str(length).encode())]}
 
 
 def _with_headers(send: Send) -> Send:

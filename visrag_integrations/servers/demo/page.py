@@ -115,7 +115,7 @@ class DemoPage:
         self.upload.upload(self.take, **uploaded, concurrency_limit=4, **hidden).then(**watch)
         gr.on([self.send.click, self.question.submit], **ask)
         for example in self.examples:
-            example.click(lambda text: text, example, self.question, **hidden).then(**ask)
+            example.click(_typed, example, self.question, **hidden).then(**ask)
         self._wire_bases(hidden, choose, watch)
 
     def _wire_bases(self, hidden: dict[str, Any], choose: dict[str, Any], watch: dict[str, Any]) -> None:
@@ -141,7 +141,7 @@ class DemoPage:
     def chosen(self, name: str) -> tuple[str, str]:
         """An answer belongs to the knowledge base it came from: another one starts empty."""
         try:
-            return fragments.welcome(len(self.bases.get(name).files())), ""
+            return fragments.welcome(len(self.bases.get(_typed(name)).files())), ""
         except (VisRAGError, OSError) as err:
             return fragments.problem(_in_words(err)), ""
 
@@ -170,7 +170,7 @@ class DemoPage:
     def _seen(self, name: str) -> tuple[bool, list[str]]:
         """Whether indexing goes on; the status, and the example questions."""
         try:
-            base = self.bases.get(name)
+            base = self.bases.get(_typed(name))
             state = base.state()
             examples: list[str] = []
             if not state.indexing.running:
@@ -184,7 +184,7 @@ class DemoPage:
         """Uploaded files go to the knowledge base; the field is empty again."""
         given = [upload for upload in uploads or () if isinstance(upload, dict)]  # what comes is not trusted
         try:
-            taken = self.bases.upload(name, given)
+            taken = self.bases.upload(_typed(name), given)
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
         # An answer is left where it stands; only a welcome gives way to the next one.
@@ -198,7 +198,7 @@ class DemoPage:
             state = AnswerState(self._checked(question))
             yield fragments.answer(state), ""
             shown = time.monotonic()
-            for event in self.bases.get(name).ask(state.question):
+            for event in self.bases.get(_typed(name)).ask(state.question):
                 if state.take(event):
                     yield fragments.answer(state), fragments.pages(state.pages)
                 elif time.monotonic() - shown > _SHOW_AGAIN:
@@ -211,7 +211,7 @@ class DemoPage:
             yield fragments.problem("Something went wrong; the log of the server says what."), ""
 
     def _checked(self, question: str) -> str:
-        question = str(question or "").strip()
+        question = _typed(question).strip()
         if not question:
             raise SettingError("Type a question first.")
         if len(question) > self.bases.limits.question:
@@ -221,7 +221,7 @@ class DemoPage:
     def make(self, name: str, chosen: str) -> tuple[Any, Any, Any]:
         """A new knowledge base, chosen at once."""
         try:
-            made = self.bases.create(str(name or ""))
+            made = self.bases.create(_typed(name))
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
         return gr.update(choices=self.bases.names(), value=made.name), gr.update(visible=False), ""
@@ -229,7 +229,7 @@ class DemoPage:
     def ask_first(self, name: str) -> tuple[Any, str]:
         """What would be deleted."""
         try:
-            base = self.bases.get(name)
+            base = self.bases.get(_typed(name))
         except VisRAGError as err:
             raise _shown(err) from err
         documents = fragments.count(len(base.files()), "document")
@@ -239,7 +239,7 @@ class DemoPage:
     def remove(self, name: str) -> tuple[Any, Any]:
         """One knowledge base less; there is always one."""
         try:
-            self.bases.delete(name)
+            self.bases.delete(_typed(name))
             self.bases.keep_one()
         except (VisRAGError, OSError) as err:
             raise _shown(err) from err
@@ -249,6 +249,11 @@ class DemoPage:
 def _html(value: str = "", **settings: Any) -> Any:
     """A piece of the page whose look is all in demo.css."""
     return gr.HTML(value, apply_default_css=False, padding=False, **settings)
+
+
+def _typed(value: Any) -> str:
+    """What somebody typed or chose; "" for anything else: a file sent in its place would come back with its path."""
+    return value if isinstance(value, str) else ""
 
 
 def _shown(error: Exception) -> gr.Error:

@@ -76,6 +76,19 @@ class TrackedSend:
         await self._send(message)
 
 
+class WholeAnswer:
+    """Holds an answer back until it is whole: for one that is short, and is changed before it goes out."""
+
+    def __init__(self) -> None:
+        self.status, self.body = 500, b""
+
+    async def __call__(self, message: ASGIMessage) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+        elif message["type"] == "http.response.body":
+            self.body += message.get("body", b"")
+
+
 async def respond(send: Send, status: int, body: bytes, headers: Iterable[tuple[str, str]]) -> None:
     """A whole answer; its Content-Length is added."""
     lines = [*headers, ("content-length", str(len(body)))]

@@ -7,7 +7,7 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
@@ -16,6 +16,11 @@ from visrag_integrations.servers.web.hosts import bracketed
 
 if TYPE_CHECKING:
     import uvicorn
+
+
+# Open files besides connections: an index in a folder has some hundred (segments, pictures that are being read).
+_OTHER_FILES = 512
+_LEAST_CONNECTIONS = 64  # where the system allows hardly any files at all
 
 
 @dataclass(frozen=True)
@@ -38,7 +43,9 @@ class RunSettings:
     write_seconds: float = 30.0
     idle_seconds: int = 15
     shutdown_seconds: int = 30
-    max_connections: int = 1000
+    # Idle connections cost some kB each. With room for a thousand only, a thousand that are opened again whenever one
+    # is closed kept the server busy with that: 62 answers/s where there were 307 (benchmarks/serve.py --idle 1000).
+    max_connections: int = 4000
     proxies: str = ""
 
 
@@ -99,10 +106,36 @@ def run(app: App, listening: socket.socket, settings: RunSettings | None = None)
     A thread that works for such a request cannot be stopped; it is waited for.
     """
     counting = _CountCutOff(app)
-    server = server_for(counting, settings or RunSettings())
+    settings = settings or RunSettings()
+    server = server_for(counting, replace(settings, max_connections=connections_allowed(settings.max_connections)))
     with _signals_end_here():
         server.run(sockets=[listening])
     return counting.cut_off
+
+
+def connections_allowed(wanted: int) -> int:
+    """How many connections the system lets this process have, at most the wanted number.
+
+    Each one is an open file, and a process may often have 1024 of them unless it asks for more; then nothing can be
+    opened any more, the index's own files neither. So more are asked for here, and some are kept for other things.
+    """
+    try:
+        import resource
+    except ImportError:  # Windows: no such limit
+        return wanted
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    needed = wanted + _OTHER_FILES
+    if soft == resource.RLIM_INFINITY or soft >= needed:
+        return wanted
+    if hard == resource.RLIM_INFINITY or hard >= needed:
+        raised = needed
+    else:
+        raised = hard
+    try:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (raised, hard))
+    except (ValueError, OSError):  # macOS has a second limit, which it does not tell
+        raised = soft
+    return max(_LEAST_CONNECTIONS, min(wanted, raised - _OTHER_FILES))
 
 
 class _CountCutOff:
@@ -169,6 +202,8 @@ def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
             for waiting in list(idle)[: max(0, beyond)]:
                 idle.pop(waiting)
                 waiting.transport.abort()
+                # It ends in the loop's next round; until then uvicorn would count it, and refuse a request for it.
+                self.connections.discard(waiting)
 
         def connection_lost(self, exc: Exception | None) -> None:
             idle.pop(self, None)
