@@ -7,14 +7,16 @@ import logging
 import pickle
 import socket
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 import numpy as np
 import pytest
-from fake_qdrant import FakeQdrant, serving
+from fake_qdrant import serving
+from fake_qdrant.over_http import Address
 from qdrant_client import QdrantClient
 
 from visrag_integrations import Page, QdrantPageStore
@@ -44,33 +46,29 @@ def pages(count: int) -> list[Page]:
 
 
 @contextlib.contextmanager
-def cluster(count: int) -> Iterator[list[FakeQdrant]]:
-    """So many servers over one state."""
-    with contextlib.ExitStack() as stack:
-        nodes = [stack.enter_context(serving()) for _ in range(count)]
-        for node in nodes[1:]:
-            node.memory, node.created = nodes[0].memory, nodes[0].created
-        yield nodes
-
-
-@contextlib.contextmanager
-def hanging(node: FakeQdrant) -> Iterator[threading.Event]:
-    """The node takes requests, and answers none before the block ends; the event is set by the first."""
-    met, go_on = threading.Event(), threading.Event()
-
-    def plan(*_: Any) -> str:
-        met.set()
-        go_on.wait()
-        return "refused"
-
-    before, node.plan = node.plan, plan
+def hanging(address: Address) -> Iterator[Callable[[], bool]]:
+    """At this address connections are taken and nothing is answered; what it gives says whether anybody came."""
+    address.switch_off()
     patience_before, addresses.NEXT_ADDRESS_S = addresses.NEXT_ADDRESS_S, 0.3
-    try:
-        yield met
-    finally:
-        addresses.NEXT_ADDRESS_S = patience_before
-        node.plan = before
-        go_on.set()
+    with socket.socket() as listening:
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind(("127.0.0.1", address.port))
+        listening.listen(64)
+        listening.setblocking(False)
+
+        def was_met() -> bool:
+            try:
+                connection, _ = listening.accept()
+            except BlockingIOError:
+                return False
+            connection.close()
+            return True
+
+        try:
+            yield was_met
+        finally:
+            addresses.NEXT_ADDRESS_S = patience_before
+    address.switch_on()
 
 
 def free_port() -> int:
@@ -137,13 +135,13 @@ def test_grpc_asks_one_address() -> None:
 
 
 def test_a_key_is_warned_of_once() -> None:
-    with pytest.warns(UserWarning, match="insecure") as caught, cluster(2) as nodes:
-        QdrantPageStore([node.url for node in nodes], api_key="key").close()
+    with pytest.warns(UserWarning, match="insecure") as caught, serving(addresses=2) as server:
+        QdrantPageStore(server.urls, api_key="key").close()
     assert len(caught) == 1
 
 
 def test_the_store_can_be_sent_to_another_process() -> None:
-    with cluster(2) as nodes, filled(*[node.url for node in nodes]) as store:
+    with serving(addresses=2) as server, filled(*server.urls) as store:
         assert store.is_on_server
         with pickle.loads(pickle.dumps(store)) as again:
             assert again.count() == 5
@@ -153,7 +151,7 @@ def test_the_store_can_be_sent_to_another_process() -> None:
 
 
 def test_one_that_is_dead_at_the_start(soon: None) -> None:
-    with cluster(1) as (alive,):
+    with serving() as alive:
         dead = f"http://127.0.0.1:{free_port()}"
         with filled(dead, alive.url) as store:
             assert store.count() == 5
@@ -162,22 +160,19 @@ def test_one_that_is_dead_at_the_start(soon: None) -> None:
 
 
 def test_the_one_that_answered_is_asked_first_from_then_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    with cluster(2) as (first, second), filled(first.url, second.url) as store:
-        assert not second.requests
-        with hanging(first) as met:
-            assert store.count() == 5
-            assert met.is_set()
-            met.clear()
-            monkeypatch.setattr(addresses, "NEXT_ADDRESS_S", 60)
-            assert store.search(vectors(5)[0], top_k=1)
-            store.add_pages(pages(6)[5:], vectors(1))
-            assert store.count() == 6
-            assert not met.is_set()
+    with serving(addresses=2) as server, filled(*server.urls) as store, hanging(server.addresses[0]) as was_met:
+        assert store.count() == 5
+        assert was_met()
+        monkeypatch.setattr(addresses, "NEXT_ADDRESS_S", 60)
+        assert store.search(vectors(5)[0], top_k=1)
+        store.add_pages(pages(6)[5:], vectors(1))
+        assert store.count() == 6
+        assert not was_met()
 
 
 @pytest.mark.parametrize("step", ["search", "hybrid", "get", "add", "delete", "add_source", "count"])
-def test_a_node_that_hangs_costs_no_search_and_no_page(step: str, soon: None) -> None:
-    with cluster(2) as (first, second), filled(first.url, second.url) as store, hanging(first) as met:
+def test_a_node_that_hangs_costs_no_search_and_no_page(step: str) -> None:
+    with serving(addresses=2) as server, filled(*server.urls) as store, hanging(server.addresses[0]) as was_met:
         if step == "search":
             assert len(store.search(vectors(1)[0], top_k=3)) == 3
         elif step == "hybrid":
@@ -191,56 +186,53 @@ def test_a_node_that_hangs_costs_no_search_and_no_page(step: str, soon: None) ->
         elif step == "add_source":
             assert store.add_source("d", "copy.pdf") == 5
         assert store.count() == {"add": 7, "delete": 4}.get(step, 5)
-        assert met.is_set()
+        assert was_met()
 
 
-def test_a_creation_is_not_sent_to_two(soon: None) -> None:
-    """One that hangs may be at it: looked at elsewhere first, then sent again."""
-    with cluster(2) as (first, second):
-        store = QdrantPageStore([first.url, second.url], pictures=False, timeout=1)
-        made = threading.Event()
+def test_a_creation_whose_answer_is_lost_is_not_sent_to_another() -> None:
+    """It may have happened: that is looked at before it is sent again."""
 
-        def plan(_: int, method: str, path: str) -> str | None:
-            if method == "PUT" and path == "/collections/pages" and not made.is_set():
-                made.set()
-                return "lost"  # it is made, and the answer is a 503
-            return None
+    def plan(_: int, method: str, path: str) -> str | None:
+        if method == "PUT" and path.count("/") == 2 and path not in lost:
+            lost.add(path)
+            return "dropped"
+        return None
 
-        first.plan = plan
+    lost: set[str] = set()
+    with serving(plan, addresses=2) as server, QdrantPageStore(server.urls, pictures=False) as store:
         store.prepare(Filler())
-        created = [line for node in (first, second) for line in node.requests if line == "PUT /collections/pages"]
-        assert len(created) == 1
-        store.close()
+        assert lost
+        created = [line for line in server.requests if line in {f"PUT {path}" for path in lost}]
+        assert len(created) == len(lost)
 
 
-def test_a_rolling_restart_costs_no_search_and_no_page(soon: None) -> None:
-    with cluster(3) as nodes, filled(*[node.url for node in nodes]) as store:
-        stop, failed = threading.Event(), []
-        searched = [0]
+def test_a_rolling_restart_costs_no_search_and_no_page() -> None:
+    with serving(addresses=3) as server, filled(*server.urls) as store:
+        stop = threading.Event()
+        searched: list[Any] = []
 
         def search() -> None:
             while not stop.is_set():
                 try:
-                    assert len(store.search(vectors(1)[0], top_k=3)) == 3
-                    searched[0] += 1
-                except Exception as err:  # noqa: BLE001  whatever it is, it is counted
-                    failed.append(err)
+                    searched.append(len(store.search(vectors(1)[0], top_k=3)))
+                except Exception as err:  # noqa: BLE001  whatever it is, it is a search that failed
+                    searched.append(err)
 
         searching = threading.Thread(target=search)
         searching.start()
         number = 6
-        for node in nodes:
-            node.plan = lambda *_: "refused"
+        for address in server.addresses:
+            address.switch_off()
             for page in pages(number + 4)[number - 1 :]:
                 store.add_pages([page], vectors(1))
             number += 5
-            so_far = searched[0]
-            while searched[0] < so_far + 3 and not failed:
-                threading.Event().wait(0.01)
-            node.plan = lambda *_: None
+            so_far = len(searched)
+            while len(searched) < so_far + 3:
+                time.sleep(0.01)
+            address.switch_on()
         stop.set()
         searching.join()
-        assert not failed
+        assert set(searched) == {3}
         assert store.count() == 20
 
 
@@ -267,12 +259,13 @@ class WebPage(BaseHTTPRequestHandler):
 
 
 def test_one_that_is_no_qdrant_is_named(soon: None) -> None:
-    with ThreadingHTTPServer(("127.0.0.1", 0), WebPage) as other, cluster(1) as (node,):
+    with ThreadingHTTPServer(("127.0.0.1", 0), WebPage) as other, serving() as node:
         threading.Thread(target=other.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
         try:
             with pytest.raises(StoreError, match=f"port {other.server_port} was asked, .* no Qdrant server"):
                 QdrantPageStore([f"http://127.0.0.1:{other.server_port}", node.url], pictures=False)
-            with filled(node.url, f"http://127.0.0.1:{other.server_port}") as store, hanging(node):
+            with filled(node.url, f"http://127.0.0.1:{other.server_port}") as store:
+                node.addresses[0].switch_off()
                 with pytest.raises(StoreError, match=f"port {other.server_port} was asked"):
                     store.count()
         finally:
@@ -283,27 +276,14 @@ def test_one_that_is_no_qdrant_is_named(soon: None) -> None:
 
 
 @pytest.mark.parametrize(
-    ("peers", "options", "said"),
-    [(3, {}, True), (3, {"replication_factor": 2}, False), (1, {}, False), (0, {}, False)],
+    ("nodes", "options", "said"), [(3, {}, True), (3, {"replication_factor": 2}, False), (1, {}, False)]
 )
 def test_one_copy_on_many_nodes_is_said_once(
-    peers: int, options: dict[str, Any], said: bool, caplog: pytest.LogCaptureFixture
+    nodes: int, options: dict[str, Any], said: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    with serving() as node:
-        if peers:
-            node.cluster = {
-                "status": "enabled",
-                "peer_id": 1,
-                "peers": {str(n): {"uri": f"http://node{n}:6335/"} for n in range(1, peers + 1)},
-                "raft_info": {"term": 1, "commit": 1, "pending_operations": 0, "is_voter": True},
-                "consensus_thread_status": {
-                    "consensus_thread_status": "working",
-                    "last_update": "2026-01-01T00:00:00Z",
-                },
-                "message_send_failures": {},
-            }
-        with caplog.at_level(logging.WARNING), filled(node.url, server_options=options) as store:
-            store.prepare(Filler())
+    with serving(addresses=nodes) as server, caplog.at_level(logging.WARNING):
+        for _ in range(2):
+            QdrantPageStore(server.url, pictures=False, server_options=options).prepare(Filler())
     notes = [record for record in caplog.records if "--replicas 2" in record.getMessage()]
     assert len(notes) == int(said)
 

@@ -224,9 +224,10 @@ class Collection(DescribedCollection):
         self._pictures.settle_new()
         new = self._described(embedders, reader)
         self._engine.create(new.schemas, new.as_dict(), anew=True)
+        # Behind the pages: a kill leaves files that nothing shows, not pages without pictures.
+        self._pictures.delete(pictures)
         self._info, self._indexes_checked = None, False
         self._load_info()
-        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures
 
     def optimize(self) -> bool:
         """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.

@@ -294,23 +294,28 @@ class Versions:
                 save()  # it was begun again at the moment when it came into use
             return False
         if now is not None and now != before:
+            # What has a lower number is not gone on with. What has a higher one is, when this is run again.
+            if self._number(collection) < self._number(now):
+                self.remove(collection)
             if same(self.description_of(now) or ""):
-                self.remove_unused(collection)
+                self.remove(collection)
                 return False
-            raise StoreError(
-                f"{self._where}: while this re-index ran, another one ended, and {now!r} is in use now. Nothing was "
-                f"switched. Run it again if its embedder is to fill the collection; {collection!r} can be removed."
-            )
+            raise self._came_between(now)
         save()
         self._switch(collection, now)
         after = self.current()
-        if after not in (collection, None):
-            raise StoreError(
-                f"{self._where}: another re-index ended at the same moment, and {after!r} is in use. Run this one "
-                f"again if its embedder is to fill the collection; {collection!r} can be removed."
-            )
         self.remove(now)
-        return True
+        if after in (collection, None):
+            return True
+        if same(self.description_of(str(after)) or ""):
+            return False
+        raise self._came_between(str(after))
+
+    def _came_between(self, other: str) -> StoreError:
+        return StoreError(
+            f"{self._where}: while this re-index ran, another one with another embedder ended, and {other!r} is in use "
+            "now. Run this one again if its embedder is to fill the collection."
+        )
 
     def _switch(self, collection: str, before: str | None) -> None:
         """Let the name mean this collection; at once, where it is an alias already."""
