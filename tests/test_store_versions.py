@@ -380,6 +380,10 @@ def test_a_lost_alias_is_set_by_a_writer_and_a_reader_is_told_the_command(server
     lose_alias(server)
     with opened(server.url) as reader, pytest.raises(StoreError) as caught:
         reader.search(OLD.embed_queries(["the moon"])[0])
+    with opened(server.url) as reader:
+        for read in (reader.count, reader.documents, lambda: list(reader.scroll())):
+            with pytest.raises(StoreError, match="lost its alias"):
+                read()
     said = str(caught.value)
     command = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert said.count("POST /collections/aliases") == 1

@@ -91,6 +91,16 @@ class DescribedCollection:
         if info is not None:
             check_info(info, embedder, self._engine.where)
 
+    def check_alias(self) -> None:
+        """Nothing, unless there is no collection because its alias was lost, as after a restored snapshot.
+
+        Raises:
+            StoreError: That is so; the message has the command that sets it.
+        """
+        lost = self._engine.without_name()
+        if lost:
+            raise StoreError(lost)
+
     # --- reading it -------------------------------------------------------------------------------------------------
 
     def _load_info(self) -> CollectionInfo | None:
@@ -101,6 +111,13 @@ class DescribedCollection:
                 if found is not None:
                     self._adopt(found)
         return self._info
+
+    def _to_read(self) -> CollectionInfo | None:
+        """What is known, for whoever is about to read pages; None where nothing was indexed yet."""
+        info = self._load_info()
+        if info is None:
+            self.check_alias()
+        return info
 
     def _read(self) -> CollectionInfo | None:
         """What the collection says now."""
