@@ -23,7 +23,7 @@ from visrag_integrations.ingestion import reindex
 from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.store.client_models import INFO_ID
 from visrag_integrations.store.info import SERVER_FORMAT
-from visrag_integrations.store.versions import is_version
+from visrag_integrations.store.version_names import is_version
 
 TESTS = Path(__file__).parent
 QUICK = Retry(limit=3, first_wait=0.01, longest_wait=0.02)

@@ -18,14 +18,13 @@ from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.refusals import is_missing
 from visrag_integrations.store.server_versions import Version, check_storage
 from visrag_integrations.store.strict_limits import check_searchable, read_limits
-from visrag_integrations.store.versions import (
+from visrag_integrations.store.version_names import (
     DESCRIBED,
     MAX_DESCRIPTION,
-    NewCollection,
-    Versions,
     described_in_metadata,
     read_description,
 )
+from visrag_integrations.store.versions import NewCollection, Versions
 
 Self = TypeVar("Self", bound="ClientLife")
 

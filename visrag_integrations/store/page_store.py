@@ -33,7 +33,7 @@ from visrag_integrations.store.server_pictures import ServerPictures, check_not_
 from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches, schema_for
-from visrag_integrations.store.versions import is_version
+from visrag_integrations.store.version_names import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
