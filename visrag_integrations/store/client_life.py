@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
@@ -25,6 +26,8 @@ from visrag_integrations.store.version_names import (
     read_description,
 )
 from visrag_integrations.store.versions import NewCollection, Versions
+
+logger = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="ClientLife")
 
@@ -110,11 +113,20 @@ class ClientLife:
         """What to say where there is no collection because its alias was lost; "" where it was not."""
         if self.is_staged:
             return ""
-        with self._doing("looking for the collection"):
-            if self._versions.current() is not None:
-                return ""
-            nameless = [each for each in self._versions.nameless() if self.holds(each, 2)]
+        try:
+            with self._doing("looking for the collection"):
+                if self._versions.current() is not None:
+                    return ""
+                nameless = [each for each in self._versions.nameless() if self.holds(each, 2)]
+        except StoreError as err:
+            logger.info("%s: other collections cannot be looked at: %s", self.where, err)
+            return ""
         return self._versions.without_name(nameless) if nameless else ""
+
+    def restore_name(self) -> bool:
+        """Set the alias that was lost, where exactly one collection can be meant; False where none can."""
+        with self._doing("looking for the collection"):
+            return self._versions.restore()
 
     def _described(self, text: Any) -> dict[str, Any]:
         """What the reserved point says of the collection; whoever may write there may write anything."""

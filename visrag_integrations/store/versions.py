@@ -100,6 +100,15 @@ class Versions(VersionNames):
             "then try again."
         )
 
+    def restore(self) -> bool:
+        """Let the name mean the one collection that was it before the alias was lost; False where there is none."""
+        if self.current() is not None:
+            return False
+        nameless = self.nameless()
+        if len(nameless) > 1:
+            raise StoreError(self.without_name(nameless))
+        return bool(nameless) and self.give_name(nameless[0])
+
     def make_anew(self, new: NewCollection) -> None:
         """Let the name mean a new, empty collection; what it meant before is gone."""
         for _ in range(_TRIES):
