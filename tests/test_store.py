@@ -59,6 +59,7 @@ class Filler:
     dimension: int = DIM
     fingerprint: str | None = None
     instruction: str | None = None
+    pooling: str | None = None
 
 
 @pytest.fixture(params=places("folder", "memory", "server", "strict"))
@@ -550,7 +551,7 @@ def test_another_embedder_is_refused_with_both_names(open_store: Open, other: Fi
 def test_recreate_starts_over(open_store: Open, tmp_path: Path) -> None:
     store = open_store()
     store.add_pages([Page("d", 1, picture=red())], vectors(1))
-    store.prepare(Filler("other", "multi", 4), recreate=True)
+    store.prepare(Filler("other", "multi", 4, pooling="rows"), recreate=True)
     assert store.count() == 0
     assert files_under(tmp_path / "pictures") == []
     store.add_pages(book(), vectors(3, 2, 4))

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -290,7 +290,8 @@ def test_a_pooled_collection_as_a_file(open_store: Open, tmp_path: Path) -> None
     store.add_pages(pages(9), given)
     store.export(tmp_path / "index.zip")
     with QdrantPageStore.import_from(tmp_path / "index.zip", tmp_path / "other") as other:
-        assert other.info == store.info
+        assert store.info is not None
+        assert other.info == replace(store.info, pictures="")  # a server says where pictures are; this folder has none
         query = asked(given[5])
         assert numbers(other.search(query)) == numbers(store.search(query))
 

@@ -14,10 +14,12 @@ import numpy as np
 
 from visrag_integrations.errors import PictureError, SettingError, StoreError, StoreMismatchError
 from visrag_integrations.store.client import ClientEngine
+from visrag_integrations.store.client_writing import size_of
 from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.engine import (
     TEXT_VECTOR,
     FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
@@ -37,6 +39,7 @@ from visrag_integrations.store.mapping import (
     their_payload,
 )
 from visrag_integrations.store.picture_files import PagePictures
+from visrag_integrations.store.request_size import in_requests
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -163,22 +166,27 @@ class AdoptedEngine(ClientEngine):
         self._check_writable()
         from qdrant_client import models
 
-        structs = []
+        prepared: list[tuple[Point, Any, int]] = []
         for point in points:
             ((_, vector),) = [item for item in point.vectors.items() if item[0] != TEXT_VECTOR]
             written: Any = np.asarray(vector).tolist()
             if self._theirs:
                 written = {self._theirs: written}
             payload = their_payload(point.payload, self.mapping)
-            structs.append(models.PointStruct(id=their_id(point.id), vector=written, payload=payload))
+            struct = models.PointStruct(id=their_id(point.id), vector=written, payload=payload)
+            prepared.append((point, struct, size_of(point)))
         with self._doing("adding pages"):
-            self.client.upsert(self.collection, structs, wait=True)
+            for structs in in_requests(prepared):
+                self.client.upsert(self.collection, structs, wait=True)
 
     def delete(self, ids: Sequence[str]) -> None:
         self._check_writable()
         super().delete([their_id(id_) for id_ in ids])  # type: ignore[misc]
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
+        raise self._read_only("a page's sources cannot be changed")
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
         raise self._read_only("a page's sources cannot be changed")
 
     def index_fields(self, fields: Mapping[str, str]) -> None:

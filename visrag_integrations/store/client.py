@@ -20,12 +20,16 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client_life import ClientLife
-from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_vector
+from visrag_integrations.store.client_models import INFO_ID, only_pages
 from visrag_integrations.store.client_search import among_ids, candidates_of, fused_request, nearest_request, to_hits
+from visrag_integrations.store.client_writing import encoded_requests, model_requests, sends_json
+from visrag_integrations.store.clusters import ClusterSettings, note_on_copies
 from visrag_integrations.store.engine import (
     DENSE_VECTOR,
+    MAX_NUMBERS,
     ForeignErrors,
     FusedSearch,
+    PayloadChange,
     Point,
     Record,
     SearchHit,
@@ -33,8 +37,10 @@ from visrag_integrations.store.engine import (
     payload_fields,
     to_record,
 )
-from visrag_integrations.store.patience import ANSWER_S, PatientClient
+from visrag_integrations.store.fusing import fuse_by_parts
+from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
+from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
 from visrag_integrations.store.strict_limits import (
     StrictLimits,
@@ -53,7 +59,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 Found = TypeVar("Found")
 
-_SCROLLED = 256
+# Changes of 256 pages' sources each: 1 MB of ids, and their sources.
+_CHANGED_AT_ONCE = 100
 
 
 class ClientEngine(ClientLife):
@@ -67,10 +74,13 @@ class ClientEngine(ClientLife):
         *,
         owned: bool,
         options: Mapping[str, Any] | None = None,
-        asked: AskedServer | None = None,
+        asked: Callable[[], AskedServer] = AskedServer,
         timeout: float | None = None,
+        cluster: ClusterSettings | None = None,
     ) -> None:
-        self._asked = asked or AskedServer()
+        self._cluster = cluster or ClusterSettings()
+        self._sizes = AnswerSizes()
+        self._asked = asked
         self._timeout = timeout
         # Nodes of a cluster agree on collections and aliases; with one of them away that took more than ten seconds.
         self._slow_timeout = int(max(ANSWER_S, timeout or 0))
@@ -82,6 +92,7 @@ class ClientEngine(ClientLife):
         self._place, self.where = where, f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
+        self.max_numbers = MAX_NUMBERS if self._local else SERVER_MAX_NUMBERS
         self._guard = threading.RLock() if self._local else contextlib.nullcontext()  # local mode is not thread-safe
 
     @property
@@ -131,20 +142,41 @@ class ClientEngine(ClientLife):
         check_supported(self._server_version, self.where)
         return self._server_version
 
+    def _note_copies(self) -> None:
+        """Say once what a dead node will mean for this new collection."""
+        if self._local or self.is_staged:
+            return
+        try:
+            peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
+            copies = self._options.get("replication_factor")
+            if copies is None:  # the server may have a default of its own
+                copies = self._ask.get_collection(self.collection).config.params.replication_factor or 1
+        except Exception:  # whoever may not look at the cluster goes on without
+            logger.info("%s: the nodes of the cluster cannot be read", self.where, exc_info=True)
+            return
+        note = note_on_copies(peers, copies)
+        if note:
+            logger.warning("%s: %s", self.where, note)
+
     def upsert(self, points: Sequence[Point]) -> None:
+        for point in points:
+            self._sizes.note_vectors(point.vectors)
         with self._doing("adding pages"):
-            self._within_limits(lambda limits: self._upsert(points, limits))
+            self._within_limits(functools.partial(self._upsert, points))
 
     def _upsert(self, points: Sequence[Point], limits: StrictLimits) -> None:
-        from qdrant_client import models
+        for some in parts(points, limits.written):
+            if sends_json(self.client):
+                self._upsert_json(some)
+                continue
+            for models in model_requests(some):
+                self._ask.upsert(self.collection, models, wait=True, **self._cluster.writes)
 
-        structs = [
-            models.PointStruct(id=p.id, vector={n: to_vector(v) for n, v in p.vectors.items()}, payload=p.payload)
-            for p in points
-        ]
-        for batch in requests(points, structs):
-            for some in parts(batch, limits.written):
-                self._ask.upsert(self.collection, list(some), wait=True)
+    def _upsert_json(self, points: Sequence[Point]) -> None:
+        send: Any = self.client.http.points_api.upsert_points
+        settings = {"collection_name": self.collection, "wait": True, **self._cluster.writes}
+        for body in encoded_requests(points):
+            call(self._ask, functools.partial(send, point_insert_operations=body, **settings))
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
@@ -157,12 +189,14 @@ class ClientEngine(ClientLife):
         return to_hits(found)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
+        if self._local:  # formulas take long there
+            return fuse_by_parts(self, search)
         with self._doing("searching"):
             return to_hits(self._within_limits(functools.partial(self._fused, search)))
 
     def _fused(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
         search = fused_within(search, limits)
-        if self._local or search.dense.name == DENSE_VECTOR["multi"]:
+        if search.dense.name == DENSE_VECTOR["multi"]:
             return self._fused_in_two_steps(search, limits)
         return self._query(fused_request(search, candidates_of(search, limits)))
 
@@ -175,29 +209,36 @@ class ClientEngine(ClientLife):
         halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
         ids: dict[Any, None] = {}
         for half in halves:
-            found = self._query(nearest_request(half, local=self._local, limits=limits))
+            found = self._query(nearest_request(half, local=False, limits=limits))
             ids |= dict.fromkeys(hit.id for hit in found)
         if not ids:
             return []
-        return self._query(fused_request(search, among_ids(search, list(ids), local=self._local, limits=limits)))
+        return self._query(fused_request(search, among_ids(search, list(ids), limits)))
 
     def _query(self, request: Mapping[str, Any]) -> list[Any]:
-        points: list[Any] = self._ask.query_points(self.collection, **request).points
+        points: list[Any] = self._ask.query_points(self.collection, **request, **self._cluster.reads).points
         return points
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]:
-        if not ids:
-            return []
-        with self._doing("reading pages"):
-            records = self._ask.retrieve(
-                self.collection,
-                list(ids),
-                with_payload=payload_fields(fields),
-                with_vectors=self._with_vectors(vectors),
-            )
-        return [to_record(record) for record in records if str(record.id) != INFO_ID]
+        found: list[Record] = []
+        left = list(ids)
+        while left:
+            some = self._sizes.points(vectors, with_text=fields is None)
+            with self._doing("reading pages"):
+                records = self._ask.retrieve(
+                    self.collection,
+                    left[:some],
+                    with_payload=payload_fields(fields),
+                    with_vectors=self._with_vectors(vectors),
+                    **self._cluster.reads,
+                )
+            left = left[some:]
+            read = [to_record(record) for record in records if str(record.id) != INFO_ID]
+            self._sizes.note(read)
+            found += read
+        return found
 
     def scroll(
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -206,8 +247,11 @@ class ClientEngine(ClientLife):
         asked: dict[str, Any] = {"with_payload": payload_fields(fields), "with_vectors": self._with_vectors(vectors)}
         while True:
             with self._doing("listing pages"):
-                records, offset = self._listed(condition, _SCROLLED, offset, **asked)
-            yield from map(to_record, records)
+                count = self._sizes.points(vectors, with_text=fields is None)
+                records, offset = self._listed(condition, count, offset, **asked)
+            found = [to_record(record) for record in records]
+            self._sizes.note(found)
+            yield from found
             if offset is None:
                 return
 
@@ -223,6 +267,7 @@ class ClientEngine(ClientLife):
                 limit=at_most(count, limits.points),
                 offset=offset,
                 **asked,
+                **self._cluster.reads,
             )
             return found
 
@@ -254,11 +299,26 @@ class ClientEngine(ClientLife):
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
-            self._ask.delete(self.collection, list(ids), wait=True)
+            self._ask.delete(self.collection, list(ids), wait=True, **self._cluster.writes)
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
-            self._ask.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+            settings = {"key": key, "wait": True, **self._cluster.writes}
+            self._ask.set_payload(self.collection, dict(payload), points=list(ids), **settings)
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        from qdrant_client import models
+
+        operations: list[Any] = []
+        for ids, key, values in changes:
+            change = models.SetPayload(payload=dict(values), points=list(ids), key=key)
+            operations.append(models.SetPayloadOperation(set_payload=change))
+        with self._doing("changing pages"):
+            for start in range(0, len(operations), _CHANGED_AT_ONCE):
+                some = operations[start : start + _CHANGED_AT_ONCE]
+                # Through the leader of each shard: else two copies may see the changes of two writers in two orders.
+                settings = {"ordering": models.WriteOrdering.STRONG, **self._cluster.writes}
+                self._ask.batch_update_points(self.collection, some, wait=True, **settings)
 
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""
@@ -281,7 +341,9 @@ class ClientEngine(ClientLife):
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
-        advice = functools.partial(advice_on, doing=doing, server=self._asked)
+        def advice(err: BaseException) -> str:
+            return advice_on(err, doing, self._asked())
+
         with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
 

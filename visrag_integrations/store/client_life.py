@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import StoreError, StoreFormatError, StoreMismatchError
 from visrag_integrations.store.client_models import INFO_ID, misfits, vector_params
+from visrag_integrations.store.clusters import ClusterSettings, check_sharding
 from visrag_integrations.store.engine import SERVER_INDEXES, TENANT, TEXT_VECTOR, Schema
 from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.refusals import is_missing
@@ -54,10 +55,12 @@ class ClientLife:
     _options: dict[str, Any]
     _timeout: float | None
     _slow_timeout: int
+    _cluster: ClusterSettings
 
     if TYPE_CHECKING:
 
         def __init__(self, client: Any, collection: str, where: str, **settings: Any) -> None: ...
+        def _note_copies(self) -> None: ...
         def _check_server(self) -> Version | None: ...
         def _doing(self, doing: str) -> contextlib.AbstractContextManager[None]: ...
         def holds(self, collection: str, points: int = 1) -> bool: ...
@@ -140,6 +143,14 @@ class ClientLife:
 
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         new = self._new(schemas, info)
+        made = self._made(new, anew=anew)
+        self._check_searchable(schemas, is_new=made)
+        if made:
+            self._note_copies()
+        return made
+
+    def _made(self, new: NewCollection, *, anew: bool) -> bool:
+        """Whether the collection was made now."""
         with self._doing("creating the collection"):
             if self.is_staged:
                 made = self._versions.make_version(self.collection, new)
@@ -147,11 +158,8 @@ class ClientLife:
                 return made
             if anew:
                 self._versions.make_anew(new)
-                self._check_searchable(schemas, is_new=True)
                 return True
-            made = self._versions.make(new)
-            self._check_searchable(schemas, is_new=made)
-            if made:
+            if self._versions.make(new):
                 return True
             if self.load_info() is None:
                 self._describe_empty(new)
@@ -166,11 +174,13 @@ class ClientLife:
         compared_exactly = [schema for schema in schemas if schema.kind == "multi" and not schema.pooling]
         if self._local or not compared_exactly:
             return
+        with self._doing("reading the strict mode of the collection"):
+            limits = read_limits(self._ask.get_collection(self.collection))
         try:
-            check_searchable(schemas, read_limits(self._ask.get_collection(self.collection)), self.where)
+            check_searchable(schemas, limits, self.where)
         except SettingError:
             if is_new:
-                self._versions.drop()
+                self.drop()
             raise
 
     def _new(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> NewCollection:
@@ -182,6 +192,7 @@ class ClientLife:
         from qdrant_client import models
 
         version = self._check_server()
+        check_sharding(self._options, self.where)
         if version is not None:
             check_storage(schemas, version, self.where)
         # `maker` tells whose request made it, where the answer got lost.
@@ -254,6 +265,7 @@ class ClientLife:
             options=self._options,
             asked=self._asked,
             timeout=self._timeout,
+            cluster=self._cluster,
         )
         made.is_staged, made._before, made._guard = True, before, self._guard
         made.where = self.where  # in messages it is the collection that users know

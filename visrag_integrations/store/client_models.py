@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
-from visrag_integrations.store.engine import POOLED_VECTOR, Point, Schema, SparseVector, Vector
+from visrag_integrations.store.engine import POOLED_VECTOR, Schema, SparseVector, Vector
 
 INFO_ID = str(uuid.UUID("00000000-0000-5000-8000-000000000001"))
-# A server takes 32 MiB a request, and a float is up to 20 bytes of JSON: 10 MB leave room for payloads.
-_FLOATS_PER_REQUEST = 500_000
-# What a point's payload is counted as, in floats: 40 kB of JSON, for the text and the packed words of a full page.
-_FLOATS_PER_PAYLOAD = 2000
 
 
 def vector_params(schema: Schema) -> dict[str, Any]:
@@ -56,24 +51,6 @@ def _datatype(storage: str) -> Any:
             f"storage={storage!r} needs an embedded folder or a newer qdrant-client. Say storage='float16'."
         )
     return models.Datatype[name]
-
-
-def requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:
-    """The structs in requests that a server takes."""
-    batch: list[Any] = []
-    floats = 0
-    for point, struct in zip(points, structs, strict=True):
-        size = _FLOATS_PER_PAYLOAD
-        for vector in point.vectors.values():
-            if not isinstance(vector, SparseVector):
-                size += vector.size
-        if batch and floats + size > _FLOATS_PER_REQUEST:
-            yield batch
-            batch, floats = [], 0
-        batch.append(struct)
-        floats += size
-    if batch:
-        yield batch
 
 
 def to_vector(vector: Vector | SparseVector) -> Any:

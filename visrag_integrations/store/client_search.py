@@ -73,7 +73,7 @@ def candidates_of(search: FusedSearch, limits: StrictLimits = _NO_LIMITS) -> lis
     ]
 
 
-def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool, limits: StrictLimits = _NO_LIMITS) -> list[Any]:
+def among_ids(search: FusedSearch, ids: Sequence[Any], limits: StrictLimits = _NO_LIMITS) -> list[Any]:
     """Prefetches that score the points with these ids in the dense and in the lexical half."""
     from qdrant_client import models
 
@@ -86,7 +86,7 @@ def among_ids(search: FusedSearch, ids: Sequence[Any], *, local: bool, limits: S
             prefetch=first_pass,
             limit=len(ids),
             filter=chosen,
-            params=None if local else _exactly(half, len(ids), limits),
+            params=_exactly(half, len(ids), limits),
         )
         for half in (search.dense, search.lexical)
     ]

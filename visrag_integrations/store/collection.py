@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.conditions import Condition, both
+from visrag_integrations.store.connect import is_url
 from visrag_integrations.store.described import DescribedCollection
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.filter_notes import Show, note_on
@@ -130,7 +131,7 @@ class Collection(DescribedCollection):
         location = settings.get("location")
         if arguments:
             location = arguments[0]
-        return self.folder is None and isinstance(location, str) and location != ":memory:"
+        return is_url(location)
 
     def prepare(
         self,
@@ -223,9 +224,10 @@ class Collection(DescribedCollection):
         self._pictures.settle_new()
         new = self._described(embedders, reader)
         self._engine.create(new.schemas, new.as_dict(), anew=True)
+        # Behind the pages: a kill leaves files that nothing shows, not pages without pictures.
+        self._pictures.delete(pictures)
         self._info, self._indexes_checked = None, False
         self._load_info()
-        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures
 
     def restore_alias(self) -> bool:
         """Set the alias of a collection on a server that lost it, as `prepare` does; whether that was so.

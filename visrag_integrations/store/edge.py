@@ -21,9 +21,11 @@ from visrag_integrations.store.edge_models import to_config, to_filter, to_index
 from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
+    MAX_NUMBERS,
     TENANT,
     ForeignErrors,
     FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
@@ -41,11 +43,10 @@ from visrag_integrations.store.folder import (
     read_json,
     write_json,
 )
+from visrag_integrations.store.request_size import AnswerSizes
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
-
-_SCROLLED = 256
 
 
 class EdgeEngine:
@@ -69,6 +70,8 @@ class EdgeEngine:
 
     def __init__(self, home: Path) -> None:
         check_folder(home.parent)
+        self.max_numbers = MAX_NUMBERS
+        self._sizes = AnswerSizes()
         self.home, self.where = home, f"{home.parent} (collection {home.name!r})"
         self._users, self._pid = 0, os.getpid()
         self._guard = threading.RLock()
@@ -172,13 +175,18 @@ class EdgeEngine:
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]:
-        if not ids:
-            return []
-        with self._guard, self._errors("reading pages"):
-            records = self._ready().retrieve(
-                list(ids), with_payload=payload_fields(fields), with_vector=list(vectors) or False
-            )
-        return [to_record(record) for record in records]
+        found: list[Record] = []
+        left: list[Any] = list(ids)
+        while left:
+            some = self._sizes.points(vectors, with_text=fields is None)
+            with self._guard, self._errors("reading pages"):
+                records = self._ready().retrieve(
+                    left[:some], with_payload=payload_fields(fields), with_vector=list(vectors) or False
+                )
+            left = left[some:]
+            found += map(to_record, records)
+            self._sizes.note(found[-len(records) :] if records else ())
+        return found
 
     def scroll(
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -189,14 +197,16 @@ class EdgeEngine:
         while True:
             request = qe.ScrollRequest(
                 offset=offset,
-                limit=_SCROLLED,
+                limit=self._sizes.points(vectors, with_text=fields is None),
                 filter=to_filter(condition),
                 with_payload=payload_fields(fields),
                 with_vector=list(vectors) or False,
             )
             with self._guard, self._errors("listing pages"):
                 records, offset = self._ready().scroll(request)
-            yield from map(to_record, records)
+            found = [to_record(record) for record in records]
+            self._sizes.note(found)
+            yield from found
             if offset is None:
                 return
 
@@ -215,6 +225,10 @@ class EdgeEngine:
         import qdrant_edge as qe
 
         self._update(qe.UpdateOperation.set_payload(list(ids), dict(payload), key), "changing pages")
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        for change in changes:
+            self.set_payload(change.ids, change.values, change.key)
 
     def index_fields(self, fields: Mapping[str, str]) -> None:
         import qdrant_edge as qe

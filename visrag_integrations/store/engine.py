@@ -23,6 +23,8 @@ POOLED_VECTOR = "pooled"
 RESCORED = 1000
 """Candidates of a quantised search that are scored again exactly."""
 
+MAX_NUMBERS = 1_048_576
+"""Numbers in one multi-vector, where no server says less."""
 STORAGES = ("float32", "float16", "8bit", "compact")
 # At four bits a number this is 1/8 of ColQwen2's some 750 vectors in float32. What more or fewer vectors cost and find
 # stands in benchmarks/RESULTS.md, "Late interaction".
@@ -71,6 +73,14 @@ class Point:
     id: str
     vectors: dict[str, Vector | SparseVector]
     payload: dict[str, Any]
+
+
+class PayloadChange(NamedTuple):
+    """Values that points get below one key of their payload; their others stay."""
+
+    ids: Sequence[str]
+    key: str
+    values: Mapping[str, Any]
 
 
 class SearchHit(NamedTuple):
@@ -189,6 +199,8 @@ class Engine(Protocol):
     """One collection. `fields` are payload paths; None is the whole payload, () none of it."""
 
     where: str
+    max_numbers: int
+    """Numbers that the vectors of one page may have, those of one embedder."""
     is_shared: bool
     """Whether other processes may change the collection, or put another one in its place, while it is open."""
     is_staged: bool
@@ -233,6 +245,9 @@ class Engine(Protocol):
     def count(self, condition: Condition | None) -> int: ...
     def delete(self, ids: Sequence[str]) -> None: ...
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        """Make the changes, in this order, and in one order with those of other writers."""
+
     def index_fields(self, fields: Mapping[str, str]) -> None:
         """Index those of these payload fields ("keyword", "integer", ...) and of the store's own that are not yet."""
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, storable
+from visrag_integrations.store.addresses import addresses_of
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
@@ -55,6 +56,7 @@ class QdrantPageStore(Collection):
 
     Args:
         location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`.
+            Several URLs of one cluster, as a list or with commas: what one does not answer is asked of the next.
         collection: The collection's name.
         pictures: Where page pictures are kept: a folder or an fsspec URL; False keeps none. By default `pictures` in
             the index folder, this process's memory for ":memory:", and for a server or a client the collection
@@ -85,6 +87,10 @@ class QdrantPageStore(Collection):
             collection that is there already are indexed by `prepare`.
         server_options: What a server's new collection gets besides, as `QdrantClient.create_collection` names it:
             `{"shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1}`.
+        read_consistency: In a cluster, how many copies each read asks: a number, "majority", "quorum" or "all". By
+            default one, which is fastest and goes on while nodes are away.
+        write_ordering: In a cluster, "weak", "medium" or "strong". By default the server's, which is weak, and strong
+            for what two writers may change at once, the sources of a page.
         **client_options: Passed on to `QdrantClient` for a URL.
 
     Raises:
@@ -94,7 +100,7 @@ class QdrantPageStore(Collection):
 
     def __init__(
         self,
-        location: str | Path | QdrantClient,
+        location: str | Path | QdrantClient | Sequence[str],
         collection: str = "pages",
         *,
         pictures: str | Path | bool | None = None,
@@ -112,6 +118,8 @@ class QdrantPageStore(Collection):
         tenant: str = "",
         indexed_fields: Mapping[str, FieldKind] | None = None,
         server_options: Mapping[str, Any] | None = None,
+        read_consistency: int | str | None = None,
+        write_ordering: str | None = None,
         **client_options: Any,
     ) -> None:
         check_options(location, client_options, inspect.signature(QdrantPageStore).parameters)
@@ -128,12 +136,19 @@ class QdrantPageStore(Collection):
         if self.folder is not None or location == ":memory:":
             kept.files = pictures_for(location, self.folder, pictures)
         engine: Any = open_engine(
-            location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
+            location,
+            self.collection,
+            self._server_options,
+            api_key=api_key,
+            timeout=timeout,
+            read_consistency=read_consistency,
+            write_ordering=write_ordering,
+            **client_options,
         )
         if self.folder is None and location != ":memory:":
             reconnect = None
-            if isinstance(location, str):
-                reconnect = partial(_client, location, api_key=api_key, timeout=timeout, **client_options)
+            if addresses_of(location):
+                reconnect = partial(_client, addresses_of(location), api_key=api_key, timeout=timeout, **client_options)
             try:
                 beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
                 kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
@@ -242,7 +257,7 @@ class QdrantPageStore(Collection):
         if self.tenant:
             pages = [of_tenant(page, self.tenant) for page in pages]
         parts = self._parts(self._with_pictures(self._to_write()))
-        vectors = check_embeddings(pages, embeddings, parts.schemas)
+        vectors = check_embeddings(pages, embeddings, parts.schemas, parts.engine.max_numbers)
         with self._guard:
             for start, end in in_batches(vectors):
                 write_pages(parts, pages[start:end], vectors[start:end])
@@ -527,6 +542,6 @@ def _is_for(embedders: Sequence[PageEmbedder], where: str, description: Mapping[
     return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
 
 
-def _client(location: str, **options: Any) -> QdrantClient:
+def _client(location: Sequence[str], **options: Any) -> QdrantClient:
     client, *_ = connect(location, **options)
     return client

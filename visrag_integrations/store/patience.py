@@ -11,7 +11,7 @@ import os
 import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store.refusals import may_pass, read_refusal
@@ -48,6 +48,7 @@ _REPEATABLE = {
     "upsert",
     "delete",
     "set_payload",
+    "batch_update_points",
     "create_payload_index",
 }
 # Those that a server may be told the time of.
@@ -82,6 +83,13 @@ def limit_connecting(client: Any) -> None:
     client.http.client.add_middleware(within)
 
 
+@runtime_checkable
+class CallsAgain(Protocol):
+    """A client that tries requests again, those too that it has no name for."""
+
+    def call(self, work: Callable[[], Any]) -> Any: ...
+
+
 class PatientClient:
     """A Qdrant client whose requests are sent again where that can help and cannot harm.
 
@@ -95,6 +103,10 @@ class PatientClient:
         self, client: Any, timeout: float | None = None, shorten: Callable[[int], None] = lambda seconds: None
     ) -> None:
         self._client, self._timeout, self._shorten = client, timeout, shorten
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """What `work`, which is a request that may be repeated, returns at the first try that works."""
+        return _call(work, repeatable=True)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -143,6 +155,13 @@ def _seconds_allowed(error: BaseException) -> int | None:
     """The longest time that a server lets a request ask for, where it refused one for asking for more."""
     found = re.search(r'Limit exceeded \d+ > (\d+) for "timeout"', read_refusal(error).sentence)
     return int(found[1]) if found else None
+
+
+def call(client: Any, work: Callable[[], Any]) -> Any:
+    """What `work` returns, tried as often as `client` tries its own requests; once where it does not."""
+    if isinstance(client, CallsAgain):
+        return client.call(work)
+    return work()
 
 
 def _call(work: Callable[[], Any], *, repeatable: bool) -> Any:

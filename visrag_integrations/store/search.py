@@ -153,10 +153,12 @@ def _hybrid(
     dense_factor, lexical_factor = lexical.fusion_factors(query.text)
     if schema.kind == "multi" and vector is not None:
         dense_factor /= len(vector)  # MaxSim is a sum over so many
-    if len(halves) == 2:
-        found = engine.fused(FusedSearch(*halves, (dense_factor, lexical_factor), query.top_k))
-        return sorted(found, key=_best_first)
-    return _one_half(engine, halves, query.top_k, (dense_factor, lexical_factor))
+    factors = (dense_factor, lexical_factor)
+    if len(halves) < 2:
+        return _one_half(engine, halves, query.top_k, factors)
+    by_vector, by_words = halves
+    found = engine.fused(FusedSearch(by_vector, by_words, factors, query.top_k))
+    return sorted(found, key=_best_first)
 
 
 def _best_first(hit: SearchHit) -> tuple[float, str]:

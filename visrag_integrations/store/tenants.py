@@ -15,6 +15,7 @@ from visrag_integrations.store.engine import (
     TENANT,
     Engine,
     FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
@@ -60,7 +61,7 @@ class TenantEngine:
     """
 
     def __init__(self, engine: Engine, tenant: str) -> None:
-        self.engine, self.where = engine, engine.where
+        self.engine, self.where, self.max_numbers = engine, engine.where, engine.max_numbers
         self.is_shared, self.is_staged = engine.is_shared, engine.is_staged
         self._tenant = storable(tenant)
         self._mine = FieldMatch(TENANT, (self._tenant,))
@@ -105,6 +106,10 @@ class TenantEngine:
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         self.engine.set_payload([record.id for record in self.retrieve(ids, ())], payload, key)
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        mine = [change._replace(ids=[record.id for record in self.retrieve(change.ids, ())]) for change in changes]
+        self.engine.set_payloads([change for change in mine if change.ids])
 
     # --- the collection as a whole, which no tenant has for itself ---
 

@@ -67,7 +67,7 @@ def remove_pages(parts: CollectionParts, condition: Condition | None, source: st
 
 def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
     """Delete those of the pictures that no page refers to any more."""
-    if parts.pictures.files is None:
+    if not parts.pictures.deletes:
         return
     due = parts.pictures.due()
     for batch in batches(references | due):
