@@ -34,7 +34,7 @@ from visrag_integrations.store.server_pictures import ServerPictures, check_not_
 from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches, schema_for
-from visrag_integrations.store.versions import is_version
+from visrag_integrations.store.version_names import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
@@ -293,9 +293,8 @@ class QdrantPageStore(Collection):
             mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
         """
         query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
-            self._refuse_without_name()
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         if mode == "lexical" or vector is None:  # words are the same, whoever filled it
@@ -312,7 +311,7 @@ class QdrantPageStore(Collection):
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
-        info = self._load_info()
+        info = self._to_read()
         wanted = tuple(dict.fromkeys(ids))
         if info is None or not wanted:
             return {}
@@ -325,7 +324,7 @@ class QdrantPageStore(Collection):
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""
-        if not self._load_info():
+        if not self._to_read():
             return []
         payloads: dict[str, Mapping[str, Any]] = {}
         for batch in batches(ids):
@@ -343,7 +342,7 @@ class QdrantPageStore(Collection):
             embedder: Whose vectors; those of the first that fills the collection when not given.
             as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
         """
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
             return {}
         filled_by: EmbedderInfo | None = info if embedder is None else info.of(embedder)
@@ -363,21 +362,21 @@ class QdrantPageStore(Collection):
 
     def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
         """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
             return {}
         return equal_embeddings(self._parts(info), pages)
 
     def contents(self, doc_id: str | None = None) -> list[str]:
         """The `content_key` of each page of a document, or of all, that has one."""
-        if not self._load_info():
+        if not self._to_read():
             return []
         return content_keys(self._shown, doc_id)
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
         condition = self._condition(filter)
-        if self._load_info():
+        if self._to_read():
             records = self._shown.scroll(condition)
             # A few at a time: their pictures are read together where they are on a server.
             while some := list(islice(records, _SCROLLED_TOGETHER)):
@@ -386,20 +385,20 @@ class QdrantPageStore(Collection):
     def count(self, filter: Filter | None = None) -> int:
         """How many pages fit the filter."""
         condition = self._condition(filter)
-        if not self._load_info():
+        if not self._to_read():
             return 0
         return self._shown.count(condition)
 
     def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
         """Every document that is stored, by its first source."""
         condition = self._condition(filter)
-        if not self._load_info():
+        if not self._to_read():
             return []
         return list_documents(self._shown.scroll(condition, LISTING))
 
     def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
-        if not self._load_info():
+        if not self._to_read():
             return frozenset()
         records = self._shown.scroll(of_document(doc_id), LISTING)
         return frozenset(record.payload["metadata"]["number"] for record in records)
@@ -527,12 +526,6 @@ class QdrantPageStore(Collection):
             f"The collection name {self.collection!r} is not allowed: '.v' and a number at its end are for versions of "
             f"{name!r}. Open {name!r}, or choose another name."
         )
-
-    def _refuse_without_name(self) -> None:
-        """Nothing, unless there is no collection because its alias was lost."""
-        lost = self._engine.without_name()
-        if lost:
-            raise StoreError(lost)
 
     def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
         references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
