@@ -56,10 +56,11 @@ def filled(location: Any, embedder: Any = OLD, pages: list[Page] | None = None, 
 
 
 class HookedClient(QdrantClient):
-    """Calls `hook` right before its n-th request, once; a negative n never."""
+    """Calls `hook` right before its n-th request, once; a negative n never. `hook_after` comes after its answer."""
 
     def __init__(self, at: int, hook: Callable[[], object], *arguments: Any, **settings: Any) -> None:
         self._calls, self._at, self._hook = 0, -1, hook
+        self._hook_after: Callable[[], object] = lambda: None
         super().__init__(*arguments, **{"check_compatibility": False, **settings})
         self._calls, self._at = 0, at
 
@@ -71,9 +72,13 @@ class HookedClient(QdrantClient):
         @functools.wraps(found)
         def request(*arguments: Any, **settings: Any) -> Any:
             self._calls += 1
-            if self._calls == self._at:
+            is_it = self._calls == self._at
+            if is_it:
                 self._hook()
-            return found(*arguments, **settings)
+            answer = found(*arguments, **settings)
+            if is_it:
+                self._hook_after()
+            return answer
 
         return request
 

@@ -12,10 +12,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import httpx
 import pytest
 from fake_qdrant import FakeQdrant, Key, serving
 from letters import NEW, OLD, TEXTS, HookedClient, Letters, SharedMemory, client_of, filled, written
 from qdrant_client import QdrantClient, models
+from qdrant_client.http.exceptions import ResponseHandlingException
 
 from visrag_integrations import Page, QdrantPageStore
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreMismatchError
@@ -23,7 +25,7 @@ from visrag_integrations.ingestion import reindex
 from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.store.client_models import INFO_ID
 from visrag_integrations.store.info import SERVER_FORMAT
-from visrag_integrations.store.versions import is_version
+from visrag_integrations.store.version_names import is_version
 
 TESTS = Path(__file__).parent
 QUICK = Retry(limit=3, first_wait=0.01, longest_wait=0.02)
@@ -380,6 +382,10 @@ def test_a_lost_alias_is_set_by_a_writer_and_a_reader_is_told_the_command(server
     lose_alias(server)
     with opened(server.url) as reader, pytest.raises(StoreError) as caught:
         reader.search(OLD.embed_queries(["the moon"])[0])
+    with opened(server.url) as reader:
+        for read in (reader.count, reader.documents, lambda: list(reader.scroll())):
+            with pytest.raises(StoreError, match="lost its alias"):
+                read()
     said = str(caught.value)
     command = json.loads(said[said.index("{") : said.rindex("}") + 1])
     assert said.count("POST /collections/aliases") == 1
@@ -392,6 +398,15 @@ def test_a_lost_alias_is_set_by_a_writer_and_a_reader_is_told_the_command(server
         client.update_collection_aliases(models.ChangeAliasesOperation(**command).actions)
     with opened(server.url) as reader:
         assert best(reader, OLD, "the moon") == 3
+
+
+def test_a_re_index_sets_a_lost_alias_too(server: FakeQdrant) -> None:
+    filled(server.url).close()
+    lose_alias(server)
+    with opened(server.url) as store:
+        assert reindex(store, embedder=NEW, progress=False).pages == 4
+        assert best(store, NEW, "the moon") == 3
+    assert collections(server.memory) == ["pages.v2"]
 
 
 def test_a_version_that_is_not_whole_is_not_taken_for_the_lost_one(server: FakeQdrant) -> None:
@@ -553,6 +568,30 @@ def test_a_re_index_that_dies_at_any_request_is_gone_on_with() -> None:
         whole(memory, "letters-b")
         left = [each for each in collections(memory) if each != aliases(memory)["pages"]]
         assert left in ([], ["pages.v1"]), "at most the version before, where it died before that was removed"
+
+
+@pytest.mark.parametrize("arrives", [False, True], ids=["lost request", "lost answer"])
+def test_a_time_out_at_any_request_of_a_re_index_loses_nothing(arrives: bool) -> None:
+    def time_out() -> None:
+        raise ResponseHandlingException(httpx.ReadTimeout("timed out"))
+
+    for number in range(1, calls_of_a_re_index() + 1):
+        memory = QdrantClient(":memory:")
+        filled(memory)
+        client = SharedMemory(memory)
+        store = opened(client)
+        client._calls, client._at, client._hook = 0, number, lambda: None
+        if arrives:
+            client._hook_after = time_out
+        else:
+            client._hook = time_out
+        try:
+            report = reindex(store, embedder=NEW, progress=False, retry=QUICK)
+            assert report.pages == len(TEXTS), number
+        except StoreError:  # those requests that are not tried again: then the command is repeated
+            reindex(opened(memory), embedder=NEW, progress=False)
+        whole(memory, "letters-b")
+        assert set(collections(memory)) <= {"pages.v1", "pages.v2"}, number
 
 
 def test_pages_that_came_after_a_run_died_at_the_switch_are_taken_along() -> None:

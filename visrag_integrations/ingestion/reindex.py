@@ -77,7 +77,7 @@ def reindex(
     tries, embedders = retry or Retry(), as_list(embedder)
     retrying = functools.partial(RetryingStoreClient, retry=tries)
     store.refresh()  # what fills it by now: an earlier run may have ended since the store was opened
-    if store.info is None and _was_cut_off(store):
+    if store.info is None and not store.restore_alias() and _was_cut_off(store):
         return IndexReport()
     try:
         with _next_version(store, embedders, retrying) as (staged, fills):

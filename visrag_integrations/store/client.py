@@ -51,7 +51,7 @@ from visrag_integrations.store.strict_limits import (
     parts,
     read_limits,
 )
-from visrag_integrations.store.versions import DESCRIBED
+from visrag_integrations.store.version_names import DESCRIBED
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient

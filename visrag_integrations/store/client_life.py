@@ -6,12 +6,13 @@ import contextlib
 import datetime
 import functools
 import json
+import logging
 import uuid
 import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
+from visrag_integrations.errors import StoreError, StoreFormatError, StoreMismatchError
 from visrag_integrations.store.client_models import INFO_ID, misfits, vector_params
 from visrag_integrations.store.clusters import ClusterSettings, check_sharding
 from visrag_integrations.store.engine import SERVER_INDEXES, TENANT, TEXT_VECTOR, Schema
@@ -19,14 +20,15 @@ from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.refusals import is_missing
 from visrag_integrations.store.server_versions import Version, check_storage
 from visrag_integrations.store.strict_limits import check_searchable, read_limits
-from visrag_integrations.store.versions import (
+from visrag_integrations.store.version_names import (
     DESCRIBED,
     MAX_DESCRIPTION,
-    NewCollection,
-    Versions,
     described_in_metadata,
     read_description,
 )
+from visrag_integrations.store.versions import NewCollection, Versions
+
+logger = logging.getLogger(__name__)
 
 Self = TypeVar("Self", bound="ClientLife")
 
@@ -114,11 +116,20 @@ class ClientLife:
         """What to say where there is no collection because its alias was lost; "" where it was not."""
         if self.is_staged:
             return ""
-        with self._doing("looking for the collection"):
-            if self._versions.current() is not None:
-                return ""
-            nameless = [each for each in self._versions.nameless() if self.holds(each, 2)]
+        try:
+            with self._doing("looking for the collection"):
+                if self._versions.current() is not None:
+                    return ""
+                nameless = [each for each in self._versions.nameless() if self.holds(each, 2)]
+        except StoreError as err:
+            logger.info("%s: other collections cannot be looked at: %s", self.where, err)
+            return ""
         return self._versions.without_name(nameless) if nameless else ""
+
+    def restore_name(self) -> bool:
+        """Set the alias that was lost, where exactly one collection can be meant; False where none can."""
+        with self._doing("looking for the collection"):
+            return self._versions.restore()
 
     def _described(self, text: Any) -> dict[str, Any]:
         """What the reserved point says of the collection; whoever may write there may write anything."""

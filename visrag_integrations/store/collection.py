@@ -229,6 +229,18 @@ class Collection(DescribedCollection):
         self._info, self._indexes_checked = None, False
         self._load_info()
 
+    def restore_alias(self) -> bool:
+        """Set the alias of a collection on a server that lost it, as `prepare` does; whether that was so.
+
+        Raises:
+            StoreError: Several collections may be meant.
+        """
+        engine: Any = self._engine
+        if self._info is not None or not engine.is_shared or not engine.restore_name():
+            return False
+        self.refresh()
+        return True
+
     def optimize(self) -> bool:
         """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.
 

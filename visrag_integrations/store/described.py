@@ -20,7 +20,7 @@ from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, check_info, describe_all, read_info
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
-from visrag_integrations.store.refusals import is_refused
+from visrag_integrations.store.refusals import is_missing, is_refused
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
@@ -91,6 +91,16 @@ class DescribedCollection:
         if info is not None:
             check_info(info, embedder, self._engine.where)
 
+    def check_alias(self) -> None:
+        """Nothing, unless there is no collection because its alias was lost, as after a restored snapshot.
+
+        Raises:
+            StoreError: That is so; the message has the command that sets it.
+        """
+        lost = self._engine.without_name()
+        if lost:
+            raise StoreError(lost)
+
     # --- reading it -------------------------------------------------------------------------------------------------
 
     def _load_info(self) -> CollectionInfo | None:
@@ -101,6 +111,13 @@ class DescribedCollection:
                 if found is not None:
                     self._adopt(found)
         return self._info
+
+    def _to_read(self) -> CollectionInfo | None:
+        """What is known, for whoever is about to read pages; None where nothing was indexed yet."""
+        info = self._load_info()
+        if info is None:
+            self.check_alias()
+        return info
 
     def _read(self) -> CollectionInfo | None:
         """What the collection says now."""
@@ -199,31 +216,48 @@ class DescribedCollection:
             StoreMismatchError: Another embedder fills the collection by now.
         """
         info = self._prepared()
+        if not self._engine.is_shared:
+            return ask(self._parts(info)), info
         try:
             found = ask(self._parts(info))
         except StoreError as err:
-            refused = err.__cause__ is not None and is_refused(err.__cause__)
-            if not self._engine.is_shared or not refused:
-                raise
-            fresh = self._still_filled_by(info, kind)
-            if fresh.as_dict() == info.as_dict() and "doesn't exist" not in str(err):
-                raise
+            fresh = self._after(err, info, kind)
             return ask(self._parts(fresh)), fresh
-        if not self._engine.is_shared:
-            return found, info
-        marks = [mark_in(payload) for payload in payloads(found)]
-        if marks:
-            doubted = set(marks) - {info.mark, ""} - self._strays
-        else:
-            # Nothing to tell by: the pages may be another embedder's, and none of them near.
-            doubted = {""} if time.monotonic() - self._read_at > TRUSTED_S else set()
-        if not doubted and (info.mark in marks or "" in marks or not marks):
+        doubted = self._doubted([mark_in(payload) for payload in payloads(found)], info)
+        if doubted is None:
             return found, info
         fresh = self._still_filled_by(info, kind)
         if fresh.mark != info.mark:
             return ask(self._parts(fresh)), fresh
-        self._strays |= doubted - {""}
+        self._strays |= doubted
         return found, info
+
+    def _doubted(self, marks: Sequence[str], info: CollectionInfo) -> frozenset[str] | None:
+        """The marks that this store does not expect; None where nothing says that the collection was filled anew."""
+        if not marks:
+            # Nothing to tell by: the pages may be another embedder's, and none of them near.
+            is_old = time.monotonic() - self._read_at > TRUSTED_S
+            return frozenset() if is_old else None
+        doubted = frozenset(marks) - {info.mark, ""} - self._strays
+        # Strays alone are no answer: there may be nothing else by now.
+        if doubted or not {info.mark, ""} & set(marks):
+            return doubted
+        return None
+
+    def _after(self, err: StoreError, info: CollectionInfo, kind: str) -> CollectionInfo:
+        """What to ask again with, after a search that failed.
+
+        Raises:
+            StoreMismatchError: The collection is another embedder's by now.
+            StoreError: It is not, and the error is what it was.
+        """
+        cause = err.__cause__
+        if cause is None or not is_refused(cause):
+            raise err
+        fresh = self._still_filled_by(info, kind)
+        if fresh.mark == info.mark and not is_missing(cause):
+            raise err
+        return fresh
 
     def _still_filled_by(self, known: CollectionInfo, kind: str) -> CollectionInfo:
         """What the collection says now, where the embedder whose vectors are asked for still fills it.

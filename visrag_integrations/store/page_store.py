@@ -31,7 +31,7 @@ from visrag_integrations.store.shown import FieldKind
 from visrag_integrations.store.stored_pages import StoredPages
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches
-from visrag_integrations.store.versions import is_version
+from visrag_integrations.store.version_names import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
 from visrag_integrations.types import Page
 

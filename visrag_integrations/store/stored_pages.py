@@ -8,7 +8,6 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import StoreError
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.documents import list_documents, of_document
 from visrag_integrations.store.engine import Vector, batches
@@ -53,9 +52,8 @@ class StoredPages(Collection):
             mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
         """
         query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
-            self._refuse_without_name()
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         if mode == "lexical" or vector is None:  # words are the same, whoever filled it
@@ -72,7 +70,7 @@ class StoredPages(Collection):
 
     def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
         """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
-        info = self._load_info()
+        info = self._to_read()
         wanted = tuple(dict.fromkeys(ids))
         if info is None or not wanted:
             return {}
@@ -85,7 +83,7 @@ class StoredPages(Collection):
 
     def get_pages(self, ids: Sequence[str]) -> list[Page]:
         """The pages with these ids, in that order; ids that are not stored are left out."""
-        if not self._load_info():
+        if not self._to_read():
             return []
         payloads: dict[str, Mapping[str, Any]] = {}
         for batch in batches(ids):
@@ -103,7 +101,7 @@ class StoredPages(Collection):
             embedder: Whose vectors; those of the first that fills the collection when not given.
             as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
         """
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
             return {}
         filled_by: EmbedderInfo | None = info if embedder is None else info.of(embedder)
@@ -123,21 +121,21 @@ class StoredPages(Collection):
 
     def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
         """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
-        info = self._load_info()
+        info = self._to_read()
         if info is None:
             return {}
         return equal_embeddings(self._parts(info), pages)
 
     def contents(self, doc_id: str | None = None) -> list[str]:
         """The `content_key` of each page of a document, or of all, that has one."""
-        if not self._load_info():
+        if not self._to_read():
             return []
         return content_keys(self._shown, doc_id)
 
     def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
         """Every page that fits the filter, read in small batches; the order is the store's own."""
         condition = self._condition(filter)
-        if self._load_info():
+        if self._to_read():
             records = self._shown.scroll(condition)
             # A few at a time: their pictures are read together where they are on a server.
             while some := list(islice(records, _SCROLLED_TOGETHER)):
@@ -146,20 +144,20 @@ class StoredPages(Collection):
     def count(self, filter: Filter | None = None) -> int:
         """How many pages fit the filter."""
         condition = self._condition(filter)
-        if not self._load_info():
+        if not self._to_read():
             return 0
         return self._shown.count(condition)
 
     def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
         """Every document that is stored, by its first source."""
         condition = self._condition(filter)
-        if not self._load_info():
+        if not self._to_read():
             return []
         return list_documents(self._shown.scroll(condition, LISTING))
 
     def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
-        if not self._load_info():
+        if not self._to_read():
             return frozenset()
         records = self._shown.scroll(of_document(doc_id), LISTING)
         return frozenset(record.payload["metadata"]["number"] for record in records)
@@ -168,9 +166,3 @@ class StoredPages(Collection):
         references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
         sources = self._pictures.sources(references)
         return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
-
-    def _refuse_without_name(self) -> None:
-        """Nothing, unless there is no collection because its alias was lost."""
-        lost = self._engine.without_name()
-        if lost:
-            raise StoreError(lost)
