@@ -144,7 +144,6 @@ class ClientLife:
     def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         new = self._new(schemas, info)
         made = self._made(new, anew=anew)
-        self._check_searchable(schemas, is_new=made)
         if made:
             self._note_copies()
         return made
@@ -154,7 +153,7 @@ class ClientLife:
         with self._doing("creating the collection"):
             if self.is_staged:
                 made = self._versions.make_version(self.collection, new)
-                self._versions.finish(self.collection, new)
+                self._versions.finish(self.collection, new, is_ours=made)
                 return made
             if anew:
                 self._versions.make_anew(new)
@@ -165,23 +164,16 @@ class ClientLife:
                 self._describe_empty(new)
             return False
 
-    def _check_searchable(self, schemas: Sequence[Schema], *, is_new: bool) -> None:
-        """Nothing, unless the strict mode of the collection forbids the searches that these vectors need.
+    def _make_ready(self, schemas: Sequence[Schema], collection: str) -> None:
+        """Index the store's own fields; of a collection that is new, before its name is given to it.
 
         Raises:
-            SettingError: It does; a collection that was just made for them is removed again.
+            SettingError: Its strict mode forbids the searches that these vectors need.
         """
+        self._index_own(collection)
         compared_exactly = [schema for schema in schemas if schema.kind == "multi" and not schema.pooling]
-        if self._local or not compared_exactly:
-            return
-        with self._doing("reading the strict mode of the collection"):
-            limits = read_limits(self._ask.get_collection(self.collection))
-        try:
-            check_searchable(schemas, limits, self.where)
-        except SettingError:
-            if is_new:
-                self.drop()
-            raise
+        if compared_exactly and not self._local:
+            check_searchable(schemas, read_limits(self._ask.get_collection(collection)), self.where)
 
     def _new(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> NewCollection:
         """What a new collection for these vectors is made with.
@@ -204,7 +196,7 @@ class ClientLife:
             sparse={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             description=json.dumps(description),
             options=self._options,
-            index=self._index_own,
+            make_ready=functools.partial(self._make_ready, schemas),
         )
 
     def _describe_empty(self, new: NewCollection) -> None:
@@ -220,7 +212,7 @@ class ClientLife:
                 f"{self.where} is there, empty, and was made for other vectors: {'; '.join(problems)}. Remove it, or "
                 "use another name: this library then makes a collection that fits."
             )
-        self._index_own(self.collection)
+        new.make_ready(self.collection)
         self._versions.describe(self.collection, new.description)
 
     def migrate(self, info: Mapping[str, Any]) -> None:

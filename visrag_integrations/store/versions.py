@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from visrag_integrations.errors import StoreError
+from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store.client_models import INFO_ID, no_points
 from visrag_integrations.store.refusals import is_conflict, is_missing, may_pass
 from visrag_integrations.store.version_names import (
@@ -48,14 +48,14 @@ class NewCollection:
         sparse: Its sparse ones.
         description: What it remembers, as JSON text.
         options: What the user wants besides, as `create_collection` takes it.
-        index: Makes its payload indexes, given its name.
+        make_ready: Makes its payload indexes, given its name; a `SettingError` refuses it.
     """
 
     vectors: Mapping[str, Any]
     sparse: Mapping[str, Any]
     description: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    index: Callable[[str], None] = lambda collection: None
+    make_ready: Callable[[str], None] = lambda collection: None
 
 
 class Versions(VersionNames):
@@ -89,7 +89,7 @@ class Versions(VersionNames):
             else:
                 collection = self._new_name(collections)
                 made = self.make_version(collection, new)
-            if not self.finish(collection, new):
+            if not self.finish(collection, new, is_ours=made):
                 continue  # somebody else's, or gone again
             if self.give_name(collection):
                 return made
@@ -113,7 +113,7 @@ class Versions(VersionNames):
         """Let the name mean a new, empty collection; what it meant before is gone."""
         for _ in range(_TRIES):
             collection = self.next_name()
-            if self.make_version(collection, new) and self.finish(collection, new):
+            if self.make_version(collection, new) and self.finish(collection, new, is_ours=True):
                 before = self.current()
                 self._switch(collection, before)
                 self.remove(before)
@@ -145,14 +145,24 @@ class Versions(VersionNames):
                 return False  # a later one has taken its place already
             raise
 
-    def finish(self, collection: str, new: NewCollection) -> bool:
-        """Give a collection of ours what its maker may not have come to; False where it is none of ours."""
+    def finish(self, collection: str, new: NewCollection, *, is_ours: bool) -> bool:
+        """Give a collection what its maker may not have come to; False where this library did not make it.
+
+        Args:
+            collection: Its name.
+            new: What it is made with.
+            is_ours: Whether this process has made it: then it is removed where it is refused.
+        """
         try:
             text = read_description(self._ask(), collection)
             if text is None:
                 return False
-            new.index(collection)
+            new.make_ready(collection)
             self.describe(collection, text)
+        except SettingError:
+            if is_ours:
+                self.remove_unused(collection)
+            raise
         except Exception as err:
             if is_missing(err):
                 return False
