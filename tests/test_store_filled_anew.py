@@ -239,16 +239,16 @@ def test_pages_of_a_writer_that_was_slower_are_left_out_and_told_of(
     assert store.search(question(NEW), top_k=1)[0].page.number == 3
 
 
-def test_pages_without_a_mark_are_not_refused(location: Any) -> None:
-    client = QdrantClient(location) if isinstance(location, str) else location
-    filled(location)
+def test_pages_without_a_mark_are_not_refused() -> None:
+    client = QdrantClient(":memory:")
+    filled(client)
     records, _ = client.scroll("pages", limit=100, with_payload=True)
     for record in records:
         if str(record.id) != INFO_ID:
             own = dict((record.payload or {})["visrag"])
             assert own.pop("mark")
             client.overwrite_payload("pages", {**(record.payload or {}), "visrag": own}, points=[record.id])
-    assert opened(location).search(question(), top_k=1)[0].page.number == 3
+    assert opened(client).search(question(), top_k=1)[0].page.number == 3
 
 
 def test_the_mark_is_nobodys_metadata(location: Any) -> None:
