@@ -152,6 +152,7 @@ def test_what_was_left_half_made_is_finished_at_whatever_request_its_maker_died(
             assert {"metadata.doc_id", "visrag.tenant"} <= indexed, "indexes that were missing are made"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["lost", "dropped"])
 def test_an_answer_may_get_lost_at_any_request(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("visrag_integrations.store.patience._WAITS_S", (0.01, 0.01))
@@ -163,6 +164,7 @@ def test_an_answer_may_get_lost_at_any_request(fault: str, monkeypatch: pytest.M
             assert collections(server.memory) == ["pages.v1"], number
 
 
+@pytest.mark.slow
 def test_a_slower_maker_finds_what_came_between(server: FakeQdrant) -> None:
     """At any request of preparing, another process prepares, fills, and indexes again: numbers only grow."""
 
