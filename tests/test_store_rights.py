@@ -99,7 +99,7 @@ def test_a_key_without_the_pictures_names_their_collection(server: FakeQdrant) -
     with opened(server, "reads pages only") as store:
         hits = store.search(CountingEmbedder().embed_queries(["alpha"])[0])
         assert len(hits) == 2
-        with pytest.raises(StoreError, match=r"may not see collection pages\.pictures"):
+        with pytest.raises(PictureError, match=r"may not see collection pages\.pictures"):
             hits[0].page.open_image()
 
 
