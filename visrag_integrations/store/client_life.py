@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreMismatchError
+from visrag_integrations.errors import StoreError, StoreFormatError, StoreMismatchError
 from visrag_integrations.store.client_models import INFO_ID, misfits, vector_params
 from visrag_integrations.store.clusters import ClusterSettings, check_sharding
 from visrag_integrations.store.engine import SERVER_INDEXES, TENANT, TEXT_VECTOR, Schema

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection as Group
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,25 +16,24 @@ from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import check_options, connect, folder_of, open_engine
-from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
-from visrag_integrations.store.engine import Vector, batches
+from visrag_integrations.store.documents import of_document, set_sources, sources_of
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
-from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, EmbedderInfo, Layout, read_info
+from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
-from visrag_integrations.store.payload import LISTING, payload_to_page
+from visrag_integrations.store.payload import LISTING
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
-from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
-from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.search import Fusion, SearchSettings
 from visrag_integrations.store.server_pictures import ServerPictures, check_not_pictures
 from visrag_integrations.store.shown import FieldKind
+from visrag_integrations.store.stored_pages import StoredPages
 from visrag_integrations.store.tenants import check_tenant, of_tenant
-from visrag_integrations.store.vectors import check_embeddings, in_batches, schema_for
+from visrag_integrations.store.vectors import check_embeddings, in_batches
 from visrag_integrations.store.version_names import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
-from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
+from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -45,11 +42,8 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Pages of a list that are made at a time; it is what is read together of their pictures (`server_pictures`).
-_SCROLLED_TOGETHER = 16
 
-
-class QdrantPageStore(Collection):
+class QdrantPageStore(StoredPages):
     """Keeps pages with their vectors and pictures in a Qdrant collection, and finds them again.
 
     A context manager; thread-safe. An embedded folder belongs to one process at a time.
@@ -271,138 +265,6 @@ class QdrantPageStore(Collection):
             set_sources(self._shown, {record: [*sources_of(record), storable(source)] for record in records})
         return len(records)
 
-    # --- pages out --------------------------------------------------------------------------------------------------
-
-    def search(
-        self,
-        vector: Any,
-        *,
-        text: str = "",
-        top_k: int = 5,
-        filter: Filter | None = None,
-        mode: Mode = "dense",
-    ) -> list[ScoredPage]:
-        """The best pages, best first; none while nothing was indexed.
-
-        Args:
-            vector: The query's embedding; None for mode "lexical". Where two embedders fill the collection, its shape
-                says whose it is: `(dim,)` or `(n, dim)`.
-            text: The query's text, for modes "lexical" and "hybrid".
-            top_k: At most so many.
-            filter: Metadata the pages must have. See `filters.parse_filter`.
-            mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
-        """
-        query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
-        info = self._to_read()
-        if info is None:
-            logger.warning("%s: nothing was indexed yet", self._engine.where)
-            return []
-        if mode == "lexical" or vector is None:  # words are the same, whoever filled it
-            found, score_type = search(self._parts(info), query, self._settings)
-        else:
-            (found, score_type), info = self._while_it_holds(
-                schema_for(vector, info.schemas).kind,
-                lambda parts: search(parts, query, self._settings),
-                lambda answer: [hit.payload for hit in answer[0]],
-            )
-            found = self._own(found, info)
-        pages = self._pages([hit.payload for hit in found])
-        return [ScoredPage(page, hit.score, score_type) for page, hit in zip(pages, found, strict=True)]
-
-    def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
-        """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
-        info = self._to_read()
-        wanted = tuple(dict.fromkeys(ids))
-        if info is None or not wanted:
-            return {}
-        hits, info = self._while_it_holds(
-            schema_for(vector, info.schemas).kind,
-            lambda parts: exact_scores(parts, vector, wanted),
-            lambda answer: [hit.payload for hit in answer],
-        )
-        return {hit.id: hit.score for hit in self._own(hits, info)}
-
-    def get_pages(self, ids: Sequence[str]) -> list[Page]:
-        """The pages with these ids, in that order; ids that are not stored are left out."""
-        if not self._to_read():
-            return []
-        payloads: dict[str, Mapping[str, Any]] = {}
-        for batch in batches(ids):
-            for record in self._shown.retrieve(batch):
-                payloads[record.id] = record.payload
-        return self._pages([payloads[id_] for id_ in ids if id_ in payloads])
-
-    def get_embeddings(
-        self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
-    ) -> dict[str, Vector]:
-        """The stored vectors of these pages (unit length); pages without one are left out.
-
-        Args:
-            ids: The pages.
-            embedder: Whose vectors; those of the first that fills the collection when not given.
-            as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
-        """
-        info = self._to_read()
-        if info is None:
-            return {}
-        filled_by: EmbedderInfo | None = info if embedder is None else info.of(embedder)
-        if filled_by is None:
-            return {}
-        schema = filled_by.schema
-        vectors: dict[str, Vector] = {}
-        for id_, named in stored_vectors(self._parts(info), ids, [schema.vector_name]).items():
-            vector = named.get(schema.vector_name)
-            if vector is None:
-                continue
-            # A page of exactly as many vectors as are kept at most was joined to that number, or may have been.
-            if as_made and len(vector) == schema.kept:
-                continue
-            vectors[id_] = vector
-        return vectors
-
-    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
-        """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
-        info = self._to_read()
-        if info is None:
-            return {}
-        return equal_embeddings(self._parts(info), pages)
-
-    def contents(self, doc_id: str | None = None) -> list[str]:
-        """The `content_key` of each page of a document, or of all, that has one."""
-        if not self._to_read():
-            return []
-        return content_keys(self._shown, doc_id)
-
-    def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
-        """Every page that fits the filter, read in small batches; the order is the store's own."""
-        condition = self._condition(filter)
-        if self._to_read():
-            records = self._shown.scroll(condition)
-            # A few at a time: their pictures are read together where they are on a server.
-            while some := list(islice(records, _SCROLLED_TOGETHER)):
-                yield from self._pages([record.payload for record in some])
-
-    def count(self, filter: Filter | None = None) -> int:
-        """How many pages fit the filter."""
-        condition = self._condition(filter)
-        if not self._to_read():
-            return 0
-        return self._shown.count(condition)
-
-    def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
-        """Every document that is stored, by its first source."""
-        condition = self._condition(filter)
-        if not self._to_read():
-            return []
-        return list_documents(self._shown.scroll(condition, LISTING))
-
-    def page_numbers(self, doc_id: str) -> Group[int]:
-        """The numbers of a document's stored pages."""
-        if not self._to_read():
-            return frozenset()
-        records = self._shown.scroll(of_document(doc_id), LISTING)
-        return frozenset(record.payload["metadata"]["number"] for record in records)
-
     # --- removing pages ---------------------------------------------------------------------------------------------
 
     def delete(
@@ -526,11 +388,6 @@ class QdrantPageStore(Collection):
             f"The collection name {self.collection!r} is not allowed: '.v' and a number at its end are for versions of "
             f"{name!r}. Open {name!r}, or choose another name."
         )
-
-    def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
-        references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
-        sources = self._pictures.sources(references)
-        return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
 
 
 def _is_for(embedders: Sequence[PageEmbedder], where: str, description: Mapping[str, Any]) -> bool:
