@@ -617,7 +617,7 @@ def test_a_closed_store_says_so(location: Any) -> None:
     store.close()
     store.close()
     if isinstance(location, QdrantClient):
-        assert location.collection_exists("pages")  # a client that was given is left open
+        assert location.collection_exists(store.collection)  # a client that was given is left open
     else:
         with pytest.raises(StoreError, match="closed"):
             store.count()
