@@ -547,9 +547,12 @@ def test_what_happens_to_a_request_that_fails(server: FakeQdrant, ask: Asking, f
 def test_others_are_answered_while_one_waits(server: FakeQdrant, ask: Asking) -> None:
     server.plan = lambda number, method, path: "hung" if path.endswith("scroll") else None
     answers: list[Told] = []
-    waiting = threading.Thread(
-        target=lambda: answers.append(Asking(server)("POST", "/collections/x/points/scroll", {}))
-    )
+
+    def scroll() -> None:
+        with contextlib.closing(Asking(server)) as other:
+            answers.append(other("POST", "/collections/x/points/scroll", {}))
+
+    waiting = threading.Thread(target=scroll)
     waiting.start()
     assert ask("POST", "/collections/x/points/count", {}) == (200, {"count": 2})
     assert answers == []
