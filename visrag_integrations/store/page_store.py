@@ -24,6 +24,7 @@ from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, EmbedderInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
+from visrag_integrations.store.outdated import warn_once
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
@@ -202,11 +203,14 @@ class QdrantPageStore(Collection):
         store._in_place = store._indexes_checked = True
         return store
 
-    def next_version(self, embedders: Sequence[PageEmbedder] = ()) -> QdrantPageStore:
+    def next_version(
+        self, embedders: Sequence[PageEmbedder] = (), reader: Mapping[str, Any] | None = None
+    ) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it.
 
         Args:
             embedders: What is to fill it: on a server, a version that was begun for the same ones is gone on with.
+            reader: How its pages are read, so that such a version has to be read alike; None takes any.
         """
         if self.tenant:
             raise SettingError(
@@ -223,7 +227,7 @@ class QdrantPageStore(Collection):
         else:
             staged = QdrantPageStore.__new__(QdrantPageStore, engine.client, self.collection)
             staged.collection, staged.folder, staged._server_options = self.collection, None, self._server_options
-            fits = partial(_is_for, embedders, self._engine.where)
+            fits = partial(_is_for, embedders, reader, self._engine.where)
             Collection.__init__(staged, engine.staged(fits), self._layout, BorrowedPictures(self._pictures))
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
@@ -297,6 +301,7 @@ class QdrantPageStore(Collection):
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
+        warn_once(self._engine.where, self.outdated)
         if mode == "lexical" or vector is None:  # words are the same, whoever filled it
             found, score_type = search(self._parts(info), query, self._settings)
         else:
@@ -533,11 +538,15 @@ class QdrantPageStore(Collection):
         return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
 
 
-def _is_for(embedders: Sequence[PageEmbedder], where: str, description: Mapping[str, Any]) -> bool:
-    """Whether a version that was begun is filled by these embedders, and by no others."""
+def _is_for(
+    embedders: Sequence[PageEmbedder], reader: Mapping[str, Any] | None, where: str, description: Mapping[str, Any]
+) -> bool:
+    """Whether a version that was begun is filled by these embedders, and by no others, from pages that are read so."""
     try:
         info = read_info(description, where)
     except StoreFormatError:
+        return False
+    if reader is not None and dict(info.reader) != dict(reader):
         return False
     return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
 
