@@ -31,6 +31,7 @@ ROWS = {
     "generation": 6,
     # work
     "retrieval": 7,
+    "remote": 7,  # a retriever behind a URL
     "indexing": 7,
     "rag": 8,
     "agent": 8,

@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.cli.agent import add_options as add_agent_options
+from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError
@@ -29,6 +31,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_search_options(parser)
     options.add_generator_options(parser)
+    add_agent_options(parser)
     parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
     options.add_store_options(parser)
     options.add_reading_options(parser)
@@ -38,6 +41,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag ask`."""
     from visrag_integrations.grounding import ground
+    from visrag_integrations.report import answer_to_html
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     options.check_output("--html", arguments.html)
@@ -57,15 +61,17 @@ def run(arguments: argparse.Namespace) -> int:
             opened.callback(close, embedder)
         rag = options.build_rag(arguments, embedder, store)
         opened.callback(close, rag.generator)
-        answer = ground(rag.ask(question, top_k=arguments.k, filter=only or None))
+        trace = run_agent(arguments, rag, question, only or None) if arguments.agent else None
+        answer = ground(trace.answer if trace else rag.ask(question, top_k=arguments.k, filter=only or None))
         if not answer.pages:
             answer = _with_filter_note(answer, store, only)
     if arguments.json:
-        output.print_json(output.answer_json(question, answer))
+        steps = trace_json(trace) if trace else {}
+        output.print_json({**output.answer_json(question, answer), **steps})
     else:
         print(output.answer_text(answer))
     if arguments.html:
-        _write_html(arguments.html, question, answer)
+        _write_html(arguments.html, trace.to_html() if trace else answer_to_html(question, answer))
     return exit_code
 
 
@@ -77,11 +83,9 @@ def _with_filter_note(answer: Answer, store: QdrantPageStore, only: Filter) -> A
     return replace(answer, problems=(*answer.problems, note))
 
 
-def _write_html(path: str, question: str, answer: Answer) -> None:
-    from visrag_integrations.report import answer_to_html
-
+def _write_html(path: str, html: str) -> None:
     try:
-        Path(path).write_text(answer_to_html(question, answer), encoding="utf-8")
+        Path(path).write_text(html, encoding="utf-8")
     except OSError as error:
         raise SettingError(
             f"The HTML report cannot be written to {path!r} ({error.strerror or error}). Give --html another file."

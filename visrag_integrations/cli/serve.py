@@ -25,6 +25,11 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--search-only", action="store_true", help="load no generator; there is no /ask then")
     parser.add_argument("--cors", nargs="+", default=[], metavar="ORIGIN", help="web pages of these origins may ask")
     parser.add_argument("--public-url", default="", metavar="URL", help="where clients reach it, if not here")
+    parser.add_argument(
+        "--search-paths",
+        action="store_true",
+        help="GET /search gives paths of picture files, as the published VRAG client needs; on this machine only",
+    )
     parser.add_argument("--rate", type=float, metavar="N", help="requests a second for each token or address")
     parser.add_argument("--max-batch", type=options.positive, default=32, metavar="N", help="queries embedded together")
     parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
@@ -51,10 +56,12 @@ def run(arguments: argparse.Namespace) -> int:
     from visrag_integrations.servers.web.running import run as run_server
 
     tokens = tokens_of(arguments)
+    check_search_paths(arguments)
     settings = ServeSettings(
         tokens=tokens,
         hosts=hosts_of(arguments, tokens),
         cors_origins=tuple(arguments.cors),
+        search_paths=arguments.search_paths,
         public_url=arguments.public_url,
         requests_per_second=arguments.rate,
         max_batch=arguments.max_batch,
@@ -92,6 +99,22 @@ def following_retriever(embedder: PageEmbedder, store: QdrantPageStore, argument
     load = functools.partial(load_embedder, shared=True)
     only = options.filter_of(arguments)
     return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only)
+
+
+def check_search_paths(arguments: argparse.Namespace) -> None:
+    """Paths are for programs on this machine, so `--search-paths` goes with nothing that lets others in."""
+    from visrag_integrations.servers.web.hosts import LOOPBACK
+
+    if not arguments.search_paths:
+        return
+    for option, given in (("--public-url", arguments.public_url), ("--proxy", arguments.proxy)):
+        if given:
+            raise SettingError(f"--search-paths is for clients on this machine; leave {option} out.")
+    if arguments.host not in LOOPBACK:
+        raise SettingError(
+            f"--search-paths gives paths of this machine, and --host {arguments.host} lets other machines ask. "
+            "Leave one of them out."
+        )
 
 
 def tokens_of(arguments: argparse.Namespace) -> tuple[str, ...]:

@@ -82,6 +82,7 @@ def create_app(retriever: PageRetriever, rag: VisRAG | None = None, settings: Se
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
         batcher.close()
+        service.paths.close()
 
     app = FastAPI(
         title="visrag",

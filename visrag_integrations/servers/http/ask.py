@@ -13,6 +13,7 @@ from fastapi.responses import StreamingResponse
 from pydantic import BaseModel
 from pydantic_core import to_json
 
+from visrag_integrations.agent import Step, Trace
 from visrag_integrations.generation.events import (
     AnswerReady,
     Event,
@@ -22,8 +23,9 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.grounding import ground
+from visrag_integrations.servers.http.agent import agent_answer, agent_steps, checked
 from visrag_integrations.servers.http.checks import check_text, check_top_k
-from visrag_integrations.servers.http.schemas import AskAnswer, AskRequest
+from visrag_integrations.servers.http.schemas import AgentAnswer, AskAnswer, AskRequest
 from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
 from visrag_integrations.servers.web.asgi import error_body
 from visrag_integrations.servers.web.filters import check_filter, with_filter_note
@@ -33,6 +35,9 @@ from visrag_integrations.servers.web.stored import within
 if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
 
+# What a stream tells: of an answer its parts, of the agent its steps and then the whole run.
+_Told = Event | Step | Trace
+
 logger = logging.getLogger(__name__)
 
 _EVENT = {
@@ -40,13 +45,13 @@ _EVENT = {
     "type": "object",
     "required": ["event", "data"],
     "properties": {
-        "event": {"enum": ["pages", "section", "text", "evidence", "answer", "error"]},
+        "event": {"enum": ["pages", "section", "text", "evidence", "step", "answer", "error"]},
         "data": {"type": "string", "description": "JSON; of `answer` the same as without `stream`."},
     },
 }
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "The answer; with `stream`, events: pages, section, text, evidence, answer, or error.",
+        "description": "The answer; with `stream`, events: pages, section, text, evidence, step, answer, error.",
         "content": {"text/event-stream": {"schema": _EVENT}},
     }
 }
@@ -56,18 +61,26 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
     """The routes of questions."""
     router = APIRouter(tags=["ask"])
 
-    @router.post("/ask", response_model=AskAnswer, responses=_STREAM, summary="An answer with its evidence")
+    @router.post(
+        "/ask", response_model=AgentAnswer | AskAnswer, responses=_STREAM, summary="An answer with its evidence"
+    )
     async def ask(request: Request, body: AskRequest) -> Any:
         """Reads the pages that fit the question, and answers from them."""
         check_text(body.question, service.settings, "question")
         check_top_k(body.top_k, service.settings)
         check_filter(body.filter)
         show, only = presenter_for(request, service), within(body.filter)
+        if body.agent and not body.stream:
+            return await agent_answer(body, rag, show, service)
         if not body.stream:
             answer = await rag.aask(body.question, body.top_k, only)
             answer = await asyncio.to_thread(with_filter_note, answer, service.retriever, body.filter)
             return show.answer(body.question, await asyncio.to_thread(ground, answer))
-        events = rag.astream(body.question, body.top_k, only)
+        events: AsyncGenerator[_Told, None]
+        if body.agent:
+            events = agent_steps(body, rag, service)
+        else:
+            events = rag.astream(body.question, body.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
         return EventStream(_lines(first, events, body, show, service))
 
@@ -87,20 +100,17 @@ class EventStream(StreamingResponse):
 
 
 async def _lines(
-    first: Event, events: AsyncGenerator[Event, None], body: AskRequest, show: Presenter, service: Service
+    first: _Told, events: AsyncGenerator[_Told, None], body: AskRequest, show: Presenter, service: Service
 ) -> AsyncGenerator[bytes, None]:
     """Server-sent events; a comment where nothing happened for a while; what fails is the last event."""
-    settings, question = service.settings, body.question
+    settings = service.settings
     try:
-        yield _line(first, question, show)
+        yield await _line(first, body, show, service)
         async for event in with_heartbeat(events, settings.heartbeat_seconds, settings.ask_seconds):
-            if isinstance(event, AnswerReady):
-                answer = await asyncio.to_thread(with_filter_note, event.answer, service.retriever, body.filter)
-                event = AnswerReady(await asyncio.to_thread(ground, answer))
             if event is None:
                 yield b": still here\n\n"  # a comment; proxies close connections that are silent
             else:
-                yield _line(event, question, show)
+                yield await _line(event, body, show, service)
     except asyncio.TimeoutError:
         # The status was sent long ago: what goes wrong now can only be an event.
         message = f"No answer within {settings.ask_seconds:g} seconds. Try again later."
@@ -114,8 +124,8 @@ async def _lines(
 
 
 async def with_heartbeat(
-    events: AsyncGenerator[Event, None], every: float, seconds: float
-) -> AsyncIterator[Event | None]:
+    events: AsyncGenerator[_Told, None], every: float, seconds: float
+) -> AsyncIterator[_Told | None]:
     """The events, and None whenever none came for a while.
 
     Raises:
@@ -123,7 +133,7 @@ async def with_heartbeat(
     """
     loop = asyncio.get_running_loop()
     end = loop.time() + seconds
-    step: asyncio.Future[Event] | None = None
+    step: asyncio.Future[_Told] | None = None
     try:
         while True:
             # The same step is waited for again after a heartbeat: cancelling it would end the generator.
@@ -147,7 +157,7 @@ async def with_heartbeat(
             await asyncio.wait({step})
 
 
-def _line(event: Event, question: str, show: Presenter) -> bytes:
+async def _line(event: _Told, body: AskRequest, show: Presenter, service: Service) -> bytes:
     match event:
         case PagesFound(pages):
             return _event("pages", {"pages": [show.hit(hit) for hit in pages]})
@@ -158,7 +168,13 @@ def _line(event: Event, question: str, show: Presenter) -> bytes:
         case EvidenceFound(evidence):
             return _event("evidence", show.evidence(evidence))
         case AnswerReady(answer):
-            return _event("answer", show.answer(question, answer))
+            answer = await asyncio.to_thread(with_filter_note, answer, service.retriever, body.filter)
+            answer = await asyncio.to_thread(ground, answer)
+            return _event("answer", show.answer(body.question, answer))
+        case Trace():
+            return _event("answer", show.agent_answer(event, await checked(event, body, service)))
+        case _:
+            return _event("step", show.step(event))
 
 
 def _event(name: str, value: BaseModel | dict[str, Any]) -> bytes:

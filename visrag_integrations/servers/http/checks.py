@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import ipaddress
 from typing import TYPE_CHECKING
+
+from fastapi import Request
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError
@@ -26,6 +29,18 @@ def check_top_k(top_k: int | None, settings: ServeSettings) -> None:
         # Python refuses to write numbers of thousands of digits, and JSON may hold one.
         shown = top_k if top_k < 10**9 else "huge"
         raise SettingError(f"top_k is {shown}; at most {settings.max_top_k} are allowed.")
+
+
+def check_is_here(request: Request) -> None:
+    """Refuses a client on another machine: paths of this one are of no use there, and none of its business."""
+    client = request.client.host if request.client else ""
+    try:
+        here = ipaddress.ip_address(client).is_loopback
+    except ValueError:
+        here = False
+    # A proxy on this machine asks for somebody else.
+    if not here or "x-forwarded-for" in request.headers or "forwarded" in request.headers:
+        raise SettingError("This server gives paths of its own machine, to programs on that machine only.")
 
 
 def query_picture(text: str, settings: ServeSettings) -> bytes:

@@ -65,6 +65,13 @@ class Hit(PageRef):
     score_type: str = Field(description="cosine, maxsim, bm25 or fused.")
 
 
+class DetailedHit(Hit):
+    """A page that was found, with everything that is known of it."""
+
+    text: str = Field(description="The page's text.")
+    metadata: dict[str, Any] = Field(description="What else is known of it.")
+
+
 class SearchRequest(BaseModel):
     """A search by text, by picture, or by both."""
 
@@ -78,13 +85,14 @@ class SearchRequest(BaseModel):
     filter: dict[str, Any] | None = Field(None, description=_FILTER, examples=[{"source": "report-2024.pdf"}])
     mode: Mode | None = Field(None, description="dense: by vectors; lexical: by words; hybrid: by both.")
     score_threshold: float | None = Field(None, allow_inf_nan=False, description="For mode dense: the least score.")
+    details: bool = Field(False, description="Give each page's text and metadata, too.")
 
 
 class SearchAnswer(BaseModel):
     """The pages that fit, best first."""
 
     model_config = _example({"pages": [_HIT]})
-    pages: list[Hit]
+    pages: list[DetailedHit | Hit]
     note: str | None = Field(None, description="Where a filter fits no page: which key or value is unknown here.")
 
 
@@ -93,7 +101,7 @@ class RankedImage(BaseModel):
 
     model_config = _example({"idx": 0, "image_file": _REF["image"], "score": 0.71, "id": PAGE_ID})
     idx: int = Field(description="The rank, from 0.")
-    image_file: str | None = Field(description="The address of the picture; never a path.")
+    image_file: str | None = Field(description="The address of the picture; its path where the server was started so.")
     score: float
     id: str = Field(description="Of the page.")
 
@@ -117,6 +125,7 @@ class AskRequest(BaseModel):
     top_k: int | None = Field(None, ge=1, description="How many pages are read.")
     filter: dict[str, Any] | None = Field(None, description=_FILTER)
     stream: bool = Field(False, description="Answer with server-sent events while the answer is written.")
+    agent: bool = Field(False, description="Let the model search and look closer by itself; top_k does not count then.")
 
 
 class EvidenceItem(BaseModel):
@@ -144,6 +153,31 @@ class AskAnswer(BaseModel):
     observation: str
     pages: list[Hit] = Field(description="The pages that were read, best first.")
     problems: list[str] = Field(description="What was off in the model's text.")
+
+
+class ShownRef(PageRef):
+    """A page, or a part of it, as the model saw it."""
+
+    region: list[float] = Field(description="Which part: left, top, right, bottom, as fractions of the page.")
+    size: list[int] = Field(description="Width and height in pixels; boxes are given in these.")
+
+
+class AgentStep(BaseModel):
+    """What the model did in a turn, and what it was shown for it."""
+
+    turn: int = Field(description="From 1.")
+    kind: str = Field(description="thought, search, crop or finish.")
+    text: str = Field(description="What was thought or searched for; of a crop the box, of a finish why the run ended.")
+    shown: list[ShownRef]
+    told: str = Field(description="What the model was told beside it.")
+    problems: list[str] = Field(description="What was off in its turn, by name.")
+
+
+class AgentAnswer(AskAnswer):
+    """An answer of the agent, with the steps that led to it."""
+
+    reason: str = Field(description="answered, or the budget that was used up: turns, tokens, pictures, context.")
+    steps: list[AgentStep]
 
 
 class Health(BaseModel):

@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.retrieval import Search
-from visrag_integrations.servers.http.checks import check_text, check_top_k
+from visrag_integrations.servers.http.checks import check_is_here, check_text, check_top_k
 from visrag_integrations.servers.http.schemas import RankedImage, SearchAnswer, SearchRequest
 from visrag_integrations.servers.http.service import Service, presenter_for
 
@@ -34,7 +34,10 @@ def search_routes(service: Service) -> APIRouter:
             check_text(text, settings, "A query")
         # All at once, so that they are one batch of the embedder.
         found = await asyncio.gather(*(service.batcher.find(Search(text, top_k)) for text in queries))
-        return [show.ranked_images(hits) for hits in found]
+        if not settings.search_paths:
+            return [show.ranked_images(hits) for hits in found]
+        check_is_here(request)
+        return await asyncio.to_thread(lambda: [show.ranked_images(hits, service.paths) for hits in found])
 
     # Beside VRAG's `GET`: filters and pictures do not fit into an address.
     @router.post("/search", summary="Pages by text, picture or both")
@@ -43,6 +46,7 @@ def search_routes(service: Service) -> APIRouter:
         show = presenter_for(request, service)
         hits = await service.search(body)
         note = None if hits else await service.filter_note(body)
-        return SearchAnswer(pages=[show.hit(hit) for hit in hits], note=note)
+        shown = show.detailed_hit if body.details else show.hit
+        return SearchAnswer(pages=list(map(shown, hits)), note=note)
 
     return router

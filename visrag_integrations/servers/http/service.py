@@ -12,19 +12,34 @@ from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
+from visrag_integrations.agent import Crop, Finish, SearchStep, Thought
+from visrag_integrations.agent.steps import kind_of
 from visrag_integrations.errors import VisRAGError
 from visrag_integrations.grounding import grounding_dict
 from visrag_integrations.retrieval import Search
 from visrag_integrations.servers.http.batching import QueryBatcher
 from visrag_integrations.servers.http.checks import check_text, check_top_k, query_picture
 from visrag_integrations.servers.http.metrics import Metrics
-from visrag_integrations.servers.http.schemas import AskAnswer, EvidenceItem, Hit, PageRef, RankedImage, SearchRequest
+from visrag_integrations.servers.http.picture_paths import PicturePaths
+from visrag_integrations.servers.http.schemas import (
+    AgentAnswer,
+    AgentStep,
+    AskAnswer,
+    DetailedHit,
+    EvidenceItem,
+    Hit,
+    PageRef,
+    RankedImage,
+    SearchRequest,
+    ShownRef,
+)
 from visrag_integrations.servers.web.filters import check_filter, filter_note
-from visrag_integrations.servers.web.public import page_fields
+from visrag_integrations.servers.web.public import page_fields, public_metadata
 from visrag_integrations.servers.web.stored import stored_page, within
 from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
+    from visrag_integrations.agent import Step, Trace
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.servers.http.settings import ServeSettings
 
@@ -44,6 +59,7 @@ class Service:
     settings: ServeSettings
     metrics: Metrics
     batcher: QueryBatcher
+    paths: PicturePaths = field(default_factory=PicturePaths)
     _ready: tuple[float, bool] = field(default=(float("-inf"), False))
     _prober: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "visrag-health"))
     _probe: Future[list[Page]] | None = None
@@ -110,12 +126,17 @@ class Presenter:
         """A page that was found."""
         return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
 
-    def ranked_images(self, hits: Sequence[ScoredPage]) -> list[RankedImage]:
-        """The pages that were found for one query, as VRAG's search engine gives them."""
+    def detailed_hit(self, hit: ScoredPage) -> DetailedHit:
+        """A page that was found, with its text and metadata."""
+        known: dict[str, Any] = {"text": hit.page.text, "metadata": public_metadata(hit.page)}
+        return DetailedHit(**self.fields(hit.page), **known, score=float(hit.score), score_type=hit.score_type)
+
+    def ranked_images(self, hits: Sequence[ScoredPage], paths: PicturePaths | None = None) -> list[RankedImage]:
+        """The pages that were found for one query, as VRAG's search engine gives them; with paths, by path."""
         ranked: list[RankedImage] = []
         for rank, hit in enumerate(hits):
-            url = self.image_url(hit.page)
-            ranked.append(RankedImage(idx=rank, image_file=url, score=float(hit.score), id=hit.page.id))
+            place = self.image_url(hit.page) if paths is None else paths.path(hit.page)
+            ranked.append(RankedImage(idx=rank, image_file=place, score=float(hit.score), id=hit.page.id))
         return ranked
 
     def evidence(self, evidence: Evidence) -> EvidenceItem:
@@ -129,6 +150,26 @@ class Presenter:
             **grounding_dict(evidence),
         )
 
+    def step(self, step: Step) -> AgentStep:
+        """A step of the agent."""
+        shown: list[ShownRef] = []
+        for one in step.observation.shown:
+            shown.append(ShownRef(**self.fields(one.page.page), region=list(one.region), size=list(one.size)))
+        return AgentStep(
+            turn=step.turn,
+            kind=kind_of(step),
+            text=_done(step),
+            shown=shown,
+            told=step.observation.text,
+            problems=[problem.name for problem in step.observation.problems],
+        )
+
+    def agent_answer(self, trace: Trace, answer: Answer) -> AgentAnswer:
+        """A whole answer of the agent."""
+        known = self.answer(trace.question, answer)
+        # The attributes, not `model_dump`: hits and pages stay what they are.
+        return AgentAnswer(**vars(known), reason=trace.reason or "", steps=list(map(self.step, trace.steps)))
+
     def answer(self, question: str, answer: Answer) -> AskAnswer:
         """A whole answer."""
         return AskAnswer(
@@ -141,6 +182,18 @@ class Presenter:
             pages=[self.hit(hit) for hit in answer.pages],
             problems=list(answer.problems),
         )
+
+
+def _done(step: Step) -> str:
+    match step:
+        case Thought():
+            return step.text
+        case SearchStep():
+            return step.query
+        case Crop():
+            return step.written
+        case Finish():
+            return step.reason
 
 
 def presenter_for(request: Request, service: Service) -> Presenter:

@@ -16,6 +16,8 @@ class ServeSettings:
         tokens: A request needs one of them, except to `/health`; none: everybody who reaches the server may ask.
         hosts: Names the server may be called by (the Host header, without port); none: any.
         cors_origins: Web pages of these origins may ask, such as "https://app.example".
+        search_paths: `GET /search` gives paths of this machine in place of addresses, to clients on this machine only:
+            the published VRAG client opens what it is given as a file.
         public_url: Where clients reach the server, if not where it listens: what image addresses begin with.
         max_body_bytes: Of a request.
         max_query_characters: Of a query or question.
@@ -35,6 +37,7 @@ class ServeSettings:
     tokens: tuple[str, ...] = ()
     hosts: tuple[str, ...] = ()
     cors_origins: tuple[str, ...] = ()
+    search_paths: bool = False
     public_url: str = ""
     max_body_bytes: int = 16 * 1024 * 1024  # a photo as base64
     max_query_characters: int = 4_000
@@ -55,6 +58,8 @@ class ServeSettings:
         several("hosts", self.hosts)
         several("cors_origins", self.cors_origins)
         for name, value in vars(self).items():
+            if isinstance(value, bool):
+                continue
             # Not `<= 0`: NaN is no limit either.
             if isinstance(value, (int, float)) and not value > 0:
                 raise SettingError(f"{name} is {value!r}; it must be above 0.")
