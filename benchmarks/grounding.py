@@ -33,6 +33,8 @@ from visrag_integrations.grounding import ground_text
 from visrag_integrations.types import Box, Grounding, Page, Word
 
 GRID = 800
+# Dots and lines between a title and its page number. Other signs stay: without its ">=" a number is another one.
+LEADERS = re.compile(r"[.·…․‥_\-–—|\s]+")
 # What OCR makes of letters. Not "1" for "l" nor "0" for "o": a word with a digit in it reads as a changed number.
 MISREAD = (("m", "rn"), ("i", "l"), ("w", "vv"), ("e", "c"))
 Rng = random.Random
@@ -44,7 +46,7 @@ Cut = list[Word]
 
 def cuts(page: Page, rng: Rng, count: int = 4) -> Iterator[Cut]:
     """Neighbouring words, about a sentence, that stand on the page once; they begin after the end of a sentence."""
-    words = [word for word in page.words if plain(word.text)]  # no dot leaders
+    words = [word for word in page.words if not LEADERS.fullmatch(word.text)]
     starts = [0, *(i + 1 for i, word in enumerate(words[:-1]) if word.text[-1] in ".!?。:")]
     for start in rng.sample(starts, min(count, len(starts))):
         cut: Cut = []

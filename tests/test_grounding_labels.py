@@ -197,3 +197,49 @@ def test_the_passage_of_a_label_has_its_value(text: str, question: str, value: s
     assert passage is not None
     assert passage.text.endswith(value)
     assert passage.text.count(":") == 1
+
+
+@pytest.mark.parametrize("leaders", ["........", ". . . .", "______", "…………"])
+def test_dots_lead_from_a_label_to_its_value(leaders: str) -> None:
+    words: list[Word] = []
+    for row, (label, value) in enumerate([("Rent", "1,200"), ("Deposit", "3,600"), ("Keys", "–")]):
+        top = 0.1 + 0.03 * row
+        for left, text in ((0.1, label), (0.3, leaders), (0.6, value)):
+            words.append(Word(text, (left, top, left + 0.01 * len(text), top + 0.015)))
+    page = Page("d", 1, words=tuple(words))
+    assert ground_text(page, "Rent: 1,200").verdict == "supported"
+    assert ground_text(page, "Deposit 3,600").verdict == "supported"
+    assert ground_text(page, f"Deposit {leaders} 3,600").verdict == "supported"
+    assert ground_text(page, "Rent: 3,600").verdict == "partly"
+    assert ground_text(page, "Deposit: 1,200").verdict == "partly"
+    assert ground_text(page, "Keys: 3,600").verdict == "partly"
+
+
+def test_lines_read_one_after_another_are_a_quotation_and_a_pair_is_not() -> None:
+    rows = [("Control Codes",), ("Control", "Example", "Result"), ("bold", "{/:Bold x}", "x")]
+    words: list[Word] = []
+    for row, texts in enumerate(rows):
+        top = 0.1 + 0.05 * row
+        # The title stands apart from what is below it.
+        lefts = (0.7,) if len(texts) == 1 else (0.1, 0.3, 0.5)
+        for left, text in zip(lefts, texts, strict=True):
+            for place, word in enumerate(text.split()):
+                at = left + 0.09 * place
+                words.append(Word(word, (at, top, at + 0.08, top + 0.015)))
+    page = Page("d", 1, words=tuple(words))
+    assert ground_text(page, "Control Codes Control Example Result").verdict == "supported"
+
+
+@pytest.mark.parametrize("gap", [0.02, 0.035, 0.05, 0.2])
+def test_labels_and_the_first_value_below_them_are_no_quotation(gap: float) -> None:
+    rows = [(0.1, ("Order date", "Invoice date", "Ship date")), (0.1 + gap, ("15-10-2031", "20-10-2031", "25-10-2031"))]
+    words: list[Word] = []
+    for top, texts in rows:
+        for left, text in zip((0.1, 0.4, 0.7), texts, strict=True):
+            for place, word in enumerate(text.split()):
+                at = left + 0.09 * place
+                words.append(Word(word, (at, top, at + 0.08, top + 0.015)))
+    page = Page("d", 1, words=tuple(words))
+    assert ground_text(page, "Ship date 15-10-2031").verdict == "partly"
+    assert ground_text(page, "Order date: 20-10-2031").verdict == "partly"
+    assert ground_text(page, "Invoice date Ship date 15-10-2031").verdict == "partly"

@@ -577,3 +577,56 @@ def test_long_texts_are_read_in_linear_time() -> None:
         says_insufficient(text)
         says_nothing_relevant(text)
     assert time.process_time() - start < 5
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "В документах об этом ничего не сказано.",
+        "Об этом нигде не говорится.",
+        "Про це нічого не сказано.",
+        "Bilgi yetersiz.",
+        "Sayfalarda bu bilgi yok.",
+        "Det framgår inte av sidorna.",
+        "Det fremgår ikke av sidene.",
+        "Det står inte i dokumentet.",
+        "Nejsou dostatečné informace.",
+        "Preço não informado.",
+        "El precio no aparece en las páginas.",
+        "Le prix n'apparaît pas sur les pages.",
+        "Il prezzo non compare nelle pagine.",
+        "De prijs staat niet op de pagina's.",
+        "ページには価格が書かれていません。",
+        "页面上没有价格信息。",
+        "המחיר אינו מופיע בדפים.",
+        "Няма информация за това.",
+        "Nema informacija u dokumentu.",
+        "Nav informācijas.",
+        "Informacijos nėra.",
+        "Ez dago informaziorik.",
+    ],
+)
+def test_refusals_of_more_languages(text: str) -> None:
+    assert says_insufficient(text)
+    assert not parse_evidence(text).sufficient, "without tags too"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Det framgår av sidan att priset är 5 kr.",
+        "Ничего, кроме воды.",
+        "Нигде, кроме Берлина",
+        "El perro no aparece.",
+        "Il ladro non compare più.",
+        "Der Hund steht nicht auf der Wiese.",
+        "Hunden står inte i trädgården.",
+        "De hond staat niet in de tuin.",
+        "Bilgi Üniversitesi",
+        "Nema kruha.",
+        "桌上没有苹果。",
+        "Le train n'apparaît pas sur les rails.",
+    ],
+)
+def test_answers_that_deny_something_in_more_languages(text: str) -> None:
+    assert not says_insufficient(text)

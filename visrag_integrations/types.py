@@ -214,7 +214,7 @@ class GenerationSettings:
     json_schema: Mapping[str, Any] | None = field(default=None, hash=False)
 
 
-Verdict = Literal["supported", "partly", "not found on the page", "unchecked"]
+Verdict = Literal["supported", "in the speaker notes", "partly", "not found on the page", "unchecked"]
 """Whether a page holds what is said of it; "unchecked" where there is nothing to check it against."""
 
 
@@ -223,7 +223,8 @@ class Grounding:
     """Where a piece of evidence stands on its page, and how much of it does.
 
     Attributes:
-        verdict: "supported": all of it stands there. "partly": some of it does, or its numbers or names do not.
+        verdict: "supported": all of it stands there. "in the speaker notes": all of it stands in the notes of a slide,
+            which are on no picture. "partly": some of it stands there, or its numbers or names do not.
         support: The share of it that stands there, from 0 to 1; numbers, units and names weigh most.
         boxes: Around what was found, one per line, in reading order.
         missing: The parts of the evidence's text (start, end) that do not stand there.

@@ -169,6 +169,7 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
     """
     from visrag_integrations.embedders import load_embedder
 
+    note_outdated(arguments, store)
     return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
 
 
@@ -199,7 +200,14 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Collection {arguments.collection!r} in {arguments.index!r} is empty. "
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
+    note_outdated(arguments, store)
     return load_embedder(store.info.embedder, shared=True)
+
+
+def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
+    """Say where the pages were read by an older version: the log, which says it too, is silent on the command line."""
+    if store.outdated:
+        note(f"{arguments.index}: {store.outdated}")
 
 
 def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:

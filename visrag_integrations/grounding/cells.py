@@ -10,6 +10,7 @@ without a wide gap: a label, its value, a line of a column of text.
 
 from __future__ import annotations
 
+import re
 import unicodedata
 from bisect import bisect_right
 from collections.abc import Sequence
@@ -18,6 +19,8 @@ from dataclasses import dataclass
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.types import Box, Word
 
+# Dots and low lines only; a dash may be a value: none.
+_LEADERS = re.compile(r"[.·…․‥_ ]{2,}")
 _RIGHT_TO_LEFT = ("R", "AL")  # Unicode's bidirectional classes of Hebrew and Arabic letters
 
 
@@ -101,6 +104,9 @@ class PageCells:
     def _beside(self, cell: int, step: int) -> int | None:
         row = self.rows[self.cells[cell].row]
         place = self.cells[cell].place + step
+        # "Total ........ 120": the dots lead from the one to the other.
+        while 0 <= place < len(row) and _LEADERS.fullmatch(self.cells[row[place]].text):
+            place += step
         if 0 <= place < len(row):
             return row[place]
         return None

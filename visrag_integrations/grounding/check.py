@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence, Set
+from dataclasses import replace
 from typing import NamedTuple
 
 from visrag_integrations.grounding.alignment import Alignment
@@ -17,17 +18,32 @@ from visrag_integrations.grounding.passes import align
 from visrag_integrations.grounding.spellings import other_spellings
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.grounding.verdicts import missing_of, support_of, verdict_of
+from visrag_integrations.interfaces.speaker_notes import NOTES_HEADING, notes_of, without_notes
 from visrag_integrations.types import Box, Grounding, Page, Verdict, Word
 
+NOTES_PLACE = "it stands in the speaker notes"
+"""How a note of a grounding says that evidence was found in the notes of a slide."""
 _NOWHERE = (0.0, 0.0, 0.0, 0.0)
 
 
 def ground_text(page: Page, text: str) -> Grounding:
     """Where the text stands on the page, how much of it does, and the verdict.
 
-    A page without word boxes is read in its `text`: then there is a verdict, and no box.
+    A page without word boxes is read in its `text`: then there is a verdict, and no box. What does not stand on a slide
+    is looked for in its speaker notes.
     """
-    letters = PageLetters.of(_words_of(page))
+    notes = notes_of(page.metadata)
+    found = _ground_words(page, text, _words_of(page, notes))
+    if not notes or found.verdict == "supported":
+        return found
+    # The heading too: a quotation may begin with it.
+    in_notes = _ground_words(replace(page, words=()), text, _as_words(f"{NOTES_HEADING} {notes}"))
+    return _better(found, in_notes)
+
+
+def _ground_words(page: Page, text: str, words: Sequence[Word]) -> Grounding:
+    """The text checked against these words."""
+    letters = PageLetters.of(words)
     if not letters.text:
         return Grounding("unchecked", note="the page has no words to check against")
     claim, complete = _claim(text, letters)
@@ -36,6 +52,15 @@ def ground_text(page: Page, text: str) -> Grounding:
     if not claim.says_something:
         return Grounding("unchecked", note="the evidence has no word or number that could be told from others")
     return _grounding_of(page, text, letters, claim, complete=complete)
+
+
+def _better(on_slide: Grounding, in_notes: Grounding) -> Grounding:
+    """What was found on the slide, or what was found in its notes where that is more; the notes have no boxes."""
+    if in_notes.verdict == "supported":
+        return replace(in_notes, verdict="in the speaker notes", note=f"{NOTES_PLACE}, which are on no picture")
+    if in_notes.verdict == "partly" and in_notes.support > on_slide.support:
+        return replace(in_notes, note=f"{NOTES_PLACE}; {in_notes.note}")
+    return on_slide
 
 
 def _grounding_of(page: Page, text: str, letters: PageLetters, claim: Claim, *, complete: bool) -> Grounding:
@@ -98,10 +123,15 @@ def find_passage(page: Page, text: str) -> list[Box]:
     return list(_grounding_of(page, text, letters, claim, complete=complete).boxes)
 
 
-def _words_of(page: Page) -> Sequence[Word]:
+def _words_of(page: Page, notes: str) -> Sequence[Word]:
+    """The words on the page's picture."""
     if page.words:
         return page.words
-    return [Word(word, _NOWHERE) for word in page.text.split()]
+    return _as_words(without_notes(page.text, notes))
+
+
+def _as_words(text: str) -> list[Word]:
+    return [Word(word, _NOWHERE) for word in text.split()]
 
 
 def _claim(text: str, page: PageLetters) -> tuple[Claim, bool]:

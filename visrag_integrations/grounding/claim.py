@@ -9,7 +9,15 @@ from dataclasses import dataclass
 from typing import Literal
 
 from visrag_integrations.grounding.folding import UNSPACED, folded_letters
-from visrag_integrations.grounding.signs import CURRENCIES, UNMARKED, NumberMark, context_of, mark_of, sign_of
+from visrag_integrations.grounding.signs import (
+    CURRENCIES,
+    UNMARKED,
+    NumberMark,
+    comparison_of,
+    context_of,
+    mark_of,
+    sign_of,
+)
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.scores.numbers import NUMBER, cut_off
 
@@ -173,13 +181,15 @@ def _mark_in(text: str, span: tuple[int, int], raw: str) -> NumberMark:
     reach = THRESHOLDS.sentence_end_reach
     before = re.split(r"\s", " " + text[max(0, span[0] - reach) : span[0]])
     after = re.split(r"\s", text[span[1] : span[1] + reach] + " ")
-    mark = mark_of(*context_of(before[-2:], after[:2]))
+    around = context_of(before[-2:], after[:2])
+    mark = mark_of(*around)
+    comparison = comparison_of(*around)
     if not mark:
-        return UNMARKED
+        return UNMARKED._replace(comparison=comparison)
     alone = not any(character.isalnum() for character in text[: span[0]] + text[span[1] :])
     rest = text[span[1] :].lstrip(")）-−–% \u00a0" + CURRENCIES)
     ends = not rest[:1].isalpha() or rest[:1].isupper()
-    return NumberMark(mark, sign_of(mark, raw, text, alone=alone, ends=ends))
+    return NumberMark(mark, sign_of(mark, raw, text, alone=alone, ends=ends), comparison)
 
 
 def _is_unit(raw: str, span: tuple[int, int], last: ClaimToken | None) -> bool:

@@ -34,6 +34,9 @@ Contradiction = Literal[
 # Where a claim may jump to another place of the page. Commas, colons and brackets were in here too, once.
 _CLAUSE_END = re.compile(r"[.;!?…|\n。；！？•]")
 _NUMBER = re.compile(NUMBER)
+_PERCENT = "%‰"
+_PER = ("per", "pro", "par", "por")
+_NEGATIVE = ("minus", "negative", "moins", "menos", "meno", "negativ")
 
 
 def contradiction(alignment: Alignment) -> Contradiction | None:
@@ -44,6 +47,7 @@ def contradiction(alignment: Alignment) -> Contradiction | None:
     - A plain word may be missing only at the claim's ends, or between parts that are apart on the page.
     - What the claim leaves out of the page may not hold a number where the claim has one beside, nor a name where it
       has a name, nor the sign of a number.
+    - What it says of a quantity is all of it: not the number without its percent sign, nor half of its unit.
     - What it leaves out is whole words, also in scripts without spaces.
     - What follows a label must stand beside or below it on the page, not only after it in the file.
     """
@@ -51,6 +55,8 @@ def contradiction(alignment: Alignment) -> Contradiction | None:
     for token, placement in zip(tokens, alignment.placements, strict=True):
         if token.exact and placement is None:
             return "a number, unit, name or sign is missing"
+    if _is_cut_short(alignment):
+        return "a quantity is changed"
     fragments = fragments_of(alignment)
     if is_crossed(alignment):
         return "the value of another label"
@@ -65,6 +71,41 @@ def contradiction(alignment: Alignment) -> Contradiction | None:
         if broken is not None:
             return broken
     return None
+
+
+def _is_cut_short(alignment: Alignment) -> bool:
+    """Whether the page goes on where a quantity of the claim ends.
+
+    The claim "25 m" on the page "25 m²", "2 percent" on "2 percentage points", "30 km" on "30 km/h", "2" on "2 %"; and
+    "5 per mille" on "5 per cent", whose last word is not there.
+    """
+    tokens = alignment.claim.tokens
+    placed = alignment.placed()
+    starts = {alignment.at(index).start for index in placed}
+    for index in placed:
+        # Where the claim goes on too, the page may have lost a space.
+        if alignment.at(index).end not in starts and _goes_on_as_quantity(alignment, index):
+            return True
+        is_last = index + 1 == len(tokens)
+        if tokens[index].raw.lower() in _PER and not is_last and alignment.placements[index + 1] is None:
+            return True
+    return False
+
+
+def _goes_on_as_quantity(alignment: Alignment, index: int) -> bool:
+    page = alignment.page
+    token = alignment.claim.tokens[index]
+    start, end = alignment.at(index).start, alignment.at(index).end
+    if end >= len(page.text):
+        return False
+    if token.kind == "number":
+        return page.text[end] in _PERCENT
+    is_below = alignment.claim.text[: token.span[0]].endswith("/")  # "s" of "m/s"
+    if token.kind != "unit" and not is_below:
+        return False
+    after = page.raw(start, end, around=2)[2]
+    is_symbol = token.length <= THRESHOLDS.short_word
+    return page.splits_word(end) or (is_symbol and after[:1] == "/" and after[1:].isalnum())
 
 
 def _has_loose_fragment(alignment: Alignment, fragments: list[list[int]]) -> bool:
@@ -166,11 +207,13 @@ def _left_out(alignment: Alignment, one: int, other: int, beside: tuple[ClaimTok
 def _changes_quantity(alignment: Alignment, one: int, other: int) -> bool:
     """Whether a number of the claim has, on the page, a sign of its own or something before its unit.
 
-    The claim "12 euros" on the page "12 million euros"; "growth of 12" on "growth of 12 %".
+    The claim "12 euros" on the page "12 million euros"; "12 in" on "12 % in"; "at 5" on "at minus 5".
     """
     first = alignment.claim.tokens[one]
     second = alignment.claim.tokens[other]
     skipped = alignment.page.text[alignment.at(one).end : alignment.at(other).start]
+    if second.kind == "number" and skipped.endswith(_NEGATIVE):
+        return True
     if first.kind == "number" and (skipped[0] in SIGNS or second.kind == "unit"):
         return True
     return second.kind == "number" and skipped[-1] in SIGNS

@@ -65,6 +65,9 @@ def is_crossed(alignment: Alignment) -> bool:
     # A plain word that was found somewhere else ("it says that ...") is no part of what is said.
     placed = [token for token in alignment.placed() if token in in_place or tokens[token].kind != "word"]
     cells = page.layout.cells
+    read = _cells_read(alignment, placed)
+    if _reads_line_by_line(cells, read):
+        return False
     run = _LetterRun([], 0)
     for one, other in pairwise(placed):
         here = cells.of_word[page.page_word(alignment.at(one).end - 1)]
@@ -78,15 +81,56 @@ def is_crossed(alignment: Alignment) -> bool:
             if _is_crossed_inside(page, here, there[1], (tokens[one], tokens[other])):
                 return True
             continue
+        if other > one + 1 and run.is_label():
+            return True  # "Shape: by ship" on "Shape", and "Ship to" below it: what lacks a word is no value
         if _goes_on(cells, here[0], there[0]):
             run.cells.append(there[0])
             run.wrapped = cells.cells[here[0]].row != cells.cells[there[0]].row
             continue
         written = alignment.claim.text[tokens[one].span[1] : tokens[other].span[0]]
-        if not _may_jump(cells, run, (here[0], there[0]), (tokens[one], tokens[other]), written):
+        may_jump = _may_jump(cells, run, (here[0], there[0]), (tokens[one], tokens[other]), written)
+        if not may_jump and not _is_title_above(cells, here[0], there[0], read):
             return True
         run = _LetterRun([there[0]], 0)
     return _lacks_value(alignment, placed, run)
+
+
+def _cells_read(alignment: Alignment, placed: list[int]) -> list[int]:
+    """The cells that the evidence goes through, in its order; one that it comes back to is there again."""
+    page = alignment.page
+    read: list[int] = []
+    for token in placed:
+        here = page.layout.cells.of_word[page.page_word(alignment.at(token).start)]
+        if here is not None and here[0] not in read[-1:]:
+            read.append(here[0])
+    return read
+
+
+def _reads_line_by_line(cells: PageCells, read: list[int]) -> bool:
+    """Whether the evidence is a stretch of the page as one reads it, and no label with a value.
+
+    Cells of successive lines without one left out, and all of the last line. Of "Order date | Invoice date" above
+    "15-10-2031 | 20-10-2031" the evidence "Order date, Invoice date: 15-10-2031" is none.
+    """
+    if len(read) < THRESHOLDS.cells_of_a_stretch or read != list(range(read[0], read[-1] + 1)):
+        return False
+    return cells.rows[cells.cells[read[-1]].row][-1] == read[-1]
+
+
+def _is_title_above(cells: PageCells, here: int, there: int, read: list[int]) -> bool:
+    """Whether the evidence goes from a line of one cell to the next line, and reads all of that: a title and the heads.
+
+    "Control codes", and below it "Control | Example | Result". Only without a number in either: else a label that has
+    no value would get one from the next line.
+    """
+    row = cells.rows[cells.cells[there].row]
+    is_next = cells.cells[there].row == cells.cells[here].row + 1 and cells.cells[there].place == 0
+    if not is_next or len(cells.rows[cells.cells[here].row]) > 1:
+        return False
+    if not 1 < len(row) <= THRESHOLDS.max_row_cells or not set(read).issuperset(row):
+        return False
+    texts = [cells.cells[each].text for each in (here, *row)]
+    return not any(character.isdigit() for text in texts for character in text) and not cells.cells[here].is_label
 
 
 def _lacks_value(alignment: Alignment, placed: list[int], run: _LetterRun) -> bool:
@@ -171,10 +215,27 @@ def _may_jump(
 
 
 def _has_other_neighbours(cells: PageCells, here: int, there: int) -> bool:
-    """Whether the first cell has another value, or the second another label."""
+    """Whether the first cell has another value, or the second another label; also one farther away than lines are.
+
+    Of "Order date | Ship date" far above "15-10-2031 | 25-10-2031", the value of "Ship date" is not "15-10-2031".
+    """
     values = {cells.right(here), cells.below[here]}
     labels = {cells.left(there), cells.above[there]}
-    return bool((values | labels) - {None})
+    if (values | labels) - {None}:
+        return True
+    row, row_below = cells.rows[cells.cells[here].row], cells.rows[cells.cells[there].row]
+    if min(len(row), len(row_below)) < 2 or _share_width(cells, here, there):
+        return False
+    has_value = any(_share_width(cells, here, other) for other in row_below)
+    has_label = any(_share_width(cells, other, there) for other in row)
+    return has_value and has_label
+
+
+def _share_width(cells: PageCells, one: int, other: int) -> bool:
+    """Whether one of two cells stands somewhere below the other."""
+    left, _, right, _ = cells.cells[one].box
+    other_left, _, other_right, _ = cells.cells[other].box
+    return min(right, other_right) > max(left, other_left)
 
 
 def _is_sentence(text: str) -> bool:

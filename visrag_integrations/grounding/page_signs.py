@@ -3,7 +3,16 @@
 from __future__ import annotations
 
 from visrag_integrations.grounding.page_letters import PageLetters
-from visrag_integrations.grounding.signs import UNMARKED, NumberMark, context_of, has_letters, mark_of, sign_of
+from visrag_integrations.grounding.signs import (
+    UNMARKED,
+    NumberMark,
+    comparison_of,
+    context_of,
+    has_letters,
+    has_words,
+    mark_of,
+    sign_of,
+)
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 
 
@@ -14,21 +23,24 @@ def mark_on_page(page: PageLetters, start: int, end: int) -> NumberMark:
     before = page.words[first].text[:begin]
     after = page.words[last].text[stop + 1 :]
     fills_word = not has_letters(before) and not has_letters(after)  # OCR gives whole lines as one word
-    ends_word = not has_letters(after)
+    ends_word = not has_words(after)
     word = ""
     if first > 0:
         word = page.words[first - 1].text
     next_word = ""
     if last + 1 < len(page.words):
         next_word = page.words[last + 1].text
-    mark = mark_of(*context_of((word, before), (after, next_word)))
+    around = context_of((word, before), (after, next_word))
+    mark = mark_of(*around)
+    comparison = comparison_of(*around)
     if not mark:
-        return UNMARKED
+        return UNMARKED._replace(comparison=comparison)
     number = page.raw(start, end)[1]
     alone, ends = _place_in_cell(page, first, last)
     alone = alone and fills_word
     ends = ends and ends_word
-    return NumberMark(mark, sign_of(mark, number, _line_around(page, first), alone=alone, ends=ends))
+    sign = sign_of(mark, number, _line_around(page, first), alone=alone, ends=ends)
+    return NumberMark(mark, sign, comparison)
 
 
 def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool]:
@@ -48,7 +60,7 @@ def _place_in_cell(page: PageLetters, first: int, last: int) -> tuple[bool, bool
     own = range(min(first_word, last_word), max(first_word, last_word) + 1)
     most = THRESHOLDS.max_row_cells
     alone = len(members) <= most and not any(has_letters(texts[word].text) for word in members if word not in own)
-    ends = not any(has_letters(texts[word].text) for word in members[place + 1 : place + most])
+    ends = not any(has_words(texts[word].text) for word in members[place + 1 : place + most])
     return alone, ends
 
 

@@ -18,6 +18,8 @@ from visrag_integrations.scores.numbers import DASHES
 
 CURRENCIES = "$€£¥₹₩₽₺₴₫₪¢"
 """Signs of money, which may stand before or after a number."""
+CURRENCY_CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"
+"""Codes and short names of money that are written before the number as well as after it."""
 MarkName = Literal["", "minus before", "minus after", "brackets", "triangle up", "triangle down"]
 Sign = Literal["plus", "minus", "unclear"]
 
@@ -30,17 +32,39 @@ _BESIDE = f" \u00a0\u202f%‰{CURRENCIES}"  # may stand between a mark and its n
 _IS_ACCOUNTED = re.compile(r"\d\D+\d")
 _SHORT_NUMBER = 2
 _YEAR_DIGITS = 4
+_MONEY_REACH = 12  # characters after a number in which its name of money stands: ") EUR", "  CHF."
+_MONEY_NAME = re.compile(rf"\b(?:{CURRENCY_CODES})\b")
 _JAPANESE = re.compile("[\u3040-\u30ff\u4e00-\u9fff]")
 
 
+# What stands before or after a number and makes it a bound or a rough one; longer spellings first.
+_COMPARISONS = {
+    ">=": "≥", "<=": "≤", "+/-": "±", "+-": "±", "!=": "≠",
+    "≥": "≥", "≧": "≥", "⩾": "≥", "≤": "≤", "≦": "≤", "⩽": "≤", ">": ">", "<": "<", "＞": ">", "＜": "<",
+    "±": "±", "≠": "≠", "≈": "≈", "~": "≈", "∼": "≈", "～": "≈", "≃": "≈",
+}  # fmt: skip
+_ARROWS = ("->", "=>", "<-", "→")
+_ANY_DASH = re.compile(f"[{DASHES}]")
+_TAG = re.compile("</?[a-z]", re.IGNORECASE)
+
+
 class NumberMark(NamedTuple):
-    """How a number is marked, and what that means."""
+    """How a number is marked, and what that means.
+
+    Attributes:
+        mark: What may make it negative.
+        sign: Whether it does.
+        comparison: "≥" of "≥ 18", "±" of "± 5 mm", "<" of "18 < x"; what stands before and after, with a bar between.
+    """
 
     mark: MarkName = ""
     sign: Sign = "plus"
+    comparison: str = ""
 
     def same(self, other: NumberMark) -> bool:
-        """Whether two numbers are marked alike, or have the same sign, which is known."""
+        """Whether two numbers are marked alike, or have the same sign, which is known; "≥ 18" is not "18"."""
+        if self.comparison != other.comparison:
+            return False
         if self.mark == other.mark:
             return True
         return self.sign == other.sign != "unclear"
@@ -58,6 +82,8 @@ def mark_of(before: str, after: str) -> MarkName:
     """
     front = before.rstrip(_BESIDE)
     last = front[-1:]
+    if _ends_in_comparison(front) == "±":
+        last = ""  # the minus is part of "+/-"
     if last and not front[-2:-1].isalnum():  # "3-5", "f(5)", "rose▲ 5": of the word before
         is_apart = before[len(front) : len(front) + 1].isspace()  # "costs - 5", "- $5": between, or of a list
         if last in DASHES and not is_apart:
@@ -71,6 +97,39 @@ def mark_of(before: str, after: str) -> MarkName:
             return "brackets"
     if after[:1] and after[0] in DASHES and not after[1:2].isalnum():
         return "minus after"
+    return ""
+
+
+def comparison_of(before: str, after: str) -> str:
+    """What makes a number a bound or a rough one, by the characters around it; "" where nothing does.
+
+    >>> comparison_of(">= ", ""), comparison_of("± €", ""), comparison_of("", " < x"), comparison_of("-> ", "")
+    ('≥|', '±|', '|<', '')
+    """
+    # With the last minus and without: "+/- 5" needs it, "≥ -5" has it behind.
+    first = _ends_in_comparison(before.rstrip(_BESIDE)) or _ends_in_comparison(before.rstrip(_BESIDE + DASHES))
+    second = _begins_with_comparison(after.lstrip(_BESIDE))
+    if not first and not second:
+        return ""
+    return f"{first}|{second}"
+
+
+def _ends_in_comparison(text: str) -> str:
+    text = _ANY_DASH.sub("-", text)
+    if text.endswith(_ARROWS):
+        return ""
+    for spelled, comparison in _COMPARISONS.items():
+        if text.endswith(spelled):
+            return comparison
+    return ""
+
+
+def _begins_with_comparison(text: str) -> str:
+    if text.startswith(_ARROWS) or _TAG.match(text) is not None:
+        return ""
+    for spelled, comparison in _COMPARISONS.items():
+        if text.startswith(spelled) and comparison not in "±≈":  # "5 ± 1", "5~10": of the next number
+            return comparison
     return ""
 
 
@@ -92,6 +151,17 @@ def context_of(words_before: Sequence[str], words_after: Sequence[str]) -> tuple
         after = f"{after} {next_word}"
     reach = THRESHOLDS.mark_reach
     return before[-reach:], after[:reach]
+
+
+def has_words(text: str) -> bool:
+    """Whether it has a letter or digit beside a name of money: "(1,234) EUR" ends with its amount.
+
+    >>> has_words(") EUR"), has_words("€)"), has_words(") pieces")
+    (False, False, True)
+    """
+    # OCR gives whole lines as one word, and a file may hold a megabyte of it: only what stands near can be a name.
+    near = _MONEY_NAME.sub("", text[:_MONEY_REACH])
+    return has_letters(near) or has_letters(text[_MONEY_REACH:])
 
 
 def has_letters(text: str) -> bool:

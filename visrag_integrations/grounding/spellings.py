@@ -1,22 +1,25 @@
-"""Other ways to write the same evidence: money with its sign on the other side of the number."""
+"""Other ways to write the same evidence: money with its sign on the other side of the number, x for ×."""
 
 from __future__ import annotations
 
 import re
 
-from visrag_integrations.grounding.signs import CURRENCIES
+from visrag_integrations.grounding.signs import CURRENCIES, CURRENCY_CODES
 from visrag_integrations.scores.numbers import NUMBER
 
-# Codes and short names of money that are written before the number as well as after it.
-_CODES = "EUR|USD|GBP|CHF|JPY|CNY|INR|KRW|RUB|SEK|NOK|DKK|PLN|CZK|HUF|TRY|BRL|CAD|AUD|Rs|kr|zł|Fr"
-_MONEY = rf"(?P<money>[{CURRENCIES}]|\b(?:{_CODES})\b\.?)"
+_MONEY = rf"(?P<money>[{CURRENCIES}]|\b(?:{CURRENCY_CODES})\b\.?)"
 _SPACE = "[ \u00a0\u202f]?"
 _FIRST = re.compile(rf"{_MONEY}{_SPACE}(?P<sign>[-−(▲△▼]?){_SPACE}(?P<number>{NUMBER})")
 _LAST = re.compile(rf"(?P<number>{NUMBER})(?P<sign>[-−)]?){_SPACE}{_MONEY}")
 
+# A cross between two numbers, as it is typed: "6.02 x 10^23", "3 x 4 m".
+_TIMES = re.compile(r"(?<=\d) ?[xX] ?(?=\d)")
+
 
 def other_spellings(text: str) -> list[str]:
-    """The text with all signs of money behind their numbers, and with all before them; only what differs from it.
+    """The text with all signs of money behind their numbers, with all before them, and with another cross.
+
+    Only what differs from it.
 
     >>> other_spellings("a loss of -€1,234 in May"), other_spellings("5 kg")
     (['a loss of -1,234 € in May'], [])
@@ -28,4 +31,9 @@ def other_spellings(text: str) -> list[str]:
         spelled = pattern.sub(moved, text)
         if spelled != text:
             found.append(spelled)
+    times = _TIMES.sub("×", text)
+    if times != text:
+        found.append(times)
+    elif "×" in text:
+        found.append(text.replace("×", "x"))
     return found

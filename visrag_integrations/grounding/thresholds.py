@@ -62,6 +62,11 @@ class Thresholds:
     # Characters before a word in which the end of the last sentence is looked for, with quotation marks between.
     sentence_end_reach: int = 12
 
+    # Cells that evidence goes through from line to line, without one left out, when it is a stretch of the page and not
+    # a label with a value. Fewer: three labels and the first value below them would be one. More: two rows of a table
+    # with three columns, begun in the second, are no quotation any more.
+    cells_of_a_stretch: int = 5
+
     # Characters before and after a number among which its minus, bracket or triangle stands: "( € 1,234" has three.
     mark_reach: int = 4
 

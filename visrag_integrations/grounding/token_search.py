@@ -12,6 +12,9 @@ from visrag_integrations.grounding.page_signs import mark_on_page
 from visrag_integrations.grounding.thresholds import THRESHOLDS
 from visrag_integrations.scores.numbers import cut_off, plain_digits, same_number
 
+# Letters of a unit's symbol: "mmHg", "MBps".
+_LONGEST_SYMBOL = 4
+
 
 def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
     """Whether the page's letters here, which are the token's letters, are also the same number.
@@ -19,6 +22,8 @@ def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
     Letters do not tell "12.34" from "1,234", "-5" from "5", nor "34" from the end of "1,234": the page's own characters
     do. This is where another way to write a number is to be taught.
     """
+    if token.kind == "unit":
+        return not is_other_unit(token.raw, page.raw(at, at + token.length)[1])
     if token.kind != "number":
         return True
     before, raw, after = page.raw(at, at + token.length, around=2)
@@ -31,6 +36,21 @@ def stands_at(page: PageLetters, token: ClaimToken, at: int) -> bool:
     if not same_number(wanted, raw):
         return False
     return token.mark.same(mark_on_page(page, at, at + token.length))
+
+
+def is_other_unit(one: str, other: str) -> bool:
+    """Whether two units of the same letters are different ones: a capital M is a million, m a thousandth, B is eight b.
+
+    Only where nothing else differs in case: "MG" on a page in capitals may be mg.
+
+    >>> is_other_unit("mW", "MW"), is_other_unit("Mb", "MB"), is_other_unit("mg", "MG"), is_other_unit("kw", "kW")
+    (True, True, False, False)
+    """
+    if one == other or len(one) != len(other) or not 2 <= len(one) <= _LONGEST_SYMBOL:
+        return False
+    is_prefix = {one[0], other[0]} == {"m", "M"} and one[1:] == other[1:]
+    is_byte = {one[-1], other[-1]} == {"b", "B"} and one[:-1] == other[:-1]
+    return is_prefix or is_byte
 
 
 def occurrences(alignment: Alignment, token: ClaimToken, start: int, end: int) -> Iterator[int]:

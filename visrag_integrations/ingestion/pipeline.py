@@ -27,7 +27,7 @@ from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderEvent, ReaderPool
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure
+from visrag_integrations.types import Failure, Page
 
 
 def index_documents(
@@ -44,6 +44,7 @@ def index_documents(
     progress: bool | None = None,
     on_progress: Callable[[IndexProgress], None] | None = None,
     on_failure: Callable[[Failure], None] | None = None,
+    complete: Callable[[Page], Page] | None = None,
 ) -> IndexReport:
     """Make the store hold what the sources hold now; one bad document never stops the run.
 
@@ -65,6 +66,7 @@ def index_documents(
         progress: A progress bar; by default only where standard error is a terminal.
         on_progress: Called in this thread after every batch; what it raises ends the run in order.
         on_failure: Called in this thread with every document and page that failed.
+        complete: Makes each page ready in this thread before it is embedded, for example adds metadata of yours.
 
     Returns:
         What was done, and every document and page that failed, by name and reason.
@@ -73,7 +75,9 @@ def index_documents(
         StoreMismatchError: Another embedder filled this collection.
         StoreError: The store failed; what was added before is kept.
     """
-    settings = IndexSettings(reader, page_timeout, batch_size, prune, retry, progress, on_progress, on_failure)
+    settings = IndexSettings(
+        reader, page_timeout, batch_size, prune, retry, progress, on_progress, on_failure, complete
+    )
     started = time.monotonic()
     given, embedders = settings.measured(sources), as_list(embedder)
     pool = ReaderPool(
@@ -166,7 +170,7 @@ class _PipelineRun:
     def take(self, event: ReaderEvent, max_bytes: int) -> None:
         """What a reader reports: a page waits for its batch, an end for the batch of the last page."""
         if isinstance(event, PageRead):
-            self.waiting.append(event)
+            self.waiting.append(self.completed(event))
             if len(self.waiting) >= self.settings.batch_size:
                 self.flush()
         elif isinstance(event, DocumentDone):
@@ -174,6 +178,13 @@ class _PipelineRun:
         else:
             self.reporter.failed_reading(event)
             self.reporter.report_progress()
+
+    def completed(self, event: PageRead) -> PageRead:
+        """The page as whoever indexes wants it."""
+        if self.settings.complete is None:
+            return event
+        page = self.settings.complete(event.page)
+        return PageRead(page, replace(page, picture=event.stored.picture))
 
     def end(self, ended: EndedDocument) -> None:
         """A document ends: with the batch at hand, or at once when there is none."""

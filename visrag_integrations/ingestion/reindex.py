@@ -6,7 +6,7 @@ import contextlib
 import functools
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 from visrag_integrations.errors import StoreError, StoreMismatchError, StoreSwitchedError
@@ -25,10 +25,12 @@ from visrag_integrations.indexing.loop import in_batches
 from visrag_integrations.ingestion.documents import failed_page
 from visrag_integrations.ingestion.pipeline import index_documents
 from visrag_integrations.ingestion.progress import ProgressBar
+from visrag_integrations.ingestion.read_again import ReadingAgain, check_given
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
+from visrag_integrations.readers import PageReader
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.info import describe_all
 from visrag_integrations.types import Failure, Page
@@ -46,6 +48,8 @@ def reindex(
     *,
     embedder: Embedders,
     sources: Any = None,
+    read_again: bool = False,
+    prune: bool = False,
     allow_failures: bool = False,
     batch_size: int = 16,
     progress: bool | None = None,
@@ -61,14 +65,19 @@ def reindex(
     Args:
         store: What is made again.
         embedder: What makes the new vectors: one embedder, or a list of one of each kind.
-        sources: Files and folders to read again, as for `index_documents`. When not given, the pages come from the
-            store, pictures included; those are JPEG files unless the store was told otherwise.
+        sources: Files and folders to read again, as for `index_documents`; then the store holds what they hold, and
+            nothing else. When not given, the pages come from the store, pictures included; those are JPEG files unless
+            the store was told otherwise.
+        read_again: Read every document of the store again from its file, as a collection needs that an older version
+            filled (`store.outdated`). What cannot be read again is taken over as it was, and stands in `failed`. With
+            `sources`, only those files are read, and all others taken over: a store on a server needs them.
+        prune: With `read_again`: leave out documents whose files are gone from folders that are there.
         allow_failures: Switch although pages failed; they are missing then. Otherwise the old collection stays in use,
             and running it again tries only what failed.
         batch_size: Pages embedded and added together.
         progress: A progress bar; by default only where standard error is a terminal.
         retry: How requests to a server are tried again.
-        **settings: Of `index_documents`, where sources are given.
+        **settings: Of `index_documents`, where documents are read.
 
     Raises:
         StoreError: There is nothing to make again, or the store failed.
@@ -79,23 +88,41 @@ def reindex(
     store.refresh()  # what fills it by now: an earlier run may have ended since the store was opened
     if store.info is None and not store.restore_alias() and _was_cut_off(store):
         return IndexReport()
+    if read_again:
+        check_given(store, sources)  # before anything is made
+    reading = {**settings, "retry": tries, "batch_size": batch_size, "progress": progress}
+    reader = _described_reader(store, reading, from_files=read_again or sources is not None, read_again=read_again)
     try:
-        with _next_version(store, embedders, retrying) as (staged, fills):
-            if sources is None:
-                report = _copy(store, staged, fills, batch_size, progress)
+        with _next_version(store, embedders, retrying, reader) as staged:
+            if read_again:
+                report = _read_again(store, staged, embedders, sources, reading, prune=prune)
+                is_whole = report.documents > 0  # what could not be read again was taken over
+            elif sources is not None:
+                report = _read_sources(store, staged, embedders, sources, reading)
+                is_whole = allow_failures or not report.failed
             else:
-                settings |= {"retry": tries, "batch_size": batch_size, "progress": progress}
-                report = index_documents(sources, store=staged, embedder=embedder, **settings)
-            # The new collection stays beside the old one: the next run tries only what failed.
-            if report.failed and not allow_failures:
-                return report
-            if sources is not None:
-                _remove_other_documents(staged, report)
-            if store.take_over(staged):
+                fills = _prepare(staged, embedders, store, reader)
+                report = _copy(store, staged, fills, batch_size, progress)
+                is_whole = allow_failures or not report.failed
+            # Otherwise the new collection stays beside the old one: the next run tries only what failed.
+            if not is_whole or store.take_over(staged):
                 return report
     except StoreSwitchedError:
         store.refresh()
-    return _unchanged(store, embedders, sources)
+    return _unchanged(store, embedders, from_files=read_again or sources is not None)
+
+
+def _described_reader(
+    store: QdrantPageStore, reading: Mapping[str, Any], *, from_files: bool, read_again: bool
+) -> Mapping[str, Any]:
+    """How the pages of the next version are read, as it will remember it."""
+    assert store.info is not None
+    reader: PageReader | None = reading.get("reader")
+    if not from_files:
+        return store.info.reader
+    if reader is None:
+        reader = reader_like(store.info.reader) if read_again else PageReader()
+    return reader.describe()
 
 
 def _was_cut_off(store: QdrantPageStore) -> bool:
@@ -111,7 +138,7 @@ def _was_cut_off(store: QdrantPageStore) -> bool:
     return True
 
 
-def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], sources: Any) -> IndexReport:
+def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], *, from_files: bool) -> IndexReport:
     """The report of a run that found its work done by another one.
 
     Raises:
@@ -124,7 +151,7 @@ def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], sources: A
             f"While this re-index ran, another one ended, and the collection holds {held} now. Run this one again if "
             "its embedder is to fill the collection."
         )
-    if sources is not None:
+    if from_files:
         raise StoreError(
             "While this re-index ran, another one with the same embedder ended. What it made is in use, and may lack "
             "some of these sources: index them, or run this again."
@@ -138,22 +165,76 @@ def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], sources: A
 
 @contextlib.contextmanager
 def _next_version(
-    store: QdrantPageStore, embedders: list[PageEmbedder], retrying: Callable[[Any, str], Any]
-) -> Iterator[tuple[QdrantPageStore, EmbedsPages]]:
-    """The version that is to take the store's place, and what embeds its pages; both retry while the block lasts."""
+    store: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    retrying: Callable[[Any, str], Any],
+    reader: Mapping[str, Any],
+) -> Iterator[QdrantPageStore]:
+    """The version that is to take the store's place, prepared; both retry while the block lasts."""
     for left in reversed(range(_TRIES)):
-        with store.next_version(embedders) as staged, store.client_through(retrying), staged.client_through(retrying):
+        made = store.next_version(embedders, reader)
+        with made as staged, store.client_through(retrying), staged.client_through(retrying):
+            _forget_of_another_reader(staged, reader)
             try:
-                fills = _prepare(staged, embedders, store)
+                _prepare(staged, embedders, store, reader)
             except StoreMismatchError:
                 if store.folder is None and left:
                     continue  # another run, with other embedders, began a version of this name at the same moment
                 if store.folder is None:
                     raise
                 staged.forget()  # an earlier run with other embedders was given up
-                fills = _prepare(staged, embedders, store)
-            yield staged, fills
+                _prepare(staged, embedders, store, reader)
+            yield staged
             return
+
+
+def _read_sources(
+    store: QdrantPageStore,
+    staged: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    sources: Any,
+    reading: dict[str, Any],
+) -> IndexReport:
+    """The next version filled with these files, and nothing else."""
+    reader = reading.get("reader") or PageReader()
+    _prepare(staged, embedders, store, reader.describe())
+    report = index_documents(sources, store=staged, embedder=embedders, **reading)
+    _remove_other_documents(staged, report)
+    return report
+
+
+def _read_again(
+    store: QdrantPageStore,
+    staged: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    given: Any,
+    reading: dict[str, Any],
+    *,
+    prune: bool,
+) -> IndexReport:
+    """The next version filled with the documents of the store as they are read now."""
+    assert store.info is not None
+    reader = reading.get("reader") or reader_like(store.info.reader)
+    fills = _prepare(staged, embedders, store, reader.describe())
+    return ReadingAgain(store, staged, embedders, fills, given, {**reading, "reader": reader}, prune).run()
+
+
+def _forget_of_another_reader(staged: QdrantPageStore, reader: Mapping[str, Any]) -> None:
+    """Drop what an earlier run read otherwise, or copied: its pages would not be read again.
+
+    On a server the version was chosen by how it is read, and another run may be filling it.
+    """
+    if staged.folder is not None and staged.info is not None and dict(staged.info.reader) != dict(reader):
+        staged.forget()
+
+
+def reader_like(described: Mapping[str, Any]) -> PageReader:
+    """A reader with the settings that a collection remembers, and those that it does not (`password`, `max_pages`)."""
+    settings: dict[str, Any] = {}
+    for name in ("backend", "max_pixels", "ocr", "text_assembly", "ocr_pixels", "password", "max_pages"):
+        if name in described:
+            settings[name] = described[name]
+    return PageReader(**settings)
 
 
 def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> None:
@@ -163,10 +244,12 @@ def _remove_other_documents(staged: QdrantPageStore, report: IndexReport) -> Non
         staged.delete(doc_id=doc_id)
 
 
-def _prepare(staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore) -> EmbedsPages:
-    """What embeds the pages of the store for the next version, which is prepared for it."""
+def _prepare(
+    staged: QdrantPageStore, embedders: list[PageEmbedder], store: QdrantPageStore, reader: Mapping[str, Any]
+) -> EmbedsPages:
+    """What embeds the pages of the store for the next version, which is prepared for it and for how pages are read."""
     assert store.info is not None
-    prepare_store(staged, embedders, store.info.reader)
+    prepare_store(staged, embedders, reader)
     assert staged.info is not None
     before, after = store.info.embedders, staged.info.embedders
     # Where an embedder is added or taken away, the vectors of the one that stays need not be made again.

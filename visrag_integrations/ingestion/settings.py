@@ -16,7 +16,7 @@ from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
 from visrag_integrations.ingestion.sources import GivenSources
 from visrag_integrations.readers import PageReader
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure
+from visrag_integrations.types import Failure, Page
 
 GivenSource = Union[str, "os.PathLike[str]", bytes]
 GivenSourcesArgument = GivenSource | Iterable[GivenSource]
@@ -38,6 +38,7 @@ class IndexSettings:
     progress: bool | None
     on_progress: Callable[[IndexProgress], None] | None
     on_failure: Callable[[Failure], None] | None
+    complete: Callable[[Page], Page] | None = None
     stop: threading.Event = field(default_factory=threading.Event, repr=False)
 
     # Checked first of all: nothing is opened or started for settings that cannot work.

@@ -16,6 +16,8 @@ from visrag_integrations.errors import (
     SettingError,
     VisRAGError,
 )
+from visrag_integrations.interfaces.reader_versions import READER_VERSION
+from visrag_integrations.interfaces.speaker_notes import NOTES_KEY, with_notes
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
 from visrag_integrations.readers.attachments import look_inside
@@ -39,11 +41,6 @@ _ABOVE_ZERO = (
     *("max_pixels", "max_pages", "max_bytes", "max_image_pixels", "max_memory"),
     *("office_timeout", "fetch_timeout", "web_timeout", "ocr_pixels"),
 )
-
-
-READER_VERSION = 2
-"""Higher when the same file gives other text or words than before: 2 orders words by where they stand, leaves out what
-cannot be seen, and checks text layers that look wrong."""
 
 
 @dataclass(frozen=True)
@@ -247,8 +244,8 @@ class OpenDocument:
         metadata = {"total_pages": self.total_pages, **found.metadata, **self._metadata}
         if content.notes:
             # Searched with the slide, and kept apart for whoever wants to know what is on the picture.
-            text = f"{text}\n\nSpeaker notes:\n{content.notes}".strip()
-            metadata["speaker_notes"] = content.notes
+            text = with_notes(text, content.notes)
+            metadata[NOTES_KEY] = content.notes
         if found.suspect:
             warn_suspect(self.source)
             warnings.append(f"its text may not be what the page shows: {found.suspect}")

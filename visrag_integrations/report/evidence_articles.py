@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visrag_integrations.grounding.check import NOTES_PLACE
 from visrag_integrations.report.escaping import escaped
 from visrag_integrations.report.page_cards import zoomable
 from visrag_integrations.report.page_pictures import ReportPictures
@@ -66,7 +67,8 @@ def _explanation(entry: Evidence) -> str:
     reasons: list[str] = []
     if found.note:
         reasons.append(found.note)
-    if not found.boxes and found.verdict != "unchecked":
+    in_notes = found.note.startswith(NOTES_PLACE)
+    if not found.boxes and found.verdict != "unchecked" and not in_notes:
         reasons.append("not outlined: the page came without word positions")
     if not reasons:
         return ""

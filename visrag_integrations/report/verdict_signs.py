@@ -18,6 +18,7 @@ class VerdictSign(NamedTuple):
 
 VERDICTS: dict[Verdict, VerdictSign] = {
     "supported": VerdictSign("supported", "\u2713", "Quoted from this page"),
+    "in the speaker notes": VerdictSign("notes", "\u270e", "In the speaker notes, not on the slide"),
     "partly": VerdictSign("partly", "\u25d0", "Partly on this page"),
     "not found on the page": VerdictSign("unfound", "\u2715", "Not on this page"),
     "unchecked": VerdictSign("unchecked", "\u2013", "Not checked"),

@@ -42,9 +42,10 @@ B = 0.4
 # No single page knows the mean, so it is a constant; with B = 0.4, being off by half changes a weight by a tenth or so.
 AVERAGE_LENGTH = 300.0
 """Words of a usual page."""
-# Judged by benchmarks/quality.py. More for pairs: pages that happen to have two words side by side beat pages with all
-# of them. At LINE_WEIGHT less than a word, a page that mentions a heading's words often beats the page that carries it.
-PAIR_WEIGHT = 0.2
+# Judged by benchmarks/quality.py (benchmarks/RESULTS.md has the numbers for 0.1 to 0.4). More for pairs: pages that
+# happen to have two words side by side beat pages with all of them. Less: five words of one line find it less often.
+# At LINE_WEIGHT less than a word, a page that mentions a heading's words often beats the page that carries it.
+PAIR_WEIGHT = 0.3
 LINE_WEIGHT = 1.0
 """What a pair of words and a whole line count beside a word's 1.0."""
 # Judged by benchmarks/quality.py. Less: a paraphrase, which shares few words with its page, is not found. More: a page

@@ -13,6 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.interfaces.reader_versions import (
+    is_outdated,
+    is_read_otherwise,
+    outdated_note,
+    with_oldest_version,
+)
 from visrag_integrations.store.conditions import Condition, both
 from visrag_integrations.store.connect import is_url
 from visrag_integrations.store.described import DescribedCollection
@@ -166,14 +172,28 @@ class Collection(DescribedCollection):
             for each in embedders:
                 check_info(stored, each, self._engine.where)
             stored = self._up_to_date(stored)
-            if reader and dict(reader) != dict(stored.reader):
-                if stored.reader:
-                    logger.warning(
-                        "%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader
-                    )
-                info = replace(stored, reader=dict(reader))
-                self._engine.save_info(info.as_dict())
-                self._info = info
+            if reader:
+                self._remember_reader(stored, reader)
+
+    def _remember_reader(self, stored: CollectionInfo, reader: Mapping[str, Any]) -> None:
+        """Note how pages are read from now on; as long as there are pages of an older version, so does its number."""
+        remembered = dict(reader)
+        if is_outdated(stored.reader) and self._engine.count(None):
+            remembered = with_oldest_version(reader, stored.reader)
+        if remembered == dict(stored.reader):
+            return
+        if stored.reader and is_read_otherwise(reader, stored.reader):
+            logger.warning("%s: pages are now read with %s, before with %s", self._engine.where, reader, stored.reader)
+        info = replace(stored, reader=remembered)
+        self._engine.save_info(info.as_dict())
+        self._info = info
+
+    @property
+    def outdated(self) -> str:
+        """What to know where an older version read the pages, and the command that mends it; "" where none did."""
+        if self._info is None:
+            return ""
+        return outdated_note(self._info.reader)
 
     def _described(self, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> CollectionInfo:
         """What a new collection for these embedders will remember."""

@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import StoreError, StoreMismatchError, StoreSwitchedError
+from visrag_integrations.interfaces.reader_versions import outdated_note
 from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, check_info, describe_all, read_info
@@ -138,7 +139,7 @@ class DescribedCollection:
             return
         if not info.complete:
             logger.warning("%s: an import did not finish; import it again", self._engine.where)
-        if info.text_rules < lexical.RULES:
+        if info.text_rules < lexical.RULES and not outdated_note(info.reader):  # else one command mends both
             logger.warning(
                 "%s: its words were indexed by an older version: numbers in another spelling and words divided "
                 "at line ends are not found by words. Everything else is. To mend it: visrag reindex, or "

@@ -196,11 +196,14 @@ class QdrantPageStore(StoredPages):
         store._in_place = store._indexes_checked = True
         return store
 
-    def next_version(self, embedders: Sequence[PageEmbedder] = ()) -> QdrantPageStore:
+    def next_version(
+        self, embedders: Sequence[PageEmbedder] = (), reader: Mapping[str, Any] | None = None
+    ) -> QdrantPageStore:
         """A store that is filled beside this one, with the same pictures, to take its place; close it.
 
         Args:
             embedders: What is to fill it: on a server, a version that was begun for the same ones is gone on with.
+            reader: How its pages are read, so that such a version has to be read alike; None takes any.
         """
         if self.tenant:
             raise SettingError(
@@ -217,7 +220,7 @@ class QdrantPageStore(StoredPages):
         else:
             staged = QdrantPageStore.__new__(QdrantPageStore, engine.client, self.collection)
             staged.collection, staged.folder, staged._server_options = self.collection, None, self._server_options
-            fits = partial(_is_for, embedders, self._engine.where)
+            fits = partial(_is_for, embedders, reader, self._engine.where)
             Collection.__init__(staged, engine.staged(fits), self._layout, BorrowedPictures(self._pictures))
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
@@ -390,11 +393,15 @@ class QdrantPageStore(StoredPages):
         )
 
 
-def _is_for(embedders: Sequence[PageEmbedder], where: str, description: Mapping[str, Any]) -> bool:
-    """Whether a version that was begun is filled by these embedders, and by no others."""
+def _is_for(
+    embedders: Sequence[PageEmbedder], reader: Mapping[str, Any] | None, where: str, description: Mapping[str, Any]
+) -> bool:
+    """Whether a version that was begun is filled by these embedders, and by no others, from pages that are read so."""
     try:
         info = read_info(description, where)
     except StoreFormatError:
+        return False
+    if reader is not None and dict(info.reader) != dict(reader):
         return False
     return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
 

@@ -12,6 +12,7 @@ from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.documents import list_documents, of_document
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.info import EmbedderInfo
+from visrag_integrations.store.outdated import warn_once
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import SearchSettings, StoreQuery, exact_scores, search
@@ -56,6 +57,7 @@ class StoredPages(Collection):
         if info is None:
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
+        warn_once(self._engine.where, self.outdated)
         if mode == "lexical" or vector is None:  # words are the same, whoever filled it
             found, score_type = search(self._parts(info), query, self._settings)
         else:
