@@ -1,14 +1,16 @@
-"""`kill -9` at random moments, over and over: `python benchmarks/kills.py [--chains 10] [--kills 5] [--seed 0]`.
+"""`kill -9` at random moments: `python benchmarks/kills.py [--chains 10] [--kills 5] [--seed 0]`.
 
-A chain is what people do with an index for a year: index a folder, add a second embedder, change files, delete some,
-embed again by another model, export and import. Every step runs in a process of its own, is killed at a random moment,
-and is run again to its end. After the chain: every page is there once and found by its own words, no deleted page is,
-no picture is left that no page speaks of, and nothing is left in the temporary folder.
+A chain is what people do with an index for a year: index a folder, add a second embedder, change files and remove
+some (prune), delete documents by hand, embed again by another model, read the files again, export and import. Every
+step runs in a process of its own. In each chain so many steps as are asked for are killed, at a random moment of
+their work, and run again to their end. After the chain: every page is there once and found by its own words, no
+deleted page is, no picture is left that no page speaks of, and nothing is left in the temporary folder.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import random
 import signal
@@ -31,8 +33,10 @@ from visrag_integrations.errors import StoreError
 from visrag_integrations.ingestion import reindex
 
 READER = PageReader(ocr="never", max_pixels=60_000)
-SLOWEST = 3.0
-"""Seconds within which a step is killed: longer than any step takes here, so that some end by themselves."""
+STARTED = "started"
+"""What a step says when it begins its work. A moment is counted from there: to load Python takes longer than a step."""
+LONGEST = 1.0
+"""Seconds of its work after which a step is killed at the latest; most take about that long."""
 
 
 def word(document: int, version: int, page: int) -> str:
@@ -68,6 +72,7 @@ def embedders(names: str) -> list[Any]:
 def step(action: str, index: str, documents: str, models: str) -> None:
     """One step, in this process, to its end."""
     chosen = embedders(models)
+    print(STARTED, flush=True)
     with QdrantPageStore(index) as store:
         if action == "index":
             settings = {"reader": READER, "workers": 1, "progress": False, "batch_size": 3, "prune": True}
@@ -75,6 +80,14 @@ def step(action: str, index: str, documents: str, models: str) -> None:
             assert not report.failed, report.failed
         elif action == "reindex":
             reindex(store, embedder=chosen, batch_size=3, progress=False)
+        elif action == "reread":
+            settings = {"reader": READER, "workers": 1, "batch_size": 3, "progress": False}
+            reindex(store, embedder=chosen, sources=[documents], **settings)
+        elif action.startswith("delete"):
+            store.prepare(chosen[0], also=chosen[1:])
+            name = action.partition(" ")[2]
+            for document in store.documents({"source": name}):
+                store.delete(doc_id=document.doc_id)
         elif action == "export":
             store.export(f"{index}.zip")
         elif action == "import":
@@ -83,6 +96,10 @@ def step(action: str, index: str, documents: str, models: str) -> None:
             except StoreError as error:  # the run before came to its end
                 if "holds pages already" not in str(error):
                     raise
+
+
+STEPS = 10
+"""Of a chain."""
 
 
 class Chain:
@@ -95,25 +112,31 @@ class Chain:
         self.temporary.mkdir()
         self.versions: dict[int, int] = {}
         self.killed = 0
+        self.steps = STEPS
 
     def draw(self, document: int, version: int) -> None:
         draw_pdf(self.documents / f"{document}.pdf", [word(document, version, page) for page in range(4)])
         self.versions[document] = version
 
     def run(self, action: str, models: str) -> None:
-        """The step, killed up to `kills` times at random moments, then to its end."""
+        """The step, killed at a random moment where this chain has kills left, then to its end."""
         command = [sys.executable, __file__, "--step", action, str(self.index), str(self.documents), models]
         environment = {**os.environ, "TMPDIR": str(self.temporary)}
-        for _ in range(self.kills):
-            process = subprocess.Popen(command, env=environment, start_new_session=True)
+        # As many as are wanted, spread over the steps that are left: a step that ends by itself was not killed.
+        while self.random.random() < (self.kills - self.killed) / self.steps:
+            process = subprocess.Popen(command, env=environment, start_new_session=True, stdout=subprocess.PIPE)
+            assert process.stdout is not None
+            process.stdout.readline()
             try:
-                process.wait(self.random.uniform(0.3, SLOWEST))
+                process.wait(LONGEST * self.random.random() ** 2)
                 assert process.returncode == 0, f"{action} failed"
             except subprocess.TimeoutExpired:
                 os.kill(process.pid, signal.SIGKILL)  # this process alone: its readers must notice by themselves
                 process.wait()
                 self.killed += 1
-        subprocess.run(command, env=environment, check=True)
+            process.stdout.close()
+        self.steps -= 1
+        subprocess.run(command, env=environment, check=True, stdout=subprocess.DEVNULL)
 
     def check(self, index: Path, models: str) -> dict[str, int]:
         expected = {(f"{d}.pdf", page + 1): word(d, v, page) for d, v in self.versions.items() for page in range(4)}
@@ -132,6 +155,22 @@ class Chain:
         }
 
 
+COUNTS = ("lost", "wrong", "doubled", "orphans", "temporary folders", "unfinished files", "processes")
+
+
+def living(temporary: Path) -> int:
+    """Processes that work in a temporary folder of the chain; those of killed parents end by themselves."""
+    deadline = time.monotonic() + 30
+    while True:
+        found = 0
+        for path in Path("/proc").glob("[0-9]*/environ"):
+            with contextlib.suppress(OSError):
+                found += str(temporary).encode() in path.read_bytes()
+        if not found or time.monotonic() > deadline:
+            return found
+        time.sleep(0.2)
+
+
 def chain(seed: int, kills: int) -> tuple[int, dict[str, int]]:
     with tempfile.TemporaryDirectory() as name:
         made = Chain(Path(name), seed, kills)
@@ -148,14 +187,22 @@ def chain(seed: int, kills: int) -> tuple[int, dict[str, int]]:
         (made.documents / "3.pdf").unlink()
         del made.versions[3]
         made.run("index", "pixels+words")
+        (made.documents / "4.pdf").unlink()
+        del made.versions[4]
+        made.run("delete 4.pdf", "pixels+words")
+        made.draw(5, 0)
+        made.run("index", "pixels+words")
         made.run("reindex", "words")
+        made.draw(0, 2)
+        made.run("reread", "words")
         made.run("export", "words")
         made.run("import", "words")
         counts = made.check(made.index, "words")
         for key, value in made.check(Path(f"{made.index}.copy"), "words").items():
             counts[key] += value
-        time.sleep(1)  # reading processes whose parent was killed end by themselves
-        counts["left in tmp"] = sum(1 for _ in made.temporary.iterdir())
+        counts["temporary folders"] = sum(1 for _ in made.temporary.iterdir())
+        counts["unfinished files"] = sum(1 for _ in made.folder.rglob("*.unfinished"))
+        counts["processes"] = living(made.temporary)
         return made.killed, counts
 
 
@@ -165,10 +212,10 @@ def main() -> None:
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--chains", type=int, default=10)
-    parser.add_argument("--kills", type=int, default=1, help="of each of the seven steps")
+    parser.add_argument("--kills", type=int, default=5, help="of each chain")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args()
-    killed, totals = 0, dict.fromkeys(("lost", "wrong", "doubled", "orphans", "left in tmp"), 0)
+    killed, totals = 0, dict.fromkeys(COUNTS, 0)
     for number in range(options.chains):
         times, counts = chain(options.seed + number, options.kills)
         killed += times

@@ -366,7 +366,10 @@ def web_page(path: Path, link: str) -> Path:
 
 
 def formulas_csv(path: Path, link: str) -> Path:
-    path.write_text(f'before the link,"=WEBSERVICE(""{link}"")"\n1,"=\'{link}\'#$S.A1"\n')
+    path.write_text(
+        f'before the link,"=WEBSERVICE(""{link}"")"\n1,"=\'{link}\'#$S.A1"\n2,"=HYPERLINK(""{link}"")"\n'
+        f'3,"=DDE(""soffice"",""{link}"",""a"")"\n4,=cmd|\' /C calc\'!A0\n'
+    )
     return path
 
 
@@ -395,3 +398,15 @@ LINKED: dict[str, tuple[str, Callable[[Path, str], Path]]] = {
     "web page under a .doc name": ("a.doc", web_page),
     "web page under a .xls name": ("a.xls", web_page),
 }
+LINKED_TABLES: dict[str, tuple[str, Callable[[Path, str], Path]]] = {"csv": ("a.csv", formulas_csv)}
+"""Tables in plain text, which no wall is needed for: their formulas are texts."""
+BINARY: dict[str, tuple[str, Callable[[Path, str], Path], str]] = {
+    "doc picture": ("a.docx", linked_docx, ".doc"),
+    "doc fields": ("a.docx", field_docx, ".doc"),
+    "doc of an odt": ("a.odt", linked_odt, ".doc"),
+    "xls data": ("a.xlsx", data_xlsx, ".xls"),
+    "xls picture": ("a.xlsx", drawing_xlsx, ".xls"),
+    "xls of an ods": ("a.ods", data_ods, ".xls"),
+    "ppt picture": ("a.odp", linked_odp, ".ppt"),
+}
+"""Formats that are no packages: what they are converted from, and to, by LibreOffice as a user has it."""

@@ -16,6 +16,7 @@ ROWS = {
     # words
     "errors": 0,
     "telemetry": 0,
+    "files": 1,
     "fetching": 1,  # pictures that come as URLs are fetched through it
     "images": 2,  # a Page opens its picture through it
     "types": 3,
@@ -190,3 +191,45 @@ def test_public_names_are_complete() -> None:
     assert set(dir(visrag_integrations)) == {*visrag_integrations.__all__, "__version__"}
     with pytest.raises(AttributeError, match="PageReader"):
         _ = visrag_integrations.PageReaders
+
+
+# What these write lies in a folder for one reading or one checkpoint, which gets its name only when all of it is there;
+# or it grows at its end, and a last line that was cut off is known for that.
+WRITE_IN_PLACE = {
+    "evaluation/run_record.py",
+    "files/scratch.py",
+    "files/whole.py",
+    "readers/chromium.py",
+    "readers/office.py",
+    "readers/office_input.py",
+    "readers/office_package.py",
+    "readers/office_password.py",
+    "readers/office_profile.py",
+    "readers/office_program.py",
+    "readers/pool.py",
+    "store/due_pictures.py",
+    "store/folder.py",  # its lock
+    "training/adapters.py",
+    "training/retriever.py",
+    "training/saving.py",
+}
+
+
+def writes_files(path: Path) -> bool:
+    """Whether a file of the package opens files for writing by itself."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if not isinstance(node, ast.Call):
+            continue
+        name = getattr(node.func, "attr", getattr(node.func, "id", ""))
+        if name in {"write_text", "write_bytes", "to_parquet", "to_csv", "savefig"}:
+            return True
+        modes = [one.value for one in node.args if isinstance(one, ast.Constant) and isinstance(one.value, str)]
+        if name == "open" and any(set(mode) <= set("rwaxbt+") and set(mode) & set("wax+") for mode in modes):
+            return True
+    return False
+
+
+def test_files_that_are_kept_are_written_whole() -> None:
+    """By `files.write_whole` or `files.whole_file`: a full disk or a kill leaves the one that was there before."""
+    found = {str(path.relative_to(PACKAGE)).replace("\\", "/") for path in FILES if writes_files(path)}
+    assert found == WRITE_IN_PLACE

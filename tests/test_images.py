@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import struct
+import warnings
 import zlib
 from pathlib import Path
 
@@ -60,6 +61,17 @@ def test_orientation_of_a_camera_is_honoured() -> None:
 def test_a_bomb_is_refused_before_it_is_decoded(size: tuple[int, int]) -> None:
     with pytest.raises(PictureError):
         images.open_picture(huge_png(*size), max_pixels=100_000_000)
+
+
+def test_large_pictures_within_our_limit_are_opened_without_a_warning() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # Pillow warns from 89 million pixels on
+        images.open_encoded(huge_png(12_000, 12_000)).close()
+        before = list(warnings.filters)
+        images.open_encoded(huge_png(9_000, 10_000)).close()
+        assert warnings.filters == before
+        with pytest.raises(PictureError, match="12000 x 12000 pixels; at most 100000000"):
+            images.open_encoded(huge_png(12_000, 12_000), max_pixels=100_000_000)
 
 
 def test_damaged_and_missing_pictures_are_named(tmp_path: Path) -> None:

@@ -9,10 +9,12 @@ from typing import Any
 
 import pymupdf
 import pytest
+from fakes import PixelEmbedder
 from PIL import Image, ImageDraw
 
-from visrag_integrations import ocr
+from visrag_integrations import QdrantPageStore, ocr
 from visrag_integrations.errors import VisRAGError
+from visrag_integrations.ingestion import index_documents
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.image_files import ImageDetail
 from visrag_integrations.types import Page
@@ -125,6 +127,38 @@ def test_a_large_page_of_which_nothing_could_be_read_says_so() -> None:
     assert "ocr_pixels" in page.metadata["text_suspect"]
 
 
+def scanned(*lines: str) -> bytes:
+    """A picture of printed lines, of any script."""
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=420)
+        writer = pymupdf.TextWriter(page.rect)
+        for place, line in enumerate(lines):
+            writer.append((40, 50 + 40 * place), line, font=pymupdf.Font("cjk"), fontsize=18)
+        writer.write_text(page)
+        return bytes(page.get_pixmap(dpi=120).tobytes("png"))
+
+
+RUSSIAN = [
+    "Плата за осмотр составляет тысячу",
+    "Насосная станция проверяется",
+    "Свяжитесь с инженером",
+    "Ворота закрыты",
+]
+KOREAN = ["검사 수수료는 방문당 천 유로입니다", "펌프장은 9주마다 점검합니다", "정문을 열기 전에 연락하십시오"]
+CHINESE = ["检查费用为每次一千欧元", "泵站每九周检查一次", "打开大门前请联系工程师"]
+
+
+@pytest.mark.parametrize(("lines", "known"), [(RUSSIAN, False), (KOREAN, False), (CHINESE, True), (LINES, True)])
+def test_scripts_that_ocr_does_not_know_are_reported(tmp_path: Path, lines: list[str], known: bool) -> None:
+    (tmp_path / "scan.png").write_bytes(scanned(*lines))
+    with QdrantPageStore(tmp_path / "index") as store:
+        report = index_documents(tmp_path / "scan.png", store=store, embedder=PixelEmbedder(), workers=1)
+    said = [warning.text for warning in report.warnings]
+    assert ["may not know the script" in text for text in said] == [True] * (not known)
+    (page,) = PageReader().read(tmp_path / "scan.png")
+    assert ("text_suspect" in page.metadata) == (not known)
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
 def test_the_construction_drawing(backend: Any) -> None:
@@ -141,7 +175,6 @@ def test_the_construction_drawing(backend: Any) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::PIL.Image.DecompressionBombWarning")  # Pillow warns from half of our limit on
 def test_the_largest_picture_that_is_allowed_takes_little_memory() -> None:
     side = 13_000
     image = Image.new("1", (side, side), 1)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import shutil
 import struct
+import sys
 import time
 from pathlib import Path
 
 import numpy as np
 import pytest
-from office_files import write_zip
+from office_files import docx, write_zip
 from PIL import Image
 
 from visrag_integrations.errors import DocumentError, DocumentTimeoutError, UnsupportedDocumentError
-from visrag_integrations.readers import PageReader
+from visrag_integrations.readers import PageReader, office_sandbox
 from visrag_integrations.types import Page
 
 FAKE = """#!/bin/sh
@@ -167,3 +168,30 @@ def test_libreoffice_that_fails_or_hangs_is_an_error(tmp_path: Path, monkeypatch
 def test_real_libreoffice(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("Hello office", encoding="utf-8")
     assert "Hello office" in one(tmp_path / "a.txt").text
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="a program of shell")
+def test_a_document_that_hangs_libreoffice_leaves_no_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The program never ends, nor does the one that it starts; both are gone with the error."""
+    started = tmp_path / "started"
+    program = tmp_path / "soffice"
+    program.write_text(f"#!/bin/sh\nsleep 3600 &\necho $! $$ > {started}.new\nmv {started}.new {started}\nwait\n")
+    program.chmod(0o755)
+    monkeypatch.setattr("visrag_integrations.readers.office.shutil.which", lambda name: str(program))
+    monkeypatch.setattr(
+        "visrag_integrations.readers.office_program.wall", lambda program, folder: office_sandbox.Wall()
+    )
+    path = docx(tmp_path / "hangs.docx", "<w:p/>")
+    with pytest.raises(DocumentTimeoutError, match=r"hangs\.docx: LibreOffice took longer"):
+        list(PageReader(ocr="never", office_timeout=5).read(path))
+    for process in started.read_text().split():
+        assert is_gone(process)
+
+
+def is_gone(process: str) -> bool:
+    """Whether a process has ended; one that nobody has waited for yet has."""
+    try:
+        status = Path(f"/proc/{process}/stat").read_text()
+    except FileNotFoundError:
+        return True
+    return status.rpartition(")")[2].split()[0] == "Z"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from pathlib import Path
+from typing import Any
 
 import pymupdf
 import pytest
@@ -145,6 +146,63 @@ def test_an_inner_file_that_left_its_outer_one_goes(tmp_path: Path) -> None:
         assert [Path(document.sources[0]).name for document in store.documents()] == ["outer.pdf"]
 
 
+def xfa_form(path: Path, dynamic: bool) -> Path:
+    """A form as Adobe's designer makes it; a dynamic one has a page that asks to be patient, and no fields."""
+    with pymupdf.open() as document:
+        page = document.new_page()
+        parts = ""
+        for name in ("template", "datasets"):
+            place = document.get_new_xref()
+            document.update_object(place, "<<>>")
+            document.update_stream(place, f"<{name}><hull>KX-4471</hull></{name}>".encode())
+            parts += f"({name}) {place} 0 R "
+        catalog = document.pdf_catalog()
+        if dynamic:
+            page.insert_text((50, 100), "Please wait...")
+            document.xref_set_key(catalog, "AcroForm", f"<</Fields [] /XFA [{parts}]>>")
+            document.xref_set_key(catalog, "NeedsRendering", "true")
+        else:
+            page.insert_text((50, 100), "Hull number:")
+            field = pymupdf.Widget()
+            field.field_type, field.field_name = pymupdf.PDF_WIDGET_TYPE_TEXT, "hull"
+            field.field_value, field.rect = "KX-4471", pymupdf.Rect(150, 85, 300, 105)
+            page.add_widget(field)
+            document.xref_set_key(catalog, "AcroForm/XFA", f"[{parts}]")
+        document.save(path)
+    return path
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+def test_forms_that_only_adobe_draws_are_named(tmp_path: Path, backend: Any) -> None:
+    dynamic = xfa_form(tmp_path / "dynamic.pdf", dynamic=True)
+    static = xfa_form(tmp_path / "static.pdf", dynamic=False)
+    pdf(tmp_path / "plain.pdf", "no form")
+    reader = PageReader(backend=backend, ocr="never")
+    with QdrantPageStore(tmp_path / "index") as store:
+        files = [dynamic, static, tmp_path / "plain.pdf"]
+        report = index_documents(files, store=store, embedder=PixelEmbedder(), reader=reader, workers=1)
+    said = {Path(warning.source).name: warning.text for warning in report.warnings}
+    assert sorted(said) == ["dynamic.pdf", "static.pdf"]
+    assert "only Adobe's own reader draws" in said["dynamic.pdf"]
+    assert "Print it to a PDF" in said["dynamic.pdf"]
+    assert "AcroForm" in said["static.pdf"]
+    (page,) = reader.read(static)
+    assert page.text == "Hull number: KX-4471"  # what its fields show is read
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+def test_a_form_whose_xfa_is_one_stream(tmp_path: Path, backend: Any) -> None:
+    with pymupdf.open() as document:
+        document.new_page().insert_text((50, 100), "Please wait...")
+        place = document.get_new_xref()
+        document.update_object(place, "<<>>")
+        document.update_stream(place, b"<xdp/>")
+        document.xref_set_key(document.pdf_catalog(), "AcroForm", f"<</Fields [] /XFA {place} 0 R>>")
+        document.save(tmp_path / "stream.pdf")
+    with PageReader(backend=backend, ocr="never").open(tmp_path / "stream.pdf") as opened:
+        assert ["only Adobe's own reader draws" in warning for warning in opened.warnings] == [True]
+
+
 def test_only_the_first_picture_of_an_animation(tmp_path: Path) -> None:
     frames = [Image.new("RGB", (20, 20), (n * 40, 0, 0)) for n in range(3)]
     for name in ("a.gif", "a.webp"):
@@ -191,3 +249,27 @@ def test_json_holds_warnings(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     assert [Path(name).name for name in report["left_out"]] == ["b.dwg"]
     assert "animation of 3 pictures" in report["warnings"][0]["warning"]
     assert "left out: 1 file of kinds that are not read (1 .dwg)" in err
+
+
+def test_options_for_web_pages_reach_the_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    import visrag_integrations.ingestion as ingestion
+
+    readers: list[PageReader] = []
+
+    def note(paths: object, **settings: object) -> object:
+        readers.append(settings["reader"])  # type: ignore[arg-type]
+        raise SystemExit(0)
+
+    monkeypatch.setattr(ingestion, "index_documents", note)
+    hosts = ["--web-host", "cdn.example.org", "--web-host", "https://IMG.example.org/a/", "--web-scripts"]
+    for more, expected in (([], ((), False)), (hosts, (("cdn.example.org", "img.example.org"), True))):
+        with pytest.raises(SystemExit):
+            main(["index", "a.pdf", "--index", str(tmp_path / "index"), "--embedder", "ocr", *more])
+        assert (readers[-1].web_hosts, readers[-1].web_scripts) == expected
+
+
+@pytest.mark.parametrize("host", ["", "*", "*.example.org", "http://", "two words"])
+def test_what_is_no_host_is_refused(host: str, capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["index", "a.pdf", "--web-host", host])
+    assert "is no host" in capsys.readouterr().err

@@ -9,16 +9,18 @@ import os
 import shutil
 import socket
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from office_files import LINKED
+from office_files import BINARY, LINKED, LINKED_TABLES
 from PIL import Image
 
 from visrag_integrations.errors import DocumentError
-from visrag_integrations.readers import PageReader, office_program
+from visrag_integrations.readers import PageReader, office_program, office_sandbox
 from visrag_integrations.types import Page
 
 pytestmark = pytest.mark.skipif(not shutil.which("soffice"), reason="LibreOffice is not installed")
@@ -38,6 +40,7 @@ class Outside:
         self._server = socket.create_server(("127.0.0.1", 0))
         self._server.settimeout(0.1)
         self.visits = 0
+        self.hidden = False
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._serve)
         self._thread.start()
@@ -46,6 +49,11 @@ class Outside:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.getsockname()[1]}/secret.png"
 
+    @property
+    def address(self) -> tuple[str, int]:
+        host, port = self._server.getsockname()
+        return host, port
+
     def _serve(self) -> None:
         while not self._stopped.is_set():
             try:
@@ -53,6 +61,9 @@ class Outside:
             except TimeoutError:
                 continue
             self.visits += 1
+            if self.hidden:
+                connection.close()
+                continue
             connection.sendall(b"HTTP/1.0 200 OK\r\nContent-Type: image/png\r\n\r\n" + self.picture.read_bytes())
             connection.close()
 
@@ -69,6 +80,17 @@ class Outside:
             data = data[16 + length :]
         return [name for name in names if name]
 
+    @contextlib.contextmanager
+    def hiding(self) -> Iterator[None]:
+        """Nothing is there to be found, and what looks for it does not count."""
+        aside = self.picture.with_name("aside.png")
+        self.hidden = True
+        self.picture.rename(aside)
+        yield
+        aside.rename(self.picture)
+        self.opened()
+        self.hidden, self.visits = False, 0
+
     def close(self) -> None:
         self._stopped.set()
         self._thread.join()
@@ -84,11 +106,11 @@ def outside(tmp_path: Path) -> Iterator[Outside]:
 
 
 def no_wall(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(office_program, "wall", lambda program, folder: None)
+    monkeypatch.setattr(office_program, "wall", lambda program, folder: office_sandbox.Wall())
 
 
 def no_cleaning(monkeypatch: pytest.MonkeyPatch) -> None:
-    def copied(source: object, given: Path, password: str | None = None) -> list[str]:
+    def copied(source: object, given: Path, *_: object, **_more: object) -> list[str]:
         shutil.copyfile(source.path, given)  # type: ignore[attr-defined]
         return []
 
@@ -105,7 +127,7 @@ def red_pixels(pages: list[Page]) -> int:
 
 
 def check_reaches_nothing(tmp_path: Path, outside: Outside, kind: str, links: str) -> None:
-    name, draw = LINKED[kind]
+    name, draw = {**LINKED, **LINKED_TABLES}[kind]
     path = draw(tmp_path / name, {"file": outside.picture.as_uri(), "http": outside.url}[links])
     pages = list(PageReader(ocr="never").read(path))
     assert red_pixels(pages) == 0
@@ -125,7 +147,7 @@ def test_the_watch_sees_what_is_touched(outside: Outside) -> None:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("links", ["file", "http"])
-@pytest.mark.parametrize("kind", LINKED)
+@pytest.mark.parametrize("kind", [*LINKED, *LINKED_TABLES])
 def test_documents_reach_nothing(tmp_path: Path, outside: Outside, kind: str, links: str) -> None:
     check_reaches_nothing(tmp_path, outside, kind, links)
 
@@ -155,3 +177,88 @@ def test_nor_when_nothing_was_cut_out(
     with contextlib.suppress(DocumentError):
         assert red_pixels(list(PageReader(ocr="never").read(path))) == 0
     assert (outside.opened(), outside.visits) == ([], 0)
+
+
+def binary(path: Path, ending: str) -> Path:
+    """The file in an old format, written by LibreOffice; its links are in it."""
+    profile = (path.parent / "profile").as_uri()
+    command = ["soffice", f"-env:UserInstallation={profile}", "--headless", "--convert-to", ending[1:], "--outdir"]
+    subprocess.run([*command, str(path.parent), str(path)], check=True, capture_output=True)
+    data = path.with_suffix(ending).read_bytes()
+    assert b"secret.png" in data or "secret.png".encode("utf-16-le") in data
+    return path.with_suffix(ending)
+
+
+# LibreOffice writes no link into an .xls of an .ods when the server does not answer, so that there is none to test.
+OLD_LINKS = [
+    (kind, links) for kind in BINARY for links in ("file", "http") if (kind, links) != ("xls of an ods", "http")
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("walls", ["all", "settings only"])
+@pytest.mark.parametrize(("kind", "links"), OLD_LINKS)
+def test_old_formats_reach_nothing(
+    tmp_path: Path, outside: Outside, kind: str, links: str, walls: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody can clean them: the settings keep all out of the picture, and the wall what is not even to be opened."""
+    name, draw, ending = BINARY[kind]
+    link = {"file": outside.picture.as_uri(), "http": outside.url}[links]
+    with outside.hiding():
+        path = binary(draw(tmp_path / name, link), ending)
+    if walls == "settings only":
+        no_wall(monkeypatch)
+    pages = list(PageReader(ocr="never").read(path))
+    assert red_pixels(pages) == 0
+    assert "before the link" in " ".join(" ".join(page.text for page in pages).split())
+    assert outside.visits == 0
+    if walls == "all":
+        assert outside.opened() == []
+
+
+def test_without_bubblewrap_the_network_is_gone_all_the_same(
+    tmp_path: Path, outside: Outside, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_bubblewrap(tmp_path / "bin", monkeypatch)
+    found = office_sandbox.wall(shutil.which("soffice") or "", tmp_path)
+    if not found.command:
+        pytest.skip("this system lets nobody have a network of their own")
+    assert found.missing == office_sandbox.NO_FILES_HIDDEN
+    host, port = outside.address
+    visit = f"import socket; socket.create_connection(({host!r}, {port}), 5)"
+    done = subprocess.run([*found.command, sys.executable, "-c", visit], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert "unreachable" in done.stderr
+    assert outside.visits == 0
+    subprocess.run([sys.executable, "-c", visit], check=True)  # without the wall it is there
+
+
+@pytest.mark.slow
+def test_without_bubblewrap_documents_are_read_and_it_is_said_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hide_bubblewrap(tmp_path / "bin", monkeypatch)
+    monkeypatch.setattr(office_program, "_told", set())
+    (tmp_path / "a.rtf").write_text(r"{\rtf1 first}")
+    (tmp_path / "b.rtf").write_text(r"{\rtf1 second}")
+    told = []
+    for name in ("a.rtf", "b.rtf"):
+        with PageReader(ocr="never").open(tmp_path / name) as document:
+            assert document.page(1).text.strip() in {"first", "second"}
+            told.append([text for text in document.warnings if "bubblewrap" in text])
+    assert [len(texts) for texts in told] == [1, 0]
+
+
+def test_where_nothing_can_be_had_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(office_sandbox.shutil, "which", lambda name: None)
+    assert office_sandbox.wall("/usr/bin/soffice", tmp_path) == office_sandbox.Wall(missing=office_sandbox.NO_WALL)
+
+
+def hide_bubblewrap(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A PATH on which everything is but bubblewrap."""
+    folder.mkdir()
+    for place in os.environ["PATH"].split(os.pathsep):
+        for program in Path(place).glob("*"):
+            if program.name != "bwrap" and not (folder / program.name).exists():
+                (folder / program.name).symlink_to(program)
+    monkeypatch.setenv("PATH", str(folder))

@@ -24,7 +24,7 @@ from visrag_integrations.errors import DocumentError, DocumentTimeoutError
 from visrag_integrations.readers import chromium, web_page
 from visrag_integrations.readers.chromium import find_program
 from visrag_integrations.readers.image_files import tall_tiles
-from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderPool
+from visrag_integrations.readers.pool import DocumentDone, DocumentFailed, PageRead, ReaderPool
 from visrag_integrations.readers.tiles import tiles_of
 from visrag_integrations.types import Page
 
@@ -352,3 +352,86 @@ def test_tiles_cover_everything_and_overlap(height: int, tile: int) -> None:
     assert found[-1][1] == height
     for (_, bottom), (top, _) in itertools.pairwise(found):
         assert bottom >= top
+
+
+@needs_chromium
+def test_what_was_not_fetched_is_told(tmp_path: Path, site: ThreadingHTTPServer) -> None:
+    port = site.server_port
+    site.pages["/page"] = (  # type: ignore[attr-defined]
+        "text/html",
+        f"<p>text</p><img src=http://cdn.invalid/a.png><link rel=stylesheet href=http://localhost:{port}/b.css>"
+        f"<img src=/missing.png>".encode(),
+    )
+    with READER.open(f"{site.url}/page") as document:  # type: ignore[attr-defined]
+        refused, failed = document.warnings
+    assert refused.startswith("2 pictures, style sheets, fonts or frames of other hosts were not fetched")
+    assert all(text in refused for text in ("cdn.invalid", "localhost", "--web-host"))
+    assert failed.startswith("1 pictures")
+
+
+@needs_chromium
+def test_an_html_file_says_that_its_pictures_are_not_shown(tmp_path: Path) -> None:
+    with READER.open(html(tmp_path, "<p>text</p><img src=a.png><img src=http://host.invalid/b.png>")) as document:
+        (said,) = document.warnings
+    assert said.startswith("2 pictures")
+    assert "nothing but itself" in said
+
+
+@needs_chromium
+def test_a_page_made_by_scripts_says_how_to_run_them(tmp_path: Path) -> None:
+    path = html(tmp_path, "<div id=app></div><script>document.body.append('made')</script>")
+    with READER.open(path) as document:
+        assert "--web-scripts" in document.warnings[0]
+    with PageReader(ocr="never", web_scripts=True).open(path) as document:
+        assert (document.warnings, document.page(1).text) == ((), "made")
+
+
+@needs_chromium
+def test_letters_without_a_font_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cuneiform = "\U00012000\U00012001"
+    if not web_page.fonts.undrawable(cuneiform):
+        pytest.skip("this machine has a font for cuneiform")
+    (page,) = read(html(tmp_path, f"<p>seen {cuneiform}</p>"))
+    assert page.text == "seen"
+    (said,) = page.metadata["warnings"]
+    assert said.startswith("2 characters are not drawn")
+    assert "Cuneiform" in said
+
+
+@needs_chromium
+def test_limits_that_were_reached_are_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web_page, "MAX_HEIGHT", 4000)
+    with READER.open(html(tmp_path, "<div style='height:900000px;width:9000px'>top</div>")) as document:
+        tall, wide = document.warnings
+    assert "first 4000 of 900" in tall
+    assert "first 2560 of 9" in wide
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_page_that_is_still_loading_is_told(site: ThreadingHTTPServer) -> None:
+    site.pages["/page"] = ("text/html", b"<p>text</p><img src=/drip.png>")  # type: ignore[attr-defined]
+    with PageReader(ocr="never", web_timeout=20).open(f"{site.url}/page") as document:  # type: ignore[attr-defined]
+        assert any("did not come in time" in text or "still loading" in text for text in document.warnings)
+
+
+@pytest.mark.parametrize("on", ["reader", "pool"])
+def test_a_server_that_never_stops_sending(site: ThreadingHTTPServer, on: str) -> None:
+    reader = PageReader(ocr="never", fetch_timeout=1)
+    url = f"{site.url}/drip.png"  # type: ignore[attr-defined]
+    if on == "reader":
+        with pytest.raises(DocumentTimeoutError, match="fetch_timeout"):
+            read(url, reader)
+        return
+    (failed,) = ReaderPool(reader, workers=1).read_documents([url])
+    assert isinstance(failed, DocumentFailed)
+    assert "fetch_timeout" in failed.failure.error
+
+
+@pytest.mark.slow
+@needs_chromium
+def test_a_page_of_very_many_elements_is_read_as_far_as_it_is_drawn(tmp_path: Path) -> None:
+    path = html(tmp_path, "\n".join(f"<p>w{number}</p>" for number in range(100_000)))
+    with READER.open(path) as document:
+        assert "first 200000 of" in document.warnings[0]
+        assert document.page(1).text.split()[:2] == ["w0", "w1"]

@@ -9,11 +9,15 @@ import re
 import string
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 
+import pymupdf
 import pytest
 from PIL import Image
 
 from visrag_integrations.grounding import ground
+from visrag_integrations.ocr import read_page
+from visrag_integrations.readers import PageReader
 from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report, show
 from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
@@ -279,3 +283,74 @@ def test_shown_pages_are_safe_whatever_the_document_is_called() -> None:
     assert {tag for tag, _ in Elements(html).tags} <= set(ALLOWED.split())
     assert "<script" not in html
     assert "No picture" in html
+
+
+FEE = "The inspection fee is 1,845.50 EUR per visit."
+CASES = Path(__file__).parent / "data" / "cases"
+
+
+def turned_page(rotate: int) -> bytes:
+    """A page of which the text stands on its side or on its head."""
+    with pymupdf.open() as document:
+        drawn = document.new_page(width=595, height=842)
+        lines = ["Maintenance contract 2031", "Alder Creek is inspected every week.", FEE, "Noise above 85 dB is rare."]
+        for place, line in enumerate(lines):
+            step = 30 * place
+            corner = {90: (100 + step, 700), 180: (500, 700 - step), 270: (500 - step, 100)}[rotate]
+            drawn.insert_text(corner, line, fontsize=14, rotate=rotate)
+        return bytes(document.tobytes())
+
+
+@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+@pytest.mark.parametrize("rotate", [90, 180, 270, 0])
+def test_evidence_on_a_turned_page_is_outlined_along_its_line_and_shown_upright(backend: Any, rotate: int) -> None:
+    source: bytes | Path = CASES / "turned-page-outline" / "turned.pdf"
+    if rotate:
+        source = turned_page(rotate)
+    (read,) = PageReader(backend=backend, ocr="never").read(source)
+    html = answer_to_html("fee?", answer(read, text=FEE))
+    found = Elements(html)
+    assert len(found.all("rect")) == 2  # one on the page, one in the close-up
+    shown = drawn_close_up(html)
+    assert shown.width > 3 * shown.height  # a line lies along it
+    pytest.importorskip("rapidocr")
+    text = " ".join(word.text for word in read_page(shown.resize((shown.width * 2, shown.height * 2))).words)
+    assert text.replace(" ", "") == FEE.replace(" ", "")
+
+
+def drawn_close_up(html: str) -> Image.Image:
+    """The close-up as a browser draws it: the page's picture, turned, and the part that its view box names."""
+    closeup = html[html.index('class="page closeup"') :]
+    view = [float(edge) for edge in re.search(r'viewBox="([^"]*)"', closeup).group(1).split()]  # type: ignore[union-attr]
+    turning = re.search(r'<g transform="translate\((\S+) (\S+)\) rotate\((\d+)\)">', closeup)
+    (image,) = Elements(html).all("image")
+    data = base64.b64decode((image["href"] or "").removeprefix("data:image/jpeg;base64,"))
+    picture = Image.open(io.BytesIO(data))
+    if turning is not None:
+        angle = int(turning.group(3))
+        moved = {90: (picture.height, 0), 180: picture.size, 270: (0, picture.width)}[angle]
+        assert (int(turning.group(1)), int(turning.group(2))) == moved
+        picture = picture.rotate(-angle, expand=True)
+    left, top, width, height = view
+    return picture.crop((round(left), round(top), round(left + width), round(top + height)))
+
+
+@pytest.mark.parametrize("name", ["turned-180", "turned-90-left", "turned-90-right"])
+def test_the_close_up_of_a_turned_scan_is_upright(name: str) -> None:
+    pytest.importorskip("rapidocr")
+    (read,) = PageReader().read(CASES / "upside-down-scan" / f"{name}.pdf")
+    shown = drawn_close_up(answer_to_html("fee?", answer(read, text=FEE)))
+    assert FEE.replace(" ", "") in "".join(word.text for word in read_page(shown).words).replace(" ", "")
+
+
+def test_the_close_up_of_a_note_in_the_margin_is_upright() -> None:
+    with pymupdf.open() as document:
+        drawn = document.new_page(width=595, height=842)
+        drawn.insert_text((60, 100), "An upright page with a note in its margin", fontsize=14)
+        drawn.insert_text((570, 600), "Approved by the harbour office", fontsize=12, rotate=90)
+        data = document.tobytes()
+    (read,) = PageReader(ocr="never").read(data)
+    html = answer_to_html("?", answer(read, text="Approved by the harbour office"))
+    assert len(Elements(html).all("rect")) == 2
+    assert 'rotate(90)"' in html
+    assert "rotate(" not in answer_to_html("?", answer(read, text="An upright page with a note in its margin"))

@@ -15,6 +15,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from fakes import PixelEmbedder
+from PIL import Image
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError
 from visrag_integrations.scores.exact import cosine
@@ -282,3 +284,31 @@ def test_quantization_is_a_setting(folder: Path) -> None:
             store.prepare(Filler())
             assert store.info is not None
             assert store.info.quantization == expected
+
+
+@pytest.mark.parametrize("damage", [b"", b"\x00" * 200, b"{"])
+def test_a_damaged_index_is_not_to_be_run_again(folder: Path, damage: bytes) -> None:
+    with QdrantPageStore(folder) as store:
+        store.prepare(PixelEmbedder())
+    (folder / "pages" / "shard" / "edge_config.json").write_bytes(damage)
+    with pytest.raises(StoreError, match=r"opening the index failed.*Its files are damaged") as found:
+        QdrantPageStore(folder)
+    assert "again in a new folder" in str(found.value)
+    assert "Run it again" not in str(found.value)
+
+
+def test_an_index_that_was_removed_while_it_is_open_is_an_error_when_pages_are_added(folder: Path) -> None:
+    with QdrantPageStore(folder) as store:
+        store.prepare(PixelEmbedder())
+        shutil.rmtree(folder)
+        page = Page("d", 1, "text", picture=Image.new("RGB", (9, 9)))
+        with pytest.raises(StoreError, match="Is the index folder still there"):
+            store.add_pages([page], PixelEmbedder().embed_pages([page]))
+
+
+def test_a_kill_in_the_first_moment_of_a_new_index_is_in_nobodys_way(folder: Path) -> None:
+    folder.mkdir(exist_ok=True)
+    (folder / ".visrag.json.unfinished").write_bytes(b'{"format')
+    with QdrantPageStore(folder) as store:
+        store.prepare(PixelEmbedder())
+    assert not (folder / ".visrag.json.unfinished").exists()

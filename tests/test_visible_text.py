@@ -163,3 +163,131 @@ def test_text_under_the_picture_of_a_scan_is_its_layer(reader: PageReader) -> No
         page.insert_image(page.rect, stream=buffer.getvalue())
         data = document.tobytes()
     assert text_of(reader, data) == SEEN
+
+
+def clear_picture(opaque: bool) -> bytes:
+    """A picture with a clear ground and one line over it, as a signature; or one that has a single clear corner."""
+    image = Image.new("RGBA", (300, 60), (0, 0, 0, 0))
+    if opaque:
+        image = Image.effect_noise((300, 60), 80).convert("RGBA")
+        image.putpixel((0, 0), (0, 0, 0, 0))
+    else:
+        ImageDraw.Draw(image).line((0, 0, 300, 60), fill=(200, 0, 0, 255))
+    buffer = io.BytesIO()
+    image.save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_words_that_show_through_a_picture_stay(reader: PageReader) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), SEEN)
+        page.insert_text((50, 200), "signed below")
+        page.insert_image((40, 180, 400, 220), stream=clear_picture(opaque=False), keep_proportion=False)
+        data = document.tobytes()
+    assert text_of(reader, data).splitlines() == [SEEN, "signed below"]
+
+
+def test_a_clear_corner_of_a_picture_shows_nothing_elsewhere() -> None:
+    pytest.importorskip("pypdfium2")
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), SEEN)
+        page.insert_text((50, 200), HIDDEN)
+        page.insert_image((40, 180, 400, 220), stream=clear_picture(opaque=True), keep_proportion=False)
+        data = document.tobytes()
+    assert text_of(PageReader(backend="pdfium", ocr="never"), data) == SEEN
+
+
+def raw(page: pymupdf.Page, drawing: str) -> None:
+    """Add operators of the page's own language, in points from its lower left."""
+    page.insert_font("helv", "helv")
+    document = page.parent
+    place = document.get_new_xref()
+    document.update_object(place, "<<>>")
+    document.update_stream(place, drawing.encode("latin-1"))
+    contents = " ".join(f"{known} 0 R" for known in (*page.get_contents(), place))
+    document.xref_set_key(page.xref, "Contents", f"[{contents}]")
+
+
+UNSEEN = {
+    "clipped": f"q 0 0 5 5 re W n BT /helv 12 Tf 50 600 Td ({HIDDEN}) Tj ET Q",
+    "scaled to dust": f"BT 0.02 0 0 0.02 50 600 Tm /helv 12 Tf ({HIDDEN}) Tj ET",
+    "squeezed": f"BT /helv 12 Tf 0.5 Tz 50 600 Td ({HIDDEN}) Tj ET",
+    "only a clip": f"q BT /helv 12 Tf 7 Tr 50 600 Td ({HIDDEN}) Tj ET Q",
+    "white with a white edge": f"q 1 1 1 RG 1 1 1 rg BT /helv 12 Tf 2 Tr 50 600 Td ({HIDDEN}) Tj ET Q",
+    "under an inline picture": (
+        f"BT /helv 12 Tf 50 640 Td ({HIDDEN}) Tj ET q 360 0 0 40 40 630 cm "
+        f"BI /W 40 /H 4 /CS /G /BPC 8 /F /AHx ID {''.join(f'{(37 * n) % 256:02x}' for n in range(160))}> EI Q"
+    ),
+}
+SHOWN = {
+    "large letters scaled down": f"BT 0.12 0 0 0.12 50 600 Tm /helv 100 Tf ({HIDDEN}) Tj ET",
+    "a clip that is filled": f"q BT /helv 12 Tf 7 Tr 50 600 Td ({HIDDEN}) Tj ET 1 0 0 rg 0 0 595 842 re f Q",
+    "outlines": f"q 0 0 0 RG 0.3 w BT /helv 12 Tf 1 Tr 50 600 Td ({HIDDEN}) Tj ET Q",
+}
+
+
+@pytest.mark.parametrize("way", [*UNSEEN, *SHOWN])
+def test_ways_of_drawing_that_show_nothing_and_such_that_do(reader: PageReader, way: str) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), SEEN)
+        raw(page, UNSEEN.get(way) or SHOWN[way])
+        data = document.tobytes()
+    expected = [SEEN, HIDDEN] if way in SHOWN else [SEEN]
+    assert text_of(reader, data).splitlines() == expected
+
+
+@pytest.mark.parametrize(("opacity", "seen"), [(0.5, True), (0.98, False)])
+def test_a_white_area_that_is_half_clear(reader: PageReader, opacity: float, seen: bool) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), SEEN)
+        page.insert_text((50, 200), HIDDEN)
+        page.draw_rect((40, 180, 400, 220), fill=(1, 1, 1), color=None, fill_opacity=opacity)
+        data = document.tobytes()
+    assert (HIDDEN in text_of(reader, data)) == seen
+
+
+@pytest.mark.parametrize(("flags", "seen"), [(4, True), (2, False), (32, False)])  # print; hidden; no view
+def test_notes_that_are_drawn_and_such_that_are_not(reader: PageReader, flags: int, seen: bool) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), SEEN)
+        note = page.add_freetext_annot((50, 180, 400, 220), HIDDEN, fontsize=12)
+        note.set_flags(flags)
+        note.update()
+        data = document.tobytes()
+    assert (HIDDEN in text_of(reader, data)) == seen
+
+
+def test_ticks_and_bullets_are_no_figures(reader: PageReader) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        for place, (mark, label) in enumerate((("4", "Insured"), ("8", "Leased"), ("l", "Item 4"))):
+            page.insert_text((50, 100 + 20 * place), mark, fontname="zadb")
+            page.insert_text((70, 100 + 20 * place), label)
+        box = pymupdf.Widget()
+        box.field_type, box.field_name = pymupdf.PDF_WIDGET_TYPE_CHECKBOX, "paid"
+        box.field_value, box.rect = True, pymupdf.Rect(50, 180, 62, 192)
+        page.add_widget(box)
+        page.insert_text((70, 190), "Paid")
+        data = document.tobytes()
+    lines = text_of(reader, data).splitlines()
+    assert lines == ["✔ Insured", "✘ Leased", "● Item 4", "✓ Paid"]
+
+
+@pytest.mark.parametrize(("value", "rotate"), [("KX447199", 0), ("KX 4471", 0), ("KX447199", 90)])
+def test_fields_with_a_cell_for_each_letter_are_one_word(reader: PageReader, value: str, rotate: int) -> None:
+    with pymupdf.open() as document:
+        page = document.new_page(width=595, height=842)
+        page.insert_text((50, 100), "Hull number:")
+        field = pymupdf.Widget()
+        field.field_type, field.field_name = pymupdf.PDF_WIDGET_TYPE_TEXT, "hull"
+        field.field_flags, field.text_maxlen = 1 << 24, 8
+        field.field_value, field.rect = value, pymupdf.Rect(150, 86, 310, 104)
+        page.add_widget(field)
+        page.set_rotation(rotate)
+        data = document.tobytes()
+    assert text_of(reader, data) == f"Hull number: {value}"

@@ -19,6 +19,7 @@
     │   └── EndpointError         (ConnectionError)    a server that embeds cannot be reached, or refuses
     ├── StoreError                (RuntimeError)       the vector store failed or cannot be reached
     │   ├── StoreLockedError                           another process holds the embedded folder
+    │   ├── DiskFullError         (OSError)            the disk has no room for what was to be written
     │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
     │   ├── StoreSwitchedError                         another run of the same re-index was first
     │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
@@ -32,6 +33,7 @@ Messages say what happened, with which value, what is allowed, and what to type 
 
 from __future__ import annotations
 
+import errno
 from typing import Any
 
 
@@ -177,6 +179,14 @@ class StoreError(VisRAGError, RuntimeError):
 
 class StoreLockedError(StoreError):
     """Another process has the embedded folder open."""
+
+
+class DiskFullError(StoreError, OSError):
+    """The disk that an embedded index or its pictures are on has too little room; nothing of what is there was lost."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message)
+        self.errno = errno.ENOSPC
 
 
 class StoreMismatchError(StoreError, ValueError):

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -15,6 +14,7 @@ from visrag_integrations import images
 from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.steps import KINDS, Finish, Observation, Problem, Shown, Step, kind_of
 from visrag_integrations.errors import TraceError, VisRAGError
+from visrag_integrations.files import write_whole
 from visrag_integrations.types import Answer, Generation, Page, ScoredPage, Usage, Word
 
 FORMAT = 1
@@ -36,7 +36,7 @@ def save_record(record: RecordedRun, folder: Path) -> Path:
         "turns": list(map(asdict, record.turns)),
     }
     text = json.dumps({**kept, "pages": list(saver.pages.values())}, ensure_ascii=True, indent=1, default=str)
-    _write_whole(folder / _FILE, text.encode("ascii"))
+    write_whole(folder / _FILE, text.encode("ascii"))
     # Only files named as ours are: the folder may hold what the user put there.
     for path in (folder / _PICTURES).iterdir():
         if _PICTURE_NAME.fullmatch(path.name) and path.name not in saver.pictures:
@@ -116,7 +116,7 @@ class _Saver:
         name = f"{hashlib.sha256(data).hexdigest()}.png"
         path = self._folder / _PICTURES / name
         if name not in self.pictures and not path.exists():
-            _write_whole(path, data)
+            write_whole(path, data)
         self.pictures.add(name)
         return name
 
@@ -185,10 +185,3 @@ def generation_from(kept: Mapping[str, Any]) -> Generation:
     if kept["usage"] is not None:
         usage = Usage(**kept["usage"])
     return Generation(**{**kept, "usage": usage})
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The file under its final name only once all of it is there."""
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(data)
-    os.replace(part, path)

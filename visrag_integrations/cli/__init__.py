@@ -13,7 +13,7 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, evaluate, index, mcp, reindex, search, serve, train
+from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train
 from visrag_integrations.errors import VisRAGError
 
 COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, train)
@@ -28,15 +28,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     try:
-        return int(arguments.run(arguments))
+        with ending.in_order():
+            return int(arguments.run(arguments))
     except VisRAGError as error:
         print(f"visrag: {error}", file=sys.stderr)
     except BrokenPipeError:  # `visrag search ... | head -1`: Python would complain once more when it ends
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
-    except KeyboardInterrupt:
-        print("visrag: interrupted. What was indexed is kept; run the same command again to go on.", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as error:
+        print(f"visrag: {ending.message(error, arguments)}", file=sys.stderr)
+        return ending.code(error)
     return 2
 
 

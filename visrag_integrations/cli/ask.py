@@ -5,15 +5,15 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import ending, options, output
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError
+from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -35,7 +35,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
     options.add_store_options(parser)
     options.add_reading_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, when_ended=ending.KEPT)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -85,7 +85,7 @@ def _with_filter_note(answer: Answer, store: QdrantPageStore, only: Filter) -> A
 
 def _write_html(path: str, html: str) -> None:
     try:
-        Path(path).write_text(html, encoding="utf-8")
+        write_whole(path, html.encode("utf-8"))
     except OSError as error:
         raise SettingError(
             f"The HTML report cannot be written to {path!r} ({error.strerror or error}). Give --html another file."

@@ -10,7 +10,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import ending, options
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -42,7 +42,7 @@ def add_parser(subparsers: Any) -> None:
     limits.add_argument("--max-upload-mb", type=options.positive, default=100, metavar="N", help="of one file")
     limits.add_argument("--max-files", type=options.positive, default=20, metavar="N", help="in one upload")
     limits.add_argument("--max-total-mb", type=options.positive, default=10240, metavar="N", help="of the whole folder")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, when_ended=ending.KEPT)
 
 
 def run(arguments: argparse.Namespace) -> int:

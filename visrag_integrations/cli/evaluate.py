@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.cli import options, output
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
+from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -32,6 +33,7 @@ _WHERE = (
 def add_parser(subparsers: Any) -> None:
     """Add `visrag eval` and its three tasks."""
     parser = subparsers.add_parser("eval", help="measure retrieval and answers on a set of questions")
+    parser.set_defaults(when_ended="What --record and the index have is kept; run the same command again to go on.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retrieval(tasks.add_parser("retrieval", help="how well the right pages are found", epilog=_WHERE))
     _add_answers(tasks.add_parser("answers", help="how well questions are answered", epilog=_WHERE))
@@ -324,6 +326,6 @@ def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult
         row["relevant"] = dataset.qrels.get(question.id, {})
         lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
     try:
-        Path(path).write_text("".join(lines), encoding="utf-8", errors="replace", newline="\n")
+        write_whole(path, "".join(lines).encode("utf-8", "replace"))
     except OSError as error:
         raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import ending, options, output
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -19,14 +19,14 @@ def add_parser(subparsers: Any) -> None:
     """Add `visrag index` and its options."""
     parser = subparsers.add_parser("index", help="read documents and add their pages to an index")
     parser.add_argument(
-        "paths", nargs="+", metavar="PATH", help="files, folders, URLs of them (PDF, images, office files)"
+        "paths", nargs="+", metavar="PATH", help="files, folders, URLs of them (PDF, images, office files, web pages)"
     )
     parser.add_argument("--prune", action="store_true", help="also remove documents whose files are gone from there")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_store_options(parser)
     options.add_reading_options(parser)
     options.add_cluster_options(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, when_ended=ending.KEPT)
 
 
 def run(arguments: argparse.Namespace) -> int:
@@ -76,7 +76,12 @@ def _settings(arguments: argparse.Namespace) -> dict[str, Any]:
     from visrag_integrations.readers import PageReader
 
     reader = PageReader(
-        backend=arguments.backend, ocr=arguments.ocr, password=arguments.password, max_pages=arguments.max_pages
+        backend=arguments.backend,
+        ocr=arguments.ocr,
+        password=arguments.password,
+        max_pages=arguments.max_pages,
+        web_hosts=tuple(arguments.web_host),
+        web_scripts=arguments.web_scripts,
     )
     settings = {"reader": reader, "page_timeout": arguments.page_timeout}
     # `visrag ask` and `visrag eval` index too, without these options or without some of them.

@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import ending, options
 from visrag_integrations.cli.serve import add_address_options, following_retriever, hosts_of, tokens_of
 from visrag_integrations.interfaces.closing import close
 
@@ -40,7 +40,8 @@ def run(arguments: argparse.Namespace) -> int:
             _say_unused(arguments)
             server = _load(arguments, stack)
             options.note(f"serving {arguments.index} over standard input and output")
-            server.run("stdio")
+            with ending.at_once(stack.close):
+                server.run("stdio")
     return 0
 
 

@@ -11,6 +11,7 @@ from collections.abc import Mapping
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
+from urllib.parse import urlsplit
 
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.types import Mode
@@ -50,7 +51,32 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     reading.add_argument("--password", help="of encrypted documents")
     reading.add_argument("--max-pages", type=positive, metavar="N", help="at most the first N pages of a document")
     reading.add_argument("--page-timeout", type=float, default=60.0, metavar="SECONDS", help="time limit per page")
+    reading.add_argument(
+        "--web-host",
+        action="append",
+        default=[],
+        type=host_name,
+        metavar="HOST",
+        help="a host, beside a web page's own, whose pictures and style sheets are fetched; may be given several times",
+    )
+    reading.add_argument("--web-scripts", action="store_true", help="run the scripts of web pages")
     reading.add_argument("--workers", type=positive, metavar="N", help="reading processes (default: one per core)")
+
+
+def host_name(text: str) -> str:
+    """The name of a host, as an argparse type; of a URL, its host.
+
+    >>> host_name("cdn.example.org"), host_name("https://CDN.example.org/pictures/")
+    ('cdn.example.org', 'cdn.example.org')
+    """
+    url = text if "://" in text else f"//{text}"
+    try:
+        host = urlsplit(url).hostname or ""
+    except ValueError:
+        host = ""
+    if not host or any(sign in host for sign in "*? "):
+        raise argparse.ArgumentTypeError(f"{text!r} is no host, for example cdn.example.org; there are no patterns")
+    return host
 
 
 def add_cluster_options(parser: argparse.ArgumentParser) -> None:

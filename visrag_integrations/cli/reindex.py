@@ -42,7 +42,12 @@ def add_parser(subparsers: Any) -> None:
     options.add_store_options(parser)
     options.add_reading_options(parser)
     # Where nothing is said, documents are read as the index remembers, not as `visrag index` does by itself.
-    parser.set_defaults(run=run, backend=None, ocr=None)
+    parser.set_defaults(
+        run=run,
+        backend=None,
+        ocr=None,
+        when_ended="The index is as it was. What was embedded is kept: the same command goes on from there.",
+    )
 
 
 def run(arguments: argparse.Namespace) -> int:

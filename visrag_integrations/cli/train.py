@@ -20,6 +20,7 @@ _AFTER = "After training, index your documents again with the new checkpoint: vi
 def add_parser(subparsers: Any) -> None:
     """Add `visrag train` and its tasks."""
     parser = subparsers.add_parser("train", help="train a retriever on documents of your own")
+    parser.set_defaults(when_ended="Whole checkpoints are kept; the same command goes on from the last one.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retriever(tasks.add_parser("retriever", help="train a page retriever", epilog=_AFTER))
     _add_merge(tasks.add_parser("merge", help="a LoRA adapter and its base as one checkpoint"))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.files import write_whole
 from visrag_integrations.types import Page
 
 
@@ -69,9 +70,7 @@ class EvaluationSet:
             values = _as_dict(question, self.qrels.get(question.id, {}))
             lines.append(json.dumps(values, ensure_ascii=False))
         try:
-            Path(path).write_text(
-                "".join(f"{line}\n" for line in lines), encoding="utf-8", errors="replace", newline="\n"
-            )
+            write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8", "replace"))
         except OSError as err:
             raise SettingError(f"{str(path)!r} cannot be written: {err.strerror or err}. Name another file.") from err
 

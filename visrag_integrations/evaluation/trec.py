@@ -10,6 +10,7 @@ from typing import TypeVar
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
+from visrag_integrations.files import write_whole
 
 Number = TypeVar("Number", int, float)
 
@@ -120,6 +121,6 @@ def _bad(path: str | Path, number: int, reason: str) -> DatasetError:
 
 def _write(path: str | Path, lines: list[str]) -> None:
     try:
-        Path(path).write_text("".join(f"{line}\n" for line in lines), encoding="utf-8", newline="\n")
+        write_whole(path, "".join(f"{line}\n" for line in lines).encode("utf-8"))
     except OSError as err:
         raise SettingError(f"{str(path)!r} cannot be written: {err.strerror or err}. Name another file.") from err

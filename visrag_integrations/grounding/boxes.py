@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from visrag_integrations.grounding.folding import is_unspaced
 from visrag_integrations.grounding.page_letters import PageLetters
 from visrag_integrations.grounding.thresholds import THRESHOLDS
+from visrag_integrations.ocr.turning import QuarterTurn, turned_box
 from visrag_integrations.types import Box, Word
 
 
@@ -22,9 +23,10 @@ def boxes_of(page: PageLetters, spans: Iterable[tuple[int, int]]) -> tuple[Box, 
         for word, first, last in _characters(page, start, end):
             known_first, known_last = extents.get(word, (first, last))
             extents[word] = (min(known_first, first), max(known_last, last))
-    parts: list[tuple[int, Box]] = []
+    parts: list[tuple[int, Box, QuarterTurn]] = []
     for word in sorted(extents):
-        parts.append((word, _part(page.words[word], *extents[word])))
+        place = page.order[word] if page.order else word
+        parts.append((word, _part(page.words[word], *extents[word]), page.layout.turns[place]))
     return tuple(_lines(parts))
 
 
@@ -77,16 +79,21 @@ def _part(word: Word, first: int, last: int) -> Box:
     return left, top, max(left, right), bottom
 
 
-def _lines(parts: Sequence[tuple[int, Box]]) -> list[Box]:
-    """Boxes of neighbouring words on one line as one."""
+def _lines(parts: Sequence[tuple[int, Box, QuarterTurn]]) -> list[Box]:
+    """Boxes of neighbouring words on one line as one; of each word its place, its box and how it is turned to be read.
+
+    Lines of a turned page run up, down or to the left:  [fee] above [The]   ->   one box around both.
+    """
     merged: list[Box] = []
     last = -2
-    for word, box in parts:
-        if merged and word == last + 1 and _same_line(merged[-1], box):
+    last_turn: QuarterTurn = 0
+    for word, box, turn in parts:
+        follows = bool(merged) and word == last + 1 and turn == last_turn
+        if follows and _same_line(turned_box(merged[-1], turn), turned_box(box, turn)):
             merged[-1] = _around(merged[-1], box)
         else:
             merged.append(box)
-        last = word
+        last, last_turn = word, turn
     return merged
 
 

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field
 
 from visrag_integrations.grounding.cells import PageCells
 from visrag_integrations.grounding.folding import folded_letters, is_unspaced
+from visrag_integrations.grounding.word_turns import upright_words, word_turns
+from visrag_integrations.ocr.turning import QuarterTurn
 from visrag_integrations.types import Word
 
 
@@ -20,8 +22,13 @@ class PageLayout:
 
     @functools.cached_property
     def cells(self) -> PageCells:
-        """The cells of the page's lines."""
-        return PageCells.of(self.words)
+        """The cells of the page's lines, as they are when the page is turned to be read."""
+        return PageCells.of(upright_words(self.words, self.turns))
+
+    @functools.cached_property
+    def turns(self) -> list[QuarterTurn]:
+        """For each word how the page must be turned to read it."""
+        return word_turns(self.words)
 
 
 @dataclass(frozen=True)

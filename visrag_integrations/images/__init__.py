@@ -14,6 +14,7 @@ from visrag_integrations.images.pixels import (
     open_picture,
     sniff_format,
     to_rgb,
+    without_size_warnings,
 )
 
 __all__ = [
@@ -33,4 +34,5 @@ __all__ = [
     "outline",
     "sniff_format",
     "to_rgb",
+    "without_size_warnings",
 ]

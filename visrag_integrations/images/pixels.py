@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import hashlib
 import io
 import math
 import struct
+import threading
+import warnings
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -156,8 +159,9 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
     from PIL import Image
 
     try:
-        image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
-    except (Image.DecompressionBombError, Image.DecompressionBombWarning) as err:
+        with without_size_warnings():
+            image = Image.open(io.BytesIO(source) if isinstance(source, bytes) else source)
+    except Image.DecompressionBombError as err:
         raise PictureError(f"{_name(source)} is refused: {err}") from err
     except DECODE_ERRORS as err:
         raise PictureError(f"{_name(source)} is not a picture that can be opened: {err}") from err
@@ -169,6 +173,20 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
             "Scale it down, or raise the pixel limit if you trust the file."
         )
     return image
+
+
+_warnings_lock = threading.Lock()
+
+
+@contextlib.contextmanager
+def without_size_warnings() -> Iterator[None]:
+    """Pillow warns of pictures from half of `MAX_PIXELS` on, which are read here; larger ones are refused by name."""
+    from PIL import Image
+
+    # The filters are those of the whole process: two threads that put back what they found must not cross.
+    with _warnings_lock, warnings.catch_warnings():
+        warnings.simplefilter("ignore", Image.DecompressionBombWarning)
+        yield
 
 
 def sniff_format(data: bytes) -> str | None:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 from visrag_integrations import images
 from visrag_integrations.ocr.assembly import assemble, lines_of
-from visrag_integrations.ocr.engine import MIN_SCORE, PIXELS, OcrLine, find_and_read, read_line
+from visrag_integrations.ocr.engine import MIN_SCORE, PIXELS, OcrLine, find_and_read, find_boxes, read_line
 from visrag_integrations.ocr.parts import read_in_parts
 from visrag_integrations.ocr.turning import Detail, QuarterTurn, back, inside, turned_box
 from visrag_integrations.types import Word
@@ -31,6 +31,8 @@ _SURE_TURNED = 0.75
 _SAMPLE = 5  # lines, the longest, are read with the page turned before all of them are
 # Below this mean score the page's text is no more than a guess; scripts that OCR cannot read come out at 0.5 to 0.7.
 _DOUBTFUL = 0.75
+# Lines without a letter that was read. One or two are seen in a photograph or a drawing that has none.
+_FEWEST_UNREAD = 3
 # Pages of more pixels of their own are sheets (drawings, maps, posters): an A4 page has as many at 400 dots an inch.
 _SHEET = 12_000_000
 _STRIP = 2.5  # a page so much longer than wide (a receipt, a screenshot) is too narrow at `PIXELS`
@@ -47,16 +49,18 @@ class OcrPage:
         words: Lines, each as one `Word`, in reading order; boxes are on the page as it is shown.
         turn: By how many degrees clockwise the page must be turned to be read.
         score: Mean score of all that was found, the unsure lines too; 0 where nothing was.
+        unread: So many lines seem to be there of which not a letter was read.
     """
 
     words: tuple[Word, ...] = ()
     turn: QuarterTurn = 0
     score: float = 0.0
+    unread: int = 0
 
     @property
     def doubtful(self) -> bool:
         """Whether something was found, but nothing that could be read for sure."""
-        return 0 < self.score < _DOUBTFUL
+        return 0 < self.score < _DOUBTFUL or self.unread >= _FEWEST_UNREAD
 
     def text(self, how: str = "adjacent_merging") -> str:
         """The words as one text, of a turned page as it reads when it is turned."""
@@ -99,9 +103,12 @@ def read_page(image: Image, detail: Detail | None = None, ocr_pixels: int = OCR_
             # Parts can lose what is larger than a part: a title across the whole sheet.
             words = [*found, *(word for word in words if not _is_among(word, found))]
             score = _score(closer) or score
+    unread = 0
+    if not words and not lines:  # of scripts that OCR does not know, it often says nothing at all
+        unread = len(find_boxes(small))
     ordered = tuple(word for line in lines_of(words) for word in line)
     shown = tuple(Word(word.text, turned_box(word.box, back(turn))) for word in ordered)
-    return OcrPage(shown, turn, score)
+    return OcrPage(shown, turn, score, unread)
 
 
 def _words(lines: Sequence[OcrLine], width: float, height: float) -> list[Word]:

@@ -24,7 +24,7 @@ _MAX_PAGES = 2000
 
 @dataclass
 class Attachments:
-    """What lies inside of a PDF.
+    """What lies inside of a PDF, beside its pages.
 
     Attributes:
         sources: Files that are read, named "outer/inner".
@@ -35,28 +35,22 @@ class Attachments:
     warnings: list[str] = field(default_factory=list)
 
 
-def look_inside(outer: Source, password: str | None, max_bytes: int) -> Attachments:
-    """The files embedded in a PDF, as far as they are read; what is broken is told and passed over."""
-    import pymupdf
-
+def look_inside(document: Any, outer: Source, max_bytes: int) -> Attachments:
+    """The files embedded in an open PDF of PyMuPDF, as far as they are read; what is broken is told and passed over."""
     found = Attachments()
     try:
-        given = {"filename": str(outer.path)} if outer.path is not None else {"stream": outer.data}
-        with pymupdf.open(**given, filetype="pdf") as document:
-            if document.needs_pass and not document.authenticate(password or ""):
-                return found
-            _look_at_form(document, found)
-            _take_files(document, outer, found, min(max_bytes, MAX_BYTES))
-    except (RuntimeError, ValueError, OSError, KeyError, IndexError, TypeError):
-        # The pages are read by engines that repair more than this one, and they say what is wrong with the file.
-        return found
+        _look_at_form(document, found)
+        _take_files(document, outer, found, min(max_bytes, MAX_BYTES))
+    except (RuntimeError, ValueError, OSError, KeyError, IndexError, TypeError) as err:
+        reason = str(err).strip(" .") or type(err).__name__
+        found.warnings.append(f"may hold files that are not read: its list of them is broken ({reason}).")
     return found
 
 
 def _look_at_form(document: Any, found: Attachments) -> None:
     catalog = document.pdf_catalog()
-    kind, _ = document.xref_get_key(catalog, "AcroForm/XFA")
-    if kind in {"null", ""}:
+    kind, parts = document.xref_get_key(catalog, "AcroForm/XFA")
+    if kind in {"null", ""} or parts == "[]":
         return
     _, rendering = document.xref_get_key(catalog, "NeedsRendering")
     if rendering == "true" or not document.is_form_pdf:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import operator
 import statistics
 
 from visrag_integrations.readers.columns import LinePiece
@@ -14,6 +15,8 @@ SHARED_EDGE = 0.22
 _APART = 1.5
 # The narrowest gutter, in line heights: printers leave a line's height between columns, tables may leave less.
 GUTTER = 0.6
+# A page can have thousands of pieces, and each edge is asked for several times.
+_LEFT, _TOP, _RIGHT, _BOTTOM = map(operator.attrgetter, ("left", "top", "right", "bottom"))
 
 
 def bands_of(pieces: list[LinePiece]) -> list[list[LinePiece]]:
@@ -58,13 +61,11 @@ def runs_of(bands: list[list[LinePiece]], gutter: float) -> list[tuple[list[list
     """
     runs: list[tuple[list[list[LinePiece]], bool]] = []
     known: list[tuple[float, float]] = []  # the gutters of the last run
-    widest = _widest_step(bands, gutter)
-    end = float("inf")
-    for band in bands:
+    steps = _steps(bands)
+    widest = _widest_step(steps[1:], gutter)
+    for band, step in zip(bands, steps, strict=True):
         own = _gaps(band, gutter)
-        near = min(piece.top for piece in band) - end <= widest
-        end = max(piece.bottom for piece in band)
-        if runs and near:
+        if runs and step <= widest:
             common = _common(known, own, band, gutter)
             if common is not None:
                 known = common
@@ -75,14 +76,21 @@ def runs_of(bands: list[list[LinePiece]], gutter: float) -> list[tuple[list[list
     return runs
 
 
-def _widest_step(bands: list[list[LinePiece]], gutter: float) -> float:
+def _steps(bands: list[list[LinePiece]]) -> list[float]:
+    """The empty space above each band; nothing is known of what is above the first."""
+    steps: list[float] = []
+    end = 0.0
+    for band in bands:
+        steps.append(min(map(_TOP, band)) - end)
+        end = max(map(_BOTTOM, band))
+    return steps
+
+
+def _widest_step(steps: list[float], gutter: float) -> float:
     """The widest gap between two bands of one run: beyond it a footer, a heading or another part of the page begins."""
-    gaps: list[float] = []
-    for one, other in itertools.pairwise(bands):
-        gaps.append(min(piece.top for piece in other) - max(piece.bottom for piece in one))
-    if not gaps:
+    if not steps:
         return 0.0
-    usual = statistics.median_low(gaps)
+    usual = statistics.median_low(steps)
     return max(_APART * gutter / GUTTER, 2 * usual)
 
 
@@ -93,7 +101,7 @@ def _gaps(pieces: list[LinePiece], gutter: float) -> list[tuple[float, float]]:
     groups = groups_of(pieces, gutter)
     gaps: list[tuple[float, float]] = []
     for one, other in itertools.pairwise(groups):
-        gaps.append((max(piece.right for piece in one), min(piece.left for piece in other)))
+        gaps.append((max(map(_RIGHT, one)), min(map(_LEFT, other))))
     return gaps
 
 
@@ -105,8 +113,8 @@ def _common(
         return []  # one column goes on
     if not known:
         return None
-    left = min(piece.left for piece in band)
-    right = max(piece.right for piece in band)
+    left = min(map(_LEFT, band))
+    right = max(map(_RIGHT, band))
     # What lies outside of the band is free too: the last line of a column stands beside nothing.
     free = [(float("-inf"), left), *own, (right, float("inf"))]
     shared: list[tuple[float, float]] = []

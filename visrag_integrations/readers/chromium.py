@@ -18,12 +18,12 @@ import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
+
+from visrag_integrations.files import ScratchFolder
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -147,7 +147,8 @@ class Chromium:
         self._frame = ""
         self._events: set[str] = set()
         self._received = bytearray()
-        self._folder = Path(tempfile.mkdtemp(prefix="visrag-web-"))
+        self._scratch = ScratchFolder("web")
+        self._folder = self._scratch.path
         try:
             self._start(program)
             self._prepare(width, height, scripts)
@@ -160,8 +161,10 @@ class Chromium:
         self._end = time.monotonic() + seconds
         self._seconds = seconds
 
-    def open(self, url: str, patience: float) -> None:
+    def open(self, url: str, patience: float) -> bool:
         """Go to a page and wait until it and its parts are loaded; parts that lack after `patience` are left out.
+
+        Gives whether none is left out.
 
         Raises:
             BrowserError: The page itself did not come.
@@ -177,7 +180,8 @@ class Chromium:
                 self._handle(message)
                 continue
             self.call("Page.stopLoading")
-            return
+            return False
+        return True
 
     def evaluate(self, expression: str) -> Any:
         """The value of an expression of ours, in a world that the page's own scripts do not share."""
@@ -228,7 +232,7 @@ class Chromium:
             process.wait()
             self._input.close()
             self._output.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        self._scratch.close()
 
     def _start(self, program: str) -> None:
         if sys.platform == "win32":

@@ -103,8 +103,9 @@ def make_words(texts: Sequence[str], edges: NDArray[np.float64]) -> tuple[Word, 
     (Word(text='a', box=(0.1, 0.0, 1.0, 0.5)),)
     """
     # A page has hundreds of words, so all are worked on together: one at a time would cost as much as drawing the page.
-    boxes = np.round(np.clip(edges, 0.0, 1.0), 5).tolist()
-    return tuple(map(_as_word, zip(texts, map(tuple, boxes), strict=True)))
+    left, top, right, bottom = np.round(np.clip(edges, 0.0, 1.0), 5).T.tolist()
+    boxes = zip(left, top, right, bottom, strict=True)
+    return tuple(map(_as_word, zip(texts, boxes, strict=True)))
 
 
 def covers_little(words: Sequence[Word]) -> bool:
@@ -154,6 +155,7 @@ def is_readable(text: str) -> bool:
     >>> is_readable("Figure 3"), is_readable(" \\n"), is_readable("\\ufffd\\ufffd\\ufffd a")
     (True, False, False)
     """
-    visible = "".join(text.split())
-    unknown = len(_UNKNOWN.findall(visible))
-    return any(map(str.isalnum, visible)) and unknown <= _UNKNOWN_ALLOWED * len(visible)
+    if not any(map(str.isalnum, text)):
+        return False
+    unknown = len(_UNKNOWN.findall(text))
+    return not unknown or unknown <= _UNKNOWN_ALLOWED * len("".join(text.split()))

@@ -79,7 +79,8 @@ class ImageDocument:
         from PIL import ImageOps
 
         if self.total_pages > 1 and not self._tiles:
-            self._image.seek(number - 1)
+            with images.without_size_warnings():  # frames have sizes of their own
+                self._image.seek(number - 1)
         width, height = self._image.size  # each frame of a TIFF has its own
         if width * height > self._settings.max_image_pixels:
             raise ValueError(

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import BinaryIO
 
 from visrag_integrations.errors import DocumentError, printable
+from visrag_integrations.readers.office_book import MAX_ROWS
 from visrag_integrations.readers.office_html import clean_page, is_web_page, plain_head
-from visrag_integrations.readers.office_links import clean_xml
+from visrag_integrations.readers.office_links import PartWatch, clean_xml
+from visrag_integrations.readers.office_notice import Notice
+from visrag_integrations.readers.office_open_document import unlock_open_document
 from visrag_integrations.readers.office_package import Cleaning, clean_package, is_package
-from visrag_integrations.readers.office_password import OLE, unlock
-from visrag_integrations.readers.office_sheets import MAX_ROWS
+from visrag_integrations.readers.office_password import NEEDED, OLE, unlock
 from visrag_integrations.readers.sources import Source
 
 # Formats that are packages; also their flat forms, which are one XML file. A file of such a name that is neither is
@@ -47,25 +49,37 @@ PACKAGES = frozenset(
         ".fodp",
     ]
 )
-_HEAD = 1024
+# Bytes. The fonts of an RTF file are named in them.
+_HEAD = 16 << 10
 # Bytes of a web page that is read; the rest of a longer one is cut off. Tables that programs export have some million.
 MAX_WEB_PAGE = 64 << 20
 
 
-def prepare(source: Source, given: Path, password: str | None = None) -> list[str]:
+def prepare(source: Source, given: Path, password: str | None = None, notice: Notice | None = None) -> list[str]:
     """Write the copy of a document that LibreOffice may see; gives what must be said about it.
+
+    Args:
+        source: The document.
+        given: Where the copy goes.
+        password: Of the document.
+        notice: Told what the document uses.
 
     Raises:
         PasswordError: It is encrypted, and the password is missing or wrong.
         DocumentError: It is damaged, or not what its name says.
         DocumentLimitError: It unpacks to too much.
     """
-    cleaning = Cleaning(source.name)
+    cleaning = Cleaning(source.name, notice=notice or Notice())
     with contextlib.ExitStack() as opened:
         file = opened.enter_context(_opened(source))
         head = file.read(_HEAD)
         unlocked = given.with_name("unlocked")
-        if head.startswith(OLE) and unlock(source.name, file, unlocked, password):
+        is_unlocked = False
+        if head.startswith(OLE):
+            is_unlocked = unlock(source.name, file, unlocked, password)
+        elif is_package(head):
+            is_unlocked = unlock_open_document(source.name, file, unlocked, password, NEEDED)
+        if is_unlocked:
             file = opened.enter_context(unlocked.open("rb"))
             opened.callback(unlocked.unlink)
             head = file.read(_HEAD)
@@ -79,6 +93,7 @@ def prepare(source: Source, given: Path, password: str | None = None) -> list[st
         elif source.suffix in PACKAGES:
             raise _other_format(source, head)
         else:
+            cleaning.notice.rich_text(head)
             with given.open("wb") as copy:
                 shutil.copyfileobj(file, copy)
     return _said(cleaning)
@@ -99,7 +114,7 @@ def _opened(source: Source) -> BinaryIO:
 def _clean_flat(source: Source, file: BinaryIO, given: Path, cleaning: Cleaning) -> None:
     try:
         with given.open("wb") as copy:
-            cleaning.links += clean_xml(file, copy, refused=None)
+            cleaning.links += clean_xml(file, copy, refused=None, watch=PartWatch(notice=cleaning.notice))
     except (xml.sax.SAXException, ValueError, LookupError) as err:
         raise DocumentError(
             source.name, f"is damaged XML: {printable(str(err))}. Open it and save it anew, or convert it to PDF."

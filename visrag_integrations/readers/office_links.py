@@ -17,10 +17,12 @@ import re
 import xml.sax
 import xml.sax.handler
 from collections.abc import Collection
+from dataclasses import dataclass, field
 from typing import Any, BinaryIO, cast
 from urllib.parse import unquote
 from xml.sax.saxutils import XMLGenerator
 
+from visrag_integrations.readers.office_notice import Notice
 from visrag_integrations.readers.office_sheets import SheetEdits
 
 _BLOCK = 1 << 20
@@ -83,12 +85,25 @@ _SCHEME = re.compile(r"\s*[a-zA-Z][a-zA-Z0-9+.-]*:")
 _REFUSED_RELATIONS = ("/vbaproject", "/connections", "/querytable", "/wordvbadata", "/activexcontrol", "/xlmacrosheet")
 
 
+@dataclass
+class PartWatch:
+    """What is done with a part beside cleaning it.
+
+    Attributes:
+        sheets: What is changed of sheets; counts the rows that were cut.
+        notice: What is noticed.
+    """
+
+    sheets: SheetEdits = field(default_factory=SheetEdits)
+    notice: Notice = field(default_factory=Notice)
+
+
 def clean_xml(
     source: BinaryIO,
     target: BinaryIO,
     names: Collection[str] = (),
     refused: Collection[str] | None = (),
-    sheets: SheetEdits | None = None,
+    watch: PartWatch | None = None,
 ) -> int:
     """Copy XML without what would be loaded; gives how many such things there were.
 
@@ -97,12 +112,12 @@ def clean_xml(
         target: Takes UTF-8.
         names: Entries of the package it lies in: what a relative link may lead to.
         refused: Ids of hyperlinks that are taken out too; None for all.
-        sheets: What is changed of sheets; counts the rows that were cut.
+        watch: What is changed of sheets besides, and what is noticed.
 
     Raises:
         xml.sax.SAXException: It is not well-formed.
     """
-    writer = _Cleaner(target, frozenset(names), refused, sheets or SheetEdits())
+    writer = _Cleaner(target, frozenset(names), refused, watch or PartWatch())
     parser: Any = xml.sax.make_parser()
     parser.setFeature(xml.sax.handler.feature_external_ges, False)
     parser.setContentHandler(writer)
@@ -135,11 +150,11 @@ class _Cleaner(XMLGenerator):
     """Writes what it is told by the parser, less what loads."""
 
     def __init__(
-        self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None, sheets: SheetEdits
+        self, target: BinaryIO, names: frozenset[str], refused: Collection[str] | None, watch: PartWatch
     ) -> None:
         super().__init__(cast("Any", target), "utf-8", True)  # binary files too, whatever its stubs say
         self.removed = 0
-        self._sheets = sheets
+        self._sheets, self._notice = watch.sheets, watch.notice
         self._names, self._refused = names, refused
         self._shared: set[str] = set()  # shared formulas of Excel whose first one was taken out
         self._formula: list[str] | None = None
@@ -148,17 +163,22 @@ class _Cleaner(XMLGenerator):
         self._shared_index: str | None = None
 
     def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802  the name that SAX gives it
-        element = _local(name)
+        element = plain_name(name)
         kept: dict[str, str] = {}
+        plain: dict[str, str] = {}
         for key, value in attrs.items():
-            if self._is_loaded(element, _local(key), value):
-                self.removed += _local(key) not in _MACROS
+            local = plain_name(key)
+            if self._is_loaded(element, local, value):
+                self.removed += local not in _MACROS
             else:
-                kept[key] = value
-        if element == "relationship" and _is_refused(kept, self._refused):
+                kept[key] = plain[local] = value
+        self._notice.element(element, plain)
+        if element == "relationship" and _is_refused(plain, self._refused):
             # A macro that is taken out shows nothing, so nobody needs to be told.
-            self.removed += _leads_away({_local(key): value for key, value in kept.items()})
-            kept = {key: value for key, value in kept.items() if _local(key) not in {"target", "targetmode", "type"}}
+            self.removed += _leads_away(plain)
+            kept = {
+                key: value for key, value in kept.items() if plain_name(key) not in {"target", "targetmode", "type"}
+            }
         if element == "f" and kept.get("si") in self._shared and kept.get("t") == "shared":
             kept = {}
         elif element in _FORMULA_ELEMENTS:
@@ -168,14 +188,15 @@ class _Cleaner(XMLGenerator):
             self._field = ""
         self._in_field = element in _FIELD_ELEMENTS
         kept = self._sheets.attributes(element, kept)
-        if self._sheets.skipping:
+        if self._sheets.skipping or self._sheets.is_left_out(element):
             return
+        self.ignorableWhitespace(self._sheets.before_start(name))
         super().startElement(name, cast("Any", kept))  # a dict has all that it uses
 
         self.ignorableWhitespace(self._sheets.after_start(name))
 
     def endElement(self, name: str) -> None:  # noqa: N802
-        if self._formula is not None and _local(name) in _FORMULA_ELEMENTS:
+        if self._formula is not None and plain_name(name) in _FORMULA_ELEMENTS:
             text, self._formula = "".join(self._formula), None
             if _reaches_outside(text):
                 self.removed += 1
@@ -185,7 +206,9 @@ class _Cleaner(XMLGenerator):
                 super().characters(text)
         self._in_field = False
         if self._sheets.skipping:
-            self._sheets.skipping = _local(name) != "row"
+            self._sheets.skipping = plain_name(name) != "row"
+            return
+        if self._sheets.is_left_out(plain_name(name)):
             return
         self.ignorableWhitespace(self._sheets.before_end(name))
         super().endElement(name)
@@ -233,20 +256,19 @@ def _reaches_outside(formula: str) -> bool:
     return _OUTSIDE_FORMULA.search(_CLICKED_FORMULA.sub("", formula)) is not None
 
 
-def _local(name: str) -> str:
+def plain_name(name: str) -> str:
     """A name without its namespace, in small letters: "xlink:href" -> "href"."""
     return name.rpartition(":")[2].lower()
 
 
 def _is_refused(attributes: dict[str, str], refused: Collection[str] | None) -> bool:
-    """Whether a relationship of an Office Open XML package is taken out."""
-    values = {_local(key): value for key, value in attributes.items()}
-    kind = values.get("type", "").lower()
+    """Whether a relationship of an Office Open XML package is taken out, by its attributes without namespaces."""
+    kind = attributes.get("type", "").lower()
     if kind.endswith(_REFUSED_RELATIONS):
         return True
     if kind.endswith("/hyperlink"):
-        return refused is None or values.get("id", "") in refused
-    return _leads_away(values)
+        return refused is None or attributes.get("id", "") in refused
+    return _leads_away(attributes)
 
 
 def _leads_away(relationship: dict[str, str]) -> bool:
@@ -264,7 +286,7 @@ def ids_used_by_others(source: BinaryIO) -> set[str]:
 
     class Collector(xml.sax.handler.ContentHandler):
         def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802
-            if _local(name) not in _CLICKED:
+            if plain_name(name) not in _CLICKED:
                 used.update(value for _, value in attrs.items() if len(value) < _LONGEST_ID)
 
     parser: Any = xml.sax.make_parser()

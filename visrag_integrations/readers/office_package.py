@@ -19,8 +19,9 @@ from pathlib import Path
 from typing import IO, BinaryIO
 
 from visrag_integrations.errors import DocumentError, DocumentLimitError, printable
-from visrag_integrations.readers.office_links import clean_xml, ids_used_by_others
-from visrag_integrations.readers.office_password import refuse_encrypted_package
+from visrag_integrations.readers.office_book import Book, look_through
+from visrag_integrations.readers.office_links import PartWatch, clean_xml, ids_used_by_others
+from visrag_integrations.readers.office_notice import Notice
 from visrag_integrations.readers.office_sheets import SheetEdits
 
 # Bytes of all entries when they are unpacked. A report of a thousand photos has some hundred million; LibreOffice needs
@@ -50,6 +51,8 @@ class Cleaning:
         links: How many things it would have loaded by itself.
         cut_rows: Rows of its sheets beyond what is read.
         dropped: Entries that were left out, by name.
+        notice: What was noticed on the way.
+        book: What is known of its sheets.
     """
 
     name: str
@@ -57,6 +60,8 @@ class Cleaning:
     links: int = 0
     cut_rows: int = 0
     dropped: list[str] = field(default_factory=list)
+    notice: Notice = field(default_factory=Notice)
+    book: Book = field(default_factory=Book)
 
     def spend(self, size: int) -> None:
         """Count unpacked bytes.
@@ -104,9 +109,9 @@ def _copy(source: BinaryIO, copy: BinaryIO, cleaning: Cleaning, depth: int, edit
     # Packed quickly: the copy is thrown away.
     with zipfile.ZipFile(source) as given, zipfile.ZipFile(copy, "w", compresslevel=1) as made:
         infos = _entries(given, cleaning)
-        if depth == 0:
-            refuse_encrypted_package(cleaning.name, given)
         names = _with_folders(infos)
+        if depth == 0:
+            cleaning.book = look_through(given, infos)
         for info in infos.values():
             with given.open(info) as entry, tempfile.SpooledTemporaryFile(_BLOCK * 8) as cleaned:
                 if not _clean_entry(_EntryPlace(given, infos, names, info), entry, cleaned, cleaning, depth):
@@ -218,12 +223,30 @@ def _clean_xml_entry(place: _EntryPlace, source: IO[bytes], cleaned: IO[bytes], 
         # Excel writes this one tag of HTML into its comments, which is no XML.
         source = io.BytesIO(source.read().replace(b"<br>", b"<br/>"))
     try:
-        sheets = SheetEdits()
-        cleaning.links += clean_xml(source, cleaned, place.names, place.refused_hyperlinks(), sheets)  # type: ignore[arg-type]
+        sheets = SheetEdits(cleaning.book, place.info.filename)
+        if sheets.cut_bytes is not None:
+            source = WithoutRows(source, *sheets.cut_bytes)  # type: ignore[assignment]
+        watch = PartWatch(sheets, cleaning.notice)
+        cleaning.links += clean_xml(source, cleaned, place.names, place.refused_hyperlinks(), watch)  # type: ignore[arg-type]
     except (xml.sax.SAXException, ValueError, LookupError):
         return False
     cleaning.cut_rows += sheets.cut_rows
     return True
+
+
+class WithoutRows:
+    """A sheet without the bytes of the rows that are not read."""
+
+    def __init__(self, file: IO[bytes], begins: int, ends: int) -> None:
+        self._file, self._begins, self._ends = file, begins, ends
+
+    def read(self, size: int) -> bytes:
+        place = self._file.tell()
+        if place < self._begins:
+            return self._file.read(min(size, self._begins - place))
+        if place < self._ends:
+            self._file.seek(self._ends)
+        return self._file.read(size)
 
 
 def _copy_inner(source: IO[bytes], cleaned: IO[bytes], cleaning: Cleaning, depth: int) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import BinaryIO
 
@@ -10,12 +9,8 @@ from visrag_integrations.errors import DocumentError, MissingExtraError, Passwor
 
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How the container begins that Office used before packages; a package with a password is put into one too."""
-_NEEDED = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
+NEEDED = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
 _WRONG = "is encrypted and the password is wrong. Check it and try again."
-_OPEN_DOCUMENT = (
-    "is encrypted, and OpenDocument files with a password are not read. Save it without one, or as .docx, .xlsx or "
-    ".pptx."
-)
 # The names of the streams that say so, as they stand in the directory of the container: UTF-16.
 _PACKAGE = "EncryptedPackage".encode("utf-16-le")
 
@@ -42,7 +37,7 @@ def unlock(name: str, file: BinaryIO, target: Path, password: str | None) -> boo
     except Exception:  # noqa: BLE001  not a kind that it knows: LibreOffice is asked
         return False
     if not password:
-        raise PasswordError(name, _NEEDED)
+        raise PasswordError(name, NEEDED)
     try:
         office.load_key(password=password)
         with target.open("wb") as copy:
@@ -57,24 +52,6 @@ def unlock(name: str, file: BinaryIO, target: Path, password: str | None) -> boo
         target.unlink(missing_ok=True)
         raise DocumentError(name, f"is encrypted and damaged: {printable(str(err))}.") from err
     return True
-
-
-def refuse_encrypted_package(name: str, package: zipfile.ZipFile) -> None:
-    """OpenDocument encrypts each part by itself; its list of parts says so.
-
-    Raises:
-        PasswordError: It is encrypted.
-    """
-    for listed in ("META-INF/manifest.xml", "encrypted-package"):
-        if listed not in package.namelist():
-            continue
-        with package.open(listed) as manifest:
-            if listed == "encrypted-package" or b"encryption-data" in manifest.read(_MANIFEST):
-                raise PasswordError(name, _OPEN_DOCUMENT)
-
-
-# Bytes of the list of parts that are looked at: a document of a thousand pictures has a list of some 100 kB.
-_MANIFEST = 8 << 20
 
 
 def _holds_package(file: BinaryIO) -> bool:

@@ -10,13 +10,11 @@ import time
 from pathlib import Path
 
 from visrag_integrations.errors import DocumentError, DocumentTimeoutError, printable
+from visrag_integrations.readers.office_components import advice, component_for, is_missing
 from visrag_integrations.readers.office_profile import write_profile
 from visrag_integrations.readers.office_sandbox import environment, wall
 
-_NO_WALL = (
-    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "
-    "namespaces. Links in documents are cut out all the same."
-)
+_told: set[str] = set()  # what was said in this process about its wall
 
 
 class LibreOffice:
@@ -39,10 +37,22 @@ class LibreOffice:
 
     @property
     def warnings(self) -> tuple[str, ...]:
-        """What must be said about how it ran."""
-        if self._wall is None:
-            return (_NO_WALL,)
-        return ()
+        """What must be said about how it ran; the same is said once a process, not for each document."""
+        missing = self._wall.missing
+        if not missing or missing in _told:
+            return ()
+        _told.add(missing)
+        return (missing,)
+
+    def needs(self, suffix: str) -> None:
+        """Which part of LibreOffice the document needs.
+
+        Raises:
+            DocumentError: It is not installed.
+        """
+        component = component_for(suffix)
+        if is_missing(component, self._program):
+            raise DocumentError(self._name, f"cannot be opened: {advice(component)}.")
 
     def convert(self, given: Path, target: str, *options: str) -> Path:
         """The file that it makes of another one.
@@ -57,7 +67,7 @@ class LibreOffice:
             DocumentError: It made nothing.
         """
         profile = f"-env:UserInstallation={self._profile.as_uri()}"
-        command = [*(self._wall or []), self._program, profile, "--headless", "--norestore", "--nolockcheck"]
+        command = [*self._wall.command, self._program, profile, "--headless", "--norestore", "--nolockcheck"]
         command += ["--nodefault", *options, "--convert-to", target, "--outdir", str(self._folder), str(given)]
         log = self._folder / "log.txt"
         try:

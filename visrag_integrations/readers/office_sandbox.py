@@ -1,7 +1,8 @@
 """A wall around LibreOffice: no network, no files but its own folder, the program and its fonts.
 
 Bubblewrap (`bwrap`) builds it where it is installed and the system lets users have namespaces of their own. Elsewhere
-LibreOffice runs without it, and the report says so; the settings and the cleaned package are walls of their own.
+`unshare` takes at least the network away, where it can; the report says what is missing of the wall. The settings and
+the cleaned package are walls of their own.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import functools
 import os
 import shutil
 import subprocess
+from dataclasses import dataclass
 from pathlib import Path
 
 # Seconds. "soffice --version" takes a third of one; a very busy machine takes far longer.
@@ -50,33 +52,66 @@ def environment(folder: Path) -> dict[str, str]:
     }
 
 
-def wall(program: str, folder: Path) -> list[str] | None:
-    """The beginning of a command that runs LibreOffice behind the wall; None where there is none.
+@dataclass(frozen=True)
+class Wall:
+    """What stands around LibreOffice.
+
+    Attributes:
+        command: The beginning of the command that runs it.
+        missing: What is missing of the wall; "" where nothing is.
+    """
+
+    command: tuple[str, ...] = ()
+    missing: str = ""
+
+
+NO_FILES_HIDDEN = (
+    "LibreOffice ran without network, but could see the files of this machine: bubblewrap (bwrap) is not installed or "
+    "not allowed. Links in documents are cut out all the same. apt-get install bubblewrap puts up the whole wall."
+)
+NO_WALL = (
+    "LibreOffice ran without a wall around it: bubblewrap (bwrap) is not installed, or the system refuses user "
+    "namespaces. Links in documents are cut out all the same."
+)
+# Ways to have no network, of which the first that the system allows is taken: older versions of unshare, and some
+# containers, know only the second.
+_WITHOUT_NETWORK = (("--user", "--map-current-user", "--net", "--"), ("--map-root-user", "--net", "--"))
+
+
+def wall(program: str, folder: Path) -> Wall:
+    """What runs LibreOffice behind the wall, as far as this machine can build it.
 
     Args:
         program: Of LibreOffice.
         folder: What it may read and write.
     """
     real = Path(program).resolve()
-    # A script that starts LibreOffice from elsewhere (snap, flatpak) has its own sandbox, and needs its own places.
-    if not (real.parent / "soffice.bin").exists():
-        return None
     bwrap = shutil.which("bwrap")
-    if bwrap is None:
-        return None
-    for options in ((), ("no proc",)):
-        if _works(bwrap, str(real), options):
-            return _command(bwrap, real, folder, options)
-    return None
+    # A script that starts LibreOffice from elsewhere (snap, flatpak) has its own sandbox, and needs its own places.
+    if bwrap is not None and (real.parent / "soffice.bin").exists():
+        for options in ((), ("no proc",)):
+            if _works(bwrap, str(real), options):
+                return Wall(tuple(_command(bwrap, real, folder, options)))
+    unshare = shutil.which("unshare")
+    if unshare is not None:
+        for ways in _WITHOUT_NETWORK:
+            if _starts((unshare, *ways), str(real)):
+                return Wall((unshare, *ways), NO_FILES_HIDDEN)
+    return Wall(missing=NO_WALL)
+
+
+def _works(bwrap: str, program: str, options: tuple[str, ...]) -> bool:
+    """Whether LibreOffice starts behind the wall; asked once a process."""
+    return _starts(tuple(_command(bwrap, Path(program), None, options)), program)
 
 
 @functools.lru_cache
-def _works(bwrap: str, program: str, options: tuple[str, ...]) -> bool:
-    """Whether LibreOffice starts behind the wall; asked once a process."""
+def _starts(prefix: tuple[str, ...], program: str) -> bool:
+    """Whether LibreOffice starts with something in front of its command."""
     folder = Path(os.devnull).parent
     try:
         done = subprocess.run(
-            [*_command(bwrap, Path(program), None, options), program, "--version"],
+            [*prefix, program, "--version"],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

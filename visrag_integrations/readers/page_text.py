@@ -97,6 +97,8 @@ def _layer(content: PageContent, suspect: str = "") -> PageText:
 
 def _about(page: OcrPage, content: PageContent) -> str:
     """What a reader should know about what OCR read; "" where it could read."""
+    if page.doubtful and not page.score:
+        return f"OCR cannot read a letter of its {page.unread} lines; it may not know the script, or the scan is poor"
     if page.doubtful:
         return f"OCR is unsure of it ({page.score:.2f} of 1); it may not know the script, or the scan is poor"
     from visrag_integrations import ocr

@@ -7,6 +7,7 @@ import logging
 from typing import TYPE_CHECKING, Literal
 
 from visrag_integrations.errors import DocumentError, MissingExtraError, PasswordError, VisRAGError
+from visrag_integrations.readers.attachments import Attachments
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
 
 if TYPE_CHECKING:
@@ -50,6 +51,22 @@ class PdfDocument:
         if other is None or other.blank:
             return content
         return other
+
+    def attachments(self, max_bytes: int) -> Attachments:
+        """What lies inside of it: PyMuPDF looks, whichever engine reads the pages."""
+        from visrag_integrations.readers.pymupdf_engine import PyMuPDFDocument
+
+        if isinstance(self._first, PyMuPDFDocument):
+            return self._first.attachments(self._source, max_bytes)
+        try:
+            document = PyMuPDFDocument(self._source, self._settings)
+        except Exception as err:  # noqa: BLE001  engines raise anything on broken files
+            reason = str(err).strip(" .") or type(err).__name__
+            return Attachments(warnings=[f"may hold files that are not read: PyMuPDF cannot open it ({reason})."])
+        try:
+            return document.attachments(self._source, max_bytes)
+        finally:
+            document.close()
 
     def close(self) -> None:
         self._first.close()

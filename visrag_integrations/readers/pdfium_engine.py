@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
 from visrag_integrations.images import Pixels
+from visrag_integrations.readers.comb_fields import COMB
 from visrag_integrations.readers.content import (
     PageContent,
     RenderSettings,
@@ -16,7 +17,7 @@ from visrag_integrations.readers.content import (
     covers_little,
 )
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
-from visrag_integrations.readers.pdfium_words import covers_whole_page, painted_words, picture_box
+from visrag_integrations.readers.pdfium_words import Corners, covers_whole_page, painted_words, picture_box
 from visrag_integrations.readers.text_layer import read_text_layer
 from visrag_integrations.types import Box
 
@@ -57,11 +58,12 @@ class PdfiumDocument:
             page = self._document[number - 1]
             try:
                 pixels = _render(page, self._document, self._settings.max_pixels)
+                combs = _combs(page, self._document)
                 if _add_annotations(page):
                     page.close()
                     page = self._document[number - 1]
                 width, height = page.get_size()
-                text, words = read_text_layer(painted_words(page), width, height, pixels)
+                text, words = read_text_layer(painted_words(page, combs), width, height, pixels)
                 label = clean_text(self._document.get_page_label(number - 1) or "")
                 pictures: tuple[tuple[int, int], ...] = ()
                 if not words or covers_little(words):  # only there OCR may ask for more pixels
@@ -157,6 +159,24 @@ class PdfiumDetail:
                 return _draw(page, self._document, (width, height), corner, whole)()
             finally:
                 page.close()
+
+
+def _combs(page: Any, document: Any) -> list[Corners]:
+    """The form fields of a page that have a cell for each letter, in the file's own units."""
+    import pypdfium2.raw as pdfium
+
+    found: list[Corners] = []
+    if not document.formenv:
+        return found
+    for place in range(min(pdfium.FPDFPage_GetAnnotCount(page), _MOST_ANNOTATIONS)):
+        annotation = pdfium.FPDFPage_GetAnnot(page, place)
+        box = pdfium.FS_RECTF()
+        is_field = pdfium.FPDFAnnot_GetSubtype(annotation) == pdfium.FPDF_ANNOT_WIDGET
+        if is_field and pdfium.FPDFAnnot_GetFormFieldFlags(document.formenv, annotation) & COMB:
+            pdfium.FPDFAnnot_GetRect(annotation, box)
+            found.append((box.left, box.bottom, box.right, box.top))
+        pdfium.FPDFPage_CloseAnnot(annotation)
+    return found
 
 
 def _add_annotations(page: Any) -> bool:

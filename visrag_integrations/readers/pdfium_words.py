@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import math
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -23,11 +24,21 @@ _SPAN = 1000.0  # points between the places that are asked for
 # PDFium's sign for a hyphen that divides a word at the end of a line; the rest of the word follows without a space.
 _LINE_END_HYPHEN = "\x02"
 _WORD = re.compile("[^\\s\x02]+\x02?|\x02")
+# Of 255: below it, what lies under a pixel of a picture shows through it.
+_OPAQUE = 250
+# Of a word's box: so much of it must be clear for the word to be read. Letters leave most of their box free, so that a
+# signature over them hides less than half of it; a picture with a few holes hides all.
+_SEEN_THROUGH = 0.5
 _FIRST_VERTICAL = "\u2e80"  # from here on: scripts that are written from top to bottom too
 
 
-def painted_words(page: Any) -> PaintedWords:
-    """The page's words: characters between white space, boxed by their outermost corners."""
+def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
+    """The page's words: characters between white space, boxed by their outermost corners.
+
+    Args:
+        page: The page.
+        combs: Its form fields that have a cell for each letter.
+    """
     import pypdfium2.raw as pdfium
 
     layer = page.get_textpage()
@@ -50,7 +61,13 @@ def painted_words(page: Any) -> PaintedWords:
         layer.close()
     turned = _shown(page)
     points = np.array(corners, dtype=np.float64).reshape(-1, 2)
-    return PaintedWords(texts, (points @ turned[:2] + turned[2]).reshape(-1, 4), covered)
+    fields = np.array(combs, dtype=np.float64).reshape(-1, 2)
+    return PaintedWords(
+        texts,
+        (points @ turned[:2] + turned[2]).reshape(-1, 4),
+        covered,
+        (fields @ turned[:2] + turned[2]).reshape(-1, 4),
+    )
 
 
 def _as_text(codes: list[int]) -> str:
@@ -116,11 +133,53 @@ def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[i
     if any(words for _, words in suspected):
         place_of = {ctypes.addressof(item.contents): place for place, item in enumerate(objects)}
         for index, words in suspected:
+            under: list[int] = []
             for word in words:
                 text_object = pdfium.FPDFText_GetTextObject(layer, starts[word])
                 if text_object and place_of.get(ctypes.addressof(text_object.contents), index) < index:
-                    covered.add(word)
+                    under.append(word)
+            box = picture_box(objects[index])
+            if under and box is not None:
+                clear = _clear_parts(page, objects[index])
+                covered.update(word for word in under if not _is_clear(clear, box, corners[word].tolist()))
     return sorted(covered)
+
+
+def _clear_parts(page: Any, picture: Any) -> NDArray[np.bool_] | None:
+    """Where a picture lets what is below it through, row by row from its top; None for one that does nowhere.
+
+    PDFium's `HasTransparency` knows of the object's own opacity, and nothing of a mask that comes with the picture.
+    """
+    import pypdfium2.raw as pdfium
+
+    bitmap = pdfium.FPDFImageObj_GetRenderedBitmap(page.pdf, page, picture)
+    if not bitmap:
+        return None
+    try:
+        if pdfium.FPDFBitmap_GetFormat(bitmap) != pdfium.FPDFBitmap_BGRA:
+            return None
+        rows, stride = pdfium.FPDFBitmap_GetHeight(bitmap), pdfium.FPDFBitmap_GetStride(bitmap)
+        memory = ctypes.string_at(pdfium.FPDFBitmap_GetBuffer(bitmap), rows * stride)
+        columns = pdfium.FPDFBitmap_GetWidth(bitmap)
+    finally:
+        pdfium.FPDFBitmap_Destroy(bitmap)
+    opacity = np.frombuffer(memory, dtype=np.uint8).reshape(rows, stride)[:, 3 : 4 * columns : 4]
+    clear: NDArray[np.bool_] = opacity < _OPAQUE
+    return clear
+
+
+def _is_clear(clear: NDArray[np.bool_] | None, picture: Corners, word: Sequence[float]) -> bool:
+    """Whether a word can be seen through the part of a picture that lies over it; both boxes with up as more."""
+    if clear is None:
+        return False
+    rows, columns = clear.shape
+    left, bottom, right, top = picture
+    across = columns / max(right - left, 1e-9)
+    down = rows / max(top - bottom, 1e-9)
+    first, last = max(0, int((word[0] - left) * across)), math.ceil((word[2] - left) * across)
+    upper, lower = max(0, int((top - word[3]) * down)), math.ceil((top - word[1]) * down)
+    part = clear[upper:lower, first:last]
+    return bool(part.size) and float(part.mean()) > _SEEN_THROUGH
 
 
 def picture_box(item: Any) -> Corners | None:

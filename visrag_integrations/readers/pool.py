@@ -15,6 +15,7 @@ from typing import Any
 
 from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
+from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import (
     DocumentDone,
@@ -112,8 +113,8 @@ class ReaderPool:
         try:
             for thread in threads:
                 thread.start()
-            with tempfile.TemporaryDirectory(prefix="visrag-") as folder:
-                yield from self._in_order(schedule, self._jobs(sources, known, Path(folder)), known)
+            with ScratchFolder("fetched") as folder:
+                yield from self._in_order(schedule, self._jobs(sources, known, folder), known)
             reusable = self._kept
         finally:
             schedule.close()
@@ -134,7 +135,7 @@ class ReaderPool:
         return _MAX_CHUNK_OF_PIXELS
 
     def _make_processes(self) -> list[WorkerProcess]:
-        timeout = self.page_timeout + self.reader.office_timeout
+        timeout = self.page_timeout + max(self.reader.office_timeout, self.reader.web_timeout)
         threads_each = max(1, ocr.count_cores() // self.workers)  # of OCR, so that all together use each core once
         reader = self.reader
         if reader.max_memory is None:
@@ -253,7 +254,8 @@ class _Driver:
         todo = [number for number in numbers if number not in job.known]
         # A short document is shared by all workers; four pieces each, because some pages take longer than others.
         size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))
-        if job.source.kind in {"office", "text"}:  # to make its PDF takes long: only one worker does it
+        # To make its PDF, or to load it in a browser, takes long: only one worker does it.
+        if job.source.kind in {"office", "text", "web"}:
             size = max(1, len(todo))
         chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
         self._schedule.opened(job, total, chunks)
@@ -321,8 +323,11 @@ class _Driver:
         return self._schedule.put(chunk, PageRead(page, stored))
 
     def _timeout_of(self, job: Job) -> float:
-        if job.source is not None and job.source.kind == "office":
+        kind = job.source.kind if job.source is not None else ""
+        if kind in {"office", "text"}:
             return self._timeout + self._reader.office_timeout
+        if kind == "web":
+            return self._timeout + self._reader.web_timeout
         return self._timeout
 
     def _spare_engine(self, job: Job) -> Any:

@@ -6,16 +6,15 @@ import contextlib
 import json
 import os
 import pickle
-import shutil
 import signal
 import socket
 import subprocess
 import sys
-import tempfile
 from multiprocessing.connection import Connection
 from typing import Any
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers.reader import PageReader
 
 PictureFormat = tuple[str, int]
@@ -42,7 +41,7 @@ class WorkerProcess:
         self._process: subprocess.Popen[bytes] | None = None
         self._connection: Connection | None = None
         self._closed = False
-        self._folder: str | None = None
+        self._folder: ScratchFolder | None = None
 
     def send(self, *request: Any) -> None:
         """Ask; the replies are fetched by `receive`."""
@@ -84,15 +83,15 @@ class WorkerProcess:
         ours, theirs = socket.socketpair()
         with theirs:
             # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
-            self._folder = tempfile.mkdtemp(prefix="visrag-reading-")
-            os.chmod(self._folder, 0o711)  # a browser that runs as another user has a folder of its own in there
+            self._folder = ScratchFolder("reading")
+            os.chmod(self._folder.path, 0o711)  # a browser that runs as another user has a folder of its own in there
             command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
             self._process = subprocess.Popen(
                 command,
                 pass_fds=[theirs.fileno()],
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,
-                env={**os.environ, "TMPDIR": self._folder},
+                env={**os.environ, "TMPDIR": str(self._folder.path)},
             )
         self._connection = Connection(ours.detach())
         self._refuse_when_closed()
@@ -131,7 +130,7 @@ class WorkerProcess:
         code = process.wait()
         folder, self._folder = self._folder, None
         if folder is not None:
-            shutil.rmtree(folder, ignore_errors=True)
+            folder.close()
         return code
 
 

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import functools
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from visrag_integrations.images import Pixels
+from visrag_integrations.readers.attachments import Attachments, look_inside
+from visrag_integrations.readers.comb_fields import COMB
 from visrag_integrations.readers.content import (
     PageContent,
     RenderSettings,
     covers_little,
     covers_page,
 )
+from visrag_integrations.readers.dingbats import with_dingbats
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
 from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, read_text_layer, words_under
@@ -79,6 +82,11 @@ class PyMuPDFDocument:
             detail = MuPDFDetail(page, drawing, self._settings)
         return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail)
 
+    def attachments(self, outer: Source, max_bytes: int) -> Attachments:
+        """What lies inside of the document, which is the file `outer`."""
+        with LOCK:
+            return look_inside(self._document, outer, max_bytes)
+
     def _label(self, page: Any, number: int) -> str:
         """The page's own number ("iv", "A-3"); MuPDF reads all rules of the document anew for every page."""
         if not self._labels:
@@ -105,30 +113,66 @@ def _painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painte
     if not isinstance(layer, pymupdf.TextPage):
         layer = pymupdf.TextPage(layer)
     found = layer.extractWORDS()
-    # Each is (x0, y0, x1, y1, text, block, line, place).
-    texts = [word[4] for word in found]
-    corners = [word[:4] for word in found]
+    if not found:
+        return PaintedWords([], [])
+    # Each word is (x0, y0, x1, y1, text, block, line, place). All left edges together, then all upper ones: of a few
+    # long lists an array is made in half of the time that many short ones take.
+    texts: Sequence[str]
+    left, top, right, bottom, texts, blocks, *_ = zip(*found, strict=True)
+    corners = np.array((left, top, right, bottom)).T
     if may_have_ligatures(texts):
         texts = _with_ligatures(texts, layer)
-    blocks = layer.extractBLOCKS()
-    if not texts or not any(block[6] for block in blocks):
-        return PaintedWords(texts, corners)
-    pictures = [block for block in blocks if block[6] and not _covers_page(block[:4], size)]
+    texts = with_dingbats(texts, found, page, layer)
+    covered = _covered(page, size, corners, _suspected(layer, blocks, corners, size))
+    return PaintedWords(texts, corners, covered, _combs(page))
+
+
+def _combs(page: Any) -> list[Box]:
+    """The form fields of a page that have a cell for each letter, as the page is shown."""
+    if page.first_widget is None:
+        return []
+    return [_as_shown(field.rect, page) for field in page.widgets() if field.field_flags & COMB]
+
+
+def _suspected(layer: Any, blocks: Sequence[int], corners: NDArray[np.float64], size: tuple[float, float]) -> list[int]:
+    """Places of the words over which a picture was painted that is no scan of the page.
+
+    Args:
+        layer: The page's text.
+        blocks: In which block of it each word stands.
+        corners: Of the words.
+        size: Of the page.
+    """
+    import pymupdf
+
+    # Blocks stand in the order of painting. They are looked at one by one, without their text: most pages have no
+    # picture, and `extractBLOCKS` would write out every line of all of them.
+    pictures: list[tuple[int, Box]] = []
+    place_of_block: list[int] = []
+    block = layer.this.m_internal.first_block
+    place = 0
+    while block:
+        if block.type == pymupdf.mupdf.FZ_STEXT_BLOCK_IMAGE:
+            edges = block.bbox
+            pictures.append((place, (edges.x0, edges.y0, edges.x1, edges.y1)))
+        elif block.type == pymupdf.mupdf.FZ_STEXT_BLOCK_TEXT:
+            place_of_block.append(place)
+        place += 1
+        block = block.next
+    pictures = [picture for picture in pictures if not _covers_page(picture[1], size)]
     if not pictures:
-        return PaintedWords(texts, corners)
-    # Blocks stand in the order of painting. Words count them without pictures; older versions count pictures too.
-    places = np.array([word[5] for word in found])
-    place_of_block = np.array([block[5] for block in blocks if not block[6]])
+        return []
+    # Words count blocks without pictures; older versions count pictures too.
+    places = np.array(blocks)
     if places.max() < len(place_of_block):
-        places = place_of_block[places]
-    edges = np.array(corners)
+        places = np.array(place_of_block)[places]
     suspected: list[int] = []
-    for left, top, right, bottom, _, place, _ in pictures:
-        suspected += words_under(edges, places < place, (left, top, right, bottom))
-    return PaintedWords(texts, corners, _covered(page, size, edges, suspected))
+    for place, box in pictures:
+        suspected += words_under(corners, places < place, box)
+    return suspected
 
 
-def _with_ligatures(words: list[str], layer: Any) -> list[str]:
+def _with_ligatures(words: Sequence[str], layer: Any) -> Sequence[str]:
     """The words with the letters of ligatures in the order of writing.
 
     MuPDF gives all letters of a glyph but one no width, at the right edge of the one that has it, and mirrors them with

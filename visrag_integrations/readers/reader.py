@@ -20,7 +20,6 @@ from visrag_integrations.interfaces.reader_versions import READER_VERSION
 from visrag_integrations.interfaces.speaker_notes import NOTES_KEY, with_notes
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
-from visrag_integrations.readers.attachments import look_inside
 from visrag_integrations.readers.content import DocumentContent, RenderSettings
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.page_text import read_text, warn_suspect
@@ -158,7 +157,7 @@ class PageReader:
         """
         known = source
         if not isinstance(known, sources.Source):
-            known = sources.identify(known, max_bytes=self.max_bytes, name=name)
+            known = sources.identify(known, max_bytes=self.max_bytes, name=name, seconds=self.fetch_timeout)
         return OpenDocument(self, known, _open_content(known, self))
 
     def describe(self) -> dict[str, Any]:
@@ -192,8 +191,8 @@ class OpenDocument:
         self.warnings: tuple[str, ...] = tuple(about.pop("warnings", ()))
         self._metadata = about
         self.embedded: tuple[sources.Source, ...] = ()
-        if known.kind == "pdf":
-            found = look_inside(known, reader.password, reader.max_bytes)
+        if isinstance(content, PdfDocument):
+            found = content.attachments(reader.max_bytes)
             self.embedded, self.warnings = tuple(found.sources), (*self.warnings, *found.warnings)
         self.source, self.doc_id, self.total_pages = known.name, known.doc_id, content.total_pages
         self.numbers = self._choose()
@@ -294,7 +293,8 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
             return ImageDocument(known, settings)
         if known.kind == "web":
-            from visrag_integrations.readers.web_page import WebDocument, WebSettings
+            from visrag_integrations.readers.web_page import WebDocument
+            from visrag_integrations.readers.web_parts import WebSettings
 
             return WebDocument(known, settings, WebSettings(reader.web_scripts, reader.web_hosts, reader.web_timeout))
         from visrag_integrations.readers.office import open_office

@@ -52,11 +52,12 @@ class ReadingOrder(NamedTuple):
     """Words in the order in which they are read.
 
     Attributes:
-        places: For each word that is read, its place among the words that were given.
+        places: For each word that is read, its place among the words that were given; a `range` of all of them where
+            they are read as they are given.
         ends: What stands after each of them in the page's text: " ", "\\n", or a tab between two cells of numbers.
     """
 
-    places: list[int]
+    places: Sequence[int]
     ends: list[str]
 
     def text(self, words: Sequence[str]) -> str:
@@ -66,9 +67,15 @@ class ReadingOrder(NamedTuple):
         'Invoice 7745'
         """
         parts = [""] * (2 * len(self.places))
-        parts[0::2] = [words[place] for place in self.places]
+        parts[0::2] = self.sorted(words)
         parts[1::2] = self.ends
         return "".join(parts[:-1])
+
+    def sorted(self, words: Sequence[str]) -> Sequence[str]:
+        """The words as they are read."""
+        if isinstance(self.places, range):
+            return words
+        return [words[place] for place in self.places]
 
 
 def reading_order(words: Sequence[str], boxes: Boxes) -> ReadingOrder:
@@ -79,9 +86,12 @@ def reading_order(words: Sequence[str], boxes: Boxes) -> ReadingOrder:
     >>> reading_order(painted, boxes).text(painted)
     'Invoice date: 20-10-2031'
     """
+    frames = split_by_frame(words, boxes)
+    if len(frames) == 1:
+        return _order_in_frame(words, boxes, *frames[0])
     places: list[int] = []
     ends: list[str] = []
-    for frame, part in split_by_frame(words, boxes):
+    for frame, part in frames:
         found = _order_in_frame(words, boxes, frame, part)
         places += found.places
         ends += found.ends
@@ -105,7 +115,7 @@ def _order_in_frame(words: Sequence[str], boxes: Boxes, frame: Frame, part: NDAr
         found = _written(words, _arranged(pieces, _gutter(pieces), right_to_left, depth=0))
     if part is None:
         return found
-    return ReadingOrder(part[found.places].tolist(), found.ends)
+    return ReadingOrder(part[list(found.places)].tolist(), found.ends)
 
 
 def joined_words(boxes: Boxes, backwards: NDArray[np.bool_] | None = None) -> NDArray[np.bool_]:
@@ -146,12 +156,14 @@ def _as_painted(
     below = (tops + edge)[1:] >= np.maximum.accumulate(bottoms - edge)[:-1]
     if not below.all() and (right_to_left or not _beside(words, boxes, starts, below)):
         return None
-    ends = np.full(len(boxes), " ", dtype=object)
-    ends[starts[1:][below] - 1] = "\n"
+    ends = [" "] * len(boxes)
     ends[-1] = "\n"
-    for place in starts[1:][~below].tolist():
-        ends[place - 1] = _between(words[place - 1], words[place])
-    return ReadingOrder(list(range(len(boxes))), ends.tolist())
+    for place, is_below in zip(starts[1:].tolist(), below.tolist(), strict=True):
+        if is_below:
+            ends[place - 1] = "\n"
+        else:
+            ends[place - 1] = _between(words[place - 1], words[place])
+    return ReadingOrder(range(len(boxes)), ends)
 
 
 def _beside(words: Sequence[str], boxes: Boxes, starts: NDArray[np.intp], below: NDArray[np.bool_]) -> bool:

@@ -28,7 +28,7 @@ _PICTURES = (".png", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".gif", ".bmp")
 _NEWER_PICTURES = (".jp2", ".j2k", ".jpx", ".avif", ".heic", ".heif")
 _TEXTS = (".docx", ".doc", ".docm", ".dotx", ".dotm", ".odt", ".ott", ".fodt", ".rtf")
 _DECKS = (".pptx", ".ppt", ".pptm", ".ppsx", ".ppsm", ".potx", ".potm", ".odp", ".otp", ".fodp")
-_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv")
+_SHEETS = (".xlsx", ".xls", ".xlsm", ".xltx", ".xltm", ".ods", ".ots", ".fods", ".csv", ".tsv")
 SUFFIXES: dict[str, FileKind] = {
     ".pdf": "pdf",
     **dict.fromkeys((*_PICTURES, *_NEWER_PICTURES), "image"),
@@ -81,7 +81,12 @@ class Source:
 
 
 def identify(
-    source: PathLike | bytes, *, max_bytes: int, name: str | None = None, origin: remote.Origin | None = None
+    source: PathLike | bytes,
+    *,
+    max_bytes: int,
+    name: str | None = None,
+    origin: remote.Origin | None = None,
+    seconds: float = remote.FETCH_SECONDS,
 ) -> Source:
     """The document behind a path, a URL or bytes, with its id and kind.
 
@@ -90,6 +95,7 @@ def identify(
         max_bytes: More are refused.
         name: What it is called, instead of its path or URL.
         origin: Where a file was downloaded from; a server says what it sends.
+        seconds: How long a document behind a URL may take to come.
 
     Raises:
         DocumentError: Missing, empty, unreadable, too large, or of a type that cannot be read; a class for each.
@@ -105,7 +111,7 @@ def identify(
         )
     if remote.is_url(source):
         fetched = io.BytesIO()
-        origin = remote.fetch(str(source), fetched, max_bytes)
+        origin = remote.fetch(str(source), fetched, max_bytes, seconds)
         return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source), origin=origin)
     path = Path(source)
     name = name or os.fspath(source)

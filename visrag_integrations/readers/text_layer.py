@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import numpy as np
 
 from visrag_integrations.images import Pixels
+from visrag_integrations.readers.comb_fields import join_cells
 from visrag_integrations.readers.content import clean_text, has_unprintable, make_words
 from visrag_integrations.readers.reading_order import reading_order
 from visrag_integrations.readers.visibility import visible_words
@@ -24,11 +25,13 @@ class PaintedWords(NamedTuple):
         texts: No white space in them.
         corners: Two opposite corners of each, `(x, y, x, y)` in units of the page as it is shown, from its top left.
         covered: Places of words over which a picture was painted that is no scan of the page.
+        combs: Form fields with a cell for each letter, as their corners.
     """
 
-    texts: list[str]
+    texts: Sequence[str]
     corners: Sequence[Sequence[float]] | NDArray[np.float64]
     covered: Sequence[int] = ()
+    combs: Sequence[Sequence[float]] | NDArray[np.float64] = ()
 
 
 def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: Pixels) -> tuple[str, tuple[Word, ...]]:
@@ -36,14 +39,14 @@ def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: 
     texts = painted.texts
     if not texts:
         return "", ()
-    corners = np.asarray(painted.corners, dtype=np.float64).reshape(-1, 2, 2)
-    corners = np.sort(corners, axis=1)  # a turned word has its corners in another order
-    if not np.isfinite(corners).all():
-        corners = np.nan_to_num(corners)
-    boxes = corners.reshape(-1, 4)
+    boxes = np.asarray(painted.corners, dtype=np.float64)
+    if not np.isfinite(boxes).all():
+        boxes = np.nan_to_num(boxes)
+    if (boxes[:, 2:] < boxes[:, :2]).any():  # a turned word has its corners in another order
+        boxes = np.sort(boxes.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
     if has_unprintable(texts):
         texts = list(map(clean_text, texts))
-    edges = (corners / (width, height)).reshape(-1, 4)
+    edges = boxes / (width, height, width, height)
     kept = visible_words(texts, boxes, edges, pixels)
     if painted.covered:
         kept[list(painted.covered)] = False
@@ -54,10 +57,15 @@ def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: 
         edges = edges[shown]
         if not texts:
             return "", ()
+    if len(painted.combs):
+        fields = np.sort(np.asarray(painted.combs, dtype=np.float64).reshape(-1, 2, 2), axis=1).reshape(-1, 4)
+        texts, boxes = join_cells(texts, boxes, fields)
+        edges = boxes / (width, height, width, height)
     order = reading_order(texts, boxes)
     text = order.text(texts)
-    texts = [texts[place] for place in order.places]
-    return text, make_words(texts, edges[order.places])
+    if not isinstance(order.places, range):
+        edges = edges[order.places]
+    return text, make_words(order.sorted(texts), edges)
 
 
 def words_under(corners: NDArray[np.float64], painted_before: NDArray[np.bool_], picture: Box) -> list[int]:

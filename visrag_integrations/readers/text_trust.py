@@ -60,8 +60,13 @@ _SIGNS = re.compile(r"[\"#$%&'*+/;<=>?@\[\]\\^`{|}~!]")
 _MOST_SIGNS = 0.3
 _NAMELESS = re.compile("[\ufffd\ue000-\uf8ff]{4,}")  # a bullet of a symbol font is one such character; words are more
 _WORDS = re.compile(r"[^\W\d_]{3,}")
-_MISREAD = re.compile(r"[a-z][0-9|~^{}\\$][a-z]")  # "inv0ice": old OCR. Names in code are seldom written so.
+_MISREAD_SIGNS = r"[0-9|~^{}\\$]"
+_MISREAD = re.compile(f"[a-z]{_MISREAD_SIGNS}[a-z]")  # "inv0ice": old OCR. Names in code are seldom written so.
 _MOST_MISREAD = 0.02  # of the letters
+_FEWEST_MISREAD = 8
+# The patterns above take a tenth of a millisecond of every page, so that they are asked only where tables, which take a
+# tenth of that, say that they may find enough. What a table says of a letter, as bits:
+_SMALL_LETTER, _SIGN, _MISREAD_SIGN = 1, 2, 4
 
 # How alike two lines are, from 0 to 1 (difflib): what OCR reads of good print is at 0.9 and more like its text layer,
 # other words of the same language are at 0.3.
@@ -96,10 +101,11 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
     script_of, weight_of = _letter_tables()
     bounded = np.minimum(codes, _TABLE)
     scripts = script_of[bounded]
-    known: list[tuple[int, float]] = [(1, _LEAST_LATIN)]
-    if not text.isascii():
-        known += [(place, least) for place, (_, _, least) in enumerate(_USUAL, 2)]
-    for script, least in known:
+    letters_of = np.bincount(
+        scripts, minlength=len(_RANGES) + 1
+    )  # of each script on the page; the first are no letters
+    for script in (np.flatnonzero(letters_of[1:] >= _FEWEST) + 1).tolist():
+        least = _LEAST_LATIN if script == 1 else _USUAL[script - 2][2]
         letters = _in_words(scripts == script)
         if len(letters) >= _FEWEST:
             for stretch in _unusual(letters, weight_of[bounded[letters]], least):
@@ -108,7 +114,9 @@ def suspicious_stretches(text: str) -> list[Suspicion]:
                     found.append(stretch)
     if not text.isascii():
         found += [Suspicion(*match.span()) for match in _NAMELESS.finditer(text)]
-    if _is_full_of_signs(text) or _is_swapped(codes) or _is_misread(text):
+    marks = _marks()[bounded]
+    may_be_signs = np.count_nonzero(marks & _SIGN) > _MOST_SIGNS * letters_of[1:].sum()
+    if (may_be_signs and _is_full_of_signs(text)) or _is_swapped(codes) or _is_misread(text, marks):
         found.append(Suspicion(0, len(text)))
     return found
 
@@ -129,7 +137,8 @@ def _unusual(letters: NDArray[np.intp], weights: NDArray[np.float32], least: flo
     size = min(_STRETCH, len(letters))
     sums = np.concatenate(([0.0], np.cumsum(weights, dtype=np.float64)))
     # Stretches overlap by half, and the last one ends where the text does.
-    starts = np.unique(np.append(np.arange(0, len(letters) - size + 1, max(1, size // 2)), len(letters) - size))
+    last = len(letters) - size
+    starts = np.append(np.arange(0, last, max(1, size // 2)), last)
     means = (sums[starts + size] - sums[starts]) / size
     found: list[Suspicion] = []
     for start in starts[means < least].tolist():
@@ -184,9 +193,29 @@ def _is_swapped(codes: NDArray[np.uint32]) -> bool:
     return 3 * len(swapped) > len(high) and len(np.unique(swapped)) >= 6
 
 
-def _is_misread(text: str) -> bool:
+def _is_misread(text: str, marks: NDArray[np.uint8]) -> bool:
+    small = marks & _SMALL_LETTER > 0
+    odd = marks & _MISREAD_SIGN > 0
+    inside = small[:-2] & odd[1:-1] & small[2:]
+    if np.count_nonzero(inside) < _FEWEST_MISREAD:  # no fewer than the pattern finds, which shares no letters
+        return False
     misread = len(_MISREAD.findall(text))
-    return misread >= 8 and misread > _MOST_MISREAD * len(text)
+    return misread >= _FEWEST_MISREAD and misread > _MOST_MISREAD * len(text)
+
+
+@functools.lru_cache(maxsize=1)
+def _marks() -> NDArray[np.uint8]:
+    """For each code point whether it is a small letter, a sign, and one that bad OCR puts into words, as bits."""
+    marks = np.zeros(_TABLE + 1, dtype=np.uint8)
+    for code in range(128):
+        letter = chr(code)
+        if re.match("[a-z]", letter):
+            marks[code] |= _SMALL_LETTER
+        if _SIGNS.match(letter):
+            marks[code] |= _SIGN
+        if re.match(_MISREAD_SIGNS, letter):
+            marks[code] |= _MISREAD_SIGN
+    return marks
 
 
 def agrees(line: str, read: str, score: float) -> bool | None:

@@ -7,32 +7,26 @@ no network and no other file. A URL's page is given what its own host sends, and
 from __future__ import annotations
 
 import functools
-import logging
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from importlib.resources import files
 from typing import Any
-from urllib.parse import urlsplit
 
 import numpy as np
 
-from visrag_integrations import fetching, images
-from visrag_integrations.errors import DocumentError, DocumentTimeoutError, FetchError
+from visrag_integrations import images
+from visrag_integrations.errors import DocumentError, DocumentTimeoutError
+from visrag_integrations.readers import fonts
 from visrag_integrations.readers.chromium import (
     BrowserError,
     BrowserTimeout,
     Chromium,
-    WebReply,
-    WebRequest,
     find_program,
 )
 from visrag_integrations.readers.content import PageContent, RenderSettings, clean_text
 from visrag_integrations.readers.sources import Source
 from visrag_integrations.readers.tiles import tiles_of
+from visrag_integrations.readers.web_parts import FOR_PARTS, WebParts, WebSettings
 from visrag_integrations.types import Word
-
-logger = logging.getLogger(__name__)
 
 WIDTH = 1280
 """CSS pixels: what most pages are laid out for on a desk; narrower ones show the layout of a phone."""
@@ -40,30 +34,9 @@ TILE = 1810
 """CSS pixels of a tile's height: the shape of an A4 page, as embedders are trained on."""
 MAX_HEIGHT = 200_000
 """CSS pixels; of a page that goes on and on only so much is drawn (120 tiles), and a warning says so."""
-MAX_PARTS = 500
-"""Pictures, style sheets and fonts that a page may ask for; a page of a newspaper asks for 200."""
-MAX_PARTS_BYTES = 100 << 20
-"""Bytes of all of them together."""
-_FOR_PARTS = 0.5
-"""Of the time for a page: how long its pictures and style sheets are waited for. The rest is for laying it out."""
+_MOST_LETTERS = 100_000  # of a tile that are looked at for letters without a font
 NO_HOST = "http://page.invalid/"
 """Where an .html file seems to come from; the name belongs to nobody (RFC 2606)."""
-
-
-@dataclass(frozen=True)
-class WebSettings:
-    """How web pages are opened.
-
-    Attributes:
-        scripts: Whether a page's own scripts run.
-        hosts: Hosts, beside the page's own, whose pictures, style sheets and fonts are fetched.
-        timeout: Seconds for loading a page, and again for each tile of it. Parts that have not come after half of them
-            are left out.
-    """
-
-    scripts: bool = False
-    hosts: tuple[str, ...] = ()
-    timeout: float = 60.0
 
 
 class WebDocument:
@@ -82,10 +55,9 @@ class WebDocument:
                 "chromium), or print the page to a PDF and index that.",
             )
         self._source, self._settings, self._web = source, settings, web
+        self._parts = WebParts(source, web)
         try:
-            self._browser = Chromium(
-                program, WIDTH, TILE, _Parts(source, web).reply, scripts=web.scripts, seconds=web.timeout
-            )
+            self._browser = Chromium(program, WIDTH, TILE, self._parts.reply, scripts=web.scripts, seconds=web.timeout)
         except BrowserError as err:
             raise self._error(err) from err
         try:
@@ -98,19 +70,35 @@ class WebDocument:
             raise
 
     def _load(self) -> None:
-        self._browser.open(self._source.url or NO_HOST, patience=self._web.timeout * _FOR_PARTS)
+        complete = self._browser.open(self._source.url or NO_HOST, patience=self._web.timeout * FOR_PARTS)
         width, height = self._browser.size()
         self._width = max(1, min(width, 2 * WIDTH))  # a wider page is cut at its right, as a window would
-        self.metadata: Mapping[str, Any] = {"web_page": True}
-        if height > MAX_HEIGHT:
-            logger.warning("%s: only the first %d of %d pixels are read.", self._source.name, MAX_HEIGHT, height)
-            self.metadata = {"web_page": True, "cut_after_pixels": MAX_HEIGHT}
-            height = MAX_HEIGHT
-        self._tiles = tiles_of(max(height, 1), TILE)
         found = self._browser.evaluate(_script())
-        if found["title"]:
-            self.metadata = {**self.metadata, "title": clean_text(str(found["title"]))[:500]}
         self._words: list[tuple[str, float, float, float, float]] = [tuple(word) for word in found["words"]]
+        about: dict[str, Any] = {"web_page": True}
+        warnings: list[str] = []
+        if height > MAX_HEIGHT:
+            about["cut_after_pixels"] = MAX_HEIGHT
+            warnings.append(f"only the first {MAX_HEIGHT} of {height} pixels of its height are read.")
+            height = MAX_HEIGHT
+        if width > self._width:
+            warnings.append(f"only the first {self._width} of {width} pixels of its width are read.")
+        if not found["complete"]:
+            warnings.append(f"only the first {len(self._words)} of its words are read; its pictures are whole.")
+        if not complete:
+            warnings.append(
+                f"it was still loading after {self._web.timeout * FOR_PARTS:g} seconds, and is read as it was then. "
+                "Raise web_timeout to wait longer."
+            )
+        if found["scripts"] and not self._words and not self._web.scripts:
+            warnings.append(
+                "it shows no text, and has scripts, which were not run. PageReader(web_scripts=True), or "
+                "--web-scripts, runs them."
+            )
+        if found["title"]:
+            about["title"] = clean_text(str(found["title"]))[:500]
+        self._tiles = tiles_of(max(height, 1), TILE)
+        self.metadata: Mapping[str, Any] = {**about, "warnings": (*warnings, *self._parts.warnings)}
 
     @property
     def total_pages(self) -> int:
@@ -121,21 +109,28 @@ class WebDocument:
         self._browser.allow(self._web.timeout)
         with images.open_picture(self._browser.picture(top, bottom, self._width)) as drawn:
             picture = images.to_rgb(drawn)
-        words = self._drawn_words(np.asarray(picture), top, bottom)
+        words, blank = self._drawn_words(np.asarray(picture), top, bottom)
         text = _as_lines(words)
-        return PageContent(images.fit(picture, self._settings.max_pixels), text, tuple(words))
+        warnings: tuple[str, ...] = ()
+        # Of what left no mark, the letters that no font has; white letters on white say nothing to a reader either.
+        lost = fonts.undrawable("".join(blank)[:_MOST_LETTERS])
+        if lost:
+            warnings = (fonts.undrawable_warning(lost, "are not drawn, and the words with them left out"),)
+        return PageContent(images.fit(picture, self._settings.max_pixels), text, tuple(words), warnings=warnings)
 
     def close(self) -> None:
         self._browser.close()
 
-    def _drawn_words(self, pixels: Any, top: int, bottom: int) -> list[Word]:
-        """The words of a tile that leave a mark in its picture: white on white says nothing to a reader."""
+    def _drawn_words(self, pixels: Any, top: int, bottom: int) -> tuple[list[Word], list[str]]:
+        """The words of a tile that leave a mark in its picture, and the texts of those that do not."""
         words: list[Word] = []
+        blank: list[str] = []
         for text, left, upper, right, lower in self._words:
             if not top <= (upper + lower) / 2 < bottom or right <= 0 or left >= self._width:
                 continue
             box = pixels[max(0, int(upper - top)) : int(lower - top) + 1, max(0, int(left)) : int(right) + 1]
             if not box.size or (box == box[0, 0]).all():
+                blank.append(text)
                 continue
             edges = (
                 left / self._width,
@@ -145,63 +140,12 @@ class WebDocument:
             )
             within = tuple(round(min(1.0, max(0.0, edge)), 5) for edge in edges)
             words.append(Word(clean_text(text), within))  # type: ignore[arg-type]
-        return words
+        return words, blank
 
     def _error(self, err: BrowserError) -> DocumentError:
         if isinstance(err, BrowserTimeout):
             return DocumentTimeoutError(self._source.name, f"{err}. Raise web_timeout, or print the page to a PDF.")
         return DocumentError(self._source.name, f"cannot be drawn: {err}.")
-
-
-class _Parts:
-    """Answers what the page asks for: the page itself, then what its own host sends, within limits."""
-
-    def __init__(self, source: Source, web: WebSettings) -> None:
-        self._source = source
-        self._hosts = frozenset(host.lower() for host in web.hosts)
-        self._end = time.monotonic() + web.timeout * _FOR_PARTS
-        self._own = (urlsplit(source.url).hostname or "").lower()
-        # The operator named the page's host; a host that the operator's URL was redirected to is a stranger's.
-        given = (urlsplit(source.name).hostname or "").lower() if source.url else ""
-        self._trusted = self._hosts | ({given} if given else frozenset())
-        self._handed_out = False
-        self._parts = 0
-        self._bytes_left = MAX_PARTS_BYTES
-
-    def reply(self, request: WebRequest) -> WebReply | None:
-        """What the browser is given; None refuses."""
-        if request.is_page:
-            return self._page()
-        if not self._source.url or request.method != "GET":
-            return None
-        parts = urlsplit(request.url)
-        host = (parts.hostname or "").lower()
-        if parts.scheme not in ("http", "https") or host not in {self._own, *self._hosts}:
-            return None
-        self._parts += 1
-        if self._parts > MAX_PARTS:
-            return None
-        return self._fetch(request.url, host)
-
-    def _page(self) -> WebReply | None:
-        """The page, once: a page that sends its reader on to another one stays where it is."""
-        if self._handed_out:
-            return WebReply(b"", status=204)  # "no content": the browser stays where it is; refused, it shows an error
-        self._handed_out = True
-        return WebReply(self._source.read_bytes(), self._source.content_type or "text/html")
-
-    def _fetch(self, url: str, host: str) -> WebReply | None:
-        destination = fetching.Destination(host in self._trusted, frozenset({self._own, *self._hosts}))
-        left = self._end - time.monotonic()
-        if left <= 0 or self._bytes_left <= 0:
-            return None
-        try:
-            found = fetching.fetch(url, max_bytes=self._bytes_left, seconds=left, destination=destination)
-        except FetchError as err:
-            logger.info("%s: a part of the page is missing: %s", self._source.name, err)
-            return None
-        self._bytes_left -= len(found.data)
-        return WebReply(found.data, found.headers.get("content-type", ""), found.status)
 
 
 def _as_lines(words: list[Word]) -> str:

@@ -61,5 +61,5 @@
   };
 
   if (document.body) walk(document.body);
-  return { words: found, title: document.title, complete: found.length < MOST };
+  return { words: found, title: document.title, complete: found.length < MOST, scripts: document.scripts.length };
 })()

@@ -10,7 +10,9 @@ from __future__ import annotations
 
 import os
 import pickle
+import select
 import signal
+import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
 from typing import Any
@@ -29,6 +31,10 @@ def main(descriptor: int) -> None:
     """Serve requests on a socket until it is closed, which is how a worker learns that its parent is gone."""
     connection = Connection(descriptor)
     _silence()
+    # A service manager sends it to all processes of a service. This one ends with its parent, which decides when. A
+    # function, not SIG_IGN: programs that are started from here would inherit that.
+    signal.signal(signal.SIGTERM, lambda *_: None)
+    threading.Thread(target=_end_with_parent, args=(descriptor,), name="visrag-parent", daemon=True).start()
     try:
         try:
             reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
@@ -115,6 +121,23 @@ class _Worker:
         self._document = None  # also when closing fails
         if document is not None:
             document.close()
+
+
+def _end_with_parent(descriptor: int) -> None:
+    """Wait until the parent is gone, and end this process and all that it started, whatever they are doing.
+
+    Without it a parent that is killed leaves a LibreOffice that converts for minutes. What they wrote is in the scratch
+    folder of the parent, which the next one to make such a folder removes.
+    """
+    if not hasattr(select, "poll"):
+        return
+    ended = select.poll()
+    # No data is waited for: that is for the thread that serves. The other end is closed when this returns.
+    ended.register(descriptor, getattr(select, "POLLRDHUP", 0))
+    ended.poll()
+    if os.getpgrp() == os.getpid():
+        os.killpg(os.getpid(), signal.SIGKILL)
+    os._exit(1)
 
 
 def _silence() -> None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import overload
 
+from visrag_integrations.files import write_whole
 from visrag_integrations.grounding import ground
 from visrag_integrations.report.html_page import answer_to_html
 from visrag_integrations.report.inline_html import inline_answer, inline_pages
@@ -48,10 +49,9 @@ class ShownAnswer:
         return "\n".join(lines)
 
     def save(self, path: str | Path) -> Path:
-        """Write it as an HTML file of its own; gives the path."""
-        target = Path(path)
-        target.write_text(answer_to_html(self.question or self.answer.text, self.answer), encoding="utf-8")
-        return target
+        """Write it as an HTML file of its own, whole or not at all; gives the path."""
+        write_whole(path, answer_to_html(self.question or self.answer.text, self.answer).encode("utf-8"))
+        return Path(path)
 
 
 @dataclass(frozen=True, repr=False)

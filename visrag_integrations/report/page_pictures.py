@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import base64
 import logging
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from visrag_integrations import images
 from visrag_integrations.errors import PictureError, printable
+from visrag_integrations.ocr.turning import QuarterTurn, turned_box
 from visrag_integrations.report.escaping import escaped
+from visrag_integrations.report.turning import turn_to_read
 from visrag_integrations.report.verdict_signs import VERDICTS
 from visrag_integrations.types import Box, Grounding, Page
 
@@ -70,16 +73,23 @@ class ReportPictures:
         """
         if grounding is None or not grounding.boxes or page.id not in self.found:
             return ""
-        left, top, right, bottom = _close_up_area(page, grounding.boxes)
+        picture = self.found[page.id]
+        turn = turn_to_read(page, grounding.boxes, picture.width / picture.height)
+        words = [turned_box(word.box, turn) for word in page.words]
+        boxes = [turned_box(box, turn) for box in grounding.boxes]
+        left, top, right, bottom = _close_up_area(words, boxes)
         if not left < right:
             return ""
-        picture = self.found[page.id]
-        width = picture.width
-        height = picture.height
+        width, height = picture.width, picture.height
+        if turn in (90, 270):
+            width, height = height, width
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
+        drawn = f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}'
+        if turn:
+            drawn = f'<g transform="{_turning(turn, picture)}">{drawn}</g>'
         return (
             f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {escaped(label)}">'
-            f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}</svg>'
+            f"{drawn}</svg>"
         )
 
     def html(self) -> str:
@@ -104,10 +114,19 @@ class ReportPictures:
             self.found[page.id] = EmbeddedPicture(f"data:image/jpeg;base64,{data}", picture.width, picture.height)
 
 
-def _close_up_area(page: Page, boxes: tuple[Box, ...]) -> Box:
+def _turning(turn: QuarterTurn, picture: EmbeddedPicture) -> str:
+    """What turns a picture clockwise about its corner and brings it back to where pictures begin, as SVG says it."""
+    if turn == 90:
+        return f"translate({picture.height} 0) rotate(90)"
+    if turn == 180:
+        return f"translate({picture.width} {picture.height}) rotate(180)"
+    return f"translate(0 {picture.width}) rotate(270)"
+
+
+def _close_up_area(words: Sequence[Box], boxes: Sequence[Box]) -> Box:
     """As wide as the page's text, from the first box down to the last below it, but not all of a long passage."""
     left, top, right, bottom = boxes[0]
-    if bottom - top > right - left:  # the line runs up or down: all of it, from the first box to the last
+    if bottom - top > right - left:  # written from top to bottom: all of it, from the first box to the last
         edges = list(zip(*boxes, strict=True))
         area = (min(edges[0]), min(edges[1]), max(edges[2]), max(edges[3]))
         first, upper, last, lower = (max(0.0, edge - _CLOSE_UP_MARGIN) for edge in area)
@@ -115,8 +134,8 @@ def _close_up_area(page: Page, boxes: tuple[Box, ...]) -> Box:
     first_top = boxes[0][1]
     # Boxes above the first one are of another column, or of a sentence that the evidence has in another order.
     last_bottom = max(box[3] for box in boxes if box[1] >= first_top)
-    first_left = min((word.box[0] for word in page.words), default=0.0)
-    last_right = max((word.box[2] for word in page.words), default=1.0)
+    first_left = min((word[0] for word in words), default=0.0)
+    last_right = max((word[2] for word in words), default=1.0)
     top = max(0.0, first_top - _CLOSE_UP_MARGIN)
     bottom = min(1.0, top + _CLOSE_UP_HEIGHT, last_bottom + _CLOSE_UP_MARGIN)
     return max(0.0, first_left - _CLOSE_UP_MARGIN), top, min(1.0, last_right + _CLOSE_UP_MARGIN), bottom

@@ -31,7 +31,7 @@ from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
 from visrag_integrations.store.shown import FilterView, as_shown
 from visrag_integrations.store.tenants import TenantEngine, check_tenant
-from visrag_integrations.store.writing import remove_pages
+from visrag_integrations.store.writing import delete_unused_pictures, remove_pages, shown_only_by
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, PageEmbedder
@@ -174,6 +174,7 @@ class Collection(DescribedCollection):
             stored = self._up_to_date(stored)
             if reader:
                 self._remember_reader(stored, reader)
+            self._remove_left_pictures()
 
     def _remember_reader(self, stored: CollectionInfo, reader: Mapping[str, Any]) -> None:
         """Note how pages are read from now on; as long as there are pages of an older version, so does its number."""
@@ -194,6 +195,12 @@ class Collection(DescribedCollection):
         if self._info is None:
             return ""
         return outdated_note(self._info.reader)
+
+    def _remove_left_pictures(self) -> None:
+        """Remove what a run that was killed left in a folder; a server's list is looked at when pages are written."""
+        info = self._load_info()
+        if info is not None and self._pictures.due_list is not None and self._pictures.due():
+            delete_unused_pictures(self._parts(info), set())
 
     def _described(self, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> CollectionInfo:
         """What a new collection for these embedders will remember."""
@@ -240,7 +247,8 @@ class Collection(DescribedCollection):
                 check_info(info, each, self._engine.where)
             remove_pages(self._parts(info), None, None)
             return
-        pictures = self._shown_pictures()
+        pictures = self._shown_pictures() | self._pictures.due()
+        self._pictures.note(pictures)
         self._pictures.settle_new()
         new = self._described(embedders, reader)
         self._engine.create(new.schemas, new.as_dict(), anew=True)
@@ -289,10 +297,25 @@ class Collection(DescribedCollection):
         engine: Any = self._engine
         with self._guard:
             info = staged._prepared()
+            unused = self._unused_after(staged)
+            self._pictures.note(unused)
             first: bool = engine.take_over(staged._engine, info.as_dict())
             self._info = None  # read again: another run may have noted more
-            self._load_info()
+            info = self._prepared()
+            if first:
+                staged._pictures.shown(unused)
+                delete_unused_pictures(self._parts(info), unused)
             return first
+
+    def _unused_after(self, staged: Collection) -> set[str]:
+        """The pictures that the next version shows no more, and those that it has saved for pages that it lost."""
+        unused: set[str] = set()
+        if staged._pictures.due_list is not None:
+            unused = staged._pictures.due_list.all()
+        info = self._load_info()
+        if info is None or self._pictures.files is None:
+            return unused
+        return unused | shown_only_by(self._parts(info), staged._parts(staged._prepared()))
 
     @contextlib.contextmanager
     def client_through(self, wrap: Callable[[Any, str], Any]) -> Iterator[None]:
@@ -366,12 +389,3 @@ class Collection(DescribedCollection):
             if reference is not None:
                 pictures.add(reference)
         return pictures
-
-    def _remove_all(self) -> None:
-        if self._load_info() is None:
-            return
-        pictures = self._shown_pictures()
-        self._engine.drop()
-        self._info = None
-        self._pictures.settle_new()
-        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures

@@ -17,7 +17,10 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.store import conditions
+from visrag_integrations.store.due_pictures import NAME as DUE_PICTURES
+from visrag_integrations.store.due_pictures import DuePictures
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
+from visrag_integrations.store.edge_room import DiskRoom
 from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
@@ -75,6 +78,8 @@ class EdgeEngine:
         self.home, self.where = home, f"{home.parent} (collection {home.name!r})"
         self._users, self._pid = 0, os.getpid()
         self._guard = threading.RLock()
+        self._room = DiskRoom(home)
+        self.due_pictures = DuePictures(home / DUE_PICTURES)
         self._lock: FolderLock | None = None
         self._shard: qe.EdgeShard | None = None
         self.version = home.name
@@ -97,8 +102,11 @@ class EdgeEngine:
             self.drop()
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
-            self.home.mkdir(parents=True, exist_ok=True)
+            self._room.check_new()
+            self.home.parent.mkdir(parents=True, exist_ok=True)
+            # First: a folder with a collection and without it would be taken for somebody else's.
             write_json(self.home.parent / MARKER, {"format_version": FOLDER_VERSION})
+            self.home.mkdir(exist_ok=True)
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
                 return False  # another process was first
@@ -152,24 +160,25 @@ class EdgeEngine:
     def upsert(self, points: Sequence[Point]) -> None:
         import qdrant_edge as qe
 
+        self._room.check_adding(points)
         ready = [qe.Point(p.id, {n: to_vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
         self._update(qe.UpdateOperation.upsert_points(ready), "adding pages")
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            found = self._ready().query(nearest_request(search))
+            found = self._readable().query(nearest_request(search))
         return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
         ids: set[Any] = set()
         with self._guard, self._errors("searching"):
             for half in (search.dense, search.lexical):
-                found = self._ready().query(nearest_request(replace(half, with_payload=False)))
+                found = self._readable().query(nearest_request(replace(half, with_payload=False)))
                 # Ids stay what the engine gives: to make text of hundreds took longer than its searches.
                 ids.update(hit.id for hit in found)
             best = []
             if ids:
-                best = self._ready().query(fused_request(search, ids))
+                best = self._readable().query(fused_request(search, ids))
         return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in best]
 
     def retrieve(
@@ -180,7 +189,7 @@ class EdgeEngine:
         while left:
             some = self._sizes.points(vectors, with_text=fields is None)
             with self._guard, self._errors("reading pages"):
-                records = self._ready().retrieve(
+                records = self._readable().retrieve(
                     left[:some], with_payload=payload_fields(fields), with_vector=list(vectors) or False
                 )
             left = left[some:]
@@ -203,7 +212,7 @@ class EdgeEngine:
                 with_vector=list(vectors) or False,
             )
             with self._guard, self._errors("listing pages"):
-                records, offset = self._ready().scroll(request)
+                records, offset = self._readable().scroll(request)
             found = [to_record(record) for record in records]
             self._sizes.note(found)
             yield from found
@@ -214,16 +223,18 @@ class EdgeEngine:
         import qdrant_edge as qe
 
         with self._guard, self._errors("counting pages"):
-            return self._ready().count(qe.CountRequest(exact=True, filter=to_filter(condition)))
+            return self._readable().count(qe.CountRequest(exact=True, filter=to_filter(condition)))
 
     def delete(self, ids: Sequence[str]) -> None:
         import qdrant_edge as qe
 
+        self._room.check_removing(len(ids))
         self._update(qe.UpdateOperation.delete_points(list(ids)), "removing pages")
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         import qdrant_edge as qe
 
+        self._room.check_changing(len(ids))
         self._update(qe.UpdateOperation.set_payload(list(ids), dict(payload), key), "changing pages")
 
     def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
@@ -235,8 +246,10 @@ class EdgeEngine:
 
         with self._guard, self._errors("indexing metadata"):
             there = self._ready().info().payload_schema
+            count = self.count(None)
             for field, kind in {**FOLDER_INDEXES, **fields}.items():
                 if field not in there:
+                    self._room.check_indexing(count)
                     self._ready().update(qe.UpdateOperation.create_field_index(field, to_index(kind)))
 
     def optimize(self) -> bool:
@@ -263,8 +276,9 @@ class EdgeEngine:
 
         self._lock = self._lock or FolderLock(self.home)
         try:
-            with self._errors("opening the index"):
+            with ForeignErrors("opening the index", self.where, _advice_on_opening):
                 self.version = (read_json(self.home / MARKER) or {}).get("version", self.home.name)
+                self._room.check_opening(self._path)
                 self._shard = qe.EdgeShard.load(str(self._path))
         except BaseException:
             self._lock.release()
@@ -303,6 +317,11 @@ class EdgeEngine:
             )
         return self._shard
 
+    def _readable(self) -> qe.EdgeShard:
+        shard = self._ready()
+        self._room.check_reading()
+        return shard
+
     def _update(self, operation: qe.UpdateOperation, doing: str) -> None:
         with self._guard, self._errors(doing):
             self._ready().update(operation)
@@ -312,6 +331,14 @@ class EdgeEngine:
 
 
 def _advice(err: BaseException) -> str:
-    if "No space left" in str(err):
+    # The second is the engine's own look before it merges its segments.
+    if "No space left" in str(err) or "Not enough space" in str(err):
         return "Make room on the disk and run it again; what was added before is kept."
     return "Run it again; what was added before is kept."
+
+
+def _advice_on_opening(err: BaseException) -> str:
+    """Not to run it again: what is damaged stays so."""
+    if "No space left" in str(err):
+        return "Make room on the disk; what was added before is kept."
+    return "Its files are damaged, or cannot be read: restore them, or index the documents again in a new folder."

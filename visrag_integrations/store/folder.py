@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import re
 import sys
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, printable
+from visrag_integrations.files.whole import unfinished, write_whole
 from visrag_integrations.store.json_limits import read_limited_json
 
 MARKER = "visrag.json"
@@ -36,7 +35,8 @@ def check_folder(folder: Path) -> None:
         raise StoreFormatError(f"{printable(str(folder))} is a file, not an index folder. Name a folder.")
     marker = read_json(folder / MARKER)
     if marker is None:
-        if any(folder.iterdir()):
+        # What a kill in the first moment left is written over.
+        if any(path.name != unfinished(folder / MARKER).name for path in folder.iterdir()):
             raise StoreFormatError(
                 f"{printable(str(folder))} holds files but is no index of this library (it has no {MARKER}). "
                 "Nothing was changed; name an empty or a new folder."
@@ -78,17 +78,7 @@ def read_json(path: Path) -> dict[str, Any] | None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write a JSON object whole or not at all, and durably."""
-    handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-    try:
-        with open(handle, "w", encoding="utf-8") as file:
-            json.dump(value, file, ensure_ascii=False, indent=1)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
-    except BaseException:
-        with contextlib.suppress(OSError):
-            os.unlink(temporary)
-        raise
+    write_whole(path, json.dumps(value, ensure_ascii=False, indent=1).encode("utf-8"))
 
 
 class FolderLock:

@@ -139,6 +139,8 @@ class QdrantPageStore(StoredPages):
             write_ordering=write_ordering,
             **client_options,
         )
+        if self.folder is not None:
+            kept.due_list = engine.due_pictures
         if self.folder is None and location != ":memory:":
             reconnect = None
             if addresses_of(location):
@@ -224,7 +226,9 @@ class QdrantPageStore(StoredPages):
             Collection.__init__(staged, engine.staged(fits), self._layout, BorrowedPictures(self._pictures))
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
+        due_list = staged._pictures.due_list
         staged._pictures = BorrowedPictures(self._pictures)
+        staged._pictures.due_list = due_list
         return staged
 
     @property

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import functools
 import hashlib
 import logging
-import os
 import re
-import tempfile
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 from visrag_integrations import images
-from visrag_integrations.errors import PictureError, SettingError, StoreError
+from visrag_integrations.errors import DiskFullError, PictureError, SettingError, StoreError
+from visrag_integrations.files.whole import unfinished, write_whole
+from visrag_integrations.store.due_pictures import DuePictures
 from visrag_integrations.store.folder import PICTURES
 
 if TYPE_CHECKING:
@@ -79,17 +80,12 @@ class PictureFolder:
                 return  # named by its content: the same name and size is the same picture
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            # Beside its place, so that the rename is one step on the same disk.
-            handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=".new-")
-            try:
-                with open(handle, "wb") as file:
-                    file.write(data)
-                os.replace(temporary, path)
-            except BaseException:
-                os.unlink(temporary)
-                raise
+            # Not made durable: a thousand pages would wait a thousand times for the disk. What a power cut takes of the
+            # newest pages is written again by the next run, for the engine forgets them too.
+            write_whole(path, data, durable=False)
         except OSError as err:
-            raise StoreError(
+            kind = DiskFullError if err.errno == errno.ENOSPC else StoreError
+            raise kind(
                 f"The picture {path} cannot be written: {err}. Make room, or give pictures=another folder."
             ) from err
 
@@ -106,6 +102,7 @@ class PictureFolder:
     def delete(self, reference: str) -> None:
         path = self.root / check_reference(reference)
         path.unlink(missing_ok=True)
+        unfinished(path).unlink(missing_ok=True)  # where saving it was cut off by a kill
         with contextlib.suppress(OSError):  # the fan-out folder, when it is empty
             path.parent.rmdir()
 
@@ -191,6 +188,7 @@ class PagePictures:
     Attributes:
         keep_formats: Encoded pictures of another of the formats are kept as they are too.
         kind: Of what kind their place is, as a collection on a server remembers it; "" where that need not be said.
+        due_list: Of a collection in a folder: what goes unless a page shows it, after a kill too. None elsewhere.
     """
 
     def __init__(self, files: PictureFiles | None, collection: str, format: str = "JPEG", quality: int = 85) -> None:
@@ -199,6 +197,7 @@ class PagePictures:
         self.files, self.collection, self.format, self.quality = files, collection, format.upper(), quality
         self.keep_formats = False
         self.kind = ""
+        self.due_list: DuePictures | None = None
 
     def settle(self, kind: str) -> None:
         """Do as the collection remembers it; nothing where it is settled already."""
@@ -215,6 +214,7 @@ class PagePictures:
         if picture is None or self.files is None:
             return None
         data, reference = self.encoded(picture)
+        self.note([reference])
         self.files.save(data, reference)
         return reference
 
@@ -264,18 +264,34 @@ class PagePictures:
         """Remove pictures; one that cannot be removed is left, with a warning."""
         if self.files is None:
             return
+        gone: list[str] = []
         for reference in references:
             try:
                 self.files.delete(reference)
+                gone.append(reference)
             except (OSError, PictureError) as err:
                 logger.warning("The picture %s could not be removed: %s", reference, err)
+        self.shown(gone)
+
+    def note(self, references: Collection[str]) -> None:
+        """Before a step after which perhaps no page shows these: a run after a kill looks at them again."""
+        if self.due_list is not None:
+            self.due_list.note(references)
+
+    def shown(self, references: Iterable[str | None]) -> None:
+        """Of those that were noted: pages show these, or they are gone."""
+        if self.due_list is not None:
+            self.due_list.strike([reference for reference in references if reference is not None])
 
     def due(self) -> set[str]:
-        """Pictures that were spared when their last page went, and need not be any more."""
-        return set()
+        """Pictures whose pages may be gone: of a run that was killed, or spared when their last page went."""
+        if self.due_list is None:
+            return set()
+        return self.due_list.left()
 
     def keep(self, references: Iterable[str]) -> None:
         """Of those that were due: these are shown again."""
+        self.shown(references)
 
 
 class BorrowedPictures(PagePictures):
@@ -288,6 +304,8 @@ class BorrowedPictures(PagePictures):
 
     def save_all(self, pages: Iterable[Page]) -> list[str | None]:
         """Keep the pages' pictures beside the other's."""
+        if self.due_list is not None:  # noted in the list of the version that will show them
+            return super().save_all(pages)
         return self._lender.save_all(pages)
 
     def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
@@ -300,6 +318,10 @@ class BorrowedPictures(PagePictures):
 
     def delete(self, references: Iterable[str]) -> None:
         """Leaves every picture where it is."""
+
+    def due(self) -> set[str]:
+        """None: the lender looks at them when this version takes its place."""
+        return set()
 
 
 def refused(reference: Any) -> bytes:

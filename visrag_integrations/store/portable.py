@@ -16,7 +16,6 @@ from __future__ import annotations
 import hashlib
 import io
 import json
-import tempfile
 import zipfile
 import zlib
 from collections.abc import Iterator, Mapping, Sequence
@@ -27,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from visrag_integrations.errors import StoreError, StoreFormatError, VisRAGError
+from visrag_integrations.files import whole_file
 from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Record, Schema, Vector
 from visrag_integrations.store.info import CollectionInfo, format_for, read_info
 from visrag_integrations.store.json_limits import read_limited_json
@@ -59,11 +59,8 @@ _RATIO_FROM = 1 << 24
 def write_index(path: Path, info: CollectionInfo, parts: CollectionParts) -> int:
     """Write the collection to `path`, whole or not at all; returns how many pages it holds."""
     try:
-        with tempfile.TemporaryDirectory(dir=path.parent, prefix=".new-") as folder:
-            temporary = Path(folder) / path.name
-            with zipfile.ZipFile(temporary, "w") as archive:
-                pages = _write(_IndexWriter(archive, parts), info)
-            temporary.replace(path)
+        with whole_file(path) as unfinished, zipfile.ZipFile(unfinished, "w") as archive:
+            pages = _write(_IndexWriter(archive, parts), info)
     except OSError as err:
         raise StoreError(f"The index cannot be written to {path}: {err}. Make room, or name another place.") from err
     return pages

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visrag_integrations.errors import storable
@@ -17,6 +17,8 @@ from visrag_integrations.types import Page
 
 _KEPT_FIELDS = ("metadata.sources", "metadata.image")
 """What is read of a page before it is overwritten."""
+# Pictures that are looked for in one request: it bounds the request and its answer.
+_LOOKED_UP_AT_ONCE = 256
 
 
 def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence[Mapping[str, Vector]]) -> None:
@@ -38,8 +40,10 @@ def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence
             replaced.add(before["image"])
         stored[id_] = payload["metadata"]  # the same page may come twice in one call: the later one adds its source
         points[id_] = Point(id_, named_vectors(named, page.text, parts.schemas), payload)
+    parts.pictures.note(replaced)
     parts.engine.upsert(list(points.values()))
-    _delete_unused_pictures(parts, replaced)
+    parts.pictures.shown(images)
+    delete_unused_pictures(parts, replaced)
 
 
 def remove_pages(parts: CollectionParts, condition: Condition | None, source: str | None) -> int:
@@ -58,23 +62,43 @@ def remove_pages(parts: CollectionParts, condition: Condition | None, source: st
         else:
             gone.append(record)
     set_sources(parts.engine, kept_sources)
+    images = {record.payload["metadata"].get("image") for record in gone} - {None}
+    parts.pictures.note(images)
     for batch in batches([record.id for record in gone]):
         parts.engine.delete(batch)
-    images = {record.payload["metadata"].get("image") for record in gone}
-    _delete_unused_pictures(parts, images - {None})
+    delete_unused_pictures(parts, images)
     return len(gone)
 
 
-def _delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
-    """Delete those of the pictures that no page refers to any more."""
+def delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
+    """Delete those of the pictures, and of those that were due before, that no page refers to any more."""
     if not parts.pictures.deletes:
         return
     due = parts.pictures.due()
     for batch in batches(references | due):
-        # Tenants may show one picture: it goes with the last page of anybody.
-        everyones = parts.everyones or parts.engine
-        records = everyones.scroll(FieldMatch("metadata.image", tuple(batch)), ("metadata.image",))
-        used = {record.payload["metadata"]["image"] for record in records}
+        used = _used(parts, batch)
         parts.pictures.delete(set(batch) - used)
+        parts.pictures.shown(used)
         if used & due:
             parts.pictures.keep(used & due)
+
+
+def shown_only_by(parts: CollectionParts, others: CollectionParts) -> set[str]:
+    """The pictures that pages of the one collection show, and none of the other."""
+    gone: set[str] = set()
+    batch: set[str] = set()
+    for record in parts.engine.scroll(None, ("metadata.image",)):
+        batch.add(record.payload.get("metadata", {}).get("image") or "")
+        if len(batch) == _LOOKED_UP_AT_ONCE:
+            gone |= batch - _used(others, batch)
+            batch = set()
+    gone |= batch - _used(others, batch)
+    return gone - {""}
+
+
+def _used(parts: CollectionParts, references: Iterable[str]) -> set[str]:
+    """Those of the pictures that some page shows."""
+    # Tenants may show one picture: it goes with the last page of anybody.
+    everyones = parts.everyones or parts.engine
+    records = everyones.scroll(FieldMatch("metadata.image", tuple(references)), ("metadata.image",))
+    return {record.payload["metadata"]["image"] for record in records}

@@ -16,6 +16,7 @@ from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
 from visrag_integrations.evaluation import EvaluationSet
+from visrag_integrations.files import write_whole
 from visrag_integrations.training.arguments import training_arguments
 from visrag_integrations.training.bases import Base, find_base
 from visrag_integrations.training.card import model_card
@@ -25,7 +26,7 @@ from visrag_integrations.training.losses import world_size
 from visrag_integrations.training.pairs import open_pairs
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe, RetrieverRecipe, merge_arguments, read_arguments
 from visrag_integrations.training.report import TrainingReport
-from visrag_integrations.training.runs import RunFolder, read_complete, write_whole
+from visrag_integrations.training.runs import RunFolder, read_complete
 from visrag_integrations.training.saving import load_adapter_state, load_master, save_adapter, save_whole
 from visrag_integrations.training.stream import PairStream
 from visrag_integrations.training.trainable import TrainableRetriever
@@ -166,7 +167,7 @@ def _run(plan: RunPlan, run: RunFolder, resume: str | bool | None) -> TrainingRe
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         report = _report(plan, run, trainer)
         if args.process_index == 0:
-            write_whole(run.report, report.to_json())
+            write_whole(run.report, report.to_json().encode("utf-8"))
         return report
     finally:
         stream.close()

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, TrainingError
+from visrag_integrations.files import write_whole
 
 UNFINISHED = ".unfinished"
 COMPLETE = "complete.json"
@@ -59,7 +60,8 @@ class RunFolder:
                     f"output is {str(self.path)!r}, a folder that holds something else. Name a new or empty folder."
                 )
             self.path.mkdir(parents=True, exist_ok=True)
-            write_whole(self.path / RUN, json.dumps(started_with, indent=1, ensure_ascii=False) + "\n")
+            text = json.dumps(started_with, indent=1, ensure_ascii=False) + "\n"
+            write_whole(self.path / RUN, text.encode("utf-8"))
         else:
             # Through JSON, so that a tuple of today equals the list that was written.
             self._compare(known, json.loads(json.dumps(started_with)), resume)
@@ -103,7 +105,8 @@ class RunFolder:
                 files[str(path.relative_to(folder))] = path.stat().st_size
                 _to_disk(path)
         # Last: where it is missing, something else may be missing too.
-        write_whole(folder / COMPLETE, json.dumps({"step": step, "files": files, **notes}, ensure_ascii=False))
+        complete = json.dumps({"step": step, "files": files, **notes}, ensure_ascii=False)
+        write_whole(folder / COMPLETE, complete.encode("utf-8"))
         os.replace(folder, self.checkpoint(step))
         _to_disk(self.path)
 
@@ -151,14 +154,6 @@ def read_complete(folder: Path) -> dict[str, Any]:
         return complete
     except (OSError, ValueError) as err:
         raise TrainingError(f"{folder / COMPLETE} cannot be read: {err}. Remove {str(folder)!r}.") from err
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that is there whole or not at all."""
-    scratch = path.with_name(f".{path.name}.unfinished")
-    scratch.write_text(text, encoding="utf-8")
-    _to_disk(scratch)
-    os.replace(scratch, path)
 
 
 def saving(what: str, work: Callable[[], None]) -> None:

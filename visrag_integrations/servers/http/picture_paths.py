@@ -7,12 +7,11 @@ import hashlib
 import logging
 import mimetypes
 import os
-import shutil
-import tempfile
 import threading
 from pathlib import Path
 
 from visrag_integrations.errors import PictureError
+from visrag_integrations.files import ScratchFolder, write_whole
 from visrag_integrations.images.urls import encoded
 from visrag_integrations.types import Page
 
@@ -26,7 +25,7 @@ class PicturePaths:
     """Gives each page's picture a path: its own where it is a file, else one in a folder that goes when this closes."""
 
     def __init__(self) -> None:
-        self._folder: Path | None = None
+        self._folder: ScratchFolder | None = None
         self._written: dict[Path, None] = {}  # those used last come last
         self._lock = threading.Lock()
 
@@ -47,12 +46,12 @@ class PicturePaths:
     def _kept(self, data: bytes, suffix: str) -> Path:
         with self._lock:
             if self._folder is None:
-                self._folder = Path(tempfile.mkdtemp(prefix="visrag-pictures-"))
-            file = self._folder / (hashlib.sha256(data).hexdigest()[:32] + suffix)
+                self._folder = ScratchFolder("pictures")
+            file = self._folder.path / (hashlib.sha256(data).hexdigest()[:32] + suffix)
             self._written.pop(file, None)
             self._written[file] = None
             if not file.exists():
-                file.write_bytes(data)
+                write_whole(file, data, durable=False)
             while len(self._written) > _MOST_WRITTEN:
                 oldest = next(iter(self._written))
                 del self._written[oldest]
@@ -63,5 +62,5 @@ class PicturePaths:
         """Delete what was written."""
         with self._lock, contextlib.suppress(OSError):
             if self._folder is not None:
-                shutil.rmtree(self._folder)
+                self._folder.close()
             self._folder, self._written = None, {}
