@@ -389,3 +389,13 @@ class Collection(DescribedCollection):
             if reference is not None:
                 pictures.add(reference)
         return pictures
+
+    def _remove_all(self) -> None:
+        if self._load_info() is None:
+            return
+        pictures = self._shown_pictures() | self._pictures.due()
+        self._pictures.note(pictures)
+        self._engine.drop()
+        self._info = None
+        self._pictures.settle_new()
+        self._pictures.delete(pictures)  # last: a kill leaves files that nothing shows, not pages without pictures
