@@ -1,7 +1,7 @@
 """The server as a process of its own: `PYTHONPATH=tests python -m fake_qdrant [--strict] [--version 1.18.3]`.
 
-It prints its address, answers until it is ended, and leaves nothing behind. With it `make test-qdrant`, programs and the
-command line can be tried where there is no Qdrant.
+It prints its address, answers until it is ended, and leaves nothing behind. Programs, the command line and
+`make test-qdrant` can be tried on it where there is no Qdrant.
 """
 
 from __future__ import annotations

@@ -38,6 +38,7 @@ from visrag_integrations.store.engine import (
     to_record,
 )
 from visrag_integrations.store.fusing import fuse_by_parts
+from visrag_integrations.store.new_collections import notes
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
@@ -156,7 +157,7 @@ class ClientEngine(ClientLife):
             return
         note = note_on_copies(peers, copies)
         if note:
-            logger.warning("%s: %s", self.where, note)
+            notes.warning("%s: %s", self.where, note)
 
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:

@@ -164,16 +164,16 @@ class ClientLife:
                 self._describe_empty(new)
             return False
 
-    def _make_ready(self, schemas: Sequence[Schema], collection: str) -> None:
+    def _make_ready(self, collection: str) -> None:
         """Index the store's own fields; of a collection that is new, before its name is given to it.
 
         Raises:
-            SettingError: Its strict mode forbids the searches that these vectors need.
+            PoolingNeededError: Its strict mode forbids the searches that its vectors need.
         """
-        self._index_own(collection)
-        compared_exactly = [schema for schema in schemas if schema.kind == "multi" and not schema.pooling]
-        if compared_exactly and not self._local:
-            check_searchable(schemas, read_limits(self._ask.get_collection(collection)), self.where)
+        there = self._ask.get_collection(collection)
+        if not self._local:
+            check_searchable(there, read_limits(there), self.where)
+        self._index_missing(_own_indexes(), collection, there)
 
     def _new(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> NewCollection:
         """What a new collection for these vectors is made with.
@@ -196,7 +196,7 @@ class ClientLife:
             sparse={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             description=json.dumps(description),
             options=self._options,
-            make_ready=functools.partial(self._make_ready, schemas),
+            make_ready=self._make_ready,
         )
 
     def _describe_empty(self, new: NewCollection) -> None:
@@ -286,15 +286,13 @@ class ClientLife:
         if self._local:
             return  # in memory every filter reads the payload anyway
         with self._doing("indexing metadata"):
-            self._index_missing({**_own_indexes(), **fields}, self.collection)
+            there = self._ask.get_collection(self.collection)
+            self._index_missing({**_own_indexes(), **fields}, self.collection, there)
 
-    def _index_own(self, collection: str) -> None:
-        """Index the store's own fields, those that are not yet."""
-        self._index_missing(_own_indexes(), collection)
-
-    def _index_missing(self, wanted: Mapping[str, Any], collection: str) -> None:
-        there = self._ask.get_collection(collection).payload_schema or {}
-        fields = {field: kind for field, kind in wanted.items() if field not in there}
+    def _index_missing(self, wanted: Mapping[str, Any], collection: str, there: Any) -> None:
+        """Make the indexes that are not there yet; the server takes one a request."""
+        indexed = there.payload_schema or {}
+        fields = {field: kind for field, kind in wanted.items() if field not in indexed}
         with warnings.catch_warnings():  # the client says that in memory an index has no effect
             warnings.filterwarnings("ignore", message="Payload indexes have no effect")
             for field, kind in fields.items():

@@ -39,6 +39,7 @@ class VersionNames:
 
     def __init__(self, name: str, ask: Callable[[], Any], where: str) -> None:
         self.name, self._ask, self._where = name, ask, where
+        self._passed_over = 0
 
     def current(self) -> str | None:
         """The collection that the name means; None while there is none."""
@@ -56,6 +57,8 @@ class VersionNames:
         aliased = self._aliased()
         for collection in there:
             if collection in aliased or not self._belongs(collection):
+                continue
+            if 0 < self._number(collection) <= self._passed_over:
                 continue
             description = self.description_of(collection)
             if description is not None and not is_staged(description):
@@ -80,7 +83,15 @@ class VersionNames:
     def _new_name(self, collections: Sequence[str]) -> str:
         """The name after those of these collections, and after those that are aliases."""
         taken = [*collections, *self._alias_names()]
-        return f"{self.name}.v{max(self._number(collection) for collection in [*taken, '']) + 1}"
+        highest = max(self._number(collection) for collection in [*taken, ""])
+        return f"{self.name}.v{max(highest, self._passed_over) + 1}"
+
+    def pass_over(self, collection: str) -> None:
+        """Take this version, and those before it, for none of ours from now on: it cannot be used, and is removed.
+
+        Its number is not used again, for another process may be about to remove it too.
+        """
+        self._passed_over = max(self._passed_over, self._number(collection))
 
     def description_of(self, collection: str) -> str | None:
         """What a collection says of who filled it; None where it is not there, or says nothing."""
@@ -90,6 +101,16 @@ class VersionNames:
             if is_missing(err):
                 return None
             raise
+
+    def _holds_pages(self, collection: str) -> bool:
+        """Whether there is more in it than the reserved point; asked by a list, for strict mode may forbid to count."""
+        try:
+            records, _ = self._ask().scroll(collection, limit=2, with_payload=False)
+        except Exception as err:
+            if is_missing(err):
+                return False
+            raise
+        return len(records) > 1
 
     def _collections(self) -> list[str]:
         return [str(collection.name) for collection in self._ask().get_collections().collections]

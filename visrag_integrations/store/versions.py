@@ -20,8 +20,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.errors import StoreError
 from visrag_integrations.store.client_models import INFO_ID, no_points
+from visrag_integrations.store.engine import POOLED_VECTOR
+from visrag_integrations.store.new_collections import PoolingNeededError
 from visrag_integrations.store.refusals import is_conflict, is_missing, may_pass
 from visrag_integrations.store.version_names import (
     DESCRIBED,
@@ -48,7 +50,7 @@ class NewCollection:
         sparse: Its sparse ones.
         description: What it remembers, as JSON text.
         options: What the user wants besides, as `create_collection` takes it.
-        make_ready: Makes its payload indexes, given its name; a `SettingError` refuses it.
+        make_ready: Makes its payload indexes, given its name; a `PoolingNeededError` refuses it.
     """
 
     vectors: Mapping[str, Any]
@@ -151,7 +153,10 @@ class Versions(VersionNames):
         Args:
             collection: Its name.
             new: What it is made with.
-            is_ours: Whether this process has made it: then it is removed where it is refused.
+            is_ours: Whether this process has made it.
+
+        Raises:
+            PoolingNeededError: It cannot be searched; unless it holds pages already, it is removed.
         """
         try:
             text = read_description(self._ask(), collection)
@@ -159,10 +164,16 @@ class Versions(VersionNames):
                 return False
             new.make_ready(collection)
             self.describe(collection, text)
-        except SettingError:
-            if is_ours:
+        except PoolingNeededError:
+            if not is_ours and self._holds_pages(collection):
+                raise
+            # Nobody can search it, so that others will not miss it either.
+            self.pass_over(collection)
+            if self.description_of(collection) == text:  # else another process has made another one of that name
                 self.remove_unused(collection)
-            raise
+            if is_ours or POOLED_VECTOR not in new.vectors:
+                raise
+            return False
         except Exception as err:
             if is_missing(err):
                 return False
