@@ -149,6 +149,8 @@ class ClientEngine(ClientLife):
             return
         try:
             peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
+            if peers < 2:
+                return
             copies = self._options.get("replication_factor")
             if copies is None:  # the server may have a default of its own
                 copies = self._ask.get_collection(self.collection).config.params.replication_factor or 1
