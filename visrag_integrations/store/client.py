@@ -334,6 +334,11 @@ class ClientEngine(ClientLife):
                 self.client.close()
 
     @property
+    def patient(self) -> Any:
+        """The client, whose requests are sent again where that can help and cannot harm."""
+        return self._ask
+
+    @property
     def is_local(self) -> bool:
         """Whether the client is its own engine, in this process."""
         return self._local
