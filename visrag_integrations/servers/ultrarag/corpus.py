@@ -15,6 +15,7 @@ from visrag_integrations.files import write_whole
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.finding import find_documents, is_one_document
 from visrag_integrations.servers.ultrarag.tool_table import Output, ToolSpec
+from visrag_integrations.store.payload import pack_words
 from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
@@ -109,6 +110,7 @@ def _kept(page: Page, name: str, number: int, folder: Path) -> dict[str, Any]:
         "image_id": image_id,
         "image_path": f"image/{image_id}",
         "contents": page.text,
+        "words": pack_words(page.words),
         "source": page.source,
         "page": page.number,
     }

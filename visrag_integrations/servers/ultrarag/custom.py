@@ -10,7 +10,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.evisrag import parse_evidence
 from visrag_integrations.generation.parser import scored
 from visrag_integrations.grounding import ground
-from visrag_integrations.servers.ultrarag.found_pages import FoundPages
+from visrag_integrations.servers.ultrarag.found_pages import FoundPages, Needs
 from visrag_integrations.servers.ultrarag.tool_table import Output, ToolSpec
 from visrag_integrations.types import Answer, Box, Evidence
 
@@ -62,7 +62,7 @@ class CustomTools:
         boxes: list[list[list[Box]]] = []
         verdicts: list[list[str | None]] = []
         supports: list[list[float | None]] = []
-        for answer, _ in self._parsed(ans_ls, ret_psg, read_text=True):
+        for answer, _ in self._parsed(ans_ls, ret_psg, "words"):
             groundings = [entry.grounding for entry in ground(answer).evidence]
             boxes.append([list(one.boxes) if one else [] for one in groundings])
             verdicts.append([one.verdict if one else None for one in groundings])
@@ -70,7 +70,7 @@ class CustomTools:
         return {"boxes": boxes, "verdict_ls": verdicts, "support_ls": supports}
 
     def _parsed(
-        self, ans_ls: Sequence[str], ret_psg: Sequence[Sequence[str]], *, read_text: bool = False
+        self, ans_ls: Sequence[str], ret_psg: Sequence[Sequence[str]], needs: Needs = "picture"
     ) -> Iterator[tuple[Answer, Sequence[str]]]:
         """Each text with the pages it was written from."""
         if len(ans_ls) != len(ret_psg):
@@ -78,7 +78,7 @@ class CustomTools:
                 f"There are {len(ans_ls)} answers and pictures for {len(ret_psg)}; there must be as many."
             )
         for text, paths in zip(ans_ls, ret_psg, strict=True):
-            pages = [self._found.page_at(path, read_text=read_text) for path in paths]
+            pages = [self._found.page_at(path, needs) for path in paths]
             yield parse_evidence(text, scored(pages)), paths
 
 

@@ -10,17 +10,22 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from visrag_integrations import images
+from visrag_integrations import images, ocr
 from visrag_integrations.errors import PictureError, SettingError
 from visrag_integrations.evaluation.corpus import with_text
 from visrag_integrations.evaluation.tables import picture_inside
 from visrag_integrations.files import write_whole
-from visrag_integrations.types import Page, Word
+from visrag_integrations.store.payload import pack_words, unpack_words
+from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
+
+Needs = Literal["picture", "text", "words"]
+"""What is to be known of a page beside its picture."""
 
 
 class FoundPages:
@@ -47,20 +52,23 @@ class FoundPages:
         self._remember(path, page)
         return str(path)
 
-    def page_at(self, path: str, *, read_text: bool = False) -> Page:
+    def page_at(self, path: str, needs: Needs = "picture") -> Page:
         """The page whose picture has this path; a picture that nobody found here is a page of its own.
 
         Args:
             path: As `show` gave it, the path of any picture, or a picture as a data URL.
-            read_text: Read the picture by OCR where no text of it is known.
+            needs: "text" and "words" (with their boxes) are read by OCR where they are not known.
 
         Raises:
             PictureError: There is no such picture, or it cannot be opened.
         """
         page = self._known(path)
         page.open_image().close()  # now, so that the error names the path and nothing is asked of a model before
-        if read_text:
+        if needs == "text":
             return with_text(page)
+        if needs == "words" and not page.words:
+            with page.open_image() as image:
+                return replace(page, words=ocr.read_words(image))
         return page
 
     def _picture_file(self, page: Page, corpus: Path | None) -> Path:
@@ -82,7 +90,6 @@ class FoundPages:
         return file
 
     def _remember(self, path: Path, page: Page) -> None:
-        words = [[word.text, *word.box] for word in page.words]
         known = {
             "path": str(path),
             "changed": _change_of(path),
@@ -91,7 +98,7 @@ class FoundPages:
             "text": page.text,
             "source": page.source,
             "metadata": dict(page.metadata),
-            "words": words,
+            "words": pack_words(page.words),
         }
         record = self._record_of(str(path))
         data = json.dumps(known, ensure_ascii=False, default=str).encode("utf-8", "backslashreplace")
@@ -141,15 +148,12 @@ def _change_of(path: Path) -> list[int]:
 
 
 def _page_of(known: dict[str, Any], picture: Path) -> Page:
-    words: list[Word] = []
-    for text, left, top, right, bottom in known["words"]:
-        words.append(Word(text, (left, top, right, bottom)))
     return Page(
         known["doc_id"],
         known["number"],
         known["text"],
         source=known["source"],
         metadata=known["metadata"],
-        words=tuple(words),
+        words=unpack_words(known["words"]),
         picture=picture,
     )

@@ -1,7 +1,7 @@
 """UltraRAG's image corpus: one JSON object a line, pictures in files beside it.
 
-{"id": 0, "image_id": "report/page_0.jpg", "image_path": "image/report/page_0.jpg"}                   UltraRAG's
-{..., "contents": "text of the page", "source": "docs/report.pdf", "page": 1}                          and what ours add
+{"id": 0, "image_id": "report/page_0.jpg", "image_path": "image/report/page_0.jpg"}           UltraRAG's
+{..., "contents": "its text", "words": "eJy...", "source": "docs/report.pdf", "page": 1}      and what ours add
 
 A text corpus, {"id": 0, "contents": "..."}, is one of pages without pictures.
 """
@@ -12,9 +12,10 @@ import hashlib
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import DatasetError, PictureError
+from visrag_integrations.errors import DatasetError, PictureError, VisRAGError
 from visrag_integrations.evaluation.tables import picture_inside, read_rows
 from visrag_integrations.images.pixels import read_file
+from visrag_integrations.store.payload import unpack_words
 from visrag_integrations.types import Page
 
 CORPUS = "corpus"
@@ -22,7 +23,9 @@ CORPUS = "corpus"
 CONTENT = "content_sha256"
 """Metadata of an indexed page: its picture file and its text, to see whether the corpus has changed."""
 # Fields of the page itself, or ours; the rest of a row becomes metadata, which filters can use.
-_TAKEN = frozenset({"contents", "source", "sources", "page", "number", "doc_id", "image", CORPUS, CONTENT, "corpus_id"})
+_TAKEN = frozenset(
+    {"contents", "words", "source", "sources", "page", "number", "doc_id", "image", CORPUS, CONTENT, "corpus_id"}
+)
 
 
 def read_corpus(path: Path) -> list[Page]:
@@ -71,9 +74,14 @@ def _page(row: dict[str, Any], corpus: Path, where: str) -> Page:
     # Ours say which page of which document it is: "report/page_0.jpg" is page 1 of "report".
     if isinstance(given, int) and not isinstance(given, bool) and given >= 1 and "/" in name:
         doc_id, number = name.rpartition("/")[0], given
+    try:
+        words = unpack_words(row["words"]) if row.get("words") else ()
+    except VisRAGError as err:
+        raise DatasetError(where, f"words cannot be read: {err}") from err
     metadata = {key: value for key, value in row.items() if key not in _TAKEN}
     metadata |= {"corpus_id": name, CORPUS: str(corpus.resolve()), CONTENT: _content_of(picture, contents)}
-    return Page(doc_id, number, contents, source=str(row.get("source") or name), metadata=metadata, picture=picture)
+    source = str(row.get("source") or name)
+    return Page(doc_id, number, contents, source=source, metadata=metadata, words=words, picture=picture)
 
 
 def _content_of(picture: Path | None, contents: str) -> str:

@@ -8,7 +8,7 @@ from typing import Any
 
 from visrag_integrations.errors import PictureError, SettingError
 from visrag_integrations.generation.evisrag import evisrag_messages, pictures_marked, question_of
-from visrag_integrations.servers.ultrarag.found_pages import FoundPages
+from visrag_integrations.servers.ultrarag.found_pages import FoundPages, Needs
 from visrag_integrations.types import Conversation, Message, Page, Part
 
 _QUESTION_LINE = "Question:"
@@ -147,12 +147,13 @@ def _pages(named: Any, rules: PromptRules, number: int) -> list[Page]:
         named = [named]
     if not isinstance(named, Sequence):
         raise SettingError(f"The pictures of prompt {number} are {named!r}; give a list of paths.")
+    needs: Needs = "text" if rules.words_only else "picture"
     pages: list[Page] = []
     for place, path in enumerate(named, 1):
         if not isinstance(path, str):
             raise SettingError(f"Picture {place} of prompt {number} is {path!r}; give its path.")
         try:
-            pages.append(rules.found.page_at(path.strip(), read_text=rules.words_only))
+            pages.append(rules.found.page_at(path.strip(), needs))
         except PictureError as err:
             raise PictureError(
                 f"Picture {place} of prompt {number} cannot be shown: {err} It is not left out, because the pictures "
