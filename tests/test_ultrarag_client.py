@@ -1,4 +1,4 @@
-"""The same pipelines through fastmcp (MCP 1.x), which UltraRAG calls servers with; with ULTRARAG_HOME, through UltraRAG."""
+"""The same pipelines through fastmcp (MCP 1.x), UltraRAG's SDK; with ULTRARAG_HOME, through UltraRAG itself."""
 
 from __future__ import annotations
 
