@@ -72,7 +72,7 @@ def run_pipeline(home: Path, made: PlayedSet, name: str) -> None:
     environment = {**os.environ, "PATH": f"{python.parent}{os.pathsep}{os.environ['PATH']}"}
     environment["PYTHONPATH"] = os.pathsep.join([str(home / "src"), str(ROOT)])
     for command in ("build", "run"):
-        arguments = [python, "-m", "ultrarag.client", command, str(file)]
+        arguments = [python, "-c", "from ultrarag.client import main; main()", command, str(file)]
         finished = subprocess.run(arguments, capture_output=True, text=True, cwd=made.place, env=environment)
         assert finished.returncode == 0, f"{finished.stdout}\n{finished.stderr}"
 
