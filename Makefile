@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-vllm test-ultrarag notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-qdrant test-vllm test-ultrarag notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -14,8 +14,18 @@ test: .venv-test/ready  ## unit tests and doctests, a few minutes
 test-slow: .venv-test/ready  ## what takes long: the code blocks of README and docs, Ray, kills, whole programs
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadgroup -m slow
 
-test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
-	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the real vLLM, its CPU build, with a tiny model
+	VISRAG_TRAINED=.visrag-trained VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+
+# A reader that is trained in the one environment and served by the other: their packages do not go together.
+.visrag-trained/answers.json: .venv-test/ready tests/train_for_vllm.py tests/reader_runs.py $(wildcard visrag_integrations/training/*.py)
+	.venv-test/bin/python tests/train_for_vllm.py .visrag-trained
+
+# VISRAG_TEST_QDRANT_URL=http://localhost:6333 make test-qdrant; with VISRAG_TEST_QDRANT_API_KEY where it has a key, and
+# VISRAG_TEST_QDRANT_GRPC=1 to ask it by gRPC. Its tests use collections of their own, and remove them.
+test-qdrant: .venv-test/ready  ## what is tested in folders and memory, on a real Qdrant server too
+	@test -n "$$VISRAG_TEST_QDRANT_URL" || { echo "Say VISRAG_TEST_QDRANT_URL=http://localhost:6333, where a Qdrant server is."; exit 2; }
+	.venv-test/bin/python -m pytest -n 2 --dist loadfile -k qdrant tests/test_store.py tests/test_store_multi.py tests/test_store_shown.py tests/test_store_together.py tests/test_ingestion_reindex.py tests/test_on_qdrant.py
 
 test-ultrarag: .venv-test/ready .venv-ultrarag/ready  ## UltraRAG's servers, called through the SDK that UltraRAG has
 	.venv-test/bin/python -m pytest -m ultrarag tests/test_ultrarag_client.py
@@ -69,4 +79,4 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo .visrag-trained demo.html dist build

@@ -118,7 +118,7 @@ def test_scores_and_keys_of_our_retriever_are_used(tmp_path: Path) -> None:
 def test_a_file_that_is_no_memory_says_why(tmp_path: Path, content: Any, said: str) -> None:
     path = tmp_path / "memory.json"
     path.write_text(content if isinstance(content, str) else json.dumps(content), encoding="utf-8")
-    with pytest.raises(DatasetError, match="memory.json") as raised:
+    with pytest.raises(DatasetError, match=r"memory\.json") as raised:
         read_answers(path, [Question("1", "a")])
     assert said in str(raised.value)
 
