@@ -31,8 +31,9 @@ def main(arguments: Sequence[str]) -> int:
 
         server, tools = create_server(arguments[0], Path(arguments[1]))
     except VisRAGError as err:
-        print(f"visrag: {printable(str(err))}", file=sys.stderr)  # noqa: T201  the one line
-        return 2
+        return _refuse(str(err))
+    except Exception as err:  # noqa: BLE001  packages that do not go together raise anything when they are imported
+        return _refuse(f"{type(err).__name__}: {err}")
     _end_at_signals(tools)
     # From here on the SDK keeps the protocol's output to itself and sends what others write to standard error.
     os.dup2(wire, 1)
@@ -42,6 +43,12 @@ def main(arguments: Sequence[str]) -> int:
     finally:
         tools.close()
     return 0
+
+
+def _refuse(why: str) -> int:
+    """Say in one line why the server does not start; gives the exit code."""
+    print(f"visrag: {printable(why)}", file=sys.stderr)  # noqa: T201
+    return 2
 
 
 def _keep_standard_output() -> int:

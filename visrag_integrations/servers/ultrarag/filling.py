@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import logging
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import index_pages
-from visrag_integrations.files import whole_file
+from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.embedders import default_mode_of, fingerprint_of, instruction_of, reads_pixels
 from visrag_integrations.interfaces.stores import page_for
@@ -104,8 +105,9 @@ def write_embeddings(pages: Sequence[Page], embedder: PageEmbedder, store: Qdran
         rows += [vectors[id_] for id_ in ids]
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with whole_file(path) as scratch, scratch.open("wb") as file:
-            np.save(file, np.asarray(rows, dtype=np.float32))
+        file = io.BytesIO()
+        np.save(file, np.asarray(rows, dtype=np.float32))
+        write_whole(path, file.getvalue())
     except OSError as err:
         raise SettingError(f"{path} cannot be written: {err.strerror or err}. embedding_path names it.") from err
 
