@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train
+from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train, ultrarag
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, train)
+COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, ultrarag, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
