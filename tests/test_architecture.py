@@ -81,7 +81,7 @@ HEAVY_HOMES = {
     "fastapi": {"servers/http"},
     "uvicorn": {"servers/web"},
     "mcp": {"servers/mcp"},
-    "datasets": {"evaluation"},
+    "datasets": {"evaluation", "training"},
     "pyarrow": {"evaluation", "ingestion", "training"},
     "accelerate": {"training"},
     "peft": {"training"},
