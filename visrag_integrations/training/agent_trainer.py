@@ -60,7 +60,8 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
         reward: Rewards runs: a `TrajectoryReward`, or a function of a list of `Trace`s and a list of the data set's
             rows that gives a list of numbers.
         args: As GRPOTrainer takes it; `max_completion_length` is of one turn.
-        train_dataset: Rows with `question`, and whatever the reward reads; `prompt` is made of `question`.
+        train_dataset: A list of rows with `question` and whatever the reward reads; or a data set that has `prompt` as
+            well, a conversation whose only text is the question.
         retriever: Finds pages.
         max_turns: At most so many; before the last one the model is asked to answer.
         max_tokens: A run that has so many is asked to answer.
@@ -233,9 +234,7 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
 
 
 def with_prompts(rows: Any) -> Any:
-    """The data set with the column that TRL asks for; the agent's template is filled when a run begins."""
-    if rows is None or "prompt" in (getattr(rows, "column_names", None) or ()):
+    """A list of rows as a data set with the column that TRL asks for; the template is filled when a run begins."""
+    if rows is None or not isinstance(rows, (list, tuple)):
         return rows
-    if isinstance(rows, (list, tuple)):
-        rows = Dataset.from_list(list(rows))
-    return rows.map(lambda row: {"prompt": [{"role": "user", "content": row["question"]}]})
+    return Dataset.from_list([{**row, "prompt": [{"role": "user", "content": row["question"]}]} for row in rows])
