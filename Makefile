@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-vllm notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-qdrant test-vllm notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -20,6 +20,12 @@ test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the r
 # A reader that is trained in the one environment and served by the other: their packages do not go together.
 .visrag-trained/answers.json: .venv-test/ready tests/train_for_vllm.py tests/reader_runs.py $(wildcard visrag_integrations/training/*.py)
 	.venv-test/bin/python tests/train_for_vllm.py .visrag-trained
+
+# VISRAG_TEST_QDRANT_URL=http://localhost:6333 make test-qdrant; with VISRAG_TEST_QDRANT_API_KEY where it has a key, and
+# VISRAG_TEST_QDRANT_GRPC=1 to ask it by gRPC. Its tests use collections of their own, and remove them.
+test-qdrant: .venv-test/ready  ## what is tested in folders and memory, on a real Qdrant server too
+	@test -n "$$VISRAG_TEST_QDRANT_URL" || { echo "Say VISRAG_TEST_QDRANT_URL=http://localhost:6333, where a Qdrant server is."; exit 2; }
+	.venv-test/bin/python -m pytest -n 2 --dist loadfile -k qdrant tests/test_store.py tests/test_store_multi.py tests/test_store_shown.py tests/test_store_together.py tests/test_ingestion_reindex.py tests/test_on_qdrant.py
 
 notebooks: .venv-test/ready  ## every notebook, from top to bottom
 	.venv-test/bin/python -m pytest -m notebooks tests/test_notebooks.py

@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.engine import VectorSearch
 from visrag_integrations.types import Page
 
 LAYOUTS: dict[str, dict[str, Any]] = {
@@ -112,7 +113,7 @@ def search(store: QdrantPageStore, queries: list[np.ndarray]) -> dict[str, list[
     times: dict[str, list[float]] = {"one pass": [], "dense": [], "lexical": [], "hybrid": []}
     for number, query in enumerate(queries):
         text = f"page {number}"
-        times["one pass"].append(milliseconds(lambda q=query: store._engine.nearest("patches", q, 5, None)))  # type: ignore[misc]
+        times["one pass"].append(milliseconds(lambda q=query: store._engine.nearest(VectorSearch("patches", q, 5))))  # type: ignore[misc]
         times["dense"].append(milliseconds(lambda q=query: store.search(q)))  # type: ignore[misc]
         times["lexical"].append(milliseconds(lambda t=text: store.search(None, text=t, mode="lexical")))  # type: ignore[misc]
         times["hybrid"].append(milliseconds(lambda q=query, t=text: store.search(q, text=t, mode="hybrid")))  # type: ignore[misc]

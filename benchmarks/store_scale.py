@@ -22,6 +22,7 @@ import numpy as np
 from store import Filler, make_pages, make_vectors, seconds
 
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.engine import VectorSearch
 
 BATCH = 512
 DIMENSION = 2304
@@ -57,7 +58,7 @@ def search(folder: Path, count: int, repeats: int) -> None:
             times["dense"].append(seconds(lambda q=query: store.search(q)))  # type: ignore[misc]
             times["lexical"].append(seconds(lambda t=text: store.search(None, text=t, mode="lexical")))  # type: ignore[misc]
             times["hybrid"].append(seconds(lambda q=query, t=text: store.search(q, text=t, mode="hybrid")))  # type: ignore[misc]
-            exactly = lambda q=query: store._engine.nearest("page", q, 5, None, exact=True)  # type: ignore[misc]  # noqa: E731
+            exactly = lambda q=query: store._engine.nearest(VectorSearch("page", q, 5, exact=True))  # type: ignore[misc]  # noqa: E731
             times["all numbers"].append(seconds(exactly))
         found = [[hit.page for hit in store.search(query)] for query in queries]
         own, mapped = status("RssAnon") - before, status("RssFile")

@@ -12,6 +12,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+from fake_qdrant import serving
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -45,7 +46,13 @@ def workplace(tmp_path: Path) -> Path:
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("page", RUNNABLE, ids=lambda p: p.name)
 def test_blocks_run(page: Path, workplace: Path) -> None:
-    for language, code in blocks_of(page):
+    with serving() as server:  # of the page about servers: it stands for the one of these blocks
+        run_blocks(page, workplace, server.url if page.name == "server.md" else "")
+
+
+def run_blocks(page: Path, workplace: Path, server: str) -> None:
+    for language, text in blocks_of(page):
+        code = text.replace("http://localhost:6333", server) if server else text
         if language == "python" and not needs_a_missing_package(code):
             finished = run([sys.executable, *WARNINGS, "-c", code], workplace)
             assert finished.stdout.strip(), f"{page.name}: this block prints nothing\n{code}"

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from drawing import draw_pdf
-from fake_qdrant import serving
 from fakes import CountingEmbedder
-from qdrant_client import QdrantClient
+from places import opened, places
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents
 from visrag_integrations.errors import SettingError, StoreError, StoreMismatchError
@@ -46,16 +45,12 @@ def folder(tmp_path: Path) -> Path:
     return made
 
 
-@pytest.fixture(params=["folder", "memory", "server"])
+@pytest.fixture(params=places("folder", "memory", "server"))
 def store(request: pytest.FixtureRequest, tmp_path: Path, folder: Path) -> Iterator[QdrantPageStore]:
     """A filled store of each kind; what opens it again is its attribute `again`."""
-    if request.param == "server":
-        with serving() as server:
-            yield from _filled(folder, server.url, pictures=tmp_path / "pictures")
-    elif request.param == "memory":
-        yield from _filled(folder, QdrantClient(":memory:"), pictures=tmp_path / "pictures")
-    else:
-        yield from _filled(folder, tmp_path / "index")
+    settings = {} if request.param == "folder" else {"pictures": tmp_path / "pictures"}
+    with opened(request.param, tmp_path) as place:
+        yield from _filled(folder, place, **settings)
 
 
 def _filled(folder: Path, location: Any, **settings: Any) -> Iterator[QdrantPageStore]:

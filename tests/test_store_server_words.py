@@ -18,7 +18,7 @@ from typing import Any
 import httpx
 import numpy as np
 import pytest
-from fake_qdrant import FakeQdrant, serving
+from fake_qdrant import serving
 from qdrant_client import QdrantClient
 from qdrant_client.common.client_exceptions import ResourceExhaustedResponse
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
@@ -400,7 +400,7 @@ def test_what_a_server_has_is_made_and_its_version_asked_once(
             store.add_pages([Page("d", 1, text="x")], Letters(kind).embed_queries(["x"]))
             assert store.count() == 1
         assert server.versions_asked == 1
-        assert "pages" in server.created
+        assert "pages.v1" in server.created
 
 
 @pytest.mark.parametrize("version", ["1.15.4", "1.9.0", "0.11.0", "1.16.0-dev"])
@@ -459,10 +459,10 @@ def test_a_creation_whose_answer_got_lost_is_not_sent_twice() -> None:
     with serving() as server, QdrantPageStore(server.url, timeout=10) as store:
         lost = iter(["lost"])
         server.plan = lambda _, method, path: (
-            next(lost, None) if (method, path) == ("PUT", "/collections/pages") else None
+            next(lost, None) if (method, path) == ("PUT", "/collections/pages.v1") else None
         )
         store.prepare(Letters())
-        assert server.requests.count("PUT /collections/pages") == 1
+        assert server.requests.count("PUT /collections/pages.v1") == 1
         assert store.count() == 0
 
 
@@ -485,10 +485,8 @@ def test_a_server_that_restarts_is_waited_for() -> None:
 
     def start() -> None:
         time.sleep(1.0)
-        with FakeQdrant(port=port) as server:
-            threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02}, daemon=True).start()
+        with serving(port=port):
             over.wait(20)
-            server.shutdown()
 
     starting = threading.Thread(target=start)
     starting.start()

@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from places import opened, places
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore
@@ -43,14 +44,10 @@ class Ones:
     embed_queries = embed_pages
 
 
-@pytest.fixture(params=["edge", "memory"])
+@pytest.fixture(params=places("folder", "memory", "server"))
 def location(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    if request.param == "edge":
-        yield tmp_path / "index"
-        return
-    client = QdrantClient(":memory:")
-    yield client
-    client.close()
+    with opened(request.param, tmp_path) as place:
+        yield place
 
 
 def filled(location: Any, pages: list[Page], **settings: Any) -> QdrantPageStore:
@@ -326,10 +323,9 @@ def test_numbers_are_equal_when_they_are_equal(years: QdrantPageStore, filter: A
     assert years.count(filter) == expected
 
 
-@pytest.fixture(scope="module", params=["edge", "memory"])
+@pytest.fixture(scope="module", params=places("folder", "memory", "server"))
 def years(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantPageStore]:
-    where = tmp_path_factory.mktemp("years") if request.param == "edge" else ":memory:"
-    with filled(where, numbered(YEARS)) as store:
+    with opened(request.param, tmp_path_factory.mktemp("years")) as where, filled(where, numbered(YEARS)) as store:
         yield store
 
 

@@ -9,9 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 from drawing import draw_pdf
-from fake_qdrant import serving
 from fakes import CountingEmbedder
-from qdrant_client import QdrantClient
+from places import opened, places
 
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, embedders, index_documents
 from visrag_integrations.cli import main
@@ -43,30 +42,19 @@ def both() -> tuple[CountingEmbedder, Lines]:
     return CountingEmbedder(), Lines()
 
 
-@pytest.fixture(params=["folder", "memory", "server"])
+@pytest.fixture(params=places("folder", "memory", "server"))
 def open_store(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Open]:
     """Opens the same collection again and again."""
     stores: list[QdrantPageStore] = []
+    with opened(request.param, tmp_path) as place:
 
-    def opened_at(location: Any) -> Open:
-        def opened() -> QdrantPageStore:
-            stores.append(QdrantPageStore(location, pictures=tmp_path / "pictures", storage="float32"))
+        def open_again() -> QdrantPageStore:
+            stores.append(QdrantPageStore(place, pictures=tmp_path / "pictures", storage="float32"))
             return stores[-1]
 
-        return opened
-
-    if request.param == "server":
-        with serving() as server:
-            yield opened_at(server.url)
-            for store in stores:
-                store.close()
-        return
-    client = QdrantClient(":memory:") if request.param == "memory" else None
-    yield opened_at(client or tmp_path / "index")
-    for store in stores:
-        store.close()
-    if client is not None:
-        client.close()
+        yield open_again
+        for store in stores:
+            store.close()
 
 
 def written(texts: Iterable[str], **fields: Any) -> list[Page]:
@@ -196,15 +184,15 @@ def test_as_a_file(store: QdrantPageStore, tmp_path: Path) -> None:
 
 
 def test_versions_of_the_format(open_store: Open) -> None:
-    """A collection that the first version can read says so; one that it would misread is refused by it."""
+    """A folder that the first version can read says so; what older ones would misread or delete is refused by them."""
     one, many = both()
     alone = open_store()
     alone.prepare(one)
     assert alone.info is not None
-    assert alone.info.format_version == 1
+    assert alone.info.format_version == (3 if alone.folder is None else 1)
     alone.prepare(one, also=[many], recreate=True)
     assert alone.info is not None
-    assert alone.info.format_version == 2
+    assert alone.info.format_version == (3 if alone.folder is None else 2)
 
 
 OLD = {

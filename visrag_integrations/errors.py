@@ -21,6 +21,7 @@
     │   ├── StoreLockedError                           another process holds the embedded folder
     │   ├── DiskFullError         (OSError)            the disk has no room for what was to be written
     │   ├── StoreMismatchError    (ValueError)         another embedder filled this collection
+    │   ├── StoreSwitchedError                         another run of the same re-index was first
     │   ├── StoreFormatError      (ValueError)         written by a newer version, or not an index at all
     │   └── FilterError           (ValueError)         a filter that cannot be understood
     ├── TraceError                (ValueError)         a kept run of the agent that cannot be read
@@ -190,6 +191,10 @@ class DiskFullError(StoreError, OSError):
 
 class StoreMismatchError(StoreError, ValueError):
     """The collection was filled by another embedder."""
+
+
+class StoreSwitchedError(StoreError):
+    """What this run of a re-index was making is in use already: another run of it was first."""
 
 
 class StoreFormatError(StoreError, ValueError):

@@ -14,7 +14,8 @@ from visrag_integrations.errors import EmbedderError, SettingError
 from visrag_integrations.interfaces.embedders import default_mode_of, read_query
 from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.interfaces.stores import (
-    is_filled,
+    check_embedder,
+    filled_by,
     store_of_tenant,
     stored_embeddings,
     why_nothing,
@@ -82,7 +83,7 @@ class PageRetriever:
         _check_top_k(candidates, "candidates")
         self.reranker, self.candidates = reranker, candidates
         self.mode = _check_mode(mode or default_mode_of(embedder))
-        self._checked = False
+        self._checked: Any = None
         self._lock = threading.Lock()
 
     def retrieve(
@@ -149,6 +150,8 @@ class PageRetriever:
         if self.reranker is not None:
             limit = max(search.top_k, self.candidates)
         hits = self._search(search.vector, search.query.text, limit, search.filter, search.mode)
+        if search.vector is not None:
+            self._check_store()  # between the two halves others may have filled it anew; in memory, as a rule
         if self.reranker is not None and hits:
             hits = self.reranker.rerank(search.query, hits, search.top_k)
         if search.score_threshold is None:
@@ -299,11 +302,16 @@ class PageRetriever:
         return hits
 
     def _check_store(self) -> None:
-        """Once: the store was filled by this embedder. A store without a collection yet is left without one."""
+        """The store was filled by this embedder; looked at again where it says something else of that than before.
+
+        Another process may have filled it anew, or another retriever on the same store found that out. A store without
+        a collection yet is left without one.
+        """
         with self._lock:
-            if not self._checked and is_filled(self.store):
-                self.store.prepare(self.embedder)
-                self._checked = True
+            filled = filled_by(self.store)
+            if filled is not None and filled is not self._checked:
+                check_embedder(self.store, self.embedder)
+                self._checked = filled_by(self.store)
 
 
 class PageReranker:
@@ -320,7 +328,7 @@ class PageReranker:
 
     def __init__(self, embedder: PageEmbedder, store: Any) -> None:
         self.embedder, self.store = embedder, store
-        self._checked = False
+        self._checked: Any = None
 
     def rerank(self, query: str | Query, hits: Sequence[ScoredPage], top_k: int | None = None) -> list[ScoredPage]:
         """The same pages by their exact score, best first; all of them when `top_k` is None.
@@ -331,9 +339,10 @@ class PageReranker:
             _check_top_k(top_k)
         if not hits:
             return []
-        if not self._checked and self.store.info is not None:
-            self.store.prepare(self.embedder)
-            self._checked = True
+        filled = filled_by(self.store)
+        if filled is not None and filled is not self._checked:
+            check_embedder(self.store, self.embedder)
+            self._checked = filled_by(self.store)
         (vector,) = self.embedder.embed_queries([query])
         scores = self.store.score(vector, [hit.page.id for hit in hits])
         score_type = "maxsim" if self.embedder.kind == "multi" else "cosine"

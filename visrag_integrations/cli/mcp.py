@@ -9,7 +9,7 @@ import sys
 from typing import Any
 
 from visrag_integrations.cli import ending, options
-from visrag_integrations.cli.serve import add_address_options, hosts_of, tokens_of
+from visrag_integrations.cli.serve import add_address_options, following_retriever, hosts_of, tokens_of
 from visrag_integrations.interfaces.closing import close
 
 _PORT = 8001  # beside `visrag serve`, which takes 8000
@@ -47,15 +47,13 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
     """The server over the index; what it uses is closed with the stack."""
-    from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.servers.mcp import create_mcp_server
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
         store = stack.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
-        stack.callback(close, embedder)
-        only = options.filter_of(arguments)
-        retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
+        retriever = following_retriever(embedder, store, arguments)
+        stack.callback(retriever.close)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
         if rag is not None:
             rag.retriever = retriever  # with the filter

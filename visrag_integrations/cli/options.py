@@ -221,6 +221,7 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
     from visrag_integrations.embedders import load_embedder
 
     if store.info is None:
+        store.check_alias()
         raise StoreError(
             f"Collection {arguments.collection!r} in {arguments.index!r} is empty. "
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"

@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import logging
 import os
 import sys
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.store import QdrantPageStore
 
 
 def add_parser(subparsers: Any) -> None:
@@ -46,7 +51,6 @@ def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag serve`."""
-    from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.servers.http import ServeSettings, create_app
     from visrag_integrations.servers.web.running import RunSettings, address_of, listen
     from visrag_integrations.servers.web.running import run as run_server
@@ -68,8 +72,7 @@ def run(arguments: argparse.Namespace) -> int:
     with listen(arguments.host, arguments.port) as listening, options.open_store(arguments, must_exist=True) as store:
         embedder = options.embedder_that_filled(store, arguments)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
-        only = options.filter_of(arguments)
-        retriever = PageRetriever(embedder, store, mode=arguments.mode, filter=only)
+        retriever = following_retriever(embedder, store, arguments)
         retriever.retrieve("warm up", 1)  # loads the model now, and says now what does not fit
         if rag is not None:
             rag.retriever = retriever  # the same, so that questions are embedded together with searches
@@ -80,12 +83,22 @@ def run(arguments: argparse.Namespace) -> int:
         finally:
             if rag is not None:
                 close(rag.generator)
-            close(embedder)
+            retriever.close()
     if cut_off:
         options.note(f"ended; requests cut off: {cut_off}.")
     else:
         options.note("ended; every request was finished.")
     return 0
+
+
+def following_retriever(embedder: PageEmbedder, store: QdrantPageStore, arguments: argparse.Namespace) -> Any:
+    """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
+    from visrag_integrations.embedders import load_embedder
+    from visrag_integrations.servers.web.following import FollowingRetriever
+
+    load = functools.partial(load_embedder, shared=True)
+    only = options.filter_of(arguments)
+    return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only)
 
 
 def check_search_paths(arguments: argparse.Namespace) -> None:

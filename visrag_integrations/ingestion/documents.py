@@ -16,6 +16,7 @@ from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 
 from visrag_integrations.errors import printable
+from visrag_integrations.ingestion.lookahead import Given, SourceLookahead
 from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page, StoredDocument
@@ -64,6 +65,7 @@ class Documents:
     ) -> None:
         self._store, self._fail, self._replace_last = store, on_failure, replace_last
         self._was_filled = store.count() > 0
+        self._ahead = SourceLookahead(store)
         # Held while a document is met and while one is replaced: what was just met as known must not be removed.
         self._guard = threading.Lock()
         self._tracked: dict[str, TrackedDocument] = {}
@@ -73,6 +75,12 @@ class Documents:
         self.pages: dict[str, int] = {}
         self.added = self.unchanged = self.removed = 0
 
+    def looking_ahead(self, sources: Iterable[Given]) -> Iterable[Given]:
+        """The sources as they are; what the store holds of them is asked for many in one request."""
+        if not self._was_filled:
+            return sources
+        return self._ahead.over(sources)
+
     def known_pages(self, doc_id: str) -> Collection[int] | None:
         """Numbers of the pages that need no reading; None stands for all, so that nothing is opened."""
         if doc_id in self._tracked:  # the same content under a second name in this run
@@ -80,7 +88,10 @@ class Documents:
         with self._guard:
             document = self._tracked[doc_id] = TrackedDocument()
             numbers: Collection[int] | None = frozenset()
-            if self._was_filled:
+            whole = self._ahead.pages_of_whole(doc_id)
+            if whole is not None:
+                document.before, numbers = whole, None
+            elif self._was_filled:
                 document.before, numbers = stored_pages(self._store, doc_id)
         if numbers is not None:
             document.status = DocumentStatus.READING
@@ -157,9 +168,12 @@ class Documents:
 
     def _replace_what_was_there(self, done: DocumentDone, added: int) -> None:
         """Note the source of a document, and remove the documents that were found at this source before."""
+        at_source = self._ahead.take_at(done.source)
+        if at_source is None or added:  # what was added is in no earlier answer
+            at_source = self._store.documents(filter={"source": done.source})
         pages_here = 0
         others: list[StoredDocument] = []
-        for found in self._store.documents(filter={"source": done.source}):
+        for found in at_source:
             if done.source not in found.sources:  # the filter takes file names too
                 continue
             if found.doc_id == done.doc_id:

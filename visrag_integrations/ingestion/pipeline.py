@@ -152,7 +152,8 @@ class _PipelineRun:
         """Read, embed and write everything; however it ends, what was embedded is written."""
         documents = self.reporter.documents
         try:
-            for event in pool.read_documents(self.given, known=documents.known_pages):
+            given = documents.looking_ahead(self.given)
+            for event in pool.read_documents(given, known=documents.known_pages):
                 self.take(event, pool.reader.max_bytes)
             self.flush()
             self.writer.finish()

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import logging
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
-from visrag_integrations.errors import StoreError, StoreMismatchError
+from visrag_integrations.errors import StoreError, StoreMismatchError, StoreSwitchedError
 from visrag_integrations.indexing import (
     Embedders,
     EmbedsPages,
@@ -30,8 +32,13 @@ from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.readers import PageReader
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.info import describe_all
 from visrag_integrations.types import Failure, Page
 
+logger = logging.getLogger(__name__)
+
+# Runs with different embedders that begin at the very same moment: each time one of them gets the name.
+_TRIES = 5
 # Pages looked up in one request when those that are gone are searched for; it bounds the request and its answer.
 _LOOKED_UP_AT_ONCE = 256
 
@@ -78,27 +85,107 @@ def reindex(
     check_batch_size(batch_size)
     tries, embedders = retry or Retry(), as_list(embedder)
     retrying = functools.partial(RetryingStoreClient, retry=tries)
-    with store.next_version() as staged, store.client_through(retrying), staged.client_through(retrying):
-        if store.info is None:
-            if staged.info is None:
-                raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
-            store.take_over(staged)  # an earlier run was cut off just before this
-            return IndexReport()
-        reading = {**settings, "retry": tries, "batch_size": batch_size, "progress": progress}
-        if read_again:
-            report = _read_again(store, staged, embedders, sources, reading, prune=prune)
-            is_whole = report.documents > 0  # what could not be read again was taken over
-        elif sources is not None:
-            report = _read_sources(store, staged, embedders, sources, reading)
-            is_whole = allow_failures or not report.failed
-        else:
-            fills = _prepare(staged, embedders, store, store.info.reader)
-            report = _copy(store, staged, fills, batch_size, progress)
-            is_whole = allow_failures or not report.failed
-        # Otherwise the new collection stays beside the old one: the next run tries only what failed.
-        if is_whole:
-            store.take_over(staged)
-    return report
+    store.refresh()  # what fills it by now: an earlier run may have ended since the store was opened
+    if store.info is None and not store.restore_alias() and _was_cut_off(store):
+        return IndexReport()
+    if read_again:
+        check_given(store, sources)  # before anything is made
+    reading = {**settings, "retry": tries, "batch_size": batch_size, "progress": progress}
+    reader = _described_reader(store, reading, from_files=read_again or sources is not None, read_again=read_again)
+    try:
+        with _next_version(store, embedders, retrying, reader) as staged:
+            if read_again:
+                report = _read_again(store, staged, embedders, sources, reading, prune=prune)
+                is_whole = report.documents > 0  # what could not be read again was taken over
+            elif sources is not None:
+                report = _read_sources(store, staged, embedders, sources, reading)
+                is_whole = allow_failures or not report.failed
+            else:
+                fills = _prepare(staged, embedders, store, reader)
+                report = _copy(store, staged, fills, batch_size, progress)
+                is_whole = allow_failures or not report.failed
+            # Otherwise the new collection stays beside the old one: the next run tries only what failed.
+            if not is_whole or store.take_over(staged):
+                return report
+    except StoreSwitchedError:
+        store.refresh()
+    return _unchanged(store, embedders, from_files=read_again or sources is not None)
+
+
+def _described_reader(
+    store: QdrantPageStore, reading: Mapping[str, Any], *, from_files: bool, read_again: bool
+) -> Mapping[str, Any]:
+    """How the pages of the next version are read, as it will remember it."""
+    assert store.info is not None
+    reader: PageReader | None = reading.get("reader")
+    if not from_files:
+        return store.info.reader
+    if reader is None:
+        reader = reader_like(store.info.reader) if read_again else PageReader()
+    return reader.describe()
+
+
+def _was_cut_off(store: QdrantPageStore) -> bool:
+    """Whether an earlier run was cut off just before its version took the place of the old one, which is done now.
+
+    Raises:
+        StoreError: There is nothing to make again.
+    """
+    with store.next_version() as staged:
+        if staged.info is None:
+            raise StoreError("There is no collection to index again. Fill it first: index_documents(...).")
+        store.take_over(staged)
+    return True
+
+
+def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], *, from_files: bool) -> IndexReport:
+    """The report of a run that found its work done by another one.
+
+    Raises:
+        StoreError: The other one made something else.
+    """
+    info = store.info
+    if info is None or not all(info.of(embedder) is not None for embedder in embedders):
+        held = "nothing" if info is None else describe_all(info)
+        raise StoreError(
+            f"While this re-index ran, another one ended, and the collection holds {held} now. Run this one again if "
+            "its embedder is to fill the collection."
+        )
+    if from_files:
+        raise StoreError(
+            "While this re-index ran, another one with the same embedder ended. What it made is in use, and may lack "
+            "some of these sources: index them, or run this again."
+        )
+    logger.warning("another run of this re-index was first; what it made is in use")
+    documents = store.documents()
+    pages = sum(document.pages for document in documents)
+    doc_ids = tuple(document.doc_id for document in documents)
+    return IndexReport(documents=len(doc_ids), pages=pages, unchanged=pages, doc_ids=doc_ids)
+
+
+@contextlib.contextmanager
+def _next_version(
+    store: QdrantPageStore,
+    embedders: list[PageEmbedder],
+    retrying: Callable[[Any, str], Any],
+    reader: Mapping[str, Any],
+) -> Iterator[QdrantPageStore]:
+    """The version that is to take the store's place, prepared; both retry while the block lasts."""
+    for left in reversed(range(_TRIES)):
+        made = store.next_version(embedders, reader)
+        with made as staged, store.client_through(retrying), staged.client_through(retrying):
+            _forget_of_another_reader(staged, reader)
+            try:
+                _prepare(staged, embedders, store, reader)
+            except StoreMismatchError:
+                if store.folder is None and left:
+                    continue  # another run, with other embedders, began a version of this name at the same moment
+                if store.folder is None:
+                    raise
+                staged.forget()  # an earlier run with other embedders was given up
+                _prepare(staged, embedders, store, reader)
+            yield staged
+            return
 
 
 def _read_sources(
@@ -110,7 +197,6 @@ def _read_sources(
 ) -> IndexReport:
     """The next version filled with these files, and nothing else."""
     reader = reading.get("reader") or PageReader()
-    _forget_of_another_reader(staged, reader)
     _prepare(staged, embedders, store, reader.describe())
     report = index_documents(sources, store=staged, embedder=embedders, **reading)
     _remove_other_documents(staged, report)
@@ -128,16 +214,17 @@ def _read_again(
 ) -> IndexReport:
     """The next version filled with the documents of the store as they are read now."""
     assert store.info is not None
-    check_given(store, given)  # before anything is made
     reader = reading.get("reader") or reader_like(store.info.reader)
-    _forget_of_another_reader(staged, reader)
     fills = _prepare(staged, embedders, store, reader.describe())
     return ReadingAgain(store, staged, embedders, fills, given, {**reading, "reader": reader}, prune).run()
 
 
-def _forget_of_another_reader(staged: QdrantPageStore, reader: PageReader) -> None:
-    """Drop what an earlier run read otherwise, or copied: its pages would not be read again."""
-    if staged.info is not None and dict(staged.info.reader) != reader.describe():
+def _forget_of_another_reader(staged: QdrantPageStore, reader: Mapping[str, Any]) -> None:
+    """Drop what an earlier run read otherwise, or copied: its pages would not be read again.
+
+    On a server the version was chosen by how it is read, and another run may be filling it.
+    """
+    if staged.folder is not None and staged.info is not None and dict(staged.info.reader) != dict(reader):
         staged.forget()
 
 
@@ -162,11 +249,7 @@ def _prepare(
 ) -> EmbedsPages:
     """What embeds the pages of the store for the next version, which is prepared for it and for how pages are read."""
     assert store.info is not None
-    try:
-        prepare_store(staged, embedders, reader)
-    except StoreMismatchError:  # an earlier run with other embedders was given up
-        staged.forget()
-        prepare_store(staged, embedders, reader)
+    prepare_store(staged, embedders, reader)
     assert staged.info is not None
     before, after = store.info.embedders, staged.info.embedders
     # Where an embedder is added or taken away, the vectors of the one that stays need not be made again.

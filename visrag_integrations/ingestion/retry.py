@@ -87,6 +87,10 @@ class RetryingStoreClient:
     def __init__(self, client: Any, where: str, retry: Retry) -> None:
         self._client, self._retry, self._where = client, retry, where
 
+    def call(self, work: Callable[[], T]) -> T:
+        """What `work`, a request that the client has no name for, returns at the first try that works."""
+        return self._retry.call(work, self._where)
+
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
         if not callable(method):

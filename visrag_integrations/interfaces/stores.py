@@ -34,6 +34,12 @@ class HasInfo(Protocol):
     def info(self) -> Any: ...
 
 
+class ChecksEmbedders(Protocol):
+    """Says whether an embedder fills it, and writes nothing while it looks."""
+
+    def check(self, embedder: PageEmbedder) -> None: ...
+
+
 class HasTenants(Protocol):
     """Can show the pages of one tenant only."""
 
@@ -88,9 +94,22 @@ def embeddings_of_equals(store: object, pages: Sequence[Page]) -> Mapping[str, A
     return found
 
 
-def is_filled(store: PageStore) -> bool:
-    """Whether it has a collection already; assumed where it does not say (`HasInfo`)."""
-    return getattr(store, "info", True) is not None
+def filled_by(store: PageStore) -> Any:
+    """What it says of who filled it (`HasInfo`): None where nobody did, True where it does not say."""
+    return getattr(store, "info", True)
+
+
+def check_embedder(store: PageStore, embedder: PageEmbedder) -> None:
+    """Nothing when this embedder fills the store: by a look (`ChecksEmbedders`), or else by `prepare`.
+
+    Raises:
+        StoreMismatchError: Another one does.
+    """
+    check = getattr(store, "check", None)
+    if callable(check):
+        check(embedder)
+    else:
+        store.prepare(embedder)
 
 
 def tenant_of(store: object) -> str:

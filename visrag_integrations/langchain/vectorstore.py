@@ -17,6 +17,7 @@ from visrag_integrations.images.urls import FetchUrls
 from visrag_integrations.interfaces.embedders import embed_mixed
 from visrag_integrations.interfaces.opened import OpenedResources
 from visrag_integrations.interfaces.stores import (
+    check_embedder,
     gives_embeddings,
     shown_filter,
     store_of_tenant,
@@ -281,7 +282,7 @@ class VisRAGVectorStore(VectorStore):
         if not gives_embeddings(self.store):
             return list(embed_mixed(self.embedder, pages))
         # Refuses another embedder than the one that filled the store: its vectors say nothing about this question.
-        self.store.prepare(self.embedder)
+        check_embedder(self.store, self.embedder)
         vectors = stored_embeddings(self.store, [page.id for page in pages], self.embedder)
         return [vectors[page.id] for page in pages]
 

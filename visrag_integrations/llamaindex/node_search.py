@@ -11,7 +11,7 @@ from llama_index.core.indices.query.embedding_utils import get_top_k_mmr_embeddi
 from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.interfaces.stores import gives_embeddings, stored_embeddings
+from visrag_integrations.interfaces.stores import check_embedder, gives_embeddings, stored_embeddings
 from visrag_integrations.llamaindex.filters import CoreFilter
 from visrag_integrations.llamaindex.node_pages import picture_key
 from visrag_integrations.retrieval import PageRetriever
@@ -119,7 +119,7 @@ class NodeSearcher:
         # More than are wanted, so that there is something to choose from.
         fetched = store.search(vector, top_k=max(20, 4 * query.similarity_top_k), filter=condition)
         if fetched:
-            store.prepare(embedder)  # another one's vectors would be compared with the question's
+            check_embedder(store, embedder)  # another one's vectors would be compared with the question's
         stored = stored_embeddings(store, [hit.page.id for hit in fetched], embedder)
         hits = {hit.page.id: hit for hit in fetched if hit.page.id in stored}
         scores, chosen = get_top_k_mmr_embeddings(

@@ -214,12 +214,22 @@ def fuse(dense: dict[str, float], lexical: dict[str, float], query: str) -> dict
     >>> fuse({"a": 0.5, "b": 0.4}, {"b": 6.0}, "three short words")
     {'a': 1.0, 'b': 2.8}
     """
-    count = max(1, len(set(tokens(query)[:MAX_QUERY_WORDS])))
+    dense_factor, lexical_factor = fusion_factors(query)
     fused: dict[str, float] = {}
     for id_ in {**dense, **lexical}:
         cosine = max(0.0, dense.get(id_, 0.0))  # a page that points the other way is as far away as any
-        fused[id_] = lexical.get(id_, 0.0) / count + DENSE_WEIGHT * cosine
+        fused[id_] = lexical_factor * lexical.get(id_, 0.0) + dense_factor * cosine
     return fused
+
+
+def fusion_factors(query: str) -> tuple[float, float]:
+    """What a cosine of 1.0 and a BM25 point count in `fuse`, for engines that fuse by themselves.
+
+    >>> fusion_factors("two words")
+    (2.0, 0.5)
+    """
+    count = max(1, len(set(tokens(query)[:MAX_QUERY_WORDS])))
+    return DENSE_WEIGHT, 1 / count
 
 
 def _fold(text: str) -> str:

@@ -14,16 +14,18 @@ import numpy as np
 
 from visrag_integrations.errors import PictureError, SettingError, StoreError, StoreMismatchError
 from visrag_integrations.store.client import ClientEngine
+from visrag_integrations.store.client_writing import size_of
 from visrag_integrations.store.conditions import Condition, FieldMatch
 from visrag_integrations.store.engine import (
     TEXT_VECTOR,
-    Candidates,
+    FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
     Vector,
+    VectorSearch,
 )
 from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, info_of
 from visrag_integrations.store.mapping import (
@@ -37,6 +39,7 @@ from visrag_integrations.store.mapping import (
     their_payload,
 )
 from visrag_integrations.store.picture_files import PagePictures
+from visrag_integrations.store.request_size import in_requests
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -73,6 +76,7 @@ class AdoptedEngine(ClientEngine):
         writable: bool = False,
     ) -> None:
         super().__init__(client, collection, "the given QdrantClient", owned=False)
+        self.is_shared = False  # its pages bring no mark of who filled it
         self.writable = writable
         self._info = info_of(embedder)
         with self._doing("opening the collection"):
@@ -133,28 +137,16 @@ class AdoptedEngine(ClientEngine):
         own = {name: getattr(self._info, name) for name in EmbedderInfo.__dataclass_fields__}
         return CollectionInfo(**own).as_dict()
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        if name == TEXT_VECTOR:
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
+        if search.is_lexical:
             raise SettingError(f"{self.where} has no BM25 vectors of this library. Say mode='dense'.")
-        found = super().nearest(
-            self._theirs or None,  # type: ignore[arg-type]  # None asks for the unnamed one
-            vector,
-            limit,
-            self._their(condition),
-            with_payload=with_payload,
-            exact=exact,
-        )
+        name: Any = self._theirs or None  # None asks for the unnamed one
+        theirs = replace(search, name=name, condition=self._their(search.condition), among=None)
+        found = super().nearest(theirs)
         return [SearchHit(our_id(hit.id), hit.score, self._ours(hit.id, hit.payload)) for hit in found]
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        return self.nearest(search.lexical)  # which says that there are no words here
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -174,16 +166,18 @@ class AdoptedEngine(ClientEngine):
         self._check_writable()
         from qdrant_client import models
 
-        structs = []
+        prepared: list[tuple[Point, Any, int]] = []
         for point in points:
             ((_, vector),) = [item for item in point.vectors.items() if item[0] != TEXT_VECTOR]
             written: Any = np.asarray(vector).tolist()
             if self._theirs:
                 written = {self._theirs: written}
             payload = their_payload(point.payload, self.mapping)
-            structs.append(models.PointStruct(id=their_id(point.id), vector=written, payload=payload))
+            struct = models.PointStruct(id=their_id(point.id), vector=written, payload=payload)
+            prepared.append((point, struct, size_of(point)))
         with self._doing("adding pages"):
-            self.client.upsert(self.collection, structs, wait=True)
+            for structs in in_requests(prepared):
+                self.client.upsert(self.collection, structs, wait=True)
 
     def delete(self, ids: Sequence[str]) -> None:
         self._check_writable()
@@ -192,10 +186,19 @@ class AdoptedEngine(ClientEngine):
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         raise self._read_only("a page's sources cannot be changed")
 
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        raise self._read_only("a page's sources cannot be changed")
+
     def index_fields(self, fields: Mapping[str, str]) -> None:
         return  # theirs to make
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        return  # nothing is noted in it
+
+    def without_name(self) -> str:
+        return ""
+
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         raise self._read_only("it is not made here")
 
     def save_info(self, info: Mapping[str, Any]) -> None:

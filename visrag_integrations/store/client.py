@@ -1,7 +1,8 @@
 """A collection behind `qdrant_client.QdrantClient`: in memory, on a server, in the cloud.
 
-What the collection remembers is the payload of one reserved point without vectors: searches never meet it, and every
-count and list leaves it out. (Collections have metadata of their own only on newer servers.)
+What the collection remembers is written with its creation, as metadata of the collection; from then on it is the
+payload of one reserved point without vectors, which a key that may only write can change. Searches never meet that
+point, and every count and list leaves it out. The name is an alias: see `versions`.
 """
 
 from __future__ import annotations
@@ -9,45 +10,60 @@ from __future__ import annotations
 import contextlib
 import functools
 import inspect
-import json
+import logging
 import threading
-import warnings
-from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import SettingError, StoreFormatError
+from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
-from visrag_integrations.store.client_models import INFO_ID, only_pages, requests, to_filter, to_vector, vector_params
+from visrag_integrations.store.client_life import ClientLife
+from visrag_integrations.store.client_models import INFO_ID, only_pages
+from visrag_integrations.store.client_search import among_ids, candidates_of, fused_request, nearest_request, to_hits
+from visrag_integrations.store.client_writing import encoded_requests, model_requests, sends_json
+from visrag_integrations.store.clusters import ClusterSettings, note_on_copies
 from visrag_integrations.store.engine import (
-    SERVER_INDEXES,
-    TENANT,
-    TEXT_VECTOR,
-    Candidates,
+    DENSE_VECTOR,
+    MAX_NUMBERS,
     ForeignErrors,
+    FusedSearch,
+    PayloadChange,
     Point,
     Record,
-    Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
     payload_fields,
-    rescoring,
     to_record,
 )
-from visrag_integrations.store.json_limits import read_limited_json
-from visrag_integrations.store.patience import ANSWER_S, PatientClient
+from visrag_integrations.store.fusing import fuse_by_parts
+from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
-from visrag_integrations.store.server_versions import Version, ask_version, check_storage, check_supported
+from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
+from visrag_integrations.store.server_versions import Version, ask_version, check_supported
+from visrag_integrations.store.strict_limits import (
+    StrictLimits,
+    at_most,
+    by_ids,
+    fused_within,
+    met_limit,
+    parts,
+    read_limits,
+)
+from visrag_integrations.store.version_names import DESCRIBED
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
 
-_SCROLLED = 256
-_MAX_DESCRIPTION = 1 << 20  # characters; a description takes a kilobyte or two
+logger = logging.getLogger(__name__)
+Found = TypeVar("Found")
+
+# Changes of 256 pages' sources each: 1 MB of ids, and their sources.
+_CHANGED_AT_ONCE = 100
 
 
-class ClientEngine:
+class ClientEngine(ClientLife):
     """A collection of a Qdrant client, made with `options`. The client is closed with it only when `owned`."""
 
     def __init__(
@@ -58,10 +74,13 @@ class ClientEngine:
         *,
         owned: bool,
         options: Mapping[str, Any] | None = None,
-        asked: AskedServer | None = None,
+        asked: Callable[[], AskedServer] = AskedServer,
         timeout: float | None = None,
+        cluster: ClusterSettings | None = None,
     ) -> None:
-        self._asked = asked or AskedServer()
+        self._cluster = cluster or ClusterSettings()
+        self._sizes = AnswerSizes()
+        self._asked = asked
         self._timeout = timeout
         # Nodes of a cluster agree on collections and aliases; with one of them away that took more than ten seconds.
         self._slow_timeout = int(max(ANSWER_S, timeout or 0))
@@ -69,9 +88,11 @@ class ClientEngine:
         self._options = _checked_options(options or {})
         self.is_closed = False
         self._server_version: Version | None = None
-        self.where = f"{where} (collection {collection!r})"
+        self._limits = StrictLimits()
+        self._place, self.where = where, f"{where} (collection {collection!r})"
         made_with = getattr(client, "init_options", {})
         self._local = made_with.get("location") == ":memory:" or bool(made_with.get("path"))
+        self.max_numbers = MAX_NUMBERS if self._local else SERVER_MAX_NUMBERS
         self._guard = threading.RLock() if self._local else contextlib.nullcontext()  # local mode is not thread-safe
 
     @property
@@ -81,22 +102,31 @@ class ClientEngine:
 
         if self._local or not isinstance(self.client, QdrantClient):
             return self.client
-        return PatientClient(self.client, self._timeout)
+        seconds = self._timeout
+        if seconds is not None and self._limits.seconds is not None:
+            seconds = min(seconds, self._limits.seconds)
+        return PatientClient(self.client, seconds, self._shorten)
 
-    def load_info(self) -> dict[str, Any] | None:
-        self._check_server()
-        with self._doing("opening the collection"):
-            if not self._ask.collection_exists(self.collection):
-                return None
-            found = self._ask.retrieve(self.collection, [INFO_ID], with_payload=True)
-            if found:
-                own = (found[0].payload or {}).get("visrag") or {}
-                return self._described(own.get("info"))
-            if self._ask.count(self.collection, exact=True).count == 0:
-                return None  # made, but its creator did not get further
-        raise StoreFormatError(
-            f"{self.where} holds points that this library did not write. Use another collection name, or delete it."
-        )
+    def _shorten(self, seconds: int) -> None:
+        """Ask for less time from now on: the server does not give more."""
+        self._limits = replace(self._limits, seconds=seconds)
+
+    def _within_limits(self, ask: Callable[[StrictLimits], Found]) -> Found:
+        """What `ask` gives within the limits that are known; they are read where the collection says that one was met.
+
+        A request that meets a limit does nothing, so that it can be sent again.
+        """
+        known = self._limits
+        try:
+            return ask(known)
+        except Exception as err:
+            if self._local or not met_limit(err):
+                raise
+            self._limits = read_limits(self._ask.get_collection(self.collection))
+            if self._limits == known:
+                raise
+        logger.info("%s: strict mode has limits: %s", self.where, self._limits)
+        return ask(self._limits)
 
     def _check_server(self) -> Version | None:
         """The server's version, asked once; None in local mode, which has everything that this client knows.
@@ -112,154 +142,136 @@ class ClientEngine:
         check_supported(self._server_version, self.where)
         return self._server_version
 
-    def _described(self, text: Any) -> dict[str, Any]:
-        """What the reserved point says of the collection; whoever may write there may write anything."""
+    def _note_copies(self) -> None:
+        """Say once what a dead node will mean for this new collection."""
+        if self._local or self.is_staged:
+            return
         try:
-            value = read_limited_json(text or "{}", _MAX_DESCRIPTION)
-        except (ValueError, TypeError) as err:
-            raise StoreFormatError(f"{self.where} is damaged: its description is no JSON ({err}).") from err
-        if not isinstance(value, dict):
-            raise StoreFormatError(f"{self.where} is damaged: its description is no object. Index again.")
-        return value
-
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        from qdrant_client import models
-
-        version = self._check_server()
-        if version is not None:
-            check_storage(schemas, version, self.where)
-        with self._doing("creating the collection"):
-            if self._ask.collection_exists(self.collection):
-                if self.load_info() is not None:
-                    return  # another process was first
-                self._ask.delete_collection(self.collection)  # half made, and empty
-            self._ask.create_collection(
-                self.collection,
-                vectors_config={n: p for schema in schemas for n, p in vector_params(schema).items()},
-                sparse_vectors_config={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
-                timeout=self._slow_timeout,
-                **self._options,
-            )
-            tenant = models.KeywordIndexParams(type=models.KeywordIndexType.KEYWORD, is_tenant=True)
-            self._index({**SERVER_INDEXES, TENANT: tenant})
-            self.save_info(info)
-
-    def save_info(self, info: Mapping[str, Any]) -> None:
-        from qdrant_client import models
-
-        payload = {"visrag": {"info": json.dumps(info)}}
-        with self._doing("describing the collection"):
-            self._ask.upsert(self.collection, [models.PointStruct(id=INFO_ID, vector={}, payload=payload)], wait=True)
-
-    def drop(self) -> None:
-        with self._doing("dropping the collection"):
-            self._ask.delete_collection(self._behind_alias() or self.collection)
-
-    def take_over(self, other: ClientEngine, info: Mapping[str, Any]) -> None:
-        """Let this collection's name mean the other one; at once, where it is an alias already."""
-        from qdrant_client import models
-
-        with self._doing("switching the collection"):
-            old = self._behind_alias()
-            change: list[Any] = []
-            if old is not None:
-                change.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=self.collection)))
-            elif self._ask.collection_exists(self.collection):
-                self._ask.delete_collection(self.collection)  # an alias cannot have the name of a collection
-            alias = models.CreateAlias(collection_name=other.collection, alias_name=self.collection)
-            change.append(models.CreateAliasOperation(create_alias=alias))
-            self._ask.update_collection_aliases(change, timeout=self._slow_timeout)
-            if old is not None:
-                self._ask.delete_collection(old)
-
-    @property
-    def version(self) -> str:
-        """The collection that holds the points: this one, or the one its name is an alias of."""
-        with self._doing("reading aliases"):
-            return self._behind_alias() or self.collection
-
-    def _behind_alias(self) -> str | None:
-        """The collection this name is an alias of; None when it is none."""
-        aliases = self._ask.get_aliases().aliases
-        return next((alias.collection_name for alias in aliases if alias.alias_name == self.collection), None)
+            peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
+            copies = self._options.get("replication_factor")
+            if copies is None:  # the server may have a default of its own
+                copies = self._ask.get_collection(self.collection).config.params.replication_factor or 1
+        except Exception:  # whoever may not look at the cluster goes on without
+            logger.info("%s: the nodes of the cluster cannot be read", self.where, exc_info=True)
+            return
+        note = note_on_copies(peers, copies)
+        if note:
+            logger.warning("%s: %s", self.where, note)
 
     def upsert(self, points: Sequence[Point]) -> None:
-        from qdrant_client import models
-
-        structs = [
-            models.PointStruct(id=p.id, vector={n: to_vector(v) for n, v in p.vectors.items()}, payload=p.payload)
-            for p in points
-        ]
+        for point in points:
+            self._sizes.note_vectors(point.vectors)
         with self._doing("adding pages"):
-            for batch in requests(points, structs):
-                self._ask.upsert(self.collection, batch, wait=True)
+            self._within_limits(functools.partial(self._upsert, points))
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: conditions.Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        from qdrant_client import models
+    def _upsert(self, points: Sequence[Point], limits: StrictLimits) -> None:
+        for some in parts(points, limits.written):
+            if sends_json(self.client):
+                self._upsert_json(some)
+                continue
+            for models in model_requests(some):
+                self._ask.upsert(self.collection, models, wait=True, **self._cluster.writes)
 
-        params = None
-        if name != TEXT_VECTOR and not self._local:  # local mode always compares all numbers
-            quantized = models.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-            params = models.SearchParams(exact=exact, quantization=quantized)
-        asked = to_vector(vector)
-        only = None if condition is None else to_filter(condition)
-        first_pass = None
-        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
-            first_pass = models.Prefetch(query=asked, using=among.name, limit=among.limit, filter=only)
+    def _upsert_json(self, points: Sequence[Point]) -> None:
+        send: Any = self.client.http.points_api.upsert_points
+        settings = {"collection_name": self.collection, "wait": True, **self._cluster.writes}
+        for body in encoded_requests(points):
+            call(self._ask, functools.partial(send, point_insert_operations=body, **settings))
+
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._doing("searching"):
-            found = self._ask.query_points(
-                self.collection,
-                query=asked,
-                using=name,
-                prefetch=first_pass,
-                limit=limit,
-                query_filter=only,
-                with_payload=with_payload,
-                search_params=params,
-            ).points
-        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+            return self._within_limits(functools.partial(self._nearest, search))
+
+    def _nearest(self, search: VectorSearch, limits: StrictLimits) -> list[SearchHit]:
+        found: list[Any] = []
+        for some in by_ids(search, limits):
+            found += self._query(nearest_request(some, local=self._local, limits=limits))
+        return to_hits(found)
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        if self._local:  # formulas take long there
+            return fuse_by_parts(self, search)
+        with self._doing("searching"):
+            return to_hits(self._within_limits(functools.partial(self._fused, search)))
+
+    def _fused(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
+        search = fused_within(search, limits)
+        if search.dense.name == DENSE_VECTOR["multi"]:
+            return self._fused_in_two_steps(search, limits)
+        return self._query(fused_request(search, candidates_of(search, limits)))
+
+    def _fused_in_two_steps(self, search: FusedSearch, limits: StrictLimits) -> list[Any]:
+        """First the candidates of both halves, then their scores.
+
+        In one request each half is searched for candidates twice. That is cheaper than another request, but not where
+        a search compares the vectors of all pages.
+        """
+        halves = [replace(half, with_payload=False) for half in (search.dense, search.lexical)]
+        ids: dict[Any, None] = {}
+        for half in halves:
+            found = self._query(nearest_request(half, local=False, limits=limits))
+            ids |= dict.fromkeys(hit.id for hit in found)
+        if not ids:
+            return []
+        return self._query(fused_request(search, among_ids(search, list(ids), limits)))
+
+    def _query(self, request: Mapping[str, Any]) -> list[Any]:
+        points: list[Any] = self._ask.query_points(self.collection, **request, **self._cluster.reads).points
+        return points
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]:
-        if not ids:
-            return []
-        with self._doing("reading pages"):
-            records = self._ask.retrieve(
-                self.collection,
-                list(ids),
-                with_payload=payload_fields(fields),
-                with_vectors=self._with_vectors(vectors),
-            )
-        return [to_record(record) for record in records if str(record.id) != INFO_ID]
+        found: list[Record] = []
+        left = list(ids)
+        while left:
+            some = self._sizes.points(vectors, with_text=fields is None)
+            with self._doing("reading pages"):
+                records = self._ask.retrieve(
+                    self.collection,
+                    left[:some],
+                    with_payload=payload_fields(fields),
+                    with_vectors=self._with_vectors(vectors),
+                    **self._cluster.reads,
+                )
+            left = left[some:]
+            read = [to_record(record) for record in records if str(record.id) != INFO_ID]
+            self._sizes.note(read)
+            found += read
+        return found
 
     def scroll(
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:
         offset: Any = None
+        asked: dict[str, Any] = {"with_payload": payload_fields(fields), "with_vectors": self._with_vectors(vectors)}
         while True:
             with self._doing("listing pages"):
-                records, offset = self._ask.scroll(
-                    self.collection,
-                    scroll_filter=only_pages(condition),
-                    limit=_SCROLLED,
-                    offset=offset,
-                    with_payload=payload_fields(fields),
-                    with_vectors=self._with_vectors(vectors),
-                )
-            yield from map(to_record, records)
+                count = self._sizes.points(vectors, with_text=fields is None)
+                records, offset = self._listed(condition, count, offset, **asked)
+            found = [to_record(record) for record in records]
+            self._sizes.note(found)
+            yield from found
             if offset is None:
                 return
+
+    def _listed(
+        self, condition: conditions.Condition | None, count: int, offset: Any, **asked: Any
+    ) -> tuple[list[Any], Any]:
+        """Some points, and where the list goes on."""
+
+        def scroll(limits: StrictLimits) -> tuple[list[Any], Any]:
+            found: tuple[list[Any], Any] = self._ask.scroll(
+                self.collection,
+                scroll_filter=only_pages(condition),
+                limit=at_most(count, limits.points),
+                offset=offset,
+                **asked,
+                **self._cluster.reads,
+            )
+            return found
+
+        return self._within_limits(scroll)
 
     def _with_vectors(self, vectors: Sequence[str]) -> Any:
         """Which vectors a request asks for, as the client wants it said."""
@@ -267,29 +279,46 @@ class ClientEngine:
 
     def count(self, condition: conditions.Condition | None) -> int:
         with self._doing("counting pages"):
+            return self._within_limits(functools.partial(self._count, condition))
+
+    def _count(self, condition: conditions.Condition | None, limits: StrictLimits) -> int:
+        if limits.exact:
             return int(self._ask.count(self.collection, count_filter=only_pages(condition), exact=True).count)
+        # An estimate would be taken for the truth: the ids are listed instead.
+        counted, offset = 0, None
+        while True:
+            records, offset = self._listed(condition, limits.listed, offset, with_payload=False)
+            counted += len(records)
+            if offset is None:
+                return counted
+
+    def holds(self, collection: str, points: int = 1) -> bool:
+        """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""
+        records, _ = self._ask.scroll(collection, limit=points, with_payload=False)
+        return len(records) >= points
 
     def delete(self, ids: Sequence[str]) -> None:
         with self._doing("removing pages"):
-            self._ask.delete(self.collection, list(ids), wait=True)
+            self._ask.delete(self.collection, list(ids), wait=True, **self._cluster.writes)
 
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         with self._doing("changing pages"):
-            self._ask.set_payload(self.collection, dict(payload), points=list(ids), key=key, wait=True)
+            settings = {"key": key, "wait": True, **self._cluster.writes}
+            self._ask.set_payload(self.collection, dict(payload), points=list(ids), **settings)
 
-    def index_fields(self, fields: Mapping[str, str]) -> None:
-        if self._local:
-            return  # in memory every filter reads the payload anyway
-        with self._doing("indexing metadata"):
-            there = self._ask.get_collection(self.collection).payload_schema or {}
-            wanted = {**SERVER_INDEXES, **fields}
-            self._index({field: kind for field, kind in wanted.items() if field not in there})
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        from qdrant_client import models
 
-    def _index(self, fields: Mapping[str, Any]) -> None:
-        with warnings.catch_warnings():  # the client says that in memory an index has no effect
-            warnings.filterwarnings("ignore", message="Payload indexes have no effect")
-            for field, kind in fields.items():
-                self._ask.create_payload_index(self.collection, field, field_schema=kind, wait=True)
+        operations: list[Any] = []
+        for ids, key, values in changes:
+            change = models.SetPayload(payload=dict(values), points=list(ids), key=key)
+            operations.append(models.SetPayloadOperation(set_payload=change))
+        with self._doing("changing pages"):
+            for start in range(0, len(operations), _CHANGED_AT_ONCE):
+                some = operations[start : start + _CHANGED_AT_ONCE]
+                # Through the leader of each shard: else two copies may see the changes of two writers in two orders.
+                settings = {"ordering": models.WriteOrdering.STRONG, **self._cluster.writes}
+                self._ask.batch_update_points(self.collection, some, wait=True, **settings)
 
     def optimize(self) -> bool:
         """Nothing to do: a server optimizes itself."""
@@ -312,7 +341,9 @@ class ClientEngine:
 
     @contextlib.contextmanager
     def _doing(self, doing: str) -> Iterator[None]:
-        advice = functools.partial(advice_on, doing=doing, server=self._asked)
+        def advice(err: BaseException) -> str:
+            return advice_on(err, doing, self._asked())
+
         with self._guard, ForeignErrors(doing, self.where, advice, lambda err: read_refusal(err).sentence):
             yield
 
@@ -325,4 +356,8 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
     unknown = sorted(set(options) - allowed)
     if unknown:
         raise SettingError(f"server_options has {', '.join(unknown)}; allowed: {', '.join(sorted(allowed))}.")
+    if DESCRIBED in (options.get("metadata") or {}):
+        raise SettingError(
+            f"server_options has the metadata {DESCRIBED!r}, which is the store's own. Name it otherwise."
+        )
     return dict(options)

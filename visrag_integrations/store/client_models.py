@@ -3,18 +3,13 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import Iterator, Sequence
 from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store import conditions
-from visrag_integrations.store.engine import POOLED_VECTOR, Point, Schema, SparseVector, Vector
+from visrag_integrations.store.engine import POOLED_VECTOR, Schema, SparseVector, Vector
 
 INFO_ID = str(uuid.UUID("00000000-0000-5000-8000-000000000001"))
-# A server takes 32 MiB a request, and a float is up to 20 bytes of JSON: 10 MB leave room for payloads.
-_FLOATS_PER_REQUEST = 500_000
-# What a point's payload is counted as, in floats: 40 kB of JSON, for the text and the packed words of a full page.
-_FLOATS_PER_PAYLOAD = 2000
 
 
 def vector_params(schema: Schema) -> dict[str, Any]:
@@ -58,24 +53,6 @@ def _datatype(storage: str) -> Any:
     return models.Datatype[name]
 
 
-def requests(points: Sequence[Point], structs: list[Any]) -> Iterator[list[Any]]:
-    """The structs in requests that a server takes."""
-    batch: list[Any] = []
-    floats = 0
-    for point, struct in zip(points, structs, strict=True):
-        size = _FLOATS_PER_PAYLOAD
-        for vector in point.vectors.values():
-            if not isinstance(vector, SparseVector):
-                size += vector.size
-        if batch and floats + size > _FLOATS_PER_REQUEST:
-            yield batch
-            batch, floats = [], 0
-        batch.append(struct)
-        floats += size
-    if batch:
-        yield batch
-
-
 def to_vector(vector: Vector | SparseVector) -> Any:
     """A vector as requests carry it."""
     if isinstance(vector, SparseVector):
@@ -88,6 +65,49 @@ def to_vector(vector: Vector | SparseVector) -> Any:
 def only_pages(condition: conditions.Condition | None) -> Any:
     """The filter, and the reserved point left out."""
     return to_filter(conditions.both(conditions.Not(conditions.Ids((INFO_ID,))), condition) or conditions.All(()))
+
+
+def no_points() -> Any:
+    """A filter that no point fits."""
+    from qdrant_client import models
+
+    return models.Filter(must=[models.HasIdCondition(has_id=[])])
+
+
+def misfits(config: Any, wanted: dict[str, Any]) -> list[str]:
+    """What keeps an empty collection that others made from holding these vectors, in words; nothing where all fits.
+
+    Args:
+        config: The `config.params` of the collection.
+        wanted: The settings that this library would have made it with, by name (`vector_params`), and the sparse ones.
+    """
+    there: dict[str, Any] = {}
+    for vectors in (config.vectors, config.sparse_vectors):
+        if isinstance(vectors, dict):
+            there |= vectors
+    problems: list[str] = []
+    for name, vector in wanted.items():
+        found = there.get(name)
+        if found is None:
+            problems.append(f"it has no vectors named {name!r}")
+            continue
+        for setting in ("size", "distance", "modifier"):
+            right, actual = getattr(vector, setting, None), getattr(found, setting, None)
+            if right != actual:
+                problems.append(f"{name!r} has the {setting} {_said(actual)} instead of {_said(right)}")
+        if (getattr(vector, "multivector_config", None) is None) != (
+            getattr(found, "multivector_config", None) is None
+        ):
+            kind = "many vectors" if getattr(vector, "multivector_config", None) is not None else "one vector"
+            problems.append(f"{name!r} is to hold {kind} a page")
+        if _said(getattr(found, "datatype", None)) == "uint8":
+            problems.append(f"{name!r} keeps whole numbers (uint8)")
+    return problems
+
+
+def _said(value: Any) -> str:
+    """A setting as messages show it: of an enumeration its value."""
+    return str(getattr(value, "value", value))
 
 
 def to_filter(condition: conditions.Condition) -> Any:

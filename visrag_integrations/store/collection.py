@@ -7,7 +7,7 @@ import functools
 import logging
 import threading
 import weakref
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -19,13 +19,14 @@ from visrag_integrations.interfaces.reader_versions import (
     outdated_note,
     with_oldest_version,
 )
-from visrag_integrations.scores import lexical
 from visrag_integrations.store.conditions import Condition, both
+from visrag_integrations.store.connect import is_url
+from visrag_integrations.store.described import DescribedCollection
 from visrag_integrations.store.engine import Engine
 from visrag_integrations.store.filter_notes import Show, note_on
 from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.indexed import indexed_paths, make_indexes
-from visrag_integrations.store.info import CollectionInfo, Layout, check_info, read_info
+from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, check_info, format_for
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
 from visrag_integrations.store.shown import FilterView, as_shown
@@ -40,7 +41,7 @@ logger = logging.getLogger(__name__)
 Self = TypeVar("Self", bound="Collection")
 
 
-class Collection:
+class Collection(DescribedCollection):
     """A collection in an engine, and what it remembers; `QdrantPageStore` adds its pages.
 
     A context manager; thread-safe.
@@ -78,6 +79,8 @@ class Collection:
         # Runs once: by `close`, or when a store that nobody closed is collected, or when the process ends.
         self._finalizer = weakref.finalize(self, engine.close)
         self._info: CollectionInfo | None = None
+        self._read_at = float("-inf")
+        self._strays: frozenset[str] = frozenset()
         try:
             self._load_info()
         except BaseException:
@@ -134,12 +137,7 @@ class Collection:
         location = settings.get("location")
         if arguments:
             location = arguments[0]
-        return self.folder is None and isinstance(location, str) and location != ":memory:"
-
-    @property
-    def info(self) -> CollectionInfo | None:
-        """Who filled the collection; None while there is none."""
-        return self._info
+        return is_url(location)
 
     def prepare(
         self,
@@ -163,16 +161,17 @@ class Collection:
         embedders = [embedder, *also]
         with self._guard:
             if recreate:
-                self._start_over(embedders)
-            # A search may have found no collection before; another process may have made it since.
-            if self._load_info() is None:
-                described = self._layout.describe(embedders, reader or {})
-                new = replace(described, indexed=self._indexed_fields, pictures=self._pictures.kind)
+                self._start_over(embedders, reader or {})
+            # Asked each time: another process may have made it since, or made it anew for another embedder.
+            if self._look() is None:
+                new = self._described(embedders, reader or {})
                 self._engine.create(new.schemas, new.as_dict())
             stored = self._prepared()  # another process may have been first
+            if self._engine.is_staged:
+                self._engine.begin_again(stored.as_dict())
             for each in embedders:
                 check_info(stored, each, self._engine.where)
-            stored = self._indexed(stored)
+            stored = self._up_to_date(stored)
             if reader:
                 self._remember_reader(stored, reader)
             self._remove_left_pictures()
@@ -203,8 +202,19 @@ class Collection:
         if info is not None and self._pictures.due_list is not None and self._pictures.due():
             delete_unused_pictures(self._parts(info), set())
 
-    def _indexed(self, info: CollectionInfo) -> CollectionInfo:
-        """What the collection remembers once its declared metadata keys are indexed; looked at once."""
+    def _described(self, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> CollectionInfo:
+        """What a new collection for these embedders will remember."""
+        described = self._layout.describe(embedders, reader)
+        new = replace(described, indexed=self._indexed_fields, pictures=self._pictures.kind)
+        return self._with_format(new)
+
+    def _with_format(self, info: CollectionInfo) -> CollectionInfo:
+        """The same with the format version that a collection here has."""
+        version = SERVER_FORMAT if self._engine.is_shared else format_for(info.embedders)
+        return replace(info, format_version=version)
+
+    def _up_to_date(self, info: CollectionInfo) -> CollectionInfo:
+        """What the collection remembers once its fields are indexed, and it has what new ones have; looked at once."""
         if self._indexes_checked:
             return info
         fields = {**info.indexed, **self._indexed_fields}
@@ -215,6 +225,10 @@ class Collection:
                 raise
             # Nobody asked for one: who may only read a server can search without them, if more slowly.
             logger.info("%s: indexes of metadata are missing, and cannot be made", self._engine.where, exc_info=True)
+        try:
+            self._engine.migrate(info.as_dict())
+        except StoreError:
+            logger.info("%s: its metadata cannot be changed; it goes on without", self._engine.where, exc_info=True)
         self._indexes_checked = True
         if fields == dict(info.indexed):
             return info
@@ -223,16 +237,37 @@ class Collection:
         self._info = info
         return info
 
-    def _start_over(self, embedders: Iterable[PageEmbedder]) -> None:
-        """Remove the collection; of a store of one tenant the tenant's pages only."""
-        info = self._load_info()
-        if not self._tenant or info is None:
-            self._remove_all()
-            self._indexes_checked = False
+    def _start_over(self, embedders: Sequence[PageEmbedder], reader: Mapping[str, Any]) -> None:
+        """An empty collection for these embedders; of a store of one tenant the tenant's pages only are removed."""
+        info = self._look()
+        if info is None:
             return
-        for each in embedders:
-            check_info(info, each, self._engine.where)
-        remove_pages(self._parts(info), None, None)
+        if self._tenant:
+            for each in embedders:
+                check_info(info, each, self._engine.where)
+            remove_pages(self._parts(info), None, None)
+            return
+        pictures = self._shown_pictures() | self._pictures.due()
+        self._pictures.note(pictures)
+        self._pictures.settle_new()
+        new = self._described(embedders, reader)
+        self._engine.create(new.schemas, new.as_dict(), anew=True)
+        # Behind the pages: a kill leaves files that nothing shows, not pages without pictures.
+        self._pictures.delete(pictures)
+        self._info, self._indexes_checked = None, False
+        self._load_info()
+
+    def restore_alias(self) -> bool:
+        """Set the alias of a collection on a server that lost it, as `prepare` does; whether that was so.
+
+        Raises:
+            StoreError: Several collections may be meant.
+        """
+        engine: Any = self._engine
+        if self._info is not None or not engine.is_shared or not engine.restore_name():
+            return False
+        self.refresh()
+        return True
 
     def optimize(self) -> bool:
         """Build the embedded engine's HNSW graphs and merge its segments; True when there was something to do.
@@ -250,17 +285,27 @@ class Collection:
             self._shown.drop()
             self._info = None
 
-    def take_over(self, staged: Collection) -> None:
-        """Hold what the next version holds, from one moment to the next; what was here before is gone."""
+    def take_over(self, staged: Collection) -> bool:
+        """Hold what the next version holds, from one moment to the next; what was here before is gone.
+
+        Returns:
+            Whether this call has done it; False where another run of the same re-index was first.
+
+        Raises:
+            StoreError: A re-index with another embedder was first.
+        """
         engine: Any = self._engine
         with self._guard:
             info = staged._prepared()
             unused = self._unused_after(staged)
             self._pictures.note(unused)
-            engine.take_over(staged._engine, info.as_dict())
-            self._info = info
-            staged._pictures.shown(unused)
-            delete_unused_pictures(self._parts(info), unused)
+            first: bool = engine.take_over(staged._engine, info.as_dict())
+            self._info = None  # read again: another run may have noted more
+            info = self._prepared()
+            if first:
+                staged._pictures.shown(unused)
+                delete_unused_pictures(self._parts(info), unused)
+            return first
 
     def _unused_after(self, staged: Collection) -> set[str]:
         """The pictures that the next version shows no more, and those that it has saved for pages that it lost."""
@@ -305,35 +350,10 @@ class Collection:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _load_info(self) -> CollectionInfo | None:
-        if self._info is None:
-            with self._guard:
-                stored = self._engine.load_info()
-                if stored is None:
-                    return None
-                info = read_info(stored, self._engine.where)
-                self._pictures.settle(info.pictures)
-                self._info = info
-                if not self._info.complete:
-                    logger.warning("%s: an import did not finish; import it again", self._engine.where)
-                if self._info.text_rules < lexical.RULES and not self.outdated:  # else one command mends both
-                    logger.warning(
-                        "%s: its words were indexed by an older version: numbers in another spelling and words divided "
-                        "at line ends are not found by words. Everything else is. To mend it: visrag reindex, or "
-                        "reindex(store, embedder)",
-                        self._engine.where,
-                    )
-        return self._info
-
-    def _prepared(self) -> CollectionInfo:
-        info = self._load_info()
-        if info is None:
-            raise StoreError(f"{self._engine.where} has no collection yet. Call store.prepare(embedder) first.")
-        return info
-
     def _parts(self, info: CollectionInfo) -> CollectionParts:
         integers = frozenset(key for key, kind in info.indexed.items() if kind == "integer")
-        return CollectionParts(self._shown, self._pictures, info.schemas, self._engine, integers)
+        mark = info.mark if self._engine.is_shared else ""
+        return CollectionParts(self._shown, self._pictures, info.schemas, self._engine, integers, mark)
 
     def why_nothing(self, filter: Filter, within: Filter | None = None, show: Show = str) -> str:
         """Which key or value of the filter no page has, by a look at a thousand pages; "" where some page fits it.
@@ -361,15 +381,19 @@ class Collection:
         indexed = indexed_paths(info.indexed) if info is not None else {}
         return as_shown(condition, FilterView(indexed, one_tenant=bool(self._tenant)))
 
-    def _remove_all(self) -> None:
-        if self._load_info() is None:
-            return
+    def _shown_pictures(self) -> set[str]:
+        """The pictures of all pages."""
         pictures: set[str] = set()
         for record in self._engine.scroll(None, ("metadata.image",)):
             reference = record.payload.get("metadata", {}).get("image")
             if reference is not None:
                 pictures.add(reference)
-        pictures |= self._pictures.due()
+        return pictures
+
+    def _remove_all(self) -> None:
+        if self._load_info() is None:
+            return
+        pictures = self._shown_pictures() | self._pictures.due()
         self._pictures.note(pictures)
         self._engine.drop()
         self._info = None

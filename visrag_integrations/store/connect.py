@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Collection, Iterable, Mapping
+import weakref
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.arguments import check_arguments
+from visrag_integrations.store.addresses import Addresses, addresses_of
 from visrag_integrations.store.advice import AskedServer
+from visrag_integrations.store.clusters import ClusterSettings
 from visrag_integrations.store.patience import answer_time, limit_connecting
 
 if TYPE_CHECKING:
@@ -37,7 +40,7 @@ def folder_of(location: Any) -> Path | None:
     Raises:
         SettingError: It is empty, a URL of something else, or an address without http:// or https://.
     """
-    if isinstance(location, str) and (location == ":memory:" or location.startswith(("http://", "https://"))):
+    if addresses_of(location) or location == ":memory:":
         return None
     if isinstance(location, str) and "://" in location:
         raise SettingError(f"The location {location!r} cannot be opened. Supported URLs: http://... and https://...")
@@ -107,8 +110,8 @@ def check_options(location: Any, options: Iterable[str], own: Collection[str]) -
 
 
 def is_url(location: Any) -> bool:
-    """Whether it is the URL of a server."""
-    return isinstance(location, str) and location.startswith(("http://", "https://"))
+    """Whether it is the URL of a server, or several of a cluster."""
+    return bool(addresses_of(location))
 
 
 def client_options() -> set[str]:
@@ -121,6 +124,7 @@ def client_options() -> set[str]:
 def open_engine(location: Any, collection: str, server_options: Mapping[str, Any], **options: Any) -> Engine:
     """The engine of a collection; `options` are those of a client, `server_options` those of a new collection."""
     folder = folder_of(location)
+    cluster = ClusterSettings(options.pop("read_consistency", None), options.pop("write_ordering", None))
     if folder is not None:
         from visrag_integrations.store.edge import EdgeEngine
 
@@ -129,6 +133,8 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
                 f"server_options={dict(server_options)} are for a server, and {folder} is a folder. Leave them out, or "
                 "give the URL of a server."
             )
+        if cluster != ClusterSettings():
+            raise SettingError(f"{cluster} is for a cluster of servers, and {folder} is a folder. Leave it out.")
         return EdgeEngine.open(folder, collection)
     from visrag_integrations.store.client import ClientEngine
 
@@ -137,10 +143,28 @@ def open_engine(location: Any, collection: str, server_options: Mapping[str, Any
     if is_url(location):
         timeout = answer_time(options.get("timeout"))
     asked = _asked_of(location, client)
-    return ClientEngine(client, collection, where, owned=owned, options=server_options, asked=asked, timeout=timeout)
+    return ClientEngine(
+        client,
+        collection,
+        where,
+        owned=owned,
+        options=server_options,
+        asked=asked,
+        timeout=timeout,
+        cluster=cluster,
+    )
 
 
-def _asked_of(location: Any, client: QdrantClient) -> AskedServer:
+def _asked_of(location: Any, client: QdrantClient) -> Callable[[], AskedServer]:
+    """Where the client's requests go, as it is at the time of an error."""
+    several = _several.get(client)
+    if several is not None:
+        return several.asked
+    asked = _asked_one(location, client)
+    return lambda: asked
+
+
+def _asked_one(location: Any, client: QdrantClient) -> AskedServer:
     """Where the client sends its requests, and what of it was not typed."""
     made_with = getattr(client, "init_options", {})
     if location == ":memory:" or made_with.get("location") == ":memory:" or made_with.get("path"):
@@ -155,7 +179,7 @@ def _asked_of(location: Any, client: QdrantClient) -> AskedServer:
         port = made_with.get("grpc_port")
         return AskedServer(f"Host {url.hostname}, port {port} (gRPC)")
     notes: list[str] = []
-    typed = location if is_url(location) else made_with.get("url")
+    typed = made_with.get("url")
     if typed and urlsplit(typed).port is None and made_with.get("port") == port:
         usual = 443 if url.scheme == "https" else 80
         notes.append(f"A URL without a port means {port}, Qdrant's own: add :{usual} where a proxy answers there.")
@@ -181,12 +205,36 @@ def connect(
         return location, "the given QdrantClient", False
     if location == ":memory:":
         return QdrantClient(":memory:"), ":memory:", True
-    if isinstance(location, str):
+    if addresses_of(location):
         if api_key is not None and not (api_key.isascii() and api_key.isprintable()):
             raise SettingError("api_key holds a line end or another character that no key has. Give the key alone.")
         options.setdefault("check_compatibility", False)  # it prints a warning when the server is away; we raise
         seconds: Any = answer_time(timeout)
-        client = QdrantClient(url=location, api_key=api_key, timeout=seconds, **options)
-        limit_connecting(client)
-        return client, _without_password(location), True
+        client = _connected(addresses_of(location), api_key=api_key, timeout=seconds, **options)
+        return client, ", ".join(map(_without_password, addresses_of(location))), True
     raise SettingError(f'The location is {location!r}; give a folder, ":memory:", a URL or a QdrantClient.')
+
+
+_several: weakref.WeakKeyDictionary[QdrantClient, Addresses] = weakref.WeakKeyDictionary()
+"""Of clients with several addresses: which, so that messages say where was asked."""
+
+
+def _connected(addresses: Sequence[str], **options: Any) -> QdrantClient:
+    """A client for these addresses; with several, its requests go to the next where one does not answer."""
+    from qdrant_client import QdrantClient
+
+    if len(addresses) > 1 and options.get("prefer_grpc"):
+        raise SettingError("gRPC asks one address only. Give one, or leave prefer_grpc out.")
+    client = QdrantClient(url=addresses[0], **options)
+    limit_connecting(client)
+    if len(addresses) > 1:
+        bases = [client.http.client.host]
+        for address in addresses[1:]:
+            # The client's own reading of a URL: its port, its path. It is asked nothing, and needs no key.
+            other = QdrantClient(url=address, check_compatibility=False, port=options.get("port", 6333))
+            bases.append(other.http.client.host)
+            other.close()
+        several = Addresses(bases)
+        client.http.client.add_middleware(several)
+        _several[client] = several
+    return client

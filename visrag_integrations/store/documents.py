@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from visrag_integrations.errors import storable
 from visrag_integrations.store.conditions import Condition, FieldMatch
-from visrag_integrations.store.engine import Engine, Record, batches
+from visrag_integrations.store.engine import Engine, PayloadChange, Record, batches
 from visrag_integrations.store.payload import source_fields
 from visrag_integrations.types import StoredDocument
 
@@ -23,18 +23,21 @@ def sources_of(record: Record) -> list[str]:
 
 
 def set_sources(engine: Engine, wanted: Mapping[Record, Sequence[str]]) -> None:
-    """Make these the sources of the pages, with one write for each different list."""
+    """Make these the sources of the pages, with one change for each different list."""
     groups: dict[tuple[str, ...], list[str]] = {}
     for record, sources in wanted.items():
         merged = tuple(dict.fromkeys(sources))
         if list(merged) != sources_of(record):
             groups.setdefault(merged, []).append(record.id)
+    changes: list[PayloadChange] = []
     for merged, ids in groups.items():
         metadata, own = source_fields(merged)
         for batch in batches(ids):
             # The keys that filters use come first: after a kill between the two, a page is still found by its source.
-            engine.set_payload(batch, own, "visrag")
-            engine.set_payload(batch, metadata, "metadata")
+            changes.append(PayloadChange(batch, "visrag", own))
+            changes.append(PayloadChange(batch, "metadata", metadata))
+    if changes:
+        engine.set_payloads(changes)
 
 
 def list_documents(records: Iterable[Record]) -> list[StoredDocument]:

@@ -11,6 +11,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,20 +21,20 @@ from visrag_integrations.store.due_pictures import NAME as DUE_PICTURES
 from visrag_integrations.store.due_pictures import DuePictures
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
 from visrag_integrations.store.edge_room import DiskRoom
+from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
+    MAX_NUMBERS,
     TENANT,
-    TEXT_VECTOR,
-    Candidates,
     ForeignErrors,
+    FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
     payload_fields,
-    rescoring,
     to_record,
 )
 from visrag_integrations.store.folder import (
@@ -45,15 +46,16 @@ from visrag_integrations.store.folder import (
     read_json,
     write_json,
 )
+from visrag_integrations.store.request_size import AnswerSizes
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
 
-_SCROLLED = 256
-
 
 class EdgeEngine:
     """A collection in a folder, opened once in this process and shared by every store on it."""
+
+    is_shared = is_staged = is_unfinished = False  # a folder belongs to one process
 
     _open: dict[Path, EdgeEngine] = {}  # noqa: RUF012  (the process's table, guarded by _table)
     _table = threading.Lock()
@@ -71,6 +73,8 @@ class EdgeEngine:
 
     def __init__(self, home: Path) -> None:
         check_folder(home.parent)
+        self.max_numbers = MAX_NUMBERS
+        self._sizes = AnswerSizes()
         self.home, self.where = home, f"{home.parent} (collection {home.name!r})"
         self._users, self._pid = 0, os.getpid()
         self._guard = threading.RLock()
@@ -91,9 +95,11 @@ class EdgeEngine:
     def save_info(self, info: Mapping[str, Any]) -> None:
         write_json(self.home / MARKER, {**info, "version": self.version})
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
         import qdrant_edge as qe
 
+        if anew:
+            self.drop()
         with self._guard, self._errors("creating the collection"):
             check_folder(self.home.parent)
             self._room.check_new()
@@ -103,7 +109,7 @@ class EdgeEngine:
             self.home.mkdir(exist_ok=True)
             self._lock = self._lock or FolderLock(self.home)
             if self.load_info() is not None:
-                return  # another process was first
+                return False  # another process was first
             self._discard()
             shard = qe.EdgeShard.create(str(self.home / "shard"), to_config(schemas))
             for field, kind in FOLDER_INDEXES.items():
@@ -112,8 +118,21 @@ class EdgeEngine:
             shard.update(qe.UpdateOperation.create_field_index(TENANT, tenant))
             self._shard = shard
             self.save_info(info)
+            return True
 
-    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> None:
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        """Nothing: a folder's versions are begun by one process."""
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        """Nothing: there is one layout of folders."""
+
+    def is_in_use(self) -> bool:
+        return False
+
+    def without_name(self) -> str:
+        return ""  # a folder needs no alias
+
+    def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> bool:
         """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
         with self._guard, other._guard, self._errors("switching the collection"):
             old, before = self._path, self.version
@@ -131,6 +150,7 @@ class EdgeEngine:
             (other.home / MARKER).unlink(missing_ok=True)
             for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
                 self._remove(left)
+        return True
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
@@ -144,50 +164,38 @@ class EdgeEngine:
         ready = [qe.Point(p.id, {n: to_vector(v) for n, v in p.vectors.items()}, p.payload) for p in points]
         self._update(qe.UpdateOperation.upsert_points(ready), "adding pages")
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: conditions.Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        import qdrant_edge as qe
-
-        params = None
-        if name != TEXT_VECTOR:
-            quantized = qe.QuantizationSearchParams(ignore=exact, rescore=True, oversampling=rescoring(limit))
-            params = qe.SearchParams(exact=exact, quantization=quantized)
-        asked, only = to_vector(vector), to_filter(condition)
-        first_pass = []
-        if among is not None:  # the condition holds in both passes, else a candidate that it refuses takes a place
-            nearest = qe.Query.Nearest(asked, using=among.name)
-            first_pass.append(qe.Prefetch(limit=among.limit, query=nearest, filter=only))
-        request = qe.QueryRequest(
-            limit=limit,
-            query=qe.Query.Nearest(asked, using=name),
-            prefetches=first_pass,
-            filter=only,
-            with_payload=with_payload,
-            params=params,
-        )
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            found = self._readable().query(request)
+            found = self._readable().query(nearest_request(search))
         return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        ids: set[Any] = set()
+        with self._guard, self._errors("searching"):
+            for half in (search.dense, search.lexical):
+                found = self._readable().query(nearest_request(replace(half, with_payload=False)))
+                # Ids stay what the engine gives: to make text of hundreds took longer than its searches.
+                ids.update(hit.id for hit in found)
+            best = []
+            if ids:
+                best = self._readable().query(fused_request(search, ids))
+        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in best]
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]:
-        if not ids:
-            return []
-        with self._guard, self._errors("reading pages"):
-            records = self._readable().retrieve(
-                list(ids), with_payload=payload_fields(fields), with_vector=list(vectors) or False
-            )
-        return [to_record(record) for record in records]
+        found: list[Record] = []
+        left: list[Any] = list(ids)
+        while left:
+            some = self._sizes.points(vectors, with_text=fields is None)
+            with self._guard, self._errors("reading pages"):
+                records = self._readable().retrieve(
+                    left[:some], with_payload=payload_fields(fields), with_vector=list(vectors) or False
+                )
+            left = left[some:]
+            found += map(to_record, records)
+            self._sizes.note(found[-len(records) :] if records else ())
+        return found
 
     def scroll(
         self, condition: conditions.Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -198,14 +206,16 @@ class EdgeEngine:
         while True:
             request = qe.ScrollRequest(
                 offset=offset,
-                limit=_SCROLLED,
+                limit=self._sizes.points(vectors, with_text=fields is None),
                 filter=to_filter(condition),
                 with_payload=payload_fields(fields),
                 with_vector=list(vectors) or False,
             )
             with self._guard, self._errors("listing pages"):
                 records, offset = self._readable().scroll(request)
-            yield from map(to_record, records)
+            found = [to_record(record) for record in records]
+            self._sizes.note(found)
+            yield from found
             if offset is None:
                 return
 
@@ -226,6 +236,10 @@ class EdgeEngine:
 
         self._room.check_changing(len(ids))
         self._update(qe.UpdateOperation.set_payload(list(ids), dict(payload), key), "changing pages")
+
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        for change in changes:
+            self.set_payload(change.ids, change.values, change.key)
 
     def index_fields(self, fields: Mapping[str, str]) -> None:
         import qdrant_edge as qe

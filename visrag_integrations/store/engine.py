@@ -23,6 +23,8 @@ POOLED_VECTOR = "pooled"
 RESCORED = 1000
 """Candidates of a quantised search that are scored again exactly."""
 
+MAX_NUMBERS = 1_048_576
+"""Numbers in one multi-vector, where no server says less."""
 STORAGES = ("float32", "float16", "8bit", "compact")
 # At four bits a number this is 1/8 of ColQwen2's some 750 vectors in float32. What more or fewer vectors cost and find
 # stands in benchmarks/RESULTS.md, "Late interaction".
@@ -47,6 +49,10 @@ SERVER_INDEXES: Mapping[str, str] = {
     "visrag.given.sources": "keyword",
     "visrag.given.page": "float",
     "visrag.given.image": "keyword",
+    "metadata.page": "integer",
+    "metadata.page_label": "keyword",
+    "metadata.total_pages": "integer",
+    "metadata.tenant": "keyword",
 }
 """The same of a collection on a server."""
 TENANT = "visrag.tenant"
@@ -67,6 +73,14 @@ class Point:
     id: str
     vectors: dict[str, Vector | SparseVector]
     payload: dict[str, Any]
+
+
+class PayloadChange(NamedTuple):
+    """Values that points get below one key of their payload; their others stay."""
+
+    ids: Sequence[str]
+    key: str
+    values: Mapping[str, Any]
 
 
 class SearchHit(NamedTuple):
@@ -126,29 +140,102 @@ class Candidates(NamedTuple):
     limit: int
 
 
+@dataclass(frozen=True, eq=False)
+class VectorSearch:
+    """One search by one vector.
+
+    Attributes:
+        name: Of the vectors it is compared with.
+        vector: What is searched for.
+        limit: How many points, at most.
+        condition: What they must fulfil.
+        with_payload: Whether hits come with their payload, or which fields of it.
+        exact: Compare all numbers of all points, without a graph or quantised vectors.
+        among: The first pass whose candidates are scored, where there is one.
+    """
+
+    name: str
+    vector: Vector | SparseVector
+    limit: int
+    condition: Condition | None = None
+    with_payload: bool | tuple[str, ...] = True
+    exact: bool = False
+    among: Candidates | None = None
+
+    @property
+    def payload(self) -> Any:
+        """What of the payload hits come with, as engines want it said."""
+        if isinstance(self.with_payload, bool):
+            return self.with_payload
+        return list(self.with_payload)
+
+    @property
+    def is_lexical(self) -> bool:
+        """Whether it goes by words."""
+        return self.name == TEXT_VECTOR
+
+
+@dataclass(frozen=True, eq=False)
+class FusedSearch:
+    """Two searches whose scores become one: the sum of both, each times its factor.
+
+    Every point that one of the two proposes gets both scores, however far down it is in the other; a dense score below
+    0 counts as 0, as does one that a point has no vector for.
+
+    Attributes:
+        dense: By the query's vector.
+        lexical: By its words.
+        factors: What a point of each score counts.
+        limit: How many points, at most.
+    """
+
+    dense: VectorSearch
+    lexical: VectorSearch
+    factors: tuple[float, float]
+    limit: int
+
+
 class Engine(Protocol):
     """One collection. `fields` are payload paths; None is the whole payload, () none of it."""
 
     where: str
+    max_numbers: int
+    """Numbers that the vectors of one page may have, those of one embedder."""
+    is_shared: bool
+    """Whether other processes may change the collection, or put another one in its place, while it is open."""
+    is_staged: bool
+    """Whether it is made to take another one's place."""
+
+    @property
+    def is_unfinished(self) -> bool:
+        """Whether it says of itself that it is not whole yet; of one that `is_staged`."""
+
+    def is_in_use(self) -> bool:
+        """Whether the name means it by now; of one that `is_staged`."""
 
     def load_info(self) -> dict[str, Any] | None: ...
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        """Make the collection; nothing when another process has made it meanwhile."""
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
+        """Make the collection; False, and nothing is done, when another process has made it meanwhile.
+
+        `anew` puts an empty one in the place of one that is there, whose pages are gone then.
+        """
+
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        """Let a version that is whole, and is not in use, say that it is not: pages may have come since."""
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        """Bring a collection of an older layout up to date, as far as that needs no new one."""
+
+    def without_name(self) -> str:
+        """Why there is no collection although its pages are there, and what to do; "" where that is not so."""
 
     def save_info(self, info: Mapping[str, Any]) -> None: ...
     def drop(self) -> None: ...
     def upsert(self, points: Sequence[Point]) -> None: ...
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]: ...
+    def nearest(self, search: VectorSearch) -> list[SearchHit]: ...
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        """The best of two searches, with their payload."""
+
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> list[Record]: ...
@@ -158,6 +245,9 @@ class Engine(Protocol):
     def count(self, condition: Condition | None) -> int: ...
     def delete(self, ids: Sequence[str]) -> None: ...
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        """Make the changes, in this order, and in one order with those of other writers."""
+
     def index_fields(self, fields: Mapping[str, str]) -> None:
         """Index those of these payload fields ("keyword", "integer", ...) and of the store's own that are not yet."""
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import datetime
+import functools
+import hashlib
+import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
@@ -17,8 +20,10 @@ from visrag_integrations.store.pooling import METHODS
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
 
-FORMAT_VERSION = 2
-"""The newest there is: of collections that the first versions of this library would misread."""
+FORMAT_VERSION = 3
+"""The newest there is."""
+SERVER_FORMAT = 3
+"""Of collections behind an alias, on a server: older versions of this library would delete an empty one of them."""
 FIELD_KINDS = ("keyword", "integer", "float", "datetime", "bool")
 """What metadata keys can be indexed as."""
 PICTURE_KINDS = ("", "server", "folder", "url", "none")
@@ -84,7 +89,7 @@ class CollectionInfo(EmbedderInfo):
     """
 
     reader: Mapping[str, Any] = field(default_factory=dict)
-    format_version: int = 1
+    format_version: int = field(default=1, compare=False)  # who fills it is the same in whatever layout
     created: str = ""
     complete: bool = True
     also: tuple[EmbedderInfo, ...] = ()
@@ -102,6 +107,16 @@ class CollectionInfo(EmbedderInfo):
     def schemas(self) -> tuple[Schema, ...]:
         """How the collection holds the vectors of each."""
         return tuple(embedder.schema for embedder in self.embedders)
+
+    @functools.cached_property
+    def mark(self) -> str:
+        """What each page says of who made its vectors, and how they are kept: opaque, and the same in every process.
+
+        What may change while a collection is in use (how pages are read, which keys are indexed) is left out of it.
+        """
+        described = [asdict(embedder) for embedder in self.embedders]
+        text = json.dumps(described, sort_keys=True, ensure_ascii=True)
+        return hashlib.sha256(text.encode("ascii")).hexdigest()[:16]
 
     def of(self, embedder: PageEmbedder) -> EmbedderInfo | None:
         """This embedder among those who fill the collection; None when it is another one."""
@@ -150,14 +165,10 @@ class Layout:
                 f"pooling={self.pooling!r} is for embedders of many vectors a page; {first.embedder!r} makes one. "
                 "Leave it out."
             )
-        # The first versions of this library know one embedder and no compact storage; they may read anything else.
-        version = 1
-        if others or any(info.storage == "compact" for info in infos):
-            version = FORMAT_VERSION
         return CollectionInfo(
             **asdict(first),
             reader=dict(reader),
-            format_version=version,
+            format_version=format_for(infos),
             created=datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
             also=tuple(others),
             text_rules=lexical.RULES,
@@ -194,6 +205,14 @@ class Layout:
 def _allowed(name: str, value: str | None, allowed: tuple[str | None, ...]) -> None:
     if value not in allowed:
         raise SettingError(f"{name} is {value!r}; allowed: {', '.join(map(repr, allowed))}.")
+
+
+def format_for(embedders: Sequence[EmbedderInfo]) -> int:
+    """The lowest format version whose readers understand what these embedders fill, in a folder or a file."""
+    # The first versions of this library know one embedder and no compact storage; they may read anything else.
+    if len(embedders) > 1 or any(info.storage == "compact" for info in embedders):
+        return 2
+    return 1
 
 
 def info_of(embedder: PageEmbedder) -> EmbedderInfo:

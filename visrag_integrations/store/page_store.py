@@ -4,38 +4,36 @@ from __future__ import annotations
 
 import inspect
 import logging
-from collections.abc import Collection as Group
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import SettingError, StoreError, storable
+from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, storable
+from visrag_integrations.store.addresses import addresses_of
 from visrag_integrations.store.adopted import AdoptedEngine, AdoptedPictures
 from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import check_options, connect, folder_of, open_engine
-from visrag_integrations.store.documents import list_documents, of_document, set_sources, sources_of
-from visrag_integrations.store.engine import Vector, batches
+from visrag_integrations.store.documents import of_document, set_sources, sources_of
 from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
-from visrag_integrations.store.info import CollectionInfo, EmbedderInfo, Layout
+from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
-from visrag_integrations.store.outdated import warn_once
-from visrag_integrations.store.payload import LISTING, payload_to_page
+from visrag_integrations.store.payload import LISTING
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
-from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
-from visrag_integrations.store.search import Fusion, SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.search import Fusion, SearchSettings
 from visrag_integrations.store.server_pictures import ServerPictures, check_not_pictures
 from visrag_integrations.store.shown import FieldKind
+from visrag_integrations.store.stored_pages import StoredPages
 from visrag_integrations.store.tenants import check_tenant, of_tenant
 from visrag_integrations.store.vectors import check_embeddings, in_batches
+from visrag_integrations.store.version_names import is_version
 from visrag_integrations.store.writing import remove_pages, write_pages
-from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
+from visrag_integrations.types import Page
 
 if TYPE_CHECKING:
     from qdrant_client import QdrantClient
@@ -44,17 +42,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-# Pages of a list that are made at a time; it is what is read together of their pictures (`server_pictures`).
-_SCROLLED_TOGETHER = 16
 
-
-class QdrantPageStore(Collection):
+class QdrantPageStore(StoredPages):
     """Keeps pages with their vectors and pictures in a Qdrant collection, and finds them again.
 
     A context manager; thread-safe. An embedded folder belongs to one process at a time.
 
     Args:
         location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`.
+            Several URLs of one cluster, as a list or with commas: what one does not answer is asked of the next.
         collection: The collection's name.
         pictures: Where page pictures are kept: a folder or an fsspec URL; False keeps none. By default `pictures` in
             the index folder, this process's memory for ":memory:", and for a server or a client the collection
@@ -85,6 +81,10 @@ class QdrantPageStore(Collection):
             collection that is there already are indexed by `prepare`.
         server_options: What a server's new collection gets besides, as `QdrantClient.create_collection` names it:
             `{"shard_number": 6, "replication_factor": 2, "write_consistency_factor": 1}`.
+        read_consistency: In a cluster, how many copies each read asks: a number, "majority", "quorum" or "all". By
+            default one, which is fastest and goes on while nodes are away.
+        write_ordering: In a cluster, "weak", "medium" or "strong". By default the server's, which is weak, and strong
+            for what two writers may change at once, the sources of a page.
         **client_options: Passed on to `QdrantClient` for a URL.
 
     Raises:
@@ -94,7 +94,7 @@ class QdrantPageStore(Collection):
 
     def __init__(
         self,
-        location: str | Path | QdrantClient,
+        location: str | Path | QdrantClient | Sequence[str],
         collection: str = "pages",
         *,
         pictures: str | Path | bool | None = None,
@@ -112,6 +112,8 @@ class QdrantPageStore(Collection):
         tenant: str = "",
         indexed_fields: Mapping[str, FieldKind] | None = None,
         server_options: Mapping[str, Any] | None = None,
+        read_consistency: int | str | None = None,
+        write_ordering: str | None = None,
         **client_options: Any,
     ) -> None:
         check_options(location, client_options, inspect.signature(QdrantPageStore).parameters)
@@ -128,14 +130,21 @@ class QdrantPageStore(Collection):
         if self.folder is not None or location == ":memory:":
             kept.files = pictures_for(location, self.folder, pictures)
         engine: Any = open_engine(
-            location, self.collection, self._server_options, api_key=api_key, timeout=timeout, **client_options
+            location,
+            self.collection,
+            self._server_options,
+            api_key=api_key,
+            timeout=timeout,
+            read_consistency=read_consistency,
+            write_ordering=write_ordering,
+            **client_options,
         )
         if self.folder is not None:
             kept.due_list = engine.due_pictures
         if self.folder is None and location != ":memory:":
             reconnect = None
-            if isinstance(location, str):
-                reconnect = partial(_client, location, api_key=api_key, timeout=timeout, **client_options)
+            if addresses_of(location):
+                reconnect = partial(_client, addresses_of(location), api_key=api_key, timeout=timeout, **client_options)
             try:
                 beside = PictureCollection(engine, self.collection, self._server_options, reconnect)
                 kept = ServerPictures(beside, pictures, self.collection, picture_format, picture_quality)
@@ -143,6 +152,8 @@ class QdrantPageStore(Collection):
                 engine.close()
                 raise
         super().__init__(engine, layout, kept, tenant=tenant, indexed_fields=fields)
+        if self.folder is None:
+            self._refuse_versions()
 
     @classmethod
     def adopt(
@@ -187,20 +198,32 @@ class QdrantPageStore(Collection):
         store._in_place = store._indexes_checked = True
         return store
 
-    def next_version(self) -> QdrantPageStore:
-        """A store that is filled beside this one, with the same pictures, to take its place; close it."""
+    def next_version(
+        self, embedders: Sequence[PageEmbedder] = (), reader: Mapping[str, Any] | None = None
+    ) -> QdrantPageStore:
+        """A store that is filled beside this one, with the same pictures, to take its place; close it.
+
+        Args:
+            embedders: What is to fill it: on a server, a version that was begun for the same ones is gone on with.
+            reader: How its pages are read, so that such a version has to be read alike; None takes any.
+        """
         if self.tenant:
             raise SettingError(
                 f"The collection is indexed again as a whole, and this store is of tenant {self.tenant!r}. Open it "
                 "without tenant."
             )
         engine: Any = self._engine
-        # Two names take turns: the collection may hold the one that took its place last time.
-        name = f"{self.collection}.next"
-        if engine.version == name:
-            name = f"{self.collection}.other"
-        location = engine.client if self.folder is None else self.folder
-        staged = QdrantPageStore(location, name, pictures=False, server_options=self._server_options)
+        if self.folder is not None:
+            # Two names take turns: the collection may hold the one that took its place last time.
+            name = f"{self.collection}.next"
+            if engine.version == name:
+                name = f"{self.collection}.other"
+            staged = QdrantPageStore(self.folder, name, pictures=False)
+        else:
+            staged = QdrantPageStore.__new__(QdrantPageStore, engine.client, self.collection)
+            staged.collection, staged.folder, staged._server_options = self.collection, None, self._server_options
+            fits = partial(_is_for, embedders, reader, self._engine.where)
+            Collection.__init__(staged, engine.staged(fits), self._layout, BorrowedPictures(self._pictures))
         staged._layout, staged._settings = self._layout, self._settings
         staged._indexed_fields = dict(self._info.indexed if self._info else {}) | self._indexed_fields
         due_list = staged._pictures.due_list
@@ -234,8 +257,8 @@ class QdrantPageStore(Collection):
         pages, embeddings = list(pages), list(embeddings)
         if self.tenant:
             pages = [of_tenant(page, self.tenant) for page in pages]
-        parts = self._parts(self._with_pictures(self._prepared()))
-        vectors = check_embeddings(pages, embeddings, parts.schemas)
+        parts = self._parts(self._with_pictures(self._to_write()))
+        vectors = check_embeddings(pages, embeddings, parts.schemas, parts.engine.max_numbers)
         with self._guard:
             for start, end in in_batches(vectors):
                 write_pages(parts, pages[start:end], vectors[start:end])
@@ -248,126 +271,6 @@ class QdrantPageStore(Collection):
             records = list(self._shown.scroll(of_document(doc_id), LISTING))
             set_sources(self._shown, {record: [*sources_of(record), storable(source)] for record in records})
         return len(records)
-
-    # --- pages out --------------------------------------------------------------------------------------------------
-
-    def search(
-        self,
-        vector: Any,
-        *,
-        text: str = "",
-        top_k: int = 5,
-        filter: Filter | None = None,
-        mode: Mode = "dense",
-    ) -> list[ScoredPage]:
-        """The best pages, best first; none while nothing was indexed.
-
-        Args:
-            vector: The query's embedding; None for mode "lexical". Where two embedders fill the collection, its shape
-                says whose it is: `(dim,)` or `(n, dim)`.
-            text: The query's text, for modes "lexical" and "hybrid".
-            top_k: At most so many.
-            filter: Metadata the pages must have. See `filters.parse_filter`.
-            mode: "dense" (cosine or MaxSim), "lexical" (BM25) or "hybrid" (both, fused).
-        """
-        query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
-        info = self._load_info()
-        if info is None:
-            logger.warning("%s: nothing was indexed yet", self._engine.where)
-            return []
-        warn_once(self._engine.where, self.outdated)
-        found, score_type = search(self._parts(info), query, self._settings)
-        pages = self._pages([hit.payload for hit in found])
-        return [ScoredPage(page, hit.score, score_type) for page, hit in zip(pages, found, strict=True)]
-
-    def score(self, vector: Any, ids: Iterable[str]) -> dict[str, float]:
-        """The exact dense score (cosine or MaxSim) of these pages, from their stored vectors; others are left out."""
-        info = self._load_info()
-        wanted = tuple(dict.fromkeys(ids))
-        if info is None or not wanted:
-            return {}
-        return exact_scores(self._parts(info), vector, wanted)
-
-    def get_pages(self, ids: Sequence[str]) -> list[Page]:
-        """The pages with these ids, in that order; ids that are not stored are left out."""
-        if not self._load_info():
-            return []
-        payloads: dict[str, Mapping[str, Any]] = {}
-        for batch in batches(ids):
-            for record in self._shown.retrieve(batch):
-                payloads[record.id] = record.payload
-        return self._pages([payloads[id_] for id_ in ids if id_ in payloads])
-
-    def get_embeddings(
-        self, ids: Sequence[str], embedder: PageEmbedder | None = None, *, as_made: bool = False
-    ) -> dict[str, Vector]:
-        """The stored vectors of these pages (unit length); pages without one are left out.
-
-        Args:
-            ids: The pages.
-            embedder: Whose vectors; those of the first that fills the collection when not given.
-            as_made: Leave out pages of which a compact collection joined vectors: those left are no single patches'.
-        """
-        info = self._load_info()
-        if info is None:
-            return {}
-        filled_by: EmbedderInfo | None = info if embedder is None else info.of(embedder)
-        if filled_by is None:
-            return {}
-        schema = filled_by.schema
-        vectors: dict[str, Vector] = {}
-        for id_, named in stored_vectors(self._shown, ids, [schema.vector_name]).items():
-            vector = named.get(schema.vector_name)
-            if vector is None:
-                continue
-            # A page of exactly as many vectors as are kept at most was joined to that number, or may have been.
-            if as_made and len(vector) == schema.kept:
-                continue
-            vectors[id_] = vector
-        return vectors
-
-    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
-        """By `content_key`: stored embeddings of pages with the same picture and text as one of these; best effort."""
-        info = self._load_info()
-        if info is None:
-            return {}
-        return equal_embeddings(self._parts(info), pages)
-
-    def contents(self, doc_id: str | None = None) -> list[str]:
-        """The `content_key` of each page of a document, or of all, that has one."""
-        if not self._load_info():
-            return []
-        return content_keys(self._shown, doc_id)
-
-    def scroll(self, filter: Filter | None = None) -> Iterator[Page]:
-        """Every page that fits the filter, read in small batches; the order is the store's own."""
-        condition = self._condition(filter)
-        if self._load_info():
-            records = self._shown.scroll(condition)
-            # A few at a time: their pictures are read together where they are on a server.
-            while some := list(islice(records, _SCROLLED_TOGETHER)):
-                yield from self._pages([record.payload for record in some])
-
-    def count(self, filter: Filter | None = None) -> int:
-        """How many pages fit the filter."""
-        condition = self._condition(filter)
-        if not self._load_info():
-            return 0
-        return self._shown.count(condition)
-
-    def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
-        """Every document that is stored, by its first source."""
-        condition = self._condition(filter)
-        if not self._load_info():
-            return []
-        return list_documents(self._shown.scroll(condition, LISTING))
-
-    def page_numbers(self, doc_id: str) -> Group[int]:
-        """The numbers of a document's stored pages."""
-        if not self._load_info():
-            return frozenset()
-        records = self._shown.scroll(of_document(doc_id), LISTING)
-        return frozenset(record.payload["metadata"]["number"] for record in records)
 
     # --- removing pages ---------------------------------------------------------------------------------------------
 
@@ -445,7 +348,11 @@ class QdrantPageStore(Collection):
         self._pictures.settle_new()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         described = replace(file.info, pictures=self._pictures.kind)  # its own place, not the other store's
-        self._engine.create(described.schemas, described.as_dict())
+        described = self._with_format(described)
+        if not self._engine.create(described.schemas, described.as_dict()):
+            raise StoreError(
+                f"{self._engine.where}: another process makes it at this moment. Import into another collection."
+            )
         make_indexes(self._engine, described.indexed, described.indexed)
         self._info = described
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
@@ -472,12 +379,37 @@ class QdrantPageStore(Collection):
             self._engine.save_info(info.as_dict())
         return info
 
-    def _pages(self, payloads: Sequence[Mapping[str, Any]]) -> list[Page]:
-        references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
-        sources = self._pictures.sources(references)
-        return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
+    def _refuse_versions(self) -> None:
+        """Nothing, unless the name is that of another collection's version; one from before there were any may stay.
+
+        Raises:
+            SettingError: It is.
+        """
+        if not is_version(self.collection):
+            return
+        if self._info is not None and self._info.format_version < SERVER_FORMAT:
+            return
+        self.close()
+        name = self.collection.rpartition(".")[0]
+        raise SettingError(
+            f"The collection name {self.collection!r} is not allowed: '.v' and a number at its end are for versions of "
+            f"{name!r}. Open {name!r}, or choose another name."
+        )
 
 
-def _client(location: str, **options: Any) -> QdrantClient:
+def _is_for(
+    embedders: Sequence[PageEmbedder], reader: Mapping[str, Any] | None, where: str, description: Mapping[str, Any]
+) -> bool:
+    """Whether a version that was begun is filled by these embedders, and by no others, from pages that are read so."""
+    try:
+        info = read_info(description, where)
+    except StoreFormatError:
+        return False
+    if reader is not None and dict(info.reader) != dict(reader):
+        return False
+    return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
+
+
+def _client(location: Sequence[str], **options: Any) -> QdrantClient:
     client, *_ = connect(location, **options)
     return client

@@ -17,6 +17,7 @@ class CollectionParts:
         pictures: The files of the pages' pictures.
         schemas: How the vectors of each embedder are kept, in the order of the embedders.
         everyones: The engine with the pages of all tenants, where `engine` shows those of one.
+        mark: What pages say of who made their vectors (`CollectionInfo.mark`); "" where nobody else can change that.
         integers: Metadata keys whose whole numbers are kept as integers.
     """
 
@@ -25,6 +26,7 @@ class CollectionParts:
     schemas: tuple[Schema, ...]
     everyones: Engine | None = None
     integers: frozenset[str] = frozenset()
+    mark: str = ""
 
     @property
     def vector_names(self) -> list[str]:

@@ -8,9 +8,10 @@ from __future__ import annotations
 import functools
 import logging
 import os
+import re
 import time
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.store.refusals import may_pass, read_refusal
@@ -37,6 +38,7 @@ _REFUSED_WAIT_S = 0.25
 _REPEATABLE = {
     "collection_exists",
     "get_collection",
+    "get_collections",
     "get_aliases",
     "info",
     "count",
@@ -46,6 +48,7 @@ _REPEATABLE = {
     "upsert",
     "delete",
     "set_payload",
+    "batch_update_points",
     "create_payload_index",
 }
 # Those that a server may be told the time of.
@@ -80,16 +83,30 @@ def limit_connecting(client: Any) -> None:
     client.http.client.add_middleware(within)
 
 
+@runtime_checkable
+class CallsAgain(Protocol):
+    """A client that tries requests again, those too that it has no name for."""
+
+    def call(self, work: Callable[[], Any]) -> Any: ...
+
+
 class PatientClient:
     """A Qdrant client whose requests are sent again where that can help and cannot harm.
 
     Args:
         client: Of a server.
         timeout: Seconds that searches and reads tell the server, or None where it has its own.
+        shorten: Called with the seconds that may be asked for, where the server says that these are too many.
     """
 
-    def __init__(self, client: Any, timeout: float | None = None) -> None:
-        self._client, self._timeout = client, timeout
+    def __init__(
+        self, client: Any, timeout: float | None = None, shorten: Callable[[int], None] = lambda seconds: None
+    ) -> None:
+        self._client, self._timeout, self._shorten = client, timeout, shorten
+
+    def call(self, work: Callable[[], Any]) -> Any:
+        """What `work`, which is a request that may be repeated, returns at the first try that works."""
+        return _call(work, repeatable=True)
 
     def __getattr__(self, name: str) -> Any:
         method = getattr(self._client, name)
@@ -103,7 +120,16 @@ class PatientClient:
             work = functools.partial(method, *arguments, **settings)
             if name == "create_collection":
                 return self._create(work, arguments[0])
-            return _call(work, repeatable=name in _REPEATABLE)
+            try:
+                return _call(work, repeatable=name in _REPEATABLE)
+            except Exception as err:
+                allowed = _seconds_allowed(err)
+                if allowed is None or name not in _TIMED or "timeout" not in settings:
+                    raise
+            # Refused before anything was done. A server in strict mode may have a longest time.
+            self._timeout = allowed
+            self._shorten(allowed)
+            return _call(functools.partial(method, *arguments, **{**settings, "timeout": allowed}), repeatable=True)
 
         return request
 
@@ -123,6 +149,19 @@ class PatientClient:
             if "already exists" in read_refusal(err).sentence:
                 return True  # the first request was still on its way when we looked
             raise
+
+
+def _seconds_allowed(error: BaseException) -> int | None:
+    """The longest time that a server lets a request ask for, where it refused one for asking for more."""
+    found = re.search(r'Limit exceeded \d+ > (\d+) for "timeout"', read_refusal(error).sentence)
+    return int(found[1]) if found else None
+
+
+def call(client: Any, work: Callable[[], Any]) -> Any:
+    """What `work` returns, tried as often as `client` tries its own requests; once where it does not."""
+    if isinstance(client, CallsAgain):
+        return client.call(work)
+    return work()
 
 
 def _call(work: Callable[[], Any], *, repeatable: bool) -> Any:

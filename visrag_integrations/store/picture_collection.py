@@ -137,7 +137,7 @@ class PictureCollection:
                     # else another process made it meanwhile
             if not self._is_ours():
                 # Looked at twice: another process may have said so, and saved pictures, between the two.
-                if client.count(self.name, exact=True).count and not self._is_ours():
+                if self.engine.holds(self.name) and not self._is_ours():
                     raise StoreError(
                         f"The collection {self.name!r} holds points that this library did not write. Page pictures go "
                         "there: rename or remove it, or give pictures=a folder, a URL, or False for none."

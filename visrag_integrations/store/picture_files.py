@@ -247,6 +247,19 @@ class PagePictures:
             return refused(reference)
         return self.files.read(reference)
 
+    def read_all(self, references: Sequence[str]) -> dict[str, bytes]:
+        """The encoded pictures by reference; those that cannot be read are left out."""
+        found: dict[str, bytes] = {}
+        for reference in references:
+            with contextlib.suppress(PictureError):
+                found[reference] = self.read(reference)
+        return found
+
+    @property
+    def deletes(self) -> bool:
+        """Whether pictures that no page shows any more can be removed."""
+        return self.files is not None
+
     def delete(self, references: Iterable[str]) -> None:
         """Remove pictures; one that cannot be removed is left, with a warning."""
         if self.files is None:
@@ -298,6 +311,10 @@ class BorrowedPictures(PagePictures):
     def sources(self, references: Sequence[Any]) -> list[PictureSource | None]:
         """Where the pictures are."""
         return self._lender.sources(references)
+
+    def read_all(self, references: Sequence[str]) -> dict[str, bytes]:
+        """The encoded pictures by reference."""
+        return self._lender.read_all(references)
 
     def delete(self, references: Iterable[str]) -> None:
         """Leaves every picture where it is."""

@@ -25,10 +25,10 @@ from typing import Any
 
 import numpy as np
 
-from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, VisRAGError
+from visrag_integrations.errors import StoreError, StoreFormatError, VisRAGError
 from visrag_integrations.files import whole_file
 from visrag_integrations.store.engine import DENSE_VECTOR, STORAGES, Record, Schema, Vector
-from visrag_integrations.store.info import CollectionInfo, read_info
+from visrag_integrations.store.info import CollectionInfo, format_for, read_info
 from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.payload import payload_to_page
@@ -36,6 +36,8 @@ from visrag_integrations.types import Page
 
 # Pages in one file of lines and one of vectors. It is part of the format: an import counts files by it.
 _BATCH = 128
+# Pictures that are held in memory: 3 MB of 200 KB each.
+_PICTURES_AT_ONCE = 16
 # Bytes that one file in the archive may unpack to: 128 pages of a million float32 numbers are half of it.
 _MAX_ENTRY = 1 << 30
 # What zipfile, zlib, json and numpy raise on entries that are not what they claim to be.
@@ -65,7 +67,8 @@ def write_index(path: Path, info: CollectionInfo, parts: CollectionParts) -> int
 
 
 def _write(writer: _IndexWriter, info: CollectionInfo) -> int:
-    writer.json("index.json", {"format_version": info.format_version, "info": info.as_dict()})
+    version = format_for(info.embedders)  # of the file; a collection on a server has a layout of its own
+    writer.json("index.json", {"format_version": version, "info": {**info.as_dict(), "format_version": version}})
     batch: list[Record] = []
     for record in writer.parts.engine.scroll(None, None, writer.parts.vector_names):
         batch.append(record)
@@ -85,6 +88,7 @@ class _IndexWriter:
         self.pages = 0
         self._folders = _folders(parts.schemas)
         self._written: set[str] = set()
+        self._read: dict[str, bytes | None] = {}
 
     def json(self, name: str, value: Any) -> None:
         self.archive.writestr(name, json.dumps(value, ensure_ascii=False), zipfile.ZIP_DEFLATED)
@@ -95,14 +99,18 @@ class _IndexWriter:
             return
         number = f"{self.pages // _BATCH:06}"
         lines = []
-        for record in records:
-            payload = {**record.payload, "metadata": {**record.payload["metadata"]}}
+        for place, record in enumerate(records):
+            own = {**(record.payload.get("visrag") or {})}
+            own.pop("mark", None)  # of this collection; the importing one marks pages itself
+            payload = {**record.payload, "metadata": {**record.payload["metadata"]}, "visrag": own}
             image = payload["metadata"].pop("image", None)
             entry: dict[str, Any] = {"id": record.id, "payload": payload}
             for folder, schema in self._folders:
                 entry[folder] = len(_rows(record, schema))
             # References are this store's own; the importing one names pictures anew, by their content.
-            if image is not None:
+            if isinstance(image, str):
+                if image not in self._read:
+                    self._read_pictures(records[place : place + _PICTURES_AT_ONCE])
                 entry["picture"] = self._picture(image)
             lines.append(json.dumps(entry, ensure_ascii=False))
         self.archive.writestr(f"points/{number}.jsonl", "\n".join(lines), zipfile.ZIP_DEFLATED)
@@ -112,11 +120,17 @@ class _IndexWriter:
             self.archive.writestr(f"{folder}/{number}.npy", buffer.getvalue())
         self.pages += len(lines)
 
+    def _read_pictures(self, records: Sequence[Record]) -> None:
+        """Read the pictures of these pages, in one request where they are on a server."""
+        references = [record.payload["metadata"].get("image") for record in records]
+        wanted = list(dict.fromkeys(reference for reference in references if isinstance(reference, str)))
+        found = self.parts.pictures.read_all(wanted)
+        self._read = {reference: found.get(reference) for reference in wanted}
+
     def _picture(self, reference: str) -> str | None:
         """The name under which the picture is in the archive; None when the store lost it."""
-        try:
-            data = self.parts.pictures.read(reference)
-        except PictureError:
+        data = self._read.get(reference)
+        if data is None:
             return None
         digest = hashlib.sha256(data).hexdigest()
         name = f"pictures/{digest[:2]}/{digest[2:]}.{reference.rpartition('.')[2]}"

@@ -18,21 +18,32 @@ from visrag_integrations.types import Page
 _MAX_EQUALS = 1024
 
 
-def stored_vectors(engine: Engine, ids: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, Vector]]:
-    """The vectors of these names, by id and name; a page may lack some."""
+_MARK = "visrag.mark"
+
+
+def stored_vectors(parts: CollectionParts, ids: Sequence[str], names: Sequence[str]) -> dict[str, Mapping[str, Vector]]:
+    """The vectors of these names, by id and name; a page may lack some, and those of another embedder are none."""
+    fields = (_MARK,) if parts.mark else ()
     found: dict[str, Mapping[str, Vector]] = {}
     for batch in batches(ids):
-        for record in engine.retrieve(batch, (), names):
-            found[record.id] = record.vectors
+        for record in parts.engine.retrieve(batch, fields, names):
+            if not _is_foreign(record, parts):
+                found[record.id] = record.vectors
     return found
+
+
+def _is_foreign(record: Record, parts: CollectionParts) -> bool:
+    """Whether a page says that its vectors were made for another description of the collection."""
+    mark = (record.payload.get("visrag") or {}).get("mark")
+    return bool(parts.mark and mark) and mark != parts.mark
 
 
 def equal_embeddings(parts: CollectionParts, pages: Sequence[Page]) -> dict[str, Any]:
     """Embeddings as `add_pages` takes them, by `content_key`, where a page with the same picture and text is stored."""
     keys = {content_key(page) for page in pages} - {""}
-    equals = _ids_by_content(parts.engine, keys)
+    equals = _ids_by_content(parts, keys)
     names = parts.vector_names
-    vectors = stored_vectors(parts.engine, list(equals.values()), names)
+    vectors = stored_vectors(parts, list(equals.values()), names)
     embeddings: dict[str, Any] = {}
     for key, id_ in equals.items():
         named = vectors.get(id_, {})
@@ -53,14 +64,16 @@ def content_keys(engine: Engine, doc_id: str | None) -> list[str]:
     return [own["content"] for own in owned if "content" in own]
 
 
-def _ids_by_content(engine: Engine, keys: set[str]) -> dict[str, str]:
+def _ids_by_content(parts: CollectionParts, keys: set[str]) -> dict[str, str]:
     """By content key: the id of one stored page with it."""
     found: dict[str, str] = {}
     if not keys:
         return found
     condition = FieldMatch("visrag.content", tuple(keys))
-    records: Iterator[Record] = engine.scroll(condition, ("visrag.content",))
+    records: Iterator[Record] = parts.engine.scroll(condition, ("visrag.content", _MARK))
     for record in islice(records, _MAX_EQUALS):
+        if _is_foreign(record, parts):
+            continue
         found.setdefault(record.payload["visrag"]["content"], record.id)
         if len(found) == len(keys):
             break

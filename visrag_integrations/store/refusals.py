@@ -38,6 +38,8 @@ FULL_DISK = re.compile(
 NO_SUCH_STORAGE = re.compile(r"not yet wired up|untagged enum VectorsConfig|panicked ?with", re.IGNORECASE)
 # gRPC says RESOURCE_EXHAUSTED of a message above its limit too; the next try is as large.
 TOO_LARGE = re.compile(r"larger than (?:allowed|max)|length limit exceeded|message length too large", re.IGNORECASE)
+# As the server says it, and the client in local mode.
+_MISSING = re.compile(r"Collection .*(?:doesn't exist|not found)", re.IGNORECASE)
 _STAYS = (FULL_DISK, NO_SUCH_STORAGE, TOO_LARGE)
 # Qdrant's sentences are one or two lines; a page of somebody else's must not fill the screen.
 _LONGEST = 600  # characters
@@ -90,6 +92,34 @@ def may_pass(error: BaseException) -> bool:
     if refusal.status is not None:
         return refusal.status in _PASSING_STATUS
     return refusal.silent and "certificate" not in refusal.sentence.lower()
+
+
+def is_conflict(error: BaseException) -> bool:
+    """Whether a name is taken: another process was first."""
+    refusal = read_refusal(error)
+    if refusal.status == 409:
+        return True
+    return refusal.status in (None, 400) and "already exists" in refusal.sentence
+
+
+def is_missing(error: BaseException) -> bool:
+    """Whether there is no such collection (and it is Qdrant that says so)."""
+    refusal = read_refusal(error)
+    if not refusal.from_qdrant or refusal.status not in (None, 404):
+        return False
+    return _MISSING.search(refusal.sentence) is not None
+
+
+def is_refused(error: BaseException) -> bool:
+    """Whether the request itself was refused, as by a collection that holds other vectors, or is gone.
+
+    >>> is_refused(ValueError("Wrong input: Not existing vector name error: patches")), is_refused(TimeoutError())
+    (True, False)
+    """
+    refusal = read_refusal(error)
+    if refusal.silent or not refusal.from_qdrant:
+        return False
+    return refusal.status in (None, 400, 404, 422)
 
 
 def _read_answer(status: int, content: Any, headers: Any) -> Refusal:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Literal, get_args
 
 from visrag_integrations.errors import SettingError
@@ -14,10 +14,12 @@ from visrag_integrations.store.engine import (
     TEXT_VECTOR,
     Candidates,
     Engine,
+    FusedSearch,
     Schema,
     SearchHit,
     SparseVector,
     Vector,
+    VectorSearch,
 )
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.vectors import check_vector, schema_for
@@ -96,22 +98,20 @@ def search(parts: CollectionParts, query: StoreQuery, settings: SearchSettings) 
     if vector is None:
         return [], "cosine"
     first_pass = _first_pass(schema, query.top_k, settings)
-    found = parts.engine.nearest(schema.vector_name, vector, query.top_k, query.condition, among=first_pass)
-    return found, "maxsim" if schema.kind == "multi" else "cosine"
+    asked = VectorSearch(schema.vector_name, vector, query.top_k, query.condition, among=first_pass)
+    return parts.engine.nearest(asked), "maxsim" if schema.kind == "multi" else "cosine"
 
 
-def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> dict[str, float]:
-    """The dense score of each of these points by all its vectors; of those that have some."""
+def exact_scores(parts: CollectionParts, vector: Any, ids: tuple[str, ...]) -> list[SearchHit]:
+    """These points with their dense score by all their vectors; of those that have some."""
     schema = schema_for(vector, parts.schemas)
     checked = check_vector(vector, schema, "The query")
     if checked is None:
-        return {}
-    return _exact_scores(parts.engine, schema.vector_name, checked, ids)
-
-
-def _exact_scores(engine: Engine, name: str, vector: Vector | SparseVector, ids: tuple[str, ...]) -> dict[str, float]:
-    found = engine.nearest(name, vector, len(ids), Ids(ids), with_payload=False, exact=True)
-    return {hit.id: hit.score for hit in found}
+        return []
+    fields = ("visrag.mark",) if parts.mark else False
+    return parts.engine.nearest(
+        VectorSearch(schema.vector_name, checked, len(ids), Ids(ids), with_payload=fields, exact=True)
+    )
 
 
 def _first_pass(schema: Schema, limit: int, settings: SearchSettings) -> Candidates | None:
@@ -132,7 +132,7 @@ def _lexical(engine: Engine, query: StoreQuery) -> list[SearchHit]:
     words = _query_vector(query.text)
     if words is None:
         return []
-    return engine.nearest(TEXT_VECTOR, words, query.top_k, query.condition)
+    return engine.nearest(VectorSearch(TEXT_VECTOR, words, query.top_k, query.condition))
 
 
 def _hybrid(
@@ -143,48 +143,52 @@ def _hybrid(
     limit = max(settings.candidates, _PROPOSED_PER_PAGE * query.top_k)
     # `limit` has the factor already: a first pass takes as many candidates as in a dense search for the wanted pages.
     first_pass = _first_pass(schema, limit // _PROPOSED_PER_PAGE, settings)
-    by_vector = _scores(engine, schema.vector_name, vector, limit, query, first_pass)
-    by_words = _scores(engine, TEXT_VECTOR, words, limit, query)
+    halves: list[VectorSearch] = []
+    if vector is not None:
+        halves.append(VectorSearch(schema.vector_name, vector, limit, query.condition, among=first_pass))
+    if words is not None:
+        halves.append(VectorSearch(TEXT_VECTOR, words, limit, query.condition))
     if settings.fusion == "rrf":
-        fused = reciprocal_ranks([by_vector, by_words], settings.weights)
-    else:
-        dense = _completed(engine, schema.vector_name, vector, by_vector, by_words)
-        bm25 = _completed(engine, TEXT_VECTOR, words, by_words, by_vector)
-        if vector is not None and schema.kind == "multi":
-            dense = {id_: score / len(vector) for id_, score in dense.items()}  # MaxSim is a sum over so many
-        fused = lexical.fuse(dense, bm25, query.text)
-    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[: query.top_k]
+        return _by_ranks(engine, halves, query.top_k, settings.weights)
+    dense_factor, lexical_factor = lexical.fusion_factors(query.text)
+    if schema.kind == "multi" and vector is not None:
+        dense_factor /= len(vector)  # MaxSim is a sum over so many
+    factors = (dense_factor, lexical_factor)
+    if len(halves) < 2:
+        return _one_half(engine, halves, query.top_k, factors)
+    by_vector, by_words = halves
+    found = engine.fused(FusedSearch(by_vector, by_words, factors, query.top_k))
+    return sorted(found, key=_best_first)
+
+
+def _best_first(hit: SearchHit) -> tuple[float, str]:
+    return -hit.score, hit.id  # equal pages in one order, whatever the engine's
+
+
+def _one_half(
+    engine: Engine, halves: Sequence[VectorSearch], top_k: int, factors: tuple[float, float]
+) -> list[SearchHit]:
+    """A hybrid search for a query that has a vector only, or words only."""
+    found: list[SearchHit] = []
+    for half in halves:
+        factor = factors[1] if half.is_lexical else factors[0]
+        for hit in engine.nearest(replace(half, limit=top_k)):
+            found.append(SearchHit(hit.id, factor * max(0.0, hit.score), hit.payload))
+    return sorted(found, key=_best_first)
+
+
+def _by_ranks(
+    engine: Engine, halves: Sequence[VectorSearch], top_k: int, weights: tuple[float, float]
+) -> list[SearchHit]:
+    """Fused by reciprocal ranks."""
+    scores: dict[bool, dict[str, float]] = {False: {}, True: {}}
+    for half in halves:
+        found = engine.nearest(replace(half, with_payload=False))
+        scores[half.is_lexical] = {hit.id: hit.score for hit in found}
+    fused = reciprocal_ranks([scores[False], scores[True]], weights)
+    best = sorted(fused, key=lambda id_: (-fused[id_], id_))[:top_k]
     payloads = {record.id: record.payload for record in engine.retrieve(best)}
     return [SearchHit(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]
-
-
-def _scores(
-    engine: Engine,
-    name: str,
-    vector: Vector | SparseVector | None,
-    limit: int,
-    query: StoreQuery,
-    first_pass: Candidates | None = None,
-) -> dict[str, float]:
-    """The best of one half by id; none where the query has nothing for this half."""
-    if vector is None:
-        return {}
-    found = engine.nearest(name, vector, limit, query.condition, with_payload=False, among=first_pass)
-    return {hit.id: hit.score for hit in found}
-
-
-def _completed(
-    engine: Engine,
-    name: str,
-    vector: Vector | SparseVector | None,
-    scores: dict[str, float],
-    others: dict[str, float],
-) -> dict[str, float]:
-    """The scores of one half, and those the candidates of the other half have in it, however far down."""
-    missing = tuple(others.keys() - scores.keys())
-    if vector is None or not missing:
-        return scores
-    return scores | _exact_scores(engine, name, vector, missing)
 
 
 def reciprocal_ranks(lists: Sequence[dict[str, float]], weights: Sequence[float]) -> dict[str, float]:

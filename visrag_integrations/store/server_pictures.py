@@ -57,6 +57,7 @@ class ServerPictures(PagePictures):
         super().__init__(None, collection, format, quality)
         self._beside, self._wanted = beside, wanted
         self._warned = False
+        self._remembered = ""  # where the collection's pictures are, as it says itself
         self._named: PictureFiles | None = None
         if isinstance(wanted, (str, Path)):
             self._named = open_pictures(wanted)
@@ -80,6 +81,7 @@ class ServerPictures(PagePictures):
             SettingError: It keeps its pictures elsewhere than was asked for.
         """
         self.settle_new()
+        self._remembered = kind
         if self._wanted is None and kind != "server":
             # A collection from before this was remembered goes on as it was: without a place that somebody names.
             self.files, self.kind = None, kind
@@ -160,9 +162,29 @@ class ServerPictures(PagePictures):
             return super().source(reference)
         return functools.partial(_not_named, self.collection, self.kind)
 
+    def read_all(self, references: Sequence[str]) -> dict[str, bytes]:
+        """The encoded pictures by reference, many in one request; those that cannot be read are left out."""
+        if self.files is not self._beside:
+            return super().read_all(references)
+        found: dict[str, bytes] = {}
+        known = list(filter(is_reference, references))
+        for start in range(0, len(known), _READ_AT_ONCE):
+            found |= self._beside.read_all(known[start : start + _READ_AT_ONCE])
+        return found
+
+    @property
+    def deletes(self) -> bool:
+        """Whether pictures that no page shows any more can be removed."""
+        return self.files is not None or self._is_beside
+
+    @property
+    def _is_beside(self) -> bool:
+        """Whether the pages have pictures in the collection; a store that keeps none itself removes them too."""
+        return self.files is self._beside or (self.files is None and self._remembered == "server")
+
     def delete(self, references: Iterable[str]) -> None:
         """Remove pictures; in a collection, those that were saved just now are left for later."""
-        if self.files is not self._beside:
+        if not self._is_beside:
             super().delete(references)
             return
         try:
@@ -172,7 +194,7 @@ class ServerPictures(PagePictures):
 
     def due(self) -> set[str]:
         """Pictures that were spared when their last page went, and need not be any more."""
-        if self.files is not self._beside:
+        if not self._is_beside:
             return set()
         try:
             return set(self._beside.due())
@@ -182,7 +204,7 @@ class ServerPictures(PagePictures):
 
     def keep(self, references: Iterable[str]) -> None:
         """Of those that were due: these are shown again."""
-        if self.files is self._beside:
+        if self._is_beside:
             self._beside.keep(references)
 
 

@@ -13,14 +13,14 @@ from visrag_integrations.errors import SettingError, storable
 from visrag_integrations.store.conditions import Condition, FieldMatch, both
 from visrag_integrations.store.engine import (
     TENANT,
-    Candidates,
     Engine,
+    FusedSearch,
+    PayloadChange,
     Point,
     Record,
     Schema,
     SearchHit,
-    SparseVector,
-    Vector,
+    VectorSearch,
 )
 from visrag_integrations.types import Page
 
@@ -61,23 +61,20 @@ class TenantEngine:
     """
 
     def __init__(self, engine: Engine, tenant: str) -> None:
-        self.engine, self.where = engine, engine.where
+        self.engine, self.where, self.max_numbers = engine, engine.where, engine.max_numbers
+        self.is_shared, self.is_staged = engine.is_shared, engine.is_staged
         self._tenant = storable(tenant)
         self._mine = FieldMatch(TENANT, (self._tenant,))
 
-    def nearest(
-        self,
-        name: str,
-        vector: Vector | SparseVector,
-        limit: int,
-        condition: Condition | None,
-        *,
-        with_payload: bool = True,
-        exact: bool = False,
-        among: Candidates | None = None,
-    ) -> list[SearchHit]:
-        mine = both(self._mine, condition)
-        return self.engine.nearest(name, vector, limit, mine, with_payload=with_payload, exact=exact, among=among)
+    def nearest(self, search: VectorSearch) -> list[SearchHit]:
+        return self.engine.nearest(self._of_mine(search))
+
+    def fused(self, search: FusedSearch) -> list[SearchHit]:
+        dense, lexical = self._of_mine(search.dense), self._of_mine(search.lexical)
+        return self.engine.fused(replace(search, dense=dense, lexical=lexical))
+
+    def _of_mine(self, search: VectorSearch) -> VectorSearch:
+        return replace(search, condition=both(self._mine, search.condition))
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -110,13 +107,35 @@ class TenantEngine:
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None:
         self.engine.set_payload([record.id for record in self.retrieve(ids, ())], payload, key)
 
+    def set_payloads(self, changes: Sequence[PayloadChange]) -> None:
+        mine = [change._replace(ids=[record.id for record in self.retrieve(change.ids, ())]) for change in changes]
+        self.engine.set_payloads([change for change in mine if change.ids])
+
     # --- the collection as a whole, which no tenant has for itself ---
 
     def load_info(self) -> dict[str, Any] | None:
         return self.engine.load_info()
 
-    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> None:
-        self.engine.create(schemas, info)
+    @property
+    def is_unfinished(self) -> bool:
+        return self.engine.is_unfinished
+
+    def is_in_use(self) -> bool:
+        return self.engine.is_in_use()
+
+    def create(self, schemas: Sequence[Schema], info: Mapping[str, Any], *, anew: bool = False) -> bool:
+        if anew:
+            self.drop()
+        return self.engine.create(schemas, info)
+
+    def begin_again(self, info: Mapping[str, Any]) -> None:
+        self.engine.begin_again(info)
+
+    def migrate(self, info: Mapping[str, Any]) -> None:
+        self.engine.migrate(info)
+
+    def without_name(self) -> str:
+        return self.engine.without_name()
 
     def save_info(self, info: Mapping[str, Any]) -> None:
         self.engine.save_info(info)

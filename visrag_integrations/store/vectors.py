@@ -9,20 +9,18 @@ import numpy as np
 
 from visrag_integrations.errors import EmbedderError
 from visrag_integrations.scores import lexical
-from visrag_integrations.store.engine import POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
+from visrag_integrations.store.engine import MAX_NUMBERS, POOLED_VECTOR, TEXT_VECTOR, Schema, SparseVector, Vector
 from visrag_integrations.store.pooling import pool
 
 if TYPE_CHECKING:
     from visrag_integrations.types import Page
 
-MAX_FLOATS = 1_048_576
-"""Numbers in one multi-vector: what a Qdrant server takes."""
 # Pages the engine takes at once, and their numbers: 8 MB of float32, so that a batch of multi-vectors stays small.
 _BATCH, _BATCH_FLOATS = 64, 2_000_000
 
 
 def check_embeddings(
-    pages: Sequence[Page], embeddings: Sequence[Any], schemas: Sequence[Schema]
+    pages: Sequence[Page], embeddings: Sequence[Any], schemas: Sequence[Schema], max_numbers: int = MAX_NUMBERS
 ) -> list[dict[str, Vector]]:
     """The float32 arrays of each page by their names; an empty embedding is left out.
 
@@ -33,17 +31,26 @@ def check_embeddings(
         raise EmbedderError(
             f"{len(pages)} pages came with {len(embeddings)} embeddings; there must be one each, in order."
         )
-    return [_check_page(page, embedding, schemas) for page, embedding in zip(pages, embeddings, strict=True)]
+    checked: list[dict[str, Vector]] = []
+    for page, embedding in zip(pages, embeddings, strict=True):
+        checked.append(_check_page(page, embedding, schemas, max_numbers))
+    return checked
 
 
-def _check_page(page: Page, embedding: Any, schemas: Sequence[Schema]) -> dict[str, Vector]:
+def _check_page(page: Page, embedding: Any, schemas: Sequence[Schema], max_numbers: int) -> dict[str, Vector]:
     title = f"Page {page.number} of {page.source or page.doc_id!r}"
     checked: dict[str, Vector] = {}
     named = _by_name(embedding, schemas, title)
     for schema in schemas:
         vector = check_vector(named.get(schema.vector_name, ()), schema, title)
-        if vector is not None:
-            checked[schema.vector_name] = vector
+        if vector is None:
+            continue
+        if vector.size > max_numbers:
+            raise EmbedderError(
+                f"{title} has an embedding of {' x '.join(map(str, vector.shape))} numbers; the collection takes "
+                f"{max_numbers} a page. Pool its vectors, or give the embedder fewer patches a page."
+            )
+        checked[schema.vector_name] = vector
     return checked
 
 
@@ -96,11 +103,6 @@ def check_vector(embedding: Any, schema: Schema, title: str) -> Vector | None:
         raise EmbedderError(f"{title} has an embedding of shape {array.shape}; this collection holds {wanted}.")
     if not np.isfinite(array).all():
         raise EmbedderError(f"{title} has an embedding with NaN or infinite numbers; embed it again in float32.")
-    if array.size > MAX_FLOATS:
-        raise EmbedderError(
-            f"{title} has an embedding of {array.shape[0]} x {array.shape[1]} numbers; a Qdrant multi-vector takes "
-            f"{MAX_FLOATS}. Pool its vectors, or give the embedder fewer patches a page."
-        )
     return array
 
 

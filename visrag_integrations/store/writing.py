@@ -34,6 +34,8 @@ def write_pages(parts: CollectionParts, pages: Sequence[Page], vectors: Sequence
         before = stored.get(id_, {})
         payload = page_to_payload(page, sources=before.get("sources") or (), image=image)
         payload["metadata"] = with_whole_numbers(payload["metadata"], parts.integers)
+        if parts.mark:
+            payload["visrag"]["mark"] = parts.mark
         if before.get("image") not in (None, image):
             replaced.add(before["image"])
         stored[id_] = payload["metadata"]  # the same page may come twice in one call: the later one adds its source
@@ -70,7 +72,7 @@ def remove_pages(parts: CollectionParts, condition: Condition | None, source: st
 
 def delete_unused_pictures(parts: CollectionParts, references: set[str]) -> None:
     """Delete those of the pictures, and of those that were due before, that no page refers to any more."""
-    if parts.pictures.files is None:
+    if not parts.pictures.deletes:
         return
     due = parts.pictures.due()
     for batch in batches(references | due):

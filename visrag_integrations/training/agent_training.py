@@ -260,7 +260,7 @@ def _run(plan: AgentPlan, run: RunFolder, resume: str | bool | None) -> Training
     trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     report = _report(plan, run, trainer, data)
     if args.process_index == 0:
-        write_whole(run.report, report.to_json())
+        write_whole(run.report, report.to_json().encode("utf-8"))
     return report
 
 

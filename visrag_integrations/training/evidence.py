@@ -15,6 +15,7 @@ from torch import Tensor
 from transformers import set_seed
 
 from visrag_integrations.evaluation import EvaluationSet
+from visrag_integrations.files import write_whole
 from visrag_integrations.training.bases import Base
 from visrag_integrations.training.card import reader_card
 from visrag_integrations.training.lazily import check_trl
@@ -29,7 +30,7 @@ from visrag_integrations.training.reader_saving import load_reader_state, save_r
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
 from visrag_integrations.training.report import TrainingReport
 from visrag_integrations.training.rewards import EVISRAG_REWARDS, RewardSpec
-from visrag_integrations.training.runs import RunFolder, read_complete, write_whole
+from visrag_integrations.training.runs import RunFolder, read_complete
 
 if TYPE_CHECKING:
     from visrag_integrations.types import Page
@@ -211,7 +212,7 @@ def _run(plan: ReaderPlan, run: RunFolder, resume: str | bool | None) -> Trainin
     trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
     report = _report(plan, run, trainer, examples)
     if args.process_index == 0:
-        write_whole(run.report, report.to_json())
+        write_whole(run.report, report.to_json().encode("utf-8"))
     return report
 
 

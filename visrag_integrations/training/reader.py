@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,6 +21,7 @@ from visrag_integrations.images import PictureSource, open_picture, to_rgb
 from visrag_integrations.models.weights import read_json
 from visrag_integrations.training.bases import Base
 from visrag_integrations.training.lazily import without_old_names
+from visrag_integrations.training.reader_batches import NOT_LEARNED, EncodedExample
 from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample
 from visrag_integrations.training.reader_recipe import Recipe
 from visrag_integrations.training.recipe import LoraRecipe
@@ -34,7 +34,6 @@ READER = "reader"
 # Parts of names of weights, as transformers' vision-language networks call them.
 TOWERS = frozenset({"visual", "vision_model", "vision_tower"})
 MERGERS = frozenset({"merger", "deepstack_merger_list", "multi_modal_projector", "connector"})
-NOT_LEARNED = -100  # what torch's cross-entropy leaves out
 
 
 def find_reader(base: str | Path) -> Base:
@@ -53,22 +52,6 @@ def find_reader(base: str | Path) -> Base:
         )
     read_json(folder / "config.json")
     return Base(str(base), folder, READER)
-
-
-@dataclass(frozen=True)
-class EncodedExample:
-    """One conversation as tensors.
-
-    Attributes:
-        tokens: `(T,)`.
-        labels: `(T,)`: the tokens that are learned, `NOT_LEARNED` at the others.
-        pictures: What the network takes of the pictures, by name, each along its first axis.
-    """
-
-    tokens: Tensor
-    labels: Tensor
-    pictures: Mapping[str, Tensor]
-    token_types: Tensor | None
 
 
 class ReaderNetwork:
@@ -284,26 +267,3 @@ def picture_size(source: PictureSource) -> tuple[int, int]:
         with Pictures.open(source) as picture:
             return picture.size
     return open_picture(source).size
-
-
-def join_examples(examples: Sequence[EncodedExample], pad: int) -> dict[str, Tensor]:
-    """A batch, padded on the right."""
-    longest = max(len(example.tokens) for example in examples)
-    batch: dict[str, Tensor] = {}
-    shape = (len(examples), longest)
-    tokens = torch.full(shape, pad)
-    labels = torch.full(shape, NOT_LEARNED)
-    mask = torch.zeros(shape, dtype=torch.long)
-    types = torch.zeros(shape, dtype=torch.long)
-    for row, example in enumerate(examples):
-        length = len(example.tokens)
-        tokens[row, :length] = example.tokens
-        labels[row, :length] = example.labels
-        mask[row, :length] = 1
-        if example.token_types is not None:
-            types[row, :length] = example.token_types
-    batch |= {"input_ids": tokens, "labels": labels, "attention_mask": mask, "mm_token_type_ids": types}
-    names = {name for example in examples for name in example.pictures}
-    for name in sorted(names):
-        batch[name] = torch.cat([example.pictures[name] for example in examples if name in example.pictures])
-    return batch

@@ -8,16 +8,14 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.files import write_whole
 from visrag_integrations.images import PictureSource, encode
 from visrag_integrations.training.reader_examples import ReaderExample, open_examples
-from visrag_integrations.training.runs import write_whole
 
 ExportLayout = Literal["evisrag", "llama-factory", "ms-swift"]
 LAYOUTS = ("evisrag", "llama-factory", "ms-swift")
@@ -48,7 +46,7 @@ def export_examples(examples: Any, folder: str | Path, *, layout: ExportLayout =
         (target / PICTURES).mkdir(parents=True, exist_ok=True)
         rows = [_row(example, target, layout) for example in opened.rows]
         if layout == "llama-factory":
-            write_whole(target / "dataset_info.json", json.dumps(_dataset_info(), indent=1) + "\n")
+            write_whole(target / "dataset_info.json", (json.dumps(_dataset_info(), indent=1) + "\n").encode("utf-8"))
             return _written(target / f"{DATASET}.json", json.dumps(rows, ensure_ascii=False, indent=1) + "\n")
         return _written(target / "train.jsonl", "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows))
     except OSError as err:
@@ -63,12 +61,12 @@ def keep_picture(source: PictureSource, folder: Path) -> str:
     if isinstance(source, Path) and source.suffix.lower() in SUFFIXES:
         name = f"{hashlib.sha256(source.read_bytes()).hexdigest()[:16]}{source.suffix.lower()}"
         if not (folder / PICTURES / name).is_file():
-            _placed(folder / PICTURES / name, lambda scratch: shutil.copyfile(source, scratch))
+            write_whole(folder / PICTURES / name, source.read_bytes())
         return f"{PICTURES}/{name}"
     data = encode(source)
     name = f"{hashlib.sha256(data).hexdigest()[:16]}.jpg"
     if not (folder / PICTURES / name).is_file():
-        _placed(folder / PICTURES / name, lambda scratch: scratch.write_bytes(data))
+        write_whole(folder / PICTURES / name, data)
     return f"{PICTURES}/{name}"
 
 
@@ -117,12 +115,5 @@ def _dataset_info() -> Mapping[str, Any]:
 
 
 def _written(path: Path, text: str) -> Path:
-    write_whole(path, text)
+    write_whole(path, text.encode("utf-8", "replace"))
     return path
-
-
-def _placed(path: Path, write: Any) -> None:
-    """A file that is there whole or not at all."""
-    scratch = path.with_name(f".{path.name}.unfinished")
-    write(scratch)
-    os.replace(scratch, path)

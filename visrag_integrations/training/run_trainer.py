@@ -19,10 +19,11 @@ from torch import Tensor
 from transformers import TrainerCallback
 
 from visrag_integrations.errors import TrainingError
+from visrag_integrations.files import write_whole
 from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import world_size
-from visrag_integrations.training.runs import RunFolder, saving, write_whole
+from visrag_integrations.training.runs import RunFolder, saving
 from visrag_integrations.training.trouble import too_little_memory
 
 Save = Callable[[Path, Mapping[str, Tensor]], None]
@@ -269,4 +270,4 @@ def keep_until(path: Path, step: int) -> None:
                 kept.append(line + "\n")
         except (ValueError, KeyError, TypeError):
             continue
-    write_whole(path, "".join(kept))
+    write_whole(path, "".join(kept).encode("utf-8"))

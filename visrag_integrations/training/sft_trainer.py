@@ -8,7 +8,8 @@ from typing import Any
 from torch import Tensor
 from transformers import Trainer
 
-from visrag_integrations.training.reader import ReaderNetwork, join_examples
+from visrag_integrations.training.reader import ReaderNetwork
+from visrag_integrations.training.reader_batches import join_examples
 from visrag_integrations.training.reader_examples import ReaderExamples
 from visrag_integrations.training.run_trainer import RunTrainer
 

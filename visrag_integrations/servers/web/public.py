@@ -13,6 +13,7 @@ from visrag_integrations.errors import (
     MissingExtraError,
     SettingError,
     StoreError,
+    StoreMismatchError,
     UnknownNameError,
 )
 from visrag_integrations.types import Page
@@ -44,6 +45,8 @@ def public_error(error: BaseException) -> PublicError:
             return PublicError(422, "invalid_request", str(error))
         case MissingExtraError():
             return PublicError(501, "not_available", str(error))
+        case StoreMismatchError():
+            return PublicError(503, "index_changed", _filled_anew(error))
         case StoreError():
             return PublicError(503, "index_unavailable", "The index cannot be reached at the moment. Try again later.")
         case EndpointError():
@@ -52,6 +55,15 @@ def public_error(error: BaseException) -> PublicError:
             return PublicError(502, "generator_failed", "The generator failed or cannot be reached. Try again later.")
         case _:
             return PublicError(500, "internal", "The server failed; its log says why.")
+
+
+def _filled_anew(error: StoreMismatchError) -> str:
+    """That the collection is another embedder's by now; why that one is not here, without paths of this machine."""
+    said = str(error).partition("which cannot be used here: ")[2]
+    if not said:
+        return "The index was filled anew by another embedder than this server has. It must be started again."
+    words = [public_source(word) if _ABSOLUTE.match(word.strip("'\"(")) else word for word in said.split()]
+    return f"The index was filled anew by another embedder, which cannot be used here: {' '.join(words)}"
 
 
 def page_fields(page: Page) -> dict[str, Any]:

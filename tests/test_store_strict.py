@@ -1,0 +1,250 @@
+"""Strict mode, as Qdrant Cloud switches it on: limits that are met, and what is refused in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import pytest
+from fake_qdrant import CLOUD, FakeQdrant, serving
+from fakes import CountingEmbedder
+from qdrant_client import models
+
+from visrag_integrations import Page, PageRetriever, QdrantPageStore
+from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.retrieval import PageReranker
+from visrag_integrations.scores.exact import cosine, maxsims
+
+DIM = 8
+NO_EXACT = {"enabled": True, "search_allow_exact": False}
+
+
+@dataclass
+class Filler:
+    name: str = "filler"
+    kind: str = "multi"
+    dimension: int = DIM
+    pooling: str | None = "rows"
+
+
+@pytest.fixture
+def server() -> Iterator[FakeQdrant]:
+    with serving() as fake:
+        yield fake
+
+
+def pages(count: int, doc_id: str = "d", **fields: Any) -> list[Page]:
+    metadata = {"total_pages": count}
+    return [
+        Page(doc_id, n, text=f"word{n} common", source=f"{doc_id}.pdf", metadata=metadata, **fields)
+        for n in range(1, count + 1)
+    ]
+
+
+def patches(count: int) -> list[np.ndarray]:
+    return list(np.random.default_rng(0).standard_normal((count, 6, DIM)).astype(np.float32))
+
+
+def filled(server: FakeQdrant, count: int = 40, **settings: Any) -> QdrantPageStore:
+    store = QdrantPageStore(server.url, pictures=False, storage="float32", pooled_vectors=2, **settings)
+    store.prepare(Filler())
+    store.add_pages(pages(count), patches(count))
+    return store
+
+
+LIMITS = [
+    {},
+    {"search_allow_exact": False},
+    {"search_max_oversampling": 3.0},
+    {"max_query_limit": 25},
+    {"condition_max_size": 20},
+    {"max_timeout": 5},
+    {"upsert_max_batchsize": 7},
+    {"search_allow_exact": False, "max_query_limit": 30, "condition_max_size": 24, "max_timeout": 7},
+]
+
+
+@pytest.mark.parametrize("limits", LIMITS, ids=[" ".join(limits) or "none" for limits in LIMITS])
+def test_everything_works_within_limits(server: FakeQdrant, limits: dict[str, Any]) -> None:
+    server.strict = {**CLOUD, **limits}
+    given, query = patches(40), patches(1)[0][:3]
+    with filled(server) as store:
+        assert store.count() == 40
+        assert store.count({"number": {"gte": 31}}) == 10
+        assert len(list(store.scroll({"number": {"lt": 31}}))) == 30
+        assert store.documents()[0].pages == 40
+        ids = [page.id for page in pages(40)]
+        assert len(store.get_pages(ids)) == 40
+        exact = dict(zip(ids, maxsims(query, given), strict=True))
+        assert store.score(query, ids) == pytest.approx(exact, abs=1e-4)
+        best = sorted(exact, key=exact.__getitem__, reverse=True)
+        dense = store.search(query, top_k=5)
+        assert [hit.score for hit in dense] == pytest.approx([exact[hit.page.id] for hit in dense], abs=1e-4)
+        if not limits.keys() & {"max_query_limit"}:
+            assert [hit.page.id for hit in dense] == best[:5]
+        found = store.search(query, text="word7 common", top_k=5, mode="hybrid")
+        assert 7 in [hit.page.number for hit in found]
+        assert store.search(None, text="word9", mode="lexical")[0].page.number == 9
+        store.delete(doc_id="d")
+        assert store.count() == 0
+
+
+def test_limits_are_read_once_and_only_where_one_was_met(server: FakeQdrant) -> None:
+    server.strict = {**CLOUD, "search_allow_exact": False}
+    with filled(server) as store:
+        before = len(server.requests)
+        for _ in range(3):
+            assert store.count() == 40
+        asked = server.requests[before:]
+        assert asked.count("GET /collections/pages") == 1
+        assert asked.count("POST /collections/pages/points/count") == 1
+    server.strict = {}
+    with QdrantPageStore(server.url, "free", pictures=False) as store:
+        store.prepare(Filler())
+        store.count()
+        before = len(server.requests)
+        store.count()
+        assert server.requests[before:] == ["POST /collections/free/points/count"]
+
+
+def test_a_count_is_never_an_estimate(server: FakeQdrant) -> None:
+    """A server that may not count exactly could answer anything: it is not asked."""
+    server.strict = {**CLOUD, **NO_EXACT, "max_query_limit": 7}
+    with filled(server) as store:
+        assert store.count() == 40
+        counts = [call for call in server.log if call.path.endswith("/count")]
+        assert all(call.body["exact"] for call in counts)
+
+
+@pytest.mark.parametrize("by_options", [True, False])
+def test_without_pooling_a_server_that_forbids_exact_searches_is_refused_by_name(
+    server: FakeQdrant, by_options: bool
+) -> None:
+    options = {"strict_mode_config": models.StrictModeConfig(**NO_EXACT)} if by_options else None
+    server.strict = {} if by_options else NO_EXACT
+    with QdrantPageStore(server.url, pooling=None, server_options=options) as store:
+        with pytest.raises(SettingError, match=r"search_allow_exact.*pooling='rows'"):
+            store.prepare(Filler(pooling=None))
+        assert [each.name for each in server.memory.get_collections().collections] == []
+        assert [each.alias_name for each in server.memory.get_aliases().aliases] == []
+    with QdrantPageStore(server.url, pooling="rows", server_options=options) as store:
+        store.prepare(Filler())
+        assert store.count() == 0
+
+
+def test_single_vectors_need_no_pooling(server: FakeQdrant) -> None:
+    server.strict = {**CLOUD, **NO_EXACT}
+    embedder = CountingEmbedder()
+    with QdrantPageStore(server.url, pictures=False) as store:
+        store.prepare(embedder)
+        made = [Page("d", n, text="alpha " * n + "beta") for n in range(1, 6)]
+        vectors = embedder.embed_pages(made)
+        store.add_pages(made, vectors)
+        (query,) = embedder.embed_queries(["alpha beta beta"])
+        exact = dict(zip([page.id for page in made], cosine(query, vectors), strict=True))
+        assert store.score(query, list(exact)) == pytest.approx(exact, abs=1e-4)
+        fused = store.search(query, text="alpha", mode="hybrid", top_k=5)
+        assert {hit.page.number for hit in fused} == {1, 2, 3, 4, 5}
+
+
+def test_a_reranker_scores_exactly(server: FakeQdrant) -> None:
+    server.strict = {**CLOUD, **NO_EXACT, "max_query_limit": 6}
+
+    class Late(Filler):
+        def embed_pages(self, pages: Any) -> list[np.ndarray]:
+            return patches(len(list(pages)))
+
+        def embed_queries(self, queries: Any) -> list[np.ndarray]:
+            return [patches(1)[0][:3] for _ in queries]
+
+    with filled(server, 12) as store:
+        retriever = PageRetriever(Late(), store)
+        found = retriever.retrieve("common", top_k=5)
+        again = PageReranker(Late(), store).rerank("common", found)
+        exact = maxsims(patches(1)[0][:3], patches(12))
+        assert [hit.score for hit in again] == pytest.approx([exact[hit.page.number - 1] for hit in again], abs=1e-4)
+
+
+@pytest.mark.parametrize(
+    "filter",
+    [
+        {"number": 3},
+        {"number": {"gte": 2, "lt": 9}},
+        {"doc_id": "d"},
+        {"source": "d.pdf"},
+        {"total_pages": 40},
+        {"total_pages": {"gt": 3}},
+        {"sources": "d.pdf"},
+        {"page_label": "iv"},
+        {"page_label": None},
+        {"tenant": ""},
+        {"tenant": "acme"},
+        {"$metadata": {"page": 0}},
+        {"$metadata": {"tenant": "acme"}},
+        {"$metadata": {"page": {"gte": 3}}},
+        {"$ids": [Page("d", 1).id]},
+        {"$doc_ids": ["d"]},
+        {"$not": {"number": 3}},
+    ],
+    ids=str,
+)
+def test_own_keys_are_indexed(server: FakeQdrant, filter: dict[str, Any]) -> None:
+    """The same pages as in memory, where nothing needs an index."""
+    server.strict = CLOUD
+    with filled(server) as store, QdrantPageStore(":memory:", pictures=False) as other:
+        other.prepare(Filler())
+        made = [*pages(3, "host", given_id="mine"), *pages(2, "labelled", tenant="acme")]
+        made.append(Page("e", 1, metadata={"page_label": "iv"}))
+        for each in (store, other):
+            each.add_pages(made, patches(len(made)))
+        other.add_pages(pages(40), patches(40))
+        expected = other.count(filter)
+        assert store.count(filter) == expected
+
+
+def test_a_users_key_needs_an_index_and_the_error_says_how(server: FakeQdrant) -> None:
+    server.strict = CLOUD
+    with filled(server) as store, pytest.raises(StoreError, match=r'indexed_fields=\{"org": "keyword"\}'):
+        store.count({"org": "acme"})
+    with QdrantPageStore(server.url, pictures=False, indexed_fields={"org": "keyword"}) as store:
+        store.prepare(Filler())
+        assert store.count({"org": "acme"}) == 0
+
+
+def test_pictures_are_kept_on_a_strict_server(server: FakeQdrant) -> None:
+    from PIL import Image
+
+    server.strict = {**CLOUD, **NO_EXACT, "max_query_limit": 300}
+    embedder = CountingEmbedder()
+    with QdrantPageStore(server.url) as store:
+        store.prepare(embedder)
+        page = Page("d", 1, text="alpha", picture=Image.new("RGB", (30, 10)))
+        store.add_pages([page], embedder.embed_pages([page]))
+        (hit,) = store.search(embedder.embed_queries(["alpha"])[0])
+        assert hit.page.open_image().size == (30, 10)
+        store.delete(doc_id="d")
+        assert store.count() == 0
+
+
+def test_by_grpc_too() -> None:
+    with serving(grpc=True) as server:
+        server.strict = {**CLOUD, **NO_EXACT, "max_query_limit": 30}
+        with filled(server, **server.options) as store:
+            assert store.count() == 40
+            assert len(store.score(patches(1)[0][:3], [page.id for page in pages(40)])) == 40
+            assert len(store.search(patches(1)[0][:3], text="word3 common", mode="hybrid")) == 5
+
+
+def test_an_older_collection_gets_the_indexes_from_a_writer(server: FakeQdrant) -> None:
+    with filled(server) as store:
+        store.count()
+    (real,) = [name for name in server.made if not name.endswith(".pictures")]
+    server.made[real].indexes.pop("metadata.total_pages")
+    server.made[real].strict = CLOUD
+    with QdrantPageStore(server.url, pictures=False) as store:
+        with pytest.raises(StoreError, match="Index required"):
+            store.count({"total_pages": 40})
+        store.prepare(Filler())
+        assert store.count({"total_pages": 40}) == 40
