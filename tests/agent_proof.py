@@ -22,7 +22,8 @@ from visrag_integrations.training.judges import match_judge
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page, Query, ScoredPage
 
 LETTERS = string.ascii_lowercase[:20]
-COLOURS = ("red", "blue", "green", "black")
+COLOURS = {"r": "red", "b": "blue", "g": "green", "k": "black"}
+"""What is answered, and how it is drawn."""
 SIDE = 56
 PICTURES = PictureRules(4 * 28 * 28, 16 * 28 * 28)
 SMALL: dict[str, Any] = {
@@ -35,7 +36,7 @@ SMALL: dict[str, Any] = {
 
 
 def page_of(letter: str) -> Page:
-    colour = COLOURS[LETTERS.index(letter) % 4]
+    colour = list(COLOURS.values())[LETTERS.index(letter) % 4]
     number = LETTERS.index(letter) + 1
     return Page("pages", number, letter, "pages.pdf", picture=Image.new("RGB", (SIDE, SIDE), colour))
 
@@ -56,7 +57,7 @@ def questions() -> EvaluationSet:
     asked: list[Question] = []
     qrels: dict[str, dict[str, int]] = {}
     for number, letter in enumerate(LETTERS):
-        asked.append(Question(f"q{number}", f"{letter}?", answers=(COLOURS[number % 4],)))
+        asked.append(Question(f"q{number}", f"{letter}?", answers=(list(COLOURS)[number % 4],)))
         qrels[f"q{number}"] = {f"pages.pdf#page={number + 1}": 1}
     return EvaluationSet("letters", tuple(asked), qrels)
 
@@ -75,9 +76,9 @@ class ChanceExpert:
         written: list[Generation] = []
         for conversation in conversations:
             if len(conversation) == 1:
-                text = f"<think></think><search>{self.random.choice(LETTERS)}</search>"
+                text = f"</think><search>{self.random.choice(LETTERS)}</search>"
             else:
-                text = f"<think></think><answer>{self.random.choice(COLOURS)}</answer>"
+                text = f"</think><answer>{self.random.choice(list(COLOURS))}</answer>"
             written.append(Generation(text, finish_reason="stop"))
         return written
 
@@ -142,7 +143,7 @@ def second_stage(base: str | Path, folder: Path, *, seed: int = 0, steps: int = 
         lr=more.pop("lr", 1e-3),
         seed=seed,
         save_steps=steps,
-        recipe={**SMALL, "samples": 8, "max_response": 44, **more.pop("recipe", {})},
+        recipe={**SMALL, "samples": 8, "max_response": 30, **more.pop("recipe", {})},
         **more,
     )
 

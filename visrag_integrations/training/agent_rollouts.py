@@ -73,11 +73,13 @@ class RunEncoder:
     Args:
         processor: Of the network: tokenizer, pictures, chat template.
         ends: Token ids that end a turn.
+        pictures: Token ids that stand for pictures; a turn ends before one that the network draws itself, because no
+            picture belongs to it.
     """
 
-    def __init__(self, processor: Any, ends: Sequence[int]) -> None:
+    def __init__(self, processor: Any, ends: Sequence[int], pictures: Sequence[int] = ()) -> None:
         self.processor, self.tokenizer = processor, processor.tokenizer
-        self.ends = frozenset(ends)
+        self.ends, self.pictures = frozenset(ends), frozenset(pictures)
         self._control = control_tokens(self.tokenizer)
 
     def extend(self, run: RunTokens, conversation: Conversation) -> None:
@@ -116,6 +118,10 @@ class RunEncoder:
             tokens: As they were drawn.
             most: How many could be drawn.
         """
+        for place, token in enumerate(tokens):
+            if token in self.pictures:
+                tokens, most = tokens[:place], place
+                break
         ended = bool(tokens) and tokens[-1] in self.ends
         cut_off = not ended and len(tokens) >= most
         text, offsets = spell(tokens, self._decode)

@@ -95,7 +95,8 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
         self.train_padding = published
         # TRL prepares pictures inside of completions only where it thinks that there are tools.
         self.tools = ["search", "bbox"]
-        self.encoder = RunEncoder(self.processing_class, self.eos_token_ids)
+        places = [token for token in (self._image_pad_token_id, self._video_pad_token_id) if token is not None]
+        self.encoder = RunEncoder(self.processing_class, self.eos_token_ids, places)
         self.agent = VRAGAgent(
             retriever,
             NetworkLimits(max_tokens, None),
