@@ -1,7 +1,7 @@
-"""The agent learns on a processor: a tiny Qwen2.5-VL, twenty drawn pages, two turns. Also run by `benchmarks/training.py`.
+"""The agent learns on a processor: a tiny Qwen2.5-VL, twenty drawn pages, two turns. Also run by benchmarks.
 
-Twenty pages hold a letter and a colour. A question names the letter; the run is right that searches for it, and says the
-colour. Experts who know no better draw letters and colours by chance, so the first stage teaches the form alone.
+Twenty pages hold a letter and a colour. A question names the letter; the run is right that searches for it, and says
+the colour. Experts who know no better draw letters and colours by chance, so the first stage teaches the form alone.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ LETTERS = string.ascii_lowercase[:20]
 COLOURS = {"r": "red", "b": "blue", "g": "green", "k": "black"}
 """What is answered, and how it is drawn."""
 SIDE = 56
-PICTURES = PictureRules(4 * 28 * 28, 16 * 28 * 28)
+PICTURES = PictureRules(4 * 28 * 28, 16 * 28 * 28, padding=0)
 SMALL: dict[str, Any] = {
     "max_turns": 1,
     "template": "{question}",
@@ -148,7 +148,9 @@ def second_stage(base: str | Path, folder: Path, *, seed: int = 0, steps: int = 
     )
 
 
-def prove(base: Path, folder: Path, *, seed: int = 0, sft_steps: int = 60, steps: int = 60, **more: Any) -> dict[str, Any]:
+def prove(
+    base: Path, folder: Path, *, seed: int = 0, sft_steps: int = 60, steps: int = 60, **more: Any
+) -> dict[str, Any]:
     """The rewards of every step, and how long it took."""
     started = time.monotonic()
     sft = first_stage(base, folder, seed=seed, steps=sft_steps)

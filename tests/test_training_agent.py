@@ -131,7 +131,7 @@ def test_the_second_expert_looks_closer_at_what_was_found(tmp_path: Path) -> Non
 
 def test_boxes_are_scaled_to_what_the_trained_model_sees(tmp_path: Path) -> None:
     """Experts see pages twice as wide and high."""
-    large = PictureRules(16 * 28 * 28, 64 * 28 * 28)
+    large = PictureRules(16 * 28 * 28, 64 * 28 * 28, padding=0)
     runs = experts_runs(tmp_path, 1, cropper=Expert("cropper", crops), pictures=large)
     (example,) = runs.rows
     assert example.turns[3].text == "<think>c</think><bbox>[2, 4, 15, 20]</bbox>"
@@ -282,7 +282,12 @@ def test_a_run_that_was_killed_ends_as_if_it_was_not(tmp_path: Path, monkeypatch
     def train(name: str) -> Any:
         settings = {**RL, "max_steps": 4, "save_steps": 2, "recipe": {**RL["recipe"], "kl": 0.5}}
         return train_agent(
-            shared_qwen2_5_vl(), questions(), tmp_path / name, retriever=LetterRetriever(), judge=first_letter, **settings
+            shared_qwen2_5_vl(),
+            questions(),
+            tmp_path / name,
+            retriever=LetterRetriever(),
+            judge=first_letter,
+            **settings,
         )
 
     whole = train("whole")
@@ -323,7 +328,9 @@ def test_a_run_that_was_killed_ends_as_if_it_was_not(tmp_path: Path, monkeypatch
         ({"recipe": {"samples": 1}}, "samples is 1"),
     ],
 )
-def test_what_cannot_be_is_refused_before_anything_is_loaded(changes: dict[str, Any], says: str, tmp_path: Path) -> None:
+def test_what_cannot_be_is_refused_before_anything_is_loaded(
+    changes: dict[str, Any], says: str, tmp_path: Path
+) -> None:
     settings: dict[str, Any] = {"retriever": LetterRetriever(), "judge": match_judge, **RL, **changes}
     asked = settings.pop("questions", questions())
     with pytest.raises(SettingError, match=says):

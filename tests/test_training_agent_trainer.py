@@ -1,4 +1,4 @@
-"""`AgentGRPOTrainer`: rollouts are our own episodes, with every token, its writer and its picture in the right place."""
+"""`AgentGRPOTrainer`: rollouts are our own episodes; every token, writer and picture in its place."""
 
 from __future__ import annotations
 
@@ -78,9 +78,7 @@ def make_trainer(
         model = Qwen2_5_VLForConditionalGeneration.from_pretrained(shared_qwen2_5_vl(), dtype=torch.float32)
         processor = load_processor(str(shared_qwen2_5_vl()))
         args = GRPOConfig(str(output), **settings)
-        trainer = AgentGRPOTrainer(
-            model, reward, args, rows or ROWS, processing_class=processor, pictures=RULES, **own
-        )
+        trainer = AgentGRPOTrainer(model, reward, args, rows or ROWS, processing_class=processor, pictures=RULES, **own)
     quieten(trainer)
     if script is not None:
         trainer.write_turns = lambda runs: [encoded(trainer, script(run)) for run in runs]
@@ -336,7 +334,7 @@ def test_drawn_tokens_are_the_likeliest_of_what_the_loss_sees(tmp_path: Path) ->
 
 
 def test_what_was_shown_and_told_moves_nothing(tmp_path: Path) -> None:
-    """Nothing the model did not write has a gradient: by token of the loss, and by the embeddings only they touch."""
+    """What the model did not write has no gradient: by token of the loss, and by embeddings that only it touches."""
     trainer = make_trainer(tmp_path, beta=0.0)
     write_by_place(trainer, "<answer>red</answer>" + END, "<answer>a boat</answer>" + END)
     trainer.model.train()
@@ -371,7 +369,7 @@ def test_what_was_shown_and_told_moves_nothing(tmp_path: Path) -> None:
 
 
 def test_a_batch_may_be_cut_into_any_parts(tmp_path: Path) -> None:
-    """The gradient of a step is the same for micro-batches of one, two and four runs; with the distance to the start."""
+    """The gradient of a step is the same for micro-batches of one, two and four runs, with the distance too."""
     found = []
     for size in (1, 2, 4):
         trainer = make_trainer(
@@ -382,7 +380,7 @@ def test_a_batch_may_be_cut_into_any_parts(tmp_path: Path) -> None:
         )
         write_by_place(trainer, "<answer>red</answer>" + END, SEARCH)
         trainer.train()
-        found.append([entry for entry in trainer.state.log_history if "loss" in entry][0])
+        found.append(next(entry for entry in trainer.state.log_history if "loss" in entry))
     for other in found[1:]:
         assert other["grad_norm"] == pytest.approx(found[0]["grad_norm"], rel=1e-4)
         assert other["loss"] == pytest.approx(found[0]["loss"], abs=1e-6)
@@ -449,9 +447,7 @@ def test_a_judge_that_is_away_stops_with_what_to_do(tmp_path: Path) -> None:
 
 
 def test_a_step_logs_what_tells_how_the_agent_works(tmp_path: Path) -> None:
-    trainer = make_trainer(
-        tmp_path, by_turn(SEARCH + END, ANSWER + END), reward=TrajectoryReward(Judged(match_judge))
-    )
+    trainer = make_trainer(tmp_path, by_turn(SEARCH + END, ANSWER + END), reward=TrajectoryReward(Judged(match_judge)))
     trainer.train()
     (logged,) = [entry for entry in trainer.state.log_history if "loss" in entry]
     assert logged["turns/mean"] == 2

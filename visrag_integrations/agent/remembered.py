@@ -51,8 +51,8 @@ class AgentSettings:
             if isinstance(err, OSError) and not isinstance(name, Path):
                 return None  # a name of another kind, far too long for a path
             raise CheckpointError(
-                f"{FILE} of {str(name)!r} is damaged: {err}. Copy it from the trained checkpoint, or delete it and give "
-                "max_turns, template and pictures yourself."
+                f"{FILE} of {str(name)!r} is damaged: {err}. Copy it from the trained checkpoint, or delete it and "
+                "give max_turns, template and pictures yourself."
             ) from err
 
 

@@ -23,7 +23,9 @@ def add_parser(subparsers: Any) -> None:
     _add_retriever(tasks.add_parser("retriever", help="train a page retriever", epilog=_AFTER))
     train_reader.add_evidence(tasks.add_parser("evidence", help="train a reader that records evidence (EVisRAG)"))
     train_reader.add_examples(tasks.add_parser("examples", help="examples for a reader, from documents and questions"))
-    train_agent.add_agent(tasks.add_parser("agent", help="train a model that searches, looks closer and answers (VRAG)"))
+    train_agent.add_agent(
+        tasks.add_parser("agent", help="train a model that searches, looks closer and answers (VRAG)")
+    )
     train_agent.add_runs(tasks.add_parser("runs", help="runs of experts for an agent to learn from, from questions"))
     train_reader.add_export(tasks.add_parser("export", help="examples for LLaMA-Factory, ms-swift or EVisRAG's code"))
     _add_merge(tasks.add_parser("merge", help="a LoRA adapter and its base as one checkpoint"))

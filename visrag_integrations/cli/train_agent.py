@@ -24,7 +24,9 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
     """The options of `visrag train agent`."""
     parser.add_argument("base", metavar="BASE", help="a Qwen2.5-VL checkpoint, or the one of the stage before")
     parser.add_argument(
-        "questions", metavar="DATA", help="sft: runs, as `visrag train runs` writes; rl: a set of questions with answers"
+        "questions",
+        metavar="DATA",
+        help="sft: runs, as `visrag train runs` writes; rl: a set of questions with answers",
     )
     parser.add_argument("--output", required=True, metavar="DIR", help="the run's folder; run again to go on")
     parser.add_argument(
@@ -77,8 +79,12 @@ def _add_pairs(group: Any, name: str, what: str) -> None:
 def _add_search(parser: argparse.ArgumentParser) -> None:
     search = parser.add_argument_group("what it searches, and who judges")
     search.add_argument("--search", metavar="URL", help="a `visrag serve`: one index for all devices")
-    search.add_argument("--judge", metavar="NAME|URL", default=MATCH, help="a generator that judges answers, or match: "
-                        "exactly the words of a right one (default: match)")
+    search.add_argument(
+        "--judge",
+        metavar="NAME|URL",
+        default=MATCH,
+        help="a generator that judges answers, or match: exactly the words of a right one (default: match)",
+    )
     search.add_argument("--verdicts", metavar="FILE", help="keeps what was judged, so that nothing is asked twice")
     options.add_store_options(parser, json=False)
 

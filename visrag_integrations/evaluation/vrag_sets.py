@@ -158,7 +158,7 @@ def _as_set(path: Path, rows: Sequence[Mapping[str, Any]]) -> EvaluationSet:
             raise DatasetError(where, f"its id {name!r} was there before; ids tell questions apart.")
         answers = tuple(_texts(row["answers"], where))
         questions.append(Question(name, text, answers, group=str(row["group"] or "")))
-        qrels[name] = {key: 1 for key in _pages(row["file_name"], row["reference_page"], where)}
+        qrels[name] = dict.fromkeys(_pages(row["file_name"], row["reference_page"], where), 1)
     if not questions:
         raise DatasetError(str(path), "holds no question.")
     return EvaluationSet(path.stem, tuple(questions), qrels)

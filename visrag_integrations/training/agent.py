@@ -11,7 +11,7 @@ from torch import Tensor
 
 from visrag_integrations.training.agent_tokens import TokenTurn, own_token_mask, split_turns
 
-__all__ = ["AgentGRPOTrainer", "TokenTurn", "kl_to_start", "own_token_mask", "split_turns", "trajectory_loss"]
+__all__ = ["TokenTurn", "kl_to_start", "own_token_mask", "split_turns", "trajectory_loss"]
 
 LARGEST_KL = 10.0
 """Of one token, as published: e^distance has no limit of its own."""

@@ -32,7 +32,7 @@ def check_agent_questions(questions: Any, what: str) -> EvaluationSet:
     """
     if not isinstance(questions, EvaluationSet):
         raise SettingError(
-            f"{what} is {type(questions).__name__}; give an EvaluationSet, as load_evaluation_set and make_queries make."
+            f"{what} is {type(questions).__name__}; give an EvaluationSet, as load_evaluation_set makes."
         )
     if not any(question.answers for question in questions.questions):
         raise SettingError(f"The set {questions.name!r} does not say what the right answers are.")
@@ -72,9 +72,7 @@ def run_held_out(
         settings.max_turns,
         template=settings.template,
         pictures=settings.pictures,
-        settings=GenerationSettings(
-            temperature=TEMPERATURE, max_tokens=max_tokens, seed=reader.recipe.seed, stop=STOP
-        ),
+        settings=GenerationSettings(temperature=TEMPERATURE, max_tokens=max_tokens, seed=reader.recipe.seed, stop=STOP),
     )
     asked = [question for question in evaluate.questions if question.answers]
     runs = agent.run_many([question.text for question in asked])

@@ -1,6 +1,6 @@
 """`build_runs`: whole runs to learn from, made by experts: large models walk the agent over your questions.
 
-One expert reasons, searches and answers; another one looks closer at what was found, as in VRAG-RL's data. A run is kept
+One expert reasons, searches and answers; another looks closer at what was found, as in VRAG-RL's data. A run is kept
 where the judge approves of its answer and nothing in it was refused, so the small model learns from good runs only.
 """
 
@@ -46,7 +46,7 @@ LOOK_CLOSER = (
 SETTINGS = GenerationSettings(temperature=0.7, max_tokens=2048, stop=STOP)
 RECORD, FILE, TRACES = "runs.jsonl", "train.jsonl", "traces"
 _MORE_HITS = 10
-"""Pages that are asked for beyond those that were seen, to find a golden one among them: the published search's depth."""
+"""Pages asked for beyond those that were seen, to find one that holds the answer among them."""
 
 
 @dataclass
@@ -127,7 +127,7 @@ class Experts:
         found: list[Sequence[ScoredPage]] = []
         for run, hits in zip(runs, self.agent.perform(requests), strict=True):
             if self.golden_first:
-                hits = sorted(hits, key=lambda hit: name_among(hit.page, run.golden) not in run.golden)  # noqa: B023
+                hits = sorted(hits, key=lambda hit: name_among(hit.page, run.golden) not in run.golden)
             found.append(hits)
         return found
 
@@ -192,9 +192,7 @@ def build_runs(
     about = {"task": "agent runs", "set": questions.name, "reasoner": reasoner.name}
     about |= {"cropper": "" if cropper is None else cropper.name, "judge": judged.name, "turns": str(max_turns)}
     record = RunRecord(folder / RECORD, about)
-    agent = VRAGAgent(
-        retriever, reasoner, max_turns, template=template, pictures=pictures or shown, settings=settings
-    )
+    agent = VRAGAgent(retriever, reasoner, max_turns, template=template, pictures=pictures or shown, settings=settings)
     experts = Experts(agent, cropper, settings, golden_first)
     asked = [question for question in questions.questions if question.answers]
     hidden = None if progress is None else not progress

@@ -47,7 +47,7 @@ class AgentSftRecipe(SftRecipe):
 
 @dataclass(frozen=True)
 class AgentRlRecipe(RlRecipe):
-    """The second stage: `train_grpo_qwen2_5_vl_7b.sh` of VRAG-RL and its defaults; what is not said there is `RlRecipe`.
+    """The second stage: `train_grpo_qwen2_5_vl_7b.sh` of VRAG-RL and its defaults; the rest is `RlRecipe`.
 
     Attributes:
         epochs: How often every question is asked.

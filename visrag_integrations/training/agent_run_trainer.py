@@ -77,9 +77,8 @@ class AgentRunTrainer(RunTrainer, AgentGRPOTrainer):
             | {"reward": float(rollout.rewards[0, 0])}
         )
         step = self.state.global_step + 1
-        if step == 1 or step % self.args.save_steps == 0:
-            if self.is_world_process_zero():
-                keep_trace(self.run.path / "traces" / f"step-{step}.html", trace)
+        if (step == 1 or step % self.args.save_steps == 0) and self.is_world_process_zero():
+            keep_trace(self.run.path / "traces" / f"step-{step}.html", trace)
 
 
 def question_rows(questions: EvaluationSet) -> Any:

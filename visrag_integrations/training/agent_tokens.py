@@ -87,9 +87,7 @@ def split_turns(tokens: Sequence[int], decode: Callable[[Sequence[int]], str]) -
     return [turn for turn in turns if turn.tokens]
 
 
-def _between(
-    tokens: Sequence[int], offsets: Sequence[tuple[int, int]], first: int, last: int
-) -> list[int]:
+def _between(tokens: Sequence[int], offsets: Sequence[tuple[int, int]], first: int, last: int) -> list[int]:
     """The tokens that begin at these characters."""
     found: list[int] = []
     for token, (start, _) in zip(tokens, offsets, strict=True):

@@ -264,9 +264,7 @@ def _run(plan: AgentPlan, run: RunFolder, resume: str | bool | None) -> Training
     return report
 
 
-def make_agent_trainer(
-    plan: AgentPlan, reader: ReaderNetwork, data: ReaderExamples | EvaluationSet, args: Any
-) -> Any:
+def make_agent_trainer(plan: AgentPlan, reader: ReaderNetwork, data: ReaderExamples | EvaluationSet, args: Any) -> Any:
     """The stage's trainer."""
     if isinstance(data, ReaderExamples):
         from visrag_integrations.training.sft_trainer import SftTrainer

@@ -249,7 +249,7 @@ def judge_name(judge: Any) -> str:
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
-    """Call it beside this thread. A call that never ends keeps neither its caller nor the end of the process waiting."""
+    """Call it beside this thread. A call that never ends holds up neither its caller nor the end of the process."""
     future: Future[Any] = Future()
 
     def run() -> None:
