@@ -132,7 +132,8 @@ def test_the_second_expert_looks_closer_at_what_was_found(tmp_path: Path) -> Non
 def test_boxes_are_scaled_to_what_the_trained_model_sees(tmp_path: Path) -> None:
     """Experts see pages twice as wide and high."""
     large = PictureRules(16 * 28 * 28, 64 * 28 * 28, padding=0)
-    runs = experts_runs(tmp_path, 1, cropper=Expert("cropper", crops), pictures=large)
+    small = PictureRules(4 * 28 * 28, 4 * 28 * 28, padding=0)
+    runs = experts_runs(tmp_path, 1, cropper=Expert("cropper", crops), pictures=large, trained_pictures=small)
     (example,) = runs.rows
     assert example.turns[3].text == "<think>c</think><bbox>[2, 4, 15, 20]</bbox>"
 
@@ -320,7 +321,7 @@ def test_a_run_that_was_killed_ends_as_if_it_was_not(tmp_path: Path, monkeypatch
         ({"judge": 3}, "judge is int"),
         ({"questions": 7}, "questions is int"),
         ({"questions": EvaluationSet("empty", ())}, "does not say what the right answers are"),
-        ({"stage": "sft"}, "learns from whole runs"),
+        ({"stage": "sft", "recipe": {}}, "learns from whole runs"),
         ({"stage": "both"}, "stage is 'both'"),
         ({"recipe": {"turns": 3}}, "has no turns"),
         ({"recipe": {"max_turns": 0}}, "max_turns is 0"),

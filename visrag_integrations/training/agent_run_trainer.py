@@ -46,9 +46,10 @@ class AgentRunTrainer(RunTrainer, AgentGRPOTrainer):
         assert isinstance(recipe, AgentRlRecipe)
         # TRL loads what the distance is measured to by this name: the run's start, also where it goes on from a
         # checkpoint of its own.
-        reader.model.config._name_or_path = str(reader.base.folder)
+        model: Any = reader.model
+        model.config._name_or_path = str(reader.base.folder)
         super().__init__(
-            reader.model,
+            model,
             reward,
             args,
             question_rows(questions),

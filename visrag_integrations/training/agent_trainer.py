@@ -184,7 +184,8 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
             distance = kl_to_start(log_probs, inputs["ref_per_token_logps"], mask)
             self._log_share("kl", distance.detach(), torch.ones_like(distance))
             loss = loss + self.beta * distance.sum()
-        return loss / inputs["runs_of_update"]
+        mean: Tensor = loss / inputs["runs_of_update"]
+        return mean
 
     @property
     def high(self) -> float:

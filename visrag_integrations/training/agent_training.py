@@ -17,6 +17,7 @@ from transformers import set_seed
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import EvaluationSet, load_evaluation_set
+from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.retrievers import Retriever, is_retriever
 from visrag_integrations.training.agent_evaluation import BEST_BY, check_agent_questions, golden_of, run_held_out
 from visrag_integrations.training.agent_recipe import AGENT_STAGES, AgentRlRecipe, AgentSftRecipe
@@ -35,7 +36,7 @@ from visrag_integrations.training.reader_recipe import ReaderStage, recipe_of
 from visrag_integrations.training.reader_saving import load_reader_state, save_reader
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
 from visrag_integrations.training.report import TrainingReport
-from visrag_integrations.training.runs import RunFolder, read_complete, write_whole
+from visrag_integrations.training.runs import RunFolder, read_complete
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
