@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    # What is said once of a new collection on a server is for whoever types, not for a log.
+    logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     try:
         with ending.in_order():
             return int(arguments.run(arguments))
