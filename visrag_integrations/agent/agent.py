@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
 from visrag_integrations.agent.pictures import PictureRules
+from visrag_integrations.agent.remembered import AgentSettings
 from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_rounds
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.defaults import with_defaults
-from visrag_integrations.generation.vrag import STOP, TEMPLATE
+from visrag_integrations.generation.vrag import STOP
 from visrag_integrations.interfaces.generators import agenerate, generate
 from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.types import Conversation, GenerationSettings, ScoredPage
@@ -38,32 +40,43 @@ class VRAGAgent:
         retriever: Finds pages, for example a `PageRetriever`.
         generator: Writes the turns. It must take as many pictures in one conversation as the agent may show, one a
             turn: `load_generator(..., max_images=9)`. One that says it takes fewer is asked to answer when it has them.
-        max_turns: At most so many; before the last one the model is asked to answer.
+        max_turns: At most so many; before the last one the model is asked to answer. None: what the checkpoint of the
+            generator was trained with (`train_agent` writes it there), else 10.
         token_budget: At most about so many tokens read and written in all turns of a question together.
-        template: The prompt; `{question}` in it is replaced. The model's own template, if you have it.
-        pictures: How large pages and crops are shown.
+        template: The prompt; `{question}` in it is replaced. The model's own template, if you have it. None: as above,
+            else `TEMPLATE`.
+        pictures: How large pages and crops are shown. None: as above, else `PictureRules()`.
         filter: Metadata the pages must have, for example `{"source": "report.pdf"}`.
         settings: How to write; the generator's defaults where None.
+        trained: The folder of the trained checkpoint, where the generator is a server that does not say.
     """
 
     def __init__(
         self,
         retriever: Retriever,
         generator: Generator,
-        max_turns: int = 10,
+        max_turns: int | None = None,
         *,
         token_budget: int | None = None,
-        template: str = TEMPLATE,
+        template: str | None = None,
         pictures: PictureRules | None = None,
         filter: Filter | None = None,
         settings: GenerationSettings | None = None,
+        trained: str | Path | None = None,
     ) -> None:
         self.retriever = retriever
         self.generator = generator
         self.filter = filter
         self.settings = with_defaults(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
         answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
-        self.rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
+        known = AgentSettings.of(trained or getattr(generator, "name", "")) or AgentSettings()
+        self.rules = Rules(
+            known.max_turns if max_turns is None else max_turns,
+            token_budget,
+            answer_tokens,
+            template or known.template,
+            pictures or known.pictures,
+        )
 
     # --- one question -----------------------------------------------------------------------------------------------
 

@@ -24,7 +24,12 @@ def add_options(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="let the model search and look closer by itself, in several turns; --html then shows every step",
     )
-    parser.add_argument("--turns", type=options.positive, default=10, help="of --agent: at most so many (default: 10)")
+    parser.add_argument(
+        "--turns",
+        type=options.positive,
+        metavar="N",
+        help="of --agent: at most so many (default: as the checkpoint was trained, else 10)",
+    )
 
 
 def run_agent(arguments: argparse.Namespace, rag: VisRAG, question: str, only: Filter | None) -> Trace:

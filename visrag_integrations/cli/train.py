@@ -1,4 +1,4 @@
-"""`visrag train`: a retriever and a reader of your own, by the published recipes."""
+"""`visrag train`: a retriever, a reader and an agent of your own, by the published recipes."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import argparse
 import os
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, train_reader
+from visrag_integrations.cli import options, train_agent, train_reader
 from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
@@ -17,12 +17,16 @@ _AFTER = "After training, index your documents again with the new checkpoint: vi
 
 def add_parser(subparsers: Any) -> None:
     """Add `visrag train` and its tasks."""
-    parser = subparsers.add_parser("train", help="train a retriever or a reader on documents of your own")
+    parser = subparsers.add_parser("train", help="train a retriever, a reader or an agent on documents of your own")
     parser.set_defaults(when_ended="Whole checkpoints are kept; the same command goes on from the last one.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retriever(tasks.add_parser("retriever", help="train a page retriever", epilog=_AFTER))
     train_reader.add_evidence(tasks.add_parser("evidence", help="train a reader that records evidence (EVisRAG)"))
     train_reader.add_examples(tasks.add_parser("examples", help="examples for a reader, from documents and questions"))
+    train_agent.add_agent(
+        tasks.add_parser("agent", help="train a model that searches, looks closer and answers (VRAG)")
+    )
+    train_agent.add_runs(tasks.add_parser("runs", help="runs of experts for an agent to learn from, from questions"))
     train_reader.add_export(tasks.add_parser("export", help="examples for LLaMA-Factory, ms-swift or EVisRAG's code"))
     _add_merge(tasks.add_parser("merge", help="a LoRA adapter and its base as one checkpoint"))
 

@@ -17,6 +17,12 @@ from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
 from visrag_integrations.evaluation.tables import Row, read_json, read_rows
 from visrag_integrations.evaluation.trec import read_qrels
 from visrag_integrations.evaluation.ultrarag import is_memory, memory_questions, read_memory
+from visrag_integrations.evaluation.vrag_sets import (
+    is_rag_dataset,
+    is_vrag_parquet,
+    load_rag_dataset,
+    load_vrag_parquet,
+)
 from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
@@ -26,7 +32,7 @@ LAYOUTS = (
     "a folder with corpus/, queries/ and qrels/ (parquet), as VisRAG-Ret-Test sets have; "
     f"one with {EVISRAG_FILE}, as EVisRAG-Test sets have; "
     "one with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR sets have; "
-    "a .jsonl, .json or .parquet file of questions"
+    "a .jsonl, .json or .parquet file of questions; VRAG's rag_dataset.json, or the parquet of its reinforcement learning"
 )
 
 # Columns by the names that the published sets give them; the first that has a value counts.
@@ -105,8 +111,14 @@ def _rows_of(files: Iterable[Path], folder: Path) -> Iterator[Row]:
 
 def _from_file(path: Path) -> EvaluationSet:
     name = path.stem
-    if path.suffix == ".json" and is_memory(read_json(path)):
-        return EvaluationSet(name, memory_questions(read_memory(path)))
+    if path.suffix == ".json":
+        read = read_json(path)
+        if is_memory(read):
+            return EvaluationSet(name, memory_questions(read_memory(path)))
+        if is_rag_dataset(read):
+            return load_rag_dataset(path)
+    if path.suffix == ".parquet" and is_vrag_parquet(path):
+        return load_vrag_parquet(path)
     if path.name == EVISRAG_FILE:  # every set's file has this name: the folder tells them apart
         name = path.resolve().parent.name
     return _from_rows(name, read_rows(path, path.parent), path.parent)

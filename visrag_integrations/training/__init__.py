@@ -7,8 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from visrag_integrations.training.adapters import merge_adapter
+    from visrag_integrations.training.agent_experts import build_runs
+    from visrag_integrations.training.agent_recipe import AgentRlRecipe, AgentSftRecipe
+    from visrag_integrations.training.agent_training import train_agent
     from visrag_integrations.training.building import build_pairs
     from visrag_integrations.training.evidence import train_evidence
+    from visrag_integrations.training.judges import Judged
     from visrag_integrations.training.losses import contrastive
     from visrag_integrations.training.reader_building import build_examples
     from visrag_integrations.training.reader_export import export_examples
@@ -31,6 +35,11 @@ _HOMES = {
     "build_pairs": "building",
     "contrastive": "losses",
     "train_evidence": "evidence",
+    "AgentRlRecipe": "agent_recipe",
+    "AgentSftRecipe": "agent_recipe",
+    "Judged": "judges",
+    "build_runs": "agent_experts",
+    "train_agent": "agent_training",
     "merge_adapter": "adapters",
     "train_retriever": "retriever",
 }
@@ -42,6 +51,9 @@ _PACKAGES = ("torch", "transformers", "accelerate", "peft", "safetensors", "data
 __all__ = [
     "EVISRAG_REWARDS",
     "SUPPORT_REWARD",
+    "AgentRlRecipe",
+    "AgentSftRecipe",
+    "Judged",
     "RetrieverRecipe",
     "RewardSpec",
     "RlRecipe",
@@ -49,9 +61,11 @@ __all__ = [
     "TrainingReport",
     "build_examples",
     "build_pairs",
+    "build_runs",
     "contrastive",
     "export_examples",
     "merge_adapter",
+    "train_agent",
     "train_evidence",
     "train_retriever",
 ]

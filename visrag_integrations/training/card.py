@@ -75,6 +75,31 @@ def reader_card(
     return "\n".join([*lines, *_terms(base)])
 
 
+def agent_card(
+    base: Base, stage: str, data: str, settings: Mapping[str, Any], scores: Mapping[str, float], *, adapter: bool
+) -> str:
+    """The card of a trained agent's checkpoint; arguments as of `reader_card`."""
+    how = "supervised, on whole runs" if stage == "sft" else "by GRPO over its own runs"
+    lines = _front_matter(base)
+    lines += ["# An agent that searches pages, looks closer and answers", ""]
+    lines += [f"Trained from `{_shown(base)}` with the recipe of VRAG-RL, {how}, by visrag-integrations.", ""]
+    lines += ["```python", "from visrag_integrations import load_generator"]
+    lines += ["from visrag_integrations.agent import VRAGAgent", ""]
+    lines += ['agent = VRAGAgent(retriever, load_generator("THIS FOLDER"))', "```", ""]
+    lines += ["`visrag_agent.json` holds the prompt, the turns and the picture sizes it was trained with.", ""]
+    if adapter:
+        lines += ["This is a LoRA adapter; for vLLM make it whole: `visrag train merge THIS_FOLDER merged`.", ""]
+    lines += ["## Data", "", data, "", "## Recipe", ""]
+    for name, value in settings.items():
+        if name != "template":  # it is in visrag_agent.json
+            lines.append(f"- {name}: {value}")
+    if scores:
+        lines += ["", "## Scores on the held-out set", ""]
+        for name, score in scores.items():
+            lines.append(f"- {name}: {score:.4f}")
+    return "\n".join([*lines, *_terms(base)])
+
+
 def adapter_card(base: Base, adapter: Path) -> str:
     """The card of a base with an adapter merged into it."""
     lines = _front_matter(base)

@@ -172,14 +172,15 @@ def train_evidence(
         chosen.steps(len(opened)),
         tuple(rewards),
         published,
-        _lora_of(lora),
+        lora_of(lora),
         held_out,
         asked,
     )
     return _run(plan, RunFolder(output), resume)
 
 
-def _lora_of(lora: Any) -> LoraRecipe | None:
+def lora_of(lora: Any) -> LoraRecipe | None:
+    """What was asked for as LoRA, or None."""
     # Without dropout: responses are written without, and would be learned from by another network.
     if lora is True:
         return LoraRecipe(dropout=0.0)

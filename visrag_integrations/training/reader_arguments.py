@@ -61,7 +61,7 @@ def config_kind(recipe: Recipe) -> Any:
     return TrainingArguments
 
 
-def merge_asked(stage: str, recipe: Recipe, arguments: Any) -> tuple[Recipe, dict[str, Any]]:
+def merge_asked(stage: str, recipe: Recipe, arguments: Any) -> tuple[Any, dict[str, Any]]:
     """The recipe with what `arguments` says of its values, and all that it says."""
     asked = read_arguments(arguments, config_kind(recipe), REFUSED_HERE)
     changes = dataclasses.asdict(recipe)
@@ -70,7 +70,7 @@ def merge_asked(stage: str, recipe: Recipe, arguments: Any) -> tuple[Recipe, dic
             changes[OWN[name]] = value
     if changes["max_steps"] is not None and changes["max_steps"] < 1:
         changes["max_steps"] = None  # -1 is how TrainingArguments says: by epochs
-    return recipe_of(stage, changes), asked
+    return recipe_of(stage, changes, {stage: type(recipe)}), asked
 
 
 def reader_arguments(output: Path, recipe: Recipe, steps: int, asked: Mapping[str, Any], world: int) -> Any:

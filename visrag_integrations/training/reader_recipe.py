@@ -189,17 +189,22 @@ Recipe = SftRecipe | RlRecipe
 OF_STAGE: dict[str, type[SftRecipe] | type[RlRecipe]] = {"sft": SftRecipe, "rl": RlRecipe}
 
 
-def recipe_of(stage: str, said: Mapping[str, Any]) -> Recipe:
+def recipe_of(stage: str, said: Mapping[str, Any], kinds: Mapping[str, Any] = OF_STAGE) -> Any:
     """The stage's published recipe with other values where some are said; None is not said.
+
+    Args:
+        stage: "sft" or "rl".
+        said: Values by name.
+        kinds: Recipes by stage.
 
     Raises:
         SettingError: There is no such stage or value.
     """
-    if stage not in OF_STAGE:
+    if stage not in kinds:
         raise SettingError(
             f'stage is {stage!r}; it is "sft" (learn from written answers) or "rl" (learn from rewards).'
         )
-    kind = OF_STAGE[stage]
+    kind = kinds[stage]
     known = [field.name for field in dataclasses.fields(kind)]
     unknown = sorted(set(said) - set(known))
     if unknown:

@@ -12,12 +12,15 @@ PRIVATE_HOOKS = (
     "_generate_and_score_completions",
     "_prepare_inputs",
     "_compute_loss",
+    "_generate_single_turn",
     "_get_per_token_logps_and_entropies",
     "_send_telemetry",
 )
 """Methods of GRPOTrainer that are overridden or called here."""
 PRIVATE_STATE = ("_buffered_inputs", "_metrics", "_tokenizer", "_pending_extra_logs", "_is_vlm")
 """Attributes of GRPOTrainer that are read here."""
+AGENT_STATE = ("tools", "eos_token_ids", "_image_pad_token_id", "_video_pad_token_id", "_standalone_tools", "ref_model")
+"""Those that runs of the agent rest on: pictures inside of completions, the ends of turns, the network to stay near."""
 GENERATED = (
     "prompt_ids",
     "completion_ids",
