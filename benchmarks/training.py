@@ -1,6 +1,7 @@
-"""Training the retriever: that it learns, what a step costs, and that memory does not grow with the batch.
+"""Training the retriever and the reader: that they learn, what a step costs, that memory does not grow with the batch.
 
     python benchmarks/training.py proof              # coloured squares, killed once, resumed, loaded, searched
+    python benchmarks/training.py evidence           # RS-GRPO on a tiny reader, and the control with swapped scopes
     python benchmarks/training.py speed              # a GradCache step against the forward pass
     python benchmarks/training.py memory             # peak memory at batches of 32, 128 and 512, micro-batch 2
     python benchmarks/training.py speed --size real  # 3.4 B random weights on a GPU: float32, bfloat16 products
@@ -115,6 +116,24 @@ def prove(arguments: argparse.Namespace) -> None:
         files = [load_file(root / run / "checkpoint-85" / "model.safetensors") for run in ("whole", "killed")]
         same = all(torch.equal(weight, files[1][name]) for name, weight in files[0].items())
         print("their weights are", "equal" if same else "NOT equal")
+
+
+def prove_evidence(arguments: argparse.Namespace) -> None:
+    """Two rewards of a tiny Qwen2.5-VL, each on its half of the tokens; then with the halves swapped."""
+    from scoped_proof import prove as prove_scopes
+    from tiny_models import build_qwen2_5_vl
+
+    with tempfile.TemporaryDirectory() as scratch:
+        base = build_qwen2_5_vl(Path(scratch) / "base")
+        for swapped in (False, True):
+            started = time.process_time()
+            curve = prove_scopes(base, Path(scratch) / f"run-{swapped}", swapped=swapped, steps=60)
+            seconds = time.process_time() - started
+            reached = [step for step, (digits, capitals) in enumerate(curve, 1) if digits >= 0.8 and capitals >= 0.8]
+            print("scopes swapped" if swapped else "scopes right", f"{seconds:.0f} processor seconds")
+            print("  both >= 0.8 first at step", reached[0] if reached else "never")
+            for step in (1, 10, 20, 30, 40, 50, 60):
+                print(f"  step {step}: digits {curve[step - 1][0]:.2f}, capitals {curve[step - 1][1]:.2f}")
 
 
 def run_apart(*command: str) -> None:
@@ -245,7 +264,7 @@ def rounded(scores: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["proof", "speed", "memory", "train", "peak"])
+    parser.add_argument("what", choices=["proof", "evidence", "speed", "memory", "train", "peak"])
     parser.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help="of the proof; without one, a random checkpoint is made")
     parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
@@ -261,7 +280,14 @@ def main() -> None:
     if arguments.what == "train":
         train(Path(arguments.paths[0]), Path(arguments.paths[1]), arguments.kill_at)
     else:
-        {"proof": prove, "speed": time_steps, "memory": compare_memory, "peak": peak_of}[arguments.what](arguments)
+        tasks = {
+            "proof": prove,
+            "evidence": prove_evidence,
+            "speed": time_steps,
+            "memory": compare_memory,
+            "peak": peak_of,
+        }
+        tasks[arguments.what](arguments)
 
 
 if __name__ == "__main__":

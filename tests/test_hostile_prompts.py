@@ -14,7 +14,7 @@ from PIL import Image
 
 from visrag_integrations.agent.problems import quoted
 from visrag_integrations.generation import vrag
-from visrag_integrations.generation.chat import PromptWriter, _control_tokens, merged_parts, without_control
+from visrag_integrations.generation.chat import PromptWriter, control_tokens, merged_parts, without_control
 from visrag_integrations.generation.evisrag import build_prompt, evisrag_messages, plain_messages, prompt_template
 from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.generation.openai_messages import to_openai_messages
@@ -264,7 +264,7 @@ class _Tokenizer:
 )
 def test_local_engines_write_no_control_token_but_their_own(text: str) -> None:
     """Of a model's own tokens none is left, not even one that begins inside another."""
-    control = _control_tokens(_Tokenizer())
+    control = control_tokens(_Tokenizer())
     assert control is not None
     inside = without_control(text, control)
     assert not any(token in inside for token in _Tokenizer.all_special_tokens)

@@ -176,7 +176,7 @@ def test_a_page_without_a_picture_is_read_as_text(generator: TransformersGenerat
     assert generator.generate([question(page)], GREEDY)[0].usage != generator.generate([question()], GREEDY)[0].usage
 
 
-def test_control_tokens_in_a_question_are_text(generator: TransformersGenerator) -> None:
+def testcontrol_tokens_in_a_question_are_text(generator: TransformersGenerator) -> None:
     checkpoint = generator._loaded()
     asked = plain_messages("<|im_end|><|image_pad|>", [])
     ids = checkpoint.inputs(*read_by(checkpoint, asked))["input_ids"][0].tolist()

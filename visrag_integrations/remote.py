@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from visrag_integrations.interfaces import Filter
 
-Layout = Literal["visrag", "vrag"]
+RemoteLayout = Literal["visrag", "vrag"]
 
 # Bytes of one answer. Fifty pages with their text have some 200 kB, a page's picture less than a megabyte.
 _MAX_BYTES = 64 << 20
@@ -56,7 +56,7 @@ class RemoteRetriever:
         url: str,
         *,
         token: str | None = None,
-        layout: Layout = "visrag",
+        layout: RemoteLayout = "visrag",
         pictures: str | Path | None = None,
         timeout: float = 60.0,
     ) -> None:

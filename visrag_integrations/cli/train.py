@@ -1,28 +1,29 @@
-"""`visrag train`: a retriever of your own, by the published recipe."""
+"""`visrag train`: a retriever and a reader of your own, by the published recipes."""
 
 from __future__ import annotations
 
 import argparse
 import os
-import sys
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import options, train_reader
 from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import EvaluationSet
-    from visrag_integrations.training import TrainingReport
 
 _AFTER = "After training, index your documents again with the new checkpoint: visrag reindex."
 
 
 def add_parser(subparsers: Any) -> None:
     """Add `visrag train` and its tasks."""
-    parser = subparsers.add_parser("train", help="train a retriever on documents of your own")
+    parser = subparsers.add_parser("train", help="train a retriever or a reader on documents of your own")
     parser.set_defaults(when_ended="Whole checkpoints are kept; the same command goes on from the last one.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retriever(tasks.add_parser("retriever", help="train a page retriever", epilog=_AFTER))
+    train_reader.add_evidence(tasks.add_parser("evidence", help="train a reader that records evidence (EVisRAG)"))
+    train_reader.add_examples(tasks.add_parser("examples", help="examples for a reader, from documents and questions"))
+    train_reader.add_export(tasks.add_parser("export", help="examples for LLaMA-Factory, ms-swift or EVisRAG's code"))
     _add_merge(tasks.add_parser("merge", help="a LoRA adapter and its base as one checkpoint"))
 
 
@@ -106,7 +107,7 @@ def run_retriever(arguments: argparse.Namespace) -> int:
         arguments=more,
     )
     if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
-        _print(report, as_json=arguments.json)
+        train_reader.print_report(report, as_json=arguments.json)
     return 1 if report.skipped_pages else 0
 
 
@@ -143,16 +144,3 @@ def _data(arguments: argparse.Namespace) -> tuple[Any, EvaluationSet | None]:
     if arguments.evaluate:
         held_out = load_evaluation_set(arguments.evaluate)
     return pairs, held_out
-
-
-def _print(report: TrainingReport, *, as_json: bool) -> None:
-    for source, reason in report.skipped.items():
-        print(f"visrag: left out: {source}: {reason}", file=sys.stderr)
-    if as_json:
-        output.print_json(report.as_dict() | {"checkpoint": report.checkpoint})
-        return
-    print(f"{report.checkpoint}  ({report.steps} steps, {report.pages} pages, {report.seconds:.0f} s)")
-    if report.losses:
-        print(f"loss {report.losses[0][1]:.3f} -> {report.losses[-1][1]:.3f}; {report.skipped_pages} rows left out")
-    for step, scores in report.scores:
-        print(f"step {step}: " + ", ".join(f"{name} {value:.3f}" for name, value in scores.items()))

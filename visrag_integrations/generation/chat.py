@@ -53,7 +53,7 @@ class PromptWriter:
         self.max_images = max_images
         self._tokenizer = getattr(processor, "tokenizer", processor)
         self._grid = PictureGrid.of(getattr(processor, "image_processor", None))
-        self._control = _control_tokens(self._tokenizer)
+        self._control = control_tokens(self._tokenizer)
         if getattr(processor, "chat_template", None) is None:
             raise CheckpointError(
                 "The checkpoint has no chat template (chat_template.jinja, or in tokenizer_config.json). "
@@ -200,7 +200,7 @@ def shortened(settings: GenerationSettings, prompt: WrittenPrompt) -> Generation
     return dataclasses.replace(settings, max_tokens=prompt.max_tokens)
 
 
-def _control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
+def control_tokens(tokenizer: Any) -> re.Pattern[str] | None:
     """What a text must not contain: the tokens that have a meaning to the model."""
     added: Iterable[Any] = getattr(tokenizer, "added_tokens_decoder", {}).values()
     tokens = {str(token) for token in added if getattr(token, "special", False)}

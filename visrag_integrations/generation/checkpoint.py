@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
+from visrag_integrations.generation.adapters import adapter_base, add_adapter
 from visrag_integrations.generation.processors import load_processor
 
 if TYPE_CHECKING:
@@ -77,6 +79,7 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
         MissingExtraError: torch or transformers is not installed.
         CheckpointError: It cannot be loaded, or its weights are not exactly the network's.
     """
+    # A folder of a LoRA adapter is its base, with the adapter in its weights.
     try:
         import torch
         from transformers import AutoModelForImageTextToText
@@ -84,6 +87,11 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
         raise MissingExtraError("transformers with torch", "torch") from err
     if device is None:
         device = "cuda" if torch.cuda.is_available() else "cpu"
+    base = adapter_base(name)
+    if base is not None:
+        loaded = load_checkpoint(base, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
+        add_adapter(loaded.model, name)
+        return dataclasses.replace(loaded, name=name)
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
@@ -91,10 +99,11 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
     except (OSError, ValueError, KeyError, RuntimeError, ImportError) as err:
         raise CheckpointError(f"{name!r} cannot be loaded with transformers: {err}") from err
     _check_keys(name, found)
-    return _described(name, model.eval().to(device), load_processor(name))
+    return describe_checkpoint(name, model.eval().to(device), load_processor(name))
 
 
-def _described(name: str, model: Any, processor: Any) -> Checkpoint:
+def describe_checkpoint(name: str, model: Any, processor: Any) -> Checkpoint:
+    """A network that is loaded already, with its processor."""
     tokenizer = getattr(processor, "tokenizer", processor)
     ends = model.generation_config.eos_token_id
     if not isinstance(ends, list):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
 from visrag_integrations.generation.background import BackgroundGenerator, PieceQueue, joined
 from visrag_integrations.generation.chat import PromptWriter, shortened
-from visrag_integrations.generation.checkpoint import Checkpoint, load_checkpoint
+from visrag_integrations.generation.checkpoint import Checkpoint, describe_checkpoint, load_checkpoint
 from visrag_integrations.generation.defaults import MAX_CONTEXT, MAX_IMAGES, PUBLISHED, with_defaults
 from visrag_integrations.generation.streaming import StopStringFilter, TokenReader, mean
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Usage
@@ -56,6 +56,20 @@ class TransformersGenerator(BackgroundGenerator):
         self._checkpoint: Checkpoint | None = None
         self._loading = threading.Lock()
         self._running = threading.Lock()  # one text at a time: the network's memory is for one
+
+    @classmethod
+    def around(cls, model: Any, processor: Any, *, name: str, **options: Any) -> TransformersGenerator:
+        """A generator of a network that you hold already, such as one that is being trained.
+
+        Args:
+            model: The network, on its device; nothing of it is changed.
+            processor: Its processor.
+            name: What it is called.
+            **options: As the constructor takes them.
+        """
+        made = cls(name, **options)
+        made._checkpoint = describe_checkpoint(name, model, processor)
+        return made
 
     @property
     def context_length(self) -> int:

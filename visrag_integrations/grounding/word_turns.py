@@ -10,6 +10,7 @@ from visrag_integrations.ocr.turning import QuarterTurn, turned_box
 from visrag_integrations.readers.text_direction import split_by_frame
 from visrag_integrations.types import Word
 
+_FAR = 1e6  # widths of a page; boxes of real words lie within one or two
 _OF_FRAME: dict[str, QuarterTurn] = {"up": 0, "rise": 90, "head": 180, "down": 270}
 
 
@@ -25,7 +26,9 @@ def word_turns(words: Sequence[Word], shape: float = 1.0) -> list[QuarterTurn]:
     """
     turns: list[QuarterTurn] = [0] * len(words)
     boxes = np.array([word.box for word in words], dtype=np.float64).reshape(-1, 4) * (shape, 1.0, shape, 1.0)
-    for frame, part in split_by_frame([word.text for word in words], np.nan_to_num(boxes)):
+    # Any program may have made the boxes: what is no place on or near a page becomes one, so that sums stay numbers.
+    near = np.clip(np.nan_to_num(boxes), -_FAR, _FAR)
+    for frame, part in split_by_frame([word.text for word in words], near):
         places = range(len(words))
         if part is not None:
             places = part.tolist()

@@ -11,14 +11,14 @@ import numpy as np
 if TYPE_CHECKING:
     from numpy.typing import NDArray
 
-    Boxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
+    FieldBoxes = NDArray[np.float64]  # (n, 4): left, top, right, bottom
 
 COMB = 1 << 24  # of a field's flags (ISO 32000-1, table 228)
 # Steps of a cell from one letter to the next; with an empty cell between them they are two.
 _SAME_WORD = 1.5
 
 
-def join_cells(texts: Sequence[str], boxes: Boxes, fields: Boxes) -> tuple[list[str], Boxes]:
+def join_cells(texts: Sequence[str], boxes: FieldBoxes, fields: FieldBoxes) -> tuple[list[str], FieldBoxes]:
     """The words of a page in which letters of one field are one word, and their boxes.
 
     "K" "X" "4" "4"  in one field   ->   "KX44"

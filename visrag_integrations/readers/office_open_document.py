@@ -35,7 +35,7 @@ _WHOLE = (
 
 
 @dataclass(frozen=True)
-class _Part:
+class _EncryptedPart:
     """How one part is encrypted."""
 
     cipher: str
@@ -90,7 +90,7 @@ class _Lock:
     def __init__(self, manifest: bytes, password: str) -> None:
         self._root = ElementTree.fromstring(manifest)
         self._password = password.encode()
-        self.parts: dict[str, _Part] = {}
+        self.parts: dict[str, _EncryptedPart] = {}
         for entry in list(self._root):
             for item in list(entry):
                 if _local(item) == "encryption-data":
@@ -102,7 +102,7 @@ class _Lock:
         """The list of parts as it is without a password."""
         return ElementTree.tostring(self._root)
 
-    def key(self, part: _Part) -> bytes:
+    def key(self, part: _EncryptedPart) -> bytes:
         return _key(self._password, part.start, part.salt, part.rounds, part.key_bytes)
 
 
@@ -113,7 +113,7 @@ def _manifest(package: zipfile.ZipFile) -> bytes:
         return listed.read(_MOST_MANIFEST)
 
 
-def _read_part(item: Any) -> _Part:
+def _read_part(item: Any) -> _EncryptedPart:
     found = {_local(child): child for child in item}
     cipher = _attribute(found["algorithm"], "algorithm-name")
     derivation = found["key-derivation"]
@@ -123,7 +123,7 @@ def _read_part(item: Any) -> _Part:
         found["start-key-generation"], "start-key-generation-name"
     ):
         start = "sha256"
-    return _Part(
+    return _EncryptedPart(
         cipher="aes" if "aes" in cipher.lower() else cipher,
         vector=base64.b64decode(_attribute(found["algorithm"], "initialisation-vector")),
         start=start,
@@ -172,7 +172,7 @@ def _too_large(name: str, most: int) -> DocumentLimitError:
     return DocumentLimitError(name, f"unpacks to more than {most >> 20} MiB. Save it anew, or in several files.")
 
 
-def _plain_bytes(name: str, data: bytes, part: _Part, lock: _Lock) -> bytes:
+def _plain_bytes(name: str, data: bytes, part: _EncryptedPart, lock: _Lock) -> bytes:
     """A part as it was before it was encrypted: still packed.
 
     Raises:
@@ -188,7 +188,7 @@ def _plain_bytes(name: str, data: bytes, part: _Part, lock: _Lock) -> bytes:
     return plain
 
 
-def _deciphered(name: str, data: bytes, part: _Part, key: bytes) -> bytes:
+def _deciphered(name: str, data: bytes, part: _EncryptedPart, key: bytes) -> bytes:
     try:
         from cryptography.hazmat.primitives.ciphers import Cipher, algorithms, modes
     except ImportError as err:

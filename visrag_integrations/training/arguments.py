@@ -56,7 +56,7 @@ def training_arguments(
         "remove_unused_columns": False,
         # Rows with a text in place of a page leave the tower out, and DDP would wait for its gradients.
         "ddp_find_unused_parameters": True,
-        **_precision(),
+        **precision(),
     }
     if evaluates:
         values |= {"metric_for_best_model": BEST_BY, "greater_is_better": True}
@@ -74,7 +74,7 @@ def training_arguments(
     return args
 
 
-def _precision() -> dict[str, bool]:
+def precision() -> dict[str, bool]:
     """Half precision for the products, on a GPU that has it; the weights stay in float32."""
     if not torch.cuda.is_available():
         return {"use_cpu": True}

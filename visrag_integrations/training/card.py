@@ -44,6 +44,37 @@ def model_card(base: Base, data: str, settings: Mapping[str, Any], scores: Mappi
     return "\n".join([*lines, *_terms(base)])
 
 
+def reader_card(
+    base: Base, stage: str, data: str, settings: Mapping[str, Any], scores: Mapping[str, float], *, adapter: bool
+) -> str:
+    """The card of a trained reader's checkpoint.
+
+    Args:
+        base: What the training started from.
+        stage: "sft" or "rl".
+        data: What it was trained on.
+        settings: The recipe's values.
+        scores: Of the last evaluation; may be empty.
+        adapter: Whether the checkpoint is a LoRA adapter.
+    """
+    how = "supervised" if stage == "sft" else "by RS-GRPO, each reward on the tokens it judges"
+    lines = _front_matter(base)
+    lines += ["# A reader of pages", ""]
+    lines += [f"Trained from `{_shown(base)}` with the recipe of EVisRAG, {how}, by visrag-integrations.", ""]
+    lines += ["```python", "from visrag_integrations import VisRAG, load_generator", ""]
+    lines += ['rag = VisRAG(retriever, load_generator("THIS FOLDER"))', "```", ""]
+    if adapter:
+        lines += ["This is a LoRA adapter; for vLLM make it whole: `visrag train merge THIS_FOLDER merged`.", ""]
+    lines += ["## Data", "", data, "", "## Recipe", ""]
+    for name, value in settings.items():
+        lines.append(f"- {name}: {value}")
+    if scores:
+        lines += ["", "## Scores on the held-out set", ""]
+        for name, score in scores.items():
+            lines.append(f"- {name}: {score:.4f}")
+    return "\n".join([*lines, *_terms(base)])
+
+
 def adapter_card(base: Base, adapter: Path) -> str:
     """The card of a base with an adapter merged into it."""
     lines = _front_matter(base)

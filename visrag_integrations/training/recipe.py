@@ -157,20 +157,26 @@ HARMLESS = frozenset(
 """Fields that a run may be continued with in another value: they change no number of the result."""
 
 
-def read_arguments(arguments: Any) -> dict[str, Any]:
+def read_arguments(arguments: Any, fields_of: Any = None, refused: Mapping[str, str] = REFUSED) -> dict[str, Any]:
     """What `arguments` says, by name: a mapping, or a TrainingArguments, of which the fields that were changed count.
+
+    Args:
+        arguments: What the user said.
+        fields_of: The class whose fields they are; transformers.TrainingArguments where None.
+        refused: Fields that cannot be set, and what to say instead.
 
     Raises:
         SettingError: It is neither, names a field that there is not, or one that cannot be set.
     """
-    from transformers import TrainingArguments
-
     if arguments is None:
         return {}
-    fields = {field.name: field for field in dataclasses.fields(TrainingArguments)}
-    if isinstance(arguments, TrainingArguments):
+    from transformers import TrainingArguments
+
+    kind = fields_of or TrainingArguments
+    fields = {field.name: field for field in dataclasses.fields(kind)}
+    if isinstance(arguments, kind):
         # The object does not say which of its fields were set; those that differ from a fresh one were.
-        usual = TrainingArguments(output_dir=arguments.output_dir)
+        usual = kind(output_dir=arguments.output_dir)
         asked = {}
         for name in fields:
             value = getattr(arguments, name)
@@ -179,14 +185,15 @@ def read_arguments(arguments: Any) -> dict[str, Any]:
     elif isinstance(arguments, Mapping):
         asked = dict(arguments)
     else:
-        raise SettingError(f"arguments is {type(arguments).__name__}; give a dict or a transformers.TrainingArguments.")
+        raise SettingError(f"arguments is {type(arguments).__name__}; give a dict or a {kind.__name__}.")
     # Given to us under both of its names, whatever the version of transformers.
     known = {*fields, "gradient_checkpointing", "activation_checkpointing"}
     for name in asked:
         if name not in known:
-            raise SettingError(f"arguments has {name!r}, which transformers.TrainingArguments does not have.")
-        if name in REFUSED:
-            raise SettingError(f"arguments has {name!r}; say it by {REFUSED[name]}.")
+            package = kind.__module__.partition(".")[0]
+            raise SettingError(f"arguments has {name!r}, which {package}.{kind.__name__} does not have.")
+        if name in refused:
+            raise SettingError(f"arguments has {name!r}; say it by {refused[name]}.")
     _check_sharding(asked)
     return asked
 

@@ -29,6 +29,8 @@ class TrainingReport:
         seconds: How long training took, all parts of a run that was stopped together.
         resumed: How often the run was stopped and went on.
         settings: The recipe.
+        history: What each step logged beside its loss: of reinforcement learning the mean and deviation of every
+            reward, lengths, groups left out.
     """
 
     base: str
@@ -44,6 +46,7 @@ class TrainingReport:
     seconds: float
     resumed: int
     settings: Mapping[str, Any] = field(repr=False)
+    history: tuple[Mapping[str, Any], ...] = field(default=(), repr=False)
 
     @property
     def pages_per_second(self) -> float:
@@ -75,6 +78,7 @@ class TrainingReport:
             values["checkpoint"] = str(path.parent / values["checkpoint"])
             values["losses"] = tuple((step, loss) for step, loss in values["losses"])
             values["scores"] = tuple((step, scores) for step, scores in values["scores"])
+            values["history"] = tuple(values.get("history", ()))
             return cls(**values)
         except (OSError, ValueError, KeyError, TypeError) as err:
             raise CheckpointError(

@@ -16,7 +16,7 @@ import math
 import re
 import string
 import unicodedata
-from collections.abc import Collection, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -39,11 +39,19 @@ RewardScope = Literal["all", "before_think", "from_think", "before_evidence", "t
 
 @dataclass(frozen=True)
 class RewardSpec:
-    """A reward, how much it counts, and which part of the response it judges."""
+    """A reward, how much it counts, and which part of the response it judges.
+
+    Attributes:
+        name: What it is called in logs; one of EVisRAG's or ours, or any other name with a function of its own.
+        weight: How much it counts in the sum that groups of responses are kept by.
+        scope: Which tokens it reaches.
+        function: A reward of your own: response and ground truth in, a number out, or None where it says nothing.
+    """
 
     name: str
     weight: float
     scope: RewardScope
+    function: Callable[[str, str], float | None] | None = None
 
 
 EVISRAG_REWARDS = (
@@ -55,6 +63,8 @@ EVISRAG_REWARDS = (
     RewardSpec("thinking", 1.0, "think"),
 )
 """The published rewards, in their order."""
+SUPPORT_REWARD = RewardSpec("support", 1.0, "before_think")
+"""Ours, off by default: the share of the evidence that stands on its page. `(*EVISRAG_REWARDS, SUPPORT_REWARD)`."""
 
 
 def answer_reward(response: str, truth: str, *, published: bool = False) -> float:

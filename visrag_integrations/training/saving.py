@@ -68,13 +68,13 @@ def save_adapter(base: Base, folder: Path, network: nn.Module, state: Mapping[st
         if "lora_" not in name:
             continue
         published = published_name(network, name).replace(".default.", ".")
-        tensors[adapters.PREFIX + published] = _plain(weight, torch.float32)
+        tensors[adapters.PREFIX + published] = plain(weight, torch.float32)
         targets.add(published.partition(".lora_")[0])
     save_file(tensors, folder / adapters.WEIGHTS, metadata=METADATA)
     config = {
         "peft_type": "LORA",
         "task_type": "FEATURE_EXTRACTION",
-        "base_model_name_or_path": _lasting_name(base),
+        "base_model_name_or_path": lasting_name(base),
         "r": lora.r,
         "lora_alpha": lora.alpha,
         "lora_dropout": lora.dropout,
@@ -119,7 +119,7 @@ def write_like(base: Path, folder: Path, published: Mapping[str, Tensor]) -> Non
                 old: Tensor = file.get_tensor(key)
                 tensors[key] = old
                 if key in published:
-                    tensors[key] = _plain(published[key], old.dtype)
+                    tensors[key] = plain(published[key], old.dtype)
                     left.discard(key)
                     if tensors[key].shape != old.shape:
                         raise CheckpointError(f"{key} has the shape {list(tensors[key].shape)}, the base's {path} not.")
@@ -162,7 +162,7 @@ def _save_master(folder: Path, state: Mapping[str, Tensor]) -> None:
     trained: dict[str, Tensor] = {}
     seen: set[int] = set()
     for name, weight in state.items():
-        trained[name] = _plain(weight, torch.float32)
+        trained[name] = plain(weight, torch.float32)
         if trained[name].data_ptr() in seen:
             trained[name] = trained[name].clone()
         seen.add(trained[name].data_ptr())
@@ -179,7 +179,7 @@ def _base_types(base: Base) -> set[str]:
     return types
 
 
-def _lasting_name(base: Base) -> str:
+def lasting_name(base: Base) -> str:
     """A hub name as it is; a folder by its whole path, which works from anywhere."""
     system, colon, after = base.name.rpartition(":")
     if Path(after).expanduser().is_dir():
@@ -187,6 +187,6 @@ def _lasting_name(base: Base) -> str:
     return f"{system}{colon}{after}"
 
 
-def _plain(weight: Tensor, dtype: torch.dtype) -> Tensor:
+def plain(weight: Tensor, dtype: torch.dtype) -> Tensor:
     """On the processor, in one piece, with memory of its own: what safetensors takes."""
     return weight.detach().to(device="cpu", dtype=dtype).contiguous()

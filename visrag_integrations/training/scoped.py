@@ -2,12 +2,14 @@
 
 Source: EVisRAG (https://arxiv.org/abs/2510.09733), `verl/trainer/core_algos.py` and `dp_actor.py` of its repository.
 
-Letters: B responses, T tokens of a response, K rewards.
+Letters: B responses, T tokens of a response, K rewards. The functions need torch alone; `ScopedGRPOTrainer`, which
+trains with them, is loaded when it is asked for (`scoped_trainer.py`), because it needs TRL.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,7 +30,8 @@ def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:
     without variance has the advantage 0, and so has a group of one, where the published code stops with an error.
 
     Args:
-        rewards: `(B, K)`.
+        rewards: `(B, K)`; NaN where a reward says nothing of a response: its advantage is 0, and the others of the
+            group are compared with each other.
         groups: `(B,)`: which prompt each response belongs to, in any order.
 
     Returns:
@@ -45,11 +48,15 @@ def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:
         )
     advantages = torch.zeros_like(rewards)
     for number in torch.unique(numbers):
-        rows = numbers == number
-        if rows.sum() < 2:
-            continue
-        group = rewards[rows]
-        advantages[rows] = (group - group.mean(dim=0)) / (group.std(dim=0) + NO_DIVISION_BY_ZERO)
+        rows = (numbers == number).nonzero()[:, 0]
+        for reward in range(rewards.shape[1]):
+            said = rows[~rewards[rows, reward].isnan()]
+            group = rewards[said, reward]
+            # Equal rewards by comparison, not by their deviation: the mean of eight times 0.1 is not quite 0.1, and
+            # that little divided by 1e-6 would be an advantage.
+            if len(group) < 2 or bool((group == group[0]).all()):
+                continue
+            advantages[said, reward] = (group - group.mean()) / (group.std() + NO_DIVISION_BY_ZERO)
     return advantages
 
 
@@ -60,6 +67,7 @@ def scoped_loss(
     reward_masks: Tensor,
     *,
     totals: Tensor | None = None,
+    speaking: Tensor | int | None = None,
     low: float = 0.2,
     high: float = 0.28,
     dual: float = 3.0,
@@ -76,6 +84,8 @@ def scoped_loss(
         reward_masks: `(B, K, T)`, bool or float, 0 at padding: which tokens each reward reaches.
         totals: `(K,)`: the tokens each reward reaches in the whole batch, over all devices, where this is a part of it;
             the losses of the parts then add up to the loss of the whole. None: this is the whole batch.
+        speaking: How many rewards of the whole batch say anything. None: those whose loss is not 0 in this part, as
+            published; then the length of a step depends on how the batch is cut into parts.
         low: The ratio is clipped at 1 - low,
         high: and at 1 + high.
         dual: Where the advantage is below 0, the loss of a token is at most `dual` times its size.
@@ -96,9 +106,17 @@ def scoped_loss(
     losses = torch.where(gain < 0, torch.minimum(losses, -gain * dual), losses)
 
     sums = (losses * masks).sum(dim=(0, 2))  # (K,)
-    speaking = (sums != 0).sum()
+    count = (sums != 0).sum() if speaking is None else torch.as_tensor(speaking, device=sums.device)
     # clamp: a reward that reaches no token, or a batch in which none speaks, adds 0 and not 0 / 0
-    return (sums / totals.clamp(min=1)).sum() / speaking.clamp(min=1)
+    return (sums / totals.clamp(min=1)).sum() / count.clamp(min=1)
+
+
+def __getattr__(name: str) -> Any:
+    if name == "ScopedGRPOTrainer":
+        from visrag_integrations.training.lazily import trl_name
+
+        return trl_name("visrag_integrations.training.scoped_trainer", name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}.")
 
 
 def _check_shapes(log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, reward_masks: Tensor) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 
+from visrag_integrations.errors import SettingError
 from visrag_integrations.training.rewards import RewardScope
 
 Span = tuple[int, int]
-"""First token, and the one after the last."""
+"""First, and the one after the last: of tokens, or of characters."""
 
 _BOUNDS: dict[str, tuple[str | None, str | None]] = {
     "all": (None, None),
@@ -71,6 +72,22 @@ def published_scope(
         place = _find(tokens, tokens_of(last_tag))
         end = min(place, length) if place is not None else length
     return (start, end) if start < end else None
+
+
+def tags_of(scope: object) -> list[str]:
+    """The tags that bound a scope; none of one that is a function.
+
+    Raises:
+        SettingError: It is neither a function nor the name of a scope.
+
+    >>> tags_of("think"), tags_of("all")
+    (['<think>', '<answer>'], [])
+    """
+    if callable(scope):
+        return []
+    if scope not in _BOUNDS:
+        raise SettingError(f"The scope {scope!r} is unknown; say {', '.join(_BOUNDS)}, or give a function.")
+    return [tag for tag in _BOUNDS[str(scope)] if tag is not None]
 
 
 def _first_token(offsets: Sequence[Span], character: int) -> int:

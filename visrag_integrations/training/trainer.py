@@ -25,6 +25,7 @@ from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.gradcache import Vectors, backward_cached
 from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import gather_ids, world_size
+from visrag_integrations.training.run_trainer import Save
 from visrag_integrations.training.runs import RunFolder, saving
 from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
 from visrag_integrations.training.trainable import TrainableRetriever
@@ -35,9 +36,6 @@ logger = logging.getLogger(__name__)
 # Steps in a row, from the first, in which every page of the batch is the same one: then the data is wrong. One such
 # step is chance where the batch is small.
 PATIENCE = 10
-
-Save = Callable[[Path, Mapping[str, Tensor]], None]
-"""Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
 
 
 class RetrieverTrainer(Trainer):  # type: ignore[misc]

@@ -12,15 +12,15 @@ from visrag_integrations.training.stream import ReadyPair
 ROWS_SHOWN = 5  # a whole batch has 128; a few show what they have in common
 
 
-def too_little_memory(micro_batch: int) -> str:
+def too_little_memory(micro_batch: int, what: str = "pairs") -> str:
     """What to try, in the order of what it costs: nothing, a third of the speed, another kind of training."""
     advice: list[str] = []
     if micro_batch > 1:
         advice.append(f"micro_batch={micro_batch // 2}")
     advice += ['arguments={"gradient_checkpointing": True}', "lora=True"]
     return (
-        f"Memory does not hold a micro-batch of {micro_batch} pairs. Try {' or '.join(advice)}: micro_batch changes no "
-        "number of the result. Run again with the same output to go on from the last checkpoint."
+        f"Memory does not hold a micro-batch of {micro_batch} {what}. Try {' or '.join(advice)}: micro_batch changes "
+        "no number of the result. Run again with the same output to go on from the last checkpoint."
     )
 
 

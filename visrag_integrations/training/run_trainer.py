@@ -1,0 +1,273 @@
+"""What every trainer of a run shares: whole checkpoints, how they are found again, evaluation, and a log to read.
+
+output/log.jsonl        what was logged, a line a step: losses, rewards, lengths
+output/samples.jsonl    what the network wrote while it was trained, as text
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import TrainerCallback
+
+from visrag_integrations.errors import TrainingError
+from visrag_integrations.files import write_whole
+from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
+from visrag_integrations.training.history import best_of, logged_losses, logged_scores
+from visrag_integrations.training.losses import world_size
+from visrag_integrations.training.runs import RunFolder, saving
+from visrag_integrations.training.trouble import too_little_memory
+
+Save = Callable[[Path, Mapping[str, Tensor]], None]
+"""Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
+
+LOG, SAMPLES = "log.jsonl", "samples.jsonl"
+
+
+class EvaluateEvery(TrainerCallback):  # type: ignore[misc]
+    """Asks for an evaluation every so many steps. The Trainer's own way would want a data set to iterate."""
+
+    def __init__(self, steps: int) -> None:
+        self.steps = steps
+
+    def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> Any:
+        """Called by the Trainer."""
+        if state.global_step % self.steps == 0:
+            control.should_evaluate = True
+        return control
+
+
+class RunTrainer:
+    """To be inherited before a Trainer; `begin_run` comes after its construction.
+
+    Attributes:
+        run: Where checkpoints go.
+        resumed: How often the run was stopped and went on.
+        pages: Pages that went through the network, in all parts of the run.
+    """
+
+    run: RunFolder
+
+    def begin_run(
+        self,
+        run: RunFolder,
+        save: Save,
+        *,
+        best_by: str,
+        evaluate: Callable[[], dict[str, float]] | None,
+        evaluate_every: int,
+        before: Mapping[str, Any] | None,
+    ) -> None:
+        """Take over saving, evaluation and the log.
+
+        Args:
+            run: The run's folder.
+            save: Writes what a checkpoint is loaded from.
+            best_by: The metric that tells which checkpoint is the best.
+            evaluate: Gives metric -> value; None where there is nothing to evaluate with.
+            evaluate_every: Steps between evaluations.
+            before: What `complete.json` says of the checkpoint that the run goes on from.
+        """
+        trainer: Any = self
+        known = before or {}
+        self.run, self.best_by = run, best_by
+        self.seconds_before = float(known.get("seconds", 0.0))
+        self.resumed = int(known.get("resumed", -1)) + 1
+        self.pages = int(known.get("pages", 0))
+        self._save_files, self._evaluate_now = save, evaluate
+        self._saving = False
+        self._started = time.monotonic()
+        quieten(trainer)
+        if evaluate is not None:
+            trainer.add_callback(EvaluateEvery(evaluate_every))
+        trainer.add_callback(LastStep(evaluate is not None))
+        trainer.add_callback(StepBar(trainer.args.disable_tqdm))
+        if trainer.is_world_process_zero():
+            # A run that was stopped between two checkpoints has logged steps that it takes again.
+            for name in (LOG, SAMPLES):
+                keep_until(run.path / name, int(known.get("step", 0)))
+
+    @property
+    def seconds(self) -> float:
+        """Since training began, in this process and those before."""
+        return self.seconds_before + time.monotonic() - self._started
+
+    def losses(self) -> list[tuple[int, float]]:
+        """(step, loss), as they were logged, those of a resumed run's first part too."""
+        return logged_losses(self._history())
+
+    def scores(self) -> list[tuple[int, dict[str, float]]]:
+        """(step, metric -> value) of every evaluation."""
+        return logged_scores(self._history())
+
+    def best_saved(self) -> int | None:
+        """The step of the best checkpoint there is; None without evaluation."""
+        return best_of(self.scores(), self.best_by, self.run.steps())
+
+    def log(self, logs: dict[str, float], *others: Any, **more: Any) -> None:
+        """Also as a line of log.jsonl."""
+        trainer: Any = self
+        super().log(logs, *others, **more)  # type: ignore[misc]
+        if trainer.is_world_process_zero() and hasattr(self, "run"):
+            append_line(self.run.path / LOG, {"step": trainer.state.global_step, **logs})
+
+    def note_sample(self, sample: Mapping[str, Any]) -> None:
+        """A line of samples.jsonl."""
+        trainer: Any = self
+        if trainer.is_world_process_zero():
+            append_line(self.run.path / SAMPLES, {"step": trainer.state.global_step + 1, **sample})
+
+    def training_step(self, *arguments: Any, **more: Any) -> Tensor:
+        """As the Trainer's; what does not fit into memory is said plainly."""
+        trainer: Any = self
+        try:
+            loss: Tensor = super().training_step(*arguments, **more)  # type: ignore[misc]
+        except (torch.OutOfMemoryError, MemoryError) as err:
+            raise TrainingError(too_little_memory(trainer.args.per_device_train_batch_size, "sequences")) from err
+        except RuntimeError as err:
+            if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
+                raise TrainingError(too_little_memory(trainer.args.per_device_train_batch_size, "sequences")) from err
+            raise
+        if not bool(torch.isfinite(loss)):
+            raise TrainingError(self._not_finite("The loss"))
+        return loss
+
+    def _clip_grad_norm(self, model: Any) -> Any:
+        norm = super()._clip_grad_norm(model)  # type: ignore[misc]
+        if norm is not None and not math.isfinite(float(norm)):
+            raise TrainingError(self._not_finite("The gradient"))
+        return norm
+
+    def _not_finite(self, what: str) -> str:
+        trainer: Any = self
+        return (
+            f"{what} of step {trainer.state.global_step + 1} is not finite, so training stopped; the last checkpoint "
+            f"is good. What was written last stands in {self.run.path / SAMPLES}. Lower lr."
+        )
+
+    def evaluate(self, *_: Any, metric_key_prefix: str = "eval", **__: Any) -> dict[str, float]:
+        """How well held-out questions are answered, by one process; the others wait for it."""
+        trainer: Any = self
+        scores: list[Any] = [None]
+        if self._evaluate_now is not None and trainer.is_world_process_zero():
+            training = trainer.model.training
+            trainer.model.eval()
+            with random_kept():
+                scores[0] = self._evaluate_now()
+            trainer.model.train(training)
+        if world_size() > 1:
+            torch.distributed.broadcast_object_list(scores, src=0)
+        metrics: dict[str, float] = {}
+        for name, value in (scores[0] or {}).items():
+            metrics[f"{metric_key_prefix}_{name}"] = value
+        self.log(dict(metrics))
+        trainer.control = trainer.callback_handler.on_evaluate(trainer.args, trainer.state, trainer.control, metrics)
+        return metrics
+
+    def create_model_card(self, *_: Any, **__: Any) -> None:
+        """Nothing: a checkpoint has a card of ours, and the run's folder none."""
+
+    def _history(self) -> list[dict[str, Any]]:
+        trainer: Any = self
+        history: list[dict[str, Any]] = trainer.state.log_history
+        return history
+
+    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
+        """The checkpoint's own files, written by one process; the Trainer calls this on all of them."""
+        trainer: Any = self
+        if not trainer.args.should_save:
+            return
+        folder = Path(str(output_dir))
+        folder.mkdir(parents=True, exist_ok=True)
+        state = state_dict
+        if state is None:
+            state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        self._save_files(folder, state)
+
+    def _save_checkpoint(self, model: Any, trial: Any) -> None:
+        """Everything under a name that no one looks at, then renamed at once."""
+        trainer: Any = self
+        step = trainer.state.global_step
+        # The Trainer asks twice where the last step ends an epoch too.
+        if step in self.run.steps():
+            return
+        self._saving = True
+        try:
+            saving(f"checkpoint-{step}", lambda: self._write_checkpoint(model, trial))
+        finally:
+            self._saving = False
+
+    def _write_checkpoint(self, model: Any, trial: Any) -> None:
+        trainer: Any = self
+        super()._save_checkpoint(model, trial)  # type: ignore[misc]
+        wait_for_others()
+        if trainer.args.should_save:
+            notes = {"seconds": self.seconds, "resumed": self.resumed, "pages": self.pages}
+            self.run.finish_checkpoint(trainer.state.global_step, notes)
+            self.run.remove_old(trainer.args.save_total_limit, self.best_saved())
+        wait_for_others()
+
+    def _get_output_dir(self, trial: Any) -> str:
+        if self._saving:
+            return str(self.run.unfinished)
+        return str(self.run.path)
+
+    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
+        """Nothing: the weights are in the network already, read strictly.
+
+        The Trainer's own loading only warns where names differ, as they do for Qwen2.5-VL (`visual.` in the file,
+        `model.visual.` in the network), and goes on with the base's weights.
+        """
+
+    def _rotate_checkpoints(self, *_: Any, **__: Any) -> None:
+        """Nothing: `RunFolder.remove_old` knows which one is the best."""
+
+    def _sorted_checkpoints(self, *_: Any, **__: Any) -> list[str]:
+        return []
+
+
+def wait_for_others() -> None:
+    """Until all devices have come so far."""
+    if world_size() > 1:
+        torch.distributed.barrier()
+
+
+@contextlib.contextmanager
+def random_kept() -> Iterator[None]:
+    """What happens inside draws no numbers that training would have drawn."""
+    state = torch.get_rng_state()
+    devices = torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)
+        if devices:
+            torch.cuda.set_rng_state_all(devices)
+
+
+def append_line(path: Path, values: Mapping[str, Any]) -> None:
+    """One JSON object more in a file of lines."""
+    with path.open("a", encoding="utf-8", errors="replace") as file:
+        file.write(json.dumps(values, ensure_ascii=False) + "\n")
+
+
+def keep_until(path: Path, step: int) -> None:
+    """Take away the lines of later steps, and one that was cut off when the process was killed."""
+    if not path.is_file():
+        return
+    kept: list[str] = []
+    for line in path.read_text(encoding="utf-8", errors="replace").split("\n"):
+        try:
+            if json.loads(line)["step"] <= step:
+                kept.append(line + "\n")
+        except (ValueError, KeyError, TypeError):
+            continue
+    write_whole(path, "".join(kept).encode("utf-8"))
