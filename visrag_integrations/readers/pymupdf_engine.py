@@ -214,12 +214,23 @@ def _covered(page: Any, size: tuple[float, float], corners: NDArray[np.float64],
     if not suspected:
         return []
     under: set[int] = set()
-    for picture in page.get_image_info():
+    for picture in _pictures_with_masks(page):
         box = _as_shown(picture["bbox"], page)
         # A signature or a stamp with a clear ground hides nothing.
-        if not picture.get("has-mask") and not _covers_page(box, size):
+        if not picture["has-mask"] and not _covers_page(box, size):
             under.update(words_under(corners, np.ones(len(corners), dtype=np.bool_), box))
     return sorted(under.intersection(suspected))
+
+
+def _pictures_with_masks(page: Any) -> list[dict[str, Any]]:
+    """The pictures of a page, each with "has-mask": whether parts of it may be clear."""
+    pictures: list[dict[str, Any]] = page.get_image_info()
+    if all("has-mask" in picture for picture in pictures):
+        return pictures
+    # Older versions of PyMuPDF tell it of the pictures that the file has, by their numbers.
+    masked = {number for number, mask, *_ in page.get_images(full=True) if mask}
+    known: list[dict[str, Any]] = page.get_image_info(xrefs=True)
+    return [{**picture, "has-mask": picture["xref"] in masked} for picture in known]
 
 
 def _covers_page(box: Box, size: tuple[float, float]) -> bool:
