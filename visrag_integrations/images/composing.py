@@ -34,7 +34,7 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
     return image.crop((x, y, end_x, end_y))
 
 
-def _inside(box: tuple[float, float, float, float]) -> list[float]:
+def _inside(box: Sequence[float]) -> list[float]:
     """The four edges, not beyond the picture; a box may come from a client or a model, so it is looked at first."""
     if len(box) != 4:
         raise SettingError(f"A box has four edges, and {box} has {len(box)}; give left, top, right, bottom.")
