@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-qdrant test-vllm notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-qdrant test-vllm test-ultrarag notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -26,6 +26,9 @@ test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the r
 test-qdrant: .venv-test/ready  ## what is tested in folders and memory, on a real Qdrant server too
 	@test -n "$$VISRAG_TEST_QDRANT_URL" || { echo "Say VISRAG_TEST_QDRANT_URL=http://localhost:6333, where a Qdrant server is."; exit 2; }
 	.venv-test/bin/python -m pytest -n 2 --dist loadfile -k qdrant tests/test_store.py tests/test_store_multi.py tests/test_store_shown.py tests/test_store_together.py tests/test_ingestion_reindex.py tests/test_on_qdrant.py
+
+test-ultrarag: .venv-test/ready .venv-ultrarag/ready  ## UltraRAG's servers, called through the SDK that UltraRAG has
+	.venv-test/bin/python -m pytest -m ultrarag tests/test_ultrarag_client.py
 
 notebooks: .venv-test/ready  ## every notebook, from top to bottom
 	.venv-test/bin/python -m pytest -m notebooks tests/test_notebooks.py
@@ -64,10 +67,16 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	.venv-vllm/bin/python $(PIP) --editable ".[dev,openai,langchain,llamaindex]" "langchain-tests>=1.0"
 	touch $@
 
+# UltraRAG's own SDK wants mcp below 2, this library's servers 2.3 or later: one environment cannot hold both.
+.venv-ultrarag/ready: Makefile
+	$(PYTHON) -m venv .venv-ultrarag
+	.venv-ultrarag/bin/python -m pip install --quiet --disable-pip-version-check "fastmcp>=3.3.1,<3.4.5" pyyaml
+	touch $@
+
 .venv-lowest/ready: pyproject.toml constraints-lowest.txt
 	$(PYTHON) -m venv .venv-lowest
 	.venv-lowest/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints-lowest.txt --editable ".[dev]"
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-vllm .venv-lowest .visrag-demo .visrag-trained demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo .visrag-trained demo.html dist build

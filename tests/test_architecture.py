@@ -48,7 +48,7 @@ ROWS = {
     "cli": 12,
 }
 FACES = {"langchain", "llamaindex", "servers"}  # only the command line may import them
-SERVERS = {"web": 0, "http": 1, "mcp": 1, "demo": 1}  # the same rule, inside servers/
+SERVERS = {"web": 0, "http": 1, "mcp": 1, "ultrarag": 1, "demo": 1}  # the same rule, inside servers/
 HEAVY = {
     "torch",
     "transformers",
@@ -80,7 +80,8 @@ HEAVY_HOMES = {
     "gradio": {"servers/demo"},
     "fastapi": {"servers/http"},
     "uvicorn": {"servers/web"},
-    "mcp": {"servers/mcp"},
+    "mcp": {"servers/mcp", "servers/ultrarag"},
+    "yaml": {"servers/ultrarag"},
     "datasets": {"evaluation", "training"},
     "pyarrow": {"evaluation", "ingestion", "training"},
     "accelerate": {"training"},

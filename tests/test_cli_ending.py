@@ -32,7 +32,8 @@ COMMANDS = {
 }
 # The command's own work is replaced by something that waits, and closes what it has open.
 PROGRAM = """
-import argparse, sys, time
+import argparse, signal, sys, time
+signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from visrag_integrations.cli import main
 def wait(arguments):
     try:

@@ -182,7 +182,7 @@ def test_evaluate_answers_of() -> None:
 
 def test_every_metric_is_in_the_docs() -> None:
     docs = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    named = re.findall(r"^\| `([a-z0-9]+)(?:@K)?` \|", docs, re.MULTILINE)
+    named = re.findall(r"^\| `([a-z0-9-]+)(?:@K)?` \|", docs, re.MULTILINE)
     assert named == [*RETRIEVAL_METRICS, *ANSWER_METRICS]
 
 

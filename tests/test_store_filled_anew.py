@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import logging
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -268,7 +269,8 @@ def test_folders_have_no_marks(tmp_path: Any) -> None:
 
 
 def test_langchain_refuses_the_old_embedder(location: Any) -> None:
-    langchain = pytest.importorskip("visrag_integrations.langchain")
+    pytest.importorskip("langchain_core")
+    langchain = importlib.import_module("visrag_integrations.langchain")
     store = filled(location)
     searched = langchain.VisRAGVectorStore(store, OLD)
     retriever = langchain.VisRAGRetriever(retriever=PageRetriever(OLD, store), k=1)
@@ -287,7 +289,8 @@ def test_langchain_refuses_the_old_embedder(location: Any) -> None:
 
 
 def test_llamaindex_refuses_the_old_embedder(location: Any) -> None:
-    llamaindex = pytest.importorskip("visrag_integrations.llamaindex")
+    pytest.importorskip("llama_index.core")
+    llamaindex = importlib.import_module("visrag_integrations.llamaindex")
     from llama_index.core.vector_stores.types import VectorStoreQuery, VectorStoreQueryMode
 
     store = filled(location)

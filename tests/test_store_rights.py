@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from fake_qdrant import FakeQdrant, Key, serving
 from fakes import CountingEmbedder
@@ -12,6 +14,7 @@ from PIL import Image
 
 from visrag_integrations import Page, QdrantPageStore
 from visrag_integrations.errors import PictureError, StoreError, StoreFormatError, StoreMismatchError
+from visrag_integrations.ingestion import Retry, reindex
 
 pytestmark = pytest.mark.filterwarnings("ignore:Api key is used with an insecure connection")
 READS = {"pages": "r", "pages.pictures": "r"}
@@ -187,3 +190,124 @@ def test_an_answer_that_got_lost_at_each_step(fault: str, step: int) -> None:
             assert searched(store) == [10, 20]
             assert store.info is not None
             assert store.info.embedder == "counting"
+
+
+class Wider(CountingEmbedder):
+    name, dimension = "wider", 6
+
+    def _vector(self, text: str) -> np.ndarray:
+        return np.concatenate([super()._vector(text), np.full(2, 0.01, np.float32)])
+
+
+def at_each_step(server: FakeQdrant, fault: str, work: Callable[[], None]) -> Iterator[bool]:
+    """Do it again and again, each time with the answer to the next request lost; gives whether it went through.
+
+    Ends when it takes no more requests. Indexes are made alike, so that one of them stands for all.
+    """
+    step = 0
+    while True:
+        step += 1
+        start, met = len(server.requests), []
+
+        def plan(number: int, method: str, path: str, at: int = start + step, met: list[str] = met) -> str | None:
+            if number != at:
+                return None
+            met.append(f"{method} {path}")
+            return fault
+
+        server.plan = plan
+        try:
+            work()
+            went_through = True
+        except StoreError:
+            went_through = False
+        server.plan = lambda *_: None
+        if not met:
+            return
+        yield went_through
+        while met[0].endswith("/index") and server.requests[start + step].endswith("/index"):
+            step += 1
+
+
+@pytest.fixture
+def at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What is sent again is sent at once."""
+    monkeypatch.setattr("visrag_integrations.store.patience._WAITS_S", (0.0, 0.0))
+
+
+@pytest.mark.parametrize("fault", ["dropped", "lost"])
+def test_an_answer_that_got_lost_at_each_step_of_a_reindex(fault: str, at_once: None) -> None:
+    """The old pages or the new ones are found, never none and never both; run again, it ends as it should."""
+    by_name = {embedder.name: embedder for embedder in (CountingEmbedder(), Wider())}
+    with serving() as server, QdrantPageStore(server.url) as store:
+        embedder, pages = by_name["counting"], some_pages()
+        store.prepare(embedder)
+        store.add_pages(pages, embedder.embed_pages(pages))
+        turn = ["wider", "counting"]
+        retry = Retry(first_wait=0.0, longest_wait=0.0)
+
+        def work() -> None:
+            reindex(store, embedder=by_name[turn[0]], retry=retry, progress=False)
+
+        steps = 0
+        for went_through in at_each_step(server, fault, work):
+            steps += 1
+            with QdrantPageStore(server.url) as other:
+                assert other.info is not None
+                assert other.info.embedder in (turn if not went_through else turn[:1])
+                query = by_name[other.info.embedder].embed_queries(["alpha"])[0]
+                assert sorted(hit.page.open_image().size[0] for hit in other.search(query)) == [10, 20]
+            if not went_through:
+                work()
+            with QdrantPageStore(server.url) as other:
+                assert other.info is not None
+                assert (other.info.embedder, other.count()) == (turn[0], 2)
+            turn.reverse()
+        assert steps > 15
+        left = [each.name for each in server.memory.get_collections().collections if "pictures" not in each.name]
+        assert len(left) == 1, "no version is left over"
+
+
+@pytest.mark.parametrize("fault", ["dropped", "lost"])
+def test_an_answer_that_got_lost_at_each_step_of_an_export(fault: str, at_once: None, tmp_path: Path) -> None:
+    with serving() as server:
+        filled_at(server)
+        with QdrantPageStore(server.url) as store:
+            for went_through in at_each_step(server, fault, lambda: store.export(tmp_path / "index.zip") and None):
+                assert went_through, "it only reads"
+                with QdrantPageStore.import_from(tmp_path / "index.zip", ":memory:") as copy:
+                    assert searched(copy) == [10, 20]
+
+
+@pytest.mark.parametrize("fault", ["dropped", "lost"])
+def test_an_answer_that_got_lost_at_each_step_of_an_import(fault: str, at_once: None, tmp_path: Path) -> None:
+    """What failed leaves nothing that the next one would stumble over."""
+    with serving() as server:
+        filled_at(server)
+        with QdrantPageStore(server.url) as store:
+            store.export(tmp_path / "index.zip")
+        copies = iter(range(1000))
+
+        def work() -> None:
+            name.append(f"copy{next(copies)}")
+            QdrantPageStore.import_from(tmp_path / "index.zip", server.url, name[-1]).close()
+
+        name: list[str] = []
+        steps = 0
+        for went_through in at_each_step(server, fault, work):
+            steps += 1
+            if not went_through:
+                QdrantPageStore.import_from(tmp_path / "index.zip", server.url, name[-1]).close()
+            with QdrantPageStore(server.url, name[-1]) as copy:
+                assert copy.count() == 2
+                assert searched(copy) == [10, 20]
+                assert copy.info is not None
+                assert copy.info.complete
+        assert steps > 15
+
+
+def filled_at(server: FakeQdrant) -> None:
+    embedder, pages = CountingEmbedder(), some_pages()
+    with QdrantPageStore(server.url) as store:
+        store.prepare(embedder)
+        store.add_pages(pages, embedder.embed_pages(pages))

@@ -155,7 +155,7 @@ REFUSALS = [
         400,
         'Bad request: Index required but not found for "metadata.year" of one of the following types: '
         "[float, integer].",
-        'indexed_fields={"year": "integer"}',
+        'indexed_fields={"year": "float"} ("integer" where all values are whole numbers)',
     ),
     (
         400,

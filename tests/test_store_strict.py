@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from drawing import draw_pdf
 from fake_qdrant import CLOUD, FakeQdrant, serving
 from fakes import CountingEmbedder
 from qdrant_client import models
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore
+from visrag_integrations.cli import main
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.retrieval import PageReranker
 from visrag_integrations.scores.exact import cosine, maxsims
@@ -248,3 +256,153 @@ def test_an_older_collection_gets_the_indexes_from_a_writer(server: FakeQdrant) 
             store.count({"total_pages": 40})
         store.prepare(Filler())
         assert store.count({"total_pages": 40}) == 40
+
+
+# --- pooled vectors where nothing else can be searched ----------------------------------------------------------------
+
+
+def made_on(server: FakeQdrant) -> list[str]:
+    """The collections there are, without those for pictures."""
+    names = [each.name for each in server.memory.get_collections().collections]
+    return [name for name in names if not name.endswith(".pictures")]
+
+
+def test_pooled_vectors_are_kept_where_exact_searches_are_forbidden(
+    server: FakeQdrant, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.strict = {**CLOUD, **NO_EXACT}
+    given, query = patches(12), patches(1)[0][:3]
+    for _ in range(2):
+        with QdrantPageStore(server.url, pictures=False) as store:
+            store.prepare(Filler(pooling=None))
+            store.add_pages(pages(12), given)
+            assert store.info is not None
+            assert (store.info.pooling, store.info.pooled, store.info.storage) == ("rows", 32, "float16")
+            best = store.search(query, top_k=1)[0]
+            exact = maxsims(query, given)
+            assert best.score == pytest.approx(max(exact), abs=0.01)
+    assert len(made_on(server)) == 1, "the one that could not be searched is gone"
+    said = [record.getMessage() for record in caplog.records if "pooled vectors" in record.getMessage()]
+    assert len(said) == 1
+
+
+@pytest.mark.parametrize("wish", [{}, {"server_options": {"replication_factor": 2}}, {"tenant": "acme"}])
+def test_a_server_that_allows_them_keeps_no_pooled_vectors(server: FakeQdrant, wish: dict[str, Any]) -> None:
+    server.strict = CLOUD
+    with QdrantPageStore(server.url, pictures=False, **wish) as store:
+        store.prepare(Filler(pooling=None))
+        assert store.info is not None
+        assert store.info.pooling is None
+    assert made_on(server) == ["pages.v1"]
+
+
+def test_eight_that_prepare_at_once_agree_on_pooled_vectors(server: FakeQdrant) -> None:
+    server.strict = {**CLOUD, **NO_EXACT}
+    together = threading.Barrier(8)
+
+    def fill(number: int) -> None:
+        with QdrantPageStore(server.url, pictures=False) as store:
+            together.wait()
+            store.prepare(Filler(pooling=None))
+            store.add_pages(pages(2, f"d{number}"), patches(2))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(fill, range(8)))
+    assert len(made_on(server)) == 1
+    with QdrantPageStore(server.url, pictures=False) as store:
+        assert store.count() == 16
+        assert store.info is not None
+        assert store.info.pooling == "rows"
+
+
+@pytest.mark.parametrize("by", ["prepare", "recreate", "reindex", "import"])
+def test_every_way_of_making_a_collection_pools_there(server: FakeQdrant, by: str, tmp_path: Path) -> None:
+    with QdrantPageStore(server.url, pictures=False) as store:
+        store.prepare(Filler(pooling=None))
+        store.add_pages(pages(3), patches(3))
+        store.export(tmp_path / "index.zip")
+    server.strict = {**CLOUD, **NO_EXACT}
+    if by == "import":
+        QdrantPageStore.import_from(tmp_path / "index.zip", server.url, "other", pictures=False).close()
+    with QdrantPageStore(server.url, "pages" if by != "import" else "other", pictures=False) as store:
+        if by == "prepare":
+            store.forget()
+            store.prepare(Filler(pooling=None))
+        elif by == "recreate":
+            store.prepare(Filler(pooling=None), recreate=True)
+        elif by == "reindex":
+            staged = store.next_version([Filler(pooling=None)])
+            staged.prepare(Filler(pooling=None))
+            staged.add_pages(pages(3), patches(3))
+            assert store.take_over(staged)
+        assert store.info is not None
+        assert store.info.pooling == "rows"
+        assert store.count() == (3 if by in ("reindex", "import") else 0)
+        assert len(store.search(patches(1)[0][:3], top_k=5)) == store.count()
+
+
+def test_what_a_kill_left_before_it_was_refused_is_in_nobodys_way(server: FakeQdrant) -> None:
+    """It was made, found to be unsearchable, and not removed any more."""
+    server.strict = {**CLOUD, **NO_EXACT}
+
+    def plan(_: int, method: str, path: str) -> Any:
+        return (403, "Forbidden: Global manage access is required") if method == "DELETE" else None
+
+    server.plan = plan
+    with QdrantPageStore(server.url, pictures=False) as store, pytest.raises(StoreError, match="may not manage"):
+        store.prepare(Filler(pooling=None))
+    assert made_on(server) == ["pages.v1"]
+    server.plan = lambda *_: None
+    with QdrantPageStore(server.url, pictures=False, pooling="rows") as store:
+        store.prepare(Filler(pooling=None))
+        assert store.info is not None
+        assert store.info.pooling == "rows"
+    assert len(made_on(server)) == 1
+
+
+def test_the_command_line_works_where_exact_searches_are_forbidden(
+    server: FakeQdrant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The CPU preset: its embedder makes many vectors a page, and says nothing of pooling."""
+    server.strict = {**CLOUD, **NO_EXACT}
+    draw_pdf(tmp_path / "one.pdf", ["violin strings are four", "taxes are due in April"])
+    place = ["--preset", "cpu", "--index", server.url]
+    reading = ["--backend", "pdfium", "--ocr", "never", "--workers", "1"]
+    typed = [sys.executable, "-m", "visrag_integrations.cli", "index", str(tmp_path / "one.pdf"), *place, *reading]
+    done = subprocess.run(typed, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.count("keeps pooled vectors")) == (0, 1), done.stderr
+    assert main(["index", str(tmp_path / "one.pdf"), *place, *reading]) == 0
+    assert "pooled vectors" not in capsys.readouterr().err
+    for mode in ("dense", "lexical", "hybrid"):
+        assert main(["search", "violin", *place, "-k", "1", "--mode", mode, "--json"]) == 0
+        (found,) = json.loads(capsys.readouterr().out)["pages"]
+        assert found["page"] == 1
+    assert main(["ask", "When are taxes due?", *place, "--json"]) == 0
+    assert "April" in json.loads(capsys.readouterr().out)["answer"]
+    assert main(["reindex", *place]) == 0
+    assert main(["search", "violin", *place, "-k", "1"]) == 0
+
+
+@pytest.mark.parametrize(
+    ("said", "pooling"), [("rows", "rows"), ("hierarchical", "hierarchical"), ("none", None), ("auto", None)]
+)
+def test_pooling_can_be_typed(tmp_path: Path, said: str, pooling: str | None) -> None:
+    draw_pdf(tmp_path / "one.pdf", ["violin strings are four"])
+    index = str(tmp_path / "index")
+    reading = ["--preset", "cpu", "--backend", "pdfium", "--ocr", "never", "--workers", "1"]
+    assert main(["index", str(tmp_path / "one.pdf"), "--index", index, "--pooling", said, *reading]) == 0
+    with QdrantPageStore(index) as store:
+        assert store.info is not None
+        assert store.info.pooling == pooling
+
+
+def test_the_command_that_is_advised_can_be_typed(
+    server: FakeQdrant, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    server.strict = {**CLOUD, **NO_EXACT}
+    draw_pdf(tmp_path / "one.pdf", ["violin strings are four"])
+    typed = ["index", str(tmp_path / "one.pdf"), "--preset", "cpu", "--index", server.url]
+    typed += ["--backend", "pdfium", "--ocr", "never", "--workers", "1", "--pooling"]
+    assert main([*typed, "none"]) == 2
+    assert "--pooling rows" in capsys.readouterr().err
+    assert main([*typed, "rows"]) == 0

@@ -49,6 +49,25 @@ class Address:
         server.server_close()
         server.drop_connections()
 
+    def hang(self) -> None:
+        """Take connections from now on, and answer nothing; those that are open are dropped."""
+        assert self._server is not None
+        self._server.shutdown()
+        self._server.drop_connections()
+
+    def was_met(self) -> bool:
+        """Whether somebody came since it hangs, or since this was asked; they are sent away."""
+        assert self._server is not None
+        self._server.socket.setblocking(False)
+        try:
+            connection, _ = self._server.socket.accept()
+        except BlockingIOError:
+            return False
+        finally:
+            self._server.socket.setblocking(True)
+        connection.close()
+        return True
+
 
 class _Server(ThreadingHTTPServer):
     daemon_threads = True

@@ -13,10 +13,10 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train
+from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train, ultrarag
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, train)
+COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, ultrarag, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -27,6 +27,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    # What is said once of a new collection on a server is for whoever types, not for a log.
+    logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     try:
         with ending.in_order():
             return int(arguments.run(arguments))

@@ -43,13 +43,17 @@ def add_parser(subparsers: Any) -> None:
 def _add_retrieval(parser: argparse.ArgumentParser) -> None:
     _add_set_options(parser, metrics="mrr@10,recall@5")
     parser.add_argument("--run-out", metavar="FILE", help="write what was found as a TREC run")
-    parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with")
+    parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with, or a memory file of UltraRAG")
     parser.set_defaults(run=run_retrieval)
 
 
 def _add_answers(parser: argparse.ArgumentParser) -> None:
     _add_set_options(parser, metrics="em,accuracy,f1")
-    parser.add_argument("--compare", metavar="FILE", help="answers to compare with: a --record of another run")
+    parser.add_argument(
+        "--compare",
+        metavar="FILE",
+        help="answers to compare with: a --record, or a memory file of UltraRAG",
+    )
     parser.add_argument(
         "--pages",
         choices=["auto", "retrieved", "given", "relevant"],
@@ -104,7 +108,7 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
-    baseline = read_run(arguments.compare) if arguments.compare else None
+    baseline = read_run(arguments.compare, dataset) if arguments.compare else None
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(_open_store(arguments, dataset))
         failed = _fill(arguments, dataset, store, opened)
@@ -127,7 +131,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
-    baseline = read_answers(arguments.compare) if arguments.compare else None
+    baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
     with contextlib.ExitStack() as opened:
         failed = 0

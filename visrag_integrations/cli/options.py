@@ -45,6 +45,13 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """How documents are read and embedded."""
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    parser.add_argument(
+        "--pooling",
+        choices=["auto", "rows", "hierarchical", "none"],
+        default="auto",
+        help="of late interaction, in a new index or a new version of one: how a page's vectors become a few for the "
+        "first pass (default: as the embedder says, and rows where a server forbids exact searches)",
+    )
     reading = parser.add_argument_group("reading documents")
     reading.add_argument("--backend", choices=["pymupdf", "pdfium"], default="pymupdf", help="PDF engine to try first")
     reading.add_argument("--ocr", choices=["auto", "always", "never"], default="auto", help="read text from pixels")
@@ -169,8 +176,15 @@ def open_store(
         pictures=pictures_of(arguments),
         api_key=api_key,
         timeout=getattr(arguments, "timeout", None),
+        pooling=pooling_of(arguments),
         server_options=server_options,
     )
+
+
+def pooling_of(arguments: argparse.Namespace) -> str | None:
+    """What `--pooling` says, as the store takes it; commands that make no collection do not have it."""
+    said: str = getattr(arguments, "pooling", "auto")
+    return None if said == "none" else said
 
 
 def pictures_of(arguments: argparse.Namespace) -> str | bool | None:

@@ -14,6 +14,7 @@ from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
+from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
 from visrag_integrations.generation.parser import parse_evidence, scored
 from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.types import Answer, Page, ScoredPage
@@ -94,14 +95,20 @@ def evaluate_answers(
     return question_run.result(dataset.name, per_question, run=run, answers=answers)
 
 
-def read_answers(path: str | Path) -> dict[str, str]:
-    """Question id -> answer, from a record of `evaluate_answers` or a file of one JSON object a line.
+def read_answers(path: str | Path, questions: Sequence[Question] | None = None) -> dict[str, str]:
+    """Question id -> answer, from a record of `evaluate_answers`, a file of JSON lines, or UltraRAG's memory.
 
     Such a line has `id` or `qid`, and `answer` or, as EVisRAG's scripts write it, `pred` with the answer in its tags.
+
+    Args:
+        path: The file; a `memory_....json` is one of UltraRAG.
+        questions: Of the set that was asked; UltraRAG's files name questions by their texts.
 
     Raises:
         DatasetError: Not such a file; says which line.
     """
+    if Path(path).suffix == ".json":
+        return memory_answers(read_memory(path), questions)
     answers: dict[str, str] = {}
     for number, row in enumerate(read_rows(Path(path), Path(path).parent), 1):
         id_ = row.get("id", row.get("qid"))

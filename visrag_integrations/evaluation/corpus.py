@@ -79,13 +79,13 @@ def index_pages(
             batch_size=batch_size,
             on_failure=fail,
             on_batch=show,
-            complete=None if reads_pixels(embedder) else _with_text,
+            complete=None if reads_pixels(embedder) else with_text,
             rule=_RULE,
         )
     return PagesReport(counts.unchanged + counts.added, counts.added, tuple(failed), time.monotonic() - started)
 
 
-def _with_text(page: Page) -> Page:
+def with_text(page: Page) -> Page:
     """The page with what OCR reads on its picture, where it came without text."""
     if page.text.strip() or page.picture is None or page.metadata.get("text_source"):
         return page

@@ -14,8 +14,9 @@ from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation.hub import hub_tables
 from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
-from visrag_integrations.evaluation.tables import Row, read_rows
+from visrag_integrations.evaluation.tables import Row, read_json, read_rows
 from visrag_integrations.evaluation.trec import read_qrels
+from visrag_integrations.evaluation.ultrarag import is_memory, memory_questions, read_memory
 from visrag_integrations.types import Page
 
 logger = logging.getLogger(__name__)
@@ -25,7 +26,7 @@ LAYOUTS = (
     "a folder with corpus/, queries/ and qrels/ (parquet), as VisRAG-Ret-Test sets have; "
     f"one with {EVISRAG_FILE}, as EVisRAG-Test sets have; "
     "one with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR sets have; "
-    "a .jsonl or .parquet file of questions"
+    "a .jsonl, .json or .parquet file of questions"
 )
 
 # Columns by the names that the published sets give them; the first that has a value counts.
@@ -104,6 +105,8 @@ def _rows_of(files: Iterable[Path], folder: Path) -> Iterator[Row]:
 
 def _from_file(path: Path) -> EvaluationSet:
     name = path.stem
+    if path.suffix == ".json" and is_memory(read_json(path)):
+        return EvaluationSet(name, memory_questions(read_memory(path)))
     if path.name == EVISRAG_FILE:  # every set's file has this name: the folder tells them apart
         name = path.resolve().parent.name
     return _from_rows(name, read_rows(path, path.parent), path.parent)
@@ -201,7 +204,7 @@ def _question(row: Row, where: str, number: int) -> Question:
     answerable = bool(_first(row, ("answerable", "is_sufficient"), True))
     if not group and "is_sufficient" in row:
         group = "answerable" if answerable else "unanswerable"
-    answers = _first(row, ("answers", "answer"))
+    answers = _first(row, ("answers", "answer", "golden_answers"))
     numeric = _first(row, ("numeric", "is_numerical"))
     # A set that says nothing, but writes the answer as a number, means a number.
     if numeric is None and isinstance(answers, (int, float)):

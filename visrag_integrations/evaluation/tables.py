@@ -23,7 +23,7 @@ def read_rows(path: Path, root: Path) -> Iterator[Row]:
     """The rows of a file; its name's ending says what it is.
 
     Args:
-        path: A .jsonl, .tsv or .parquet file.
+        path: A .jsonl, .tsv or .parquet file, or a .json file of one list of objects.
         root: The folder that paths of pictures are relative to, and must not leave.
 
     Raises:
@@ -32,14 +32,29 @@ def read_rows(path: Path, root: Path) -> Iterator[Row]:
     if path.suffix == ".parquet":
         yield from _parquet_rows(path, root)
         return
+    if path.suffix == ".json":
+        yield from _listed_rows(path, root)
+        return
     if path.suffix not in (".jsonl", ".tsv"):
-        raise DatasetError(str(path), "this type of file holds no rows. Supported: .jsonl, .tsv, .parquet.")
+        raise DatasetError(str(path), "this type of file holds no rows. Supported: .jsonl, .json, .tsv, .parquet.")
     # Not `splitlines`: a question may hold other line breaks, such as U+2028, which JSON does not escape.
     lines = _read_text(path).split("\n")
     if path.suffix == ".jsonl":
         yield from _json_rows(path, lines, root)
     else:
         yield from _tsv_rows(path, lines)
+
+
+def read_json(path: Path) -> Any:
+    """What a JSON file holds.
+
+    Raises:
+        DatasetError: It cannot be read, or is no JSON.
+    """
+    try:
+        return json.loads(_read_text(path))
+    except (ValueError, RecursionError) as err:
+        raise DatasetError(str(path), f"is no JSON: {err}.") from err
 
 
 def picture_inside(root: Path, name: str, source: str) -> Path:
@@ -114,6 +129,18 @@ def _json_rows(path: Path, lines: Iterable[str], root: Path) -> Iterator[Row]:
             raise DatasetError(str(path), f"line {number} is {type(row).__name__}, not a JSON object.")
         if IMAGE in row:
             row[IMAGE] = _pictures(row[IMAGE], root, f"{path}, line {number}")
+        yield row
+
+
+def _listed_rows(path: Path, root: Path) -> Iterator[Row]:
+    rows = read_json(path)
+    if not isinstance(rows, list):
+        raise DatasetError(str(path), f"is {type(rows).__name__}; a .json file of rows is one list of objects.")
+    for number, row in enumerate(rows, 1):
+        if not isinstance(row, dict):
+            raise DatasetError(str(path), f"entry {number} is {type(row).__name__}, not a JSON object.")
+        if IMAGE in row:
+            row[IMAGE] = _pictures(row[IMAGE], root, f"{path}, entry {number}")
         yield row
 
 

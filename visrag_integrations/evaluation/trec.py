@@ -10,6 +10,8 @@ from typing import TypeVar
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
+from visrag_integrations.evaluation.sets import EvaluationSet
+from visrag_integrations.evaluation.ultrarag import memory_run, read_memory
 from visrag_integrations.files import write_whole
 
 Number = TypeVar("Number", int, float)
@@ -33,12 +35,18 @@ def write_run(run: Run, path: str | Path, *, name: str = "visrag") -> None:
     _write(path, lines)
 
 
-def read_run(path: str | Path) -> dict[str, dict[str, float]]:
-    """A run, of six columns (TREC) or three (query, page, score), between tabs or spaces.
+def read_run(path: str | Path, dataset: EvaluationSet | None = None) -> dict[str, dict[str, float]]:
+    """A run, of six columns (TREC) or three (query, page, score), between tabs or spaces; or a memory file of UltraRAG.
+
+    Args:
+        path: The file; a `memory_....json` is one of UltraRAG.
+        dataset: The set that was asked; UltraRAG's files name questions by their texts and pages by their paths.
 
     Raises:
         DatasetError: Not such a file; says which line.
     """
+    if Path(path).suffix == ".json":
+        return memory_run(read_memory(path), dataset)
     run: dict[str, dict[str, float]] = {}
     for number, cells in _rows(path):
         if len(cells) not in (3, 6):

@@ -30,6 +30,7 @@ __all__ = [
 INSUFFICIENT = "insufficient to answer"
 NOTHING_RELEVANT = "no relevant information"
 _PLACEHOLDER = "{query}"
+_PICTURE = "<image>"
 _INDEX = re.compile(r"(\[[^\[\]\n]{0,16}\][* \t]{0,4}|(?:image|img|图片|图像)[ \t\[\]#0-9*]{1,20})[:：]", re.IGNORECASE)
 
 
@@ -54,14 +55,76 @@ def build_prompt(question: str) -> str:
 def question_of(prompt: str) -> str:
     """The question inside a prompt; a text that is not EVisRAG's prompt is itself the question.
 
+    UltraRAG's wording of the prompt is recognised too, with or without its marks of pictures.
+
     >>> question_of(build_prompt("{query}?")), question_of("How many?")
     ('{query}?', 'How many?')
     """
+    if is_published_prompt(prompt):
+        before, _, after = prompt_template().partition(_PLACEHOLDER)
+        return prompt[len(before) : len(prompt) - len(after)]
+    reworded = _read_other_wording(prompt)
+    if reworded is not None:
+        return reworded[0]
+    return prompt
+
+
+def is_published_prompt(prompt: str) -> bool:
+    """Whether this is the published prompt around a question, byte for byte."""
     before, _, after = prompt_template().partition(_PLACEHOLDER)
     # The lengths too: the two halves must not overlap in a text that is shorter than both.
-    if len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after):
-        return prompt[len(before) : len(prompt) - len(after)]
-    return prompt
+    return len(prompt) >= len(before) + len(after) and prompt.startswith(before) and prompt.endswith(after)
+
+
+def pictures_marked(prompt: str) -> int | None:
+    """How many pictures the marks below the question stand for; None where this is not UltraRAG's wording.
+
+    >>> pictures_marked(build_prompt("How many?") + "<image><image>")
+    2
+    """
+    reworded = _read_other_wording(prompt)
+    if reworded is None:
+        return None
+    return reworded[1]
+
+
+def _read_other_wording(prompt: str) -> tuple[str, int] | None:
+    """The question and the number of marks in UltraRAG's wording: the published lines without the blank ones.
+
+    Published:  "...</observe> tags.\\n\\nStep 2: ...\\nQuestion: How many?\\n"
+    UltraRAG's: "...</observe> tags.\\nStep 2: ...\\nQuestion: How many?\\n<image><image>"
+
+    Blank lines and spaces at the ends of lines are free: a template that an editor has tidied up is the same prompt.
+    """
+    *instructions, heading = _instructions()  # the heading of the question is no line of its own
+    lines = prompt.split("\n")
+    place = 0
+    for instruction in instructions:
+        while place < len(lines) and not lines[place].strip():
+            place += 1
+        if place == len(lines) or lines[place].strip() != instruction:
+            return None
+        place += 1
+    rest = "\n".join(lines[place:]).strip()
+    if not rest.startswith(heading):
+        return None
+    asked = rest[len(heading) :].split("\n")
+    marks = 0
+    # Marks stand on lines of their own: one at the end of the question's line is a part of the question.
+    while len(asked) > 1 and not asked[-1].replace(_PICTURE, "").strip():
+        marks += asked.pop().count(_PICTURE)
+    return "\n".join(asked).strip(), marks
+
+
+@functools.cache
+def _instructions() -> tuple[str, ...]:
+    """The published lines before the question, without the blank ones; the last is what stands before it."""
+    before, _, _ = prompt_template().partition(_PLACEHOLDER)
+    lines = []
+    for line in before.split("\n"):
+        if line.strip():
+            lines.append(line.strip())
+    return tuple(lines)
 
 
 def evisrag_messages(question: str, pages: Sequence[Page | ScoredPage]) -> Conversation:
@@ -95,8 +158,8 @@ def wrap_question(conversation: Conversation) -> tuple[Conversation, list[Page] 
 
 def _wrapped(turn: Message) -> Message:
     prompt = turn.text
-    if question_of(prompt) == prompt:  # it is not wrapped yet
-        prompt = build_prompt(prompt)
+    if not is_published_prompt(prompt):  # not wrapped yet, or in another wording than the model was trained on
+        prompt = build_prompt(question_of(prompt))
     return dataclasses.replace(turn, content=(prompt, *turn.pages))
 
 

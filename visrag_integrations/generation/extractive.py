@@ -7,7 +7,14 @@ from collections.abc import Iterator, Sequence
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation import vrag
-from visrag_integrations.generation.evisrag import INSUFFICIENT, NOTHING_RELEVANT, build_prompt, question_of, quotable
+from visrag_integrations.generation.evisrag import (
+    INSUFFICIENT,
+    NOTHING_RELEVANT,
+    build_prompt,
+    pictures_marked,
+    question_of,
+    quotable,
+)
 from visrag_integrations.generation.passages import Passage, best_passages
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
 
@@ -69,7 +76,7 @@ class ExtractiveGenerator:
         answer = INSUFFICIENT
         if chosen is not None and chosen.coverage >= self.threshold:
             answer = quotable(chosen.text)
-        if prompt != build_prompt(question):  # a plain question gets a plain answer
+        if prompt != build_prompt(question) and pictures_marked(prompt) is None:  # a plain question: a plain answer
             yield answer
             return
         yield f"<observe>{_observation(pages)}</observe>\n<evidence>\n"

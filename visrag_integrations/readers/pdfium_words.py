@@ -7,11 +7,13 @@ import functools
 import math
 import re
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
 
+from visrag_integrations.readers.actual_text import PlacedWords, choose
 from visrag_integrations.readers.content import covers_page
+from visrag_integrations.readers.pdfium_actual_text import remove_actual_text
 from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, words_under
 
@@ -32,6 +34,14 @@ _SEEN_THROUGH = 0.5
 _FIRST_VERTICAL = "\u2e80"  # from here on: scripts that are written from top to bottom too
 
 
+class _Words(NamedTuple):
+    """Words in the file's own units; of each whether a picture covers it."""
+
+    texts: list[str]
+    corners: NDArray[np.float64]
+    covered: NDArray[np.bool_]
+
+
 def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
     """The page's words: characters between white space, boxed by their outermost corners.
 
@@ -39,6 +49,23 @@ def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
         page: The page.
         combs: Its form fields that have a cell for each letter.
     """
+    words = _read_words(page)
+    if remove_actual_text(page):
+        given, words = words, _read_words(page)
+        chosen = choose(PlacedWords(words.texts, words.corners), PlacedWords(given.texts, given.corners))
+        words = _Words(chosen.texts, chosen.corners, words.covered[chosen.places])
+    turned = _shown(page)
+    points = words.corners.reshape(-1, 2)
+    fields = np.array(combs, dtype=np.float64).reshape(-1, 2)
+    return PaintedWords(
+        words.texts,
+        (points @ turned[:2] + turned[2]).reshape(-1, 4),
+        np.flatnonzero(words.covered).tolist(),
+        (fields @ turned[:2] + turned[2]).reshape(-1, 4),
+    )
+
+
+def _read_words(page: Any) -> _Words:
     import pypdfium2.raw as pdfium
 
     layer = page.get_textpage()
@@ -46,7 +73,7 @@ def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
         codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
         text = _as_text(codes)
         texts: list[str] = []
-        corners: list[Corners] = []
+        boxes: list[Corners] = []
         starts: list[int] = []
         for start, stop in _word_spans(text):
             for first, last, box in _on_one_line(layer, text, start, stop):
@@ -54,20 +81,14 @@ def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
                 if may_have_ligatures((word,)):
                     word = _with_ligatures(layer, word, first)
                 texts.append(word.replace(_LINE_END_HYPHEN, "-"))
-                corners.append(box)
+                boxes.append(box)
                 starts.append(first)
-        covered = _covered(page, layer, np.array(corners).reshape(-1, 4), starts)
+        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
+        covered = np.zeros(len(texts), dtype=np.bool_)
+        covered[_covered(page, layer, corners, starts)] = True
     finally:
         layer.close()
-    turned = _shown(page)
-    points = np.array(corners, dtype=np.float64).reshape(-1, 2)
-    fields = np.array(combs, dtype=np.float64).reshape(-1, 2)
-    return PaintedWords(
-        texts,
-        (points @ turned[:2] + turned[2]).reshape(-1, 4),
-        covered,
-        (fields @ turned[:2] + turned[2]).reshape(-1, 4),
-    )
+    return _Words(texts, corners, covered)
 
 
 def _as_text(codes: list[int]) -> str:

@@ -56,7 +56,7 @@ class PageReader:
         pages: Which pages: "1-3,7", "5-", range(1, 4), [1, 7]; all when None.
         max_pages: At most so many pages of a document are read; the rest is left out, with a warning in the log.
         max_bytes: Larger files are refused.
-        max_image_pixels: Picture files that declare more are refused before they are decoded.
+        max_image_pixels: Picture files that declare more are refused before they are decoded; 178,956,970 at most.
         picture_format: "JPEG", "PNG" or "WEBP" gives pages encoded bytes instead of pixels (a tenth of the memory).
         max_memory: Bytes that each reading process may take; a page that needs more is an error. None: what the machine
             has, shared among the processes. Only pools read in processes.
@@ -94,6 +94,11 @@ class PageReader:
             value = getattr(self, name)
             if value is not None and value <= 0:
                 raise SettingError(f"{name}={value!r}; it must be more than 0.")
+        if self.max_image_pixels > images.MAX_PIXELS:  # Pillow refuses these, whatever is set here
+            raise SettingError(
+                f"max_image_pixels={self.max_image_pixels!r}; it can be at most {images.MAX_PIXELS}. Scale larger "
+                "pictures down, or cut them into several files."
+            )
         # A generator of page numbers could be read only once; as pairs the selection also goes to other processes.
         object.__setattr__(self, "pages", normalise_pages(self.pages))
 

@@ -46,6 +46,9 @@ _LONG = 18
 _FEWEST_LONG = 3
 # Columns within columns within columns: a page that goes deeper was made to stop its readers.
 _DEEPEST = 8
+# Stretches between gutters: the broadest newspaper sheets have ten columns, tables more. Each is compared with all that
+# lies right of it, which takes minutes for a page that was made of 300 stretches with 300 lines.
+_MOST_COLUMNS = 24
 
 
 class ReadingOrder(NamedTuple):
@@ -269,6 +272,8 @@ def _painted(piece: LinePiece) -> int:
 def _columns(run: list[LinePiece], gutter: float) -> list[list[LinePiece]]:
     """The columns of running text of a run, left to right; one where it has no columns."""
     groups = groups_of(run, gutter)
+    if len(groups) > _MOST_COLUMNS:
+        return [run]
     columns: list[list[LinePiece]] = []
     for place, group in enumerate(groups):
         rest = [piece for later in groups[place:] for piece in later]

@@ -41,7 +41,7 @@ def read_text_layer(painted: PaintedWords, width: float, height: float, pixels: 
         return "", ()
     boxes = np.asarray(painted.corners, dtype=np.float64)
     if not np.isfinite(boxes).all():
-        boxes = np.nan_to_num(boxes)
+        boxes = np.nan_to_num(boxes, posinf=1e9, neginf=-1e9)  # far off any page, and still safe to add and multiply
     if (boxes[:, 2:] < boxes[:, :2]).any():  # a turned word has its corners in another order
         boxes = np.sort(boxes.reshape(-1, 2, 2), axis=1).reshape(-1, 4)
     if has_unprintable(texts):

@@ -65,8 +65,9 @@ class Addresses:
     """Middleware of a client's HTTP requests: each goes to the address that answered last, and on where it is silent.
 
     A connection that is refused or not made goes to the next address at once, whatever was asked, for nothing was sent.
-    Where an answer does not come, only a read or a write that may arrive twice goes on; the last address has the whole
-    time. Thread-safe.
+    Where an answer does not come, only a read or a write that may arrive twice goes on. Where none has answered in the
+    time for one address, each of them is asked again and has the whole time: the work itself may take so long, and the
+    node that hangs must not be the only one that is waited for. Thread-safe.
 
     Args:
         bases: Host, port and path of each address, as the client makes them of what was typed.
@@ -82,29 +83,38 @@ class Addresses:
         limits = dict(request.extensions.get("timeout") or {})
         may_repeat = _is_repeatable(request.method, request.url.path)
         first = self._first
-        for step in range(len(self._bases)):
-            place = (first + step) % len(self._bases)
-            is_last = step == len(self._bases) - 1
-            self._of_thread.place = place
-            self._point(request, self._bases[place] + path)
-            request.extensions["timeout"] = limits
-            if may_repeat and not is_last:
-                seconds = min(NEXT_ADDRESS_S, limits.get("read") or NEXT_ADDRESS_S)
-                request.extensions["timeout"] = {**limits, "read": seconds}
-            try:
-                answer = send(request)
-            except Exception as err:
-                refusal = read_refusal(err)
-                if is_last:
-                    if refusal.connecting:
-                        self._of_thread.place = None  # all of them
-                    raise
-                if not refusal.connecting and not (may_repeat and refusal.silent):
-                    raise
-                continue
-            self._first = place
-            return answer
-        raise AssertionError("unreachable")
+        left = [(first + step) % len(self._bases) for step in range(len(self._bases))]
+        # Twice round where an answer may fail to come; of one address there is nowhere to go on to.
+        hurries = [True, False] if may_repeat and len(left) > 1 else [False]
+        for in_a_hurry in hurries:
+            silent: list[int] = []
+            for place in left:
+                self._of_thread.place = place
+                self._point(request, self._bases[place] + path)
+                request.extensions["timeout"] = limits
+                if in_a_hurry:
+                    request.extensions["timeout"] = {**limits, "read": self.seconds_for(place, limits.get("read"))}
+                try:
+                    answer = send(request)
+                except Exception as err:
+                    refusal = read_refusal(err)
+                    if not refusal.connecting and not (may_repeat and refusal.silent):
+                        raise
+                    if not refusal.connecting:
+                        silent.append(place)
+                    trouble = err
+                    continue
+                self._first = place
+                return answer
+            left = silent
+            if not left:
+                self._of_thread.place = None  # all of them
+                break
+        raise trouble
+
+    def seconds_for(self, place: int, whole: float | None) -> float:
+        """How long one address is waited for while there are others that were not asked."""
+        return min(NEXT_ADDRESS_S, whole or NEXT_ADDRESS_S)
 
     def asked(self) -> AskedServer:
         """Where this thread's last request went."""

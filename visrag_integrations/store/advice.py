@@ -60,12 +60,16 @@ def _missing_index(found: re.Match[str]) -> str:
     path, kinds = found["path"], [kind.strip() for kind in found["kinds"].split(",")]
     if not path.startswith("metadata."):
         return "This index is the store's own: prepare(embedder), with a key that may write, makes it."
-    # For ranges the server names "float" first; whole numbers are what most pages have, and they fit both.
     kind = next((each for each in FIELD_KINDS if each in kinds), "keyword")
+    other = ""
+    if "float" in kinds:
+        # For ranges, and for numbers such as 2.5, which are looked up by one. It fits whole numbers too.
+        kind, other = "float", ' ("integer" where all values are whole numbers)'
     key = path.removeprefix("metadata.").replace('"', "")
     return (
-        f'This server looks only at keys with an index. Open the store with indexed_fields={{"{key}": "{kind}"}} and '
-        "call prepare(embedder): it makes the index."
+        "This server looks only at keys with an index. Open the store with "
+        f'indexed_fields={{"{key}": "{kind}"}}{other} '
+        "and call prepare(embedder): it makes the index."
     )
 
 

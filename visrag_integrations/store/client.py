@@ -38,6 +38,7 @@ from visrag_integrations.store.engine import (
     to_record,
 )
 from visrag_integrations.store.fusing import fuse_by_parts
+from visrag_integrations.store.new_collections import notes
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
 from visrag_integrations.store.refusals import read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
@@ -148,6 +149,8 @@ class ClientEngine(ClientLife):
             return
         try:
             peers = len(getattr(self._ask.cluster_status(), "peers", None) or ())
+            if peers < 2:
+                return
             copies = self._options.get("replication_factor")
             if copies is None:  # the server may have a default of its own
                 copies = self._ask.get_collection(self.collection).config.params.replication_factor or 1
@@ -156,7 +159,7 @@ class ClientEngine(ClientLife):
             return
         note = note_on_copies(peers, copies)
         if note:
-            logger.warning("%s: %s", self.where, note)
+            notes.warning("%s: %s", self.where, note)
 
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:
@@ -329,6 +332,11 @@ class ClientEngine(ClientLife):
             self.is_closed = True
             with self._doing("closing"):
                 self.client.close()
+
+    @property
+    def patient(self) -> Any:
+        """The client, whose requests are sent again where that can help and cannot harm."""
+        return self._ask
 
     @property
     def is_local(self) -> bool:

@@ -16,6 +16,7 @@ from visrag_integrations.errors import StoreError, StoreFormatError, StoreMismat
 from visrag_integrations.store.client_models import INFO_ID, misfits, vector_params
 from visrag_integrations.store.clusters import ClusterSettings, check_sharding
 from visrag_integrations.store.engine import SERVER_INDEXES, TENANT, TEXT_VECTOR, Schema
+from visrag_integrations.store.indexed import indexed_paths
 from visrag_integrations.store.json_limits import read_limited_json
 from visrag_integrations.store.refusals import is_missing
 from visrag_integrations.store.server_versions import Version, check_storage
@@ -23,6 +24,7 @@ from visrag_integrations.store.strict_limits import check_searchable, read_limit
 from visrag_integrations.store.version_names import (
     DESCRIBED,
     MAX_DESCRIPTION,
+    described_in,
     described_in_metadata,
     read_description,
 )
@@ -42,6 +44,8 @@ class ClientLife:
     """Whether this is a version that no alias means yet."""
     _before = ""
     _was_there = False
+    _has_metadata = False
+    """Whether the description was seen in the collection's metadata; once there, it stays."""
     _note: Mapping[str, Any] | None = None
 
     where: str
@@ -145,6 +149,7 @@ class ClientLife:
         new = self._new(schemas, info)
         made = self._made(new, anew=anew)
         if made:
+            self._was_there = True
             self._note_copies()
         return made
 
@@ -153,8 +158,8 @@ class ClientLife:
         with self._doing("creating the collection"):
             if self.is_staged:
                 made = self._versions.make_version(self.collection, new)
-                self._versions.finish(self.collection, new, is_ours=made)
-                return made
+                self._versions.finish(self.collection, new, made)
+                return made is not None
             if anew:
                 self._versions.make_anew(new)
                 return True
@@ -164,16 +169,22 @@ class ClientLife:
                 self._describe_empty(new)
             return False
 
-    def _make_ready(self, schemas: Sequence[Schema], collection: str) -> None:
-        """Index the store's own fields; of a collection that is new, before its name is given to it.
+    def _make_ready(self, fields: Mapping[str, str], collection: str, there: Any) -> None:
+        """Make the indexes of a collection that is new, before its name is given to it.
+
+        Args:
+            fields: The payload fields that are indexed besides the store's own, and as what.
+            collection: Its name.
+            there: What the server says of it.
 
         Raises:
-            SettingError: Its strict mode forbids the searches that these vectors need.
+            PoolingNeededError: Its strict mode forbids the searches that its vectors need.
         """
-        self._index_own(collection)
-        compared_exactly = [schema for schema in schemas if schema.kind == "multi" and not schema.pooling]
-        if compared_exactly and not self._local:
-            check_searchable(schemas, read_limits(self._ask.get_collection(collection)), self.where)
+        if self._local:
+            fields = {}
+        else:
+            check_searchable(there, read_limits(there), self.where)
+        self._index_missing({**_own_indexes(), **fields}, collection, there)
 
     def _new(self, schemas: Sequence[Schema], info: Mapping[str, Any]) -> NewCollection:
         """What a new collection for these vectors is made with.
@@ -196,7 +207,7 @@ class ClientLife:
             sparse={TEXT_VECTOR: models.SparseVectorParams(modifier=models.Modifier.IDF)},
             description=json.dumps(description),
             options=self._options,
-            make_ready=functools.partial(self._make_ready, schemas),
+            make_ready=functools.partial(self._make_ready, indexed_paths(info.get("indexed") or {})),
         )
 
     def _describe_empty(self, new: NewCollection) -> None:
@@ -212,11 +223,13 @@ class ClientLife:
                 f"{self.where} is there, empty, and was made for other vectors: {'; '.join(problems)}. Remove it, or "
                 "use another name: this library then makes a collection that fits."
             )
-        new.make_ready(self.collection)
+        new.make_ready(self.collection, there)
         self._versions.describe(self.collection, new.description)
 
     def migrate(self, info: Mapping[str, Any]) -> None:
         """Write what the collection remembers into its metadata too, where that was not done when it was made."""
+        if self._has_metadata:
+            return
         with self._doing("describing the collection"):
             if described_in_metadata(self._ask, self.collection) is None:
                 self._ask.update_collection(self.collection, metadata={DESCRIBED: json.dumps(info)})
@@ -286,15 +299,14 @@ class ClientLife:
         if self._local:
             return  # in memory every filter reads the payload anyway
         with self._doing("indexing metadata"):
-            self._index_missing({**_own_indexes(), **fields}, self.collection)
+            there = self._ask.get_collection(self.collection)
+            self._has_metadata = described_in(there) is not None
+            self._index_missing({**_own_indexes(), **fields}, self.collection, there)
 
-    def _index_own(self, collection: str) -> None:
-        """Index the store's own fields, those that are not yet."""
-        self._index_missing(_own_indexes(), collection)
-
-    def _index_missing(self, wanted: Mapping[str, Any], collection: str) -> None:
-        there = self._ask.get_collection(collection).payload_schema or {}
-        fields = {field: kind for field, kind in wanted.items() if field not in there}
+    def _index_missing(self, wanted: Mapping[str, Any], collection: str, there: Any) -> None:
+        """Make the indexes that are not there yet; the server takes one a request."""
+        indexed = there.payload_schema or {}
+        fields = {field: kind for field, kind in wanted.items() if field not in indexed}
         with warnings.catch_warnings():  # the client says that in memory an index has no effect
             warnings.filterwarnings("ignore", message="Payload indexes have no effect")
             for field, kind in fields.items():

@@ -27,6 +27,7 @@ from visrag_integrations.store.filter_notes import Show, note_on
 from visrag_integrations.store.filters import parse_filter
 from visrag_integrations.store.indexed import indexed_paths, make_indexes
 from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, check_info, format_for
+from visrag_integrations.store.new_collections import create_collection
 from visrag_integrations.store.parts import CollectionParts
 from visrag_integrations.store.picture_files import PagePictures
 from visrag_integrations.store.shown import FilterView, as_shown
@@ -165,7 +166,7 @@ class Collection(DescribedCollection):
             # Asked each time: another process may have made it since, or made it anew for another embedder.
             if self._look() is None:
                 new = self._described(embedders, reader or {})
-                self._engine.create(new.schemas, new.as_dict())
+                self._know_made(create_collection(self._engine, self._layout, new))
             stored = self._prepared()  # another process may have been first
             if self._engine.is_staged:
                 self._engine.begin_again(stored.as_dict())
@@ -250,11 +251,19 @@ class Collection(DescribedCollection):
         pictures = self._shown_pictures() | self._pictures.due()
         self._pictures.note(pictures)
         self._pictures.settle_new()
-        new = self._described(embedders, reader)
-        self._engine.create(new.schemas, new.as_dict(), anew=True)
+        made = create_collection(self._engine, self._layout, self._described(embedders, reader), anew=True)
         # Behind the pages: a kill leaves files that nothing shows, not pages without pictures.
         self._pictures.delete(pictures)
+        self._know_made(made)
+
+    def _know_made(self, made: CollectionInfo | None) -> None:
+        """Go by what the collection was made with, just now; None where another process was first."""
         self._info, self._indexes_checked = None, False
+        if made is not None and self._engine.is_shared:
+            # It has its indexes, and need not be asked what has just been written.
+            self._adopt(made)
+            self._indexes_checked = True
+            return
         self._load_info()
 
     def restore_alias(self) -> bool:

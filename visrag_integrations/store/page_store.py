@@ -21,6 +21,7 @@ from visrag_integrations.store.folder import check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
+from visrag_integrations.store.new_collections import create_collection
 from visrag_integrations.store.payload import LISTING
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
@@ -66,7 +67,7 @@ class QdrantPageStore(StoredPages):
         pooling: For multi-vector embedders: "rows" or "hierarchical" keeps a few means of each page's vectors too;
             a dense search then takes its candidates by them and scores only those exactly, by all their vectors. None
             compares all vectors of all pages. "auto": what the embedder's `pooling` says; "rows" for embedders with a
-            `patch_grid` that do not say.
+            `patch_grid` that do not say, and on a server that forbids exact searches.
         pooled_vectors: How many means a page gets at most.
         candidates: How many pages a first pass proposes, at least: pooled vectors to the exact MaxSim, each half to a
             hybrid search.
@@ -348,13 +349,13 @@ class QdrantPageStore(StoredPages):
         self._pictures.settle_new()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         described = replace(file.info, pictures=self._pictures.kind)  # its own place, not the other store's
-        described = self._with_format(described)
-        if not self._engine.create(described.schemas, described.as_dict()):
+        made = create_collection(self._engine, self._layout, self._with_format(described))
+        if made is None:
             raise StoreError(
                 f"{self._engine.where}: another process makes it at this moment. Import into another collection."
             )
-        make_indexes(self._engine, described.indexed, described.indexed)
-        self._info = described
+        make_indexes(self._engine, made.indexed, made.indexed)
+        self._info = made
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
         try:
             for pages, embeddings in file.batches():
@@ -364,7 +365,7 @@ class QdrantPageStore(StoredPages):
             raise
         finally:
             self._pictures.keep_formats = False
-        self._info = replace(described, complete=True)
+        self._info = replace(made, complete=True)
         self._engine.save_info(self._info.as_dict())
 
     # --- internals --------------------------------------------------------------------------------------------------

@@ -27,6 +27,7 @@ from visrag_integrations.store.client import ClientEngine
 from visrag_integrations.store.client_models import INFO_ID
 from visrag_integrations.store.engine import batches
 from visrag_integrations.store.kept_picture import KeptPicture, PictureBatch, open_collections
+from visrag_integrations.store.patience import PatientClient
 from visrag_integrations.store.picture_files import check_reference
 
 logger = logging.getLogger(__name__)
@@ -110,12 +111,12 @@ class PictureCollection:
                     own = {**kept, "saved": now, "due": 0}
                     points.append(models.PointStruct(id=point_id(reference), vector={}, payload={"visrag": own}))
             if points:
-                self.engine.client.upsert(self.name, points, wait=True)
+                self.engine.patient.upsert(self.name, points, wait=True)
 
     def _stored(self, references: Iterable[str]) -> list[str]:
         """Those of the references that are stored."""
         by_id = {point_id(reference): reference for reference in references}
-        found = self.engine.client.retrieve(self.name, list(by_id), with_payload=False)
+        found = self.engine.patient.retrieve(self.name, list(by_id), with_payload=False)
         return [by_id[str(record.id)] for record in found]
 
     def _make(self) -> None:
@@ -125,7 +126,7 @@ class PictureCollection:
         if self._is_made:
             return
         with self._doing("making the collection"):
-            client = self.engine.client
+            client = self.engine.patient
             if not client.collection_exists(self.name):
                 try:
                     client.create_collection(
@@ -151,7 +152,7 @@ class PictureCollection:
 
     def _is_ours(self) -> bool:
         """Whether the collection says that it is for pictures."""
-        return bool(self.engine.client.retrieve(self.name, [INFO_ID], with_payload=False))
+        return bool(self.engine.patient.retrieve(self.name, [INFO_ID], with_payload=False))
 
     def _index(self) -> None:
         from qdrant_client import models
@@ -160,7 +161,7 @@ class PictureCollection:
         with warnings.catch_warnings():  # the client says that in memory an index has no effect
             warnings.filterwarnings("ignore", message="Payload indexes have no effect")
             for field in _INDEXED:
-                self.engine.client.create_payload_index(self.name, field, field_schema=number, wait=True)
+                self.engine.patient.create_payload_index(self.name, field, field_schema=number, wait=True)
 
     def _options_of_pages(self) -> dict[str, Any]:
         """The shards and copies of the pages' collection; what was asked for comes first."""
@@ -168,7 +169,7 @@ class PictureCollection:
         if self.engine.is_local:
             return asked
         try:
-            params = self.engine.client.get_collection(self.name.removesuffix(SUFFIX)).config.params
+            params = self.engine.patient.get_collection(self.name.removesuffix(SUFFIX)).config.params
         except Exception:  # then the server decides, as it did for the pages
             logger.info("%s: its shards and copies cannot be read", self.engine.where, exc_info=True)
             return asked
@@ -212,11 +213,11 @@ class PictureCollection:
     def _reading_client(self) -> Iterator[Any]:
         """The store's client; a new one where the store was closed, for its pages are looked at afterwards too."""
         if self.is_open or self._reconnect is None:
-            yield self.engine.client
+            yield self.engine.patient
             return
         client = self._reconnect()
         try:
-            yield client
+            yield PatientClient(client)
         finally:
             client.close()
 
@@ -245,7 +246,7 @@ class PictureCollection:
                 chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in batch])
                 # One step on the server: what is saved between a look and a delete would be lost.
                 only = models.FilterSelector(filter=models.Filter(must=[chosen, old]))
-                self.engine.client.delete(self.name, only, wait=True)
+                self.engine.patient.delete(self.name, only, wait=True)
                 self._set({"due": int(time.time())}, batch)
 
     def due(self) -> list[str]:
@@ -261,7 +262,7 @@ class PictureCollection:
         listed = models.FieldCondition(key="visrag.due", range=models.Range(gt=0))
         old = models.FieldCondition(key="visrag.saved", range=models.Range(lt=int(now) - SPARED))
         with self._doing("listing"):
-            records, _ = self.engine.client.scroll(
+            records, _ = self.engine.patient.scroll(
                 self.name,
                 scroll_filter=models.Filter(must=[listed, old]),
                 limit=256,  # the others' turn comes ten minutes later
@@ -285,13 +286,13 @@ class PictureCollection:
 
         chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in references])
         # By a filter: an id that is gone meanwhile is no error then.
-        self.engine.client.set_payload(
+        self.engine.patient.set_payload(
             self.name, dict(values), points=models.Filter(must=[chosen]), key="visrag", wait=True
         )
 
     def _is_there(self) -> bool:
         with self._doing("looking for the collection"):
-            return self._is_made or bool(self.engine.client.collection_exists(self.name))
+            return self._is_made or bool(self.engine.patient.collection_exists(self.name))
 
     def _doing(self, doing: str) -> Any:
         return self.engine.doing(f"pictures in {self.name!r}: {doing}")

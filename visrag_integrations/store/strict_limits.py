@@ -11,9 +11,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
-from visrag_integrations.errors import SettingError
 from visrag_integrations.store.conditions import All, Condition, Ids
-from visrag_integrations.store.engine import FusedSearch, Schema, VectorSearch
+from visrag_integrations.store.engine import DENSE_VECTOR, POOLED_VECTOR, FusedSearch, VectorSearch
+from visrag_integrations.store.new_collections import PoolingNeededError
 from visrag_integrations.store.refusals import read_refusal
 
 Item = TypeVar("Item")
@@ -143,16 +143,23 @@ def _only(condition: Condition | None, ids: tuple[str, ...]) -> Condition:
     return All((Ids(ids), *others))
 
 
-def check_searchable(schemas: Sequence[Schema], limits: StrictLimits, where: str) -> None:
-    """Nothing, unless searches of these vectors are exact, and exact searches are forbidden.
+def check_searchable(collection: Any, limits: StrictLimits, where: str) -> None:
+    """Nothing, unless searches of the collection's vectors are exact, and exact searches are forbidden.
+
+    Args:
+        collection: What `get_collection` shows of it.
+        limits: Its own.
+        where: The collection in messages.
 
     Raises:
-        SettingError: They are.
+        PoolingNeededError: They are.
     """
-    for schema in schemas:
-        if schema.kind == "multi" and not schema.pooling and not limits.exact:
-            raise SettingError(
-                f"{where}: the server forbids exact searches (strict mode: search_allow_exact), and without pooling a "
-                "search compares all vectors of all pages. Say pooling='rows', or let whoever manages the server allow "
-                "exact searches."
-            )
+    vectors = collection.config.params.vectors
+    if limits.exact or not isinstance(vectors, dict):
+        return
+    if DENSE_VECTOR["multi"] in vectors and POOLED_VECTOR not in vectors:
+        raise PoolingNeededError(
+            f"{where}: the server forbids exact searches (strict mode: search_allow_exact), and without pooling a "
+            "search compares all vectors of all pages. Say pooling='rows' (--pooling rows), or let whoever manages the "
+            "server allow exact searches."
+        )

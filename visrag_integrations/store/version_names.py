@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from typing import Any
 
 from visrag_integrations.store.client_models import INFO_ID
@@ -39,23 +39,31 @@ class VersionNames:
 
     def __init__(self, name: str, ask: Callable[[], Any], where: str) -> None:
         self.name, self._ask, self._where = name, ask, where
+        self._passed_over = 0
 
     def current(self) -> str | None:
         """The collection that the name means; None while there is none."""
-        for alias in self._ask().get_aliases().aliases:
-            if alias.alias_name == self.name:
-                return str(alias.collection_name)
+        aliased = self._aliases().get(self.name)
+        if aliased is not None:
+            return aliased
         if self._ask().collection_exists(self.name):
             return self.name  # from before there were versions, or somebody else's
         return None
 
-    def nameless(self, collections: Sequence[str] | None = None) -> list[str]:
-        """Collections of ours that were this one, or were to be, and that no alias means."""
+    def nameless(self, collections: Sequence[str] | None = None, aliased: Collection[str] = ()) -> list[str]:
+        """Collections of ours that were this one, or were to be, and that no alias means.
+
+        Args:
+            collections: All there are, and
+            aliased: those of them that an alias means; asked for where nothing is given.
+        """
         found: list[str] = []
-        there = self._collections() if collections is None else collections
-        aliased = self._aliased()
-        for collection in there:
+        if collections is None:
+            collections, aliased = self._collections(), self._aliased()
+        for collection in collections:
             if collection in aliased or not self._belongs(collection):
+                continue
+            if 0 < self._number(collection) <= self._passed_over:
                 continue
             description = self.description_of(collection)
             if description is not None and not is_staged(description):
@@ -75,12 +83,19 @@ class VersionNames:
             description = self.description_of(begun[number])
             if description is not None and fits(description):
                 return begun[number]
-        return self._new_name([*collections, current or ""])
+        return self._new_name([*collections, current or "", *self._aliases()])
 
-    def _new_name(self, collections: Sequence[str]) -> str:
-        """The name after those of these collections, and after those that are aliases."""
-        taken = [*collections, *self._alias_names()]
-        return f"{self.name}.v{max(self._number(collection) for collection in [*taken, '']) + 1}"
+    def _new_name(self, taken: Sequence[str]) -> str:
+        """The name after these, of collections and of aliases."""
+        highest = max(self._number(name) for name in [*taken, ""])
+        return f"{self.name}.v{max(highest, self._passed_over) + 1}"
+
+    def pass_over(self, collection: str) -> None:
+        """Take this version, and those before it, for none of ours from now on: it cannot be used, and is removed.
+
+        Its number is not used again, for another process may be about to remove it too.
+        """
+        self._passed_over = max(self._passed_over, self._number(collection))
 
     def description_of(self, collection: str) -> str | None:
         """What a collection says of who filled it; None where it is not there, or says nothing."""
@@ -91,15 +106,26 @@ class VersionNames:
                 return None
             raise
 
+    def _holds_pages(self, collection: str) -> bool:
+        """Whether there is more in it than the reserved point; asked by a list, for strict mode may forbid to count."""
+        try:
+            records, _ = self._ask().scroll(collection, limit=2, with_payload=False)
+        except Exception as err:
+            if is_missing(err):
+                return False
+            raise
+        return len(records) > 1
+
     def _collections(self) -> list[str]:
         return [str(collection.name) for collection in self._ask().get_collections().collections]
 
-    def _alias_names(self) -> list[str]:
-        return [str(alias.alias_name) for alias in self._ask().get_aliases().aliases]
+    def _aliases(self) -> dict[str, str]:
+        """Every alias, and the collection that it means."""
+        return {str(each.alias_name): str(each.collection_name) for each in self._ask().get_aliases().aliases}
 
     def _aliased(self) -> set[str]:
         """Every collection that some alias means."""
-        return {str(alias.collection_name) for alias in self._ask().get_aliases().aliases}
+        return set(self._aliases().values())
 
     def is_aliased(self, collection: str) -> bool:
         """Whether some alias means this collection."""
@@ -156,6 +182,10 @@ def is_staged(text: str) -> bool:
 
 def described_in_metadata(client: Any, collection: str) -> str | None:
     """What was written into a collection when it was made; None where that was nothing of ours."""
-    config = client.get_collection(collection).config
-    text = (getattr(config, "metadata", None) or {}).get(DESCRIBED)
+    return described_in(client.get_collection(collection))
+
+
+def described_in(there: Any) -> str | None:
+    """The same of what `get_collection` gave."""
+    text = (getattr(there.config, "metadata", None) or {}).get(DESCRIBED)
     return text if isinstance(text, str) else None

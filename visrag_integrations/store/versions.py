@@ -20,13 +20,15 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.errors import StoreError
 from visrag_integrations.store.client_models import INFO_ID, no_points
+from visrag_integrations.store.engine import POOLED_VECTOR
+from visrag_integrations.store.new_collections import PoolingNeededError
 from visrag_integrations.store.refusals import is_conflict, is_missing, may_pass
 from visrag_integrations.store.version_names import (
     DESCRIBED,
     VersionNames,
-    described_in_metadata,
+    described_in,
     is_staged,
     read_description,
 )
@@ -48,14 +50,15 @@ class NewCollection:
         sparse: Its sparse ones.
         description: What it remembers, as JSON text.
         options: What the user wants besides, as `create_collection` takes it.
-        make_ready: Makes its payload indexes, given its name; a `SettingError` refuses it.
+        make_ready: Makes its payload indexes, given its name and what the server says of it; a `PoolingNeededError`
+            refuses it.
     """
 
     vectors: Mapping[str, Any]
     sparse: Mapping[str, Any]
     description: str
     options: Mapping[str, Any] = field(default_factory=dict)
-    make_ready: Callable[[str], None] = lambda collection: None
+    make_ready: Callable[[str, Any], None] = lambda collection, there: None
 
 
 class Versions(VersionNames):
@@ -77,23 +80,26 @@ class Versions(VersionNames):
     def make(self, new: NewCollection) -> bool:
         """Let the name mean a collection, made now if there is none; False where another process has made it."""
         for _ in range(_TRIES):
-            if self.current() is not None:
-                return False
-            # One list for both questions: what is made between two would be passed over, and get a twin.
+            # One list for all questions: what is made between two would be passed over, and get a twin. Aliases are
+            # read after it, so that a collection which got its name between the two is not taken for nameless.
             collections = self._collections()
-            nameless = self.nameless(collections)
+            aliases = self._aliases()
+            if self.name in collections or self.name in aliases:
+                return False
+            nameless = self.nameless(collections, set(aliases.values()))
             if len(nameless) > 1:
                 raise StoreError(self.without_name(nameless))
+            made = None
             if nameless:
-                collection, made = nameless[0], False
+                collection = nameless[0]
             else:
-                collection = self._new_name(collections)
+                collection = self._new_name([*collections, *aliases])
                 made = self.make_version(collection, new)
-            if not self.finish(collection, new, is_ours=made):
+            if not self.finish(collection, new, made):
                 continue  # somebody else's, or gone again
             if self.give_name(collection):
-                return made
-            if made:
+                return made is not None
+            if made is not None:
                 self.remove_unused(collection)  # it was made in vain: another one has the name
         raise StoreError(
             f"{self._where}: other processes make and remove it all the time; it was tried {_TRIES} times. End them, "
@@ -113,15 +119,20 @@ class Versions(VersionNames):
         """Let the name mean a new, empty collection; what it meant before is gone."""
         for _ in range(_TRIES):
             collection = self.next_name()
-            if self.make_version(collection, new) and self.finish(collection, new, is_ours=True):
+            made = self.make_version(collection, new)
+            if made is not None and self.finish(collection, new, made):
                 before = self.current()
                 self._switch(collection, before)
                 self.remove(before)
                 return
         raise StoreError(f"{self._where}: other processes begin new versions of it all the time. Try again later.")
 
-    def make_version(self, collection: str, new: NewCollection) -> bool:
-        """Make a collection with its description, in one step; False where another process was first."""
+    def make_version(self, collection: str, new: NewCollection) -> Any:
+        """Make a collection with its description, in one step.
+
+        Returns:
+            What the server says of it; None where another process was first.
+        """
         options = dict(new.options)
         metadata = {**options.pop("metadata", {}), DESCRIBED: new.description}
         try:
@@ -136,33 +147,41 @@ class Versions(VersionNames):
         except Exception as err:
             if not is_conflict(err):
                 raise
-        try:
-            self._wait_for(collection)
-            # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
-            return described_in_metadata(self._ask(), collection) == new.description
-        except Exception as err:
-            if is_missing(err):
-                return False  # a later one has taken its place already
-            raise
+        there = self._wait_for(collection)
+        # Whose request it was that made it: an answer that got lost says nothing, nor does a 409 after it.
+        if there is None or described_in(there) != new.description:
+            return None
+        return there
 
-    def finish(self, collection: str, new: NewCollection, *, is_ours: bool) -> bool:
+    def finish(self, collection: str, new: NewCollection, made: Any = None) -> bool:
         """Give a collection what its maker may not have come to; False where this library did not make it.
 
         Args:
             collection: Its name.
             new: What it is made with.
-            is_ours: Whether this process has made it: then it is removed where it is refused.
+            made: What `make_version` gave, where this process has made it.
+
+        Raises:
+            PoolingNeededError: It cannot be searched; unless it holds pages already, it is removed.
         """
+        text: str | None = new.description
         try:
-            text = read_description(self._ask(), collection)
+            if made is None:
+                text = read_description(self._ask(), collection)
             if text is None:
                 return False
-            new.make_ready(collection)
+            new.make_ready(collection, made or self._ask().get_collection(collection))
             self.describe(collection, text)
-        except SettingError:
-            if is_ours:
+        except PoolingNeededError:
+            if made is None and self._holds_pages(collection):
+                raise
+            # Nobody can search it, so that others will not miss it either.
+            self.pass_over(collection)
+            if self.description_of(collection) == text:  # else another process has made another one of that name
                 self.remove_unused(collection)
-            raise
+            if made is not None or POOLED_VECTOR not in new.vectors:
+                raise
+            return False
         except Exception as err:
             if is_missing(err):
                 return False
@@ -177,13 +196,18 @@ class Versions(VersionNames):
         # Of points that are there already, those that fit the filter are overwritten: none.
         self._ask().upsert(collection, [point], wait=True, update_filter=no_points())
 
-    def _wait_for(self, collection: str) -> None:
-        """Wait until a collection that was made can be seen, or is of no use any more."""
+    def _wait_for(self, collection: str) -> Any:
+        """What the server says of a collection that was made, once it can be seen; None where a later one is in use."""
         end, wait = time.monotonic() + self._wait_s, _FIRST_WAIT_S
-        while not self._ask().collection_exists(collection):
+        while True:
+            try:
+                return self._ask().get_collection(collection)
+            except Exception as err:
+                if not is_missing(err):
+                    raise
             current = self.current()
             if current is not None and self._number(current) > self._number(collection):
-                return
+                return None
             if time.monotonic() > end:
                 raise StoreError(
                     f"{self._where}: the server says that {collection!r} was made, and for {self._wait_s} seconds that "
@@ -196,11 +220,11 @@ class Versions(VersionNames):
 
     def give_name(self, collection: str) -> bool:
         """Let the name mean this collection, if it means none; False where it means another one, or cannot be given."""
-        now = self.current()
+        now = self._aliases().get(self.name)
         if now is not None:
             return now == collection
         try:
-            self._switch(collection, None)
+            self._switch(collection, None)  # refused where a collection has the name itself
         except Exception as err:
             if is_conflict(err) or is_missing(err):
                 return False

@@ -1,0 +1,262 @@
+"""UltraRAG's result files as answers and runs, and its answer metrics, whose rules differ from ours.
+
+A run leaves `memory_NAME_PIPELINE_TIME.json`, what every variable was after every step:
+
+[{"step": "benchmark.get_data", "memory": {"memory_q_ls": ["how many?"], "memory_gt_ls": [["7"]]}},
+ {"step": "retriever.retriever_search", "memory": {..., "memory_ret_psg": [["/data/image/report/page_0.jpg"]]}}, ...]
+"""
+
+from __future__ import annotations
+
+import re
+import string
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from visrag_integrations.errors import DatasetError
+from visrag_integrations.evaluation.sets import EvaluationSet, Question
+from visrag_integrations.evaluation.tables import read_json
+from visrag_integrations.generation.parser import parse_evidence
+
+_ARTICLE = re.compile(r"\b(a|an|the)\b")
+# Its rule puts a space where a mark was, so that "U.S." is two words; ours, EVisRAG's, takes the mark out.
+_SPACED = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
+_TRUTH_WORDS = {"True": "yes", "False": "no"}
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The variables at the end of a run of UltraRAG.
+
+    Attributes:
+        path: The file.
+        questions: Their texts, in the run's order.
+        right_answers: Of each question; empty where the benchmark has none.
+        answers: What was answered: `pred_ls`, or `ans_ls` where nothing took answers from it.
+        pictures: The paths of the pages that were found, best first.
+        scores: Of each page; empty where the run has none.
+        keys: How judgements name each page; empty where the run does not say.
+    """
+
+    path: Path
+    questions: tuple[str, ...]
+    right_answers: tuple[tuple[str, ...], ...] = ()
+    answers: tuple[str, ...] = ()
+    pictures: tuple[tuple[str, ...], ...] = ()
+    scores: tuple[tuple[float, ...], ...] = ()
+    keys: tuple[tuple[str, ...], ...] = ()
+
+
+def is_memory(rows: Any) -> bool:
+    """Whether the content of a JSON file is that of a memory file."""
+    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "memory" in row for row in rows)
+
+
+def read_memory(path: str | Path) -> Memory:
+    """A memory file.
+
+    Raises:
+        DatasetError: Not such a file, or lists in it that do not have one entry for each question.
+    """
+    path = Path(path)
+    rows = read_json(path)
+    if not is_memory(rows):
+        raise DatasetError(str(path), "is no memory file of UltraRAG: a list of steps, each with its memory.")
+    last: dict[str, Any] = {}
+    for row in rows:
+        for name, value in row["memory"].items():
+            if value:  # a variable that a later step does not have is written as null or []
+                last[name.removeprefix("memory_")] = value
+    questions = last.get("q_ls")
+    if not isinstance(questions, list) or not all(isinstance(question, str) for question in questions):
+        raise DatasetError(str(path), "holds no questions (memory_q_ls).")
+    lists = {}
+    for name in ("gt_ls", "pred_ls", "ans_ls", "ret_psg", "ret_scores", "ret_pages"):
+        lists[name] = last.get(name) or []
+        if lists[name] and len(lists[name]) != len(questions):
+            raise DatasetError(str(path), f"has {len(questions)} questions and {len(lists[name])} entries of {name}.")
+    return Memory(
+        path,
+        tuple(questions),
+        tuple(_texts(one) for one in lists["gt_ls"]),
+        tuple(map(_answer, lists["pred_ls"] or lists["ans_ls"])),
+        tuple(_texts(one) for one in lists["ret_psg"]),
+        tuple(tuple(map(float, one)) for one in lists["ret_scores"]),
+        tuple(tuple(str(page["key"]) for page in one) for one in lists["ret_pages"]),
+    )
+
+
+def memory_questions(memory: Memory) -> tuple[Question, ...]:
+    """Its questions, with ids q1, q2, ... as any file gets them whose questions have none."""
+    answers = memory.right_answers or ((),) * len(memory.questions)
+    questions = []
+    for number, (text, right) in enumerate(zip(memory.questions, answers, strict=True), 1):
+        questions.append(Question(f"q{number}", text.strip(), answers=right))
+    return tuple(questions)
+
+
+def memory_answers(memory: Memory, questions: Sequence[Question] | None = None) -> dict[str, str]:
+    """Question id -> answer.
+
+    Args:
+        memory: Of a run.
+        questions: Of the set that was asked: a memory file holds no ids, so questions are known by their texts. Without
+            them the ids are those of `memory_questions`.
+
+    Raises:
+        DatasetError: There are no answers, or none of these questions was asked.
+    """
+    if not memory.answers:
+        raise DatasetError(str(memory.path), "holds no answers (memory_pred_ls or memory_ans_ls).")
+    return {id_: memory.answers[place] for id_, place in _places(memory, questions).items()}
+
+
+def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str, dict[str, float]]:
+    """Question id -> page key -> score; without scores 1 / rank, which keeps the order.
+
+    Args:
+        memory: Of a run.
+        dataset: The set that was asked. A page gets the key by which the set knows it: the longest end of its path that
+            is one. Else it is named as UltraRAG's corpora name pages: "report/page_0.jpg".
+
+    Raises:
+        DatasetError: No pages were found, or none of the set's questions was asked.
+    """
+    if not memory.pictures:
+        raise DatasetError(str(memory.path), "holds no pages (memory_ret_psg).")
+    keys: set[str] = set()
+    if dataset is not None:
+        keys.update(page.doc_id for page in dataset.pages)
+        for judged in dataset.qrels.values():
+            keys.update(judged)
+    run: dict[str, dict[str, float]] = {}
+    for id_, place in _places(memory, None if dataset is None else dataset.questions).items():
+        found: dict[str, float] = {}
+        for rank, path in enumerate(memory.pictures[place]):
+            key = _key_of(path, keys)
+            if memory.keys:
+                key = memory.keys[place][rank]
+            score = 1 / (rank + 1)
+            if memory.scores:
+                score = memory.scores[place][rank]
+            found.setdefault(key, score)  # a page that was found twice counts where it was found first
+        run[id_] = found
+    return run
+
+
+def _places(memory: Memory, questions: Sequence[Question] | None) -> dict[str, int]:
+    """Question id -> its place in the run. Of questions with one text the first id is the first that was asked."""
+    if questions is None:
+        return {question.id: place for place, question in enumerate(memory_questions(memory))}
+    free: dict[str, list[int]] = {}
+    for place, text in enumerate(memory.questions):
+        free.setdefault(text.strip(), []).append(place)
+    places: dict[str, int] = {}
+    for question in questions:
+        if free.get(question.text):
+            places[question.id] = free[question.text].pop(0)
+    if not places:
+        raise DatasetError(
+            str(memory.path), f"is a run of other questions: it asked {memory.questions[0]!r}, which is not in the set."
+        )
+    return places
+
+
+def _key_of(path: str, keys: set[str]) -> str:
+    """How judgements name the page whose picture has this path.
+
+    >>> _key_of("/data/image/report/page_0.jpg", {"page_0.jpg", "report/page_0.jpg"})
+    'report/page_0.jpg'
+    >>> _key_of("/data/image/report/page_0.jpg", set()), _key_of("/data/7.jpg", set())
+    ('report/page_0.jpg', '7.jpg')
+    """
+    parts = path.replace("\\", "/").split("/")
+    for start in range(len(parts)):
+        end = "/".join(parts[start:])
+        if end in keys:
+            return end
+    if "image" in parts[:-1]:
+        start = len(parts) - parts[::-1].index("image")  # below the last folder of that name
+        return "/".join(parts[start:])
+    return parts[-1]
+
+
+def _texts(value: Any) -> tuple[str, ...]:
+    if isinstance(value, (list, tuple)):
+        return tuple(map(str, value))
+    return (str(value),)
+
+
+def _answer(text: Any) -> str:
+    """The answer in what a model wrote; a text without EVisRAG's tags is the answer."""
+    if isinstance(text, str) and "<answer>" in text:
+        return parse_evidence(text).text
+    return str(text)
+
+
+# --- its metrics: the rules of its evaluation server, for numbers that can be compared with its own ------------------
+
+
+def ultrarag_normalized(text: str) -> str:
+    """How UltraRAG compares: lower case, marks and underscores become spaces, articles go; "True" is "yes".
+
+    >>> ultrarag_normalized("The U.S. -  net_total,"), ultrarag_normalized("True")
+    ('u s net total', 'yes')
+    """
+    text = _TRUTH_WORDS.get(text, text)
+    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_SPACED)).split())
+
+
+def ultrarag_acc(answer: str, question: Question) -> float:
+    """`acc`: the answer contains one of the right answers, be it inside a word."""
+    given = ultrarag_normalized(answer)
+    return float(bool(given) and any(truth in given for truth in _truths(question)))
+
+
+def ultrarag_em(answer: str, question: Question) -> float:
+    """`em`: the answer is one of the right answers."""
+    return float(ultrarag_normalized(answer) in _truths(question))
+
+
+def ultrarag_coverem(answer: str, question: Question) -> float:
+    """`coverem`: the answer has every word of one of the right answers."""
+    given = set(ultrarag_normalized(answer).split())
+    return float(any(set(truth.split()) <= given for truth in _truths(question)))
+
+
+def ultrarag_stringem(answer: str, question: Question) -> float:
+    """`stringem`: the share of the right answers that are the answer."""
+    truths = _truths(question)
+    if not truths:
+        return 0.0
+    return truths.count(ultrarag_normalized(answer)) / len(truths)
+
+
+def ultrarag_f1(answer: str, question: Question) -> float:
+    """`f1`: shared words, against the right answer that fits best."""
+    given = ultrarag_normalized(answer).split()
+    best = 0.0
+    for truth in _truths(question):
+        wanted = truth.split()
+        same = (Counter(given) & Counter(wanted)).total()
+        if same:
+            best = max(best, 2 * same / (len(given) + len(wanted)))
+    return best
+
+
+def _truths(question: Question) -> list[str]:
+    """The right answers as UltraRAG compares them; it knows no unanswerable questions."""
+    return [ultrarag_normalized(truth) for truth in question.answers]
+
+
+ULTRARAG_METRICS: Mapping[str, Any] = {
+    "ultrarag-acc": ultrarag_acc,
+    "ultrarag-em": ultrarag_em,
+    "ultrarag-coverem": ultrarag_coverem,
+    "ultrarag-stringem": ultrarag_stringem,
+    "ultrarag-f1": ultrarag_f1,
+}
+"""Name -> rule; for `ANSWER_METRICS`."""
