@@ -157,6 +157,25 @@ def chunk_docx(path: Path, link: str) -> Path:
     )
 
 
+def header_docx(path: Path, link: str) -> Path:
+    """The picture stands in the header of the pages, which has links of its own."""
+    picture = inline('r:link="r7"')
+    return docx(
+        path,
+        '<w:sectPr><w:headerReference w:type="default" r:id="r1"/></w:sectPr>',
+        (("r1", "header", "header1.xml", False),),
+        **{
+            "word/header1.xml": f'<?xml version="1.0"?><w:hdr {W}>{picture}</w:hdr>',
+            "word/_rels/header1.xml.rels": relations(("r7", "image", link, True)),
+        },
+    )
+
+
+def part_docx(path: Path, link: str) -> Path:
+    """A master document, whose chapter is another file."""
+    return docx(path, '<w:subDoc r:id="r1"/>', (("r1", "subDocument", link, True),))
+
+
 def svg_docx(path: Path, link: str) -> Path:
     """A drawing inside of the package that shows a picture from outside."""
     return docx(
@@ -380,6 +399,8 @@ LINKED: dict[str, tuple[str, Callable[[Path, str], Path]]] = {
     "docx vml": ("a.docx", vml_docx),
     "docx fields": ("a.docx", field_docx),
     "docx template": ("a.docx", template_docx),
+    "docx header": ("a.docx", header_docx),
+    "docx of several files": ("a.docx", part_docx),
     "docx with a web page in it": ("a.docx", chunk_docx),
     "docx with an svg in it": ("a.docx", svg_docx),
     "docm": ("a.docm", linked_docx),

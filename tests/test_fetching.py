@@ -39,6 +39,11 @@ class Site(BaseHTTPRequestHandler):
         elif name == "/drip-head":
             self.wfile.write(b"HTTP/1.1 200 OK\r\nX-Slow: ")
             self._drip()
+        elif name == "/drip-chunks":
+            self.wfile.write(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n")
+            self._drip(b"1\r\nx\r\n")
+        elif name == "/drip-continue":
+            self._drip(b"HTTP/1.1 100 Continue\r\n\r\n")
         elif name == "/cut":
             self._send(200, b"half", {"Content-Length": "100"})
         elif name == "/gone":
@@ -70,10 +75,10 @@ class Site(BaseHTTPRequestHandler):
         self.wfile.write(body)
         self.close_connection = True
 
-    def _drip(self) -> None:
+    def _drip(self, piece: bytes = b"x") -> None:
         try:
             while True:
-                self.wfile.write(b"x")
+                self.wfile.write(piece)
                 self.wfile.flush()
                 time.sleep(0.02)
         except OSError:
@@ -113,7 +118,7 @@ def test_letters_of_any_language_in_a_url(url: str) -> None:
     assert fetch(f"{url}/größe", max_bytes=1000, seconds=30, destination=OWN).data.startswith(b"/gr%C3%B6%C3%9Fe ")
 
 
-@pytest.mark.parametrize("path", ["/drip", "/drip-head"])
+@pytest.mark.parametrize("path", ["/drip", "/drip-head", "/drip-chunks", "/drip-continue"])
 def test_a_server_that_drips_gets_the_time_for_all_of_it(url: str, path: str) -> None:
     error = refused(url + path, seconds=0.5, max_bytes=1 << 30)
     assert error.late
@@ -150,6 +155,19 @@ def test_only_http_urls(bad: str) -> None:
     refused(bad)
 
 
+@pytest.mark.parametrize(
+    "host", ["2130706433", "0x7f.1", "127.1", "0177.0.0.1", "[::127.0.0.1]", "[::ffff:7f00:1]", "0"]
+)
+@pytest.mark.parametrize("path", ["", "to?"])
+def test_other_ways_to_write_this_machine(url: str, server: ThreadingHTTPServer, host: str, path: str) -> None:
+    """Given, or in a redirect of a server that the operator named."""
+    before = len(server.seen)  # type: ignore[attr-defined]
+    target = f"http://{host}:{server.server_port}/secret"
+    error = refused(f"{url}/to?{target}") if path else refused(target, None)
+    assert "of this machine" in error.reason or "cannot be reached" in error.reason, error.reason
+    assert len(server.seen) == before  # type: ignore[attr-defined]
+
+
 @pytest.mark.parametrize("target", ["file:///etc/passwd", "ftp://127.0.0.1/", "gopher://127.0.0.1/"])
 def test_redirects_are_http_too(url: str, target: str) -> None:
     assert "only http and https" in refused(f"{url}/to?{target}").reason
@@ -183,6 +201,10 @@ def test_a_redirect_may_lead_back_to_the_named_server_only(url: str, server: Thr
         *((private, False) for private in ("127.0.0.1", "10.1.2.3", "172.16.0.1", "192.168.1.1", "169.254.169.254")),
         *((private, False) for private in ("0.0.0.0", "100.64.0.1", "224.0.0.1", "255.255.255.255", "::", "::1")),
         *((private, False) for private in ("fe80::1%eth0", "fc00::1", "::ffff:10.0.0.1", "64:ff9b::7f00:1", "ff02::1")),
+        *(
+            (private, False)
+            for private in ("240.0.0.1", "198.18.0.1", "192.0.0.8", "fec0::1", "::127.0.0.1", "2001::1")
+        ),
         *((private, False) for private in ("2002:7f00:1::", "64:ff9b:1::1", "no address")),
     ],
 )

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
@@ -179,6 +179,8 @@ def test_the_agents_prompt_has_no_tags_but_its_own(question: str) -> None:
 
 
 @settings(max_examples=300, deadline=None)
+@example("Page 2::")
+@example("Step 1: : :：")
 @given(hostile)
 def test_inert_text_stays_as_it_is_and_loses_nothing(text: str) -> None:
     once = inert(text)

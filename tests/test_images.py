@@ -7,6 +7,7 @@ import struct
 import warnings
 import zlib
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -214,6 +215,21 @@ def test_encoding_says_what_is_wrong(tmp_path: Path) -> None:
         images.encode(Image.new("L", (70_000, 1)))
     with pytest.raises(PictureError, match="cannot be read"):
         images.encode(tmp_path / "gone.png")
+
+
+@pytest.mark.parametrize("edge", [float("nan"), float("inf"), float("-inf"), 10**400, "0", None, [0.5]])
+@pytest.mark.parametrize("place", range(4))
+def test_a_box_with_an_edge_that_is_no_number_is_refused(edge: Any, place: int) -> None:
+    box: list[Any] = [0.0, 0.0, 1.0, 1.0]
+    box[place] = edge
+    with pytest.raises(SettingError, match="no finite number"):
+        images.crop(Image.new("RGB", (20, 20)), tuple(box))
+
+
+@pytest.mark.parametrize("box", [(), (0.0, 0.0, 1.0), (0.0, 0.0, 1.0, 1.0, 1.0)])
+def test_a_box_has_four_edges(box: Any) -> None:
+    with pytest.raises(SettingError, match="four edges"):
+        images.crop(Image.new("RGB", (20, 20)), box)
 
 
 def test_crop_takes_the_box_and_never_nothing() -> None:

@@ -19,6 +19,8 @@ from visrag_integrations.types import Page
 
 FAKE = """#!/bin/sh
 # Takes LibreOffice's place: prints what it was asked for, and puts a PDF where it was told to.
+# Asked for its version, it must put nothing anywhere: $out would be empty.
+[ "$1" = --version ] && exec echo "LibreOffice 1.0"
 while [ $# -gt 0 ]; do
   case "$1" in --outdir) out="$2"; shift;; esac
   last="$1"; shift

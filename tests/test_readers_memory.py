@@ -39,6 +39,19 @@ def peak_of(path: Path) -> int:
     return int(done.stdout) >> 10
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "P", "CMYK"])
+def test_clear_and_printed_pictures_take_a_few_bytes_a_pixel(tmp_path: Path, mode: str) -> None:
+    """Five copies of four bytes were made of each pixel of a picture with clear parts."""
+    side = 5000
+    path = tmp_path / ("a.tiff" if mode == "CMYK" else "a.png")
+    options: dict[str, object] = {"compression": "tiff_deflate"} if mode == "CMYK" else {"compress_level": 1}
+    if mode == "P":
+        options["transparency"] = 0
+    Image.new(mode, (side, side)).save(path, **options)
+    small = peak_of(deep_picture(tmp_path / "small.png", 10))
+    assert peak_of(path) - small < 12 * side * side >> 20
+
+
 @pytest.mark.parametrize("kind", ["16-bit png", "float tiff"])
 def test_deep_pictures_take_a_few_bytes_a_pixel(tmp_path: Path, kind: str) -> None:
     side = 5000
@@ -65,6 +78,29 @@ def test_strips_give_what_the_whole_gives(monkeypatch: pytest.MonkeyPatch) -> No
         monkeypatch.setattr("visrag_integrations.images.pixels._STRIP", 100)
         assert (np.asarray(images.to_rgb(image)) == whole).all()
         monkeypatch.undo()
+
+
+@pytest.mark.parametrize("mode", ["RGBA", "LA", "La", "P", "PA", "RGBa"])
+@pytest.mark.parametrize("ink", ["noise", "white on clear"])
+def test_strips_of_clear_pictures_give_what_the_whole_gives(
+    monkeypatch: pytest.MonkeyPatch, mode: str, ink: str
+) -> None:
+    rng = np.random.default_rng(7)
+    values = rng.integers(0, 256, (97, 31, 4)).astype(np.uint8)
+    if ink == "white on clear":
+        values[:] = (255, 255, 255, 0)
+        values[90:, 3:9, 3] = 255  # nothing is drawn in the first strips
+    image = Image.fromarray(values)
+    if mode in {"La", "LA", "PA"}:
+        image = image.convert("LA")
+    if mode == "P":
+        image = image.convert("RGB").convert("P")
+        image.info["transparency"] = 0
+    elif image.mode != mode:
+        image = image.convert(mode)
+    whole = np.asarray(images.to_rgb(image))
+    monkeypatch.setattr("visrag_integrations.images.pixels._STRIP", 100)
+    assert (np.asarray(images.to_rgb(image)) == whole).all()
 
 
 def test_beyond_the_limit_is_a_named_error_for_that_page(tmp_path: Path) -> None:

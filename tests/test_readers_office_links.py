@@ -249,6 +249,23 @@ def test_without_bubblewrap_documents_are_read_and_it_is_said_once(
     assert [len(texts) for texts in told] == [1, 0]
 
 
+@pytest.mark.skipif(sys.platform == "win32", reason="a program of shell")
+def test_what_libreoffice_writes_while_it_is_tried_goes_with_its_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It makes folders in its home at once, and as root it could do so anywhere."""
+    monkeypatch.setenv("TMPDIR", str(tmp_path / "tmp"))
+    monkeypatch.setattr("tempfile.tempdir", None)
+    (tmp_path / "tmp").mkdir()
+    program = tmp_path / "soffice"
+    program.write_text(f'#!/bin/sh\nmkdir -p "$HOME/.config"\necho "$HOME" > {tmp_path}/home\necho LibreOffice\n')
+    program.chmod(0o755)
+    assert office_sandbox._starts((), str(program))
+    home = Path((tmp_path / "home").read_text().strip())
+    assert home.parent == tmp_path / "tmp"
+    assert list((tmp_path / "tmp").iterdir()) == []
+
+
 def test_where_nothing_can_be_had_it_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(office_sandbox.shutil, "which", lambda name: None)
     assert office_sandbox.wall("/usr/bin/soffice", tmp_path) == office_sandbox.Wall(missing=office_sandbox.NO_WALL)

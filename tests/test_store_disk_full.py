@@ -240,3 +240,49 @@ def test_no_signal_ends_the_process(disk: SimpleNamespace) -> None:
     assert run(index, "search") == whole
     assert run(index, "b") == "added\n"
     assert run(index, "search") == "3 15\n"
+
+
+AGAIN = """
+import sys
+sys.path.insert(0, sys.argv[2])
+from pathlib import Path
+from test_store_disk_full import EMBEDDER, take
+from visrag_integrations import QdrantPageStore
+from visrag_integrations.errors import VisRAGError
+from visrag_integrations.ingestion import reindex
+class Other(type(EMBEDDER)):
+    name = "another"
+    def embed_pages(self, pages):
+        if sys.argv[3] == "full":  # the disk fills up while the first pages of the new index are embedded
+            take(Path(sys.argv[1]).parent / "taken", 0)
+        return super().embed_pages(pages)
+try:
+    with QdrantPageStore(sys.argv[1]) as store:
+        report = reindex(store, embedder=Other(), batch_size=2, progress=False)
+        print("done", store.info.embedder, store.count(), len(report.failed))
+except (VisRAGError, OSError) as error:
+    print("error", type(error).__name__, error)
+"""
+
+
+def embed_again(index: Path, how: str) -> str:
+    command = [sys.executable, "-c", AGAIN, str(index), str(Path(__file__).parent), how]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, (done.returncode, done.stderr)
+    return done.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="mounts of Linux")
+def test_a_disk_that_fills_up_while_an_index_is_embedded_again(disk: SimpleNamespace) -> None:
+    """The old index stays, an error says what is missing, and the same call goes on when there is room."""
+    index = disk.path / "index"
+    assert run(index, "a") == "added\n"
+    failed = embed_again(index, "full")
+    assert failed.startswith("error"), failed
+    assert "DiskFullError" in failed or "No space left" in failed
+    (disk.path / "taken").unlink()
+    if disk.kind == "tmpfs":  # two collections of 64 MB, and reading takes memory there: 200 MB are too few to end it
+        subprocess.run(["mount", "-o", "remount,size=400m", str(disk.path)], check=True)
+    assert run(index, "search") == "3 5\n"
+    assert embed_again(index, "with room") == "done another 5 0\n"

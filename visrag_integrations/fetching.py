@@ -32,6 +32,7 @@ AGENT = "visrag-integrations"
 _PORTS = {"http": 80, "https": 443}
 # NAT64 and 6to4: an IPv6 address that holds an IPv4 one, behind which a private address could hide.
 _NAT64 = ipaddress.ip_network("64:ff9b::/96")
+_PROTOCOLS = ipaddress.ip_network("192.0.0.0/24")  # of no use to fetch from; older versions of Python call it global
 _NAT64_LOCAL = ipaddress.ip_network("64:ff9b:1::/48")
 
 
@@ -128,7 +129,10 @@ def is_public(address: str) -> bool:
             return is_public(str(inside))
         if found in _NAT64_LOCAL or found.teredo is not None:
             return False
-    return found.is_global and not found.is_multicast
+        # Old ways to write addresses of one's own network, which some systems still follow: fec0::1, ::127.0.0.1.
+        if found.is_site_local or found.is_reserved:
+            return False
+    return found.is_global and not found.is_multicast and found not in _PROTOCOLS
 
 
 class _Fetch:

@@ -141,11 +141,16 @@ def _without_heading(line: str) -> str | None:
         line[bracket : bracket + _LONGEST_HEADING],
         line[bracket + _LONGEST_HEADING :],
     )
-    if not any(colon in heading for colon in _COLONS) or _HEADING.match(_as_read(heading)) is None:
+    is_heading = False
+    # "Page 2::" is one with its second colon too. Each round takes one away, so this ends.
+    while any(colon in heading for colon in _COLONS) and _HEADING.match(_as_read(heading)) is not None:
+        is_heading = True
+        # Its first colon is the heading's, and of an entry's index it is the only sign.
+        place = min(heading.find(colon) for colon in _COLONS if colon in heading)
+        heading = f"{heading[:place]}∶{heading[place + 1 :]}"
+    if not is_heading:
         return None
-    # Its first colon is the heading's, and of an entry's index it is the only sign.
-    place = min(heading.find(colon) for colon in _COLONS if colon in heading)
-    return f"{_QUOTED}{before}{heading[:place]}∶{heading[place + 1 :]}{rest}"
+    return f"{_QUOTED}{before}{heading}{rest}"
 
 
 def _as_read(text: str) -> str:

@@ -23,9 +23,7 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
     >>> crop(Image.new("RGB", (200, 100)), (0.25, 0.0, 0.75, 1.0)).size
     (100, 100)
     """
-    if not all(math.isfinite(edge) for edge in box):
-        raise SettingError(f"The box {box} has an edge that is no finite number; give fractions from 0 to 1.")
-    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
+    left, top, right, bottom = _inside(box)
     if not (left < right and top < bottom):
         raise SettingError(f"The box {box} is empty; give left < right and top < bottom, as fractions from 0 to 1.")
     # At least one pixel, and inside the picture: of 10 columns, 0.99 to 1.0 is column 9, not an empty strip behind it.
@@ -34,6 +32,22 @@ def crop(image: Image, box: tuple[float, float, float, float]) -> Image:
     end_x = max(x + 1, round(right * image.width))
     end_y = max(y + 1, round(bottom * image.height))
     return image.crop((x, y, end_x, end_y))
+
+
+def _inside(box: Sequence[float]) -> list[float]:
+    """The four edges, not beyond the picture; a box may come from a client or a model, so it is looked at first."""
+    if len(box) != 4:
+        raise SettingError(f"A box has four edges, and {box} has {len(box)}; give left, top, right, bottom.")
+    edges: list[float] = []
+    for edge in box:
+        try:
+            finite = math.isfinite(edge)
+        except (TypeError, OverflowError):  # no number, or a whole number of hundreds of digits
+            finite = False
+        if not finite:
+            raise SettingError(f"The box {box} has an edge that is no finite number; give fractions from 0 to 1.")
+        edges.append(min(1.0, max(0.0, edge)))
+    return edges
 
 
 def outline(

@@ -209,14 +209,8 @@ def to_rgb(image: Image) -> Image:
     """The picture in RGB: transparency over white (over black where all that is drawn is nearly white), 16-bit and
     float values scaled, CMYK through its own profile.
     """
-    from PIL import Image
-
     if image.mode in {"RGBA", "LA", "PA", "La", "RGBa"} or "transparency" in image.info:
-        if image.mode == "La":
-            image = image.convert("LA")  # there is no way from "La" to RGBA but this
-        clear = image.convert("RGBA")
-        ground = Image.new("RGBA", clear.size, "black" if _vanishes_on_white(clear) else "white")
-        return Image.alpha_composite(ground, clear).convert("RGB")
+        return _over_ground(image)
     if image.mode == "RGB":
         return image
     if image.mode == "F" or image.mode.startswith("I"):
@@ -293,14 +287,36 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     return buffer.getvalue()
 
 
-def _vanishes_on_white(clear: Image) -> bool:
+def _over_ground(image: Image) -> Image:
+    """A picture with clear parts as it looks on white, or on black where nearly all that is drawn is white."""
+    from PIL import Image
+
+    ground = "black" if _vanishes_on_white(image) else "white"
+    made = Image.new("RGB", image.size)
+    for first, clear in _clear_strips(image):
+        below = Image.new("RGBA", clear.size, ground)
+        made.paste(Image.alpha_composite(below, clear).convert("RGB"), (0, first))
+    return made
+
+
+def _vanishes_on_white(image: Image) -> bool:
     """Whether a picture with a clear ground is drawn in white, as logos and captions for dark pages are."""
-    drawn = clear.getchannel("A").point(_is_opaque)
-    opaque = drawn.histogram()[255]
-    if not 0 < opaque < _MOSTLY_CLEAR * clear.width * clear.height:
+    opaque = light = 0
+    for _, clear in _clear_strips(image):
+        drawn = clear.getchannel("A").point(_is_opaque)
+        opaque += drawn.histogram()[255]
+        light += sum(clear.convert("RGB").convert("L").histogram(drawn)[_NEARLY_WHITE:])
+    if not 0 < opaque < _MOSTLY_CLEAR * image.width * image.height:
         return False
-    light = sum(clear.convert("RGB").convert("L").histogram(drawn)[_NEARLY_WHITE:])
     return light >= _ALL_BUT_FRINGES * opaque
+
+
+def _clear_strips(image: Image) -> Iterator[tuple[int, Image]]:
+    """First row and RGBA of each strip: all at once would be five copies of the picture, of four bytes a pixel."""
+    for first, strip in _rows(image):
+        if strip.mode == "La":
+            strip = strip.convert("LA")  # there is no way from "La" to RGBA but this
+        yield first, strip.convert("RGBA")
 
 
 def _is_opaque(alpha: int) -> int:
@@ -336,10 +352,15 @@ def _strips(image: Image) -> Iterator[tuple[int, Any]]:
     """First row and values of each strip of a picture, as floats without NaN."""
     import numpy as np
 
+    for first, strip in _rows(image):
+        yield first, np.nan_to_num(np.asarray(strip, dtype=np.float64))
+
+
+def _rows(image: Image) -> Iterator[tuple[int, Image]]:
+    """First row and picture of each strip."""
     rows = max(1, _STRIP // max(1, image.width))
     for first in range(0, image.height, rows):
-        strip = image.crop((0, first, image.width, min(image.height, first + rows)))
-        yield first, np.nan_to_num(np.asarray(strip, dtype=np.float64))
+        yield first, image.crop((0, first, image.width, min(image.height, first + rows)))
 
 
 def _white_level(mode: str, high: float) -> float:

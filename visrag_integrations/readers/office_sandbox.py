@@ -14,6 +14,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
+from visrag_integrations.files import ScratchFolder
+
 # Seconds. "soffice --version" takes a third of one; a very busy machine takes far longer.
 _TEST_TIMEOUT = 30.0
 # Of the system: programs, libraries and what they are set up with. No home, no /var, no /run, no /tmp.
@@ -108,19 +110,20 @@ def _works(bwrap: str, program: str, options: tuple[str, ...]) -> bool:
 @functools.lru_cache
 def _starts(prefix: tuple[str, ...], program: str) -> bool:
     """Whether LibreOffice starts with something in front of its command."""
-    folder = Path(os.devnull).parent
-    try:
-        done = subprocess.run(
-            [*prefix, program, "--version"],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=_TEST_TIMEOUT,
-            env=environment(folder),
-            check=False,
-        )
-    except (OSError, subprocess.TimeoutExpired):
-        return False
+    # A home of its own: even for its version LibreOffice makes folders in its home.
+    with ScratchFolder("office") as folder:
+        try:
+            done = subprocess.run(
+                [*prefix, program, "--version"],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=_TEST_TIMEOUT,
+                env=environment(folder),
+                check=False,
+            )
+        except (OSError, subprocess.TimeoutExpired):
+            return False
     return done.returncode == 0 and bool(done.stdout.strip())
 
 
