@@ -32,7 +32,7 @@ LAYOUTS = (
     "a folder with corpus/, queries/ and qrels/ (parquet), as VisRAG-Ret-Test sets have; "
     f"one with {EVISRAG_FILE}, as EVisRAG-Test sets have; "
     "one with corpus.jsonl, queries.jsonl and qrels/SPLIT.tsv, as BEIR sets have; "
-    "a .jsonl, .json or .parquet file of questions; VRAG's rag_dataset.json, or the parquet of its reinforcement learning"
+    "a .jsonl, .json or .parquet file of questions; or a rag_dataset.json or parquet file of VRAG's"
 )
 
 # Columns by the names that the published sets give them; the first that has a value counts.
