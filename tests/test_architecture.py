@@ -197,6 +197,7 @@ def test_public_names_are_complete() -> None:
 # What these write lies in a folder for one reading or one checkpoint, which gets its name only when all of it is there;
 # or it grows at its end, and a last line that was cut off is known for that.
 WRITE_IN_PLACE = {
+    "agent/remembered.py",
     "evaluation/run_record.py",
     "files/scratch.py",
     "files/whole.py",
@@ -213,6 +214,7 @@ WRITE_IN_PLACE = {
     "store/due_pictures.py",
     "store/folder.py",  # its lock
     "training/adapters.py",
+    "training/agent_training.py",
     "training/evidence.py",  # the card of a checkpoint
     "training/run_trainer.py",  # the lines of a log
     "training/retriever.py",

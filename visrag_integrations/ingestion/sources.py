@@ -141,6 +141,8 @@ def name_of(document: Path | str | bytes) -> str:
     """
     if isinstance(document, bytes):
         return f"bytes:{sha256(document).hexdigest()[:12]}"
+    if is_url(document):
+        return remote.named(str(document))
     return os.fspath(document)
 
 

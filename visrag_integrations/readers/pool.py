@@ -200,7 +200,7 @@ class ReaderPool:
         try:
             with open(handle, "wb") as file:
                 origin = remote.fetch(url, file, self.reader.max_bytes, self.reader.fetch_timeout)
-            return identify(name, max_bytes=self.reader.max_bytes, name=url, origin=origin)
+            return identify(name, max_bytes=self.reader.max_bytes, name=remote.named(url), origin=origin)
         except BaseException:
             os.unlink(name)
             raise

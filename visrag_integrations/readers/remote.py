@@ -41,6 +41,22 @@ def is_url(source: Any) -> bool:
     return isinstance(source, str) and _URL.match(source) is not None
 
 
+def named(url: str) -> str:
+    """The URL as it names a document: without user and password (of other schemes than http: where it has a password).
+
+    What names a document is kept in indexes and stands in errors and reports.
+
+    >>> named("https://ada:secret@host/a.pdf"), named("sftp://ada@host/a.pdf"), named("s3://bucket/a@b.pdf")
+    ('https://host/a.pdf', 'sftp://ada@host/a.pdf', 's3://bucket/a@b.pdf')
+    """
+    scheme, separator, rest = url.partition("://")
+    end = next((place for place, letter in enumerate(rest) if letter in "/?#"), len(rest))
+    user, at, host = rest[:end].rpartition("@")
+    if at and (is_web(url) or ":" in user):
+        return scheme + separator + host + rest[end:]
+    return url
+
+
 def files_under(url: str) -> Iterator[str] | None:
     """The URLs of all files below a folder, sorted; None where the URL is no folder.
 
@@ -102,22 +118,22 @@ def _fetch_http(url: str, file: BinaryIO, max_bytes: int, seconds: float) -> Ori
         )
     except FetchError as err:
         if err.missing:
-            raise DocumentNotFoundError(url, err.reason) from err
+            raise DocumentNotFoundError(named(url), err.reason) from err
         if err.too_large:
             raise _too_large(url, max_bytes) from err
         if err.late:
             raise _too_slow(url, seconds) from err
-        raise DocumentError(url, err.reason) from err
-    return Origin(found.url, found.headers.get("content-type", ""))
+        raise DocumentError(named(url), err.reason) from err
+    return Origin(named(found.url), found.headers.get("content-type", ""))
 
 
 def _too_large(url: str, max_bytes: int) -> DocumentLimitError:
-    return DocumentLimitError(url, f"has more than max_bytes={max_bytes}. Raise max_bytes to read it.")
+    return DocumentLimitError(named(url), f"has more than max_bytes={max_bytes}. Raise max_bytes to read it.")
 
 
 def _too_slow(url: str, seconds: float) -> DocumentTimeoutError:
     return DocumentTimeoutError(
-        url, f"did not come within {seconds:g} seconds. Raise fetch_timeout, or download it and index the file."
+        named(url), f"did not come within {seconds:g} seconds. Raise fetch_timeout, or download it and index the file."
     )
 
 
@@ -153,13 +169,13 @@ def _open(url: str) -> tuple[Any, str]:
     try:
         import fsspec  # type: ignore[import-not-found, import-untyped, unused-ignore]
     except ImportError as err:
-        raise DocumentError(url, f"is a URL that is read through fsspec. {_INSTALL}") from err
+        raise DocumentError(named(url), f"is a URL that is read through fsspec. {_INSTALL}") from err
     try:
         files, path = fsspec.core.url_to_fs(url)
     except ImportError as err:
-        raise DocumentError(url, f"needs a package of its own: {err}. {_INSTALL}") from err
+        raise DocumentError(named(url), f"needs a package of its own: {err}. {_INSTALL}") from err
     except ValueError as err:
-        raise DocumentError(url, f"cannot be opened: {err}") from err
+        raise DocumentError(named(url), f"cannot be opened: {err}") from err
     return files, str(path)
 
 
@@ -171,9 +187,9 @@ def _reaching(url: str) -> Iterator[None]:
     except DocumentError:
         raise
     except FileNotFoundError as err:
-        raise DocumentNotFoundError(url, "there is no such file. Check the URL.") from err
+        raise DocumentNotFoundError(named(url), "there is no such file. Check the URL.") from err
     except Exception as err:  # every file system has errors of its own
-        raise DocumentError(url, f"cannot be read: {str(err).strip() or type(err).__name__}") from err
+        raise DocumentError(named(url), f"cannot be read: {str(err).strip() or type(err).__name__}") from err
 
 
 def _absolute(url: str, scheme: str) -> str:

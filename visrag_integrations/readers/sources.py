@@ -112,7 +112,7 @@ def identify(
     if remote.is_url(source):
         fetched = io.BytesIO()
         origin = remote.fetch(str(source), fetched, max_bytes, seconds)
-        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or str(source), origin=origin)
+        return identify(fetched.getvalue(), max_bytes=max_bytes, name=name or remote.named(str(source)), origin=origin)
     path = Path(source)
     name = name or os.fspath(source)
     try:
