@@ -19,7 +19,7 @@ from tqdm.auto import tqdm
 from visrag_integrations.agent import PictureRules, SearchStep, Trace, VRAGAgent
 from visrag_integrations.agent.episode import Episode, Find, Write
 from visrag_integrations.agent.rounds import requests_of, run_rounds
-from visrag_integrations.errors import DatasetError, SettingError
+from visrag_integrations.errors import DatasetError, SettingError, TrainingError
 from visrag_integrations.evaluation import EvaluationSet, Question
 from visrag_integrations.evaluation.batch_runner import BatchRunner
 from visrag_integrations.evaluation.run_record import RunRecord
@@ -211,6 +211,8 @@ def build_runs(
             bar.update(len(finished))
 
         def fail(question: Question, error: Exception) -> None:
+            if isinstance(error, TrainingError):
+                raise error  # the judge is away, or is none: so it would be for every question
             logger.warning("Question %r: %s", question.id, error)
             bar.update()
 
