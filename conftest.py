@@ -8,6 +8,8 @@ from __future__ import annotations
 import ast
 import functools
 import os
+import signal
+import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -15,6 +17,10 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent
+# A shell lets what it runs in the background ignore Ctrl-C, and all that is started from there: tests that send it to
+# a program would wait for ever.
+if signal.getsignal(signal.SIGINT) == signal.SIG_IGN and threading.current_thread() is threading.main_thread():
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 OPTIONAL = {
     "torch",
     "transformers",
