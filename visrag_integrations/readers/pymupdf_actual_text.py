@@ -11,8 +11,6 @@ def has_actual_text(drawing: Any) -> bool:
     import pymupdf
 
     mupdf = pymupdf.mupdf
-    if not hasattr(pymupdf, "TEXT_IGNORE_ACTUALTEXT"):  # before 1.26 MuPDF reads the letters only
-        return False
     device = _actual_text_device()()
     mupdf.fz_run_display_list(
         mupdf.FzDisplayList(drawing.this),

@@ -24,7 +24,7 @@ def painted_words(drawing: Any, page: Any, size: tuple[float, float]) -> Painted
     """The page's words. Ligatures are spelled out; an unknown character is U+FFFD, not its glyph number."""
     import pymupdf
 
-    layer, words, blocks = _read_layer(drawing, page, getattr(pymupdf, "TEXT_IGNORE_ACTUALTEXT", 0))
+    layer, words, blocks = _read_layer(drawing, page, pymupdf.TEXT_IGNORE_ACTUALTEXT)
     if has_actual_text(drawing):
         _, given, _ = _read_layer(drawing, page, 0)
         chosen = choose(words, given)
