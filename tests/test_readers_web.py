@@ -260,10 +260,11 @@ def test_a_page_that_never_ends_is_given_up(tmp_path: Path, script: str) -> None
         read(html(tmp_path, f"<p>x</p><script>{script}</script>"), PageReader(web_scripts=True, web_timeout=3))
 
 
+@pytest.mark.slow
 @needs_chromium
 def test_a_part_that_drips_is_left_out(site: ThreadingHTTPServer) -> None:
     site.pages["/page"] = ("text/html", b"<p>text</p><img src=/drip.png>")  # type: ignore[attr-defined]
-    (page,) = read(f"{site.url}/page", PageReader(ocr="never", web_timeout=4))  # type: ignore[attr-defined]
+    (page,) = read(f"{site.url}/page", PageReader(ocr="never", web_timeout=20))  # type: ignore[attr-defined]
     assert page.text == "text"
 
 
