@@ -264,7 +264,7 @@ def test_urls_into_a_server_with_shards_that_refuses_every_third_request(
         assert counts(report)[:5] == counts(plain[0])[:5]
         assert_same(contents(store), plain[1])
         assert all(source.startswith("file:///") for found in store.documents() for source in found.sources)
-        assert {name: server.created["pages"][name] for name in asked} == asked
+        assert {name: server.created["pages.v1"][name] for name in asked} == asked
         assert all(server.faults[fault] for fault in faults)
 
 
