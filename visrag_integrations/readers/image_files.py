@@ -86,7 +86,8 @@ class ImageDocument:
             raise ValueError(
                 f"{width} x {height} pixels are more than max_image_pixels={self._settings.max_image_pixels}"
             )
-        self._image.load()
+        with images.without_size_warnings():  # a TIFF's pixels are counted once more when they are decoded
+            self._image.load()
         if self._is_good_as_it_is():
             return PageContent(self._source.read_bytes(), detail=ImageDetail(self._image))
         upright: Image = self._image
