@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
+from visrag_integrations.lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from visrag_integrations.langchain.agent import create_vrag_agent
@@ -62,16 +62,15 @@ __all__ = [
 ]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+def _check_extra() -> None:
     try:
         import langchain_core  # noqa: F401
     except ImportError as err:
         raise MissingExtraError("langchain-core", "langchain") from err
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOMES, name, _check_extra)
 
 
 def __dir__() -> list[str]:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import importlib.util
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
+from visrag_integrations.lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from visrag_integrations.servers.http.app import create_app
@@ -17,15 +17,14 @@ _HOMES = {"ServeSettings": "settings", "create_app": "app"}
 __all__ = ["ServeSettings", "create_app"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+def _check_extra() -> None:
     for package in ("fastapi", "uvicorn", "prometheus_client"):
         if importlib.util.find_spec(package) is None:
             raise MissingExtraError(package, "serve")
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOMES, name, _check_extra)
 
 
 def __dir__() -> list[str]:

@@ -6,10 +6,10 @@ UltraRAG starts `DIR/retriever/src/retriever.py` with its own Python; that file 
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import MissingExtraError
+from visrag_integrations.lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from visrag_integrations.servers.ultrarag.folders import write_folders
@@ -20,17 +20,16 @@ _HOMES = {"create_server": "server", "write_folders": "folders"}
 __all__ = ["create_server", "write_folders"]
 
 
-def __getattr__(name: str) -> Any:
-    if name not in _HOMES:
-        raise AttributeError(f"module {__name__!r} has no attribute {name!r}; it has {', '.join(__all__)}")
+def _check_extra() -> None:
     try:
         import mcp.server.mcpserver  # noqa: F401
         import yaml  # noqa: F401
     except ImportError as err:
         raise MissingExtraError("What UltraRAG's servers need (mcp 2.3 or later, PyYAML)", "ultrarag") from err
-    value = getattr(importlib.import_module(f"{__name__}.{_HOMES[name]}"), name)
-    globals()[name] = value
-    return value
+
+
+def __getattr__(name: str) -> Any:
+    return lazy_attribute(__name__, _HOMES, name, _check_extra)
 
 
 def __dir__() -> list[str]:
