@@ -215,11 +215,10 @@ WRITE_IN_PLACE = {
     "store/due_pictures.py",
     "store/folder.py",  # its lock
     "training/adapters.py",
-    "training/agent_training.py",
-    "training/evidence.py",  # the card of a checkpoint
     "training/run_trainer.py",  # the lines of a log
     "training/retriever.py",
     "training/saving.py",
+    "training/stage_run.py",  # the card of a checkpoint
 }
 
 

@@ -2,95 +2,54 @@
 
 from __future__ import annotations
 
-import dataclasses
 import hashlib
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-from torch import Tensor
-from transformers import set_seed
-
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import EvaluationSet, load_evaluation_set
-from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.retrievers import Retriever, is_retriever
 from visrag_integrations.training.agent_evaluation import BEST_BY, check_agent_questions, golden_of, run_held_out
-from visrag_integrations.training.agent_recipe import AGENT_STAGES, AgentRlRecipe, AgentSftRecipe
+from visrag_integrations.training.agent_recipe import AGENT_STAGES
 from visrag_integrations.training.agent_rewards import WEIGHTS, TrajectoryReward
-from visrag_integrations.training.bases import Base
 from visrag_integrations.training.card import agent_card
-from visrag_integrations.training.evidence import NO_NUMBERS, SKIPPED_SHOWN, lora_of
 from visrag_integrations.training.judges import Judged, JudgeFunction
 from visrag_integrations.training.lazily import check_trl
-from visrag_integrations.training.losses import world_size
-from visrag_integrations.training.reader import ReaderNetwork, find_reader, load_reader
-from visrag_integrations.training.reader_arguments import OWN, merge_asked, reader_arguments
-from visrag_integrations.training.reader_checks import fitting
+from visrag_integrations.training.reader import ReaderNetwork, find_reader
+from visrag_integrations.training.reader_arguments import merge_asked
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
 from visrag_integrations.training.reader_recipe import ReaderStage, recipe_of
-from visrag_integrations.training.reader_saving import load_reader_state, save_reader
-from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
+from visrag_integrations.training.recipe import LoraRecipe
 from visrag_integrations.training.report import TrainingReport
-from visrag_integrations.training.runs import RunFolder, read_complete
+from visrag_integrations.training.runs import RunFolder
+from visrag_integrations.training.stage_run import StagePlan, begin_stage, lora_of, run_stage, said_values
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
 
 
-@dataclass(frozen=True)
-class AgentPlan:
+@dataclass(frozen=True, kw_only=True)
+class AgentPlan(StagePlan):
     """Everything a run is: what `train_agent` was asked, checked.
 
     `data` are whole runs to learn from (`sft`), or questions (`rl`).
     """
 
-    base: Base
-    data: ReaderExamples | EvaluationSet
-    stage: ReaderStage
-    recipe: AgentSftRecipe | AgentRlRecipe
-    steps: int
     retriever: Retriever | None
     judged: Judged | None
     weights: tuple[float, float, float]
-    published: bool
-    lora: LoraRecipe | None
-    evaluate: EvaluationSet | None
-    asked: Mapping[str, Any]
 
-    def started_with(self) -> dict[str, Any]:
-        """What must be the same for a run to go on. Not what changes no number: memory, logging, how often it saves."""
-        numbers = dataclasses.asdict(self.recipe)
-        for name in NO_NUMBERS:
-            numbers.pop(name)
-        others: dict[str, str] = {}
-        for name, value in sorted(self.asked.items()):
-            if name not in HARMLESS and name not in OWN:
-                others[name] = str(value)
-        return {
-            "task": "agent",
-            "stage": self.stage,
-            "base": self.base.fingerprint,
-            "data": fingerprint_of(self.data),
-            "steps": self.steps,
-            **numbers,
-            **self._rewarded(),
-            "lora": None if self.lora is None else dataclasses.asdict(self.lora),
-            "arguments": others,
-        }
+    @property
+    def data_fingerprint(self) -> str:
+        return fingerprint_of(self.data)
 
-    def settings(self) -> dict[str, Any]:
-        """For the report and the model card."""
-        settings = {"stage": self.stage, **dataclasses.asdict(self.recipe), "steps": self.steps, **self._rewarded()}
-        if self.lora is not None:
-            settings["lora"] = {**dataclasses.asdict(self.lora), "target_modules": list(self.lora.target_modules)}
-        return settings
+    def own_numbers(self) -> dict[str, Any]:
+        return {"task": "agent", **self.own_settings()}
 
-    def _rewarded(self) -> dict[str, Any]:
+    def own_settings(self) -> dict[str, Any]:
         if self.judged is None:
             return {}
         return {"judge": self.judged.name, "weights": list(self.weights), "published": self.published}
@@ -164,9 +123,16 @@ def train_agent(
         TrainingError: The loss is no number, the judge is away, memory does not suffice, or the disk is full.
         MissingExtraError: `rl` needs TRL, and TRL Python 3.11.
     """
-    named = {"epochs": epochs, "max_steps": max_steps, "lr": lr, "batch_size": batch_size, "micro_batch": micro_batch}
-    said = {**(recipe or {}), **{name: value for name, value in named.items() if value is not None}}
-    said |= {name: value for name, value in (("save_steps", save_steps), ("seed", seed)) if value is not None}
+    said = said_values(
+        recipe,
+        epochs=epochs,
+        max_steps=max_steps,
+        lr=lr,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        save_steps=save_steps,
+        seed=seed,
+    )
     chosen = recipe_of(stage, said, AGENT_STAGES)
     if stage == "rl":
         check_trl()
@@ -180,20 +146,20 @@ def train_agent(
         judged = _judged(judge)
     count = len(data) if isinstance(data, ReaderExamples) else _answered(data)
     plan = AgentPlan(
-        start,
-        data,
-        stage,
-        chosen,
-        chosen.steps(count),
-        retriever,
-        judged,
-        weights,
-        published,
-        lora_of(lora),
-        held_out,
-        asked,
+        base=start,
+        data=data,
+        stage=stage,
+        recipe=chosen,
+        steps=chosen.steps(count),
+        retriever=retriever,
+        judged=judged,
+        weights=weights,
+        published=published,
+        lora=lora_of(lora),
+        evaluate=held_out,
+        asked=asked,
     )
-    return _run(plan, RunFolder(output), resume)
+    return run_stage(plan, RunFolder(output), resume, make_agent_trainer, begin_agent)
 
 
 def _check_retriever(retriever: Any, *, needed: bool) -> None:
@@ -238,33 +204,6 @@ def fingerprint_of(data: ReaderExamples | EvaluationSet) -> str:
     return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:16]
 
 
-def _run(plan: AgentPlan, run: RunFolder, resume: str | bool | None) -> TrainingReport:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    args = reader_arguments(run.path, plan.recipe, plan.steps, plan.asked, world)
-    if args.process_index == 0:
-        run.prepare(plan.started_with(), resume)
-    if world_size() > 1:
-        dist.barrier()
-    # Finished: nothing heavy has been loaded yet.
-    if run.report.is_file():
-        return TrainingReport.read(run.report)
-    newest = run.newest()
-    set_seed(plan.recipe.seed)  # of LoRA's first values
-    reader = load_reader(plan.base, plan.recipe, plan.lora, newest, str(args.device))
-    if newest is not None:
-        load_reader_state(reader.model, newest, plan.lora)
-    data = plan.data
-    if isinstance(data, ReaderExamples):
-        data = fitting(data, reader, answered=True)
-    trainer = make_agent_trainer(plan, reader, data, args)
-    begin_agent(plan, run, reader, trainer, newest)
-    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    report = _report(plan, run, trainer, data)
-    if args.process_index == 0:
-        write_whole(run.report, report.to_json().encode("utf-8"))
-    return report
-
-
 def make_agent_trainer(plan: AgentPlan, reader: ReaderNetwork, data: ReaderExamples | EvaluationSet, args: Any) -> Any:
     """The stage's trainer."""
     if isinstance(data, ReaderExamples):
@@ -289,23 +228,19 @@ def begin_agent(plan: AgentPlan, run: RunFolder, reader: ReaderNetwork, trainer:
         path = run.path / "traces" / f"held-out-{trainer.state.global_step}.html"
         return run_held_out(plan.evaluate, reader, plan.retriever, settings, plan.recipe.max_response, path)
 
-    def save(folder: Path, state: Mapping[str, Tensor]) -> None:
-        save_reader(plan.base, folder, trainer.accelerator.unwrap_model(trainer.model), state, plan.lora)
-        settings.save(folder)
-        # Evaluated just before: the Trainer saves after it has looked.
-        scores = trainer.scores()
-        last = scores[-1][1] if scores else {}
+    def card_of(scores: Mapping[str, float]) -> str:
         about = f"{plan.data.name}: {_count_of(plan.data)}."
-        card = agent_card(plan.base, plan.stage, about, plan.settings(), last, adapter=plan.lora is not None)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+        return agent_card(plan.base, plan.stage, about, plan.settings(), scores, adapter=plan.lora is not None)
 
-    trainer.begin_run(
+    begin_stage(
+        plan,
         run,
-        save,
+        trainer,
+        newest,
         best_by=BEST_BY,
         evaluate=None if plan.evaluate is None else evaluate,
-        evaluate_every=plan.recipe.save_steps,
-        before=None if newest is None else read_complete(newest),
+        card_of=card_of,
+        save_more=settings.save,
     )
 
 
@@ -313,26 +248,3 @@ def _count_of(data: ReaderExamples | EvaluationSet) -> str:
     if isinstance(data, ReaderExamples):
         return f"{len(data)} runs"
     return f"{_answered(data)} questions"
-
-
-def _report(plan: AgentPlan, run: RunFolder, trainer: Any, data: ReaderExamples | EvaluationSet) -> TrainingReport:
-    best = trainer.best_saved() or run.steps()[-1]
-    broken: Mapping[str, str] = {}
-    if isinstance(data, ReaderExamples):
-        broken = data.broken
-    return TrainingReport(
-        base=plan.base.name,
-        data=plan.data.name,
-        checkpoint=str(run.checkpoint(best)),
-        steps=plan.steps,
-        best_step=best,
-        losses=tuple(trainer.losses()),
-        scores=tuple(trainer.scores()),
-        pages=trainer.pages * world_size(),  # each device counts its own, and all have equally many rows
-        skipped=dict(list(broken.items())[:SKIPPED_SHOWN]),
-        skipped_pages=len(broken),
-        seconds=trainer.seconds,
-        resumed=trainer.resumed,
-        settings=plan.settings(),
-        history=tuple(trainer.state.log_history) if plan.stage == "rl" else (),
-    )

@@ -2,88 +2,49 @@
 
 from __future__ import annotations
 
-import dataclasses
 import functools
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-import torch.distributed as dist
-from torch import Tensor
-from transformers import set_seed
-
 from visrag_integrations.evaluation import EvaluationSet
-from visrag_integrations.files import write_whole
-from visrag_integrations.training.bases import Base
 from visrag_integrations.training.card import reader_card
 from visrag_integrations.training.lazily import check_trl
-from visrag_integrations.training.losses import world_size
-from visrag_integrations.training.reader import ReaderNetwork, find_reader, load_reader
-from visrag_integrations.training.reader_arguments import OWN, merge_asked, reader_arguments
-from visrag_integrations.training.reader_checks import fitting, with_ground_truths
+from visrag_integrations.training.reader import ReaderNetwork, find_reader
+from visrag_integrations.training.reader_arguments import merge_asked
+from visrag_integrations.training.reader_checks import with_ground_truths
 from visrag_integrations.training.reader_evaluation import BEST_BY, answer_held_out, check_questions
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
-from visrag_integrations.training.reader_recipe import ReaderStage, Recipe, recipe_of
-from visrag_integrations.training.reader_saving import load_reader_state, save_reader
-from visrag_integrations.training.recipe import HARMLESS, LoraRecipe
+from visrag_integrations.training.reader_recipe import ReaderStage, recipe_of
+from visrag_integrations.training.recipe import LoraRecipe
 from visrag_integrations.training.report import TrainingReport
 from visrag_integrations.training.rewards import EVISRAG_REWARDS, RewardSpec
-from visrag_integrations.training.runs import RunFolder, read_complete
+from visrag_integrations.training.runs import RunFolder
+from visrag_integrations.training.stage_run import StagePlan, begin_stage, lora_of, run_stage, said_values
 
 if TYPE_CHECKING:
     from visrag_integrations.types import Page
 
-SKIPPED_SHOWN = 100  # rows that were left out, in the report; all are counted
-NO_NUMBERS = ("micro_batch", "save_steps", "keep_checkpoints", "epochs", "max_steps")
-"""Values of a recipe that a run may be continued with in another value."""
 
-
-@dataclass(frozen=True)
-class ReaderPlan:
+@dataclass(frozen=True, kw_only=True)
+class ReaderPlan(StagePlan):
     """Everything a run is: what `train_evidence` was asked, checked."""
 
-    base: Base
-    examples: ReaderExamples
-    stage: ReaderStage
-    recipe: Recipe
-    steps: int
+    data: ReaderExamples
     rewards: tuple[RewardSpec, ...]
-    published: bool
-    lora: LoraRecipe | None
-    evaluate: EvaluationSet | None
-    asked: Mapping[str, Any]
 
-    def started_with(self) -> dict[str, Any]:
-        """What must be the same for a run to go on. Not what changes no number: memory, logging, how often it saves."""
-        numbers = dataclasses.asdict(self.recipe)
-        for name in NO_NUMBERS:
-            numbers.pop(name)
-        others: dict[str, str] = {}
-        for name, value in sorted(self.asked.items()):
-            if name not in HARMLESS and name not in OWN:
-                others[name] = str(value)
-        return {
-            "stage": self.stage,
-            "base": self.base.fingerprint,
-            "data": self.examples.fingerprint,
-            "steps": self.steps,
-            **numbers,
-            "rewards": self._rewards(),
-            "published": self.published,
-            "lora": None if self.lora is None else dataclasses.asdict(self.lora),
-            "arguments": others,
-        }
+    @property
+    def data_fingerprint(self) -> str:
+        return self.data.fingerprint
 
-    def settings(self) -> dict[str, Any]:
-        """For the report and the model card."""
-        settings = {"stage": self.stage, **dataclasses.asdict(self.recipe), "steps": self.steps}
-        if self.stage == "rl":
-            settings |= {"rewards": self._rewards(), "published": self.published}
-        if self.lora is not None:
-            settings["lora"] = {**dataclasses.asdict(self.lora), "target_modules": list(self.lora.target_modules)}
-        return settings
+    def own_numbers(self) -> dict[str, Any]:
+        return {"rewards": self._rewards(), "published": self.published}
+
+    def own_settings(self) -> dict[str, Any]:
+        if self.stage != "rl":
+            return {}
+        return {"rewards": self._rewards(), "published": self.published}
 
     def _rewards(self) -> list[str]:
         if self.stage != "rl":
@@ -152,9 +113,16 @@ def train_evidence(
         TrainingError: The loss is no number, a reward failed, memory does not suffice, or the disk is full.
         MissingExtraError: `rl` needs TRL, and TRL Python 3.11.
     """
-    named = {"epochs": epochs, "max_steps": max_steps, "lr": lr, "batch_size": batch_size, "micro_batch": micro_batch}
-    said = {**(recipe or {}), **{name: value for name, value in named.items() if value is not None}}
-    said |= {name: value for name, value in (("save_steps", save_steps), ("seed", seed)) if value is not None}
+    said = said_values(
+        recipe,
+        epochs=epochs,
+        max_steps=max_steps,
+        lr=lr,
+        batch_size=batch_size,
+        micro_batch=micro_batch,
+        save_steps=save_steps,
+        seed=seed,
+    )
     chosen = recipe_of(stage, said)
     if stage == "rl":
         check_trl()
@@ -165,55 +133,18 @@ def train_evidence(
     if stage == "rl":
         opened = with_ground_truths(opened, rewards)
     plan = ReaderPlan(
-        start,
-        opened,
-        stage,
-        chosen,
-        chosen.steps(len(opened)),
-        tuple(rewards),
-        published,
-        lora_of(lora),
-        held_out,
-        asked,
+        base=start,
+        data=opened,
+        stage=stage,
+        recipe=chosen,
+        steps=chosen.steps(len(opened)),
+        rewards=tuple(rewards),
+        published=published,
+        lora=lora_of(lora),
+        evaluate=held_out,
+        asked=asked,
     )
-    return _run(plan, RunFolder(output), resume)
-
-
-def lora_of(lora: Any) -> LoraRecipe | None:
-    """What was asked for as LoRA, or None."""
-    # Without dropout: responses are written without, and would be learned from by another network.
-    if lora is True:
-        return LoraRecipe(dropout=0.0)
-    if isinstance(lora, Mapping):
-        lora = {"dropout": 0.0, **lora}
-    return LoraRecipe.of(lora)
-
-
-def _run(plan: ReaderPlan, run: RunFolder, resume: str | bool | None) -> TrainingReport:
-    world = int(os.environ.get("WORLD_SIZE", "1"))
-    args = reader_arguments(run.path, plan.recipe, plan.steps, plan.asked, world)
-    # The process group exists from here on, where there are several devices.
-    if args.process_index == 0:
-        run.prepare(plan.started_with(), resume)
-    if world_size() > 1:
-        dist.barrier()
-    # Finished: nothing heavy has been loaded yet.
-    if run.report.is_file():
-        return TrainingReport.read(run.report)
-    # The weights come from the checkpoint, read strictly; the Trainer then adds optimizer, schedule and random state.
-    newest = run.newest()
-    set_seed(plan.recipe.seed)  # of LoRA's first values
-    reader = load_reader(plan.base, plan.recipe, plan.lora, newest, str(args.device))
-    if newest is not None:
-        load_reader_state(reader.model, newest, plan.lora)
-    examples = fitting(plan.examples, reader, answered=plan.stage == "sft")
-    trainer = make_trainer(plan, reader, examples, args)
-    begin(plan, run, reader, trainer, newest)
-    trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
-    report = _report(plan, run, trainer, examples)
-    if args.process_index == 0:
-        write_whole(run.report, report.to_json().encode("utf-8"))
-    return report
+    return run_stage(plan, RunFolder(output), resume, make_trainer, begin)
 
 
 def make_trainer(plan: ReaderPlan, reader: ReaderNetwork, examples: ReaderExamples, args: Any) -> Any:
@@ -239,40 +170,8 @@ def begin(plan: ReaderPlan, run: RunFolder, reader: ReaderNetwork, trainer: Any,
     if plan.evaluate is not None:
         evaluate = functools.partial(answer_held_out, plan.evaluate, reader, plan.recipe.max_response)
 
-    def save(folder: Path, state: Mapping[str, Tensor]) -> None:
-        save_reader(plan.base, folder, trainer.accelerator.unwrap_model(trainer.model), state, plan.lora)
-        # Evaluated just before: the Trainer saves after it has looked.
-        scores = trainer.scores()
-        last = scores[-1][1] if scores else {}
-        data = f"{plan.examples.name}: {len(plan.examples)} examples."
-        card = reader_card(plan.base, plan.stage, data, plan.settings(), last, adapter=plan.lora is not None)
-        (folder / "README.md").write_text(card, encoding="utf-8")
+    def card_of(scores: Mapping[str, float]) -> str:
+        about = f"{plan.data.name}: {len(plan.data)} examples."
+        return reader_card(plan.base, plan.stage, about, plan.settings(), scores, adapter=plan.lora is not None)
 
-    trainer.begin_run(
-        run,
-        save,
-        best_by=BEST_BY,
-        evaluate=evaluate,
-        evaluate_every=plan.recipe.save_steps,
-        before=None if newest is None else read_complete(newest),
-    )
-
-
-def _report(plan: ReaderPlan, run: RunFolder, trainer: Any, examples: ReaderExamples) -> TrainingReport:
-    best = trainer.best_saved() or run.steps()[-1]
-    return TrainingReport(
-        base=plan.base.name,
-        data=plan.examples.name,
-        checkpoint=str(run.checkpoint(best)),
-        steps=plan.steps,
-        best_step=best,
-        losses=tuple(trainer.losses()),
-        scores=tuple(trainer.scores()),
-        pages=trainer.pages * world_size(),  # each device counts its own, and all have equally many rows
-        skipped=dict(list(examples.broken.items())[:SKIPPED_SHOWN]),
-        skipped_pages=len(examples.broken),
-        seconds=trainer.seconds,
-        resumed=trainer.resumed,
-        settings=plan.settings(),
-        history=tuple(trainer.state.log_history) if plan.stage == "rl" else (),
-    )
+    begin_stage(plan, run, trainer, newest, best_by=BEST_BY, evaluate=evaluate, card_of=card_of)

@@ -10,6 +10,9 @@ from typing import Any
 
 from visrag_integrations.errors import CheckpointError
 
+SKIPPED_SHOWN = 100
+"""Rows that were left out, in the report; all are counted."""
+
 
 @dataclass(frozen=True)
 class TrainingReport:

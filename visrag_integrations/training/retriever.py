@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 from transformers import TrainingArguments, set_seed
 
@@ -22,17 +21,15 @@ from visrag_integrations.training.bases import Base, find_base
 from visrag_integrations.training.card import model_card
 from visrag_integrations.training.examples import Pairs
 from visrag_integrations.training.held_out import check_held_out, search_held_out
-from visrag_integrations.training.losses import world_size
 from visrag_integrations.training.pairs import open_pairs
 from visrag_integrations.training.recipe import HARMLESS, LoraRecipe, RetrieverRecipe, merge_arguments, read_arguments
-from visrag_integrations.training.report import TrainingReport
+from visrag_integrations.training.report import SKIPPED_SHOWN, TrainingReport
+from visrag_integrations.training.run_trainer import open_run
 from visrag_integrations.training.runs import RunFolder, read_complete
 from visrag_integrations.training.saving import load_adapter_state, load_master, save_adapter, save_whole
 from visrag_integrations.training.stream import PairStream
 from visrag_integrations.training.trainable import TrainableRetriever
 from visrag_integrations.training.trainer import RetrieverTrainer
-
-SKIPPED_SHOWN = 100  # rows that were left out, in the report; all are counted
 
 
 @dataclass(frozen=True)
@@ -150,13 +147,7 @@ def train_retriever(
 def _run(plan: RunPlan, run: RunFolder, resume: str | bool | None) -> TrainingReport:
     world = int(os.environ.get("WORLD_SIZE", "1"))
     args = training_arguments(run.path, plan.recipe, plan.steps, plan.asked, world, evaluates=plan.evaluate is not None)
-    # The process group exists from here on, where there are several devices.
-    if args.process_index == 0:
-        run.prepare(plan.started_with(), resume)
-    if world_size() > 1:
-        dist.barrier()
-    # Finished: nothing heavy has been loaded yet.
-    if run.report.is_file():
+    if open_run(run, args, plan.started_with(), resume):
         return TrainingReport.read(run.report)
     # The weights come from the checkpoint, read strictly; the Trainer then adds optimizer, schedule and random state.
     newest = run.newest()

@@ -234,6 +234,21 @@ class RunTrainer:
         return []
 
 
+def open_run(run: RunFolder, args: Any, started_with: Mapping[str, Any], resume: str | bool | None) -> bool:
+    """Prepare the run's folder by one process; whether the run was finished before. Nothing heavy is loaded yet.
+
+    Args:
+        run: The folder.
+        args: The Trainer's arguments; where there are several devices, they have made the process group.
+        started_with: What must be the same for a run to go on.
+        resume: Whether it may.
+    """
+    if args.process_index == 0:
+        run.prepare(started_with, resume)
+    wait_for_others()
+    return run.report.is_file()
+
+
 def wait_for_others() -> None:
     """Until all devices have come so far."""
     if world_size() > 1:

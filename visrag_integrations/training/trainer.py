@@ -25,7 +25,7 @@ from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.gradcache import Vectors, backward_cached
 from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import gather_ids, world_size
-from visrag_integrations.training.run_trainer import Save
+from visrag_integrations.training.run_trainer import Save, random_kept, wait_for_others
 from visrag_integrations.training.runs import RunFolder, saving
 from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
 from visrag_integrations.training.trainable import TrainableRetriever
@@ -195,7 +195,7 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         if self._evaluate_now is not None and (self.is_world_process_zero() or sharded):
             training = self.retriever.training
             self.retriever.eval()
-            with self._whole_weights(), self.compute_loss_context_manager(), _random_kept():
+            with self._whole_weights(), self.compute_loss_context_manager(), random_kept():
                 scores[0] = self._evaluate_now()
             self.retriever.train(training)
         if world_size() > 1:
@@ -240,12 +240,12 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
 
     def _write_checkpoint(self, model: Any, trial: Any) -> None:
         super()._save_checkpoint(model, trial)
-        self._wait_for_others()
+        wait_for_others()
         if self.args.should_save:
             notes = {"seconds": self.seconds, "resumed": self.resumed, "skipped": self.stream.broken}
             self.run.finish_checkpoint(self.state.global_step, notes)
             self.run.remove_old(self.args.save_total_limit, self.best_saved())
-        self._wait_for_others()
+        wait_for_others()
 
     def _get_output_dir(self, trial: Any) -> str:
         if self._saving:
@@ -261,19 +261,5 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
     def _pairs_of_step(self, steps: list[int]) -> StepBatch:
         return self.stream.batch(steps[0])
 
-    def _wait_for_others(self) -> None:
-        if world_size() > 1:
-            dist.barrier()
-
     def _not_finite(self, what: str, batch: StepBatch, parts: Sequence[Vectors]) -> str:
         return not_finite(what, batch.step + 1, batch.ready(), parts)
-
-
-@contextlib.contextmanager
-def _random_kept() -> Any:
-    """Evaluating draws no numbers that training would have drawn."""
-    state = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(state)
