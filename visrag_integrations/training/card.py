@@ -17,6 +17,8 @@ MINICPM_TERMS = (
 _MINICPM = ("visrag-ret", "minicpm-visual-embedding", START)
 _LICENCE = re.compile(r"^license(?:_name|_link)?:.*$", re.MULTILINE)
 
+_ADAPTER = ["This is a LoRA adapter; for vLLM make it whole: `visrag train merge THIS_FOLDER merged`.", ""]
+
 
 def model_card(base: Base, data: str, settings: Mapping[str, Any], scores: Mapping[str, float]) -> str:
     """The card of a checkpoint.
@@ -33,15 +35,7 @@ def model_card(base: Base, data: str, settings: Mapping[str, Any], scores: Mappi
     lines += ["```python", "from visrag_integrations import load_embedder", ""]
     lines += ['embedder = load_embedder("THIS FOLDER")', "```", ""]
     lines += ["Its vectors are not those of its base: index your documents again (`visrag reindex`).", ""]
-    lines += ["## Data", "", data, ""]
-    lines += ["## Recipe", ""]
-    for name, value in settings.items():
-        lines.append(f"- {name}: {value}")
-    if scores:
-        lines += ["", "## Scores on the held-out set", ""]
-        for name, score in scores.items():
-            lines.append(f"- {name}: {score:.4f}")
-    return "\n".join([*lines, *_terms(base)])
+    return "\n".join([*lines, *_numbers(data, settings, scores), *_terms(base)])
 
 
 def reader_card(
@@ -64,15 +58,8 @@ def reader_card(
     lines += ["```python", "from visrag_integrations import VisRAG, load_generator", ""]
     lines += ['rag = VisRAG(retriever, load_generator("THIS FOLDER"))', "```", ""]
     if adapter:
-        lines += ["This is a LoRA adapter; for vLLM make it whole: `visrag train merge THIS_FOLDER merged`.", ""]
-    lines += ["## Data", "", data, "", "## Recipe", ""]
-    for name, value in settings.items():
-        lines.append(f"- {name}: {value}")
-    if scores:
-        lines += ["", "## Scores on the held-out set", ""]
-        for name, score in scores.items():
-            lines.append(f"- {name}: {score:.4f}")
-    return "\n".join([*lines, *_terms(base)])
+        lines += _ADAPTER
+    return "\n".join([*lines, *_numbers(data, settings, scores), *_terms(base)])
 
 
 def agent_card(
@@ -88,16 +75,9 @@ def agent_card(
     lines += ['agent = VRAGAgent(retriever, load_generator("THIS FOLDER"))', "```", ""]
     lines += ["`visrag_agent.json` holds the prompt, the turns and the picture sizes it was trained with.", ""]
     if adapter:
-        lines += ["This is a LoRA adapter; for vLLM make it whole: `visrag train merge THIS_FOLDER merged`.", ""]
-    lines += ["## Data", "", data, "", "## Recipe", ""]
-    for name, value in settings.items():
-        if name != "template":  # it is in visrag_agent.json
-            lines.append(f"- {name}: {value}")
-    if scores:
-        lines += ["", "## Scores on the held-out set", ""]
-        for name, score in scores.items():
-            lines.append(f"- {name}: {score:.4f}")
-    return "\n".join([*lines, *_terms(base)])
+        lines += _ADAPTER
+    shown = {name: value for name, value in settings.items() if name != "template"}  # it is in visrag_agent.json
+    return "\n".join([*lines, *_numbers(data, shown, scores), *_terms(base)])
 
 
 def adapter_card(base: Base, adapter: Path) -> str:
@@ -105,6 +85,18 @@ def adapter_card(base: Base, adapter: Path) -> str:
     lines = _front_matter(base)
     lines += [f"# `{_shown(base)}` with a LoRA adapter in its weights", "", f"The adapter: `{adapter.name}`."]
     return "\n".join([*lines, *_terms(base)])
+
+
+def _numbers(data: str, settings: Mapping[str, Any], scores: Mapping[str, float]) -> list[str]:
+    """What it was trained on, with which recipe, and how well it does."""
+    lines = ["## Data", "", data, "", "## Recipe", ""]
+    for name, value in settings.items():
+        lines.append(f"- {name}: {value}")
+    if scores:
+        lines += ["", "## Scores on the held-out set", ""]
+        for name, score in scores.items():
+            lines.append(f"- {name}: {score:.4f}")
+    return lines
 
 
 def _front_matter(base: Base) -> list[str]:
