@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import argparse
-import os
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, train_agent, train_reader
+from visrag_integrations.cli import options, train_agent, train_reader, train_stages
 from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
@@ -70,14 +69,8 @@ def _add_recipe(parser: argparse.ArgumentParser) -> None:
     )
     recipe.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
     recipe.add_argument("--gradient-checkpointing", action="store_true", help="less memory, a third slower")
-    recipe.add_argument(
-        "--argument",
-        action="append",
-        default=[],
-        type=options.condition,
-        metavar="NAME=VALUE",
-        help="any field of transformers.TrainingArguments, such as report_to=tensorboard; may be given several times",
-    )
+    fields = "any field of transformers.TrainingArguments, such as report_to=tensorboard; may be given several times"
+    train_stages.add_pairs(recipe, "--argument", fields)
 
 
 def _add_merge(parser: argparse.ArgumentParser) -> None:
@@ -110,9 +103,7 @@ def run_retriever(arguments: argparse.Namespace) -> int:
         evaluate=held_out,
         arguments=more,
     )
-    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
-        train_reader.print_report(report, as_json=arguments.json)
-    return 1 if report.skipped_pages else 0
+    return train_stages.print_report(report, as_json=arguments.json)
 
 
 def run_merge(arguments: argparse.Namespace) -> int:

@@ -5,15 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
-from visrag_integrations.cli.train_reader import print_report
+from visrag_integrations.cli import options, train_stages
 
 if TYPE_CHECKING:
-    from visrag_integrations.evaluation import Question
     from visrag_integrations.interfaces.retrievers import Retriever
 
 MATCH = "match"
@@ -34,21 +31,10 @@ def add_agent(parser: argparse.ArgumentParser) -> None:
     )
     _add_search(parser)
     parser.add_argument("--evaluate", metavar="SET", help="held-out questions with answers, asked at every checkpoint")
-    recipe = parser.add_argument_group("recipe (defaults: VRAG-RL's, of the stage)")
-    recipe.add_argument("--epochs", type=float, metavar="N", help="how often all runs or questions are seen")
-    recipe.add_argument("--max-steps", type=options.positive, metavar="N", help="so many steps instead")
-    recipe.add_argument("--lr", type=float, metavar="RATE", help="learning rate (sft: 5e-7 at its highest; rl: 1e-6)")
-    recipe.add_argument(
-        "--batch-size", type=options.positive, metavar="N", help="runs or questions a step (sft: 64; rl: 32)"
-    )
-    recipe.add_argument("--micro-batch", type=options.positive, metavar="N", help="sequences in memory at once")
-    recipe.add_argument("--save-steps", type=options.positive, metavar="N", help="steps between checkpoints")
-    recipe.add_argument("--seed", type=int, metavar="N", help="of the order, and of what is drawn")
-    recipe.add_argument("--lora", action="store_true", help="train a LoRA adapter instead of all weights")
+    step = "runs or questions a step (sft: 64; rl: 32)"
+    recipe = train_stages.add_recipe(parser, "VRAG-RL's", "all runs or questions", step)
     recipe.add_argument("--published", action="store_true", help="rl: the padding picture is trained, as published")
-    _add_pairs(recipe, "--recipe", "any other value of the recipe, such as samples=8 or max_turns=3")
-    fields = "any field of transformers.TrainingArguments, for rl of trl.GRPOConfig, such as use_vllm=true"
-    _add_pairs(recipe, "--argument", fields)
+    train_stages.add_other_values(recipe, "samples=8 or max_turns=3")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_agent)
 
@@ -63,17 +49,6 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     _add_search(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_runs)
-
-
-def _add_pairs(group: Any, name: str, what: str) -> None:
-    group.add_argument(
-        name,
-        action="append",
-        default=[],
-        type=options.condition,
-        metavar="NAME=VALUE",
-        help=f"{what}; may be given several times",
-    )
 
 
 def _add_search(parser: argparse.ArgumentParser) -> None:
@@ -91,36 +66,17 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
 
 def run_agent(arguments: argparse.Namespace) -> int:
     """`visrag train agent`."""
-    from visrag_integrations.evaluation import load_evaluation_set
     from visrag_integrations.training import train_agent
 
     needed = arguments.stage == "rl" or arguments.evaluate is not None
+    asked = train_stages.recipe_asked(arguments)
     with contextlib.ExitStack() as opened:
         retriever = opened.enter_context(_retriever(arguments)) if needed else None
         judge = opened.enter_context(_judge(arguments)) if arguments.stage == "rl" else None
         report = train_agent(
-            arguments.base,
-            arguments.questions,
-            arguments.output,
-            retriever=retriever,
-            judge=judge,
-            stage=arguments.stage,
-            epochs=arguments.epochs,
-            max_steps=arguments.max_steps,
-            lr=arguments.lr,
-            batch_size=arguments.batch_size,
-            micro_batch=arguments.micro_batch,
-            save_steps=arguments.save_steps,
-            seed=arguments.seed,
-            recipe=dict(arguments.recipe),
-            published=arguments.published,
-            lora=arguments.lora,
-            evaluate=load_evaluation_set(arguments.evaluate) if arguments.evaluate else None,
-            arguments=dict(arguments.argument),
+            arguments.base, arguments.questions, arguments.output, retriever=retriever, judge=judge, **asked
         )
-    if os.environ.get("RANK", "0") == "0":  # under torchrun every process comes here
-        print_report(report, as_json=arguments.json)
-    return 1 if report.skipped_pages else 0
+    return train_stages.print_report(report, as_json=arguments.json)
 
 
 def run_runs(arguments: argparse.Namespace) -> int:
@@ -128,12 +84,7 @@ def run_runs(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation import load_evaluation_set
     from visrag_integrations.training import build_runs
 
-    dropped: dict[str, str] = {}
-
-    def note(question: Question, reason: str) -> None:
-        dropped[question.id] = reason
-        print(f"visrag: left out: {question.id}: {reason}", file=sys.stderr)
-
+    left_out = train_stages.LeftOut()
     questions = load_evaluation_set(arguments.questions)
     with contextlib.ExitStack() as opened:
         retriever = opened.enter_context(_retriever(arguments))
@@ -148,12 +99,9 @@ def run_runs(arguments: argparse.Namespace) -> int:
             arguments.output,
             judge=judge,
             max_turns=arguments.turns,
-            on_dropped=note,
+            on_dropped=left_out,
         )
-    if arguments.json:
-        output.print_json({"runs": len(runs), "output": arguments.output, "dropped": dropped})
-    else:
-        print(f"{len(runs)} runs in {arguments.output}; {len(dropped)} questions left out")
+    left_out.print_result(len(runs), "runs", arguments)
     return 0
 
 
@@ -163,7 +111,8 @@ def _retriever(arguments: argparse.Namespace) -> Iterator[Retriever]:
     if arguments.search:
         from visrag_integrations.remote import RemoteRetriever
 
-        yield RemoteRetriever(arguments.search, token=os.environ.get("VISRAG_TOKEN"))
+        with RemoteRetriever(arguments.search, token=os.environ.get("VISRAG_TOKEN")) as remote:
+            yield remote
         return
     from visrag_integrations.interfaces.closing import close
     from visrag_integrations.retrieval import PageRetriever
