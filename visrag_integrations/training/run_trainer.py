@@ -24,7 +24,7 @@ from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import world_size
 from visrag_integrations.training.runs import RunFolder, saving
-from visrag_integrations.training.trouble import too_little_memory
+from visrag_integrations.training.trouble import memory_trouble
 
 Save = Callable[[Path, Mapping[str, Tensor]], None]
 """Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
@@ -128,14 +128,8 @@ class RunTrainer:
     def training_step(self, *arguments: Any, **more: Any) -> Tensor:
         """As the Trainer's; what does not fit into memory is said plainly."""
         trainer: Any = self
-        try:
+        with memory_trouble(trainer.args.per_device_train_batch_size, "sequences"):
             loss: Tensor = super().training_step(*arguments, **more)  # type: ignore[misc]
-        except (torch.OutOfMemoryError, MemoryError) as err:
-            raise TrainingError(too_little_memory(trainer.args.per_device_train_batch_size, "sequences")) from err
-        except RuntimeError as err:
-            if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
-                raise TrainingError(too_little_memory(trainer.args.per_device_train_batch_size, "sequences")) from err
-            raise
         if not bool(torch.isfinite(loss)):
             raise TrainingError(self._not_finite("The loss"))
         return loss

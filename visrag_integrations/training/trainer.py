@@ -29,7 +29,7 @@ from visrag_integrations.training.run_trainer import Save, random_kept, wait_for
 from visrag_integrations.training.runs import RunFolder, saving
 from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
 from visrag_integrations.training.trainable import TrainableRetriever
-from visrag_integrations.training.trouble import not_finite, too_little_memory
+from visrag_integrations.training.trouble import memory_trouble, not_finite
 
 logger = logging.getLogger(__name__)
 
@@ -124,14 +124,8 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         model.train()
         batch: StepBatch = inputs
         self._batch = batch
-        try:
+        with memory_trouble(self.stream.micro_batch):
             loss = self._backward(model, batch)
-        except (torch.OutOfMemoryError, MemoryError) as err:
-            raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
-        except RuntimeError as err:
-            if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
-                raise TrainingError(too_little_memory(self.stream.micro_batch)) from err
-            raise
         return loss / world_size()  # the Trainer takes the mean over devices for the log
 
     def _backward(self, model: Any, batch: StepBatch) -> Tensor:

@@ -2,14 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 
+from visrag_integrations.errors import TrainingError
 from visrag_integrations.training.gradcache import Vectors
 from visrag_integrations.training.stream import ReadyPair
 
 ROWS_SHOWN = 5  # a whole batch has 128; a few show what they have in common
+
+
+@contextlib.contextmanager
+def memory_trouble(micro_batch: int, what: str = "pairs") -> Iterator[None]:
+    """A block that says plainly what to do where memory does not suffice.
+
+    Raises:
+        TrainingError: It does not.
+    """
+    try:
+        yield
+    except (torch.OutOfMemoryError, MemoryError) as err:
+        raise TrainingError(too_little_memory(micro_batch, what)) from err
+    except RuntimeError as err:
+        if "not enough memory" in str(err) or "out of memory" in str(err):  # the processor's allocator
+            raise TrainingError(too_little_memory(micro_batch, what)) from err
+        raise
 
 
 def too_little_memory(micro_batch: int, what: str = "pairs") -> str:
