@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import json
 import re
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -17,8 +18,6 @@ from visrag_integrations.images.sending import load
 from visrag_integrations.types import Page, Query, ScoredPage
 
 if TYPE_CHECKING:
-    import httpx
-
     from visrag_integrations.interfaces import Filter
 
 RemoteLayout = Literal["visrag", "vrag"]
@@ -193,18 +192,18 @@ class RemoteRetriever:
     def _json(self, method: str, url: str, **request: Any) -> Any:
         answer = self._answer(method, url, **request)
         try:
-            return answer.json()
-        except ValueError as err:
-            raise self._other_layout(answer.text) from err
+            return json.loads(answer)
+        except (ValueError, RecursionError) as err:
+            raise self._other_layout(_text(answer)) from err
 
     def _bytes(self, url: str) -> bytes:
         if urlsplit(url).netloc != urlsplit(self.url).netloc:
             shown = without_credentials(self.url)
             # The token is for that server, and an answer must not send this program anywhere else.
             raise EndpointError(f"{shown} names a picture on another server, which is not fetched.")
-        return self._answer("GET", url).content
+        return self._answer("GET", url)
 
-    def _answer(self, method: str, url: str, **request: Any) -> httpx.Response:
+    def _answer(self, method: str, url: str, **request: Any) -> bytes:
         import httpx
 
         shown = without_credentials(url)
@@ -221,11 +220,11 @@ class RemoteRetriever:
                 f"{shown} does not answer ({type(err).__name__}: {printable(str(err))}). Is the server running there? "
                 "`visrag serve` says its address when it starts."
             ) from err
-        whole = httpx.Response(answer.status_code, headers=_plain(answer.headers), content=b"".join(parts))
-        if whole.status_code == 401:
+        whole = b"".join(parts)
+        if answer.status_code == 401:
             raise EndpointError(f"{shown} asks for a token. Give token=..., the one that the server was started with.")
-        if whole.status_code != 200:
-            raise EndpointError(f"{shown} answers with status {whole.status_code}: {printable(whole.text[:300])}")
+        if answer.status_code != 200:
+            raise EndpointError(f"{shown} answers with status {answer.status_code}: {printable(_text(whole)[:300])}")
         return whole
 
     def _other_layout(self, said: Any) -> EndpointError:
@@ -271,6 +270,6 @@ def _query_fields(query: str | Query) -> dict[str, Any]:
     return fields
 
 
-def _plain(headers: httpx.Headers) -> dict[str, str]:
-    """Without what tells how the bytes were packed: they are unpacked already."""
-    return {name: value for name, value in headers.items() if name not in {"content-encoding", "content-length"}}
+def _text(answer: bytes) -> str:
+    """What a server said, to be shown; whatever it is."""
+    return answer.decode("utf-8", "replace")
