@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -102,7 +102,7 @@ class VRAGAgent:
             yield from steps
         yield episodes[0].trace
 
-    async def astream(self, question: str) -> AsyncIterator[Step | Trace]:
+    async def astream(self, question: str) -> AsyncGenerator[Step | Trace, None]:
         """`stream`, without blocking the event loop."""
         episodes = await self.abegin([question])
         async for _, steps in arun_rounds(episodes, self._aperformed):

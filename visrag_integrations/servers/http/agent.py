@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING
 
 from visrag_integrations.agent import Trace, VRAGAgent
@@ -13,7 +12,6 @@ from visrag_integrations.servers.web.filters import with_filter_note
 from visrag_integrations.servers.web.stored import within
 
 if TYPE_CHECKING:
-    from visrag_integrations.agent import Step
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.servers.http.schemas import AskRequest
     from visrag_integrations.servers.http.service import Presenter, Service
@@ -29,12 +27,6 @@ async def agent_answer(body: AskRequest, rag: VisRAG, show: Presenter, service: 
     """The whole run."""
     trace = await agent_for(body, rag, service).arun(body.question)
     return show.agent_answer(trace, await checked(trace, body, service))
-
-
-async def agent_steps(body: AskRequest, rag: VisRAG, service: Service) -> AsyncGenerator[Step | Trace, None]:
-    """The steps as they happen, then the whole run."""
-    async for step in agent_for(body, rag, service).astream(body.question):
-        yield step
 
 
 async def checked(trace: Trace, body: AskRequest, service: Service) -> Answer:

@@ -23,7 +23,7 @@ from visrag_integrations.generation.events import (
     SectionText,
 )
 from visrag_integrations.grounding import ground
-from visrag_integrations.servers.http.agent import agent_answer, agent_steps, checked
+from visrag_integrations.servers.http.agent import agent_answer, agent_for, checked
 from visrag_integrations.servers.http.checks import check_text, check_top_k
 from visrag_integrations.servers.http.schemas import AgentAnswer, AskAnswer, AskRequest
 from visrag_integrations.servers.http.service import Presenter, Service, presenter_for
@@ -78,7 +78,7 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
             return show.answer(body.question, await asyncio.to_thread(ground, answer))
         events: AsyncGenerator[_Told, None]
         if body.agent:
-            events = agent_steps(body, rag, service)
+            events = agent_for(body, rag, service).astream(body.question)
         else:
             events = rag.astream(body.question, body.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
