@@ -34,6 +34,7 @@ OPTIONAL = {
     "langgraph",
     "ray",
     "gradio",
+    "starlette",
     "datasets",
     "pyarrow",
     "fastapi",
@@ -48,6 +49,8 @@ OPTIONAL = {
     "peft",
     "trl",
 }
+# Their `__init__` loads a name when it is asked for: what that needs does not stand among its imports.
+LAZY = {"visrag_integrations.training": "torch"}
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
 
 
@@ -58,6 +61,8 @@ def missing_for(path: Path) -> frozenset[str]:
     for name in _top_imports(path):
         if name.split(".")[0] in MISSING:
             found.add(name.split(".")[0])
+        if LAZY.get(name) in MISSING:
+            found.add(LAZY[name])
         for ours in (ROOT / f"{name.replace('.', '/')}.py", ROOT / "tests" / f"{name}.py"):
             if ours.is_file() and ours != path:
                 found |= missing_for(ours)
