@@ -48,15 +48,16 @@ check: test test-slow lint lowest notebooks  ## everything that has to pass
 	.venv-demo/bin/python $(PIP) --editable ".[cpu]"
 	touch $@
 
+# On PyPI torchvision and what vLLM asks for are built for the CUDA torch: of torchvision all but one module loads with
+# the CPU torch, torchaudio and torchcodec do not load at all and are not needed for pictures.
+NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registrations"; sys.modules.setdefault(name, types.ModuleType(name))
+
 .venv-test/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-test
 	.venv-test/bin/python $(PIP) torch
 	.venv-test/bin/python $(PIP) --editable ".[dev-full]"
+	echo '$(NO_TORCHVISION_OPERATORS)' > "$$(.venv-test/bin/python -c 'import sysconfig; print(sysconfig.get_path("purelib"))')/torchvision_operators.pth"
 	touch $@
-
-# vLLM asks for packages that are built for the CUDA torch: of torchvision all but one module loads with the CPU torch,
-# torchaudio and torchcodec do not load at all and are not needed for pictures.
-NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registrations"; sys.modules.setdefault(name, types.ModuleType(name))
 
 .venv-vllm/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-vllm

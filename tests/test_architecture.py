@@ -86,7 +86,7 @@ HEAVY_HOMES = {
     "datasets": {"evaluation", "training"},
     "pyarrow": {"evaluation", "ingestion", "training"},
     "accelerate": {"training"},
-    "peft": {"training"},
+    "peft": {"embedders", "training"},
     "trl": {"training"},
     "openai": {"generation", "embedders"},
     "rapidocr": {"ocr"},

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from visrag_integrations.embedders.checkpoints import ADAPTER, resolve_checkpoint
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
 from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
@@ -38,6 +39,15 @@ CHECKPOINTS = {
     "vidore/colqwen2-v1.0-hf": "colqwen2",
     "vidore/colpali-v1.3-hf": "colpali",
     "ModernVBERT/colmodernvbert-merged": "colmodernvbert",
+    # Adapters: small files of changes to a base, which is fetched with them.
+    "vidore/colpali-v1.2": "sentence-transformers",
+    "vidore/colpali-v1.3": "sentence-transformers",
+    "vidore/colqwen2-v1.0": "sentence-transformers",
+    "vidore/colqwen2.5-v0.2": "sentence-transformers",
+    "vidore/colSmol-256M": "sentence-transformers",
+    "vidore/colSmol-500M": "sentence-transformers",
+    "nomic-ai/colnomic-embed-multimodal-3b": "sentence-transformers",
+    "nomic-ai/colnomic-embed-multimodal-7b": "sentence-transformers",
 }
 """Published checkpoints and the system each belongs to."""
 ARCHITECTURES = {
@@ -54,8 +64,6 @@ MODULES = "modules.json"
 """A folder that has this file is one of sentence-transformers, whatever its architecture."""
 SYSTEM_KEY = "visrag_system"
 """In the config.json of a checkpoint that was trained here: its system, where the architecture does not tell it."""
-ADAPTER = "adapter_config.json"
-"""A folder that has this file beside no config.json is a LoRA adapter, of PEFT's layout."""
 TORCH = {"torch", "transformers", "safetensors"}
 """Packages of the extra that most systems need."""
 
@@ -97,7 +105,7 @@ def load_embedder(
         return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
     if Path(name).expanduser().exists():
         folder = Path(name).expanduser()
-        if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file():
+        if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() and not (folder / MODULES).is_file():
             return _load_adapter(folder, settings)
         return _resolve(SYSTEMS[_recognise(folder)])(str(folder), **settings)
     raise UnknownNameError(
@@ -166,7 +174,21 @@ def _load_adapter(folder: Path, settings: dict[str, Any]) -> PageEmbedder:
         from visrag_integrations.embedders.adapters import load_with_adapter
     except ModuleNotFoundError as err:
         raise MissingExtraError(f"{err.name}", "torch") from err
-    return load_with_adapter(folder, lambda base: load_embedder(base, **settings))
+    return load_with_adapter(folder, lambda base: _load_base(folder, base, settings))
+
+
+def _load_base(folder: Path, base: str, settings: dict[str, Any]) -> PageEmbedder:
+    """The base of an adapter: known by name, or fetched and known by its config.json."""
+    if base in CHECKPOINTS:
+        return load_embedder(base, **settings)
+    try:
+        return load_embedder(resolve_checkpoint(base), **settings)
+    except UnknownNameError as err:
+        raise CheckpointError(
+            f"{str(folder)!r} is an adapter of {base!r}, which no embedder here reads by itself. An adapter with "
+            f"{MODULES} beside it, as published ones have, is read by sentence-transformers; or give the merged "
+            f'checkpoint: "-hf" or "-merged" in its name. {err}'
+        ) from err
 
 
 def _is_recognised(name: str, system: str) -> bool:
@@ -189,19 +211,19 @@ def _recognise(folder: Path) -> str:
     """The system of a checkpoint folder, by what its config.json says, never by its name."""
     if not folder.is_dir():
         raise CheckpointError(f"{str(folder)!r} is a file; give the folder that holds config.json and the weights.")
+    if (folder / MODULES).is_file():  # before config.json, which an adapter does not have
+        return "sentence-transformers"
     try:
         config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
     except FileNotFoundError as err:
         if (folder / ADAPTER).is_file():
             raise CheckpointError(
-                f"{str(folder)!r} holds an adapter, no whole model. Give the merged checkpoint: "
-                'published ones have "-hf" or "-merged" in their names.'
+                f"{str(folder)!r} holds an adapter, no whole model. Say no system=, so that its base is loaded too, or "
+                'give the merged checkpoint: published ones have "-hf" or "-merged" in their names.'
             ) from err
         raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.") from err
     except (OSError, ValueError) as err:
         raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err
-    if (folder / MODULES).is_file():
-        return "sentence-transformers"
     if isinstance(config, dict) and config.get(SYSTEM_KEY) in SYSTEMS:
         return str(config[SYSTEM_KEY])
     names = config.get("architectures") if isinstance(config, dict) else None

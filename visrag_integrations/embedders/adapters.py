@@ -17,6 +17,7 @@ import torch
 from torch import Tensor
 
 from visrag_integrations.embedders.checkpoint_embedder import CheckpointEmbedder
+from visrag_integrations.embedders.checkpoints import ADAPTER, ADAPTER_WEIGHTS, adapter_base
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.models.visrag_ret import PREFIXES, VisRAGRetModel
 from visrag_integrations.models.weights import first_names, read_json
@@ -24,8 +25,8 @@ from visrag_integrations.models.weights import first_names, read_json
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
 
-CONFIG = "adapter_config.json"
-WEIGHTS = "adapter_model.safetensors"
+CONFIG = ADAPTER
+WEIGHTS = ADAPTER_WEIGHTS
 PREFIX = "base_model.model."  # PEFT writes it before every name
 A, B = ".lora_A.weight", ".lora_B.weight"
 
@@ -36,12 +37,7 @@ def load_with_adapter(folder: Path, load: Callable[[str], PageEmbedder]) -> Page
     Raises:
         CheckpointError: The adapter does not say its base, is of another kind, or does not fit it.
     """
-    base = read_json(folder / CONFIG).get("base_model_name_or_path")
-    if not isinstance(base, str) or not base or not (folder / WEIGHTS).is_file():
-        raise CheckpointError(
-            f"{str(folder)!r} holds an adapter, no whole model, and not its base's name or no {WEIGHTS}. Give the "
-            'merged checkpoint: published ones have "-hf" or "-merged" in their names.'
-        )
+    base = adapter_base(folder)
     embedder = load(base)
     if not isinstance(embedder, CheckpointEmbedder):
         raise CheckpointError(f"{str(folder)!r} is an adapter of {base!r}, whose weights are not loaded here.")

@@ -11,6 +11,9 @@ from visrag_integrations.errors import CheckpointError, MissingExtraError
 # Never "*.py" or "*.bin": code is not run, and pickles can hold some.
 PATTERNS = ("*.json", "*.safetensors", "tokenizer.model", "merges.txt", "*.jinja")
 TOKENIZERS = ("tokenizer.model", "tokenizer.json", "vocab.json")
+# A folder that has this file beside no config.json is an adapter of PEFT's layout, and no whole checkpoint.
+ADAPTER = "adapter_config.json"
+ADAPTER_WEIGHTS = "adapter_model.safetensors"
 # 4 MB a file, spread over all of it: to read gigabytes would take minutes, and weights that were trained further differ
 # everywhere. Every stored fingerprint depends on both numbers: they may not change.
 SAMPLES = 64
@@ -43,6 +46,25 @@ def resolve_checkpoint(model_name_or_path: str | Path, *, revision: str | None =
         return Path(snapshot_download(name, revision=revision, allow_patterns=list(PATTERNS)))
     except Exception as err:  # whatever the network or the hub does, the caller learns which checkpoint it was
         raise CheckpointError(f"{name!r} is no folder here and cannot be downloaded from the hub: {err}") from err
+
+
+def adapter_base(folder: Path) -> str:
+    """The checkpoint that an adapter was trained on: a name on the hub, or a folder.
+
+    Raises:
+        CheckpointError: The adapter does not say it, or has no safetensors file.
+    """
+    try:
+        config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    except (OSError, ValueError) as err:
+        raise CheckpointError(f"{ADAPTER} in {str(folder)!r} cannot be read: {err}.") from err
+    base = config.get("base_model_name_or_path") if isinstance(config, dict) else None
+    if not isinstance(base, str) or not base or not (folder / ADAPTER_WEIGHTS).is_file():
+        raise CheckpointError(
+            f"{str(folder)!r} holds an adapter, no whole model, and not its base's name or no {ADAPTER_WEIGHTS}. "
+            'Give the merged checkpoint: published ones have "-hf" or "-merged" in their names.'
+        )
+    return base
 
 
 def checkpoint_name(model_name_or_path: str | Path, folder: Path) -> str:

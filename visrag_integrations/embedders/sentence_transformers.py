@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -11,7 +13,13 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of_all, resolve_checkpoint
+from visrag_integrations.embedders.checkpoints import (
+    ADAPTER,
+    adapter_base,
+    checkpoint_name,
+    fingerprint_of_all,
+    resolve_checkpoint,
+)
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
 from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
 from visrag_integrations.errors import CheckpointError, EmbedderError, MissingExtraError, SettingError
@@ -24,6 +32,7 @@ if TYPE_CHECKING:
 
 MULTI_VECTOR = {"MultiVectorEncoder", "ColBERT"}
 CONFIG = "config_sentence_transformers.json"
+MODULES = "modules.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
@@ -97,7 +106,12 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         """Tells checkpoints apart, wherever they lie; "" for a model that was loaded elsewhere."""
         if self._folder is None:
             return ""
-        return fingerprint_of_all(self._folder)
+        own = fingerprint_of_all(self._folder)
+        if not (self._folder / ADAPTER).is_file() or (self._folder / "config.json").is_file():
+            return own
+        # An adapter on another base, or on one that was trained further, gives other vectors.
+        base = fingerprint_of_all(resolve_checkpoint(adapter_base(self._folder)))
+        return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
 
     def check_open(self) -> None:
         """Nothing, unless this was closed, which raises EmbedderError."""
@@ -191,29 +205,28 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
 
 
 def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
-    """The model in a folder, by the class that its configuration names.
+    """The model in a folder, by the class that its configuration names; an adapter is merged into its base.
 
     Raises:
-        CheckpointError: It cannot be read, or only from pickled weights.
-        MissingExtraError: sentence-transformers is not installed.
+        CheckpointError: It cannot be read, or only from pickled weights, or a part of it would be random.
+        MissingExtraError: sentence-transformers is not installed, or PEFT, which an adapter needs.
     """
-    import json
-
-    unsafe = []
-    for path in folder.rglob("*"):
-        # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.
-        if path.suffix in PICKLES and not any(path.parent.glob("*.safetensors")):
-            unsafe.append(str(path.relative_to(folder)))
-    if unsafe:
-        raise CheckpointError(f"{str(folder)!r} has weights in {', '.join(unsafe)}; only safetensors files are read.")
+    _refuse_pickles(folder)
     try:
         import sentence_transformers
     except ImportError as err:
         raise MissingExtraError("sentence-transformers", "sentence-transformers") from err
     if not hasattr(sentence_transformers, "MultiVectorEncoder"):  # before 6.0, code in a local folder was run unasked
         raise MissingExtraError("sentence-transformers 6.0 or later", "sentence-transformers")
-    from visrag_integrations.embedders.pretrained import silent  # imports torch, as the library has by now
+    # These import torch, as the library has by now.
+    from visrag_integrations.embedders.adapted_models import fetch_base, merge_adapter_into
+    from visrag_integrations.embedders.pretrained import silent
 
+    base: Path | None = None
+    if (folder / ADAPTER).is_file():
+        _refuse_random_projection(folder)
+        base = fetch_base(folder)
+        _refuse_pickles(base)
     try:
         config = {}
         if (folder / CONFIG).is_file():
@@ -221,10 +234,51 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         model_class: Any = sentence_transformers.SentenceTransformer
         if kind == "multi" or (kind is None and config.get("model_type") in MULTI_VECTOR):
             model_class = sentence_transformers.MultiVectorEncoder
+            _refuse_random_projection(folder)
         with silent():
-            return model_class(str(folder), local_files_only=True, **settings)
+            model = model_class(str(folder), local_files_only=True, **settings)
+        if base is not None:
+            merge_adapter_into(model, folder, base)
+    except CheckpointError:
+        raise
+    except ImportError as err:
+        if "torchvision" not in str(err).lower():
+            raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {err}") from err
+        # Processors of Qwen-VL read films too, with torchvision, and do not load without it.
+        raise MissingExtraError("torchvision", "sentence-transformers") from err
     except Exception as err:  # whatever the library finds wrong with it, the caller learns which checkpoint it was
         raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {err}") from err
+    return model
+
+
+def _refuse_pickles(folder: Path) -> None:
+    unsafe = []
+    for path in folder.rglob("*"):
+        # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.
+        if path.suffix in PICKLES and not any(path.parent.glob("*.safetensors")):
+            unsafe.append(str(path.relative_to(folder)))
+    if unsafe:
+        raise CheckpointError(f"{str(folder)!r} has weights in {', '.join(unsafe)}; only safetensors files are read.")
+
+
+def _refuse_random_projection(folder: Path) -> None:
+    """Refuse a folder that does not say which modules a model has.
+
+    The library would add a projection with random weights, or take the mean of all tokens.
+    """
+    if (folder / MODULES).is_file():
+        return
+    names: Any = []
+    if (folder / "config.json").is_file():
+        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
+    for name in names:
+        # These have their projection in the network; the last one has it in the same file.
+        if str(name).endswith("ForRetrieval") or name == "HF_ColBERT":
+            return
+    raise CheckpointError(
+        f"{str(folder)!r} has no {MODULES}, so it does not say how tokens become vectors (architectures={names!r}). "
+        "Give a checkpoint with that file, or one whose name ends in -hf or -merged."
+    )
 
 
 def _dimension_of(model: Any, name: str) -> int:
