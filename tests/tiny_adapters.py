@@ -1,4 +1,4 @@
-"""Adapters of PEFT on tiny random bases, in the layout that the published ones of the ColPali family have."""
+"""Tiny random models of Qwen-VL as sentence-transformers reads them: a ColQwen2.5 adapter with its base, an embedding."""
 
 from __future__ import annotations
 
@@ -112,7 +112,7 @@ def edit_json(path: Path, **changes: Any) -> None:
 
 
 def qwen3_vl_embedding(folder: Path) -> Path:
-    """A tiny Qwen3-VL-Embedding: prompts, the state of the last token and unit length, in sentence-transformers' layout."""
+    """A tiny Qwen3-VL-Embedding in sentence-transformers' layout: prompts, the last token's state, unit length."""
     import sentence_transformers
     from sentence_transformers.base.modules import Transformer
     from sentence_transformers.sentence_transformer.modules import Normalize, Pooling

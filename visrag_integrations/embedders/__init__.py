@@ -39,6 +39,8 @@ CHECKPOINTS = {
     "vidore/colqwen2-v1.0-hf": "colqwen2",
     "vidore/colpali-v1.3-hf": "colpali",
     "ModernVBERT/colmodernvbert-merged": "colmodernvbert",
+    "Qwen/Qwen3-VL-Embedding-2B": "sentence-transformers",
+    "Qwen/Qwen3-VL-Embedding-8B": "sentence-transformers",
     # Adapters: small files of changes to a base, which is fetched with them.
     "vidore/colpali-v1.2": "sentence-transformers",
     "vidore/colpali-v1.3": "sentence-transformers",
