@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +13,7 @@ import transformers
 from PIL import Image
 
 from visrag_integrations import Page, Query, load_embedder
-from visrag_integrations.errors import MissingExtraError
+from visrag_integrations.errors import CheckpointError, MissingExtraError
 
 library = pytest.importorskip("sentence_transformers")
 pytest.importorskip("torchvision")
@@ -64,6 +65,16 @@ def test_values_are_the_librarys(folder: Path, embedder: Any) -> None:
     both = [{"text": text, "image": picture} for text, picture in zip(TEXTS, PICTURES, strict=True)]
     expected = model.encode_query(both, normalize_embeddings=True)
     np.testing.assert_allclose(embedder.embed_queries(queries), expected, rtol=0, atol=1e-5)
+
+
+def test_a_pooling_is_not_guessed(folder: Path, embedder: Any, tmp_path: Path) -> None:
+    """Without modules.json the library would take the mean of all tokens; whoever wants that says it."""
+    bare = Path(shutil.copytree(folder, tmp_path / "bare"))
+    (bare / "modules.json").unlink()
+    with pytest.raises(CheckpointError, match=r"no modules\.json.*kind=\"single\""):
+        load_embedder(bare, system="sentence-transformers", device="cpu")
+    with load_embedder(bare, system="sentence-transformers", kind="single", device="cpu") as mean:
+        assert np.abs(mean.embed_queries(TEXTS[:1])[0] - embedder.embed_queries(TEXTS[:1])[0]).max() > 1e-3
 
 
 def test_without_torchvision_the_command_that_installs_it(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -237,6 +237,8 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
             _refuse_random_projection(folder)
         with silent():
             model = model_class(str(folder), local_files_only=True, **settings)
+        if kind is None:
+            _refuse_guessed_pooling(model, folder)
         if base is not None:
             merge_adapter_into(model, folder, base)
     except CheckpointError:
@@ -278,6 +280,19 @@ def _refuse_random_projection(folder: Path) -> None:
     raise CheckpointError(
         f"{str(folder)!r} has no {MODULES}, so it does not say how tokens become vectors (architectures={names!r}). "
         "Give a checkpoint with that file, or one whose name ends in -hf or -merged."
+    )
+
+
+def _refuse_guessed_pooling(model: Any, folder: Path) -> None:
+    """The library takes the mean of all tokens where a folder does not say how they become one vector.
+
+    A model that was trained on its last token, as those on language models are, would find nothing with that.
+    """
+    if (folder / MODULES).is_file() or not any(type(module).__name__ == "Pooling" for module in model):
+        return
+    raise CheckpointError(
+        f"{str(folder)!r} has no {MODULES}, so it does not say how its tokens become one vector. Give a checkpoint "
+        'with that file; or say kind="single", if the mean of all tokens is right for it.'
     )
 
 
