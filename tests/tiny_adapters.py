@@ -1,4 +1,4 @@
-"""Tiny random models of Qwen-VL as sentence-transformers reads them: a ColQwen2.5 adapter with its base, an embedding."""
+"""Tiny random Qwen-VL models as sentence-transformers reads them: a ColQwen2.5 adapter and its base, an embedding."""
 
 from __future__ import annotations
 
