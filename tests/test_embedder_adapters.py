@@ -234,6 +234,7 @@ print(json.dumps({"name": embedder.name, "vector": vector.tolist(), "fingerprint
 """
 
 
+@pytest.mark.slow
 def test_adapter_and_base_are_fetched_by_name(made: tuple[Path, Path], tmp_path: Path) -> None:
     adapter = Path(shutil.copytree(made[0], tmp_path / "published"))
     edit_json(adapter / "adapter_config.json", base_model_name_or_path="vidore/colqwen2.5-base")
