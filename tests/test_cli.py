@@ -88,7 +88,7 @@ def test_index_search_ask(place: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert found["query"] == "how long to bake sourdough"
     assert len(found["pages"]) == 2
     assert (found["pages"][0]["source"], found["pages"][0]["page"]) == ("docs/bread.pdf", 1)
-    assert set(found["pages"][0]) == {"source", "page", "score", "doc_id", "id", "image"}
+    assert set(found["pages"][0]) == {"source", "page", "score", "doc_id", "id", "image", "passage"}
     assert (place / found["pages"][0]["image"]).is_file()
 
     code, out, _ = visrag(capsys, "ask", "How many sailing boats does the harbour hold?", "--html", "a.html", "--json")
@@ -117,7 +117,7 @@ def test_text_output_is_for_people(place: Path, capsys: pytest.CaptureFixture[st
     assert out.startswith("3 pages of 2 documents in .visrag (3 added, 0 unchanged, 0 removed, 0 failed;")
     assert "preset cpu (ocr + extractive)" in err
     code, out, _ = visrag(capsys, "search", "anchors")
-    assert out.startswith("1. docs/boats.pdf, page 2  (fused ")
+    assert out.startswith("1. docs/boats.pdf, page 2\n   Anchors weigh two hundred pounds.\n")
     code, out, _ = visrag(capsys, "ask", "How heavy are anchors?")
     assert code == 0
     assert "Evidence\n  [1] docs/boats.pdf, page 2: " in out

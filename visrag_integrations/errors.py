@@ -226,6 +226,15 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape", "surrogatepass").decode("ascii") for c in text)
 
 
+def printable_lines(text: str) -> str:
+    """A text of several lines made safe for a terminal: what a document or a model wrote may hold commands for it.
+
+    >>> printable_lines("one\\ntwo \\x1b[2J")
+    'one\\ntwo \\\\x1b[2J'
+    """
+    return "\n".join(printable(line.replace("\t", " ")) for line in text.split("\n"))
+
+
 def storable(text: str) -> str:
     """The text in characters that every engine can keep: half surrogates are written out.
 

@@ -13,10 +13,28 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train, ultrarag
+from visrag_integrations.cli import (
+    ask,
+    delete,
+    demo,
+    documents,
+    ending,
+    evaluate,
+    index,
+    info,
+    mcp,
+    options,
+    reindex,
+    search,
+    serve,
+    surroundings,
+    train,
+    ultrarag,
+)
+from visrag_integrations.cli.parser import CommandParser
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, ultrarag, train)
+COMMANDS = (index, search, ask, info, documents, delete, reindex, evaluate, demo, serve, mcp, ultrarag, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -26,11 +44,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    _set_logging(arguments.verbose)
     # What is said once of a new collection on a server is for whoever types, not for a log.
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     try:
         with ending.in_order():
+            surroundings.fill_in(arguments)
             return int(arguments.run(arguments))
     except VisRAGError as error:
         print(f"visrag: {error}", file=sys.stderr)
@@ -44,7 +63,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
+    parser = CommandParser(
         prog="visrag",
         description="Search documents as page images and answer from them.",
         epilog="A file name or question that starts with a dash goes after `--`: visrag index -- -notes.pdf",
@@ -53,4 +72,25 @@ def _parser() -> argparse.ArgumentParser:
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for command in COMMANDS:
         command.add_parser(subparsers)
+    for of_command in _innermost(parser):
+        options.add_talk_options(of_command)
+        of_command.set_defaults(command_parser=of_command)
     return parser
+
+
+def _innermost(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]:
+    """The parsers of the commands, and of the tasks that some have."""
+    found: list[argparse.ArgumentParser] = []
+    for action in parser._actions:
+        if isinstance(action, argparse._SubParsersAction):
+            for inner in action.choices.values():
+                found += _innermost(inner)
+    return found or [parser]
+
+
+def _set_logging(verbose: int) -> None:
+    """Errors only; with -v what is done, with -vv every step, of this library alone."""
+    logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
+    if verbose:
+        level = logging.INFO if verbose == 1 else logging.DEBUG
+        logging.getLogger("visrag_integrations").setLevel(level)

@@ -5,15 +5,14 @@ from __future__ import annotations
 import argparse
 import contextlib
 from dataclasses import replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, options, output
+from visrag_integrations.cli import ending, html_files, live_answer, options, output
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
-from visrag_integrations.errors import SettingError
-from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -32,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_search_options(parser)
     options.add_generator_options(parser)
     add_agent_options(parser)
-    parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
+    html_files.add_options(parser, "the answer with its pages")
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(run=run, when_ended=ending.KEPT)
@@ -44,7 +43,7 @@ def run(arguments: argparse.Namespace) -> int:
     from visrag_integrations.report import answer_to_html
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
-    options.check_output("--html", arguments.html)
+    with_html = html_files.wanted(arguments)
     arguments.generator = arguments.generator or options.preset_models(arguments)[1]
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with contextlib.ExitStack() as opened:
@@ -55,24 +54,45 @@ def run(arguments: argparse.Namespace) -> int:
             report = index_paths(arguments, store, embedder)
             exit_code, only["$doc_ids"] = index_exit_code(report), list(report.doc_ids)  # and no other document
             if not report.documents:  # there is nothing to answer from
+                _note_unquoted(arguments)
                 return exit_code
         else:
             embedder = options.embedder_that_filled(store, arguments)
             opened.callback(close, embedder)
         rag = options.build_rag(arguments, embedder, store)
         opened.callback(close, rag.generator)
+        live = not arguments.agent and live_answer.is_wanted(as_json=arguments.json)
         trace = run_agent(arguments, rag, question, only or None) if arguments.agent else None
-        answer = ground(trace.answer if trace else rag.ask(question, top_k=arguments.k, filter=only or None))
+        if trace is not None:
+            answer = trace.answer
+        elif live:
+            answer = live_answer.written_live(rag.stream(question, top_k=arguments.k, filter=only or None))
+        else:
+            answer = rag.ask(question, top_k=arguments.k, filter=only or None)
+        answer = ground(answer)
         if not answer.pages:
             answer = _with_filter_note(answer, store, only)
+        html = ""
+        if with_html:  # while the store can give the pictures
+            html = trace.to_html() if trace else answer_to_html(question, answer)
     if arguments.json:
         steps = trace_json(trace) if trace else {}
         output.print_json({**output.answer_json(question, answer), **steps})
+    elif live:
+        print("\n".join(output.answer_details(answer)))
     else:
         print(output.answer_text(answer))
-    if arguments.html:
-        _write_html(arguments.html, trace.to_html() if trace else answer_to_html(question, answer))
+    if with_html:
+        html_files.write(arguments, html)
     return exit_code
+
+
+def _note_unquoted(arguments: argparse.Namespace) -> None:
+    """Say what to type where the "paths" are the rest of a question without quotes."""
+    if any("/" in path or "." in path.rstrip(".?!") or Path(path).exists() for path in arguments.paths):
+        return
+    question = " ".join([arguments.question, *arguments.paths])
+    options.note(f'if all of this is the question, put it in quotes: visrag ask "{question}"')
 
 
 def _with_filter_note(answer: Answer, store: QdrantPageStore, only: Filter) -> Answer:
@@ -81,12 +101,3 @@ def _with_filter_note(answer: Answer, store: QdrantPageStore, only: Filter) -> A
     if not note:
         return answer
     return replace(answer, problems=(*answer.problems, note))
-
-
-def _write_html(path: str, html: str) -> None:
-    try:
-        write_whole(path, html.encode("utf-8"))
-    except OSError as error:
-        raise SettingError(
-            f"The HTML report cannot be written to {path!r} ({error.strerror or error}). Give --html another file."
-        ) from error

@@ -25,8 +25,8 @@ if TYPE_CHECKING:
     from visrag_integrations.types import Failure, Page, ScoredPage
 
 _WHERE = (
-    "Without --index and --collection, pages that come with the set, or --documents, are indexed in .visrag-eval, in a "
-    "collection of the set's name, and kept for the next run; else the pages are searched that are in .visrag."
+    "Pages that come with the set, or --documents, are indexed in a collection of their own, eval-NAME, beside yours, "
+    "and kept for the next run; else the pages of the index are searched."
 )
 
 
@@ -75,11 +75,10 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_search_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
-    parser.set_defaults(index=None, collection=None)
+    parser.set_defaults(own_defaults=("collection",))  # of the set's name, where its pages are indexed
 
 
 def _add_queries(parser: argparse.ArgumentParser) -> None:
@@ -95,7 +94,6 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--max-pages", type=options.positive, metavar="N", help="at most the first N pages of a document"
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     parser.add_argument("--json", action="store_true", help="print one JSON object")
     parser.set_defaults(run=run_queries)
 
@@ -224,17 +222,14 @@ def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> Qdrant
     fills = bool(arguments.documents or dataset.pages)
     # "org/Data set" -> "org-Data-set": what a collection may be called.
     own = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset.name).strip("-")[:100] or "set"
-    if not fills and arguments.index is None and not Path(".visrag").is_dir():
+    if not fills and "://" not in arguments.index and not Path(arguments.index).is_dir():
         raise SettingError(
-            f"The set {dataset.name!r} comes without pages, and there is no index here. "
+            f"The set {dataset.name!r} comes without pages, and there is no index at {printable(arguments.index)}. "
             "Say which documents it is about: --documents PATH..., or which index they are in: --index DIR"
         )
     # What is filled for a set must not mix with the user's own pages, nor with those of another set.
-    index, collection = (".visrag-eval", own) if fills else (".visrag", "pages")
-    if arguments.index is not None:
-        collection = "pages"
-    arguments.index = arguments.index or index
-    arguments.collection = arguments.collection or collection
+    if arguments.collection is None:
+        arguments.collection = f"eval-{own}" if fills else "pages"
     return options.open_store(arguments, must_exist=not fills)
 
 

@@ -22,7 +22,6 @@ def add_parser(subparsers: Any) -> None:
         "paths", nargs="+", metavar="PATH", help="files, folders, URLs of them (PDF, images, office files, web pages)"
     )
     parser.add_argument("--prune", action="store_true", help="also remove documents whose files are gone from there")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_store_options(parser)
     options.add_reading_options(parser)
     options.add_cluster_options(parser)

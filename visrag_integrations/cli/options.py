@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.errors import SettingError, StoreError, printable
 from visrag_integrations.types import Mode
 
 if TYPE_CHECKING:
@@ -25,10 +25,16 @@ PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/
 """Preset -> (embedder, generator)."""
 
 
-def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
-    """Where the pages are; `--json` for commands that print results and end."""
-    parser.add_argument("--index", default=".visrag", metavar="DIR|URL", help="the index: a folder, or a Qdrant server")
-    parser.add_argument("--collection", default="pages", metavar="NAME", help="the collection in it (default: pages)")
+def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True, preset: bool = True) -> None:
+    """Where the pages are; `--json` for commands that print results and end, `--preset` for those that use models."""
+    parser.set_defaults(takes_surroundings=True)
+    parser.add_argument(
+        "--index",
+        metavar="DIR|URL",
+        help="the index: a folder, or a Qdrant server (default: $VISRAG_INDEX, else [tool.visrag] of pyproject.toml, "
+        "else .visrag)",
+    )
+    parser.add_argument("--collection", metavar="NAME", help="the collection in it (default: pages)")
     parser.add_argument(
         "--pictures",
         metavar="DIR|URL|server|none",
@@ -37,9 +43,16 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
     parser.add_argument(
         "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
     )
-    parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+    if preset:
+        parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_talk_options(parser: argparse.ArgumentParser) -> None:
+    """How much is said beside the results; every command has it."""
+    parser.add_argument("-q", "--quiet", action="store_true", help="no progress bar, and not which models were taken")
+    parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv: every step")
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -108,7 +121,11 @@ def server_options(arguments: argparse.Namespace) -> dict[str, int]:
 
 def add_generator_options(parser: argparse.ArgumentParser) -> None:
     """What answers, and how."""
-    parser.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
+    parser.add_argument(
+        "--generator",
+        metavar="NAME|FOLDER|URL",
+        help="what answers (default: $VISRAG_GENERATOR, else [tool.visrag] of pyproject.toml, else the preset's)",
+    )
     parser.add_argument("--strategy", default="multi_image", metavar="NAME", help="how the pages are shown to it")
     parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
@@ -118,6 +135,11 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
 def add_search_options(parser: argparse.ArgumentParser) -> None:
     """How pages are searched, and which ones."""
     parser.add_argument("--mode", choices=get_args(Mode), help="how to search (default: the embedder's own way)")
+    add_filter_option(parser)
+
+
+def add_filter_option(parser: argparse.ArgumentParser) -> None:
+    """Which pages."""
     parser.add_argument(
         "--filter",
         action="append",
@@ -271,7 +293,8 @@ def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
     missing = _missing_for_gpu()
     if missing:
         chosen, why = "cpu", missing
-    note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
+    if not getattr(arguments, "quiet", False):
+        note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
     arguments.preset = chosen  # so that it is chosen, and said, once
     return PRESETS[chosen]
 
@@ -293,7 +316,10 @@ def check_output(option: str, path: str | None) -> None:
         SettingError: It cannot be a file.
     """
     if path and (Path(path).is_dir() or not Path(path).absolute().parent.is_dir()):
-        raise SettingError(f"{option} {path!r} is no file in a folder that exists.")
+        parent = Path(path).absolute().parent
+        if Path(path).is_dir():
+            raise SettingError(f"{option} {path!r} is a folder. Give the name of a file.")
+        raise SettingError(f"{option} {path!r}: the folder {printable(str(parent))!r} does not exist.")
 
 
 def port(text: str) -> int:

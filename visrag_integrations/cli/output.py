@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.errors import printable
+from visrag_integrations.errors import printable, printable_lines
 
 if TYPE_CHECKING:
     from visrag_integrations.ingestion import IndexReport
@@ -18,6 +18,8 @@ if TYPE_CHECKING:
 
 # Names of files that were left out, in a terminal: about as many as fit on one screen.
 _MOST_NAMES = 20
+# Characters of a passage under a page that was found: two lines of a terminal of 80.
+_SNIPPET = 150
 
 
 def print_json(value: Any) -> None:
@@ -52,7 +54,7 @@ def warning_lines(report: IndexReport) -> list[str]:
         names = ", ".join(printable(name) for name in report.left_out[:_MOST_NAMES])
         if len(report.left_out) > _MOST_NAMES:
             names += f" and {len(report.left_out) - _MOST_NAMES} more (--json names all of them)"
-        lines.append(f"left out: {_count(len(report.left_out), 'file')} of kinds that are not read ({kinds}): {names}")
+        lines.append(f"left out: {counted(len(report.left_out), 'file')} of kinds that are not read ({kinds}): {names}")
     return lines
 
 
@@ -60,7 +62,7 @@ def report_line(report: IndexReport, index: str) -> str:
     """The outcome of an indexing run, in one line."""
     counts = f"{report.added} added, {report.unchanged} unchanged, {report.removed} removed"
     return (
-        f"{_count(report.pages, 'page')} of {_count(report.documents, 'document')} in {index} "
+        f"{counted(report.pages, 'page')} of {counted(report.documents, 'document')} in {index} "
         f"({counts}, {len(report.failed)} failed; {report.seconds:.1f} s)"
     )
 
@@ -70,9 +72,37 @@ def hit_lines(hits: Sequence[ScoredPage]) -> list[str]:
     return [f"{rank}. {_place(hit.page)}  ({hit.score_type} {hit.score:.3f})" for rank, hit in enumerate(hits, 1)]
 
 
+def found_lines(hits: Sequence[ScoredPage], passages: Sequence[str]) -> list[str]:
+    """What a search found, best first: each page, and below it the passage that fits the query best."""
+    lines: list[str] = []
+    for rank, (hit, passage) in enumerate(zip(hits, passages, strict=True), start=1):
+        lines.append(f"{rank}. {_place(hit.page)}")
+        if passage:
+            lines.append(f"   {printable(shortened(passage))}")
+    return lines
+
+
+def shortened(text: str) -> str:
+    """A text of at most two lines of a terminal, cut between words.
+
+    >>> shortened("a b")
+    'a b'
+    >>> shortened("word " * 50)[-10:]
+    'word word…'
+    """
+    if len(text) <= _SNIPPET:
+        return text
+    return f"{text[:_SNIPPET].rsplit(' ', 1)[0].rstrip()}…"
+
+
 def answer_text(answer: Answer) -> str:
     """The answer, its evidence, the pages it was read from, and what was off."""
-    lines = [answer.text or "(no answer)"]
+    return "\n".join([printable_lines(answer.text) or "(no answer)", *answer_details(answer)])
+
+
+def answer_details(answer: Answer) -> list[str]:
+    """What stands below an answer: its evidence, the pages it was read from, and what was off."""
+    lines: list[str] = []
     relevant = [evidence for evidence in answer.evidence if evidence.relevant]
     if relevant:
         lines += ["", "Evidence", *map(_evidence_line, relevant)]
@@ -80,12 +110,20 @@ def answer_text(answer: Answer) -> str:
         lines += ["", "Pages read", *(f"  {line}" for line in hit_lines(answer.pages))]
     if answer.problems:
         lines += ["", "Problems", *(f"  {problem}" for problem in answer.problems)]
-    return "\n".join(lines)
+    return lines
 
 
 def pages_json(hits: Sequence[ScoredPage]) -> list[dict[str, Any]]:
     """The pages that were found, as `search --json` and `ask --json` print them."""
     return [_page_json(hit) for hit in hits]
+
+
+def found_json(hits: Sequence[ScoredPage], passages: Sequence[str]) -> list[dict[str, Any]]:
+    """The pages that were found, each with its best passage, as `search --json` prints them."""
+    found: list[dict[str, Any]] = []
+    for page, passage in zip(pages_json(hits), passages, strict=True):
+        found.append({**page, "passage": passage})
+    return found
 
 
 def _page_json(hit: ScoredPage) -> dict[str, Any]:
@@ -136,7 +174,7 @@ def _evidence_line(evidence: Evidence) -> str:
     line = f"  [{evidence.page_index}]"
     if evidence.page is not None:
         line += f" {_place(evidence.page)}:"
-    line += f" {evidence.text}"
+    line += f" {printable(evidence.text)}"
     if evidence.grounding is not None:
         line += f"\n      {evidence.grounding.verdict}"
         if evidence.grounding.note:
@@ -148,7 +186,23 @@ def _place(page: Page) -> str:
     return f"{printable(page.source or page.doc_id)}, page {page.number}"
 
 
-def _count(number: int, noun: str) -> str:
+def counted(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> counted(1, "page"), counted(2, "page")
+    ('1 page', '2 pages')
+    """
     if number == 1:
         return f"1 {noun}"
     return f"{number} {noun}s"
+
+
+def size(number: int) -> str:
+    """A number of bytes, as people write it.
+
+    >>> size(900), size(1_900_000), size(2_540_000_000)
+    ('0.0 MB', '1.9 MB', '2.5 GB')
+    """
+    if number < 1_000_000_000:
+        return f"{number / 1e6:.1f} MB"
+    return f"{number / 1e9:.1f} GB"

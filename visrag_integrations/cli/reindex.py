@@ -38,7 +38,6 @@ def add_parser(subparsers: Any) -> None:
         "read again stays as it was, and is named",
     )
     parser.add_argument("--prune", action="store_true", help="with --read-again: remove documents whose files are gone")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_store_options(parser)
     options.add_reading_options(parser)
     # Where nothing is said, documents are read as the index remembers, not as `visrag index` does by itself.

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import html_files, options, output
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -17,15 +17,18 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("query", help="what to search for; - reads it from standard input")
     parser.add_argument("-k", type=options.positive, default=5, help="how many pages (default: 5)")
     options.add_search_options(parser)
+    html_files.add_options(parser, "the pages")
     options.add_store_options(parser)
     parser.set_defaults(run=run)
 
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag search`."""
+    from visrag_integrations.report import passages_of, search_to_html
     from visrag_integrations.retrieval import PageRetriever
 
     query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
+    with_html = html_files.wanted(arguments)
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
@@ -34,11 +37,17 @@ def run(arguments: argparse.Namespace) -> int:
         asked = options.filter_of(arguments)
         hits = retriever.retrieve(query, top_k=arguments.k, filter=asked)
         note = "" if hits else why_nothing(store, asked)
+        html = search_to_html(query, hits) if with_html else ""  # while the store can give the pictures
+    passages = [passage.text for passage in passages_of(query, hits)]
     if arguments.json:
-        found: dict[str, Any] = {"query": query, "pages": output.pages_json(hits)}
+        found: dict[str, Any] = {"query": query, "pages": output.found_json(hits, passages)}
         if note:
             found["note"] = note
         output.print_json(found)
+    elif hits:
+        print("\n".join(output.found_lines(hits, passages)))
     else:
-        print("\n".join(output.hit_lines(hits)) or f"No page was found. {note}".strip())
+        print(f"No page was found. {note}".strip())
+    if html:
+        html_files.write(arguments, html)
     return 0

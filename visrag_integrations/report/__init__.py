@@ -1,7 +1,17 @@
 """Answers to look at: a self-contained HTML file, or a notebook's display, with the evidence outlined on its pages."""
 
 from visrag_integrations.report.display import ShownAnswer, ShownPages, show
+from visrag_integrations.report.found_pages import passages_of, search_to_html
 from visrag_integrations.report.html_page import answer_to_html, report
 from visrag_integrations.report.page_pictures import PICTURE_PIXELS
 
-__all__ = ["PICTURE_PIXELS", "ShownAnswer", "ShownPages", "answer_to_html", "report", "show"]
+__all__ = [
+    "PICTURE_PIXELS",
+    "ShownAnswer",
+    "ShownPages",
+    "answer_to_html",
+    "passages_of",
+    "report",
+    "search_to_html",
+    "show",
+]

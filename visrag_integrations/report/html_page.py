@@ -32,12 +32,16 @@ _SHELL = """<!doctype html>
 <main>
 {body}
 </main>
-<footer>Made with visrag-integrations. Evidence is what the generator wrote; its words were looked for on its page, and
-what was found is outlined. A verdict says whether they stand there, not whether they are true.</footer>
+<footer>{footer}</footer>
 </div>
 </body>
 </html>
 """
+
+_FOOTER = (
+    "Made with visrag-integrations. Evidence is what the generator wrote; its words were looked for on its page, and\n"
+    "what was found is outlined. A verdict says whether they stand there, not whether they are true."
+)
 
 
 def answer_to_html(question: str, answer: Answer) -> str:
@@ -58,11 +62,20 @@ def report(answers: Sequence[tuple[str, Answer]]) -> str:
     title = f"{len(questions)} questions"
     if len(questions) == 1:
         title = questions[0]
+    return html_page(title, _contents(questions) + "\n".join(sections), pictures, _FOOTER)
+
+
+def html_page(title: str, body: str, pictures: ReportPictures, footer: str) -> str:
+    """A whole HTML page.
+
+    Args:
+        title: For the browser's tab; not escaped.
+        body: HTML, made before: what it shows stands in `pictures` then.
+        pictures: Of the body.
+        footer: HTML.
+    """
     filled = _SHELL.format(
-        title=escaped(title[:_LONGEST_TITLE]),
-        style=style(),
-        pictures=pictures.html(),  # after the sections, which say what pictures they need
-        body=_contents(questions) + "\n".join(sections),
+        title=escaped(title[:_LONGEST_TITLE]), style=style(), pictures=pictures.html(), body=body, footer=footer
     )
     return whole_characters(filled)
 

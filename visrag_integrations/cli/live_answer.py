@@ -1,0 +1,54 @@
+"""An answer in a terminal, as it is written: first what the model is at, then the answer's words as they come."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from visrag_integrations.cli import options, output
+from visrag_integrations.errors import printable_lines
+from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
+from visrag_integrations.types import Answer
+
+if TYPE_CHECKING:
+    from visrag_integrations.generation.events import Event
+
+_DOING = {"observe": "looking at the pages", "evidence": "writing down what they say", "think": "thinking"}
+"""What a section's beginning means, in words; the answer itself needs none."""
+
+
+def written_live(events: Iterator[Event]) -> Answer:
+    """The answer; its words were written to standard output as they came, what came before them told on standard error.
+
+    Args:
+        events: Of `VisRAG.stream`.
+    """
+    words: list[str] = []
+    answer = Answer("")
+    for event in events:
+        if isinstance(event, PagesFound) and event.pages:
+            options.note(f"reading {output.counted(len(event.pages), 'page')}")
+        elif isinstance(event, SectionStarted):
+            if event.section in _DOING:
+                options.note(_DOING[event.section])
+            elif words:  # a second answer, in place of the first
+                words.clear()
+                print()
+        elif isinstance(event, SectionText) and event.section == "answer":
+            words.append(event.text)
+            print(printable_lines(event.text), end="", flush=True)
+        elif isinstance(event, AnswerReady):
+            answer = event.answer
+    said = "".join(words).strip()
+    if said:
+        print()
+    # Which of several texts is the answer, or that it is none, may be known only at its end.
+    if said != answer.text.strip():
+        print(printable_lines(answer.text) or "(no answer)")
+    return answer
+
+
+def is_wanted(*, as_json: bool) -> bool:
+    """Whether somebody looks on."""
+    return sys.stdout.isatty() and not as_json
