@@ -170,6 +170,7 @@ class _PipelineRun:
     def take(self, event: ReaderEvent, max_bytes: int) -> None:
         """What a reader reports: a page waits for its batch, an end for the batch of the last page."""
         if isinstance(event, PageRead):
+            self.reporter.bar.reading.page(event.page)
             self.waiting.append(self.completed(event))
             if len(self.waiting) >= self.settings.batch_size:
                 self.flush()

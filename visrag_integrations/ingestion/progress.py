@@ -2,11 +2,21 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from dataclasses import dataclass
 from typing import Any
 
 from tqdm.auto import tqdm
+
+from visrag_integrations.errors import printable
+from visrag_integrations.types import Page
+
+# Seconds between two drawings while nothing happens: a clock that stands still looks like a program that hangs.
+_TICK = 1.0
+_LONGEST_NAME = 32  # of a document before the bar: the end of it, where file names differ
+_FORMAT = "{desc}: {percentage:3.0f}%|{bar}| {n_fmt}/{total_fmt}{unit} [{elapsed}<{remaining}{postfix}]"
+_FORMAT_WITHOUT_TOTAL = "{desc}: {n_fmt} pages [{elapsed}{postfix}]"
 
 
 @dataclass(frozen=True)
@@ -20,6 +30,10 @@ class IndexProgress:
         failed: Documents and pages that failed.
         seconds: Since the start.
         seconds_left: Estimated from the sizes of the files; None while that cannot be known.
+        read: Pages that were read in this run, stored or not; 0 where other processes read.
+        document: The document that was read last.
+        expected: Pages of the documents that were opened so far, those not counted that were there already.
+        all_opened: Whether `expected` is all there is.
     """
 
     documents: int = 0
@@ -28,6 +42,10 @@ class IndexProgress:
     failed: int = 0
     seconds: float = 0.0
     seconds_left: float | None = None
+    read: int = 0
+    document: str = ""
+    expected: int = 0
+    all_opened: bool = False
 
     @property
     def pages_per_second(self) -> float:
@@ -41,42 +59,126 @@ class IndexProgress:
         return self.added / self.seconds
 
 
-class ProgressBar:
-    """A tqdm bar of pages; their number is estimated from the bytes that were read and those to come."""
+@dataclass
+class Reading:
+    """What was read so far.
 
-    def __init__(self, total_bytes: int | None, shown: bool | None) -> None:
+    Attributes:
+        documents: How many there are; None where that is not known.
+        pages: Pages that were read.
+        document: What was read last.
+        ended: Documents that came to an end, however they did.
+    """
+
+    documents: int | None
+    pages: int = 0
+    document: str = ""
+    ended: int = 0
+
+    def __post_init__(self) -> None:
+        self._expected: dict[str, int] = {}
+        self._open: set[str] = set()
+
+    def page(self, page: Page) -> None:
+        """A page was read; its document says how many there are to come."""
+        self.pages += 1
+        self.document = page.source
+        if page.doc_id not in self._expected:
+            total = page.metadata.get("total_pages")
+            self._expected[page.doc_id] = total if isinstance(total, int) else 0
+            self._open.add(page.doc_id)
+
+    def end(self, doc_id: str, pages: int) -> None:
+        """A document ended, of which so many pages were read; "" for one that could not be opened."""
+        self.ended += 1
+        self._open.discard(doc_id)
+        if doc_id in self._expected:  # not more were wanted, or some of them failed
+            self._expected[doc_id] = pages
+
+    @property
+    def expected(self) -> int:
+        """Pages of the documents that were opened."""
+        return sum(self._expected.values())
+
+    @property
+    def all_opened(self) -> bool:
+        """Whether no document is left that was not opened."""
+        return self.documents is not None and self.ended + len(self._open) >= self.documents
+
+
+class ProgressBar:
+    """A tqdm bar of pages, with a clock that goes on while nothing happens.
+
+    Their number is that of the documents that were opened, with a "+" until all are; the time that is left is estimated
+    from the bytes that were read and those to come.
+
+    Args:
+        total_bytes: Of all documents; None where it is not known.
+        shown: Whether it is drawn; None: where standard error is a terminal.
+        documents: How many there are; None where it is not known.
+    """
+
+    def __init__(self, total_bytes: int | None, shown: bool | None, documents: int | None = None) -> None:
         # `disable=None` is tqdm's own word for "only where standard error is a terminal".
         hidden = None if shown is None else not shown
-        self._bar: Any = tqdm(unit="page", desc="Indexing", disable=hidden)
+        self._bar: Any = tqdm(unit="", desc="Indexing", disable=hidden, bar_format=_FORMAT_WITHOUT_TOTAL)
         self._started = time.monotonic()
         self._left = total_bytes
-        self._read = 0
+        self._bytes_read = 0
+        self.reading = Reading(documents)
+        self._closed = threading.Event()
+        self._clock: threading.Thread | None = None
+        if not self._bar.disable:
+            self._clock = threading.Thread(target=self._tick, name="visrag-progress", daemon=True)
+            self._clock.start()
+
+    def _tick(self) -> None:
+        while not self._closed.wait(_TICK):
+            self._draw()
 
     def ended(self, size: int, *, was_read: bool) -> None:
         """A document of so many bytes is done; one that was not read took no time."""
         if self._left is not None:
             self._left = max(0, self._left - size)
         if was_read:
-            self._read += size
+            self._bytes_read += size
 
     def show(self, documents: int, pages: int, added: int, failed: int) -> IndexProgress:
         """Draw the bar, and give the same as a value."""
         seconds = time.monotonic() - self._started
+        left: float | None = None
         # Nothing can be estimated before the first document is read, or where the sizes are not known.
-        if self._left is None or not self._read:
-            self._draw(added)
-            return IndexProgress(documents, pages, added, failed, seconds)
-        left_to_read = self._left / self._read  # 0.5: half as much is to come as was read
-        self._draw(added, round(added * (1 + left_to_read)))
-        return IndexProgress(documents, pages, added, failed, seconds, seconds * left_to_read)
+        if self._left is not None and self._bytes_read:
+            left = seconds * self._left / self._bytes_read
+        self._bar.n = added
+        self._draw()
+        read = self.reading
+        return IndexProgress(
+            documents, pages, added, failed, seconds, left, read.pages, read.document, read.expected, read.all_opened
+        )
 
-    def _draw(self, added: int, total: int | None = None) -> None:
+    def _draw(self) -> None:
+        """Draw it as it is now; from the run's thread and from the clock's."""
         if self._bar.disable:
             return
-        if total is not None:
-            self._bar.total = max(added, total)
-        self._bar.update(added - self._bar.n)
+        read = self.reading
+        if read.document:
+            name = printable(read.document)
+            if len(name) > _LONGEST_NAME:
+                name = f"…{name[-_LONGEST_NAME:]}"
+            self._bar.set_description_str(f"Indexing {name}", refresh=False)
+        if read.pages:
+            self._bar.set_postfix_str(f"{read.pages} read", refresh=False)
+            self._bar.bar_format = _FORMAT
+            self._bar.total = max(self._bar.n, read.expected)
+            self._bar.unit = " pages" if read.all_opened else "+ pages"
+        self._bar.refresh()
 
     def close(self) -> None:
         """Leave the bar as it is."""
+        self._closed.set()
+        if self._clock is not None:
+            self._clock.join()
+            self._clock = None
+        self._draw()
         self._bar.close()

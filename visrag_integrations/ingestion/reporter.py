@@ -29,7 +29,7 @@ class RunReporter:
         self.warnings: list[ReadingWarning] = []
         self._given = given
         self.documents = Documents(store, self.failed.append, replace_last=replace_last)
-        self.bar = ProgressBar(given.total_bytes, settings.progress)
+        self.bar = ProgressBar(given.total_bytes, settings.progress, given.total_documents)
         self._on_progress, self._on_failure = settings.on_progress, settings.on_failure
         self._reported_failures = 0
 
@@ -41,10 +41,13 @@ class RunReporter:
         """A page or a whole document could not be read."""
         self.failed.append(event.failure)
         if isinstance(event, DocumentFailed):
+            self.bar.reading.end("", 0)
             self.bar.ended(size_of(event.failure.source), was_read=False)
 
     def ended(self, ended: EndedDocument) -> None:
         """A document was read to its end."""
+        if not ended.done.embedded:  # the files inside of a document are not among those that were given
+            self.bar.reading.end(ended.done.doc_id, ended.done.pages)
         for warning in ended.done.warnings:
             self.warnings.append(warning)
         self.bar.ended(size_of(ended.done.source), was_read=ended.done.pages > 0)

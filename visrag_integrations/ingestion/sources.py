@@ -43,6 +43,7 @@ class GivenSources:
 
     Attributes:
         total_bytes: Of all files; None where it was not asked for, or the sources come from an iterator.
+        total_documents: How many there are; None where the bytes are.
         left_out: Files of given folders whose kind is not read, as far as the folders were walked.
         unreadable: Folders that could not be looked into.
     """
@@ -55,9 +56,11 @@ class GivenSources:
         self.left_out: list[str] = []
         self.unreadable: list[Failure] = []
         self.total_bytes: int | None = None
+        self.total_documents: int | None = None
         # An iterator can be read only once, and the run itself has to.
         if measure and not isinstance(sources, Iterator):
-            self.total_bytes = sum(map(size_of, self._documents()))
+            sizes = [size_of(document) for document in self._documents()]
+            self.total_bytes, self.total_documents = sum(sizes), len(sizes)
 
     def __iter__(self) -> Iterator[Path | str | bytes]:
         self.left_out.clear()
