@@ -174,7 +174,7 @@ def test_search_shows_passages_and_writes_a_page(
     html = (place / "found.html").read_text(encoding="utf-8")
     assert "Anchors weigh two hundred pounds." in html
     assert "data:image/jpeg;base64," in html
-    assert '<g class="supported"><rect' in html  # outlined where it stands
+    assert '<g class="supported"><polygon' in html  # outlined where it stands
     assert "://" not in html  # nothing is loaded from elsewhere
 
     opened: list[str] = []

@@ -1,70 +1,110 @@
-"""What is built and shipped: a wheel and an sdist without test data, that install and import on their own."""
+"""What PyPI shows and what is in the package: links that lead somewhere, and documents to try it on."""
 
 from __future__ import annotations
 
-import subprocess
+import importlib.util
+import shutil
 import sys
-import tarfile
-import venv
 import zipfile
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
-import visrag_integrations
+from visrag_integrations import sample_documents, samples
+from visrag_integrations.cli import main
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
 
 
 @pytest.fixture(scope="module")
-def built(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("dist")
-    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(ROOT)]
-    subprocess.run(command, check=True, capture_output=True)
-    return folder
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
-def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    names = zipfile.ZipFile(wheel).namelist()
-    tops = {name.split("/")[0] for name in names}
-    assert tops == {"visrag_integrations", f"visrag_integrations-{visrag_integrations.__version__}.dist-info"}
-    data = (
-        "py.typed",
-        "report/report.css",
-        "agent/trace.css",
-        "readers/web_words.js",
-        "servers/demo/demo.css",
-        "servers/demo/login.html",
-        "generation/evisrag.txt",
-    )
-    assert {f"visrag_integrations/{name}" for name in data} <= set(names)
-    assert any(name.endswith("licenses/LICENSE") for name in names)
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("see [docs](docs/demo.md).", "see [docs](https://e.org/x/blob/main/docs/demo.md)."),
+        ("![A page](docs/a.png)", "![A page](https://e.org/x/raw/main/docs/a.png)"),
+        ("[part](docs/a.md#one)", "[part](https://e.org/x/blob/main/docs/a.md#one)"),
+        ("[paper](https://arxiv.org/abs/1)", "[paper](https://arxiv.org/abs/1)"),
+        ("[below](#licence)", "[below](#licence)"),
+        ("a[0](b c)", "a[0](b c)"),
+    ],
+)
+def test_links_lead_to_the_project(hook: ModuleType, written: str, shown: str) -> None:
+    assert hook.with_absolute_links(written, "https://e.org/x") == shown
 
 
-def test_the_sdist_holds_no_test_data(built: Path) -> None:
-    (sdist,) = built.glob("*.tar.gz")
-    with tarfile.open(sdist) as archive:
-        tops = {name.split("/")[1] for name in archive.getnames() if "/" in name}
-    assert tops <= {
-        "visrag_integrations",
-        "README.md",
-        "LICENSE",
-        "CHANGELOG.md",
-        "pyproject.toml",
-        "PKG-INFO",
-        ".gitignore",
-    }
+def test_every_link_of_the_readme_is_a_file_here(hook: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    paths = [link["path"] for link in hook._LINK.finditer(text)]
+    assert len(paths) > 15
+    for path in paths:
+        assert (ROOT / path.partition("#")[0]).exists(), path
+
+
+def test_the_address_stands_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    assert all(url.startswith(source) for url in project["urls"].values())
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "visrag_integrations").rglob("*.py")]:
+        assert source not in path.read_text(encoding="utf-8"), path
+
+
+def test_samples_are_there_and_small() -> None:
+    assert [path.name for path in samples()] == list(sample_documents.NAMES)
+    assert all(path.read_bytes().startswith(b"%PDF") for path in samples())
+    assert sum(path.stat().st_size for path in samples()) < 500_000
+
+
+def test_samples_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that the wheel is told to hold are those that are looked for in it."""
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for inside, there in included["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items():
+        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / inside, tmp_path / there)
+    monkeypatch.setattr(sample_documents, "__file__", str(tmp_path / "visrag_integrations" / "sample_documents.py"))
+    assert all(path.is_relative_to(tmp_path) and path.is_file() for path in samples())
+    assert (sample_documents.folder() / sample_documents.LICENCES).is_file()
+
+
+def test_visrag_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "samples" / sample_documents.NAMES[0]
+    own.parent.mkdir()
+    own.write_bytes(b"somebody's own")
+    assert main(["samples"]) == 0
+    assert "Next: visrag index samples" in capsys.readouterr().out
+    assert own.read_bytes() == b"somebody's own"
+    assert (own.parent / sample_documents.NAMES[1]).read_bytes() == samples()[1].read_bytes()
+    assert main(["samples", str(own / "x")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
 
 
 @pytest.mark.slow
-def test_the_wheel_installs_into_an_empty_environment(built: Path, tmp_path: Path) -> None:
-    (wheel,) = built.glob("*.whl")
-    venv.create(tmp_path / "env", with_pip=True)
-    python = str(tmp_path / "env" / "bin" / "python")
-    quiet = ["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps", str(wheel)]
-    subprocess.run([python, *quiet], check=True, capture_output=True)
-    said = subprocess.run(
-        [python, "-m", "visrag_integrations.cli", "--version"], check=True, capture_output=True, text=True
-    )
-    assert said.stdout.strip() == f"visrag {visrag_integrations.__version__}"
+def test_the_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    from hatchling.build import build_wheel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        name = build_wheel(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        names = wheel.namelist()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        text = wheel.read(metadata).decode("utf-8")
+    assert all(f"visrag_integrations/sample_files/{name}" in names for name in sample_documents.NAMES)
+    assert "](docs/" not in text
+    assert "Project-URL: Source" in text

@@ -23,7 +23,7 @@ from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
-ALLOWED = """html head meta title style body svg defs image use g rect main section header article blockquote footer
+ALLOWED = """html head meta title style body svg defs image use g polygon main section header article blockquote footer
 nav ol ul li a h1 h2 p b div span input label details summary"""
 
 
@@ -78,14 +78,12 @@ def test_report_shows_question_answer_place_and_evidence() -> None:
 
 def test_the_passage_is_outlined_where_its_words_are() -> None:
     found = Elements(answer_to_html("q", answer(page())))
-    mark, again = found.all("rect")  # on the page, and in the close-up beside it
+    mark, again = found.all("polygon")  # on the page, and in the close-up beside it
     assert mark == again
-    x, y, width, height = (float(mark[name] or "") for name in ("x", "y", "width", "height"))
+    corners = [tuple(map(float, corner.split(","))) for corner in (mark["points"] or "").split()]
     # the words reach from 0.1 to 0.5 of 40 pixels and from 0.2 to 0.25 of 60, with a margin of under a pixel
-    assert x == pytest.approx(4, abs=1)
-    assert x + width == pytest.approx(20, abs=1)
-    assert y == pytest.approx(12, abs=1)
-    assert y + height == pytest.approx(15, abs=1)
+    for corner, expected in zip(corners, [(4, 12), (20, 12), (20, 15), (4, 15)], strict=True):
+        assert corner == pytest.approx(expected, abs=1)
 
 
 def test_pictures_are_in_the_file_and_nothing_is_loaded() -> None:
@@ -146,7 +144,7 @@ def test_a_missing_picture_and_missing_words_are_said() -> None:
     found = Elements(answer_to_html("q", answer(page(picture=None, words=()))))
     assert "has no picture" in found.text
     assert "no words to check against" in found.text
-    assert found.all("rect") == []
+    assert found.all("polygon") == []
 
 
 def test_evidence_for_a_page_that_was_not_shown() -> None:
@@ -184,7 +182,7 @@ def test_a_verdict_is_told_in_words_and_by_the_outline(text: str, kind: str, wor
     assert words in found.text
     assert any(kind in (attributes.get("class") or "").split() for attributes in found.all("p"))
     assert any(attributes.get("class") == kind for attributes in found.all("g"))
-    assert bool(found.all("rect")) == (kind != "unfound")
+    assert bool(found.all("polygon")) == (kind != "unfound")
 
 
 def test_what_is_not_on_the_page_is_marked_in_the_quotation() -> None:
@@ -310,7 +308,7 @@ def test_evidence_on_a_turned_page_is_outlined_along_its_line_and_shown_upright(
     (read,) = PageReader(backend=backend, ocr="never").read(source)
     html = answer_to_html("fee?", answer(read, text=FEE))
     found = Elements(html)
-    assert len(found.all("rect")) == 2  # one on the page, one in the close-up
+    assert len(found.all("polygon")) == 2  # one on the page, one in the close-up
     shown = drawn_close_up(html)
     assert shown.width > 3 * shown.height  # a line lies along it
     pytest.importorskip("rapidocr")
@@ -351,6 +349,6 @@ def test_the_close_up_of_a_note_in_the_margin_is_upright() -> None:
         data = document.tobytes()
     (read,) = PageReader(ocr="never").read(data)
     html = answer_to_html("?", answer(read, text="Approved by the harbour office"))
-    assert len(Elements(html).all("rect")) == 2
+    assert len(Elements(html).all("polygon")) == 2
     assert 'rotate(90)"' in html
     assert "rotate(" not in answer_to_html("?", answer(read, text="An upright page with a note in its margin"))

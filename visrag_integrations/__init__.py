@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.readers import PageReader
     from visrag_integrations.retrieval import PageRetriever
+    from visrag_integrations.sample_documents import samples
     from visrag_integrations.store import QdrantPageStore
     from visrag_integrations.types import Answer, Evidence, Page, Query, ScoredPage
 
@@ -34,6 +35,7 @@ _HOMES = {
     "index_documents": "ingestion",
     "load_embedder": "embedders",
     "load_generator": "generation",
+    "samples": "sample_documents",
 }
 
 __all__ = [
@@ -49,6 +51,7 @@ __all__ = [
     "index_documents",
     "load_embedder",
     "load_generator",
+    "samples",
 ]
 
 

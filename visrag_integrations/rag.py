@@ -13,7 +13,7 @@ from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
 from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, find_strategy, run_plans
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, streams_async
-from visrag_integrations.interfaces.retrievers import retrieve_many
+from visrag_integrations.interfaces.retrievers import nothing_found, retrieve_many
 from visrag_integrations.interfaces.threads import in_thread
 from visrag_integrations.types import Answer, Generation, GenerationSettings, Query, ScoredPage
 
@@ -113,14 +113,14 @@ class VisRAG:
         answered = iter(run_plans(asked, self.generator, self.settings))
         answers = []
         for plan in plans:
-            answers.append(next(answered) if plan is not None else _nothing_found())
+            answers.append(next(answered) if plan is not None else self._nothing_found())
         return answers
 
     async def aanswer_from(self, question: str | Query, pages: Sequence[ScoredPage]) -> Answer:
         """The answer from these pages, without blocking the event loop; nothing is searched."""
         plan = await asyncio.to_thread(self._plan, question, pages)
         if plan is None:
-            return _nothing_found()
+            return self._nothing_found()
         written = await agenerate(self.generator, plan.conversations, self.settings)
         return await asyncio.to_thread(plan.combine, written)
 
@@ -144,7 +144,7 @@ class VisRAG:
     def _events(self, plan: Plan | None, hits: Sequence[ScoredPage]) -> Iterator[Event]:
         yield PagesFound(tuple(hits))
         if plan is None:
-            yield AnswerReady(_nothing_found())
+            yield AnswerReady(self._nothing_found())
         elif len(plan.conversations) > 1:
             # Which of several texts becomes the answer is known only when all are written.
             yield AnswerReady(run_plans([plan], self.generator, self.settings)[0])
@@ -183,6 +183,9 @@ class VisRAG:
         if top_k is not None:
             wanted = _checked_top_k(top_k)
         return retrieve_many(self.retriever, questions, wanted, filter=filter)
+
+    def _nothing_found(self) -> Answer:
+        return Answer(INSUFFICIENT, sufficient=False, problems=(nothing_found(self.retriever),))
 
     def _plan(self, question: str | Query, hits: Sequence[ScoredPage]) -> Plan | None:
         """How the question is put to the generator; None where there is no page to show."""
@@ -225,11 +228,6 @@ class _AnswerReader:
             rest = self._sections.finish(cut_off=self._finish_reason == "length")[:-1]
         written = Generation("".join(self._pieces), finish_reason=self._finish_reason)
         return [*rest, AnswerReady(self._plan.combine([written]))]
-
-
-def _nothing_found() -> Answer:
-    problem = "no page was found: the index is empty, or nothing in it matches the question and the filter"
-    return Answer(INSUFFICIENT, sufficient=False, problems=(problem,))
 
 
 def _text(question: str | Query) -> str:

@@ -25,6 +25,7 @@ from visrag_integrations.cli import (
     mcp,
     options,
     reindex,
+    samples,
     search,
     serve,
     surroundings,
@@ -34,7 +35,7 @@ from visrag_integrations.cli import (
 from visrag_integrations.cli.parser import CommandParser
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, search, ask, info, documents, delete, reindex, evaluate, demo, serve, mcp, ultrarag, train)
+COMMANDS = (index, search, ask, info, documents, delete, reindex, samples, evaluate, demo, serve, mcp, ultrarag, train)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -20,8 +20,6 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-BUILT_IN = {"index": ".visrag", "collection": "pages"}
-"""Where nothing is said; what is not in here stays None."""
 SETTINGS = ("index", "collection", "generator", "model")
 """What may be said there, as options of the command line are named; the variables are VISRAG_INDEX and so on."""
 _FILE = "pyproject.toml"
@@ -58,7 +56,16 @@ def fill_in(arguments: argparse.Namespace) -> None:
         if name in table:
             setattr(arguments, name, _agreed(name, table[name]))
         elif name not in getattr(arguments, "own_defaults", ()):
-            setattr(arguments, name, BUILT_IN.get(name))
+            setattr(arguments, name, _built_in(name))
+
+
+def _built_in(name: str) -> str | None:
+    """What holds where nothing is said."""
+    if name == "index":
+        from visrag_integrations.store.folder import DEFAULT_FOLDER
+
+        return DEFAULT_FOLDER
+    return {"collection": "pages"}.get(name)
 
 
 def _table() -> dict[str, Said]:

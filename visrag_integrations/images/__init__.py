@@ -1,6 +1,7 @@
 """Every pixel operation (`pixels`, `composing`), and pictures that come as URLs (`urls`)."""
 
 from visrag_integrations.images.composing import Direction, concatenate, crop, outline
+from visrag_integrations.images.contours import contours
 from visrag_integrations.images.pixels import (
     DECODE_ERRORS,
     MAX_PIXELS,
@@ -25,6 +26,7 @@ __all__ = [
     "PictureSource",
     "Pixels",
     "concatenate",
+    "contours",
     "crop",
     "encode",
     "fit",

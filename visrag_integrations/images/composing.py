@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import pairwise
 from typing import TYPE_CHECKING, Literal
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.images.contours import contours
 from visrag_integrations.images.pixels import to_rgb
 
 if TYPE_CHECKING:
@@ -53,7 +55,7 @@ def _inside(box: Sequence[float]) -> list[float]:
 def outline(
     image: Image, boxes: Iterable[tuple[float, float, float, float]], *, colour: str = "#c77700", dashed: bool = False
 ) -> Image:
-    """A copy in RGB with the boxes (fractions of width and height) outlined, and tinted so that what is under shows.
+    """A copy in RGB with the boxes (fractions of width and height) outlined together, and tinted.
 
     >>> from PIL import Image
     >>> outline(Image.new("RGB", (200, 100), "white"), [(0.25, 0.2, 0.75, 0.8)], colour="#ff0000").getpixel((50, 50))
@@ -71,23 +73,16 @@ def outline(
     tint_brush, pen = ImageDraw.Draw(tint), ImageDraw.Draw(lines)
     rgb = ImageColor.getrgb(colour)[:3]
     pale = tuple(255 - (255 - value) // 5 for value in rgb)  # a fifth of the colour, the rest white
-    for box in boxes:
-        left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-        x = round(left * plain.width)
-        y = round(top * plain.height)
-        end_x = max(x, round(right * plain.width))
-        end_y = max(y, round(bottom * plain.height))
-        tint_brush.rectangle((x, y, end_x, end_y), fill=pale)
-        for side in _sides(x, y, end_x, end_y):
+    for corners in contours(boxes, plain.width - 1, plain.height - 1):
+        whole = [(round(x), round(y)) for x, y in corners]
+        tint_brush.polygon(whole, fill=pale)
+        for (x, y), (end_x, end_y) in pairwise([*whole, whole[0]]):
+            side = (min(x, end_x), min(y, end_y), max(x, end_x), max(y, end_y))
             for x1, y1, x2, y2 in _dashes(*side, length=dash_length):
                 pen.rectangle((x1 - half, y1 - half, x2 + half, y2 + half), 255)
     tinted = ImageChops.multiply(plain, tint)
     tinted.paste(rgb, (0, 0), lines)
     return tinted
-
-
-def _sides(x: int, y: int, right: int, bottom: int) -> tuple[tuple[int, int, int, int], ...]:
-    return (x, y, right, y), (x, bottom, right, bottom), (x, y, x, bottom), (right, y, right, bottom)
 
 
 def _dashes(x: int, y: int, right: int, bottom: int, length: int) -> Iterator[tuple[int, int, int, int]]:

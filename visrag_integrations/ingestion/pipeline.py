@@ -65,7 +65,8 @@ def index_documents(
         retry: How requests to a server are tried again.
         progress: A progress bar; by default only where standard error is a terminal.
         on_progress: Called in this thread after every batch; what it raises ends the run in order.
-        on_failure: Called in this thread with every document and page that failed.
+        on_failure: Called in this thread with every document and page that failed; without it they are logged as
+            warnings, which Python shows on standard error. The report has them all.
         complete: Makes each page ready in this thread before it is embedded, for example adds metadata of yours.
 
     Returns:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import logging
+
+from visrag_integrations.errors import printable
 from visrag_integrations.ingestion.documents import Documents, failed_page
 from visrag_integrations.ingestion.progress import ProgressBar
 from visrag_integrations.ingestion.report import IndexReport
@@ -10,6 +13,8 @@ from visrag_integrations.ingestion.sources import EndedDocument, GivenSources, s
 from visrag_integrations.readers.pool import DocumentFailed, PageFailed, ReadingWarning
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
+
+logger = logging.getLogger(__name__)
 
 
 class RunReporter:
@@ -67,6 +72,8 @@ class RunReporter:
             self._reported_failures += 1
             if self._on_failure is not None:
                 self._on_failure(failure)
+            else:  # a report that nobody reads must not be the only place where it stands
+                logger.warning("not indexed: %s", _line(failure))
         done = self.documents
         progress = self.bar.show(len(done.pages), done.added + done.unchanged, done.added, len(self.failed))
         if self._on_progress is not None:
@@ -88,3 +95,11 @@ class RunReporter:
             doc_ids=tuple(done.pages),
             embedded=embedded,
         )
+
+
+def _line(failure: Failure) -> str:
+    """What failed, where and why, in one line."""
+    where = printable(failure.source)
+    if failure.page is not None:
+        where += f", page {failure.page}"
+    return f"{where}: {failure.error}"

@@ -35,6 +35,20 @@ def retrieve_many(
     return [retriever.retrieve(query, top_k, **arguments) for query in queries]  # type: ignore[arg-type]
 
 
+class SearchesAStore(Protocol):
+    """Searches one store, which can say how many pages it has."""
+
+    store: Any
+
+
+def nothing_found(retriever: Retriever | None = None) -> str:
+    """Why a search found no page, as an answer's problem; that nothing was indexed yet where that can be seen."""
+    count = getattr(getattr(retriever, "store", None), "count", None)
+    if callable(count) and count() == 0:
+        return "no page was found: the index is empty. index_documents([...], store=..., embedder=...) fills it"
+    return "no page was found: the index is empty, or nothing in it matches the question and the filter"
+
+
 def is_retriever(value: object) -> bool:
     """Whether it has a `retrieve`, as `Retriever` says."""
     return callable(getattr(value, "retrieve", None))

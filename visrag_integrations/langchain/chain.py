@@ -17,6 +17,7 @@ from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream,
 from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.strategies import Prompt
 from visrag_integrations.grounding import ground, ground_evidence
+from visrag_integrations.interfaces.retrievers import nothing_found
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
@@ -25,8 +26,6 @@ from visrag_integrations.types import Answer, Page, Query
 
 if TYPE_CHECKING:
     from langchain_core.runnables import RunnableConfig
-
-NOTHING_FOUND = "no page was found: the index is empty, or nothing in it matches the question and the filter"
 
 
 def create_visrag_chain(
@@ -183,7 +182,7 @@ class _ChainAnswerReader:
 
 
 def _nothing_found() -> AddableDict:
-    answer = Answer(INSUFFICIENT, sufficient=False, problems=(NOTHING_FOUND,))
+    answer = Answer(INSUFFICIENT, sufficient=False, problems=(nothing_found(),))
     return AddableDict(evidence=[], answer=answer.text, thinking="", observation="", sufficient=False, result=answer)
 
 

@@ -27,7 +27,6 @@ JPEG_QUALITY = 80
 # Of the page's height or width: room around the evidence in a close-up, and how much of the page it shows at most.
 _CLOSE_UP_MARGIN = 0.02
 _CLOSE_UP_HEIGHT = 0.25
-_OUTLINE_MARGIN = 0.004  # of the width; an outline right on the letters would cover them
 
 
 class EmbeddedPicture(NamedTuple):
@@ -142,20 +141,11 @@ def _close_up_area(words: Sequence[Box], boxes: Sequence[Box]) -> Box:
 
 
 def _outlines(grounding: Grounding | None, picture: EmbeddedPicture) -> str:
-    """Rectangles around what was found, drawn as the verdict is."""
+    """Shapes around what was found, drawn as the verdict is."""
     if grounding is None:
         return ""
-    rectangles = "".join(_rectangle(box, picture) for box in grounding.boxes)
-    return f'<g class="{VERDICTS[grounding.verdict].css_class}">{rectangles}</g>'
-
-
-def _rectangle(box: Box, picture: EmbeddedPicture) -> str:
-    """A rectangle a little larger than the box, in pixels of the picture."""
-    left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-    margin = _OUTLINE_MARGIN * picture.width
-    width = (right - left) * picture.width + 2 * margin
-    height = (bottom - top) * picture.height + 2 * margin
-    return (
-        f'<rect x="{left * picture.width - margin:.1f}" y="{top * picture.height - margin:.1f}" '
-        f'rx="{margin:.1f}" width="{width:.1f}" height="{height:.1f}"/>'
-    )
+    shapes: list[str] = []
+    for corners in images.contours(grounding.boxes, picture.width, picture.height):
+        points = " ".join(f"{x:g},{y:g}" for x, y in corners)
+        shapes.append(f'<polygon points="{points}"/>')
+    return f'<g class="{VERDICTS[grounding.verdict].css_class}">{"".join(shapes)}</g>'

@@ -14,6 +14,8 @@ from visrag_integrations.errors import SettingError, StoreError, StoreFormatErro
 from visrag_integrations.files.whole import unfinished, write_whole
 from visrag_integrations.store.json_limits import read_limited_json
 
+DEFAULT_FOLDER = ".visrag"
+"""Where an index is when nothing is said, in Python as in a terminal: in the working folder."""
 MARKER = "visrag.json"
 PICTURES = "pictures"
 FOLDER_VERSION = 1

@@ -17,7 +17,7 @@ from visrag_integrations.store.collection import Collection
 from visrag_integrations.store.conditions import FieldMatch, Ids, both
 from visrag_integrations.store.connect import check_options, connect, folder_of, open_engine
 from visrag_integrations.store.documents import of_document, set_sources, sources_of
-from visrag_integrations.store.folder import check_collection_name
+from visrag_integrations.store.folder import DEFAULT_FOLDER, check_collection_name
 from visrag_integrations.store.indexed import check_indexed_fields, make_indexes
 from visrag_integrations.store.info import SERVER_FORMAT, CollectionInfo, Layout, read_info
 from visrag_integrations.store.mapping import PayloadMapping
@@ -50,7 +50,8 @@ class QdrantPageStore(StoredPages):
     A context manager; thread-safe. An embedded folder belongs to one process at a time.
 
     Args:
-        location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`.
+        location: A folder (Qdrant's engine in this process), ":memory:", the URL of a server, or a `QdrantClient`. By
+            default the folder .visrag, which the `visrag` command uses too.
             Several URLs of one cluster, as a list or with commas: what one does not answer is asked of the next.
         collection: The collection's name.
         pictures: Where page pictures are kept: a folder or an fsspec URL; False keeps none. By default `pictures` in
@@ -95,7 +96,7 @@ class QdrantPageStore(StoredPages):
 
     def __init__(
         self,
-        location: str | Path | QdrantClient | Sequence[str],
+        location: str | Path | QdrantClient | Sequence[str] = DEFAULT_FOLDER,
         collection: str = "pages",
         *,
         pictures: str | Path | bool | None = None,
