@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -17,7 +18,8 @@ from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
+    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet, JudgedAnswers
+    from visrag_integrations.interfaces import Generator
     from visrag_integrations.interfaces.retrievers import Retriever
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
@@ -60,6 +62,13 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what the generator is shown (default: the pages the set gives with each question, else retrieved ones)",
     )
+    parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="score the evidence too: pages, words, refusals (default: where the set says where its answers stand)",
+    )
+    parser.add_argument("--judge", metavar="NAME|FOLDER|URL", help="a generator that says whether answers are right")
+    parser.add_argument("--judge-record", metavar="FILE", help="keep its verdicts; no answer is judged twice")
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
@@ -127,14 +136,18 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
 def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
     from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.grounding import ground
 
     _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
+    if arguments.evidence or any(question.boxes for question in dataset.questions):
+        how["ground"] = ground
     with contextlib.ExitStack() as opened:
         failed = 0
+        judge = _judge(arguments, opened)
         retriever: Retriever = _NoRetriever()
         if _needs_index(arguments, dataset):
             store = opened.enter_context(_open_store(arguments, dataset))
@@ -143,6 +156,10 @@ def run_answers(arguments: argparse.Namespace) -> int:
         rag = _rag(arguments, retriever)
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
+        if judge is not None and result.answers:
+            judged = _judged(arguments, dataset, result, judge)
+            result = dataclasses.replace(result, judged=judged)
+            failed += len(judged.unjudged)
     compared: list[Comparison] = []
     if baseline is not None and result.per_query:
         compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
@@ -193,7 +210,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be written now, and not at the end of the work."""
     # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "out"):
+    for option in ("run_out", "per_query", "record", "judge_record", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
 
@@ -289,6 +306,37 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+
+
+def _judge(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Generator | None:
+    """The generator that judges, loaded before the work begins; None where none is asked for."""
+    from visrag_integrations.generation import load_generator
+
+    if not arguments.judge:
+        if arguments.judge_record:
+            raise SettingError("--judge-record keeps the verdicts of --judge. Say who judges: --judge NAME|FOLDER|URL")
+        return None
+    judge = load_generator(arguments.judge)
+    if judge.name == "extractive":
+        raise SettingError("The extractive generator quotes; it cannot judge. Name a model or a server's URL.")
+    opened.callback(close, judge)
+    return judge
+
+
+def _judged(
+    arguments: argparse.Namespace, dataset: EvaluationSet, result: EvaluationResult, judge: Generator
+) -> JudgedAnswers:
+    from visrag_integrations.evaluation import judge_answers
+
+    return judge_answers(
+        result.answers,
+        dataset.questions,
+        judge,
+        rules=result.per_query,
+        record=arguments.judge_record,
+        batch_size=arguments.batch_size,
+        progress=_progress(arguments),
+    )
 
 
 def _report(

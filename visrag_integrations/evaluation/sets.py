@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -11,6 +11,9 @@ from typing import Any, NamedTuple
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.files import write_whole
 from visrag_integrations.types import Box, Page
+
+PageKey = Callable[[Page], str]
+"""How judgements name a page; see `page_key`."""
 
 # Edges of right boxes, as fractions of the page. Wider, and pixels of small pictures would be taken for fractions.
 _FARTHEST_OUT = (-1.0, 2.0)
