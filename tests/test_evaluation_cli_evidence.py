@@ -64,7 +64,13 @@ def test_boxes_of_the_set_are_scored(place: Path, capsys: pytest.CaptureFixture[
     assert "questions (accuracy; box-f1 from 0.5)  evidence right  evidence wrong\n" in out
     assert "answer right                                        1               0\n" in out
     assert "answer wrong                                        0               1" in out
-    code, out, err = visrag(capsys, "--metrics", "accuracy", "-k", "1", "--record", "run.jsonl", "--json")
+    again = ("--metrics", "accuracy", "-k", "1", "--record", "run.jsonl", "--json", "--html", "report.html")
+    code, out, err = visrag(capsys, *again, "--compare", "run.jsonl")
+    assert code == 0, err
+    report = (place / "report.html").read_text(encoding="utf-8")
+    assert report.count("<image") == 1  # of the question whose evidence is elsewhere
+    assert "this run against run.jsonl, question by question" in report
+    assert "Found by this run" in report
     values = values_of(out)["evidence"]["metrics"]
     assert values["page-f1"] == {"questions": 2, "mean": 1.0, "interval": [1.0, 1.0]}
     # The letters are lower and the line is shorter than the box that was drawn around it: some of it is right, not all.
@@ -100,6 +106,7 @@ def test_a_judge_that_is_away(place: Path, capsys: pytest.CaptureFixture[str]) -
     for arguments, says in (
         (("--judge", "extractive"), "it cannot judge"),
         (("--judge-record", "x.jsonl"), "Say who judges: --judge"),
+        (("--html", "no/x"), "--html 'no/x' is no file"),
         (("--judge", "http://localhost:1/v1", "--judge-record", "no/x"), "--judge-record 'no/x' is no file"),
     ):
         code, out, err = visrag(capsys, *arguments)

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
 from visrag_integrations.cli.index import index_paths
+from visrag_integrations.cli.judging import add_judge_options, judged_by, load_judge
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet, JudgedAnswers
-    from visrag_integrations.interfaces import Generator
+    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
     from visrag_integrations.interfaces.retrievers import Retriever
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
@@ -67,8 +67,7 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score the evidence too: pages, words, refusals (default: where the set says where its answers stand)",
     )
-    parser.add_argument("--judge", metavar="NAME|FOLDER|URL", help="a generator that says whether answers are right")
-    parser.add_argument("--judge-record", metavar="FILE", help="keep its verdicts; no answer is judged twice")
+    add_judge_options(parser)
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
@@ -83,6 +82,7 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
     parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
+    parser.add_argument("--html", metavar="FILE", help="also write the scores and the failed questions as an HTML file")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_search_options(parser)
@@ -111,7 +111,7 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """`visrag eval retrieval`."""
-    from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
 
     _check_outputs(arguments)
@@ -123,19 +123,20 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
         failed = _fill(arguments, dataset, store, opened)
         retriever = _retriever(arguments, store, opened)
         result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
+            judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
+            other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
+        _write_html(arguments, dataset, result, other, store)
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
-        judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
-        compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+    return _report(arguments, dataset, result, other, failed)
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
-    from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_answers, evaluate_answers_of, read_answers
     from visrag_integrations.grounding import ground
 
     _check_outputs(arguments)
@@ -147,7 +148,8 @@ def run_answers(arguments: argparse.Namespace) -> int:
         how["ground"] = ground
     with contextlib.ExitStack() as opened:
         failed = 0
-        judge = _judge(arguments, opened)
+        store: QdrantPageStore | None = None
+        judge = load_judge(arguments, opened)
         retriever: Retriever = _NoRetriever()
         if _needs_index(arguments, dataset):
             store = opened.enter_context(_open_store(arguments, dataset))
@@ -157,13 +159,15 @@ def run_answers(arguments: argparse.Namespace) -> int:
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
         if judge is not None and result.answers:
-            judged = _judged(arguments, dataset, result, judge)
+            judged = judged_by(arguments, dataset, result, judge)
             result = dataclasses.replace(result, judged=judged)
             failed += len(judged.unjudged)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            values = evaluate_answers_of(baseline, dataset.questions, metrics)
+            other = EvaluationResult(arguments.compare, values, answers=baseline)
+        _write_html(arguments, dataset, result, other, store)
+    return _report(arguments, dataset, result, other, failed)
 
 
 def run_queries(arguments: argparse.Namespace) -> int:
@@ -210,7 +214,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be written now, and not at the end of the work."""
     # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "judge_record", "out"):
+    for option in ("run_out", "per_query", "record", "judge_record", "html", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
 
@@ -308,47 +312,19 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 
-def _judge(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Generator | None:
-    """The generator that judges, loaded before the work begins; None where none is asked for."""
-    from visrag_integrations.generation import load_generator
-
-    if not arguments.judge:
-        if arguments.judge_record:
-            raise SettingError("--judge-record keeps the verdicts of --judge. Say who judges: --judge NAME|FOLDER|URL")
-        return None
-    judge = load_generator(arguments.judge)
-    if judge.name == "extractive":
-        raise SettingError("The extractive generator quotes; it cannot judge. Name a model or a server's URL.")
-    opened.callback(close, judge)
-    return judge
-
-
-def _judged(
-    arguments: argparse.Namespace, dataset: EvaluationSet, result: EvaluationResult, judge: Generator
-) -> JudgedAnswers:
-    from visrag_integrations.evaluation import judge_answers
-
-    return judge_answers(
-        result.answers,
-        dataset.questions,
-        judge,
-        rules=result.per_query,
-        record=arguments.judge_record,
-        batch_size=arguments.batch_size,
-        progress=_progress(arguments),
-    )
-
-
 def _report(
     arguments: argparse.Namespace,
     dataset: EvaluationSet,
     result: EvaluationResult,
-    compared: list[Comparison],
+    other: EvaluationResult | None,
     failed: int,
 ) -> int:
     """Print the result, write what was asked for, and give the exit code."""
     from visrag_integrations.evaluation.results import comparison_table
 
+    compared: list[Comparison] = []
+    if other is not None:
+        compared = result.compare(other)
     if arguments.per_query:
         _write_per_query(arguments.per_query, dataset, result)
     for failure in result.failed:
@@ -363,6 +339,32 @@ def _report(
         options.note("no question could be asked.")
         return 2
     return 1 if result.failed or failed else 0
+
+
+def _write_html(
+    arguments: argparse.Namespace,
+    dataset: EvaluationSet,
+    result: EvaluationResult,
+    other: EvaluationResult | None,
+    store: QdrantPageStore | None,
+) -> None:
+    """The report, where it is asked for; while the store is open, for it holds the pages that are shown."""
+    from visrag_integrations.report import EvaluationReport
+
+    if not arguments.html:
+        return
+    pages = None
+    if store is not None and not dataset.pages:
+        pages = store.scroll
+    names = ("this run", "the other")
+    if other is not None:
+        names = ("this run", Path(arguments.compare).name)
+    try:
+        EvaluationReport(result, dataset, pages, other, names).save(arguments.html)
+    except OSError as error:
+        raise SettingError(
+            f"The report cannot be written to {arguments.html!r} ({error.strerror or error}). Give --html another file."
+        ) from error
 
 
 def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:

@@ -11,7 +11,7 @@ from functools import cached_property
 from typing import Any
 
 from visrag_integrations.evaluation.answers import REFUSALS, RIGHT_FROM, normalized
-from visrag_integrations.evaluation.boxes import BoxScore, area_score, boxes_with_area, matched_score
+from visrag_integrations.evaluation.boxes import BoxesByPage, BoxScore, area_score, boxes_with_area, matched_score
 from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.evaluation.statistics import Comparison, Interval, compare, mean, mean_interval
@@ -45,10 +45,12 @@ class EvidenceScores:
         values: Metric -> question id -> value. Boxes: questions with right boxes; pages: those with relevant pages;
             supported: answers with evidence that was checked.
         notes: What was left out, and why.
+        boxes: Question id -> page key -> the boxes of the answer's evidence on that page.
     """
 
     values: Mapping[str, Mapping[str, float]] = field(repr=False)
     notes: tuple[str, ...] = ()
+    boxes: Mapping[str, BoxesByPage] = field(default_factory=dict, repr=False)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -152,13 +154,15 @@ def score_entries(entries: Mapping[str, Mapping[str, Any]], dataset: EvaluationS
     """Scores of what `evidence_entry` kept, by question id."""
     values: dict[str, dict[str, float]] = {metric: {} for metric in EVIDENCE_METRICS}
     notes = _Notes()
+    boxes: dict[str, dict[str, list[Box]]] = {}
     for question in dataset.questions:
         if question.id not in entries:
             continue
         entry = entries[question.id]
         pieces = entry["evidence"]
         relevant = relevant_pages(dataset.qrels.get(question.id, {}))
-        scores: dict[str, float] = _box_scores(question, pieces, notes)
+        boxes[question.id] = _boxes_of(pieces)
+        scores: dict[str, float] = _box_scores(question, boxes[question.id], notes)
         if relevant:
             scores["page-f1"] = page_f1([piece["page"] for piece in pieces], relevant)
         checked = [piece["verdict"] for piece in pieces if piece["verdict"] in _CHECKED]
@@ -168,7 +172,8 @@ def score_entries(entries: Mapping[str, Mapping[str, Any]], dataset: EvaluationS
         scores["refusal"] = float(entry["refused"] != question.answerable)
         for metric, value in scores.items():
             values[metric][question.id] = value
-    return EvidenceScores(values, notes.texts(any(question.boxes for question in dataset.questions)))
+    set_has_boxes = any(question.boxes for question in dataset.questions)
+    return EvidenceScores(values, notes.texts(set_has_boxes), boxes)
 
 
 def page_f1(quoted: Iterable[str], relevant: Iterable[str]) -> float:
@@ -231,7 +236,7 @@ class _Notes:
         return tuple(texts)
 
 
-def _box_scores(question: Question, pieces: Sequence[Mapping[str, Any]], notes: _Notes) -> dict[str, float]:
+def _box_scores(question: Question, predicted: BoxesByPage, notes: _Notes) -> dict[str, float]:
     """The six box metrics; none where the set does not say where the answer stands."""
     right: dict[str, list[Box]] = {}
     for page_box in question.boxes:
@@ -242,10 +247,14 @@ def _box_scores(question: Question, pieces: Sequence[Mapping[str, Any]], notes: 
     if not any(boxes_with_area(boxes) for boxes in right.values()):
         notes.without_area += 1
         return {}
-    predicted: dict[str, list[Box]] = {}
-    for piece in pieces:
-        predicted.setdefault(piece["page"], []).extend(tuple(box) for box in piece["boxes"])
     return {**_named(area_score(predicted, right), ""), **_named(matched_score(predicted, right), "@0.5")}
+
+
+def _boxes_of(pieces: Sequence[Mapping[str, Any]]) -> dict[str, list[Box]]:
+    boxes: dict[str, list[Box]] = {}
+    for piece in pieces:
+        boxes.setdefault(piece["page"], []).extend(tuple(box) for box in piece["boxes"])
+    return boxes
 
 
 def _named(score: BoxScore, suffix: str) -> dict[str, float]:

@@ -127,7 +127,7 @@ class EvaluationResult:
 
     def __str__(self) -> str:
         """A table: all questions, then each group; then that of the evidence and that of the judge."""
-        lines = [self._title(), *aligned(self._rows()), *self._notes()]
+        lines = [self.title, *aligned(self._rows()), *self._notes()]
         for table in self.more_tables():
             lines += ["", *table.title, *aligned(table.rows), *table.notes]
         return "\n".join(lines)
@@ -138,7 +138,7 @@ class EvaluationResult:
         for row in rows:
             table += _html_row(row, "td")
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        shown = f"<table><caption>{html.escape(self._title())}</caption>{table}</table>{notes}"
+        shown = f"<table><caption>{html.escape(self.title)}</caption>{table}</table>{notes}"
         for more in self.more_tables():
             shown += more.as_html()
         return shown
@@ -154,7 +154,9 @@ class EvaluationResult:
             tables.append(MoreTable((self.judged.title(),), self.judged.rows(), self.judged.notes))
         return tables
 
-    def _title(self) -> str:
+    @property
+    def title(self) -> str:
+        """The set, and what was evaluated."""
         shown = [f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value]
         if not shown:
             return self.name
