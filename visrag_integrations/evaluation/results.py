@@ -14,6 +14,7 @@ from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
 from visrag_integrations.evaluation.statistics import Comparison, Interval, compare, mean_interval
 from visrag_integrations.evaluation.text_tables import aligned
 
+_BRACKETS = ("In brackets: the 95 % interval of the mean (bootstrap over the questions).",)
 _STYLE = "text-align:right;padding:2px 12px"
 
 
@@ -137,7 +138,7 @@ class EvaluationResult:
         table = _html_row(head, "th")
         for row in rows:
             table += _html_row(row, "td")
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*_BRACKETS, *self._notes()])
         shown = f"<table><caption>{html.escape(self.title)}</caption>{table}</table>{notes}"
         for more in self.more_tables():
             shown += more.as_html()
