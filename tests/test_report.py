@@ -19,12 +19,13 @@ from visrag_integrations.grounding import ground
 from visrag_integrations.ocr import read_page
 from visrag_integrations.readers import PageReader
 from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report, show
+from visrag_integrations.report.citations import cited
 from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
 ALLOWED = """html head meta title style body svg defs image use g polygon main section header article blockquote footer
-nav ol ul li a h1 h2 p b div span input label details summary"""
+nav ol ul li a h1 h2 h3 p b div span input label details summary"""
 
 
 def page(number: int = 1, **fields: object) -> Page:
@@ -122,9 +123,48 @@ def test_a_page_shown_for_two_questions_is_in_the_file_once() -> None:
     assert len(found.all("image")) == 1
     assert "one?" in found.text
     assert "two?" in found.text
-    assert [link["href"] for link in found.all("a")] == ["#q1", "#q2"]
+    assert [link["href"] for link in found.all("a")] == ["#q1", "#q2", "#q1e1a", "#q2e1a"]
     ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
     assert len(ids) == len(set(ids))
+
+
+RENT = ("The", "rent", "of", "Miller", "is", "900", "EUR", "a", "month")
+
+
+def test_numbers_in_the_answer_lead_to_the_evidence_that_holds_its_figures() -> None:
+    words = tuple(
+        Word(word, (0.1, 0.2, 0.3, 0.25)) for word in ["The", "rent", "of", "Miller", "is", "900", "EUR", "a", "month"]
+    )
+    shown = page(1, words=words)
+    entries = (
+        Evidence(1, "The rent of Miller is 900 EUR", page=shown),
+        Evidence(1, "is 900 EUR a month", page=shown),
+        Evidence(1, "The rent is 901 EUR", page=shown),  # not on the page: beside no sentence
+    )
+    text = "Miller pays 900 EUR. It is 901 EUR elsewhere. So they say."
+    html = answer_to_html("q", Answer(text, evidence=entries, pages=(ScoredPage(shown, 0.5),)))
+    said = Elements(html).text
+    assert "Miller pays 900 EUR.[1]" in " ".join(said.split()).replace(" [", "[")
+    found = Elements(html)
+    leads = [link["href"] for link in found.all("a")]
+    assert leads == ["#q1e1a", "#q1e2a", "#q1e3a"]  # the last two fit no sentence, and stand at the end
+    ids = {attributes["id"] for _, attributes in found.tags if "id" in attributes}
+    assert {lead.removeprefix("#") for lead in leads if lead} <= ids
+
+
+@pytest.mark.parametrize("text", ["", "   ", "\n\n", "No full stop", "日本語。二つ目。", "a.b.c", "1.5 kg. 2.", "..."])
+def test_no_letter_of_an_answer_is_lost_by_its_numbers(text: str) -> None:
+    entries = (Evidence(1, "x"), Evidence(2, "y"))
+    pieces = cited(text, entries)
+    assert "".join(piece.text for piece in pieces) == text
+    assert [place for piece in pieces for place in piece.entries] == [1, 2]
+
+
+def test_from_the_fourth_piece_on_evidence_is_one_line_each() -> None:
+    shown = page()
+    many = tuple(Evidence(1, "Taxes due", page=shown) for _ in range(5))
+    html = answer_to_html("q", Answer("Taxes due", evidence=many, pages=(ScoredPage(shown, 0.5),)))
+    assert html.count('<details class="more"><summary>Evidence') == 2
 
 
 def test_pages_without_evidence_are_shown_too() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import dataclasses
 import json
 import re
 from collections.abc import Mapping
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
 from visrag_integrations.cli.index import index_paths
+from visrag_integrations.cli.judging import add_judge_options, judged_by, load_judge
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
 from visrag_integrations.interfaces.closing import close
@@ -60,6 +62,12 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what the generator is shown (default: the pages the set gives with each question, else retrieved ones)",
     )
+    parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="score the evidence too: pages, words, refusals (default: where the set says where its answers stand)",
+    )
+    add_judge_options(parser)
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
@@ -74,6 +82,7 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
     parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
+    parser.add_argument("--html", metavar="FILE", help="also write the scores and the failed questions as an HTML file")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     options.add_search_options(parser)
     options.add_store_options(parser)
@@ -100,7 +109,7 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """`visrag eval retrieval`."""
-    from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
 
     _check_outputs(arguments)
@@ -112,27 +121,33 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
         failed = _fill(arguments, dataset, store, opened)
         retriever = _retriever(arguments, store, opened)
         result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
+            judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
+            other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
+        _write_html(arguments, dataset, result, other, store)
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
-        judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
-        compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+    return _report(arguments, dataset, result, other, failed)
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
-    from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.grounding import ground
 
     _check_outputs(arguments)
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
+    if arguments.evidence or any(question.boxes for question in dataset.questions):
+        how["ground"] = ground
     with contextlib.ExitStack() as opened:
         failed = 0
+        store: QdrantPageStore | None = None
+        judge = load_judge(arguments, opened)
         retriever: Retriever = _NoRetriever()
         if _needs_index(arguments, dataset):
             store = opened.enter_context(_open_store(arguments, dataset))
@@ -141,10 +156,16 @@ def run_answers(arguments: argparse.Namespace) -> int:
         rag = _rag(arguments, retriever)
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+        if judge is not None and result.answers:
+            judged = judged_by(arguments, dataset, result, judge)
+            result = dataclasses.replace(result, judged=judged)
+            failed += len(judged.unjudged)
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            values = evaluate_answers_of(baseline, dataset.questions, metrics)
+            other = EvaluationResult(arguments.compare, values, answers=baseline)
+        _write_html(arguments, dataset, result, other, store)
+    return _report(arguments, dataset, result, other, failed)
 
 
 def run_queries(arguments: argparse.Namespace) -> int:
@@ -191,7 +212,7 @@ def run_queries(arguments: argparse.Namespace) -> int:
 def _check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be written now, and not at the end of the work."""
     # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "out"):
+    for option in ("run_out", "per_query", "record", "judge_record", "html", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
 
@@ -290,12 +311,15 @@ def _report(
     arguments: argparse.Namespace,
     dataset: EvaluationSet,
     result: EvaluationResult,
-    compared: list[Comparison],
+    other: EvaluationResult | None,
     failed: int,
 ) -> int:
     """Print the result, write what was asked for, and give the exit code."""
     from visrag_integrations.evaluation.results import comparison_table
 
+    compared: list[Comparison] = []
+    if other is not None:
+        compared = result.compare(other)
     if arguments.per_query:
         _write_per_query(arguments.per_query, dataset, result)
     for failure in result.failed:
@@ -310,6 +334,32 @@ def _report(
         options.note("no question could be asked.")
         return 2
     return 1 if result.failed or failed else 0
+
+
+def _write_html(
+    arguments: argparse.Namespace,
+    dataset: EvaluationSet,
+    result: EvaluationResult,
+    other: EvaluationResult | None,
+    store: QdrantPageStore | None,
+) -> None:
+    """The report, where it is asked for; while the store is open, for it holds the pages that are shown."""
+    from visrag_integrations.report import EvaluationReport
+
+    if not arguments.html:
+        return
+    pages = None
+    if store is not None and not dataset.pages:
+        pages = store.scroll
+    names = ("this run", "the other")
+    if other is not None:
+        names = ("this run", Path(arguments.compare).name)
+    try:
+        EvaluationReport(result, dataset, pages, other, names).save(arguments.html)
+    except OSError as error:
+        raise SettingError(
+            f"The report cannot be written to {arguments.html!r} ({error.strerror or error}). Give --html another file."
+        ) from error
 
 
 def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:

@@ -8,11 +8,12 @@ from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
+from visrag_integrations.evaluation.evidence import evidence_entry, score_entries
 from visrag_integrations.evaluation.metrics import relevant_pages
-from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
+from visrag_integrations.evaluation.question_run import QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
 from visrag_integrations.generation.parser import parse_evidence, scored
@@ -44,6 +45,7 @@ def evaluate_answers(
     workers: int = 1,
     progress: bool | None = None,
     key: PageKey = page_key,
+    ground: Callable[[Answer], Answer] | None = None,
 ) -> EvaluationResult:
     """How well questions are answered.
 
@@ -59,6 +61,7 @@ def evaluate_answers(
         workers: Batches asked at the same time.
         progress: A progress bar; by default only where standard error is a terminal.
         key: How the judgements name a page.
+        ground: `visrag_integrations.grounding.ground`: the evidence is scored too, `EvaluationResult.evidence`.
 
     Raises:
         SettingError: The set has no answers or not the pages that are wanted, or an argument that does not fit.
@@ -73,15 +76,20 @@ def evaluate_answers(
     if pages == "retrieved" and top_k is None:
         top_k = getattr(rag, "top_k", None)
     settings = {"task": "answers", "set": dataset.name, **about(rag), "pages": pages, "top_k": top_k}
+    if ground is not None:
+        settings["evidence"] = True  # a record without evidence cannot be gone on with
 
     def entry(question: Question, answer: Answer) -> dict[str, Any]:
-        return {
+        kept = {
             "answer": answer.text,
             "sufficient": answer.sufficient,
             "problems": list(answer.problems),
             "raw": answer.raw,
             "hits": keyed(answer.pages, key),
         }
+        if ground is None:
+            return kept
+        return {**kept, **evidence_entry(ground(answer), key)}
 
     ask = _asker(dataset, rag, pages, top_k, key)
     question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
@@ -92,7 +100,8 @@ def evaluate_answers(
         answers[id_] = str(kept["answer"])
         run[id_] = dict(kept["hits"])
     per_question = evaluate_answers_of(answers, questions, metrics)
-    return question_run.result(dataset.name, per_question, run=run, answers=answers)
+    evidence = None if ground is None else score_entries(done, dataset)
+    return question_run.result(dataset.name, per_question, run=run, answers=answers, evidence=evidence)
 
 
 def read_answers(path: str | Path, questions: Sequence[Question] | None = None) -> dict[str, str]:

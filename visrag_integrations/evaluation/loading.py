@@ -13,7 +13,7 @@ from typing import Any
 from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation.hub import hub_tables
 from visrag_integrations.evaluation.metrics import relevant_pages
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of, page_boxes
 from visrag_integrations.evaluation.tables import Row, read_json, read_rows
 from visrag_integrations.evaluation.trec import read_qrels
 from visrag_integrations.evaluation.ultrarag import is_memory, memory_questions, read_memory
@@ -229,6 +229,7 @@ def _question(row: Row, where: str, number: int) -> Question:
         answerable=answerable,
         numeric=None if numeric is None else bool(numeric),
         group=str(group or ""),
+        boxes=page_boxes(row.get("boxes"), where),
     )
 
 

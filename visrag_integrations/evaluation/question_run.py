@@ -14,12 +14,9 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import Question
+from visrag_integrations.evaluation.sets import PageKey, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
-from visrag_integrations.types import Page, ScoredPage
-
-PageKey = Callable[[Page], str]
-"""How judgements name a page."""
+from visrag_integrations.types import ScoredPage
 
 
 @dataclasses.dataclass

@@ -8,10 +8,10 @@ from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
-from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
+from visrag_integrations.evaluation.question_run import QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.interfaces.retrievers import Retriever, retrieve_many
 from visrag_integrations.types import ScoredPage
 

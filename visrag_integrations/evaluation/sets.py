@@ -3,14 +3,39 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.files import write_whole
-from visrag_integrations.types import Page
+from visrag_integrations.types import Box, Page
+
+PageKey = Callable[[Page], str]
+"""How judgements name a page; see `page_key`."""
+
+# Edges of right boxes, as fractions of the page. Wider, and pixels of small pictures would be taken for fractions.
+_FARTHEST_OUT = (-1.0, 2.0)
+
+
+class PageBox(NamedTuple):
+    """A box and the page it is on: left, top, right, bottom as fractions of the page, as the boxes of evidence are.
+
+    >>> PageBox("a.pdf#page=3", 0.1, 0.2, 0.5, 0.25).box
+    (0.1, 0.2, 0.5, 0.25)
+    """
+
+    page: str  # its key, as in the judgements; see `page_key`
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+    @property
+    def box(self) -> Box:
+        """The box without its page."""
+        return self[1:]
 
 
 @dataclass(frozen=True)
@@ -26,6 +51,7 @@ class Question:
         numeric: Whether the answer is a number, for "relaxed"; None when the set does not say.
         group: Which part of the set it belongs to ("answerable", "title", ...); results are shown by group too.
         pages: The pages to answer from, best first, where the set comes with them.
+        boxes: Where on its pages the answer stands; empty where the set does not say.
     """
 
     id: str
@@ -36,6 +62,7 @@ class Question:
     numeric: bool | None = None
     group: str = ""
     pages: tuple[Page, ...] = field(default=(), repr=False)
+    boxes: tuple[PageBox, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True)
@@ -97,6 +124,41 @@ def key_of(source: str, number: int) -> str:
     return f"{name or source}#page={number}"
 
 
+def page_boxes(value: Any, where: str) -> tuple[PageBox, ...]:
+    """Boxes as a file has them: [page key, left, top, right, bottom] each, in fractions of the page.
+
+    >>> page_boxes([["a.pdf#page=3", 0.1, 0.2, 0.5, 0.25]], "row 1")
+    (PageBox(page='a.pdf#page=3', left=0.1, top=0.2, right=0.5, bottom=0.25),)
+
+    Raises:
+        DatasetError: They are no such list, or a box is not on its page.
+    """
+    form = "[page key, left, top, right, bottom]"
+    if not isinstance(value, (list, tuple, type(None))):
+        raise DatasetError(where, f"its boxes are {value!r:.80}; they are a list of {form}.")
+    boxes: list[PageBox] = []
+    for one in value or ():
+        try:
+            key, *edges = one
+            left, top, right, bottom = map(float, edges)
+        except (TypeError, ValueError):
+            raise DatasetError(where, f"a box is {one!r:.80}; it is {form}.") from None
+        boxes.append(PageBox(str(key), left, top, right, bottom))
+        if not _is_on_its_page(boxes[-1].box):
+            raise DatasetError(
+                where, f"the box {one!r:.80} is not on its page. Boxes are fractions of it, from 0 to 1, not pixels."
+            )
+    return tuple(boxes)
+
+
+def _is_on_its_page(box: Box) -> bool:
+    """Whether a part of it is; it may stand out over the edges, but not as far as pixels would."""
+    left, top, right, bottom = box
+    near = all(_FARTHEST_OUT[0] <= edge <= _FARTHEST_OUT[1] for edge in box)  # not a number is not near either
+    across = min(left, right) < 1 and max(left, right) > 0
+    return near and across and min(top, bottom) < 1 and max(top, bottom) > 0
+
+
 def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
     """Only what says something."""
     values: dict[str, Any] = {"id": question.id, "query": question.text, "answers": list(question.answers)}
@@ -108,4 +170,6 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
         values["numeric"] = question.numeric
     if not question.answerable:
         values["answerable"] = False
+    if question.boxes:
+        values["boxes"] = [list(box) for box in question.boxes]
     return values | {"relevant": dict(relevant)}

@@ -6,13 +6,17 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from visrag_integrations.grounding import ground
+from visrag_integrations.report.citations import cited
 from visrag_integrations.report.escaping import escaped
-from visrag_integrations.report.evidence_articles import evidence_article
+from visrag_integrations.report.evidence_articles import evidence_article, evidence_line
 from visrag_integrations.report.page_cards import card_row, page_card
 from visrag_integrations.report.page_pictures import ReportPictures
 from visrag_integrations.report.page_places import place_of
 from visrag_integrations.report.verdict_signs import tally
-from visrag_integrations.types import Answer, Page
+from visrag_integrations.types import Answer, Evidence, Page
+
+# Pieces of evidence that are shown as they are; more of them are one line each until somebody opens it.
+_SHOWN_OPEN = 3
 
 
 def answer_section(name: str, question: str, answer: Answer, pictures: ReportPictures) -> str:
@@ -31,13 +35,16 @@ def answer_section(name: str, question: str, answer: Answer, pictures: ReportPic
         state = "answered"
     # What the model says to be of no use is shown small, below.
     useful = [entry for entry in answer.evidence if entry.relevant]
-    parts = [f'<section id="{name}" class="{state}">', _question(question), _answer_text(answer)]
+    parts = [f'<section id="{name}" class="{state}">', _question(question), _answer_text(name, answer, useful)]
     for place, entry in enumerate(useful, start=1):
-        parts.append(evidence_article(f"{name}e{place}", entry, answer, pictures))
+        article = evidence_article(f"{name}e{place}", place, entry, pictures)
+        if place > _SHOWN_OPEN:
+            article = f'<details class="more"><summary>{evidence_line(place, entry)}</summary>{article}</details>'
+        parts.append(article)
     parts += [
         _other_pages(name, answer, pictures),
         _folded("Reasoning", answer.thinking),
-        _folded("Observation", answer.observation),
+        _folded("What the model noted on each page", answer.observation),
         _problems(answer.problems),
         "</section>",
     ]
@@ -50,15 +57,33 @@ def _question(question: str) -> str:
     return f'<header><p class="label">Question</p><h2>{escaped(question)}</h2></header>'
 
 
-def _answer_text(answer: Answer) -> str:
-    label = "No answer"
-    if answer.sufficient:
-        label = "Answer"
+def _answer_text(name: str, answer: Answer, useful: Sequence[Evidence]) -> str:
+    """The answer, with numbers that lead to its evidence."""
     text = answer.text or "The model gave no answer."
     counted = ""
     if not _only_quotes(answer):
         counted = tally(answer.evidence)
-    return f'<div class="answer"><p class="label">{label}</p><p class="text">{escaped(text)}</p>{counted}</div>'
+    said: list[str] = []
+    for piece in cited(text, useful):
+        marks = "".join(_mark(name, place) for place in piece.entries)
+        whole = piece.text.rstrip()
+        said.append(f"{escaped(whole)}{marks}{escaped(piece.text[len(whole) :])}")
+    return (
+        f'<div class="answer"><h3 class="label">{_label(answer)}</h3><p class="text">{"".join(said)}</p>{counted}</div>'
+    )
+
+
+def _mark(name: str, place: int) -> str:
+    return f'<a class="cite" href="#{name}e{place}a" aria-label="Evidence {place}">[{place}]</a>'
+
+
+def _label(answer: Answer) -> str:
+    """What the text is: a generator that only quotes has understood nothing."""
+    if not answer.sufficient:
+        return "No answer in these pages"
+    if _only_quotes(answer):
+        return "Best passage"
+    return "Answer"
 
 
 def _only_quotes(answer: Answer) -> bool:
@@ -94,7 +119,7 @@ def _other_pages(name: str, answer: Answer, pictures: ReportPictures) -> str:
         cards.append(page_card(other.name, figure, escaped(place), escaped(other.said)))
     if not cards:
         return ""
-    return card_row(cards, heading='<p class="label">Also looked at</p>')
+    return card_row(cards, heading='<h3 class="label">Also looked at</h3>')
 
 
 def _said_to_be_useless(name: str, answer: Answer) -> list[OtherPage]:
@@ -127,4 +152,4 @@ def _problems(problems: Sequence[str]) -> str:
     if not problems:
         return ""
     items = "".join(f"<li>{escaped(problem)}</li>" for problem in problems)
-    return f'<details class="problems"><summary>What was off ({len(problems)})</summary><ul>{items}</ul></details>'
+    return f'<details class="problems"><summary>Warnings ({len(problems)})</summary><ul>{items}</ul></details>'

@@ -6,41 +6,38 @@ from visrag_integrations.grounding.check import NOTES_PLACE
 from visrag_integrations.report.escaping import escaped
 from visrag_integrations.report.page_cards import zoomable
 from visrag_integrations.report.page_pictures import ReportPictures
-from visrag_integrations.report.page_places import place_of, score_html
+from visrag_integrations.report.page_places import place_of
 from visrag_integrations.report.verdict_signs import badge
-from visrag_integrations.types import Answer, Evidence
+from visrag_integrations.types import Evidence
 
 
-def evidence_article(name: str, entry: Evidence, answer: Answer, pictures: ReportPictures) -> str:
-    """The page at the left, and at the right the quotation with its verdict and a close-up.
+def evidence_article(name: str, place: int, entry: Evidence, pictures: ReportPictures) -> str:
+    """The quotation with its verdict and a close-up of where it stands, and beside it the whole page.
 
     Args:
-        name: The id of what enlarges the page.
+        name: The id of what enlarges the page; the article's own is this and "a".
+        place: Of the entry among those that are shown, from 1.
         entry: Relevant evidence, grounded.
-        answer: Of which it is; its pages have the scores.
         pictures: Of the file; the page's is added.
     """
     picture = ""
     close_up = ""
     if entry.page is not None:
-        place = place_of(entry.page, entry.page_index)
-        picture = zoomable(name, pictures.figure(entry.page, place, entry.grounding))
-        close_up = pictures.close_up(entry.page, place, entry.grounding)
+        where = place_of(entry.page, entry.page_index)
+        figure = pictures.figure(entry.page, where, entry.grounding)
+        close_up = pictures.close_up(entry.page, where, entry.grounding)
+        picture = f'<div class="picture">{zoomable(name, figure, words="Open the page")}</div>'
     return (
-        f'<article>\n<div class="picture">{picture}</div>\n<div class="found">'
-        f'<div class="head"><p class="label">Evidence {entry.page_index}</p>{badge(entry.grounding)}</div>'
-        f'<p class="place">{_source(entry, answer)}</p>'
-        f"<blockquote>{_quotation(entry)}</blockquote>{_explanation(entry)}{close_up}</div>\n</article>"
+        f'<article id="{name}a">\n<div class="found">'
+        f'<div class="head"><h3 class="label">Evidence {place}</h3>{badge(entry.grounding)}</div>'
+        f'<p class="place"><b>{escaped(place_of(entry.page, entry.page_index))}</b></p>'
+        f"<blockquote>{_quotation(entry)}</blockquote>{_explanation(entry)}{close_up}</div>\n{picture}\n</article>"
     )
 
 
-def _source(entry: Evidence, answer: Answer) -> str:
-    """Document, page and score."""
-    score = ""
-    # A model may name an image that it was not shown.
-    if entry.page is not None and 1 <= entry.page_index <= len(answer.pages):
-        score = score_html(answer.pages[entry.page_index - 1])
-    return f"<b>{escaped(place_of(entry.page, entry.page_index))}</b> {score}"
+def evidence_line(place: int, entry: Evidence) -> str:
+    """The same in one line."""
+    return f"Evidence {place}: {escaped(place_of(entry.page, entry.page_index))}"
 
 
 def _quotation(entry: Evidence) -> str:

@@ -8,16 +8,13 @@ from typing import NamedTuple
 from visrag_integrations.generation.passages import best_passages
 from visrag_integrations.grounding import ground_text
 from visrag_integrations.report.escaping import escaped
-from visrag_integrations.report.html_page import html_page
+from visrag_integrations.report.html_shell import html_file
 from visrag_integrations.report.page_cards import zoomable
 from visrag_integrations.report.page_pictures import ReportPictures
 from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Grounding, Page, ScoredPage
 
-_FOOTER = (
-    "Made with visrag-integrations. Beside each page stands the passage that shares most words with the query; it is "
-    "outlined on the page."
-)
+_FOOTER = "Beside each page stands the passage that shares most words with the query; it is outlined on the page."
 
 
 class FoundPassage(NamedTuple):
@@ -56,7 +53,7 @@ def search_to_html(query: str, hits: Sequence[ScoredPage]) -> str:
         articles.append(_article(rank, hit.page, passage, pictures))
     found = "\n".join(articles) or "<p>No page was found.</p>"
     heading = f'<header><p class="label">Search</p><h1>{escaped(query)}</h1></header>'
-    return html_page(query, f'<section id="found">{heading}\n{found}\n</section>', pictures, _FOOTER)
+    return html_file(query, f'<section id="found">{heading}\n{found}\n</section>', pictures, _FOOTER)
 
 
 def _article(rank: int, page: Page, passage: FoundPassage, pictures: ReportPictures) -> str:

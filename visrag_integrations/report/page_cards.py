@@ -5,14 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 
-def zoomable(name: str, figure: str) -> str:
+def zoomable(name: str, figure: str, words: str = "") -> str:
     """A figure that a click enlarges and another makes small again: a check box, for the page holds no script.
 
     Args:
         name: The id of the check box.
         figure: HTML.
+        words: What stands below it and is clicked too, where it is not plain that something can be.
     """
-    return f'<input type="checkbox" id="{name}" aria-label="Enlarge the page"><label for="{name}">{figure}</label>'
+    below = f'<span class="open">{words}</span>' if words else ""
+    box = f'<input type="checkbox" id="{name}" aria-label="Enlarge the page">'
+    return f'{box}<label for="{name}">{figure}{below}</label>'
 
 
 def page_card(name: str, figure: str, place: str, note: str = "") -> str:

@@ -37,6 +37,13 @@ class EmbeddedPicture(NamedTuple):
     height: int
 
 
+class Outlines(NamedTuple):
+    """Boxes that are drawn alike."""
+
+    css_class: str
+    boxes: Sequence[Box]
+
+
 @dataclass
 class ReportPictures:
     """The page pictures of one HTML file.
@@ -55,6 +62,13 @@ class ReportPictures:
 
     def figure(self, page: Page, label: str, grounding: Grounding | None = None) -> str:
         """The page's picture with what was found outlined on it, or a note that there is none."""
+        outlines: list[Outlines] = []
+        if grounding is not None:
+            outlines.append(Outlines(VERDICTS[grounding.verdict].css_class, grounding.boxes))
+        return self.outlined(page, label, outlines)
+
+    def outlined(self, page: Page, label: str, outlines: Sequence[Outlines]) -> str:
+        """The page's picture with boxes on it, those that come later above the others."""
         self._open(page)
         if page.id in self.missing:
             return f'<p class="missing">No picture: {escaped(self.missing[page.id])}</p>'
@@ -62,7 +76,7 @@ class ReportPictures:
         return (
             f'<svg class="page" viewBox="0 0 {picture.width} {picture.height}" role="img" '
             f'aria-label="{escaped(label)}">'
-            f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}</svg>'
+            f'<use href="#{self.name}{page.id}"/>{"".join(_drawn(one, picture) for one in outlines)}</svg>'
         )
 
     def close_up(self, page: Page, label: str, grounding: Grounding | None) -> str:
@@ -83,12 +97,13 @@ class ReportPictures:
         if turn in (90, 270):
             width, height = height, width
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
-        drawn = f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}'
+        outlines = Outlines(VERDICTS[grounding.verdict].css_class, grounding.boxes)
+        drawn = f'<use href="#{self.name}{page.id}"/>{_drawn(outlines, picture)}'
         if turn:
             drawn = f'<g transform="{_turning(turn, picture)}">{drawn}</g>'
         return (
-            f'<svg class="page closeup" viewBox="{view}" role="img" aria-label="Close-up of {escaped(label)}">'
-            f"{drawn}</svg>"
+            f'<div class="scroll"><svg class="page closeup" viewBox="{view}" role="img" '
+            f'aria-label="Close-up of {escaped(label)}">{drawn}</svg></div>'
         )
 
     def html(self) -> str:
@@ -140,12 +155,10 @@ def _close_up_area(words: Sequence[Box], boxes: Sequence[Box]) -> Box:
     return max(0.0, first_left - _CLOSE_UP_MARGIN), top, min(1.0, last_right + _CLOSE_UP_MARGIN), bottom
 
 
-def _outlines(grounding: Grounding | None, picture: EmbeddedPicture) -> str:
-    """Shapes around what was found, drawn as the verdict is."""
-    if grounding is None:
-        return ""
+def _drawn(outlines: Outlines, picture: EmbeddedPicture) -> str:
+    """Shapes around the boxes, drawn as their class says."""
     shapes: list[str] = []
-    for corners in images.contours(grounding.boxes, picture.width, picture.height):
+    for corners in images.contours(outlines.boxes, picture.width, picture.height):
         points = " ".join(f"{x:g},{y:g}" for x, y in corners)
         shapes.append(f'<polygon points="{points}"/>')
-    return f'<g class="{VERDICTS[grounding.verdict].css_class}">{"".join(shapes)}</g>'
+    return f'<g class="{outlines.css_class}">{"".join(shapes)}</g>'
