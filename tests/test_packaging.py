@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 import shutil
+import subprocess
 import sys
 import zipfile
 from pathlib import Path
@@ -108,3 +109,56 @@ def test_the_wheel(tmp_path: Path) -> None:
     assert all(f"visrag_integrations/sample_files/{name}" in names for name in sample_documents.NAMES)
     assert "](docs/" not in text
     assert "Project-URL: Source" in text
+
+
+def test_the_container_is_not_root_and_says_how_it_is() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    words = [line.split()[0] for line in lines if line and not line[0].isspace() and not line.startswith("#")]
+    assert words[0] == "FROM"
+    assert "HEALTHCHECK" in words
+    assert "USER" in words
+    assert words.index("USER") < words.index("ENTRYPOINT")
+    text = "\n".join(lines)
+    assert "AGPL" in text
+    # What is copied is there, and is let through to the build.
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = [path for line in lines if line.startswith("COPY") for path in line.split()[1:-1]]
+    assert copied
+    for path in copied:
+        assert (ROOT / path).exists(), path
+        assert f"!{path}" in ignored
+
+
+def test_compose_starts_nothing_without_keys() -> None:
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    services = compose["services"]
+    assert set(services) == {"qdrant", "visrag", "vllm"}
+    assert all("healthcheck" in service for name, service in services.items() if name != "visrag")  # its image has one
+    environment = services["visrag"]["environment"]
+    assert environment["VISRAG_TOKEN"].startswith("${VISRAG_TOKEN:?")
+    assert services["qdrant"]["environment"]["QDRANT__SERVICE__API_KEY"].startswith("${QDRANT_API_KEY:?")
+    assert "ports" not in services["qdrant"]  # nobody outside asks it
+    assert services["vllm"]["profiles"] == ["gpu"]
+    named = {volume.split(":")[0] for service in services.values() for volume in service["volumes"]}
+    assert named == set(compose["volumes"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_workflows_are_read(path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}  # a job that needs more says so itself
+    for job in workflow["jobs"].values():
+        assert job["steps"]
+
+
+def test_a_release_is_refused_while_there_is_no_address() -> None:
+    """The very command of the workflow, on the project as it is."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["build"]["steps"]
+    (command,) = [step["run"] for step in steps if step.get("name") == "Refuse the placeholder address"]
+    placeholder = "example.org" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    refused = subprocess.run(["bash", "-e", "-c", command], cwd=ROOT, capture_output=True, check=False).returncode != 0
+    assert refused == placeholder

@@ -15,7 +15,6 @@ import math
 import os
 import select
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -24,6 +23,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from visrag_integrations.files import ScratchFolder
+from visrag_integrations.readers import child_process
 
 PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "microsoft-edge")
 _MAC = "/Applications/Google Chrome.app/Contents/MacOS/Google Chrome"
@@ -224,11 +224,7 @@ class Chromium:
         """End the browser and remove what it wrote."""
         process = getattr(self, "_process", None)
         if process is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                if self._own_group:
-                    os.killpg(process.pid, signal.SIGKILL)
-                else:
-                    process.kill()
+            child_process.end_with_group(process, own_group=self._own_group)
             process.wait()
             self._input.close()
             self._output.close()
@@ -248,7 +244,7 @@ class Chromium:
         profile = f"--user-data-dir={self._folder}/profile"
         command = [*_without_network(), "/bin/sh", "-c", redirect, "sh", program, profile, *_OPTIONS]
         # A reading process leads a group that is ended as a whole; anywhere else the browser gets a group of its own.
-        self._own_group = os.getpgrp() != os.getpid()
+        self._own_group = not child_process.leads_group()
         # Nothing of this process's environment: it may hold keys, and the page is a stranger's.
         environment = {"HOME": str(self._folder), "PATH": os.defpath, "TMPDIR": str(self._folder), "LANG": "C.UTF-8"}
         with (self._folder / "log").open("wb") as log:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import signal
 import subprocess
 import time
 from pathlib import Path
 
 from visrag_integrations.errors import DocumentError, DocumentTimeoutError, printable
+from visrag_integrations.readers import child_process
 from visrag_integrations.readers.office_components import advice, component_for, is_missing
 from visrag_integrations.readers.office_profile import write_profile
 from visrag_integrations.readers.office_sandbox import environment, wall
@@ -89,7 +87,7 @@ class LibreOffice:
 def _run(command: list[str], log: Path, folder: Path, timeout: float) -> int:
     """The exit code; what the program started is ended with it."""
     # A reading process leads a group that is ended as a whole; anywhere else the program gets a group of its own.
-    own_group = os.getpgrp() != os.getpid()
+    own_group = child_process.has_groups() and not child_process.leads_group()
     with log.open("wb") as output:
         process = subprocess.Popen(
             command,
@@ -102,9 +100,5 @@ def _run(command: list[str], log: Path, folder: Path, timeout: float) -> int:
     try:
         return process.wait(timeout)
     finally:
-        with contextlib.suppress(ProcessLookupError, PermissionError):
-            if own_group:
-                os.killpg(process.pid, signal.SIGKILL)
-            else:
-                process.kill()
+        child_process.end_with_group(process, own_group=own_group)
         process.wait()

@@ -7,7 +7,6 @@ import json
 import os
 import pickle
 import signal
-import socket
 import subprocess
 import sys
 from multiprocessing.connection import Connection
@@ -15,6 +14,7 @@ from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.files import ScratchFolder
+from visrag_integrations.readers import child_process
 from visrag_integrations.readers.reader import PageReader
 
 PictureFormat = tuple[str, int]
@@ -25,7 +25,7 @@ _START_TIMEOUT = 120.0
 # The program is given as text, so that the caller's own script is never run again, whatever it looks like.
 _PROGRAM = (
     "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from visrag_integrations.readers.worker import main; main(int(sys.argv[2]))"
+    "from visrag_integrations.readers.worker import main; main(sys.argv[2])"
 )
 
 
@@ -70,7 +70,7 @@ class WorkerProcess:
         self._closed = True
         process = self._process
         if process is not None:
-            _kill(process)
+            child_process.end(process)
 
     def close(self) -> None:
         """End the process and free what it held."""
@@ -80,20 +80,16 @@ class WorkerProcess:
 
     def _start(self) -> Connection:
         self._refuse_when_closed()
-        ours, theirs = socket.socketpair()
-        with theirs:
-            # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
-            self._folder = ScratchFolder("reading")
-            os.chmod(self._folder.path, 0o711)  # a browser that runs as another user has a folder of its own in there
-            command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path), str(theirs.fileno())]
-            self._process = subprocess.Popen(
-                command,
-                pass_fds=[theirs.fileno()],
-                stdin=subprocess.DEVNULL,
-                start_new_session=True,
-                env={**os.environ, "TMPDIR": str(self._folder.path)},
-            )
-        self._connection = Connection(ours.detach())
+        # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
+        self._folder = ScratchFolder("reading")
+        os.chmod(self._folder.path, 0o711)  # a browser that runs as another user has a folder of its own in there
+        command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]
+        own_folder = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self._folder.path))
+        try:
+            self._process, self._connection = child_process.start(command, {**os.environ, **own_folder}, _START_TIMEOUT)
+        except child_process.ChildDied as err:
+            self._folder.close()
+            raise SettingError("No reading process can be started: it ended at once. Is Python in order?") from err
         self._refuse_when_closed()
         try:
             self._connection.send_bytes(pickle.dumps(self._setup))
@@ -126,18 +122,12 @@ class WorkerProcess:
             connection.close()
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(grace)  # one that crashed needs a moment until its exit code says how
-        _kill(process)
+        child_process.end(process)
         code = process.wait()
         folder, self._folder = self._folder, None
         if folder is not None:
             folder.close()
         return code
-
-
-def _kill(process: subprocess.Popen[bytes]) -> None:
-    """End the process and whatever it started (an office program), as one group."""
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
 
 
 def _describe_death(code: int) -> str:

@@ -19,6 +19,7 @@ from typing import Any
 
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
+from visrag_integrations.readers import child_process
 from visrag_integrations.readers.memory import limit_memory
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
@@ -27,14 +28,14 @@ from visrag_integrations.readers.sources import Source
 _ALARM_GRACE = 10.0
 
 
-def main(descriptor: int) -> None:
+def main(address: str) -> None:
     """Serve requests on a socket until it is closed, which is how a worker learns that its parent is gone."""
-    connection = Connection(descriptor)
+    connection = child_process.connect_to_parent(address)
     _silence()
     # A service manager sends it to all processes of a service. This one ends with its parent, which decides when. A
     # function, not SIG_IGN: programs that are started from here would inherit that.
     signal.signal(signal.SIGTERM, lambda *_: None)
-    threading.Thread(target=_end_with_parent, args=(descriptor,), name="visrag-parent", daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(connection.fileno(),), name="visrag-parent", daemon=True).start()
     try:
         try:
             reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
@@ -135,7 +136,7 @@ def _end_with_parent(descriptor: int) -> None:
     # No data is waited for: that is for the thread that serves. The other end is closed when this returns.
     ended.register(descriptor, getattr(select, "POLLRDHUP", 0))
     ended.poll()
-    if os.getpgrp() == os.getpid():
+    if child_process.leads_group():
         os.killpg(os.getpid(), signal.SIGKILL)
     os._exit(1)
 
