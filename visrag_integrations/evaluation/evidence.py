@@ -162,6 +162,7 @@ def score_entries(entries: Mapping[str, Mapping[str, Any]], dataset: EvaluationS
         pieces = entry["evidence"]
         relevant = relevant_pages(dataset.qrels.get(question.id, {}))
         boxes[question.id] = _boxes_of(pieces)
+        notes.see_pages(question, relevant, boxes[question.id])
         scores: dict[str, float] = _box_scores(question, boxes[question.id], notes)
         if relevant:
             scores["page-f1"] = page_f1([piece["page"] for piece in pieces], relevant)
@@ -224,9 +225,25 @@ class _Notes:
     without_boxes: int = 0
     without_area: int = 0
     unchecked: int = 0
+    elsewhere: int = 0
+    right_pages: set[str] = field(default_factory=set)
+    quoted_pages: set[str] = field(default_factory=set)
+
+    def see_pages(self, question: Question, relevant: Sequence[str], quoted: Iterable[str]) -> None:
+        """Looks whether the set and the evidence name pages alike: else every score is 0, and nobody knows why."""
+        boxed = {box.page for box in question.boxes}
+        self.elsewhere += bool(relevant and boxed - set(relevant))
+        if boxed:
+            self.right_pages |= boxed
+            self.quoted_pages.update(quoted)
 
     def texts(self, set_has_boxes: bool) -> tuple[str, ...]:
         texts: list[str] = []
+        if self.elsewhere:
+            texts.append(f"{self.elsewhere} questions have right boxes on pages that the set does not call relevant.")
+        if self.right_pages and self.quoted_pages and not self.right_pages & self.quoted_pages:
+            names = f"like {min(self.right_pages)!r}, and the evidence is on pages like {min(self.quoted_pages)!r}"
+            texts.append(f"No evidence is on a page that has right boxes: the set names pages {names}.")
         if set_has_boxes and self.without_boxes:
             texts.append(f"{self.without_boxes} questions with answers have no right boxes: not in the box rows.")
         if self.without_area:

@@ -86,7 +86,9 @@ class JudgedAnswers:
         }
 
     def rows(self) -> list[list[str]]:
-        """The table: the judge's share, then each rule beside it."""
+        """The table: each rule beside the judge; nothing where there is no rule."""
+        if not self.agreements:
+            return []
         rows = [["judge", "questions", "same", "kappa", "only judge: right", "only rule: right"]]
         for found in self.agreements:
             kappa = "-" if found.kappa is None else f"{found.kappa:.3f}"
