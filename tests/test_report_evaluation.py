@@ -206,6 +206,12 @@ def test_pages_that_come_with_the_question_are_shown() -> None:
     assert EvaluationReport(result, EvaluationSet("g", (question,))).html().count("<image") == 1
 
 
+def test_pages_by_names_of_ones_own() -> None:
+    pages = tuple(Page(name.upper(), 1, picture=page.picture) for name, page in zip(NAMES, PAGES, strict=True))
+    report = EvaluationReport(FOUND, DATASET, lambda: pages, key=lambda page: page.doc_id.lower())
+    assert report.html().count("<image") == 4
+
+
 def test_a_picture_that_cannot_be_opened_does_not_stop_it() -> None:
     broken = Page("a", 1, metadata={"corpus_id": "a"}, picture=b"no picture")
     html = EvaluationReport(FOUND, EvaluationSet("h", DATASET.questions, DATASET.qrels, (broken, *PAGES[1:]))).html()
