@@ -108,6 +108,8 @@ def test_scores_groups_and_ranks_stand_in_tables() -> None:
     assert ["q4", "ConnectionError: no route"] in found.rows
     assert "A note for readers." in found.text
     assert first_places(FOUND, DATASET) == {"q1": 1, "q2": 2, "q3": 0}
+    some = EvaluationSet("some", DATASET.questions, {"q1": {"a": 1}, "q2": {"b": 0}})
+    assert first_places(FOUND, some) == {"q1": 1}  # nothing to be found for the others
 
 
 def test_failed_questions_worst_first_with_both_kinds_of_pages() -> None:
