@@ -68,6 +68,14 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     """What is asked, of which pages, and what is done with the results."""
     parser.add_argument("set", metavar="SET", help="a file, a folder, or the name of a data set on the hub")
     parser.add_argument("--split", default="test", help="which part of it, where it has several (default: test)")
+    parser.add_argument("--language", metavar="NAME", help='only its questions in this language ("fr", "french")')
+    parser.add_argument("--subset", metavar="NAME", help="only this part of it, where it is divided into parts")
+    parser.add_argument(
+        "--group-by", metavar="NAME", help="a row for each group: language, subset, or a column such as query_type"
+    )
+    parser.add_argument(
+        "--no-text", action="store_true", help="leave out the text that the set has of pages with a picture"
+    )
     parser.add_argument("--limit", type=options.positive, metavar="N", help="only its first N questions")
     parser.add_argument("--documents", nargs="+", default=[], metavar="PATH", help="index these first")
     parser.add_argument("-k", type=options.positive, help="how many pages (default: as many as are needed)")
@@ -200,7 +208,15 @@ def _check_outputs(arguments: argparse.Namespace) -> None:
 def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
     from visrag_integrations.evaluation import load_evaluation_set
 
-    dataset = load_evaluation_set(arguments.set, split=arguments.split)
+    dataset = load_evaluation_set(
+        arguments.set,
+        split=arguments.split,
+        language=arguments.language,
+        subset=arguments.subset,
+        text=not arguments.no_text,
+    )
+    if arguments.group_by:
+        dataset = dataset.grouped_by(arguments.group_by)
     if arguments.limit:
         return dataset.first(arguments.limit)
     return dataset

@@ -8,6 +8,7 @@ from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
+from visrag_integrations.evaluation.candidates import CandidateSearch
 from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
@@ -16,7 +17,6 @@ from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_ke
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
 from visrag_integrations.generation.parser import parse_evidence, scored
-from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 PagesFrom = Literal["auto", "retrieved", "given", "relevant"]
@@ -92,7 +92,7 @@ def evaluate_answers(
         answers[id_] = str(kept["answer"])
         run[id_] = dict(kept["hits"])
     per_question = evaluate_answers_of(answers, questions, metrics)
-    return question_run.result(dataset.name, per_question, run=run, answers=answers)
+    return question_run.result(dataset, per_question, run=run, answers=answers)
 
 
 def read_answers(path: str | Path, questions: Sequence[Question] | None = None) -> dict[str, str]:
@@ -156,13 +156,18 @@ def _asker(
     chooses = hasattr(rag, "answer_from")
     # An agent, say, finds its pages itself.
     if pages == "retrieved" and not (chooses and hasattr(rag, "retriever")):
+        if any(question.candidates is not None for question in dataset.questions):
+            raise SettingError(
+                f"{dataset.name} asks its questions of some of its pages only, and {type(rag).__name__} searches by "
+                "itself. Give an object with answer_from(questions, pages) and a retriever, such as VisRAG."
+            )
         return _asker_without_pages(rag, top_k)
     if pages not in ("retrieved", "given", "relevant"):
         raise SettingError(f"pages is {pages!r}; allowed: auto, retrieved, given, relevant.")
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
     if pages == "retrieved":
-        choose = _retrieved(rag.retriever, top_k)
+        choose = _retrieved(dataset, rag.retriever, top_k)
     elif pages == "given":
         choose = _given(dataset, top_k)
     else:
@@ -192,9 +197,9 @@ def _asker_without_pages(rag: Any, top_k: int | None) -> Callable[[list[Question
 _DEFAULT_TOP_K = 3
 
 
-def _retrieved(retriever: Any, top_k: int | None) -> ChosenPages:
+def _retrieved(dataset: EvaluationSet, retriever: Any, top_k: int | None) -> ChosenPages:
     # Searched by the bare question: the options would be words to find.
-    return lambda batch: retrieve_many(retriever, [question.text for question in batch], top_k or _DEFAULT_TOP_K)
+    return CandidateSearch(dataset, retriever, top_k or _DEFAULT_TOP_K).search
 
 
 def _given(dataset: EvaluationSet, top_k: int | None) -> ChosenPages:

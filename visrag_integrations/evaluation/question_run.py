@@ -12,9 +12,10 @@ from tqdm.auto import tqdm
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
+from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import Question
+from visrag_integrations.evaluation.sets import EvaluationSet, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
 from visrag_integrations.types import Page, ScoredPage
 
@@ -59,17 +60,13 @@ class QuestionRun:
                 found[question.id] = self.record.done[question.id]
         return found
 
-    def result(self, name: str, per_query: dict[str, dict[str, float]], **found: Any) -> EvaluationResult:
+    def result(self, dataset: EvaluationSet, per_query: PerQuery, **found: Any) -> EvaluationResult:
         """The result of these metrics, with the settings of the run and the groups of its questions."""
-        groups: dict[str, list[str]] = {}
-        for question in self.questions:
-            if question.group:
-                groups.setdefault(question.group, []).append(question.id)
         return EvaluationResult(
-            name,
+            dataset.name,
             per_query,
             self.record.settings,
-            groups,
+            dataset.groups([question.id for question in self.questions]),
             tuple(self.failed),
             seconds=time.monotonic() - self.started,
             **found,

@@ -3,14 +3,44 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, UnknownNameError
+from visrag_integrations.evaluation.languages import language_code
 from visrag_integrations.files import write_whole
-from visrag_integrations.types import Page
+from visrag_integrations.types import Box, Page
+
+
+@dataclass(frozen=True)
+class MarkedBox:
+    """Where on a page the answer stands, as a person marked it.
+
+    Attributes:
+        box: Left, top, right, bottom: fractions of the page, or pixels of the picture that the set has of it.
+        in_pixels: Which of the two.
+        annotator: Who marked it; "" where the set does not say. Two people may mark the same thing.
+    """
+
+    box: Box
+    in_pixels: bool = False
+    annotator: str = ""
+
+    def on(self, page: Page) -> Box:
+        """The box as fractions of the page.
+
+        Args:
+            page: The set's own (`EvaluationSet.pages`), not the stored one, whose picture may be smaller. Its picture
+                is opened where the box is in pixels.
+        """
+        if not self.in_pixels:
+            return self.box
+        with page.open_image() as picture:
+            width, height = picture.size
+        left, top, right, bottom = self.box
+        return left / width, top / height, right / width, bottom / height
 
 
 @dataclass(frozen=True)
@@ -26,6 +56,11 @@ class Question:
         numeric: Whether the answer is a number, for "relaxed"; None when the set does not say.
         group: Which part of the set it belongs to ("answerable", "title", ...); results are shown by group too.
         pages: The pages to answer from, best first, where the set comes with them.
+        language: As the set writes it ("french", "fr"); "" where it does not say.
+        subset: The part of the set it comes from, where a set has several (mteb's "english", "academic_paper").
+        candidates: Keys of the pages it is asked of; only they are searched. None: all pages of the set.
+        boxes: Page key -> where on that page the answer stands.
+        metadata: What else the set says of it, by the name of the column ("query_types", "content_type").
     """
 
     id: str
@@ -36,6 +71,32 @@ class Question:
     numeric: bool | None = None
     group: str = ""
     pages: tuple[Page, ...] = field(default=(), repr=False)
+    language: str = ""
+    subset: str = ""
+    candidates: tuple[str, ...] | None = field(default=None, repr=False)
+    boxes: Mapping[str, tuple[MarkedBox, ...]] = field(default_factory=dict, repr=False, hash=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """What it is called in one respect: its "language", "subset", "group", or a column of the set.
+
+        A column may be named in the singular, and one that lists several values gives several labels.
+
+        >>> Question("q", "?", metadata={"query_types": ["numerical", "multi-hop"]}).labels("query_type")
+        ('numerical', 'multi-hop')
+        """
+        if name in _OWN_LABELS:
+            found = getattr(self, name)
+        else:
+            found = self.metadata.get(name, self.metadata.get(f"{name}s"))
+        if found is None or found == "":
+            return ()
+        if not isinstance(found, (list, tuple)):
+            found = [found]
+        return tuple(map(str, found))
+
+
+_OWN_LABELS = ("group", "language", "subset")
 
 
 @dataclass(frozen=True)
@@ -47,18 +108,77 @@ class EvaluationSet:
         questions: In the set's own order.
         qrels: Question id -> page key (see `page_key`) -> grade, 1 and more is relevant.
         pages: The pages to search; their pictures are opened when needed. Empty where the documents are elsewhere.
+        group_by: By what results are shown in groups: see `Question.labels`.
     """
 
     name: str
     questions: tuple[Question, ...]
     qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False)
     pages: tuple[Page, ...] = field(default=(), repr=False)
+    group_by: str = "group"
 
     def first(self, count: int) -> EvaluationSet:
         """The set with its first questions only; the pages stay."""
-        kept = self.questions[:count]
-        qrels = {question.id: self.qrels[question.id] for question in kept if question.id in self.qrels}
-        return replace(self, questions=kept, qrels=qrels)
+        return self.only(self.questions[:count])
+
+    def only(self, questions: Sequence[Question]) -> EvaluationSet:
+        """The set with these of its questions; the pages stay."""
+        qrels = {question.id: self.qrels[question.id] for question in questions if question.id in self.qrels}
+        return replace(self, questions=tuple(questions), qrels=qrels)
+
+    def in_language(self, language: str) -> EvaluationSet:
+        """The set with its questions of one language only: "fr", "fra", "french" and "French" are the same.
+
+        Raises:
+            UnknownNameError: It has none in that language; says in which.
+        """
+        wanted = language_code(language)
+        kept: list[Question] = []
+        there: dict[str, None] = {}
+        for question in self.questions:
+            if question.language:
+                there[question.language] = None
+            if question.language and language_code(question.language) == wanted:
+                kept.append(question)
+        if not kept:
+            known = f"there is {', '.join(there)}" if there else "it does not say in which language its questions are"
+            raise UnknownNameError(f"{self.name} has no question in the language {language!r}; {known}.")
+        return self.only(kept)
+
+    def grouped_by(self, name: str) -> EvaluationSet:
+        """The set with results in groups by "language", "subset", "group", or a column such as "query_type".
+
+        Raises:
+            UnknownNameError: No question says anything by that name; says which names there are.
+        """
+        if not any(question.labels(name) for question in self.questions):
+            raise UnknownNameError(
+                f"The questions of {self.name} cannot be grouped by {name!r}; there is "
+                f"{', '.join(self._labels()) or 'nothing to group them by'}."
+            )
+        return replace(self, group_by=name)
+
+    def groups(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Group -> ids of its questions. A question may be in several groups, or in none."""
+        wanted = set(ids)
+        groups: dict[str, list[str]] = {}
+        for question in self.questions:
+            if question.id in wanted:
+                for label in question.labels(self.group_by):
+                    groups.setdefault(label, []).append(question.id)
+        return groups
+
+    def _labels(self) -> list[str]:
+        """By what its questions can be grouped: what at least two of them share."""
+        names: dict[str, None] = dict.fromkeys(_OWN_LABELS)
+        for question in self.questions:
+            names.update(dict.fromkeys(question.metadata))
+        useful: list[str] = []
+        for name in names:
+            labels = [label for question in self.questions for label in question.labels(name)]
+            if len(set(labels)) < len(labels):
+                useful.append(name)
+        return useful
 
     def save(self, path: str | Path) -> None:
         """Write questions, answers and judgements, one JSON object a line; `load_evaluation_set` reads it back.
@@ -108,4 +228,22 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
         values["numeric"] = question.numeric
     if not question.answerable:
         values["answerable"] = False
+    for name in ("language", "subset"):
+        if getattr(question, name):
+            values[name] = getattr(question, name)
+    if question.candidates is not None:
+        values["candidates"] = list(question.candidates)
+    if question.boxes:
+        values["boxes"] = {key: [_box_as_dict(box) for box in boxes] for key, boxes in question.boxes.items()}
+    if question.metadata:
+        values["metadata"] = dict(question.metadata)
     return values | {"relevant": dict(relevant)}
+
+
+def _box_as_dict(box: MarkedBox) -> dict[str, Any]:
+    values: dict[str, Any] = {"box": list(box.box)}
+    if box.in_pixels:
+        values["in_pixels"] = True
+    if box.annotator:
+        values["annotator"] = box.annotator
+    return values

@@ -1,0 +1,208 @@
+"""The tables of a set: which belong together, and one `EvaluationSet` made of them.
+
+corpus queries qrels                                   one part: VisRAG-Ret-Test, ViDoRe V1 (BEIR), V2, V3
+corpus queries default                                 one part: mteb names its judgements so
+english-corpus english-queries english-qrels ...       a part for each language, or each domain: mteb
+academic_paper-top_ranked                              beside them: the pages that each question is asked of (MMDocIR)
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from visrag_integrations.errors import DatasetError, UnknownNameError
+from visrag_integrations.evaluation.corpora import corpus_pages, is_same_corpus
+from visrag_integrations.evaluation.languages import is_language, language_code
+from visrag_integrations.evaluation.rows import QUESTION_ID, first, judgement_of, question_of, ranked_of
+from visrag_integrations.evaluation.sets import EvaluationSet, MarkedBox, Question
+from visrag_integrations.evaluation.tables import Row
+from visrag_integrations.types import Page
+
+
+@dataclass(frozen=True)
+class Tables:
+    """The tables of a set by name, wherever they are.
+
+    Attributes:
+        source: The set, as the caller named it.
+        names: Of the tables.
+        rows: Reads the rows of one.
+    """
+
+    source: str
+    names: tuple[str, ...]
+    rows: Callable[[str], list[Row]]
+
+
+@dataclass(frozen=True)
+class Part:
+    """The names of the tables that belong together; `name` is "" where the set is not divided."""
+
+    name: str
+    corpus: str
+    queries: str
+    qrels: str
+    ranked: str = ""
+
+
+# (question, page) -> grade, and the boxes that were marked.
+Judged = tuple[dict[str, dict[str, int]], dict[str, dict[str, tuple[MarkedBox, ...]]]]
+
+
+def find_parts(names: Iterable[str], source: str = "") -> list[Part]:
+    """Which tables belong together; empty where they are no set of three tables.
+
+    >>> find_parts(["default", "corpus", "queries"])
+    [Part(name='', corpus='corpus', queries='queries', qrels='default', ranked='')]
+    >>> find_parts(["fr-corpus", "fr-queries", "fr-qrels"])[0].name
+    'fr'
+
+    Raises:
+        DatasetError: A part lacks one of its tables.
+    """
+    there = list(names)
+    # "query": some of mteb's sets have it, and mteb prefers it too. "data" is where a hub keeps a config "default".
+    queries = _present(there, "query", "queries")
+    qrels = _present(there, "qrels", "default", "data")
+    if "corpus" in there and queries and qrels:
+        return [Part("", "corpus", queries, qrels, _present(there, "top_ranked"))]
+    parts: list[Part] = []
+    for corpus in there:
+        name, dash, rest = corpus.rpartition("-")
+        if not (dash and name and rest == "corpus"):
+            continue
+        for table in ("queries", "qrels"):
+            if f"{name}-{table}" not in there:
+                raise DatasetError(source, f"has {corpus}, and no {name}-{table}.")
+        parts.append(Part(name, corpus, f"{name}-queries", f"{name}-qrels", _present(there, f"{name}-top_ranked")))
+    return parts
+
+
+def set_of_parts(name: str, tables: Tables, *, language: str | None, subset: str | None) -> EvaluationSet:
+    """One set of all its parts, or of those that are wanted.
+
+    Parts whose corpora are the same pages (the languages of ViDoRe V2 and V3) are questions about one corpus. Parts of
+    different pages (the domains of MMDocIR) are searched each in its own, as mteb does; ids are then "PART/id".
+
+    Raises:
+        DatasetError: A table is not what it should be.
+        UnknownNameError: No part of that language or name; says which there are.
+    """
+    parts = find_parts(tables.names, tables.source)
+    wanted = _wanted(parts, tables.source, language, subset)
+    loaded = [_load(name, part, tables) for part in wanted]
+    if len(loaded) == 1:
+        if len(parts) == 1:
+            return loaded[0]
+        # Another corpus than that of the whole set, perhaps: it must not be indexed in the same collection.
+        return replace(loaded[0], name=f"{name}-{wanted[0].name}")
+    return _joined(name, wanted, loaded)
+
+
+def _present(names: Sequence[str], *wanted: str) -> str:
+    """The first of the wanted names that is there, or ""."""
+    for name in wanted:
+        if name in names:
+            return name
+    return ""
+
+
+def _wanted(parts: Sequence[Part], source: str, language: str | None, subset: str | None) -> list[Part]:
+    """The parts of this name, or in this language; all, where neither is said or the parts are no languages."""
+    names = [part.name for part in parts]
+    if subset is not None:
+        if subset not in names:
+            known = f"there is {', '.join(names)}" if any(names) else "it is not divided into parts"
+            raise UnknownNameError(f"{source} has no part {subset!r}; {known}.")
+        return [part for part in parts if part.name == subset]
+    if language is None or not all(is_language(name) for name in names):
+        return list(parts)
+    found = [part for part in parts if language_code(part.name) == language_code(language)]
+    if not found:
+        raise UnknownNameError(f"{source} has no part in the language {language!r}; there is {', '.join(names)}.")
+    return found
+
+
+def _load(name: str, part: Part, tables: Tables) -> EvaluationSet:
+    """One part, with the ids of the set itself."""
+    source = f"{tables.source}, {part.name}" if part.name else tables.source
+    pages = corpus_pages(tables.rows(part.corpus), f"{name}/{part.name}" if part.name else name, source)
+    qrels, boxes = _judged(tables.rows(part.qrels), source)
+    ranked: dict[str, tuple[str, ...]] = {}
+    if part.ranked:
+        ranked = dict(ranked_of(row, source, number) for number, row in enumerate(tables.rows(part.ranked), 1))
+    questions: list[Question] = []
+    for number, row in enumerate(tables.rows(part.queries), 1):
+        # mteb leaves out questions that are not judged: some files hold those of every split.
+        if part.name and str(first(row, QUESTION_ID)) not in qrels:
+            continue
+        question = question_of(row, f"{source}, queries row {number}", number)
+        changes: dict[str, Any] = {"boxes": {**question.boxes, **boxes.get(question.id, {})}}
+        if question.id in ranked:
+            changes["candidates"] = ranked[question.id]
+        if part.name:
+            changes["subset"] = part.name
+        if not question.language and is_language(part.name):
+            changes["language"] = part.name
+        questions.append(replace(question, **changes))
+    return EvaluationSet(name, tuple(questions), qrels, pages)
+
+
+def _judged(rows: Iterable[Row], source: str) -> Judged:
+    qrels: dict[str, dict[str, int]] = {}
+    boxes: dict[str, dict[str, tuple[MarkedBox, ...]]] = {}
+    for number, row in enumerate(rows, 1):
+        question, page, grade, marked = judgement_of(row, source, number)
+        qrels.setdefault(question, {})[page] = grade
+        if marked:
+            boxes.setdefault(question, {})[page] = marked
+    return qrels, boxes
+
+
+def _joined(name: str, parts: Sequence[Part], loaded: Sequence[EvaluationSet]) -> EvaluationSet:
+    """One set of several parts."""
+    one_corpus = all(is_same_corpus(loaded[0].pages, other.pages) for other in loaded[1:])
+    question_ids = [question.id for each in loaded for question in each.questions]
+    # Languages of one corpus have ids of their own, as a rule; without doubles they stay what the set calls them.
+    if one_corpus and len(set(question_ids)) == len(question_ids):
+        qrels: dict[str, dict[str, int]] = {}
+        for each in loaded:
+            qrels.update({id_: dict(judged) for id_, judged in each.qrels.items()})
+        questions = tuple(question for each in loaded for question in each.questions)
+        return EvaluationSet(name, questions, qrels, loaded[0].pages)
+    renamed: list[EvaluationSet] = []
+    for part, each in zip(parts, loaded, strict=True):
+        renamed.append(_prefixed(part.name, each, own_pages=not one_corpus))
+    pages: tuple[Page, ...] = loaded[0].pages
+    if not one_corpus:
+        pages = tuple(page for each in renamed for page in each.pages)
+    all_qrels = {id_: judged for each in renamed for id_, judged in each.qrels.items()}
+    return EvaluationSet(name, tuple(q for each in renamed for q in each.questions), all_qrels, pages)
+
+
+def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> EvaluationSet:
+    """The part with "PREFIX/" before the ids of its questions and, where the pages are its own, of its pages."""
+
+    def key(page: str) -> str:
+        return f"{prefix}/{page}" if own_pages else page
+
+    pages: list[Page] = []
+    for page in dataset.pages:
+        kept = {**page.metadata, "corpus_id": key(str(page.metadata["corpus_id"]))}
+        pages.append(replace(page, doc_id=key(page.doc_id), metadata=kept))
+    everything = tuple(str(page.metadata["corpus_id"]) for page in pages)
+    questions: list[Question] = []
+    for question in dataset.questions:
+        candidates = question.candidates
+        if candidates is not None:
+            candidates = tuple(map(key, candidates))
+        elif own_pages:
+            candidates = everything  # one tuple for all of them: a part may have thousands of pages
+        boxes = {key(page): marked for page, marked in question.boxes.items()}
+        questions.append(replace(question, id=f"{prefix}/{question.id}", candidates=candidates, boxes=boxes))
+    qrels = {
+        f"{prefix}/{id_}": {key(page): grade for page, grade in judged.items()} for id_, judged in dataset.qrels.items()
+    }
+    return EvaluationSet(dataset.name, tuple(questions), qrels, tuple(pages))
