@@ -8,7 +8,7 @@ from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS, evaluate_r
 from visrag_integrations.evaluation.questions import make_queries
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure, comparison_table
 from visrag_integrations.evaluation.runs import evaluate_retrieval
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, MarkedBox, Question, page_key
 from visrag_integrations.evaluation.statistics import Comparison, bootstrap_interval, compare, randomisation_test
 from visrag_integrations.evaluation.trec import read_qrels, read_run, write_qrels, write_run
 
@@ -18,6 +18,7 @@ __all__ = [
     "Comparison",
     "EvaluationResult",
     "EvaluationSet",
+    "MarkedBox",
     "PagesReport",
     "QueryFailure",
     "Question",

@@ -134,7 +134,7 @@ def marked_boxes(value: Any, where: str) -> tuple[MarkedBox, ...]:
     for each in value:
         if isinstance(each, Mapping) and "x1" in each:
             # The columns stand in the order x1, x2, y1, y2 in the files, and are named here.
-            sides = [each.get(side) for side in ("x1", "y1", "x2", "y2")]
+            sides: Any = [each.get(side) for side in ("x1", "y1", "x2", "y2")]
             in_pixels = True
         elif isinstance(each, Mapping):
             sides, in_pixels = each.get("box"), bool(each.get("in_pixels"))
