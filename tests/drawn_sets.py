@@ -81,11 +81,28 @@ def write_jsonl(path: Path, rows: Sequence[Any]) -> Path:
 
 
 def write_card(folder: Path, split: str = "test") -> None:
-    """The README by which `datasets` knows the tables."""
-    card = "configs:\n"
+    """The README by which `datasets` knows the tables, and which columns are pictures."""
+    configs, infos = "configs:\n", "dataset_info:\n"
     for table in sorted(each.name for each in folder.iterdir() if each.is_dir()):
-        card += f"- config_name: {table}\n  data_files:\n  - split: {split}\n    path: {table}/{split}-*\n"
-    (folder / "README.md").write_text(f"---\n{card}---\n", encoding="utf-8")
+        configs += f"- config_name: {table}\n  data_files:\n  - split: {split}\n    path: {table}/{split}-*\n"
+        for file in (folder / table).glob("*.parquet"):
+            infos += f"- config_name: {table}\n  features:\n"
+            for field in pq.read_schema(file):
+                infos += _feature(field)
+    (folder / "README.md").write_text(f"---\n{infos}{configs}---\n", encoding="utf-8")
+
+
+def _feature(field: Any) -> str:
+    """A column, as a card has it."""
+    kinds = {"int64": "int64", "string": "string"}
+    if field.name == "image":
+        return "  - name: image\n    dtype: image\n"
+    if str(field.type) in kinds:
+        return f"  - name: {field.name}\n    dtype: {kinds[str(field.type)]}\n"
+    if field.name == "bounding_boxes":
+        inner = "".join(f"    - name: {side}\n      dtype: int64\n" for side in ("annotator", "x1", "x2", "y1", "y2"))
+        return f"  - name: {field.name}\n    list:\n{inner}"
+    return f"  - name: {field.name}\n    list: {field.type.value_type}\n"
 
 
 def write_vidore_v1(folder: Path) -> Path:

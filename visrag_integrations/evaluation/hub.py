@@ -53,7 +53,13 @@ def _hub_rows(datasets: Any, name: str, config: str, split: str) -> list[Row]:
                 name, f"{config} has no split {split!r}; there is {', '.join(splits)}. Say which: split=... (--split)."
             )
         split = splits[0]
-    table = datasets.load_dataset(name, config, split=split)
+    return table_rows(datasets.load_dataset(name, config, split=split))
+
+
+def table_rows(table: Any) -> list[Row]:
+    """The rows of a `datasets.Dataset`; pictures in them become sources that are opened when needed."""
+    import datasets
+
     if IMAGE not in table.column_names:
         rows: list[Row] = table.to_list()
         return rows
