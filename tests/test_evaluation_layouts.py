@@ -143,7 +143,7 @@ def test_vidore_v3_is_kept_whole(tmp_path: Path) -> None:
     assert [page.text for page in found.pages[:2]] == ["# Page 0", "# Page 1"]
     assert [page_key(page) for page in found.pages] == [str(n) for n in range(COUNT)]
     # In pixels of a picture of 20 x 40; x1, x2, y1, y2 in the file.
-    one, other = question.boxes["3"]
+    one, other = question.marked["3"]
     assert one == MarkedBox((2, 4, 10, 20), in_pixels=True, annotator="0")
     assert one.on(found.pages[3]) == (0.1, 0.1, 0.5, 0.5)
     assert (other.annotator, other.on(found.pages[3])) == ("1", (0, 0, 1, 1))

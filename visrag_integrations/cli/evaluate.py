@@ -11,6 +11,20 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.cli.evaluate_merge import add_merge
+from visrag_integrations.cli.evaluate_options import (
+    add_set_options,
+    add_which_questions,
+    check_outputs,
+    dataset_of,
+    metrics_of,
+    progress_of,
+    running,
+    share,
+    whole_set,
+)
+from visrag_integrations.cli.evaluate_queries import add_queries
+from visrag_integrations.cli.evaluate_report import report_result
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
@@ -31,24 +45,26 @@ _WHERE = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `visrag eval` and its three tasks."""
+    """Add `visrag eval` and its tasks."""
     parser = subparsers.add_parser("eval", help="measure retrieval and answers on a set of questions")
     parser.set_defaults(when_ended="What --record and the index have is kept; run the same command again to go on.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retrieval(tasks.add_parser("retrieval", help="how well the right pages are found", epilog=_WHERE))
     _add_answers(tasks.add_parser("answers", help="how well questions are answered", epilog=_WHERE))
-    _add_queries(tasks.add_parser("queries", help="write questions for documents of your own"))
+    _add_index(tasks.add_parser("index", help="embed the pages that come with a set, and ask nothing", epilog=_WHERE))
+    add_merge(tasks.add_parser("merge", help="the records of all shards of a run as one result"))
+    add_queries(tasks.add_parser("queries", help="write questions for documents of your own"))
 
 
 def _add_retrieval(parser: argparse.ArgumentParser) -> None:
-    _add_set_options(parser, metrics="mrr@10,recall@5")
+    add_set_options(parser, metrics="mrr@10,recall@5")
     parser.add_argument("--run-out", metavar="FILE", help="write what was found as a TREC run")
     parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with, or a memory file of UltraRAG")
     parser.set_defaults(run=run_retrieval)
 
 
 def _add_answers(parser: argparse.ArgumentParser) -> None:
-    _add_set_options(parser, metrics="em,accuracy,f1")
+    add_set_options(parser, metrics="em,accuracy,f1")
     parser.add_argument(
         "--compare",
         metavar="FILE",
@@ -60,52 +76,25 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         default="auto",
         help="what the generator is shown (default: the pages the set gives with each question, else retrieved ones)",
     )
+    parser.add_argument(
+        "--run",
+        dest="run_file",
+        metavar="FILE",
+        help="show the best -k pages of this TREC run, or memory file of UltraRAG, instead"
+    )
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
 
-def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
-    """What is asked, of which pages, and what is done with the results."""
-    parser.add_argument("set", metavar="SET", help="a file, a folder, or the name of a data set on the hub")
-    parser.add_argument("--split", default="test", help="which part of it, where it has several (default: test)")
-    parser.add_argument("--language", metavar="NAME", help='only its questions in this language ("fr", "french")')
-    parser.add_argument("--subset", metavar="NAME", help="only this part of it, where it is divided into parts")
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    add_which_questions(parser)
     parser.add_argument(
-        "--group-by", metavar="NAME", help="a row for each group: language, subset, or a column such as query_type"
+        "--shard", type=share, metavar="I/N", help="only the I-th of N shares of the pages, into a server's collection"
     )
-    parser.add_argument(
-        "--no-text", action="store_true", help="leave out the text that the set has of pages with a picture"
-    )
-    parser.add_argument("--limit", type=options.positive, metavar="N", help="only its first N questions")
-    parser.add_argument("--documents", nargs="+", default=[], metavar="PATH", help="index these first")
-    parser.add_argument("-k", type=options.positive, help="how many pages (default: as many as are needed)")
-    parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
-    parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
-    parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
-    parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    options.add_search_options(parser)
+    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what makes the vectors (default: that of --preset)")
     options.add_store_options(parser)
-    options.add_reading_options(parser)
-    parser.set_defaults(index=None, collection=None)
-
-
-def _add_queries(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where the questions go; `visrag eval` takes it")
-    parser.add_argument(
-        "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
-    )
-    parser.add_argument(
-        "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
-    )
-    parser.add_argument("--record", metavar="FILE", help="keep what was written there; a run that was stopped goes on")
-    parser.add_argument(
-        "--max-pages", type=options.positive, metavar="N", help="at most the first N pages of a document"
-    )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run_queries)
+    parser.set_defaults(run=run_index, index=None, collection=None, documents=[])
 
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
@@ -113,15 +102,15 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
 
-    _check_outputs(arguments)
-    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    check_outputs(arguments)
+    dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
     baseline = read_run(arguments.compare, dataset) if arguments.compare else None
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(_open_store(arguments, dataset))
         failed = _fill(arguments, dataset, store, opened)
         retriever = _retriever(arguments, store, opened)
-        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
+        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **running(arguments))
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
     compared: list[Comparison] = []
@@ -136,11 +125,11 @@ def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
     from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
 
-    _check_outputs(arguments)
-    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    check_outputs(arguments)
+    dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
-    how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
+    how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
     with contextlib.ExitStack() as opened:
         failed = 0
         retriever: Retriever = _NoRetriever()
@@ -155,84 +144,6 @@ def run_answers(arguments: argparse.Namespace) -> int:
     if baseline is not None and result.per_query:
         compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
     return _report(arguments, dataset, result, compared, failed)
-
-
-def run_queries(arguments: argparse.Namespace) -> int:
-    """`visrag eval queries`."""
-    from visrag_integrations.evaluation import make_queries
-    from visrag_integrations.generation import load_generator
-    from visrag_integrations.readers import PageReader
-
-    _check_outputs(arguments)
-    generator = load_generator(arguments.generator)
-    if generator.name == "extractive":  # it takes sentences from pages, as they are
-        raise SettingError(
-            "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
-        )
-    failed: list[Failure] = []
-    dropped: list[tuple[Page, tuple[str, str], str]] = []
-    try:
-        made = make_queries(
-            PageReader(max_pages=arguments.max_pages).read(arguments.paths, on_error=failed.append),
-            generator,
-            per_page=arguments.per_page,
-            name=Path(arguments.out).stem,
-            record=arguments.record,
-            progress=_progress(arguments),
-            on_dropped=lambda page, pair, reason: dropped.append((page, pair, reason)),
-            on_failure=failed.append,
-        )
-    finally:
-        close(generator)
-    for line in output.failure_lines(failed):
-        options.note(line)
-    made.save(arguments.out)
-    if arguments.json:
-        counts = {"questions": len(made.questions), "left_out": len(dropped), "out": arguments.out}
-        failures = [{"source": failure.source, "page": failure.page, "error": failure.error} for failure in failed]
-        output.print_json({**counts, "failed": failures})
-    else:
-        print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
-    if not made.questions:
-        return 2
-    return 1 if failed else 0
-
-
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot be written now, and not at the end of the work."""
-    # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "out"):
-        options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
-
-
-def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
-    from visrag_integrations.evaluation import load_evaluation_set
-
-    dataset = load_evaluation_set(
-        arguments.set,
-        split=arguments.split,
-        language=arguments.language,
-        subset=arguments.subset,
-        text=not arguments.no_text,
-    )
-    if arguments.group_by:
-        dataset = dataset.grouped_by(arguments.group_by)
-    if arguments.limit:
-        return dataset.first(arguments.limit)
-    return dataset
-
-
-def _metrics(arguments: argparse.Namespace) -> list[str]:
-    return list(filter(None, map(str.strip, arguments.metrics.split(","))))
-
-
-def _running(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"record": arguments.record, "batch_size": arguments.batch_size, "progress": _progress(arguments)}
-
-
-def _progress(arguments: argparse.Namespace) -> bool | None:
-    """None leaves it to the terminal: a bar where somebody looks."""
-    return False if arguments.quiet else None
 
 
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
@@ -267,7 +178,7 @@ def _fill(
     if arguments.documents:
         arguments.paths = arguments.documents
         return len(index_paths(arguments, store, embedder).failed)
-    report = index_pages(dataset.pages, embedder, store, progress=_progress(arguments))
+    report = index_pages(dataset.pages, embedder, store, progress=progress_of(arguments))
     for line in output.failure_lines(report.failed):
         options.note(line)
     return len(report.failed)

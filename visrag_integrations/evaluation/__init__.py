@@ -9,6 +9,7 @@ from visrag_integrations.evaluation.questions import make_queries
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure, comparison_table
 from visrag_integrations.evaluation.runs import evaluate_retrieval
 from visrag_integrations.evaluation.sets import EvaluationSet, MarkedBox, Question, page_key
+from visrag_integrations.evaluation.shards import merge_records
 from visrag_integrations.evaluation.statistics import Comparison, bootstrap_interval, compare, randomisation_test
 from visrag_integrations.evaluation.trec import read_qrels, read_run, write_qrels, write_run
 
@@ -33,6 +34,7 @@ __all__ = [
     "load_evaluation_set",
     "make_queries",
     "mean_metrics",
+    "merge_records",
     "page_key",
     "randomisation_test",
     "read_answers",

@@ -139,7 +139,7 @@ def _load(name: str, part: Part, tables: Tables) -> EvaluationSet:
         if part.name and str(first(row, QUESTION_ID)) not in qrels:
             continue
         question = question_of(row, f"{source}, queries row {number}", number)
-        changes: dict[str, Any] = {"boxes": {**question.boxes, **boxes.get(question.id, {})}}
+        changes: dict[str, Any] = {"marked": {**question.marked, **boxes.get(question.id, {})}}
         if question.id in ranked:
             changes["candidates"] = ranked[question.id]
         if part.name:
@@ -200,8 +200,8 @@ def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> Evalua
             candidates = tuple(map(key, candidates))
         elif own_pages:
             candidates = everything  # one tuple for all of them: a part may have thousands of pages
-        boxes = {key(page): marked for page, marked in question.boxes.items()}
-        questions.append(replace(question, id=f"{prefix}/{question.id}", candidates=candidates, boxes=boxes))
+        marked = {key(page): boxes for page, boxes in question.marked.items()}
+        questions.append(replace(question, id=f"{prefix}/{question.id}", candidates=candidates, marked=marked))
     qrels = {
         f"{prefix}/{id_}": {key(page): grade for page, grade in judged.items()} for id_, judged in dataset.qrels.items()
     }

@@ -23,6 +23,41 @@ PageKey = Callable[[Page], str]
 """How judgements name a page."""
 
 
+Done = Mapping[str, Mapping[str, Any]]
+"""Question id -> what a record keeps of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What was found or answered, and the metrics of it: the same of one run and of the shards of one."""
+
+    per_query: PerQuery
+    run: Mapping[str, Mapping[str, float]]
+    answers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+
+    def result(
+        self,
+        dataset: EvaluationSet,
+        questions: Sequence[Question],
+        settings: Mapping[str, Any],
+        failed: tuple[QueryFailure, ...],
+        seconds: float = 0.0,
+    ) -> EvaluationResult:
+        """As a result, with the groups of the questions that were asked."""
+        return EvaluationResult(
+            dataset.name,
+            self.per_query,
+            settings,
+            dataset.groups([question.id for question in questions]),
+            failed,
+            self.run,
+            self.answers,
+            seconds,
+            self.notes,
+        )
+
+
 @dataclasses.dataclass
 class QuestionRun:
     """The questions of one evaluation, those that a record does not hold asked in batches."""
@@ -60,17 +95,10 @@ class QuestionRun:
                 found[question.id] = self.record.done[question.id]
         return found
 
-    def result(self, dataset: EvaluationSet, per_query: PerQuery, **found: Any) -> EvaluationResult:
+    def result(self, dataset: EvaluationSet, scored: Scored) -> EvaluationResult:
         """The result of these metrics, with the settings of the run and the groups of its questions."""
-        return EvaluationResult(
-            dataset.name,
-            per_query,
-            self.record.settings,
-            dataset.groups([question.id for question in self.questions]),
-            tuple(self.failed),
-            seconds=time.monotonic() - self.started,
-            **found,
-        )
+        seconds = time.monotonic() - self.started
+        return scored.result(dataset, self.questions, self.record.settings, tuple(self.failed), seconds)
 
     def _is_done(self, question: Question) -> bool:
         # The id alone is not enough: a set that was edited may ask something else under an old id.
@@ -98,6 +126,14 @@ def keyed(hits: Iterable[ScoredPage], key: PageKey) -> list[tuple[str, float]]:
         found[name] = float(score)
         before = score
     return list(found.items())
+
+
+def about_set(dataset: EvaluationSet) -> dict[str, Any]:
+    """Which questions were asked; results of another share of them must not be mixed with these."""
+    if dataset.part is None:
+        return {"set": dataset.name}
+    number, count = dataset.part
+    return {"set": dataset.name, "shard": f"{number}/{count}", "questions": dataset.whole}
 
 
 def about(evaluated: Any) -> dict[str, Any]:

@@ -29,7 +29,7 @@ _CANDIDATES = ("candidates", "corpus_range")
 # What a question is made of; every other column is kept in its metadata.
 _READ = {
     *QUESTION_ID, *_TEXT, *_ANSWERS, *_ANSWERABLE, *_NUMERIC, *_GROUP, *_CANDIDATES, *PAGE_ID_BESIDE_QUESTION,
-    IMAGE, "options", "language", "subset", "boxes", "metadata", "relevant", "modality",
+    IMAGE, "options", "language", "subset", "marked", "metadata", "relevant", "modality",
 }  # fmt: skip
 
 
@@ -79,7 +79,7 @@ def question_of(row: Row, where: str, number: int) -> Question:
         language=str(row.get("language") or ""),
         subset=str(row.get("subset") or ""),
         candidates=_candidates(row, where),
-        boxes=_boxes_by_page(row.get("boxes"), where),
+        marked=_boxes_by_page(row.get("marked"), where),
         metadata=_metadata(row),
     )
 

@@ -10,7 +10,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.candidates import CandidateSearch
 from visrag_integrations.evaluation.checks import missing_pages, told
 from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
-from visrag_integrations.evaluation.question_run import PageKey, QuestionRun, about, keyed
+from visrag_integrations.evaluation.question_run import Done, PageKey, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
@@ -51,12 +51,9 @@ def evaluate_retrieval(
         SettingError: The set has no judgements, or an argument that does not fit.
     """
     top_k = pages_needed(metrics, top_k)
-    # A question without judgements cannot be scored, so it is not asked.
-    questions = [question for question in dataset.questions if question.id in dataset.qrels]
-    if not questions:
-        raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
+    questions = judged_questions(dataset)
     options = {} if mode is None else {"mode": mode}
-    settings = {"task": "retrieval", "set": dataset.name, **about(retriever), **options, "top_k": top_k}
+    settings = {"task": "retrieval", **about_set(dataset), **about(retriever), **options, "top_k": top_k}
 
     search = CandidateSearch(dataset, retriever, top_k, options)
 
@@ -65,11 +62,27 @@ def evaluate_retrieval(
 
     question_run = QuestionRun(RunRecord(record, settings), questions, search.search, entry, batch_size, workers)
     done = question_run.all(progress)
+    return question_run.result(dataset, scored_retrieval(dataset, done, metrics))
+
+
+def judged_questions(dataset: EvaluationSet) -> list[Question]:
+    """Those that are asked: a question without judgements cannot be scored.
+
+    Raises:
+        SettingError: There is none.
+    """
+    questions = [question for question in dataset.questions if question.id in dataset.qrels]
+    if not questions:
+        raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
+    return questions
+
+
+def scored_retrieval(dataset: EvaluationSet, done: Done, metrics: Sequence[str]) -> Scored:
+    """The metrics of what was found."""
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
     # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
     asked = {id_: dataset.qrels[id_] for id_ in done}
-    notes = _notes(run, asked, dataset)
-    return question_run.result(dataset, evaluate_run(run, asked, metrics), run=run, notes=notes)
+    return Scored(evaluate_run(run, asked, metrics), run, notes=_notes(run, asked, dataset))
 
 
 def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:

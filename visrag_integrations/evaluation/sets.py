@@ -59,7 +59,7 @@ class Question:
         language: As the set writes it ("french", "fr"); "" where it does not say.
         subset: The part of the set it comes from, where a set has several (mteb's "english", "academic_paper").
         candidates: Keys of the pages it is asked of; only they are searched. None: all pages of the set.
-        boxes: Page key -> where on that page the answer stands.
+        marked: Page key -> where on that page people say that the answer stands (ViDoRe V3); see `MarkedBox.on`.
         metadata: What else the set says of it, by the name of the column ("query_types", "content_type").
     """
 
@@ -74,7 +74,7 @@ class Question:
     language: str = ""
     subset: str = ""
     candidates: tuple[str, ...] | None = field(default=None, repr=False)
-    boxes: Mapping[str, tuple[MarkedBox, ...]] = field(default_factory=dict, repr=False, hash=False)
+    marked: Mapping[str, tuple[MarkedBox, ...]] = field(default_factory=dict, repr=False, hash=False)
     metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
 
     def labels(self, name: str) -> tuple[str, ...]:
@@ -109,6 +109,8 @@ class EvaluationSet:
         qrels: Question id -> page key (see `page_key`) -> grade, 1 and more is relevant.
         pages: The pages to search; their pictures are opened when needed. Empty where the documents are elsewhere.
         group_by: By what results are shown in groups: see `Question.labels`.
+        part: Which share of the questions this is: (2, 4) is the second of four. See `shard`.
+        whole: How many questions there were before they were shared out.
     """
 
     name: str
@@ -116,6 +118,26 @@ class EvaluationSet:
     qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False)
     pages: tuple[Page, ...] = field(default=(), repr=False)
     group_by: str = "group"
+    part: tuple[int, int] | None = None
+    whole: int = 0
+
+    def shard(self, number: int, count: int) -> EvaluationSet:
+        """The questions of one of `count` processes, numbered from 1; the pages stay. `merge_records` joins results.
+
+        >>> questions = tuple(Question(name, "?") for name in "abcde")
+        >>> [question.id for question in EvaluationSet("x", questions).shard(2, 3).questions]
+        ['b', 'e']
+
+        Raises:
+            SettingError: There is no such shard, or it would have no question.
+        """
+        if not 1 <= number <= count:
+            raise SettingError(f"There is no shard {number} of {count}; they are numbered from 1 to {count}.")
+        if count > len(self.questions):
+            raise SettingError(f"{self.name} has {len(self.questions)} questions, too few for {count} shards.")
+        # Every count-th: neighbours are often of one document, and of one difficulty.
+        taken = self.only(self.questions[number - 1 :: count])
+        return replace(taken, part=(number, count), whole=len(self.questions))
 
     def first(self, count: int) -> EvaluationSet:
         """The set with its first questions only; the pages stay."""
@@ -233,8 +255,8 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
             values[name] = getattr(question, name)
     if question.candidates is not None:
         values["candidates"] = list(question.candidates)
-    if question.boxes:
-        values["boxes"] = {key: [_box_as_dict(box) for box in boxes] for key, boxes in question.boxes.items()}
+    if question.marked:
+        values["marked"] = {key: [_box_as_dict(box) for box in boxes] for key, boxes in question.marked.items()}
     if question.metadata:
         values["metadata"] = dict(question.metadata)
     return values | {"relevant": dict(relevant)}
