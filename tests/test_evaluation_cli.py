@@ -110,8 +110,9 @@ def test_two_runs_are_compared(indexed: Path, capsys: pytest.CaptureFixture[str]
     assert code == 0, err
     row = next(line.split() for line in out.splitlines() if line.startswith("mrr@10"))
     assert row[:4] == ["mrr@10", "1.000", "0.167", "+0.833"]  # the other run: 1/2, 0 and 0
-    code, out, err = visrag(capsys, *compare, "--json", "--limit", "1")
+    code, out, err = visrag(capsys, *compare, "--json", "--limit", "1", "--html", "report.html")
     values = json.loads(out)
+    assert "this run against other.trec" in (indexed / "report.html").read_text(encoding="utf-8")
     assert (values["queries"], values["metrics"]) == (1, {"mrr@10": 1.0, "recall@5": 1.0})
     assert values["comparison"][0]["second"] == 0.5
     assert values["failed"] == []

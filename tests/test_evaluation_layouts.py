@@ -30,6 +30,7 @@ from visrag_integrations.evaluation import (
     EvaluationResult,
     EvaluationSet,
     MarkedBox,
+    PageBox,
     evaluate_retrieval,
     index_pages,
     load_evaluation_set,
@@ -145,8 +146,10 @@ def test_vidore_v3_is_kept_whole(tmp_path: Path) -> None:
     # In pixels of a picture of 20 x 40; x1, x2, y1, y2 in the file.
     one, other = question.marked["3"]
     assert one == MarkedBox((2, 4, 10, 20), in_pixels=True, annotator="0")
-    assert one.on(found.pages[3]) == (0.1, 0.1, 0.5, 0.5)
-    assert (other.annotator, other.on(found.pages[3])) == ("1", (0, 0, 1, 1))
+    assert (other.annotator, other.box) == ("1", (0, 0, 20, 40))
+    assert question.boxes == ()
+    boxes = found.with_boxes().questions[0].boxes
+    assert boxes == tuple(PageBox(key, *box) for key in ("3", "6") for box in [(0.1, 0.1, 0.5, 0.5), (0, 0, 1, 1)])
 
 
 def test_what_a_set_holds_is_saved_with_it(tmp_path: Path) -> None:

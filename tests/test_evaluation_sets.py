@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ import pytest
 from PIL import Image
 
 from visrag_integrations.errors import DatasetError, SettingError
-from visrag_integrations.evaluation import EvaluationSet, Question, load_evaluation_set, page_key
+from visrag_integrations.evaluation import EvaluationSet, PageBox, Question, load_evaluation_set, page_key
 from visrag_integrations.types import Page
 
 
@@ -110,6 +111,7 @@ def test_saved_sets_come_back(tmp_path: Path) -> None:
     questions = (
         Question("1", "Frage?\u2028Ja", answers=("a", "b"), options=("x", "y"), numeric=False, group="g"),
         Question("2", "二?", answerable=False),
+        Question("3", "Where?", boxes=(PageBox("x.pdf#page=1", 0.1, 0.2, 0.5, 0.25), PageBox("y", -0.01, 0, 1.01, 1))),
     )
     made = EvaluationSet("made", questions, {"1": {"x.pdf#page=1": 1, "y": 0}})
     made.save(tmp_path / "made.jsonl")
@@ -118,6 +120,25 @@ def test_saved_sets_come_back(tmp_path: Path) -> None:
     assert made.first(1).questions == questions[:1]
     with pytest.raises(SettingError, match="cannot be written"):
         made.save(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("boxes", "said"),
+    [
+        ("[0, 0, 1, 1]", "they are a list of"),
+        ([[0.1, 0.1, 0.2, 0.2]], "it is [page key, left, top, right, bottom]"),
+        ([["p", 0.1, 0.1, 0.2, "wide"]], "it is [page key"),
+        ([7], "it is [page key"),
+        ([["p", 0, 0, 300, 200]], "fractions of it, from 0 to 1, not pixels"),
+        ([["p", 0.1, 0.1, float("nan"), 0.2]], "is not on its page"),
+        ([["p", 1.2, 0.1, 1.4, 0.2]], "is not on its page"),
+        ([["p", -0.4, 0.1, 0.0, 0.2]], "is not on its page"),
+    ],
+)
+def test_boxes_that_are_none(boxes: object, said: str, tmp_path: Path) -> None:
+    (tmp_path / "set.jsonl").write_text(json.dumps({"query": "Where?", "boxes": boxes}) + "\n")
+    with pytest.raises(DatasetError, match=re.escape(said)):
+        load_evaluation_set(tmp_path / "set.jsonl")
 
 
 @pytest.mark.parametrize(

@@ -12,9 +12,11 @@ import pytest
 from fakes import ScriptedGenerator
 
 from visrag_integrations.errors import SettingError, TrainingError
-from visrag_integrations.training.judges import AnswerToJudge, Judged, match_judge, parse_judge, prompt_of
+from visrag_integrations.evaluation.judging import AnswerToJudge, parse_judge, prompt_of
+from visrag_integrations.training.judges import Judged, match_judge
 
 CASES = json.loads((Path(__file__).parent / "data" / "training" / "vrag_rl.json").read_text())["judge"]
+ECHO = prompt_of("?", "4", ["4"])  # what a model writes that only repeats
 RIGHT = AnswerToJudge("How many boats?", "40", ("40", "forty"))
 WRONG = AnswerToJudge("How many boats?", "41", ("40", "forty"))
 
@@ -24,7 +26,10 @@ def test_published_verdicts(case: dict[str, Any]) -> None:
     assert parse_judge(case["text"], published=True) is case["parsed"]
 
 
-@pytest.mark.parametrize("text", ["<judge>untrue</judge>", "<judge>not True, False</judge>", "<judge></judge>", "True"])
+@pytest.mark.parametrize(
+    "text",
+    ["<judge>untrue</judge>", "<judge>not True, False</judge>", "<judge></judge>", "True", ECHO],
+)
 def test_a_verdict_is_one_word(text: str) -> None:
     assert parse_judge(text) is None
 

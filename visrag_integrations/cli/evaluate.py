@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import json
+import dataclasses
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -24,19 +24,19 @@ from visrag_integrations.cli.evaluate_options import (
     whole_set,
 )
 from visrag_integrations.cli.evaluate_queries import add_queries
-from visrag_integrations.cli.evaluate_report import report_result
+from visrag_integrations.cli.evaluate_report import report_result, write_html
 from visrag_integrations.cli.index import index_paths
-from visrag_integrations.errors import SettingError, printable
-from visrag_integrations.files import write_whole
+from visrag_integrations.cli.judging import add_judge_options, judged_by, load_judge
+from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
+    from visrag_integrations.evaluation import EvaluationResult, EvaluationSet
     from visrag_integrations.interfaces.retrievers import Retriever
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.store import QdrantPageStore
-    from visrag_integrations.types import Failure, Page, ScoredPage
+    from visrag_integrations.types import ScoredPage
 
 _WHERE = (
     "Without --index and --collection, pages that come with the set, or --documents, are indexed in .visrag-eval, in a "
@@ -77,11 +77,17 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         help="what the generator is shown (default: the pages the set gives with each question, else retrieved ones)",
     )
     parser.add_argument(
+        "--evidence",
+        action="store_true",
+        help="score the evidence too: pages, words, refusals (default: where the set says where its answers stand)",
+    )
+    parser.add_argument(
         "--run",
         dest="run_file",
         metavar="FILE",
-        help="show the best -k pages of this TREC run, or memory file of UltraRAG, instead"
+        help="show the best -k pages of this TREC run, or memory file of UltraRAG; nothing is searched",
     )
+    add_judge_options(parser)
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
@@ -89,17 +95,20 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
 def _add_index(parser: argparse.ArgumentParser) -> None:
     add_which_questions(parser)
     parser.add_argument(
-        "--shard", type=share, metavar="I/N", help="only the I-th of N shares of the pages, into a server's collection"
+        "--shard",
+        type=share,
+        metavar="I/N",
+        help="only the I-th of N shares of the pages; several processes fill one collection of a server",
     )
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what makes the vectors (default: that of --preset)")
     options.add_store_options(parser)
+    options.add_reading_options(parser)
     parser.set_defaults(run=run_index, index=None, collection=None, documents=[])
 
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
     """`visrag eval retrieval`."""
-    from visrag_integrations.evaluation import compare, evaluate_retrieval, evaluate_run, read_run, write_run
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
 
     check_outputs(arguments)
@@ -111,39 +120,85 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
         failed = _fill(arguments, dataset, store, opened)
         retriever = _retriever(arguments, store, opened)
         result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **running(arguments))
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
+            judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
+            other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
+        write_html(arguments, dataset, result, other, store)
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
-        judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
-        compared = compare(result.per_query, evaluate_run(baseline, judged, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+    return report_result(arguments, dataset, result, other, failed)
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
     """`visrag eval answers`."""
-    from visrag_integrations.evaluation import compare, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.evaluation import EvaluationResult, evaluate_answers, evaluate_answers_of, read_answers
+    from visrag_integrations.grounding import ground
 
     check_outputs(arguments)
     dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
     how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
+    if arguments.evidence or any(question.boxes or question.marked for question in dataset.questions):
+        dataset = dataset.with_boxes()
+        how["ground"] = ground
     with contextlib.ExitStack() as opened:
         failed = 0
+        store: QdrantPageStore | None = None
+        judge = load_judge(arguments, opened)
         retriever: Retriever = _NoRetriever()
         if _needs_index(arguments, dataset):
             store = opened.enter_context(_open_store(arguments, dataset))
             failed = _fill(arguments, dataset, store, opened)
             retriever = _retriever(arguments, store, opened)
+        if arguments.run_file:
+            how["run"] = _run_to_show(arguments, store)
         rag = _rag(arguments, retriever)
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
-    compared: list[Comparison] = []
-    if baseline is not None and result.per_query:
-        compared = compare(result.per_query, evaluate_answers_of(baseline, dataset.questions, metrics))
-    return _report(arguments, dataset, result, compared, failed)
+        if judge is not None and result.answers:
+            judged = judged_by(arguments, dataset, result, judge)
+            result = dataclasses.replace(result, judged=judged)
+            failed += len(judged.unjudged)
+        other: EvaluationResult | None = None
+        if baseline is not None and result.per_query:
+            values = evaluate_answers_of(baseline, dataset.questions, metrics)
+            other = EvaluationResult(arguments.compare, values, answers=baseline)
+        write_html(arguments, dataset, result, other, store)
+    return report_result(arguments, dataset, result, other, failed)
+
+
+def run_index(arguments: argparse.Namespace) -> int:
+    """`visrag eval index`."""
+    dataset = whole_set(arguments)
+    if not dataset.pages:
+        raise SettingError(f"The set {dataset.name!r} comes without pages. Index its documents: visrag index PATH...")
+    if arguments.shard:
+        number, count = arguments.shard
+        dataset = dataclasses.replace(dataset, pages=dataset.pages[number - 1 :: count])
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(_open_store(arguments, dataset))
+        failed = _fill(arguments, dataset, store, opened)
+        there = store.count()
+    if arguments.json:
+        output.print_json({"set": dataset.name, "pages": len(dataset.pages), "failed": failed, "indexed": there})
+    else:
+        print(f"{len(dataset.pages) - failed} pages of {dataset.name} are indexed; the collection has {there}.")
+    return 1 if failed else 0
+
+
+def _run_to_show(arguments: argparse.Namespace, store: QdrantPageStore | None) -> Mapping[str, Mapping[str, float]]:
+    """The run whose pages are shown; what it names must be there, and a line that names something else is told."""
+    from visrag_integrations.evaluation import page_key, read_run
+
+    # All questions of the set: --limit and --shard leave some out, which the run may well have.
+    dataset = whole_set(arguments)
+    pages = dataset.pages
+    if not pages and store is not None:
+        pages = tuple(store.scroll())
+    return read_run(arguments.run_file, dataset, pages={page_key(page) for page in pages})
 
 
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
@@ -186,6 +241,8 @@ def _fill(
 
 def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
     """Whether the set itself does not hold what the generator is to be shown."""
+    if arguments.run_file:
+        return not dataset.pages
     # As `evaluate_answers` decides: given pages where every question has some, else retrieved ones.
     if arguments.pages == "auto":
         return not all(question.pages for question in dataset.questions)
@@ -216,47 +273,3 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
-
-
-def _report(
-    arguments: argparse.Namespace,
-    dataset: EvaluationSet,
-    result: EvaluationResult,
-    compared: list[Comparison],
-    failed: int,
-) -> int:
-    """Print the result, write what was asked for, and give the exit code."""
-    from visrag_integrations.evaluation.results import comparison_table
-
-    if arguments.per_query:
-        _write_per_query(arguments.per_query, dataset, result)
-    for failure in result.failed:
-        options.note(f"failed: {printable(failure.id)}: {printable(failure.error)}")
-    if arguments.json:
-        output.print_json({**result.as_dict(), "comparison": [one.as_dict() for one in compared]})
-    elif result.per_query:
-        print(result)
-        if compared:
-            print(f"\n{comparison_table(compared, 'this run', Path(arguments.compare).name)}")
-    if not result.per_query:
-        options.note("no question could be asked.")
-        return 2
-    return 1 if result.failed or failed else 0
-
-
-def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:
-    lines: list[str] = []
-    for question in dataset.questions:
-        if question.id not in result.per_query:  # it failed
-            continue
-        row: dict[str, Any] = {"id": question.id, "query": question.text}
-        if question.id in result.answers:
-            row["answer"] = result.answers[question.id]
-        row["metrics"] = result.per_query[question.id]
-        row["pages"] = result.run.get(question.id, {})
-        row["relevant"] = dataset.qrels.get(question.id, {})
-        lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
-    try:
-        write_whole(path, "".join(lines).encode("utf-8", "replace"))
-    except OSError as error:
-        raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

@@ -30,20 +30,23 @@ def add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     """What is asked, of which pages, and what is done with the results."""
     add_which_questions(parser)
     parser.add_argument(
-        "--shard", type=share, metavar="I/N", help="only the I-th of N shares of them; `visrag eval merge` joins results"
+        "--shard",
+        type=share,
+        metavar="I/N",
+        help="only the I-th of N shares of them; `visrag eval merge` joins results",
     )
     parser.add_argument("--documents", nargs="+", default=[], metavar="PATH", help="index these first")
     parser.add_argument("-k", type=options.positive, help="how many pages (default: as many as are needed)")
     parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
     parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
+    parser.add_argument("--html", metavar="FILE", help="also write the scores and the failed questions as an HTML file")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_search_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(index=None, collection=None)
-
 
 
 def share(text: str) -> tuple[int, int]:
@@ -93,12 +96,10 @@ def running(arguments: argparse.Namespace) -> dict[str, Any]:
 def check_outputs(arguments: argparse.Namespace) -> None:
     """Refuse what cannot be written now, and not at the end of the work."""
     # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "out"):
+    for option in ("run_out", "per_query", "record", "judge_record", "html", "out"):
         options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
 
 
 def progress_of(arguments: argparse.Namespace) -> bool | None:
     """None leaves it to the terminal: a bar where somebody looks."""
     return False if arguments.quiet else None
-
-

@@ -73,5 +73,3 @@ def run_queries(arguments: argparse.Namespace) -> int:
     if not made.questions:
         return 2
     return 1 if failed else 0
-
-

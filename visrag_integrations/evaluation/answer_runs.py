@@ -9,12 +9,13 @@ from typing import Any, Literal, Protocol
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
 from visrag_integrations.evaluation.candidates import CandidateSearch
+from visrag_integrations.evaluation.evidence import evidence_entry, score_entries
 from visrag_integrations.evaluation.metrics import Run, relevant_pages
-from visrag_integrations.evaluation.question_run import Done, PageKey, QuestionRun, Scored, about, about_set, keyed
+from visrag_integrations.evaluation.question_run import Done, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_pages import digest_of_run, notes_of_run, pages_of_run
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
 from visrag_integrations.generation.parser import parse_evidence, scored
@@ -46,6 +47,7 @@ def evaluate_answers(
     workers: int = 1,
     progress: bool | None = None,
     key: PageKey = page_key,
+    ground: Callable[[Answer], Answer] | None = None,
 ) -> EvaluationResult:
     """How well questions are answered.
 
@@ -62,6 +64,7 @@ def evaluate_answers(
         workers: Batches asked at the same time.
         progress: A progress bar; by default only where standard error is a terminal.
         key: How the judgements name a page.
+        ground: `visrag_integrations.grounding.ground`: the evidence is scored too, `EvaluationResult.evidence`.
 
     Raises:
         SettingError: The set has no answers or not the pages that are wanted, or an argument that does not fit.
@@ -75,21 +78,26 @@ def evaluate_answers(
     settings = {"task": "answers", **about_set(dataset), **about(rag), "pages": source, "top_k": top_k}
     if run is not None:
         settings["run"] = digest_of_run(run)
+    if ground is not None:
+        settings["evidence"] = True  # a record without evidence cannot be gone on with
 
     def entry(question: Question, answer: Answer) -> dict[str, Any]:
-        return {
+        kept = {
             "answer": answer.text,
             "sufficient": answer.sufficient,
             "problems": list(answer.problems),
             "raw": answer.raw,
             "hits": keyed(answer.pages, key),
         }
+        if ground is None:
+            return kept
+        return {**kept, **evidence_entry(ground(answer), key)}
 
     ask = _asker(dataset, rag, source, top_k, key, run)
     question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
     done = question_run.all(progress)
     notes = () if run is None else notes_of_run(questions, run)
-    return question_run.result(dataset, scored_answers(dataset, done, metrics, notes))
+    return question_run.result(dataset, scored_answers(dataset, done, metrics, notes, with_evidence=ground is not None))
 
 
 def answered_questions(dataset: EvaluationSet) -> list[Question]:
@@ -104,14 +112,25 @@ def answered_questions(dataset: EvaluationSet) -> list[Question]:
     return questions
 
 
-def scored_answers(dataset: EvaluationSet, done: Done, metrics: Sequence[str], notes: tuple[str, ...] = ()) -> Scored:
+def scored_answers(
+    dataset: EvaluationSet,
+    done: Done,
+    metrics: Sequence[str],
+    notes: tuple[str, ...] = (),
+    *,
+    with_evidence: bool = False,
+) -> Scored:
     """The metrics of what was answered."""
     answers: dict[str, str] = {}
     shown: dict[str, dict[str, float]] = {}
     for id_, kept in done.items():
         answers[id_] = str(kept["answer"])
         shown[id_] = dict(kept["hits"])
-    return Scored(evaluate_answers_of(answers, dataset.questions, metrics), shown, answers, notes)
+    evidence = None
+    if with_evidence:
+        evidence = score_entries(done, dataset.with_boxes())
+    values = evaluate_answers_of(answers, dataset.questions, metrics)
+    return Scored(values, shown, answers, notes, evidence)
 
 
 def _source_of_pages(questions: Sequence[Question], pages: str, run: Run | None) -> str:

@@ -16,6 +16,9 @@ from visrag_integrations.evaluation.ultrarag import ULTRARAG_METRICS
 REFUSALS = ("no relevant information", "insufficient to answer", "insufficient to answer the question")
 """What an unanswerable question must be answered with."""
 
+RIGHT_FROM = 0.5
+"""A rule that gives shares, such as f1, calls an answer right from here on, where only right and wrong are counted."""
+
 _ARTICLES = {"a", "an", "the"}
 _ARTICLE = re.compile(r"\b(a|an|the)\b")
 _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -119,13 +122,13 @@ def vqa_normalized(text: str, *, published: bool = False) -> str:
 def em(answer: str, question: Question) -> float:
     """Exact match: the same text as one of the right answers, both normalised."""
     given = normalized(answer)
-    return float(bool(given) and any(given == normalized(truth) for truth in _truths(question)))
+    return float(bool(given) and any(given == normalized(truth) for truth in right_answers(question)))
 
 
 def accuracy(answer: str, question: Question) -> float:
     """Whether every word of one of the right answers is in the answer, whatever their order."""
     given = set(normalized(answer).split())
-    for truth in _truths(question):
+    for truth in right_answers(question):
         words = set(normalized(truth).split())
         if words and words <= given:
             return 1.0
@@ -135,12 +138,12 @@ def accuracy(answer: str, question: Question) -> float:
 def f1(answer: str, question: Question) -> float:
     """Shared words: the harmonic mean of precision and recall, against the right answer that fits best."""
     given = normalized(answer).split()
-    return max((_shared(given, normalized(truth).split()) for truth in _truths(question)), default=0.0)
+    return max((_shared(given, normalized(truth).split()) for truth in right_answers(question)), default=0.0)
 
 
 def anls(answer: str, question: Question) -> float:
     """1 - edit distance / length of the longer text, against the right answer that fits best; 0 below or at a half."""
-    return max((_similarity(_folded(answer), _folded(truth)) for truth in _truths(question)), default=0.0)
+    return max((_similarity(_folded(answer), _folded(truth)) for truth in right_answers(question)), default=0.0)
 
 
 def exact(answer: str, question: Question, *, published: bool = False) -> float:
@@ -148,7 +151,7 @@ def exact(answer: str, question: Question, *, published: bool = False) -> float:
 
     `published`: see `vqa_normalized`.
     """
-    given, truths = _without_odd_percent(answer, _truths(question), published)
+    given, truths = _without_odd_percent(answer, right_answers(question), published)
     return float(bool(given) and given in truths)
 
 
@@ -157,7 +160,7 @@ def relaxed(answer: str, question: Question, *, published: bool = False) -> floa
 
     Where the set says that the answer is no number (`Question.numeric`), only the exact text counts.
     """
-    given, truths = _without_odd_percent(answer, _truths(question), published)
+    given, truths = _without_odd_percent(answer, right_answers(question), published)
     if given and given in truths:
         return 1.0
     # Only False stops here: where a set does not say, both texts being numbers is enough.
@@ -167,7 +170,7 @@ def relaxed(answer: str, question: Question, *, published: bool = False) -> floa
 def choice(answer: str, question: Question) -> float:
     """VisRAG-Gen's rule for ArxivQA: the first character is the right option's letter."""
     given = answer.strip()[:1].upper()
-    return float(bool(given) and any(given == truth.strip()[:1].upper() for truth in _truths(question)))
+    return float(bool(given) and any(given == truth.strip()[:1].upper() for truth in right_answers(question)))
 
 
 ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
@@ -185,7 +188,12 @@ ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
 """Name -> function of the answer and its question."""
 
 
-def _truths(question: Question) -> Sequence[str]:
+def right_answers(question: Question) -> Sequence[str]:
+    """What counts as right: the set's answers, or, of a question that cannot be answered, a refusal.
+
+    >>> right_answers(Question("q", "Who paid?", answerable=False))[1]
+    'insufficient to answer'
+    """
     if question.answerable:
         return question.answers
     return REFUSALS

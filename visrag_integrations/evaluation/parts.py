@@ -15,8 +15,9 @@ from typing import Any
 from visrag_integrations.errors import DatasetError, UnknownNameError
 from visrag_integrations.evaluation.corpora import corpus_pages, is_same_corpus
 from visrag_integrations.evaluation.languages import is_language, language_code
+from visrag_integrations.evaluation.marks import MarkedBox
 from visrag_integrations.evaluation.rows import QUESTION_ID, first, judgement_of, question_of, ranked_of
-from visrag_integrations.evaluation.sets import EvaluationSet, MarkedBox, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, Question
 from visrag_integrations.evaluation.tables import Row
 from visrag_integrations.types import Page
 

@@ -12,16 +12,13 @@ from tqdm.auto import tqdm
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
+from visrag_integrations.evaluation.evidence import EvidenceScores
 from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import EvaluationSet, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
-from visrag_integrations.types import Page, ScoredPage
-
-PageKey = Callable[[Page], str]
-"""How judgements name a page."""
-
+from visrag_integrations.types import ScoredPage
 
 Done = Mapping[str, Mapping[str, Any]]
 """Question id -> what a record keeps of it."""
@@ -35,6 +32,7 @@ class Scored:
     run: Mapping[str, Mapping[str, float]]
     answers: Mapping[str, str] = dataclasses.field(default_factory=dict)
     notes: tuple[str, ...] = ()
+    evidence: EvidenceScores | None = None
 
     def result(
         self,
@@ -55,6 +53,7 @@ class Scored:
             self.answers,
             seconds,
             self.notes,
+            evidence=self.evidence,
         )
 
 

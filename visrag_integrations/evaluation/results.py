@@ -6,15 +6,14 @@ import html
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
+from visrag_integrations.evaluation.evidence import AnswersByEvidence, EvidenceScores, answers_by_evidence
+from visrag_integrations.evaluation.judged import JudgedAnswers
 from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
-from visrag_integrations.evaluation.statistics import SAMPLES, Comparison, Interval, bootstrap_interval, compare
+from visrag_integrations.evaluation.statistics import Comparison, Interval, compare, mean_interval
+from visrag_integrations.evaluation.text_tables import aligned
 
-# Values drawn for one interval. With very many questions fewer resamples do: an interval of 10,000 questions is narrow
-# anyway, and a table should take about a second. Never below 1,000, or its ends would jump from seed to seed.
-_DRAWN = 10_000_000
-_FEWEST_SAMPLES = 1_000
 _STYLE = "text-align:right;padding:2px 12px"
 
 
@@ -24,6 +23,22 @@ class QueryFailure:
 
     id: str
     error: str
+
+
+class MoreTable(NamedTuple):
+    """A table beside that of the metrics: lines above it, cells with a header, lines below it."""
+
+    title: tuple[str, ...]
+    rows: list[list[str]]
+    notes: tuple[str, ...] = ()
+
+    def as_html(self) -> str:
+        """For a notebook."""
+        head, *rows = self.rows
+        cells = _html_row(head, "th") + "".join(_html_row(row, "td") for row in rows)
+        lines = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
+        caption = "".join(f"<caption>{html.escape(line)}</caption>" for line in self.title)
+        return f"<table>{caption}{cells}</table>{lines}"
 
 
 @dataclass(frozen=True)
@@ -40,6 +55,8 @@ class EvaluationResult:
         answers: Question id -> answer; empty for retrieval.
         seconds: How long it took; what a record held already took none.
         notes: What else a reader of the numbers should know.
+        evidence: How good the answers' evidence is, where it was asked for.
+        judged: What a model says of the answers, where one was asked.
     """
 
     name: str
@@ -51,6 +68,8 @@ class EvaluationResult:
     answers: Mapping[str, str] = field(default_factory=dict, repr=False)
     seconds: float = 0.0
     notes: tuple[str, ...] = ()
+    evidence: EvidenceScores | None = None
+    judged: JudgedAnswers | None = None
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -73,8 +92,24 @@ class EvaluationResult:
         """Each metric of both, the interval of the difference, and how likely chance makes it; see `Comparison`."""
         return compare(self.per_query, other.per_query)
 
+    @cached_property
+    def answers_by_evidence(self) -> AnswersByEvidence | None:
+        """Right and wrong answers against right and wrong evidence; by the judge or, without one, by the first metric.
+
+        None without evidence, or where the set does not say what is right.
+        """
+        if self.evidence is None or not self.per_query:
+            return None
+        if self.judged is not None and self.judged.verdicts:
+            return answers_by_evidence(self.judged.verdicts, f"judge {self.judged.judge}", self.evidence)
+        rule = next(iter(self.metrics))
+        values = {id_: row[rule] for id_, row in self.per_query.items()}
+        return answers_by_evidence(values, rule, self.evidence)
+
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but what each question gave."""
+        parts = {"evidence": self.evidence, "answers_by_evidence": self.answers_by_evidence, "judged": self.judged}
+        more = {name: part.as_dict() for name, part in parts.items() if part is not None}
         return {
             "set": self.name,
             "queries": len(self.per_query),
@@ -87,11 +122,15 @@ class EvaluationResult:
             "failed": [{"id": failure.id, "error": failure.error} for failure in self.failed],
             "notes": list(self.notes),
             "seconds": self.seconds,
+            **more,
         }
 
     def __str__(self) -> str:
-        """A table: all questions, then each group."""
-        return "\n".join([self._title(), *aligned(self._rows()), *self._notes()])
+        """A table: all questions, then each group; then that of the evidence and that of the judge."""
+        lines = [self.title, *aligned(self._rows()), *self._notes()]
+        for table in self.more_tables():
+            lines += ["", *table.title, *aligned(table.rows), *table.notes]
+        return "\n".join(lines)
 
     def _repr_html_(self) -> str:
         head, *rows = self._rows()
@@ -99,9 +138,25 @@ class EvaluationResult:
         for row in rows:
             table += _html_row(row, "td")
         notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
-        return f"<table><caption>{html.escape(self._title())}</caption>{table}</table>{notes}"
+        shown = f"<table><caption>{html.escape(self.title)}</caption>{table}</table>{notes}"
+        for more in self.more_tables():
+            shown += more.as_html()
+        return shown
 
-    def _title(self) -> str:
+    def more_tables(self) -> list[MoreTable]:
+        """The tables of the evidence and of the judge, where there are any."""
+        tables: list[MoreTable] = []
+        if self.evidence is not None:
+            tables.append(MoreTable((), self.evidence.rows(), self.evidence.notes))
+        if self.answers_by_evidence is not None:
+            tables.append(MoreTable((), self.answers_by_evidence.rows()))
+        if self.judged is not None:
+            tables.append(MoreTable((self.judged.title(),), self.judged.rows(), self.judged.notes))
+        return tables
+
+    @property
+    def title(self) -> str:
+        """The set, and what was evaluated."""
         shown = [f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value]
         if not shown:
             return self.name
@@ -153,22 +208,6 @@ def comparison_table(comparisons: Sequence[Comparison], first: str, second: str)
     return "\n".join([*aligned(rows), note])
 
 
-def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table: the first column to the left, the others to the right.
-
-    >>> aligned([["", "n"], ["all", "12"]])
-    ['      n', 'all  12']
-    """
-    # Each column as wide as its widest cell, the header included.
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
-    for row in rows:
-        name, *others = row
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]))
-    return lines
-
-
 def _row(name: str, result: EvaluationResult) -> list[str]:
     cells: list[str] = []
     for metric, mean in result.metrics.items():
@@ -186,11 +225,7 @@ def _intervals(per_query: PerQuery) -> dict[str, Interval]:
     rows = list(per_query.values())
     if not rows:
         return {}
-    samples = max(_FEWEST_SAMPLES, min(SAMPLES, _DRAWN // len(rows)))
-    intervals: dict[str, Interval] = {}
-    for metric in rows[0]:
-        intervals[metric] = bootstrap_interval([row[metric] for row in rows], samples=samples)
-    return intervals
+    return {metric: mean_interval([row[metric] for row in rows]) for metric in rows[0]}
 
 
 def _p(value: float) -> str:

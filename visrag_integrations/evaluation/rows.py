@@ -6,7 +6,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from visrag_integrations.errors import DatasetError
-from visrag_integrations.evaluation.sets import MarkedBox, Question, key_of
+from visrag_integrations.evaluation.marks import MarkedBox, page_boxes
+from visrag_integrations.evaluation.sets import Question, key_of
 from visrag_integrations.evaluation.tables import IMAGE, Row
 from visrag_integrations.types import Page
 
@@ -29,7 +30,7 @@ _CANDIDATES = ("candidates", "corpus_range")
 # What a question is made of; every other column is kept in its metadata.
 _READ = {
     *QUESTION_ID, *_TEXT, *_ANSWERS, *_ANSWERABLE, *_NUMERIC, *_GROUP, *_CANDIDATES, *PAGE_ID_BESIDE_QUESTION,
-    IMAGE, "options", "language", "subset", "marked", "metadata", "relevant", "modality",
+    IMAGE, "options", "language", "subset", "boxes", "marked", "metadata", "relevant", "modality",
 }  # fmt: skip
 
 
@@ -79,6 +80,7 @@ def question_of(row: Row, where: str, number: int) -> Question:
         language=str(row.get("language") or ""),
         subset=str(row.get("subset") or ""),
         candidates=_candidates(row, where),
+        boxes=page_boxes(row.get("boxes"), where),
         marked=_boxes_by_page(row.get("marked"), where),
         metadata=_metadata(row),
     )

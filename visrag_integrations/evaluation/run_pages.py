@@ -9,8 +9,7 @@ from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.metrics import Run
-from visrag_integrations.evaluation.question_run import PageKey
-from visrag_integrations.evaluation.sets import EvaluationSet, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question
 from visrag_integrations.types import Page, ScoredPage
 
 

@@ -10,10 +10,10 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.candidates import CandidateSearch
 from visrag_integrations.evaluation.checks import missing_pages, told
 from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
-from visrag_integrations.evaluation.question_run import Done, PageKey, QuestionRun, Scored, about, about_set, keyed
+from visrag_integrations.evaluation.question_run import Done, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.interfaces.retrievers import Retriever
 from visrag_integrations.types import ScoredPage
 

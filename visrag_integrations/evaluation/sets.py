@@ -3,44 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, UnknownNameError
 from visrag_integrations.evaluation.languages import language_code
+from visrag_integrations.evaluation.marks import MarkedBox, PageBox, boxes_on
 from visrag_integrations.files import write_whole
 from visrag_integrations.types import Box, Page
 
-
-@dataclass(frozen=True)
-class MarkedBox:
-    """Where on a page the answer stands, as a person marked it.
-
-    Attributes:
-        box: Left, top, right, bottom: fractions of the page, or pixels of the picture that the set has of it.
-        in_pixels: Which of the two.
-        annotator: Who marked it; "" where the set does not say. Two people may mark the same thing.
-    """
-
-    box: Box
-    in_pixels: bool = False
-    annotator: str = ""
-
-    def on(self, page: Page) -> Box:
-        """The box as fractions of the page.
-
-        Args:
-            page: The set's own (`EvaluationSet.pages`), not the stored one, whose picture may be smaller. Its picture
-                is opened where the box is in pixels.
-        """
-        if not self.in_pixels:
-            return self.box
-        with page.open_image() as picture:
-            width, height = picture.size
-        left, top, right, bottom = self.box
-        return left / width, top / height, right / width, bottom / height
+PageKey = Callable[[Page], str]
+"""How judgements name a page; see `page_key`."""
 
 
 @dataclass(frozen=True)
@@ -56,10 +31,11 @@ class Question:
         numeric: Whether the answer is a number, for "relaxed"; None when the set does not say.
         group: Which part of the set it belongs to ("answerable", "title", ...); results are shown by group too.
         pages: The pages to answer from, best first, where the set comes with them.
+        boxes: Where on its pages the answer stands; empty where the set does not say.
         language: As the set writes it ("french", "fr"); "" where it does not say.
         subset: The part of the set it comes from, where a set has several (mteb's "english", "academic_paper").
         candidates: Keys of the pages it is asked of; only they are searched. None: all pages of the set.
-        marked: Page key -> where on that page people say that the answer stands (ViDoRe V3); see `MarkedBox.on`.
+        marked: Page key -> where on that page people say that the answer stands (ViDoRe V3); see `with_boxes`.
         metadata: What else the set says of it, by the name of the column ("query_types", "content_type").
     """
 
@@ -71,6 +47,7 @@ class Question:
     numeric: bool | None = None
     group: str = ""
     pages: tuple[Page, ...] = field(default=(), repr=False)
+    boxes: tuple[PageBox, ...] = field(default=(), repr=False)
     language: str = ""
     subset: str = ""
     candidates: tuple[str, ...] | None = field(default=None, repr=False)
@@ -167,6 +144,27 @@ class EvaluationSet:
             raise UnknownNameError(f"{self.name} has no question in the language {language!r}; {known}.")
         return self.only(kept)
 
+    def with_boxes(self) -> EvaluationSet:
+        """The set with what people marked in pixels (ViDoRe V3) as boxes too; pictures of those pages are opened."""
+        marks_by_page: dict[str, set[MarkedBox]] = {}
+        for question in self.questions:
+            for key, marks in question.marked.items():
+                marks_by_page.setdefault(key, set()).update(marks)
+        fractions: dict[str, dict[MarkedBox, Box]] = {}
+        # Page by page in the set's order: pictures that lie together in a file are read together.
+        for page in self.pages:
+            key = page_key(page)
+            if key in marks_by_page:
+                fractions[key] = boxes_on(page, marks_by_page[key])
+        questions: list[Question] = []
+        for question in self.questions:
+            boxes = list(question.boxes)
+            for key, marks in question.marked.items():
+                # A page that the corpus lacks has been told of; no answer can show it.
+                boxes += [PageBox(key, *fractions[key][mark]) for mark in marks if key in fractions]
+            questions.append(replace(question, boxes=tuple(boxes), marked={}))
+        return replace(self, questions=tuple(questions))
+
     def grouped_by(self, name: str) -> EvaluationSet:
         """The set with results in groups by "language", "subset", "group", or a column such as "query_type".
 
@@ -250,6 +248,8 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
         values["numeric"] = question.numeric
     if not question.answerable:
         values["answerable"] = False
+    if question.boxes:
+        values["boxes"] = [list(box) for box in question.boxes]
     for name in ("language", "subset"):
         if getattr(question, name):
             values[name] = getattr(question, name)

@@ -61,7 +61,9 @@ def merge_records(
     if is_retrieval:
         scored = scored_retrieval(dataset, done, metrics or ("mrr@10", "recall@5"))
     else:
-        scored = scored_answers(dataset, done, metrics or ("em", "accuracy", "f1"))
+        scored = scored_answers(
+            dataset, done, metrics or ("em", "accuracy", "f1"), with_evidence="evidence" in settings
+        )
     return scored.result(dataset, asked, settings, tuple(failed))
 
 

@@ -18,6 +18,10 @@ Interval = tuple[float, float]
 
 SAMPLES = 10_000
 """Resamples: enough that the ends of an interval stand in the second digit, and a p-value of 0.001 is 10 of them."""
+# Values drawn for one interval. With very many questions fewer resamples do: an interval of 10,000 questions is narrow
+# anyway, and a table should take about a second. Never below 1,000, or its ends would jump from seed to seed.
+_DRAWN = 10_000_000
+_FEWEST_SAMPLES = 1_000
 # Numbers drawn at a time, 32 MB of them; with all at once, memory would grow with questions times samples.
 _CELLS = 4_000_000
 # Above this, 2 ** n does not fit into NumPy's int64.
@@ -78,6 +82,39 @@ def bootstrap_interval(
         means.append(data[drawn].mean(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float]) -> Interval:
+    """The 95 % interval of the mean, with as many resamples as a table has time for."""
+    samples = max(_FEWEST_SAMPLES, min(SAMPLES, _DRAWN // max(1, len(values))))
+    return bootstrap_interval(values, samples=samples)
+
+
+def mean(values: Sequence[float]) -> float:
+    """Not depending on the order of the values.
+
+    >>> mean([0.1] * 10)
+    0.1
+    """
+    return math.fsum(values) / len(values)
+
+
+def cohen_kappa(first: Sequence[bool], second: Sequence[bool]) -> float | None:
+    """How far two judges agree beyond chance: 1 fully, 0 as chance would; None where chance alone gives full agreement.
+
+    >>> cohen_kappa([True, True, False, False], [True, False, False, False])  # 3 of 4 same; by chance 4 of 8
+    0.5
+    >>> cohen_kappa([True, True], [True, True])
+    """
+    if len(first) != len(second) or not first:
+        raise SettingError(f"Agreement needs as many verdicts of both: {len(first)} and {len(second)} were given.")
+    count = len(first)
+    same = sum(one == other for one, other in zip(first, second, strict=True))
+    # How often they would say the same if each kept its number of yes, and nothing else. In whole numbers: exact.
+    by_chance = sum(first) * sum(second) + (count - sum(first)) * (count - sum(second))
+    if by_chance == count * count:
+        return None
+    return (same * count - by_chance) / (count * count - by_chance)
 
 
 def randomisation_test(

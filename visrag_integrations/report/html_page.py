@@ -8,36 +8,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visrag_integrations.report.answer_sections import answer_section
-from visrag_integrations.report.escaping import escaped, whole_characters
+from visrag_integrations.report.escaping import escaped
+from visrag_integrations.report.html_shell import html_file
 from visrag_integrations.report.page_pictures import ReportPictures
-from visrag_integrations.report.style import style
 from visrag_integrations.types import Answer
 
-_LONGEST_TITLE = 120  # characters of a question in the browser's tab
-
-_SHELL = """<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; img-src data:; style-src 'unsafe-inline'">
-<title>{title}</title>
-<style>
-{style}</style>
-</head>
-<body class="visrag-page">
-<div class="visrag">
-{pictures}
-<main>
-{body}
-</main>
-<footer>Made with visrag-integrations. Evidence is what the generator wrote; its words were looked for on its page, and
-what was found is outlined. A verdict says whether they stand there, not whether they are true.</footer>
-</div>
-</body>
-</html>
-"""
+_FOOTER = (
+    "Evidence is what the generator wrote; its words were looked for on its page, and what was found is outlined. A "
+    "verdict says whether they stand there, not whether they are true."
+)
 
 
 def answer_to_html(question: str, answer: Answer) -> str:
@@ -58,13 +37,8 @@ def report(answers: Sequence[tuple[str, Answer]]) -> str:
     title = f"{len(questions)} questions"
     if len(questions) == 1:
         title = questions[0]
-    filled = _SHELL.format(
-        title=escaped(title[:_LONGEST_TITLE]),
-        style=style(),
-        pictures=pictures.html(),  # after the sections, which say what pictures they need
-        body=_contents(questions) + "\n".join(sections),
-    )
-    return whole_characters(filled)
+    # The pictures last: the sections say which are needed.
+    return html_file(title, _contents(questions) + "\n".join(sections), pictures, _FOOTER)
 
 
 def _contents(questions: Sequence[str]) -> str:

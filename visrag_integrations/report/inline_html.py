@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from visrag_integrations.report.answer_sections import answer_section
-from visrag_integrations.report.escaping import escaped, whole_characters
+from visrag_integrations.report.escaping import escaped
+from visrag_integrations.report.html_shell import html_piece
 from visrag_integrations.report.page_cards import card_row, page_card
 from visrag_integrations.report.page_pictures import INLINE_PIXELS, ReportPictures
 from visrag_integrations.report.page_places import place_of, score_html
-from visrag_integrations.report.style import style
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 
@@ -23,7 +23,7 @@ def inline_answer(question: str, answer: Answer, name: str) -> str:
     """
     pictures = ReportPictures(name, INLINE_PIXELS)
     section = answer_section(name, question, answer, pictures)
-    return _inline(section, pictures)
+    return html_piece(section, pictures)
 
 
 def inline_pages(pages: Sequence[Page | ScoredPage], name: str) -> str:
@@ -39,7 +39,7 @@ def inline_pages(pages: Sequence[Page | ScoredPage], name: str) -> str:
         page, score = _page_and_score(shown)
         place = place_of(page, number)
         cards.append(page_card(f"{name}c{number}", pictures.figure(page, place), f"{escaped(place)} {score}"))
-    return _inline(card_row(cards, css_class="others found-pages"), pictures)
+    return html_piece(card_row(cards, css_class="others found-pages"), pictures)
 
 
 def _page_and_score(shown: Page | ScoredPage) -> tuple[Page, str]:
@@ -47,9 +47,3 @@ def _page_and_score(shown: Page | ScoredPage) -> tuple[Page, str]:
     if isinstance(shown, ScoredPage):
         return shown.page, score_html(shown)
     return shown, ""
-
-
-def _inline(body: str, pictures: ReportPictures) -> str:
-    return whole_characters(
-        f'<div class="visrag visrag-inline">\n<style>\n{style()}</style>\n{pictures.html()}\n{body}\n</div>'
-    )

@@ -38,6 +38,13 @@ class EmbeddedPicture(NamedTuple):
     height: int
 
 
+class Outlines(NamedTuple):
+    """Boxes that are drawn alike."""
+
+    css_class: str
+    boxes: Sequence[Box]
+
+
 @dataclass
 class ReportPictures:
     """The page pictures of one HTML file.
@@ -56,6 +63,13 @@ class ReportPictures:
 
     def figure(self, page: Page, label: str, grounding: Grounding | None = None) -> str:
         """The page's picture with what was found outlined on it, or a note that there is none."""
+        outlines: list[Outlines] = []
+        if grounding is not None:
+            outlines.append(Outlines(VERDICTS[grounding.verdict].css_class, grounding.boxes))
+        return self.outlined(page, label, outlines)
+
+    def outlined(self, page: Page, label: str, outlines: Sequence[Outlines]) -> str:
+        """The page's picture with boxes on it, those that come later above the others."""
         self._open(page)
         if page.id in self.missing:
             return f'<p class="missing">No picture: {escaped(self.missing[page.id])}</p>'
@@ -63,7 +77,7 @@ class ReportPictures:
         return (
             f'<svg class="page" viewBox="0 0 {picture.width} {picture.height}" role="img" '
             f'aria-label="{escaped(label)}">'
-            f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}</svg>'
+            f'<use href="#{self.name}{page.id}"/>{"".join(_drawn(one, picture) for one in outlines)}</svg>'
         )
 
     def close_up(self, page: Page, label: str, grounding: Grounding | None) -> str:
@@ -84,7 +98,8 @@ class ReportPictures:
         if turn in (90, 270):
             width, height = height, width
         view = f"{left * width:.1f} {top * height:.1f} {(right - left) * width:.1f} {(bottom - top) * height:.1f}"
-        drawn = f'<use href="#{self.name}{page.id}"/>{_outlines(grounding, picture)}'
+        outlines = Outlines(VERDICTS[grounding.verdict].css_class, grounding.boxes)
+        drawn = f'<use href="#{self.name}{page.id}"/>{_drawn(outlines, picture)}'
         if turn:
             drawn = f'<g transform="{_turning(turn, picture)}">{drawn}</g>'
         return (
@@ -141,12 +156,10 @@ def _close_up_area(words: Sequence[Box], boxes: Sequence[Box]) -> Box:
     return max(0.0, first_left - _CLOSE_UP_MARGIN), top, min(1.0, last_right + _CLOSE_UP_MARGIN), bottom
 
 
-def _outlines(grounding: Grounding | None, picture: EmbeddedPicture) -> str:
-    """Rectangles around what was found, drawn as the verdict is."""
-    if grounding is None:
-        return ""
-    rectangles = "".join(_rectangle(box, picture) for box in grounding.boxes)
-    return f'<g class="{VERDICTS[grounding.verdict].css_class}">{rectangles}</g>'
+def _drawn(outlines: Outlines, picture: EmbeddedPicture) -> str:
+    """Rectangles, drawn as their class says."""
+    rectangles = "".join(_rectangle(box, picture) for box in outlines.boxes)
+    return f'<g class="{outlines.css_class}">{rectangles}</g>'
 
 
 def _rectangle(box: Box, picture: EmbeddedPicture) -> str:

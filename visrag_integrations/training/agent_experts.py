@@ -22,6 +22,7 @@ from visrag_integrations.agent.rounds import requests_of, run_rounds
 from visrag_integrations.errors import DatasetError, SettingError, TrainingError
 from visrag_integrations.evaluation import EvaluationSet, Question
 from visrag_integrations.evaluation.batch_runner import BatchRunner
+from visrag_integrations.evaluation.judging import AnswerToJudge
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.generation.vrag import ANSWER_NOW, STOP, TEMPLATE
 from visrag_integrations.interfaces import Generator
@@ -31,7 +32,7 @@ from visrag_integrations.training.agent_evaluation import check_agent_questions,
 from visrag_integrations.training.agent_recipe import AgentRlRecipe
 from visrag_integrations.training.agent_rewards import name_among
 from visrag_integrations.training.agent_rows import as_chat_row
-from visrag_integrations.training.judges import AnswerToJudge, Judged, JudgeFunction
+from visrag_integrations.training.judges import Judged, JudgeFunction
 from visrag_integrations.training.reader_examples import ReaderExamples, open_examples
 from visrag_integrations.training.run_trainer import append_line
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Message, ScoredPage

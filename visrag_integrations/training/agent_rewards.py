@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from visrag_integrations.agent import Trace
+from visrag_integrations.evaluation.judging import AnswerToJudge
 from visrag_integrations.evaluation.sets import key_of, page_key
 from visrag_integrations.generation.vrag import Turn, parse_turn
-from visrag_integrations.training.judges import AnswerToJudge, Judged
+from visrag_integrations.training.judges import Judged
 from visrag_integrations.training.rewards import action_format_reward, ndcg_reward, trajectory_reward
 from visrag_integrations.types import Page
 

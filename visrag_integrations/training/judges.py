@@ -7,24 +7,19 @@ without end, and nothing is asked twice: answers that were judged are remembered
 
 from __future__ import annotations
 
-import hashlib
-import json
 import logging
 import math
-import re
 import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future, wait
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from visrag_integrations.errors import SettingError, TrainingError
+from visrag_integrations.evaluation.judging import SETTINGS, AnswerToJudge, judge_name, no_verdict, parse_judge
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.generation.inert import inert
 from visrag_integrations.interfaces.generators import generate
 from visrag_integrations.training.rewards import words
-from visrag_integrations.types import GenerationSettings, Message
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
@@ -35,42 +30,13 @@ JudgeFunction = Callable[[str, str, Sequence[str]], "float | bool"]
 """`function(question, answer, right answers) -> a number from 0 to 1`."""
 WhenAway = Literal["error", "zero"]
 
-PROMPT = """\
-You check an answer. A question, the right answer and the answer of a student follow. The student is right if the \
-answer says what the right answer says, in whatever words, language or format of numbers; more detail does no harm, \
-and anything that contradicts the right answer makes it wrong.
-
-Question: {question}
-Right answer: {right}
-Answer of the student: {answer}
-
-Write <judge>True</judge> if the student is right, else <judge>False</judge>. Write nothing after that."""
-SETTINGS = GenerationSettings(temperature=0.0, max_tokens=512)
-_VERDICT = re.compile(r"<judge>(.*?)</judge>", re.IGNORECASE | re.DOTALL)
-_SHOWN = 200  # characters of a judge's text in an error: enough to see what it wrote instead
-
-
-@dataclass(frozen=True)
-class AnswerToJudge:
-    """An answer, and what it is compared with."""
-
-    question: str
-    answer: str
-    right: tuple[str, ...]
-
-    @property
-    def key(self) -> str:
-        """The same for the same answer to the same question, whatever its case and blanks."""
-        said = [self.question, " ".join(self.answer.split()).casefold(), list(self.right)]
-        return hashlib.sha256(json.dumps(said).encode("utf-8", "surrogatepass")).hexdigest()[:32]
-
 
 class Judged:
     """A judge with limits and a memory.
 
     Args:
         judge: A function of question, answer and right answers that gives a number from 0 to 1, or a `Generator`, which
-            is asked with `PROMPT`.
+            is asked with `judge.txt` of evaluation.
         timeout: Seconds that one try may take.
         tries: How often a judge that fails is asked.
         when_away: After that: "error" stops the run; "zero" counts 0 and is logged.
@@ -180,10 +146,11 @@ def function_of(judge: Generator | JudgeFunction) -> JudgeFunction:
         generator = cast("Generator", judge)
 
         def ask(question: str, answer: str, right: Sequence[str]) -> bool:
-            written = generate(generator, [(Message((prompt_of(question, answer, right),)),)], SETTINGS)[0].text
+            asked = AnswerToJudge(question, answer, tuple(right)).conversation
+            written = generate(generator, [asked], SETTINGS)[0].text
             verdict = parse_judge(written)
             if verdict is None:
-                raise ValueError(f"it wrote {written[:_SHOWN]!r}, which holds no <judge>True</judge> or False.")
+                raise ValueError(no_verdict(written))
             return verdict
 
         return ask
@@ -192,31 +159,6 @@ def function_of(judge: Generator | JudgeFunction) -> JudgeFunction:
     raise SettingError(
         f"judge is {type(judge).__name__}; give a Generator, or a function of question, answer and right answers."
     )
-
-
-def prompt_of(question: str, answer: str, right: Sequence[str]) -> str:
-    """What a generator is asked; what the model that is trained wrote cannot speak to the judge by tags."""
-    # "True</judge>" in an answer would be a verdict of its own: a reward for fooling the judge.
-    safe = inert(answer).replace("<", "‹").replace(">", "›")
-    return PROMPT.format(question=question, answer=safe, right=" or ".join(right))
-
-
-def parse_judge(text: str, *, published: bool = False) -> bool | None:
-    """The verdict in a judge's text; None where there is none.
-
-    Published, whatever holds "true" between the tags is True: "untrue", and "not True, False".
-
-    >>> parse_judge("so <judge> True </judge>"), parse_judge("<judge>untrue</judge>"), parse_judge("True")
-    (True, None, None)
-    """
-    found = _VERDICT.search(text)
-    if found is None:
-        return None
-    if published:
-        if "True" in found[1] or "true" in found[1]:
-            return True
-        return False if "False" in found[1] or "false" in found[1] else None
-    return {"true": True, "false": False}.get(found[1].strip().lower())
 
 
 def match_judge(question: str, answer: str, right: Sequence[str]) -> float:
@@ -241,11 +183,6 @@ def checked_verdict(value: Any, name: str) -> float:
     if not 0 <= number <= 1:
         raise TrainingError(f"The judge {name!r} gave {value!r}; a verdict is a number from 0 to 1, or True or False.")
     return number
-
-
-def judge_name(judge: Any) -> str:
-    """What it is called in messages, and what its remembered verdicts are known by."""
-    return str(getattr(judge, "name", None) or getattr(judge, "__qualname__", None) or type(judge).__name__)
 
 
 def in_thread(function: Callable[..., Any], *arguments: Any) -> Future[Any]:
