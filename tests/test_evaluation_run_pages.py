@@ -106,7 +106,8 @@ def test_bad_lines_are_told_by_number(line: str, says: str, tmp_path: Path) -> N
 def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A document that is indexed, questions about it, and a run that found its second page for both."""
     monkeypatch.chdir(tmp_path)
-    draw_pdf(tmp_path / "boats.pdf", ["The harbour holds forty sailing boats.", "Anchors weigh two hundred pounds."])
+    anchors = "Anchors have a weight of two hundred pounds."
+    draw_pdf(tmp_path / "boats.pdf", ["The harbour holds forty sailing boats.", anchors])
     rows = [
         {"id": "boats", "query": "how many sailing boats", "source": "boats.pdf", "page": 1, "answer": "forty"},
         {
@@ -114,7 +115,7 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
             "query": "weight of anchors",
             "source": "boats.pdf",
             "page": 2,
-            "answer": "two hundred pounds",
+            "answer": "two hundred",
         },
     ]
     (tmp_path / "q.jsonl").write_text("".join(f"{json.dumps(row)}\n" for row in rows), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""A run in several processes: every number of the merged records is that of one process, and nothing is merged wrong."""
+"""A run in several processes: every number of the merged records is that of one, and nothing is merged wrong."""
 
 from __future__ import annotations
 
