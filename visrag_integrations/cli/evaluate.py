@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from visrag_integrations.cli import options, output
 from visrag_integrations.cli.evaluate_merge import add_merge
 from visrag_integrations.cli.evaluate_options import (
+    add_progress,
     add_set_options,
     add_which_questions,
     check_outputs,
@@ -100,7 +101,7 @@ def _add_index(parser: argparse.ArgumentParser) -> None:
         metavar="I/N",
         help="only the I-th of N shares of the pages; several processes fill one collection of a server",
     )
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_progress(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(run=run_index, index=None, collection=None, documents=[])

@@ -42,11 +42,18 @@ def add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
     parser.add_argument("--html", metavar="FILE", help="also write the scores and the failed questions as an HTML file")
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
-    parser.add_argument("--quiet", action="store_true", help="no progress bar")
+    add_progress(parser)
     options.add_search_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(index=None, collection=None)
+
+
+def add_progress(parser: argparse.ArgumentParser) -> None:
+    """Whether a progress bar with the time that is left is shown."""
+    bar = parser.add_mutually_exclusive_group()
+    bar.add_argument("--quiet", action="store_true", help="no progress bar")
+    bar.add_argument("--progress", action="store_true", help="a progress bar also where it goes to a file, for a log")
 
 
 def share(text: str) -> tuple[int, int]:
@@ -102,4 +109,6 @@ def check_outputs(arguments: argparse.Namespace) -> None:
 
 def progress_of(arguments: argparse.Namespace) -> bool | None:
     """None leaves it to the terminal: a bar where somebody looks."""
+    if getattr(arguments, "progress", False):  # `visrag eval queries` has --quiet only
+        return True
     return False if arguments.quiet else None
