@@ -224,3 +224,14 @@ def test_right_answers_against_right_evidence() -> None:
     assert (table.both, table.answer_only, table.evidence_only, table.neither) == (0, 0, 1, 0)
     assert answers_by_evidence({}, "f1", pages_only) is None
     assert answers_by_evidence({"q": 1.0}, "f1", evaluate_evidence({}, dataset)) is None
+
+
+def test_pages_that_go_by_other_names_are_told() -> None:
+    dataset = asked(Question("q", "?", ("a",), boxes=boxes("harbour.pdf", LINE[0])), q={"harbour": 1})
+    scores = evaluate_evidence({"q": found((1, "forty boats"))}, dataset)
+    assert scores.metrics["box-f1"] == 0.0
+    assert scores.notes == (
+        "1 questions have right boxes on pages that the set does not call relevant.",
+        "No evidence is on a page that has right boxes: the set names pages like 'harbour.pdf', "
+        "and the evidence is on pages like 'harbour'.",
+    )

@@ -10,7 +10,7 @@ import pytest
 from fakes import ScriptedGenerator
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.evaluation import Question, evaluate_answers_of, judge_answers
+from visrag_integrations.evaluation import EvaluationResult, Question, evaluate_answers_of, judge_answers
 from visrag_integrations.evaluation.judged import agreements
 from visrag_integrations.evaluation.statistics import cohen_kappa
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
@@ -93,6 +93,10 @@ def test_one_that_repeats_the_prompt_judges_nothing() -> None:
     assert (found.verdicts, found.right, found.interval) == ({}, None, None)
     assert found.title() == "Judge judge: no answer was judged."
     assert found.as_dict()["right"] is None
+    assert found.rows() == []
+    result = EvaluationResult("set", {"q0": {"em": 1.0}}, judged=found)
+    assert str(result).count("no answer was judged") == 1
+    assert "have no verdict" in result._repr_html_()
 
 
 def test_away_is_told_and_not_asked_for_ever(tmp_path: Path) -> None:

@@ -42,8 +42,12 @@ def area_score(predicted: BoxesByPage, right: BoxesByPage) -> BoxScore:
     >>> area_score({"p2": [(0, 0, 0.5, 1)]}, {"p1": [(0, 0, 0.5, 1)]})
     BoxScore(precision=0.0, recall=0.0, f1=0.0)
     """
-    parts = [covered_areas(predicted.get(page, ()), right.get(page, ())) for page in {**predicted, **right}]
-    common, of_predicted, of_right = (math.fsum(areas) for areas in zip((0.0, 0.0, 0.0), *parts, strict=True))
+    common = of_predicted = of_right = 0.0
+    for page in {**predicted, **right}:
+        areas = covered_areas(predicted.get(page, ()), right.get(page, ()))
+        common += areas[0]
+        of_predicted += areas[1]
+        of_right += areas[2]
     return _score(common, of_predicted, of_right)
 
 
@@ -84,13 +88,19 @@ def covered_areas(predicted: Iterable[Box], right: Iterable[Box]) -> tuple[float
     heights = np.diff(ys)
     layers = np.zeros((2, len(heights)), dtype=np.int64)  # how many boxes of each side lie over a part of the strip
     edges = _vertical_edges(sides)
-    areas: list[list[float]] = []
+    areas: list[tuple[float, float, float]] = []
     before = edges[0].x
     for edge in edges:
         width = edge.x - before
         if width > 0:
             covered = layers > 0
-            areas.append([width * float(heights[part].sum()) for part in (covered[0] & covered[1], *covered)])
+            areas.append(
+                (
+                    width * float(heights[covered[0] & covered[1]].sum()),
+                    width * float(heights[covered[0]].sum()),
+                    width * float(heights[covered[1]].sum()),
+                )
+            )
         first, last = np.searchsorted(ys, (edge.top, edge.bottom))
         layers[edge.side, first:last] += edge.step
         before = edge.x

@@ -5,6 +5,7 @@ An answer's evidence says on which page it stands; `ground` of `visrag_integrati
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -55,12 +56,19 @@ class EvidenceScores:
     @cached_property
     def metrics(self) -> dict[str, float]:
         """The mean of each metric that any question has."""
-        return {metric: mean(list(of_metric.values())) for metric, of_metric in self.values.items() if of_metric}
+        means: dict[str, float] = {}
+        for metric, of_metric in self.values.items():
+            if of_metric:
+                means[metric] = mean(list(of_metric.values()))
+        return means
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
         """Where each mean lies with 95 % confidence (bootstrap over the questions)."""
-        return {metric: mean_interval(list(self.values[metric].values())) for metric in self.metrics}
+        found: dict[str, Interval] = {}
+        for metric in self.metrics:
+            found[metric] = mean_interval(list(self.values[metric].values()))
+        return found
 
     @property
     def deciding(self) -> str:
@@ -147,7 +155,11 @@ def evaluate_evidence(answers: Mapping[str, Answer], dataset: EvaluationSet, key
 def evidence_entry(answer: Answer, key: PageKey = page_key) -> dict[str, Any]:
     """What is kept of an answer's evidence, JSON-like."""
     refused = not answer.sufficient or normalized(answer.text) in _REFUSALS
-    return {"refused": refused, "evidence": [_piece(entry, key) for entry in answer.evidence if entry.relevant]}
+    pieces: list[dict[str, Any]] = []
+    for entry in answer.evidence:
+        if entry.relevant:  # else the model says that the page holds nothing: that is no evidence
+            pieces.append(_piece(entry, key))
+    return {"refused": refused, "evidence": pieces}
 
 
 def score_entries(entries: Mapping[str, Mapping[str, Any]], dataset: EvaluationSet) -> EvidenceScores:
@@ -162,13 +174,11 @@ def score_entries(entries: Mapping[str, Mapping[str, Any]], dataset: EvaluationS
         pieces = entry["evidence"]
         relevant = relevant_pages(dataset.qrels.get(question.id, {}))
         boxes[question.id] = _boxes_of(pieces)
+        notes.see_pages(question, relevant, boxes[question.id])
         scores: dict[str, float] = _box_scores(question, boxes[question.id], notes)
         if relevant:
-            scores["page-f1"] = page_f1([piece["page"] for piece in pieces], relevant)
-        checked = [piece["verdict"] for piece in pieces if piece["verdict"] in _CHECKED]
-        notes.unchecked += len(pieces) - len(checked)
-        if checked:
-            scores["supported"] = sum(verdict in _FOUND for verdict in checked) / len(checked)
+            scores["page-f1"] = page_f1(boxes[question.id], relevant)
+        scores.update(_support(pieces, notes))
         scores["refusal"] = float(entry["refused"] != question.answerable)
         for metric, value in scores.items():
             values[metric][question.id] = value
@@ -201,11 +211,11 @@ def answers_by_evidence(
         evidence: Of the same answers.
     """
     of_evidence = evidence.values.get(evidence.deciding, {})
-    counts = {(answer, quoted): 0 for answer in (True, False) for quoted in (True, False)}
+    counts: Counter[tuple[bool, bool]] = Counter()  # (answer right, evidence right) -> questions
     for id_, value in answer_values.items():
         if id_ in of_evidence:
             counts[value >= RIGHT_FROM, of_evidence[id_] >= EVIDENCE_RIGHT_FROM] += 1
-    if not sum(counts.values()):
+    if not counts:
         return None
     return AnswersByEvidence(
         counts[True, True],
@@ -224,9 +234,25 @@ class _Notes:
     without_boxes: int = 0
     without_area: int = 0
     unchecked: int = 0
+    elsewhere: int = 0
+    right_pages: set[str] = field(default_factory=set)
+    quoted_pages: set[str] = field(default_factory=set)
+
+    def see_pages(self, question: Question, relevant: Sequence[str], quoted: Iterable[str]) -> None:
+        """Looks whether the set and the evidence name pages alike: else every score is 0, and nobody knows why."""
+        boxed = {box.page for box in question.boxes}
+        self.elsewhere += bool(relevant and boxed - set(relevant))
+        if boxed:
+            self.right_pages |= boxed
+            self.quoted_pages.update(quoted)
 
     def texts(self, set_has_boxes: bool) -> tuple[str, ...]:
         texts: list[str] = []
+        if self.elsewhere:
+            texts.append(f"{self.elsewhere} questions have right boxes on pages that the set does not call relevant.")
+        if self.right_pages and self.quoted_pages and not self.right_pages & self.quoted_pages:
+            names = f"like {min(self.right_pages)!r}, and the evidence is on pages like {min(self.quoted_pages)!r}"
+            texts.append(f"No evidence is on a page that has right boxes: the set names pages {names}.")
         if set_has_boxes and self.without_boxes:
             texts.append(f"{self.without_boxes} questions with answers have no right boxes: not in the box rows.")
         if self.without_area:
@@ -250,10 +276,26 @@ def _box_scores(question: Question, predicted: BoxesByPage, notes: _Notes) -> di
     return {**_named(area_score(predicted, right), ""), **_named(matched_score(predicted, right), "@0.5")}
 
 
+def _support(pieces: Sequence[Mapping[str, Any]], notes: _Notes) -> dict[str, float]:
+    """The share of the pieces that stand on their page; nothing where none could be checked."""
+    checked = found = 0
+    for piece in pieces:
+        checked += piece["verdict"] in _CHECKED
+        found += piece["verdict"] in _FOUND
+    # A page without words says neither yes nor no.
+    notes.unchecked += len(pieces) - checked
+    if not checked:
+        return {}
+    return {"supported": found / checked}
+
+
 def _boxes_of(pieces: Sequence[Mapping[str, Any]]) -> dict[str, list[Box]]:
+    """By page; a page that was quoted without boxes has none."""
     boxes: dict[str, list[Box]] = {}
     for piece in pieces:
-        boxes.setdefault(piece["page"], []).extend(tuple(box) for box in piece["boxes"])
+        on_page = boxes.setdefault(piece["page"], [])
+        for left, top, right, bottom in piece["boxes"]:
+            on_page.append((left, top, right, bottom))
     return boxes
 
 

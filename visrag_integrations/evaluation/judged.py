@@ -53,18 +53,23 @@ class JudgedAnswers:
     @property
     def right(self) -> float | None:
         """The share of the judged answers that are right; None where none was judged."""
-        return mean(list(self.verdicts.values())) if self.verdicts else None
+        if not self.verdicts:
+            return None
+        return mean(list(self.verdicts.values()))
 
     @cached_property
     def interval(self) -> Interval | None:
         """Where that share lies with 95 % confidence."""
-        return mean_interval(list(self.verdicts.values())) if self.verdicts else None
+        if not self.verdicts:
+            return None
+        return mean_interval(list(self.verdicts.values()))
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What has no verdict, and what that can mean for the share."""
         if not self.unjudged:
             return ()
+        # Judges fail on the odd answers, not on any: the rest alone would flatter, or blame, the system.
         total = len(self.verdicts) + len(self.unjudged)
         least = sum(self.verdicts.values()) / total
         most = least + len(self.unjudged) / total
@@ -76,17 +81,22 @@ class JudgedAnswers:
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON."""
+        interval = None
+        if self.interval is not None:
+            interval = list(self.interval)
         return {
             "judge": self.judge,
             "judged": len(self.verdicts),
             "right": self.right,
-            "interval": None if self.interval is None else list(self.interval),
+            "interval": interval,
             "unjudged": [{"id": id_, "reason": reason} for id_, reason in self.unjudged.items()],
             "agreement": [dict(vars(agreement)) for agreement in self.agreements],
         }
 
     def rows(self) -> list[list[str]]:
-        """The table: the judge's share, then each rule beside it."""
+        """The table: each rule beside the judge; nothing where there is no rule."""
+        if not self.agreements:
+            return []
         rows = [["judge", "questions", "same", "kappa", "only judge: right", "only rule: right"]]
         for found in self.agreements:
             kappa = "-" if found.kappa is None else f"{found.kappa:.3f}"
@@ -110,15 +120,15 @@ def agreements(verdicts: Mapping[str, float], rules: PerQuery) -> tuple[Agreemen
     >>> found.share, found.kappa, found.judge_only, found.rule_only
     (0.5, 0.0, 0, 2)
     """
+    # Rule -> (judge says right, rule says right) of each answer that both judged.
+    pairs: dict[str, list[tuple[bool, bool]]] = {}
+    for id_, verdict in verdicts.items():
+        for rule, value in rules.get(id_, {}).items():
+            pairs.setdefault(rule, []).append((verdict >= RIGHT_FROM, value >= RIGHT_FROM))
     found: list[Agreement] = []
-    shared = [id_ for id_ in verdicts if id_ in rules]
-    if not shared:
-        return ()
-    for rule in rules[shared[0]]:
-        by_judge = [verdicts[id_] >= RIGHT_FROM for id_ in shared]
-        by_rule = [rules[id_][rule] >= RIGHT_FROM for id_ in shared]
-        pairs = list(zip(by_judge, by_rule, strict=True))
-        share = sum(one == other for one, other in pairs) / len(pairs)
-        kappa = cohen_kappa(by_judge, by_rule)
-        found.append(Agreement(rule, len(pairs), share, kappa, pairs.count((True, False)), pairs.count((False, True))))
+    for rule, of_rule in pairs.items():
+        by_judge, by_rule = zip(*of_rule, strict=True)
+        judge_only, rule_only = of_rule.count((True, False)), of_rule.count((False, True))
+        share = 1 - (judge_only + rule_only) / len(of_rule)
+        found.append(Agreement(rule, len(of_rule), share, cohen_kappa(by_judge, by_rule), judge_only, rule_only))
     return tuple(found)

@@ -113,7 +113,8 @@ class _Asked:
                 self.ended = f"not asked any more after {type(err).__name__}: {err}"
 
     def _written(self, batch: list[AnswerToJudge]) -> Sequence[str]:
-        return [written.text for written in generate(self.judge, [each.conversation for each in batch], SETTINGS)]
+        conversations = [each.conversation for each in batch]
+        return [written.text for written in generate(self.judge, conversations, SETTINGS)]
 
     def _keep(self, finished: Sequence[tuple[AnswerToJudge, str]]) -> None:
         kept: list[dict[str, Any]] = []

@@ -14,6 +14,7 @@ from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
 from visrag_integrations.evaluation.statistics import Comparison, Interval, compare, mean_interval
 from visrag_integrations.evaluation.text_tables import aligned
 
+_BRACKETS = ("In brackets: the 95 % interval of the mean (bootstrap over the questions).",)
 _STYLE = "text-align:right;padding:2px 12px"
 
 
@@ -32,10 +33,16 @@ class MoreTable(NamedTuple):
     rows: list[list[str]]
     notes: tuple[str, ...] = ()
 
+    def as_text(self) -> list[str]:
+        """Its lines."""
+        cells = aligned(self.rows) if self.rows else []
+        return [*self.title, *cells, *self.notes]
+
     def as_html(self) -> str:
         """For a notebook."""
-        head, *rows = self.rows
-        cells = _html_row(head, "th") + "".join(_html_row(row, "td") for row in rows)
+        cells = ""
+        for place, row in enumerate(self.rows):
+            cells += _html_row(row, "td" if place else "th")
         lines = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
         caption = "".join(f"<caption>{html.escape(line)}</caption>" for line in self.title)
         return f"<table>{caption}{cells}</table>{lines}"
@@ -129,7 +136,7 @@ class EvaluationResult:
         """A table: all questions, then each group; then that of the evidence and that of the judge."""
         lines = [self.title, *aligned(self._rows()), *self._notes()]
         for table in self.more_tables():
-            lines += ["", *table.title, *aligned(table.rows), *table.notes]
+            lines += ["", *table.as_text()]
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
@@ -137,7 +144,7 @@ class EvaluationResult:
         table = _html_row(head, "th")
         for row in rows:
             table += _html_row(row, "td")
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in self._notes())
+        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*_BRACKETS, *self._notes()])
         shown = f"<table><caption>{html.escape(self.title)}</caption>{table}</table>{notes}"
         for more in self.more_tables():
             shown += more.as_html()

@@ -29,7 +29,7 @@ _FOOTER = (
 _numbers = itertools.count(1)  # notebooks show a cell's old output beside the new one: no two displays share an id
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class EvaluationReport:
     """Scores with intervals, groups, evidence, a comparison, and the failed questions with their pages.
 
@@ -69,7 +69,7 @@ class EvaluationReport:
         pictures = ReportPictures(f"{name}p", INLINE_PAGE_PIXELS)
         return html_piece(self._body(name, pictures, min(_INLINE_QUESTIONS, self.most_questions)), pictures)
 
-    def __str__(self) -> str:
+    def __repr__(self) -> str:
         """The tables as text."""
         lines = [str(self.result)]
         if self.other is not None:

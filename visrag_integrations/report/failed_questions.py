@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from visrag_integrations.evaluation import EvaluationResult, EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.answers import RIGHT_FROM, right_answers
+from visrag_integrations.evaluation.boxes import BoxesByPage
 from visrag_integrations.evaluation.evidence import EVIDENCE_RIGHT_FROM
 from visrag_integrations.evaluation.metrics import ranked, relevant_pages
 from visrag_integrations.evaluation.sets import PageKey
@@ -15,7 +16,7 @@ from visrag_integrations.report.escaping import escaped
 from visrag_integrations.report.page_cards import card_row, page_card
 from visrag_integrations.report.page_pictures import Outlines, ReportPictures
 from visrag_integrations.report.page_places import place_of
-from visrag_integrations.types import Page
+from visrag_integrations.types import Box, Page
 
 MOST_FOUND = 3
 """Found pages that are shown of one question: what a generator is shown by default."""
@@ -82,7 +83,9 @@ class FailedQuestions:
     def article(self, question: Question, number: int) -> str:
         """One question with its answers and pages."""
         name = f"{self.name}{number}"
-        group = f'<p class="label">{escaped(question.group)}</p>' if question.group else ""
+        group = ""
+        if question.group:
+            group = f'<p class="label">{escaped(question.group)}</p>'
         parts = [f'<article class="failed" id="{name}"><header>{group}<h3>{escaped(question.text)}</h3></header>']
         parts.append(self._answers(question))
         cards = [self._right_card(f"{name}r{i}", question, key) for i, key in enumerate(self._right(question))]
@@ -91,9 +94,10 @@ class FailedQuestions:
         sides: list[str] = []
         if cards:
             sides.append(card_row(cards, "others pages", f'<p class="label">{heading}</p>'))
-        for place, (label, result) in enumerate(self.results):
-            found = _found(result, question)
-            shown = [self._found_card(f"{name}p{place}{i}", question, result, i) for i in range(len(found))]
+        for run, (label, result) in enumerate(self.results):
+            shown: list[str] = []
+            for place in range(len(_found(result, question))):
+                shown.append(self._found_card(f"{name}p{run}{place}", question, result, place))
             heading = f"Found by {label}" if label else "Found"
             if shown:
                 sides.append(card_row(shown, "others pages", f'<p class="label">{escaped(heading)}</p>'))
@@ -132,9 +136,9 @@ class FailedQuestions:
             if result.evidence is not None and question.id in result.evidence.values.get(result.evidence.deciding, {}):
                 values[result.evidence.deciding] = result.evidence.values[result.evidence.deciding][question.id]
             if question.id in result.answers:
-                rows.append((f"Answer of {label}" if label else "Answer", result.answers[question.id] or "(none)"))
+                rows.append((_titled("Answer", label), result.answers[question.id] or "(none)"))
             said = ", ".join(f"{metric} {value:.2f}" for metric, value in values.items())
-            rows.append((f"Scores of {label}" if label else "Scores", said or "was not asked"))
+            rows.append((_titled("Scores", label), said or "was not asked"))
         lines = "".join(f"<dt>{escaped(title)}</dt><dd>{escaped(text)}</dd>" for title, text in rows)
         return f'<dl class="said">{lines}</dl>'
 
@@ -144,16 +148,15 @@ class FailedQuestions:
         return best_first[:MOST_RIGHT]
 
     def _right_card(self, name: str, question: Question, key: str) -> str:
-        boxes = [box.box for box in question.boxes if box.page == key]
-        return self._card(name, key, [Outlines("supported", boxes)], "")
+        return self._card(name, key, [_right_boxes(question, key)], "")
 
     def _found_card(self, name: str, question: Question, result: EvaluationResult, place: int) -> str:
         key = _found(result, question)[place]
-        predicted: Mapping[str, Sequence[tuple[float, float, float, float]]] = {}
+        predicted: BoxesByPage = {}
         if result.evidence is not None:
             predicted = result.evidence.boxes.get(question.id, {})
-        boxes = [box.box for box in question.boxes if box.page == key]
-        outlines = [Outlines("supported", boxes), Outlines("partly", predicted.get(key, ()))]
+        # The answer's boxes above the right ones: where they agree, both can be seen.
+        outlines = [_right_boxes(question, key), Outlines("partly", predicted.get(key, ()))]
         note = f"place {place + 1}, score {result.run[question.id][key]:.3g}"
         if key in relevant_pages(self.dataset.qrels.get(question.id, {})):
             note = f"\u2713 right page, {note}"
@@ -170,6 +173,22 @@ class FailedQuestions:
         if page.metadata.get("corpus_id") is None:
             place = place_of(page, 1)
         return page_card(name, self.pictures.outlined(page, place, outlines), escaped(place), escaped(note))
+
+
+def _titled(title: str, label: str) -> str:
+    """What a line is, and of which run where there are two."""
+    if not label:
+        return title
+    return f"{title} of {label}"
+
+
+def _right_boxes(question: Question, key: str) -> Outlines:
+    """Those on this page, drawn as what is supported is."""
+    boxes: list[Box] = []
+    for page_box in question.boxes:
+        if page_box.page == key:
+            boxes.append(page_box.box)
+    return Outlines("supported", boxes)
 
 
 def _found(result: EvaluationResult, question: Question) -> list[str]:

@@ -11,6 +11,7 @@ from visrag_integrations.evaluation.statistics import mean, mean_interval
 from visrag_integrations.report.bars import difference_bar, share_bar
 from visrag_integrations.report.escaping import escaped
 
+# Places as people look at results: the first, those on a screen, those that a metric at 5 or at 10 sees, the rest.
 _RANKS = ((1, 1), (2, 3), (4, 5), (6, 10), (11, 10**9))
 
 
@@ -47,7 +48,8 @@ def score_table(results: Named) -> str:
     """Each metric of each result, one below the other."""
     rows = [_head("Metric", results, *_MEASURED)]
     for metric in results[0][1].metrics:
-        values = [[row[metric] for row in result.per_query.values() if metric in row] for _, result in results]
+        # All questions of a run are a group too.
+        values = [_of_group(result, metric, list(result.per_query)) for _, result in results]
         rows += _measured_rows(metric, results, values)
     return table("Scores of all questions", rows)
 
@@ -159,7 +161,13 @@ def _measured_rows(title: str, results: Named, values: Sequence[Sequence[float]]
 
 
 def _of_group(result: EvaluationResult, metric: str, ids: Sequence[str]) -> list[float]:
-    return [result.per_query[id_][metric] for id_ in ids if metric in result.per_query.get(id_, {})]
+    """The metric of each question that was asked; another run may have asked fewer, or by other metrics."""
+    values: list[float] = []
+    for id_ in ids:
+        row = result.per_query.get(id_, {})
+        if metric in row:
+            values.append(row[metric])
+    return values
 
 
 def _measured(values: Sequence[float], place: int) -> list[str | Cell]:
