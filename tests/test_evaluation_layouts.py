@@ -303,6 +303,22 @@ def test_judgements_of_unknown_pages_are_told_with_the_numbers(
     assert result.per_query["1"]["mrr@10"] == 0
 
 
+def test_judgements_that_contradict_each_other_are_told(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    folder = write_vidore_v1(tmp_path / "set")
+    box = {"annotator": 1, "x1": 0, "x2": 10, "y1": 0, "y2": 10}
+    rows = [
+        {"query-id": 0, "corpus-id": 3, "score": 1, "bounding_boxes": [box]},
+        {"query-id": 0, "corpus-id": 3, "score": 2, "bounding_boxes": [{**box, "annotator": 2}]},
+        {"query-id": 1, "corpus-id": 7, "score": 1, "bounding_boxes": []},
+        {"query-id": 1, "corpus-id": 7, "score": 1, "bounding_boxes": []},
+    ]
+    write_table(folder / "qrels", rows)
+    found = load_evaluation_set(folder)
+    assert found.qrels == {"0": {"3": 2}, "1": {"7": 1}}
+    assert "1 judgements contradict an earlier one, and the last counts: '3' for '0'" in caplog.text
+    assert [mark.annotator for mark in found.questions[0].marked["3"]] == ["1", "2"]
+
+
 def test_a_page_that_is_there_twice_counts_once(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     folder = write_vidore_v1(tmp_path / "set")
     write_table(folder / "corpus", [{"corpus-id": n % COUNT, "image": picture(n % COUNT)} for n in range(COUNT + 3)])

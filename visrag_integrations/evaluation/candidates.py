@@ -41,7 +41,8 @@ class CandidateSearch:
             searches: list[Search] = []
             for question, condition in zip(batch, filters, strict=True):
                 searches.append(Search(question.text, self.top_k, condition, **self.options))
-            found.extend(self.retriever.find(search) for search in self.retriever.embed(searches))
+            for search in self.retriever.embed(searches):
+                found.append(self.retriever.find(search))
         else:
             for question, condition in zip(batch, filters, strict=True):
                 found.append(self.retriever.retrieve(question.text, self.top_k, filter=condition, **self.options))

@@ -8,7 +8,8 @@ academic_paper-top_ranked                              beside them: the pages th
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import logging
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -17,9 +18,11 @@ from visrag_integrations.evaluation.corpora import corpus_pages, is_same_corpus
 from visrag_integrations.evaluation.languages import is_language, language_code
 from visrag_integrations.evaluation.marks import MarkedBox
 from visrag_integrations.evaluation.rows import QUESTION_ID, first, judgement_of, question_of, ranked_of
-from visrag_integrations.evaluation.sets import EvaluationSet, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import Row
 from visrag_integrations.types import Page
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -133,7 +136,9 @@ def _load(name: str, part: Part, tables: Tables) -> EvaluationSet:
     qrels, boxes = _judged(tables.rows(part.qrels), source)
     ranked: dict[str, tuple[str, ...]] = {}
     if part.ranked:
-        ranked = dict(ranked_of(row, source, number) for number, row in enumerate(tables.rows(part.ranked), 1))
+        for number, row in enumerate(tables.rows(part.ranked), 1):
+            question_id, candidates = ranked_of(row, source, number)
+            ranked[question_id] = candidates
     questions: list[Question] = []
     for number, row in enumerate(tables.rows(part.queries), 1):
         # mteb leaves out questions that are not judged: some files hold those of every split.
@@ -154,33 +159,46 @@ def _load(name: str, part: Part, tables: Tables) -> EvaluationSet:
 def _judged(rows: Iterable[Row], source: str) -> Judged:
     qrels: dict[str, dict[str, int]] = {}
     boxes: dict[str, dict[str, tuple[MarkedBox, ...]]] = {}
+    contradictions: list[str] = []
     for number, row in enumerate(rows, 1):
         question, page, grade, marked = judgement_of(row, source, number)
-        qrels.setdefault(question, {})[page] = grade
+        before = qrels.setdefault(question, {}).get(page, grade)
+        if before != grade:
+            contradictions.append(f"{page!r} for {question!r}")
+        qrels[question][page] = grade
         if marked:
-            boxes.setdefault(question, {})[page] = marked
+            of_question = boxes.setdefault(question, {})
+            of_question[page] = of_question.get(page, ()) + marked
+    if contradictions:
+        # mteb takes the last too: numbers stay comparable, and somebody should look at the set.
+        logger.warning(
+            "%s: %d judgements contradict an earlier one, and the last counts: %s",
+            source, len(contradictions), ", ".join(contradictions[:3]),
+        )  # fmt: skip
     return qrels, boxes
 
 
 def _joined(name: str, parts: Sequence[Part], loaded: Sequence[EvaluationSet]) -> EvaluationSet:
     """One set of several parts."""
     one_corpus = all(is_same_corpus(loaded[0].pages, other.pages) for other in loaded[1:])
-    question_ids = [question.id for each in loaded for question in each.questions]
+    ids: list[str] = []
+    for each in loaded:
+        ids += [question.id for question in each.questions]
     # Languages of one corpus have ids of their own, as a rule; without doubles they stay what the set calls them.
-    if one_corpus and len(set(question_ids)) == len(question_ids):
-        qrels: dict[str, dict[str, int]] = {}
-        for each in loaded:
-            qrels.update({id_: dict(judged) for id_, judged in each.qrels.items()})
-        questions = tuple(question for each in loaded for question in each.questions)
-        return EvaluationSet(name, questions, qrels, loaded[0].pages)
-    renamed: list[EvaluationSet] = []
-    for part, each in zip(parts, loaded, strict=True):
-        renamed.append(_prefixed(part.name, each, own_pages=not one_corpus))
-    pages: tuple[Page, ...] = loaded[0].pages
-    if not one_corpus:
-        pages = tuple(page for each in renamed for page in each.pages)
-    all_qrels = {id_: judged for each in renamed for id_, judged in each.qrels.items()}
-    return EvaluationSet(name, tuple(q for each in renamed for q in each.questions), all_qrels, pages)
+    named = list(loaded)
+    if not one_corpus or len(set(ids)) < len(ids):
+        named = []
+        for part, each in zip(parts, loaded, strict=True):
+            named.append(_prefixed(part.name, each, own_pages=not one_corpus))
+    questions: list[Question] = []
+    qrels: dict[str, Mapping[str, int]] = {}
+    pages: list[Page] = []
+    for each in named:
+        questions += each.questions
+        qrels.update(each.qrels)
+        if each is named[0] or not one_corpus:
+            pages += each.pages
+    return EvaluationSet(name, tuple(questions), qrels, tuple(pages))
 
 
 def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> EvaluationSet:
@@ -190,20 +208,23 @@ def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> Evalua
         return f"{prefix}/{page}" if own_pages else page
 
     pages: list[Page] = []
+    everything: list[str] = []
     for page in dataset.pages:
-        kept = {**page.metadata, "corpus_id": key(str(page.metadata["corpus_id"]))}
+        everything.append(key(page_key(page)))
+        kept = {**page.metadata, "corpus_id": everything[-1]}
         pages.append(replace(page, doc_id=key(page.doc_id), metadata=kept))
-    everything = tuple(str(page.metadata["corpus_id"]) for page in pages)
+    all_pages = tuple(everything)  # one tuple for all questions: a part may have thousands of pages
     questions: list[Question] = []
+    qrels: dict[str, dict[str, int]] = {}
     for question in dataset.questions:
         candidates = question.candidates
         if candidates is not None:
             candidates = tuple(map(key, candidates))
         elif own_pages:
-            candidates = everything  # one tuple for all of them: a part may have thousands of pages
-        marked = {key(page): boxes for page, boxes in question.marked.items()}
-        questions.append(replace(question, id=f"{prefix}/{question.id}", candidates=candidates, marked=marked))
-    qrels = {
-        f"{prefix}/{id_}": {key(page): grade for page, grade in judged.items()} for id_, judged in dataset.qrels.items()
-    }
+            candidates = all_pages
+        marked = {key(page): marks for page, marks in question.marked.items()}
+        new_id = f"{prefix}/{question.id}"
+        questions.append(replace(question, id=new_id, candidates=candidates, marked=marked))
+        if question.id in dataset.qrels:
+            qrels[new_id] = {key(page): grade for page, grade in dataset.qrels[question.id].items()}
     return EvaluationSet(dataset.name, tuple(questions), qrels, tuple(pages))
