@@ -43,6 +43,7 @@ OPTIONAL = {
     "mcp",
     "nbclient",
     "pytrec_eval",
+    "mteb",
     "schemathesis",
     "selenium",
     "accelerate",

@@ -181,6 +181,23 @@ def test_sets_with_pages_are_indexed_once(place: Path, capsys: pytest.CaptureFix
         assert values["settings"]["indexed"] == 2
 
 
+def test_a_language_and_groups(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [
+        {**QUESTIONS[0], "language": "english", "query_types": ["number", "short"]},
+        {**QUESTIONS[1], "language": "english", "query_types": ["number"]},
+        {**QUESTIONS[2], "language": "french", "query_types": ["short"]},
+    ]
+    write(place / "questions.jsonl", rows)
+    asked = ("retrieval", "questions.jsonl", "--documents", "docs", "--workers", "1", "--preset", "cpu", "--quiet")
+    code, out, err = visrag(capsys, *asked, "--group-by", "query_type")
+    assert code == 0, err
+    lines = {line.split()[0]: line.split()[1] for line in out.splitlines()[2:]}
+    assert lines == {"all": "3", "number": "2", "short": "2"}
+    code, out, err = visrag(capsys, *asked, "--language", "fr", "--json")
+    assert code == 0, err
+    assert json.loads(out)["queries"] == 1
+
+
 def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     write(indexed / "questions.jsonl", [{"query": "how many sailing boats", "source": "other.pdf", "page": 1}])
     code, out, _ = visrag(capsys, "retrieval", "questions.jsonl", *INDEX, "--quiet")
@@ -191,7 +208,11 @@ def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]
 @pytest.mark.parametrize(
     ("arguments", "says"),
     [
-        (("retrieval", "none.jsonl"), "no such file or folder"),
+        (("retrieval", "none.jsonl"), "none.jsonl: there is no such file."),
+        (("retrieval", "docs/none"), "docs/none: there is no such file or folder, and 'docs' is a folder here."),
+        (("retrieval", "questions.jsonl", "--language", "fr"), "does not say in which language its questions are"),
+        (("retrieval", "questions.jsonl", "--subset", "laws"), "it is not divided into parts"),
+        (("retrieval", "questions.jsonl", "--group-by", "language"), "cannot be grouped by 'language'"),
         (("retrieval", "questions.jsonl"), "comes without pages, and there is no index here"),
         (("retrieval", "questions.jsonl", "--index", "gone"), "There is no index at 'gone'"),
         (("retrieval", "questions.jsonl", "--documents", "docs", "--metrics", "map@3"), "no retrieval metric 'map@3'"),

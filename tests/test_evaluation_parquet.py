@@ -90,7 +90,8 @@ def test_by_the_hubs_own_package(visrag: Path, tmp_path: Path, monkeypatch: pyte
     )
     (visrag / "README.md").write_text(f"---\n{card}---\n", encoding="utf-8")
     datasets.disable_progress_bars()
-    corpus, queries, qrels = hub_tables(str(visrag), "test")
+    tables = hub_tables(str(visrag), "test")
+    corpus, queries, qrels = (tables.rows(name) for name in ("corpus", "queries", "qrels"))
     assert [row["corpus-id"] for row in corpus] == list(COLOURS)
     assert Image.open(io.BytesIO(corpus[1]["image"]())).getpixel((0, 0)) == (0, 255, 0)
     assert [row["query"] for row in queries] == ["How many?", "Which?"]

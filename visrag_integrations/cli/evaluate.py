@@ -5,26 +5,39 @@ from __future__ import annotations
 import argparse
 import contextlib
 import dataclasses
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
+from visrag_integrations.cli.evaluate_merge import add_merge
+from visrag_integrations.cli.evaluate_options import (
+    add_progress,
+    add_set_options,
+    add_which_questions,
+    check_outputs,
+    dataset_of,
+    metrics_of,
+    progress_of,
+    running,
+    share,
+    whole_set,
+)
+from visrag_integrations.cli.evaluate_queries import add_queries
+from visrag_integrations.cli.evaluate_report import report_result, write_html
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.cli.judging import add_judge_options, judged_by, load_judge
-from visrag_integrations.errors import SettingError, printable
-from visrag_integrations.files import write_whole
+from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet
+    from visrag_integrations.evaluation import EvaluationResult, EvaluationSet
     from visrag_integrations.interfaces.retrievers import Retriever
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.store import QdrantPageStore
-    from visrag_integrations.types import Failure, Page, ScoredPage
+    from visrag_integrations.types import ScoredPage
 
 _WHERE = (
     "Pages that come with the set, or --documents, are indexed in a collection of their own, eval-NAME, beside yours, "
@@ -33,24 +46,26 @@ _WHERE = (
 
 
 def add_parser(subparsers: Any) -> None:
-    """Add `visrag eval` and its three tasks."""
+    """Add `visrag eval` and its tasks."""
     parser = subparsers.add_parser("eval", help="measure retrieval and answers on a set of questions")
     parser.set_defaults(when_ended="What --record and the index have is kept; run the same command again to go on.")
     tasks = parser.add_subparsers(title="tasks", metavar="TASK", required=True)
     _add_retrieval(tasks.add_parser("retrieval", help="how well the right pages are found", epilog=_WHERE))
     _add_answers(tasks.add_parser("answers", help="how well questions are answered", epilog=_WHERE))
-    _add_queries(tasks.add_parser("queries", help="write questions for documents of your own"))
+    _add_index(tasks.add_parser("index", help="embed the pages that come with a set, and ask nothing", epilog=_WHERE))
+    add_merge(tasks.add_parser("merge", help="the records of all shards of a run as one result"))
+    add_queries(tasks.add_parser("queries", help="write questions for documents of your own"))
 
 
 def _add_retrieval(parser: argparse.ArgumentParser) -> None:
-    _add_set_options(parser, metrics="mrr@10,recall@5")
+    add_set_options(parser, metrics="mrr@10,recall@5")
     parser.add_argument("--run-out", metavar="FILE", help="write what was found as a TREC run")
     parser.add_argument("--compare", metavar="FILE", help="a TREC run to compare with, or a memory file of UltraRAG")
     parser.set_defaults(run=run_retrieval)
 
 
 def _add_answers(parser: argparse.ArgumentParser) -> None:
-    _add_set_options(parser, metrics="em,accuracy,f1")
+    add_set_options(parser, metrics="em,accuracy,f1")
     parser.add_argument(
         "--compare",
         metavar="FILE",
@@ -67,44 +82,29 @@ def _add_answers(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="score the evidence too: pages, words, refusals (default: where the set says where its answers stand)",
     )
+    parser.add_argument(
+        "--run",
+        dest="run_file",
+        metavar="FILE",
+        help="show the best -k pages of this TREC run, or memory file of UltraRAG; nothing is searched",
+    )
     add_judge_options(parser)
     options.add_generator_options(parser)
     parser.set_defaults(run=run_answers)
 
 
-def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
-    """What is asked, of which pages, and what is done with the results."""
-    parser.add_argument("set", metavar="SET", help="a file, a folder, or the name of a data set on the hub")
-    parser.add_argument("--split", default="test", help="which part of it, where it has several (default: test)")
-    parser.add_argument("--limit", type=options.positive, metavar="N", help="only its first N questions")
-    parser.add_argument("--documents", nargs="+", default=[], metavar="PATH", help="index these first")
-    parser.add_argument("-k", type=options.positive, help="how many pages (default: as many as are needed)")
-    parser.add_argument("--metrics", default=metrics, metavar="NAMES", help=f"separated by commas (default: {metrics})")
-    parser.add_argument("--record", metavar="FILE", help="keep every result there; a run that was stopped goes on")
-    parser.add_argument("--per-query", metavar="FILE", help="write each question's values, one JSON object a line")
-    parser.add_argument("--html", metavar="FILE", help="also write the scores and the failed questions as an HTML file")
-    parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
-    options.add_search_options(parser)
+def _add_index(parser: argparse.ArgumentParser) -> None:
+    add_which_questions(parser)
+    parser.add_argument(
+        "--shard",
+        type=share,
+        metavar="I/N",
+        help="only the I-th of N shares of the pages; several processes fill one collection of a server",
+    )
+    add_progress(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
-    parser.set_defaults(own_defaults=("collection",))  # of the set's name, where its pages are indexed
-
-
-def _add_queries(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("paths", nargs="+", metavar="PATH", help="files and folders (PDF, images, office files)")
-    parser.add_argument("--out", required=True, metavar="FILE", help="where the questions go; `visrag eval` takes it")
-    parser.add_argument(
-        "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
-    )
-    parser.add_argument(
-        "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
-    )
-    parser.add_argument("--record", metavar="FILE", help="keep what was written there; a run that was stopped goes on")
-    parser.add_argument(
-        "--max-pages", type=options.positive, metavar="N", help="at most the first N pages of a document"
-    )
-    parser.add_argument("--json", action="store_true", help="print one JSON object")
-    parser.set_defaults(run=run_queries)
+    parser.set_defaults(run=run_index, own_defaults=("collection",), documents=[])
 
 
 def run_retrieval(arguments: argparse.Namespace) -> int:
@@ -112,24 +112,24 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation import EvaluationResult, evaluate_retrieval, evaluate_run, read_run, write_run
     from visrag_integrations.evaluation.runs import pages_needed
 
-    _check_outputs(arguments)
-    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    check_outputs(arguments)
+    dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     pages_needed(metrics, arguments.k)  # wrong names are refused before hours of indexing
     baseline = read_run(arguments.compare, dataset) if arguments.compare else None
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(_open_store(arguments, dataset))
         failed = _fill(arguments, dataset, store, opened)
         retriever = _retriever(arguments, store, opened)
-        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **_running(arguments))
+        result = evaluate_retrieval(dataset, retriever, metrics, top_k=arguments.k, **running(arguments))
         other: EvaluationResult | None = None
         if baseline is not None and result.per_query:
             # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
             judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
             other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
-        _write_html(arguments, dataset, result, other, store)
+        write_html(arguments, dataset, result, other, store)
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
-    return _report(arguments, dataset, result, other, failed)
+    return report_result(arguments, dataset, result, other, failed)
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
@@ -137,12 +137,13 @@ def run_answers(arguments: argparse.Namespace) -> int:
     from visrag_integrations.evaluation import EvaluationResult, evaluate_answers, evaluate_answers_of, read_answers
     from visrag_integrations.grounding import ground
 
-    _check_outputs(arguments)
-    dataset, metrics = _dataset(arguments), _metrics(arguments)
+    check_outputs(arguments)
+    dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
-    how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
-    if arguments.evidence or any(question.boxes for question in dataset.questions):
+    how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
+    if arguments.evidence or any(question.boxes or question.marked for question in dataset.questions):
+        dataset = dataset.with_boxes()
         how["ground"] = ground
     with contextlib.ExitStack() as opened:
         failed = 0
@@ -153,6 +154,8 @@ def run_answers(arguments: argparse.Namespace) -> int:
             store = opened.enter_context(_open_store(arguments, dataset))
             failed = _fill(arguments, dataset, store, opened)
             retriever = _retriever(arguments, store, opened)
+        if arguments.run_file:
+            how["run"] = _run_to_show(arguments, store)
         rag = _rag(arguments, retriever)
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
@@ -164,78 +167,39 @@ def run_answers(arguments: argparse.Namespace) -> int:
         if baseline is not None and result.per_query:
             values = evaluate_answers_of(baseline, dataset.questions, metrics)
             other = EvaluationResult(arguments.compare, values, answers=baseline)
-        _write_html(arguments, dataset, result, other, store)
-    return _report(arguments, dataset, result, other, failed)
+        write_html(arguments, dataset, result, other, store)
+    return report_result(arguments, dataset, result, other, failed)
 
 
-def run_queries(arguments: argparse.Namespace) -> int:
-    """`visrag eval queries`."""
-    from visrag_integrations.evaluation import make_queries
-    from visrag_integrations.generation import load_generator
-    from visrag_integrations.readers import PageReader
-
-    _check_outputs(arguments)
-    generator = load_generator(arguments.generator)
-    if generator.name == "extractive":  # it takes sentences from pages, as they are
-        raise SettingError(
-            "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
-        )
-    failed: list[Failure] = []
-    dropped: list[tuple[Page, tuple[str, str], str]] = []
-    try:
-        made = make_queries(
-            PageReader(max_pages=arguments.max_pages).read(arguments.paths, on_error=failed.append),
-            generator,
-            per_page=arguments.per_page,
-            name=Path(arguments.out).stem,
-            record=arguments.record,
-            progress=_progress(arguments),
-            on_dropped=lambda page, pair, reason: dropped.append((page, pair, reason)),
-            on_failure=failed.append,
-        )
-    finally:
-        close(generator)
-    for line in output.failure_lines(failed):
-        options.note(line)
-    made.save(arguments.out)
+def run_index(arguments: argparse.Namespace) -> int:
+    """`visrag eval index`."""
+    dataset = whole_set(arguments)
+    if not dataset.pages:
+        raise SettingError(f"The set {dataset.name!r} comes without pages. Index its documents: visrag index PATH...")
+    if arguments.shard:
+        number, count = arguments.shard
+        dataset = dataclasses.replace(dataset, pages=dataset.pages[number - 1 :: count])
+    with contextlib.ExitStack() as opened:
+        store = opened.enter_context(_open_store(arguments, dataset))
+        failed = _fill(arguments, dataset, store, opened)
+        there = store.count()
     if arguments.json:
-        counts = {"questions": len(made.questions), "left_out": len(dropped), "out": arguments.out}
-        failures = [{"source": failure.source, "page": failure.page, "error": failure.error} for failure in failed]
-        output.print_json({**counts, "failed": failures})
+        output.print_json({"set": dataset.name, "pages": len(dataset.pages), "failed": failed, "indexed": there})
     else:
-        print(f"{len(made.questions)} questions in {arguments.out}; {len(dropped)} were left out.")
-    if not made.questions:
-        return 2
+        print(f"{len(dataset.pages) - failed} pages of {dataset.name} are indexed; the collection has {there}.")
     return 1 if failed else 0
 
 
-def _check_outputs(arguments: argparse.Namespace) -> None:
-    """Refuse what cannot be written now, and not at the end of the work."""
-    # Each task has some of these options.
-    for option in ("run_out", "per_query", "record", "judge_record", "html", "out"):
-        options.check_output(f"--{option.replace('_', '-')}", getattr(arguments, option, None))
+def _run_to_show(arguments: argparse.Namespace, store: QdrantPageStore | None) -> Mapping[str, Mapping[str, float]]:
+    """The run whose pages are shown; what it names must be there, and a line that names something else is told."""
+    from visrag_integrations.evaluation import page_key, read_run
 
-
-def _dataset(arguments: argparse.Namespace) -> EvaluationSet:
-    from visrag_integrations.evaluation import load_evaluation_set
-
-    dataset = load_evaluation_set(arguments.set, split=arguments.split)
-    if arguments.limit:
-        return dataset.first(arguments.limit)
-    return dataset
-
-
-def _metrics(arguments: argparse.Namespace) -> list[str]:
-    return list(filter(None, map(str.strip, arguments.metrics.split(","))))
-
-
-def _running(arguments: argparse.Namespace) -> dict[str, Any]:
-    return {"record": arguments.record, "batch_size": arguments.batch_size, "progress": _progress(arguments)}
-
-
-def _progress(arguments: argparse.Namespace) -> bool | None:
-    """None leaves it to the terminal: a bar where somebody looks."""
-    return False if arguments.quiet else None
+    # All questions of the set: --limit and --shard leave some out, which the run may well have.
+    dataset = whole_set(arguments)
+    pages = dataset.pages
+    if not pages and store is not None:
+        pages = tuple(store.scroll())
+    return read_run(arguments.run_file, dataset, pages={page_key(page) for page in pages})
 
 
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
@@ -267,7 +231,7 @@ def _fill(
     if arguments.documents:
         arguments.paths = arguments.documents
         return len(index_paths(arguments, store, embedder).failed)
-    report = index_pages(dataset.pages, embedder, store, progress=_progress(arguments))
+    report = index_pages(dataset.pages, embedder, store, progress=progress_of(arguments))
     for line in output.failure_lines(report.failed):
         options.note(line)
     return len(report.failed)
@@ -275,6 +239,8 @@ def _fill(
 
 def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
     """Whether the set itself does not hold what the generator is to be shown."""
+    if arguments.run_file:
+        return not dataset.pages
     # As `evaluate_answers` decides: given pages where every question has some, else retrieved ones.
     if arguments.pages == "auto":
         return not all(question.pages for question in dataset.questions)
@@ -305,76 +271,3 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
-
-
-def _report(
-    arguments: argparse.Namespace,
-    dataset: EvaluationSet,
-    result: EvaluationResult,
-    other: EvaluationResult | None,
-    failed: int,
-) -> int:
-    """Print the result, write what was asked for, and give the exit code."""
-    from visrag_integrations.evaluation.results import comparison_table
-
-    compared: list[Comparison] = []
-    if other is not None:
-        compared = result.compare(other)
-    if arguments.per_query:
-        _write_per_query(arguments.per_query, dataset, result)
-    for failure in result.failed:
-        options.note(f"failed: {printable(failure.id)}: {printable(failure.error)}")
-    if arguments.json:
-        output.print_json({**result.as_dict(), "comparison": [one.as_dict() for one in compared]})
-    elif result.per_query:
-        print(result)
-        if compared:
-            print(f"\n{comparison_table(compared, 'this run', Path(arguments.compare).name)}")
-    if not result.per_query:
-        options.note("no question could be asked.")
-        return 2
-    return 1 if result.failed or failed else 0
-
-
-def _write_html(
-    arguments: argparse.Namespace,
-    dataset: EvaluationSet,
-    result: EvaluationResult,
-    other: EvaluationResult | None,
-    store: QdrantPageStore | None,
-) -> None:
-    """The report, where it is asked for; while the store is open, for it holds the pages that are shown."""
-    from visrag_integrations.report import EvaluationReport
-
-    if not arguments.html:
-        return
-    pages = None
-    if store is not None and not dataset.pages:
-        pages = store.scroll
-    names = ("this run", "the other")
-    if other is not None:
-        names = ("this run", Path(arguments.compare).name)
-    try:
-        EvaluationReport(result, dataset, pages, other, names).save(arguments.html)
-    except OSError as error:
-        raise SettingError(
-            f"The report cannot be written to {arguments.html!r} ({error.strerror or error}). Give --html another file."
-        ) from error
-
-
-def _write_per_query(path: str, dataset: EvaluationSet, result: EvaluationResult) -> None:
-    lines: list[str] = []
-    for question in dataset.questions:
-        if question.id not in result.per_query:  # it failed
-            continue
-        row: dict[str, Any] = {"id": question.id, "query": question.text}
-        if question.id in result.answers:
-            row["answer"] = result.answers[question.id]
-        row["metrics"] = result.per_query[question.id]
-        row["pages"] = result.run.get(question.id, {})
-        row["relevant"] = dataset.qrels.get(question.id, {})
-        lines.append(f"{json.dumps(row, ensure_ascii=False)}\n")
-    try:
-        write_whole(path, "".join(lines).encode("utf-8", "replace"))
-    except OSError as error:
-        raise SettingError(f"{path!r} cannot be written ({error.strerror or error}). Name another file.") from error

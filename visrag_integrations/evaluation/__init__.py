@@ -6,12 +6,14 @@ from visrag_integrations.evaluation.corpus import PagesReport, index_pages
 from visrag_integrations.evaluation.evidence import EVIDENCE_METRICS, EvidenceScores, evaluate_evidence
 from visrag_integrations.evaluation.judged import JudgedAnswers
 from visrag_integrations.evaluation.loading import load_evaluation_set
+from visrag_integrations.evaluation.marks import MarkedBox, PageBox
 from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS, evaluate_run, mean_metrics
 from visrag_integrations.evaluation.model_judge import judge_answers
 from visrag_integrations.evaluation.questions import make_queries
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure, comparison_table
 from visrag_integrations.evaluation.runs import evaluate_retrieval
-from visrag_integrations.evaluation.sets import EvaluationSet, PageBox, Question, page_key
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
+from visrag_integrations.evaluation.shards import merge_records
 from visrag_integrations.evaluation.statistics import Comparison, bootstrap_interval, compare, randomisation_test
 from visrag_integrations.evaluation.trec import read_qrels, read_run, write_qrels, write_run
 
@@ -24,6 +26,7 @@ __all__ = [
     "EvaluationSet",
     "EvidenceScores",
     "JudgedAnswers",
+    "MarkedBox",
     "PageBox",
     "PagesReport",
     "QueryFailure",
@@ -41,6 +44,7 @@ __all__ = [
     "load_evaluation_set",
     "make_queries",
     "mean_metrics",
+    "merge_records",
     "page_key",
     "randomisation_test",
     "read_answers",

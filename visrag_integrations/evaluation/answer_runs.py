@@ -8,16 +8,17 @@ from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
+from visrag_integrations.evaluation.candidates import CandidateSearch
 from visrag_integrations.evaluation.evidence import evidence_entry, score_entries
-from visrag_integrations.evaluation.metrics import relevant_pages
-from visrag_integrations.evaluation.question_run import QuestionRun, about, keyed
+from visrag_integrations.evaluation.metrics import Run, relevant_pages
+from visrag_integrations.evaluation.question_run import Done, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
+from visrag_integrations.evaluation.run_pages import digest_of_run, notes_of_run, pages_of_run
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
 from visrag_integrations.generation.parser import parse_evidence, scored
-from visrag_integrations.interfaces.retrievers import retrieve_many
 from visrag_integrations.types import Answer, Page, ScoredPage
 
 PagesFrom = Literal["auto", "retrieved", "given", "relevant"]
@@ -39,6 +40,7 @@ def evaluate_answers(
     metrics: Sequence[str] = ("em", "accuracy", "f1"),
     *,
     pages: PagesFrom = "auto",
+    run: Run | None = None,
     top_k: int | None = None,
     record: str | Path | None = None,
     batch_size: int = 8,
@@ -55,6 +57,7 @@ def evaluate_answers(
         metrics: Names such as "anls"; see `ANSWER_METRICS`.
         pages: What the generator is shown: "retrieved" pages, those "given" with the question, or the "relevant" ones
             (how good it would be if search were perfect). "auto": given where there are some, else retrieved.
+        run: What was found before, from `read_run`: its best pages are shown, and `pages` is left out.
         top_k: So many pages; the RAG's own number when not given, all where they are given.
         record: As in `evaluate_retrieval`; answers are kept, so other metrics need no new ones.
         batch_size: Questions asked together.
@@ -68,14 +71,13 @@ def evaluate_answers(
     """
     for metric in metrics:
         find_answer_metric(metric)
-    questions = [question for question in dataset.questions if question.answers or not question.answerable]
-    if not questions:
-        raise SettingError(f"{dataset.name} does not say what the right answers are; evaluate its retrieval instead.")
-    if pages == "auto":
-        pages = "given" if all(question.pages for question in questions) else "retrieved"
-    if pages == "retrieved" and top_k is None:
+    questions = answered_questions(dataset)
+    source = _source_of_pages(questions, pages, run)
+    if source in ("retrieved", "run") and top_k is None:
         top_k = getattr(rag, "top_k", None)
-    settings = {"task": "answers", "set": dataset.name, **about(rag), "pages": pages, "top_k": top_k}
+    settings = {"task": "answers", **about_set(dataset), **about(rag), "pages": source, "top_k": top_k}
+    if run is not None:
+        settings["run"] = digest_of_run(run)
     if ground is not None:
         settings["evidence"] = True  # a record without evidence cannot be gone on with
 
@@ -91,17 +93,55 @@ def evaluate_answers(
             return kept
         return {**kept, **evidence_entry(ground(answer), key)}
 
-    ask = _asker(dataset, rag, pages, top_k, key)
+    ask = _asker(dataset, rag, source, top_k, key, run)
     question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
     done = question_run.all(progress)
+    notes = () if run is None else notes_of_run(questions, run)
+    return question_run.result(dataset, scored_answers(dataset, done, metrics, notes, with_evidence=ground is not None))
+
+
+def answered_questions(dataset: EvaluationSet) -> list[Question]:
+    """Those that are asked: a question whose answer is not known cannot be scored.
+
+    Raises:
+        SettingError: There is none.
+    """
+    questions = [question for question in dataset.questions if question.answers or not question.answerable]
+    if not questions:
+        raise SettingError(f"{dataset.name} does not say what the right answers are; evaluate its retrieval instead.")
+    return questions
+
+
+def scored_answers(
+    dataset: EvaluationSet,
+    done: Done,
+    metrics: Sequence[str],
+    notes: tuple[str, ...] = (),
+    *,
+    with_evidence: bool = False,
+) -> Scored:
+    """The metrics of what was answered."""
     answers: dict[str, str] = {}
-    run: dict[str, dict[str, float]] = {}
+    shown: dict[str, dict[str, float]] = {}
     for id_, kept in done.items():
         answers[id_] = str(kept["answer"])
-        run[id_] = dict(kept["hits"])
-    per_question = evaluate_answers_of(answers, questions, metrics)
-    evidence = None if ground is None else score_entries(done, dataset)
-    return question_run.result(dataset.name, per_question, run=run, answers=answers, evidence=evidence)
+        shown[id_] = dict(kept["hits"])
+    evidence = None
+    if with_evidence:
+        evidence = score_entries(done, dataset.with_boxes())
+    values = evaluate_answers_of(answers, dataset.questions, metrics)
+    return Scored(values, shown, answers, notes, evidence)
+
+
+def _source_of_pages(questions: Sequence[Question], pages: str, run: Run | None) -> str:
+    """Where the pages that are shown come from: "run", or what `pages` says."""
+    if run is not None and pages != "auto":
+        raise SettingError(f"pages={pages!r} and a run both say what is shown. Leave one of them out.")
+    if run is not None:
+        return "run"
+    if pages == "auto":
+        return "given" if all(question.pages for question in questions) else "retrieved"
+    return pages
 
 
 def read_answers(path: str | Path, questions: Sequence[Question] | None = None) -> dict[str, str]:
@@ -159,19 +199,26 @@ ChosenPages = Callable[[Sequence[Question]], Sequence[Sequence[ScoredPage]]]
 
 
 def _asker(
-    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None, key: PageKey
+    dataset: EvaluationSet, rag: Any, pages: str, top_k: int | None, key: PageKey, run: Run | None
 ) -> Callable[[list[Question]], Sequence[Answer]]:
     """How a batch of questions is answered, with the pages that are wanted."""
     chooses = hasattr(rag, "answer_from")
     # An agent, say, finds its pages itself.
     if pages == "retrieved" and not (chooses and hasattr(rag, "retriever")):
+        if any(question.candidates is not None for question in dataset.questions):
+            raise SettingError(
+                f"{dataset.name} asks its questions of some of its pages only, and {type(rag).__name__} searches by "
+                "itself. Give an object with answer_from(questions, pages) and a retriever, such as VisRAG."
+            )
         return _asker_without_pages(rag, top_k)
-    if pages not in ("retrieved", "given", "relevant"):
+    if pages not in ("retrieved", "given", "relevant") and run is None:
         raise SettingError(f"pages is {pages!r}; allowed: auto, retrieved, given, relevant.")
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
     if pages == "retrieved":
-        choose = _retrieved(rag.retriever, top_k)
+        choose = _retrieved(dataset, rag.retriever, top_k)
+    elif run is not None:
+        choose = pages_of_run(dataset, lambda: list(_stored(rag)), run, top_k or _DEFAULT_TOP_K, key)
     elif pages == "given":
         choose = _given(dataset, top_k)
     else:
@@ -201,9 +248,9 @@ def _asker_without_pages(rag: Any, top_k: int | None) -> Callable[[list[Question
 _DEFAULT_TOP_K = 3
 
 
-def _retrieved(retriever: Any, top_k: int | None) -> ChosenPages:
+def _retrieved(dataset: EvaluationSet, retriever: Any, top_k: int | None) -> ChosenPages:
     # Searched by the bare question: the options would be words to find.
-    return lambda batch: retrieve_many(retriever, [question.text for question in batch], top_k or _DEFAULT_TOP_K)
+    return CandidateSearch(dataset, retriever, top_k or _DEFAULT_TOP_K).search
 
 
 def _given(dataset: EvaluationSet, top_k: int | None) -> ChosenPages:

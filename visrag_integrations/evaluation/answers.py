@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 import string
 from collections import Counter
@@ -30,13 +31,35 @@ _DIGITS = ("zero", "one", "two", "three", "four", "five", "six", "seven", "eight
 _NUMBERS = {"none": "0"} | {word: str(n) for n, word in enumerate(_DIGITS)}
 _CONTRACTIONS = (
     "ain't aren't can't could've couldn't didn't doesn't don't hadn't hasn't haven't he'd he's how'd how'll how's "
-    "isn't it'd it'll ma'am mightn't might've mustn't needn't not've o'clock oughtn't shan't should've shouldn't "
-    "somebody'd somebody'll somebody's someone'd someone'll someone's something'd something'll that's there'd "
-    "there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's what've "
-    "when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've wouldn't y'all "
-    "you'd you'll you're you've"
+    "isn't it'd it'll ma'am mightn't might've mustn't must've needn't not've o'clock oughtn't shan't should've "
+    "shouldn't somebody'd somebody'll somebody's someone'd someone'll someone's something'd something'll that's "
+    "there'd there're there's they'd they'll they're they've 'twas wasn't we've weren't what'll what're what's "
+    "what've when's where'd where's where've who'd who'll who's who've why'll why're why's won't would've "
+    "wouldn't y'all you'd you'll you're you've"
 )
-_CONTRACTED = {word.replace("'", ""): word for word in _CONTRACTIONS.split()}
+# Of these one apostrophe may be missing, not both: "shed've" and "she'dve".
+_LONG_CONTRACTIONS = (
+    "couldn't've hadn't've he'd've it'd've mightn't've she'd've shouldn't've somebody'd've someone'd've something'd've "
+    "there'd've they'd've we'd've who'd've wouldn't've y'all'll y'all'd've you'd've 'ow's'at"
+)
+
+
+def _contracted() -> dict[str, str]:
+    """Contractions as people write them without an apostrophe -> with all of them."""
+    found = {word.replace("'", ""): word for word in _CONTRACTIONS.split()}
+    for word in _LONG_CONTRACTIONS.split():
+        for place, letter in enumerate(word):
+            if letter == "'":
+                found[word[:place] + word[place + 1 :]] = word
+    return found
+
+
+_CONTRACTED = _contracted()
+# VisRAG-Gen's table has one pair the wrong way round: it takes the apostrophe out of "somebody'd", and puts none in.
+_PUBLISHED_CONTRACTED = {**_CONTRACTED, "somebody'd": "somebodyd"}
+del _PUBLISHED_CONTRACTED["somebodyd"]
+# It hands re.UNICODE, which is 32, to `sub` where the count goes: later points stay.
+_PUBLISHED_POINTS = 32
 
 
 def evaluate_answers_of(
@@ -72,12 +95,18 @@ def normalized(text: str) -> str:
     return " ".join(_ARTICLE.sub(" ", text.lower().translate(_NO_PUNCTUATION)).split())
 
 
-def vqa_normalized(text: str) -> str:
+def vqa_normalized(text: str, *, published: bool = False) -> str:
     """How VisRAG-Gen compares: number words become digits, contractions get their apostrophe, punctuation goes.
 
     >>> vqa_normalized("The seven red/blue cars, dont!"), vqa_normalized("1,234.50")
     ("7 red blue cars don't", '1234.50')
+
+    Args:
+        text: An answer.
+        published: Letter for letter what VisRAG-Gen's own code gives, with its two slips: "somebody'd" becomes
+            "somebodyd", and of more than 32 points the later ones stay.
     """
+    points, contracted = (_PUBLISHED_POINTS, _PUBLISHED_CONTRACTED) if published else (0, _CONTRACTED)
     text = text.replace("\n", " ").replace("\t", " ").strip()
     for mark in _MARKS:
         # As published: beside a space, or in any text with a thousands comma, a mark goes; else it becomes a space.
@@ -86,8 +115,8 @@ def vqa_normalized(text: str) -> str:
             text = text.replace(mark, "")
         else:
             text = text.replace(mark, " ")
-    words = [_NUMBERS.get(word, word) for word in _LONE_POINT.sub("", text).lower().split()]
-    return " ".join(_CONTRACTED.get(word, word) for word in words if word not in _ARTICLES)
+    words = [_NUMBERS.get(word, word) for word in _LONE_POINT.sub("", text, count=points).lower().split()]
+    return " ".join(contracted.get(word, word) for word in words if word not in _ARTICLES)
 
 
 def em(answer: str, question: Question) -> float:
@@ -117,18 +146,21 @@ def anls(answer: str, question: Question) -> float:
     return max((_similarity(_folded(answer), _folded(truth)) for truth in right_answers(question)), default=0.0)
 
 
-def exact(answer: str, question: Question) -> float:
-    """VisRAG-Gen's rule for MP-DocVQA, InfoVQA and SlideVQA: the same text, apart from a percent sign only one has."""
-    given, truths = _without_odd_percent(answer, right_answers(question))
+def exact(answer: str, question: Question, *, published: bool = False) -> float:
+    """VisRAG-Gen's rule for MP-DocVQA, InfoVQA and SlideVQA: the same text, apart from a percent sign only one has.
+
+    `published`: see `vqa_normalized`.
+    """
+    given, truths = _without_odd_percent(answer, right_answers(question), published)
     return float(bool(given) and given in truths)
 
 
-def relaxed(answer: str, question: Question) -> float:
+def relaxed(answer: str, question: Question, *, published: bool = False) -> float:
     """VisRAG-Gen's rule for ChartQA and PlotQA: as `exact`, or a number within 5 % of the right one.
 
     Where the set says that the answer is no number (`Question.numeric`), only the exact text counts.
     """
-    given, truths = _without_odd_percent(answer, right_answers(question))
+    given, truths = _without_odd_percent(answer, right_answers(question), published)
     if given and given in truths:
         return 1.0
     # Only False stops here: where a set does not say, both texts being numbers is enough.
@@ -149,6 +181,8 @@ ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
     "exact": exact,
     "relaxed": relaxed,
     "choice": choice,
+    "exact-published": functools.partial(exact, published=True),
+    "relaxed-published": functools.partial(relaxed, published=True),
     **ULTRARAG_METRICS,
 }
 """Name -> function of the answer and its question."""
@@ -172,10 +206,10 @@ def _shared(given: Sequence[str], truth: Sequence[str]) -> float:
     return 2 * same / (len(given) + len(truth))
 
 
-def _without_odd_percent(answer: str, truths: Sequence[str]) -> tuple[str, list[str]]:
+def _without_odd_percent(answer: str, truths: Sequence[str], published: bool) -> tuple[str, list[str]]:
     """Both normalised; a percent sign that the answer or the first right answer lacks is taken from the other."""
-    given = vqa_normalized(answer)
-    wanted = [vqa_normalized(truth) for truth in truths]
+    given = vqa_normalized(answer, published=published)
+    wanted = [vqa_normalized(truth, published=published) for truth in truths]
     # As published: only the first right answer says whether a percent sign belongs there.
     there = bool(wanted) and "%" in wanted[0]
     if "%" in given and not there:

@@ -6,41 +6,60 @@ from collections.abc import Mapping
 from typing import Any
 
 from visrag_integrations.errors import DatasetError, MissingExtraError, PictureError
+from visrag_integrations.evaluation.parts import Tables
 from visrag_integrations.evaluation.tables import IMAGE, Row
 from visrag_integrations.images import PictureSource
 
 
-def hub_tables(name: str, split: str) -> tuple[list[Row], list[Row], list[Row]]:
-    """(corpus, queries, qrels) of a data set on the hub; (nothing, its rows, nothing) where it has one table.
+def hub_tables(name: str, split: str) -> Tables:
+    """The tables (configs) of a data set on the hub; the `datasets` package finds it, in its cache or on the net.
 
-    The `datasets` package finds it, in its cache or on the net.
+    Raises:
+        DatasetError: The hub gives no data set of that name; or, when rows are read, it has no such split.
+        MissingExtraError: `datasets` is not installed.
     """
     try:
         import datasets
     except ImportError as err:
         raise MissingExtraError("datasets, which finds sets by name,", "eval") from err
     try:
-        configs = datasets.get_dataset_config_names(name)
-        if {"corpus", "queries", "qrels"} <= set(configs):
-            corpus = _hub_rows(datasets, name, "corpus", split)
-            queries = _hub_rows(datasets, name, "queries", split)
-            return corpus, queries, _hub_rows(datasets, name, "qrels", split)
-        first = configs[0] if configs else None
-        return [], _hub_rows(datasets, name, first, split), []
-    except DatasetError:
-        raise
+        names = tuple(datasets.get_dataset_config_names(name))
     except Exception as err:  # whatever the hub's client raises
-        raise DatasetError(
-            name, f"is no path here, and the hub gives no data set of that name ({type(err).__name__}: {err})"
-        ) from err
+        raise _not_there(name, err) from err
+
+    def rows(config: str) -> list[Row]:
+        try:
+            return _hub_rows(datasets, name, config, split)
+        except DatasetError:
+            raise
+        except Exception as err:  # as above
+            raise _not_there(name, err) from err
+
+    return Tables(name, names, rows)
 
 
-def _hub_rows(datasets: Any, name: str, config: str | None, split: str) -> list[Row]:
+def _not_there(name: str, err: Exception) -> DatasetError:
+    return DatasetError(
+        name, f"is no path here, and the hub gives no data set of that name ({type(err).__name__}: {err})"
+    )
+
+
+def _hub_rows(datasets: Any, name: str, config: str, split: str) -> list[Row]:
     splits = datasets.get_dataset_split_names(name, config)
-    # A set with one part only is that part, whatever it is called.
     if split not in splits:
+        # A table with one part only is that part, whatever it is called; of several, none is guessed.
+        if len(splits) != 1:
+            raise DatasetError(
+                name, f"{config} has no split {split!r}; there is {', '.join(splits)}. Say which: split=... (--split)."
+            )
         split = splits[0]
-    table = datasets.load_dataset(name, config, split=split)
+    return table_rows(datasets.load_dataset(name, config, split=split))
+
+
+def table_rows(table: Any) -> list[Row]:
+    """The rows of a `datasets.Dataset`; pictures in them become sources that are opened when needed."""
+    import datasets
+
     if IMAGE not in table.column_names:
         rows: list[Row] = table.to_list()
         return rows

@@ -12,11 +12,49 @@ from tqdm.auto import tqdm
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
+from visrag_integrations.evaluation.evidence import EvidenceScores
+from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
-from visrag_integrations.evaluation.sets import PageKey, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
 from visrag_integrations.types import ScoredPage
+
+Done = Mapping[str, Mapping[str, Any]]
+"""Question id -> what a record keeps of it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Scored:
+    """What was found or answered, and the metrics of it: the same of one run and of the shards of one."""
+
+    per_query: PerQuery
+    run: Mapping[str, Mapping[str, float]]
+    answers: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    notes: tuple[str, ...] = ()
+    evidence: EvidenceScores | None = None
+
+    def result(
+        self,
+        dataset: EvaluationSet,
+        questions: Sequence[Question],
+        settings: Mapping[str, Any],
+        failed: tuple[QueryFailure, ...],
+        seconds: float = 0.0,
+    ) -> EvaluationResult:
+        """As a result, with the groups of the questions that were asked."""
+        return EvaluationResult(
+            dataset.name,
+            self.per_query,
+            settings,
+            dataset.groups([question.id for question in questions]),
+            failed,
+            self.run,
+            self.answers,
+            seconds,
+            self.notes,
+            evidence=self.evidence,
+        )
 
 
 @dataclasses.dataclass
@@ -56,21 +94,10 @@ class QuestionRun:
                 found[question.id] = self.record.done[question.id]
         return found
 
-    def result(self, name: str, per_query: dict[str, dict[str, float]], **found: Any) -> EvaluationResult:
+    def result(self, dataset: EvaluationSet, scored: Scored) -> EvaluationResult:
         """The result of these metrics, with the settings of the run and the groups of its questions."""
-        groups: dict[str, list[str]] = {}
-        for question in self.questions:
-            if question.group:
-                groups.setdefault(question.group, []).append(question.id)
-        return EvaluationResult(
-            name,
-            per_query,
-            self.record.settings,
-            groups,
-            tuple(self.failed),
-            seconds=time.monotonic() - self.started,
-            **found,
-        )
+        seconds = time.monotonic() - self.started
+        return scored.result(dataset, self.questions, self.record.settings, tuple(self.failed), seconds)
 
     def _is_done(self, question: Question) -> bool:
         # The id alone is not enough: a set that was edited may ask something else under an old id.
@@ -98,6 +125,14 @@ def keyed(hits: Iterable[ScoredPage], key: PageKey) -> list[tuple[str, float]]:
         found[name] = float(score)
         before = score
     return list(found.items())
+
+
+def about_set(dataset: EvaluationSet) -> dict[str, Any]:
+    """Which questions were asked; results of another share of them must not be mixed with these."""
+    if dataset.part is None:
+        return {"set": dataset.name}
+    number, count = dataset.part
+    return {"set": dataset.name, "shard": f"{number}/{count}", "questions": dataset.whole}
 
 
 def about(evaluated: Any) -> dict[str, Any]:

@@ -79,19 +79,53 @@ class RunRecord:
                 self.done[row["id"]] = row
 
     def _check(self, header: Mapping[str, Any], path: Path) -> None:
-        if header.get(_KEY) != FORMAT or not isinstance(header.get("settings"), dict):
-            raise SettingError(f"{str(path)!r} is no record of an evaluation (version {FORMAT}). Name another file.")
-        before = header["settings"]
-        changes: list[str] = []
-        for name in {**before, **self.settings}:
-            was, now = before.get(name), self.settings.get(name)
-            if was != now:
-                changes.append(f"{name} was {was!r}, is {now!r}")
+        changes = differences(_settings_of(header, path), self.settings)
         if changes:
             raise SettingError(
                 f"{str(path)!r} holds results of other settings: {'; '.join(changes)}. "
                 "Use the same settings to go on, or give another file (or delete this one) to start anew."
             )
+
+
+def read_record(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, Any]]]:
+    """The settings of a record and what was done, by id; the file stays as it is.
+
+    Raises:
+        SettingError: No record, or it cannot be read.
+    """
+    path = Path(path)
+    try:
+        lines = path.read_bytes().split(b"\n")[:-1]  # without a last line that a kill cut off
+    except OSError as err:
+        raise SettingError(f"{str(path)!r} cannot be read: {err.strerror or err}. Give another file.") from err
+    if not lines:
+        raise SettingError(f"{str(path)!r} is empty: no record of an evaluation. Give another file.")
+    settings = _settings_of(_parsed(lines[0], path, 1), path)
+    done: dict[str, dict[str, Any]] = {}
+    for number, line in enumerate(lines[1:], 2):
+        row = _parsed(line, path, number)
+        done[row["id"]] = row
+    return settings, done
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """What two records are of, where it is not the same.
+
+    >>> differences({"top_k": 5}, {"top_k": 10})
+    ['top_k was 5, is 10']
+    """
+    changes: list[str] = []
+    for name in {**before, **now}:
+        if before.get(name) != now.get(name):
+            changes.append(f"{name} was {before.get(name)!r}, is {now.get(name)!r}")
+    return changes
+
+
+def _settings_of(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    settings = header.get("settings")
+    if header.get(_KEY) != FORMAT or not isinstance(settings, dict):
+        raise SettingError(f"{str(path)!r} is no record of an evaluation (version {FORMAT}). Name another file.")
+    return settings
 
 
 def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:

@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.evaluation.candidates import CandidateSearch
+from visrag_integrations.evaluation.checks import missing_pages, told
 from visrag_integrations.evaluation.metrics import Qrels, Run, evaluate_run, parse_metric, relevant_pages
-from visrag_integrations.evaluation.question_run import QuestionRun, about, keyed
+from visrag_integrations.evaluation.question_run import Done, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
-from visrag_integrations.interfaces.retrievers import Retriever, retrieve_many
+from visrag_integrations.interfaces.retrievers import Retriever
 from visrag_integrations.types import ScoredPage
 
 
@@ -49,25 +51,38 @@ def evaluate_retrieval(
         SettingError: The set has no judgements, or an argument that does not fit.
     """
     top_k = pages_needed(metrics, top_k)
-    # A question without judgements cannot be scored, so it is not asked.
-    questions = [question for question in dataset.questions if question.id in dataset.qrels]
-    if not questions:
-        raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
+    questions = judged_questions(dataset)
     options = {} if mode is None else {"mode": mode}
-    settings = {"task": "retrieval", "set": dataset.name, **about(retriever), **options, "top_k": top_k}
+    settings = {"task": "retrieval", **about_set(dataset), **about(retriever), **options, "top_k": top_k}
 
-    def ask(batch: list[Question]) -> list[Sequence[ScoredPage]]:
-        return retrieve_many(retriever, [question.text for question in batch], top_k, **options)
+    search = CandidateSearch(dataset, retriever, top_k, options)
 
     def entry(question: Question, hits: Sequence[ScoredPage]) -> dict[str, Any]:
         return {"hits": keyed(hits, key)}
 
-    question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
+    question_run = QuestionRun(RunRecord(record, settings), questions, search.search, entry, batch_size, workers)
     done = question_run.all(progress)
+    return question_run.result(dataset, scored_retrieval(dataset, done, metrics))
+
+
+def judged_questions(dataset: EvaluationSet) -> list[Question]:
+    """Those that are asked: a question without judgements cannot be scored.
+
+    Raises:
+        SettingError: There is none.
+    """
+    questions = [question for question in dataset.questions if question.id in dataset.qrels]
+    if not questions:
+        raise SettingError(f"{dataset.name} does not say which pages are relevant; evaluate its answers instead.")
+    return questions
+
+
+def scored_retrieval(dataset: EvaluationSet, done: Done, metrics: Sequence[str]) -> Scored:
+    """The metrics of what was found."""
     run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
     # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
     asked = {id_: dataset.qrels[id_] for id_ in done}
-    return question_run.result(dataset.name, evaluate_run(run, asked, metrics), run=run, notes=_notes(run, asked))
+    return Scored(evaluate_run(run, asked, metrics), run, notes=_notes(run, asked, dataset))
 
 
 def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
@@ -89,8 +104,16 @@ def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
     return top_k
 
 
-def _notes(run: Run, qrels: Qrels) -> tuple[str, ...]:
-    """What is strange: as a rule the wrong documents, or pages that go by another name."""
+def _notes(run: Run, qrels: Qrels, dataset: EvaluationSet) -> tuple[str, ...]:
+    """What is strange: as a rule the wrong documents, or pages that are missing or go by another name."""
+    if dataset.pages:
+        missing = missing_pages(qrels, {page_key(page) for page in dataset.pages})
+        if missing:
+            return (f"{told(missing)}.", *_notes_of_names(run, qrels))
+    return _notes_of_names(run, qrels)
+
+
+def _notes_of_names(run: Run, qrels: Qrels) -> tuple[str, ...]:
     wanted: set[str] = set()
     for judged in qrels.values():
         wanted.update(relevant_pages(judged))

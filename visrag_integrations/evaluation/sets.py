@@ -3,39 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
-from visrag_integrations.errors import DatasetError, SettingError
+from visrag_integrations.errors import SettingError, UnknownNameError
+from visrag_integrations.evaluation.languages import language_code
+from visrag_integrations.evaluation.marks import MarkedBox, PageBox, boxes_on
 from visrag_integrations.files import write_whole
 from visrag_integrations.types import Box, Page
 
 PageKey = Callable[[Page], str]
 """How judgements name a page; see `page_key`."""
-
-# Edges of right boxes, as fractions of the page. Wider, and pixels of small pictures would be taken for fractions.
-_FARTHEST_OUT = (-1.0, 2.0)
-
-
-class PageBox(NamedTuple):
-    """A box and the page it is on: left, top, right, bottom as fractions of the page, as the boxes of evidence are.
-
-    >>> PageBox("a.pdf#page=3", 0.1, 0.2, 0.5, 0.25).box
-    (0.1, 0.2, 0.5, 0.25)
-    """
-
-    page: str  # its key, as in the judgements; see `page_key`
-    left: float
-    top: float
-    right: float
-    bottom: float
-
-    @property
-    def box(self) -> Box:
-        """The box without its page."""
-        return self[1:]
 
 
 @dataclass(frozen=True)
@@ -52,6 +32,11 @@ class Question:
         group: Which part of the set it belongs to ("answerable", "title", ...); results are shown by group too.
         pages: The pages to answer from, best first, where the set comes with them.
         boxes: Where on its pages the answer stands; empty where the set does not say.
+        language: As the set writes it ("french", "fr"); "" where it does not say.
+        subset: The part of the set it comes from, where a set has several (mteb's "english", "academic_paper").
+        candidates: Keys of the pages it is asked of; only they are searched. None: all pages of the set.
+        marked: Page key -> where on that page people say that the answer stands (ViDoRe V3); see `with_boxes`.
+        metadata: What else the set says of it, by the name of the column ("query_types", "content_type").
     """
 
     id: str
@@ -63,6 +48,32 @@ class Question:
     group: str = ""
     pages: tuple[Page, ...] = field(default=(), repr=False)
     boxes: tuple[PageBox, ...] = field(default=(), repr=False)
+    language: str = ""
+    subset: str = ""
+    candidates: tuple[str, ...] | None = field(default=None, repr=False)
+    marked: Mapping[str, tuple[MarkedBox, ...]] = field(default_factory=dict, repr=False, hash=False)
+    metadata: Mapping[str, Any] = field(default_factory=dict, repr=False, hash=False)
+
+    def labels(self, name: str) -> tuple[str, ...]:
+        """What it is called in one respect: its "language", "subset", "group", or a column of the set.
+
+        A column may be named in the singular, and one that lists several values gives several labels.
+
+        >>> Question("q", "?", metadata={"query_types": ["numerical", "multi-hop"]}).labels("query_type")
+        ('numerical', 'multi-hop')
+        """
+        if name in _OWN_LABELS:
+            found = getattr(self, name)
+        else:
+            found = self.metadata.get(name, self.metadata.get(f"{name}s"))
+        if found is None or found == "":
+            return ()
+        if not isinstance(found, (list, tuple)):
+            found = [found]
+        return tuple(map(str, found))
+
+
+_OWN_LABELS = ("group", "language", "subset")
 
 
 @dataclass(frozen=True)
@@ -74,18 +85,120 @@ class EvaluationSet:
         questions: In the set's own order.
         qrels: Question id -> page key (see `page_key`) -> grade, 1 and more is relevant.
         pages: The pages to search; their pictures are opened when needed. Empty where the documents are elsewhere.
+        group_by: By what results are shown in groups: see `Question.labels`.
+        part: Which share of the questions this is: (2, 4) is the second of four. See `shard`.
+        whole: How many questions there were before they were shared out.
     """
 
     name: str
     questions: tuple[Question, ...]
     qrels: Mapping[str, Mapping[str, int]] = field(default_factory=dict, repr=False)
     pages: tuple[Page, ...] = field(default=(), repr=False)
+    group_by: str = "group"
+    part: tuple[int, int] | None = None
+    whole: int = 0
+
+    def shard(self, number: int, count: int) -> EvaluationSet:
+        """The questions of one of `count` processes, numbered from 1; the pages stay. `merge_records` joins results.
+
+        >>> questions = tuple(Question(name, "?") for name in "abcde")
+        >>> [question.id for question in EvaluationSet("x", questions).shard(2, 3).questions]
+        ['b', 'e']
+
+        Raises:
+            SettingError: There is no such shard, or it would have no question.
+        """
+        if not 1 <= number <= count:
+            raise SettingError(f"There is no shard {number} of {count}; they are numbered from 1 to {count}.")
+        if count > len(self.questions):
+            raise SettingError(f"{self.name} has {len(self.questions)} questions, too few for {count} shards.")
+        # Every count-th: neighbours are often of one document, and of one difficulty.
+        taken = self.only(self.questions[number - 1 :: count])
+        return replace(taken, part=(number, count), whole=len(self.questions))
 
     def first(self, count: int) -> EvaluationSet:
         """The set with its first questions only; the pages stay."""
-        kept = self.questions[:count]
-        qrels = {question.id: self.qrels[question.id] for question in kept if question.id in self.qrels}
-        return replace(self, questions=kept, qrels=qrels)
+        return self.only(self.questions[:count])
+
+    def only(self, questions: Sequence[Question]) -> EvaluationSet:
+        """The set with these of its questions; the pages stay."""
+        qrels = {question.id: self.qrels[question.id] for question in questions if question.id in self.qrels}
+        return replace(self, questions=tuple(questions), qrels=qrels)
+
+    def in_language(self, language: str) -> EvaluationSet:
+        """The set with its questions of one language only: "fr", "fra", "french" and "French" are the same.
+
+        Raises:
+            UnknownNameError: It has none in that language; says in which.
+        """
+        wanted = language_code(language)
+        kept: list[Question] = []
+        there: dict[str, None] = {}
+        for question in self.questions:
+            if question.language:
+                there[question.language] = None
+            if question.language and language_code(question.language) == wanted:
+                kept.append(question)
+        if not kept:
+            known = f"there is {', '.join(there)}" if there else "it does not say in which language its questions are"
+            raise UnknownNameError(f"{self.name} has no question in the language {language!r}; {known}.")
+        return self.only(kept)
+
+    def with_boxes(self) -> EvaluationSet:
+        """The set with what people marked in pixels (ViDoRe V3) as boxes too; pictures of those pages are opened."""
+        marks_by_page: dict[str, set[MarkedBox]] = {}
+        for question in self.questions:
+            for key, marks in question.marked.items():
+                marks_by_page.setdefault(key, set()).update(marks)
+        fractions: dict[str, dict[MarkedBox, Box]] = {}
+        # Page by page in the set's order: pictures that lie together in a file are read together.
+        for page in self.pages:
+            key = page_key(page)
+            if key in marks_by_page:
+                fractions[key] = boxes_on(page, marks_by_page[key])
+        questions: list[Question] = []
+        for question in self.questions:
+            boxes = list(question.boxes)
+            for key, marks in question.marked.items():
+                # A page that the corpus lacks has been told of; no answer can show it.
+                boxes += [PageBox(key, *fractions[key][mark]) for mark in marks if key in fractions]
+            questions.append(replace(question, boxes=tuple(boxes), marked={}))
+        return replace(self, questions=tuple(questions))
+
+    def grouped_by(self, name: str) -> EvaluationSet:
+        """The set with results in groups by "language", "subset", "group", or a column such as "query_type".
+
+        Raises:
+            UnknownNameError: No question says anything by that name; says which names there are.
+        """
+        if not any(question.labels(name) for question in self.questions):
+            raise UnknownNameError(
+                f"The questions of {self.name} cannot be grouped by {name!r}; there is "
+                f"{', '.join(self._labels()) or 'nothing to group them by'}."
+            )
+        return replace(self, group_by=name)
+
+    def groups(self, ids: Sequence[str]) -> dict[str, list[str]]:
+        """Group -> ids of its questions. A question may be in several groups, or in none."""
+        wanted = set(ids)
+        groups: dict[str, list[str]] = {}
+        for question in self.questions:
+            if question.id in wanted:
+                for label in question.labels(self.group_by):
+                    groups.setdefault(label, []).append(question.id)
+        return groups
+
+    def _labels(self) -> list[str]:
+        """By what its questions can be grouped: what at least two of them share."""
+        names: dict[str, None] = dict.fromkeys(_OWN_LABELS)
+        for question in self.questions:
+            names.update(dict.fromkeys(question.metadata))
+        useful: list[str] = []
+        for name in names:
+            labels = [label for question in self.questions for label in question.labels(name)]
+            if len(set(labels)) < len(labels):
+                useful.append(name)
+        return useful
 
     def save(self, path: str | Path) -> None:
         """Write questions, answers and judgements, one JSON object a line; `load_evaluation_set` reads it back.
@@ -124,41 +237,6 @@ def key_of(source: str, number: int) -> str:
     return f"{name or source}#page={number}"
 
 
-def page_boxes(value: Any, where: str) -> tuple[PageBox, ...]:
-    """Boxes as a file has them: [page key, left, top, right, bottom] each, in fractions of the page.
-
-    >>> page_boxes([["a.pdf#page=3", 0.1, 0.2, 0.5, 0.25]], "row 1")
-    (PageBox(page='a.pdf#page=3', left=0.1, top=0.2, right=0.5, bottom=0.25),)
-
-    Raises:
-        DatasetError: They are no such list, or a box is not on its page.
-    """
-    form = "[page key, left, top, right, bottom]"
-    if not isinstance(value, (list, tuple, type(None))):
-        raise DatasetError(where, f"its boxes are {value!r:.80}; they are a list of {form}.")
-    boxes: list[PageBox] = []
-    for one in value or ():
-        try:
-            key, *edges = one
-            left, top, right, bottom = map(float, edges)
-        except (TypeError, ValueError):
-            raise DatasetError(where, f"a box is {one!r:.80}; it is {form}.") from None
-        boxes.append(PageBox(str(key), left, top, right, bottom))
-        if not _is_on_its_page(boxes[-1].box):
-            raise DatasetError(
-                where, f"the box {one!r:.80} is not on its page. Boxes are fractions of it, from 0 to 1, not pixels."
-            )
-    return tuple(boxes)
-
-
-def _is_on_its_page(box: Box) -> bool:
-    """Whether a part of it is; it may stand out over the edges, but not as far as pixels would."""
-    left, top, right, bottom = box
-    near = all(_FARTHEST_OUT[0] <= edge <= _FARTHEST_OUT[1] for edge in box)  # not a number is not near either
-    across = min(left, right) < 1 and max(left, right) > 0
-    return near and across and min(top, bottom) < 1 and max(top, bottom) > 0
-
-
 def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
     """Only what says something."""
     values: dict[str, Any] = {"id": question.id, "query": question.text, "answers": list(question.answers)}
@@ -172,4 +250,22 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
         values["answerable"] = False
     if question.boxes:
         values["boxes"] = [list(box) for box in question.boxes]
+    for name in ("language", "subset"):
+        if getattr(question, name):
+            values[name] = getattr(question, name)
+    if question.candidates is not None:
+        values["candidates"] = list(question.candidates)
+    if question.marked:
+        values["marked"] = {key: [_box_as_dict(box) for box in boxes] for key, boxes in question.marked.items()}
+    if question.metadata:
+        values["metadata"] = dict(question.metadata)
     return values | {"relevant": dict(relevant)}
+
+
+def _box_as_dict(box: MarkedBox) -> dict[str, Any]:
+    values: dict[str, Any] = {"box": list(box.box)}
+    if box.in_pixels:
+        values["in_pixels"] = True
+    if box.annotator:
+        values["annotator"] = box.annotator
+    return values

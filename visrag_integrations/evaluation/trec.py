@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Container, Iterator
 from pathlib import Path
 from typing import TypeVar
 
@@ -35,18 +35,25 @@ def write_run(run: Run, path: str | Path, *, name: str = "visrag") -> None:
     _write(path, lines)
 
 
-def read_run(path: str | Path, dataset: EvaluationSet | None = None) -> dict[str, dict[str, float]]:
+def read_run(
+    path: str | Path, dataset: EvaluationSet | None = None, *, pages: Container[str] | None = None
+) -> dict[str, dict[str, float]]:
     """A run, of six columns (TREC) or three (query, page, score), between tabs or spaces; or a memory file of UltraRAG.
 
     Args:
         path: The file; a `memory_....json` is one of UltraRAG.
         dataset: The set that was asked; UltraRAG's files name questions by their texts and pages by their paths.
+        pages: The keys of the pages that there are. Given, a line that names another page, or a question that the set
+            lacks, is refused.
 
     Raises:
         DatasetError: Not such a file; says which line.
     """
     if Path(path).suffix == ".json":
         return memory_run(read_memory(path), dataset)
+    asked: set[str] = set()
+    if dataset is not None:
+        asked.update(question.id for question in dataset.questions)
     run: dict[str, dict[str, float]] = {}
     for number, cells in _rows(path):
         if len(cells) not in (3, 6):
@@ -57,6 +64,10 @@ def read_run(path: str | Path, dataset: EvaluationSet | None = None) -> dict[str
         value = _number(float, score)
         if value is None or math.isnan(value):
             raise _bad(path, number, f"the score {score!r} is no number")
+        if pages is not None and dataset is not None and query not in asked:
+            raise _bad(path, number, f"is of the question {query!r}, which {dataset.name} does not ask")
+        if pages is not None and page not in pages:
+            raise _bad(path, number, f"names the page {page!r}, which is neither in the set nor in the index")
         if page in run.setdefault(query, {}):
             raise _bad(path, number, f"page {page!r} was given for query {query!r} before")
         run[query][page] = value

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DatasetError
-from visrag_integrations.evaluation.sets import EvaluationSet, Question
+from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import read_json
 from visrag_integrations.generation.parser import parse_evidence
 
@@ -129,7 +129,7 @@ def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str
         raise DatasetError(str(memory.path), "holds no pages (memory_ret_psg).")
     keys: set[str] = set()
     if dataset is not None:
-        keys.update(page.doc_id for page in dataset.pages)
+        keys.update(page_key(page) for page in dataset.pages)
         for judged in dataset.qrels.values():
             keys.update(judged)
     run: dict[str, dict[str, float]] = {}
