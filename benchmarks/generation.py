@@ -1,6 +1,7 @@
 """Questions per minute of `ask_many` against one question at a time, on the same engine in the same run.
 
     python benchmarks/generation.py CHECKPOINT [--questions 16] [--pages 3] [--tokens 64] [--repeats 3]
+    python benchmarks/generation.py --agent            # runs of the agent: all under way at once against one by one
 
 Without a checkpoint it builds a tiny random Qwen2.5-VL, whose numbers say something about batching and nothing about
 models. On a machine without GPU: VLLM_CPU_KVCACHE_SPACE=1.
@@ -13,6 +14,8 @@ import statistics
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +40,37 @@ class SamePages:
         return self.hits[:top_k]
 
 
+TURNS = (
+    "<think>I look.</think><search>packages</search>",
+    "<think>Small.</think><bbox>[40, 40, 200, 200]</bbox>",
+    "<think>More.</think><search>more packages</search>",
+    "<think>I see.</think><answer>12</answer>",
+)
+
+
+class Acting:
+    """Writes the turns of a whole run: search, look closer, search, answer.
+
+    The engine reads every conversation and writes to it as if the turn were its own; only the text is another one, so
+    that a random model's runs are as long as a trained one's, and as full of pictures.
+    """
+
+    name = "acting"
+
+    def __init__(self, engine: Any) -> None:
+        self.engine = engine
+        self.max_images, self.context_length = engine.max_images, engine.context_length
+
+    def generate(self, conversations: Sequence[Any], settings: Any = None) -> list[Any]:
+        acted: list[Any] = []
+        for conversation, written in zip(conversations, self.engine.generate(conversations, settings), strict=True):
+            acted.append(replace(written, text=TURNS[len(conversation) // 2], finish_reason="stop"))
+        return acted
+
+    def stream(self, conversation: Any, settings: Any = None) -> Any:
+        yield from self.generate([conversation], settings)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", nargs="?", help="a folder, a name on the hub, or a server's URL")
@@ -44,6 +78,7 @@ def main() -> None:
     parser.add_argument("--pages", type=int, default=3)
     parser.add_argument("--tokens", type=int, default=64, help="new tokens of each answer")
     parser.add_argument("--repeats", type=int, default=3)
+    parser.add_argument("--agent", action="store_true", help="runs of the agent, four turns each")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         measure(arguments.checkpoint or _tiny(Path(folder)), arguments)
@@ -51,21 +86,33 @@ def main() -> None:
 
 def measure(checkpoint: str, arguments: argparse.Namespace) -> None:
     from visrag_integrations import VisRAG, load_generator
+    from visrag_integrations.agent import VRAGAgent
     from visrag_integrations.types import GenerationSettings
 
     generator: Any = load_generator(checkpoint)
     settings = GenerationSettings(max_tokens=arguments.tokens, temperature=0.0)
-    rag = VisRAG(SamePages(arguments.pages), generator, top_k=arguments.pages, settings=settings)
-    rag.ask("A question to warm up?")
+    pages = SamePages(arguments.pages)
+    ask_one: Callable[[str], Any]
+    ask_all: Callable[[list[str]], Any]
+    if arguments.agent:
+        agent = VRAGAgent(pages, Acting(generator), settings=settings)
+        ask_one, ask_all = agent.run, agent.run_many
+    else:
+        rag = VisRAG(pages, generator, top_k=arguments.pages, settings=settings)
+        ask_one, ask_all = rag.ask, rag.ask_many
+    ask_one("A question to warm up?")
     one, many = [], []
     for repeat in range(arguments.repeats):  # every question is new, so that no cache answers it
-        one.append(_timed(lambda n=repeat: [rag.ask(q) for q in _questions(arguments.questions, f"one {n}")]))
-        many.append(_timed(lambda n=repeat: rag.ask_many(_questions(arguments.questions, f"many {n}"))))
+        asked = _questions(arguments.questions, f"one {repeat}")
+        one.append(_timed(lambda asked=asked: [ask_one(question) for question in asked]))
+        asked = _questions(arguments.questions, f"many {repeat}")
+        many.append(_timed(lambda asked=asked: ask_all(asked)))
     generator.close()
     per_minute = [60 * arguments.questions / statistics.median(times) for times in (one, many)]
-    print(f"{type(generator).__name__}, {arguments.questions} questions, {arguments.pages} pages, median of {len(one)}")
+    what = f"runs of {len(TURNS)} turns" if arguments.agent else f"{arguments.pages} pages"
+    print(f"{type(generator).__name__}, {arguments.questions} questions, {what}, median of {len(one)}")
     print(f"one at a time  {per_minute[0]:8.1f} questions/min")
-    print(f"ask_many       {per_minute[1]:8.1f} questions/min")
+    print(f"all in flight  {per_minute[1]:8.1f} questions/min")
     print(f"ratio          {per_minute[1] / per_minute[0]:8.2f} x")
 
 

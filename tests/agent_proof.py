@@ -1,22 +1,28 @@
 """The agent learns on a processor: a tiny Qwen2.5-VL, twenty drawn pages, two turns. Also run by benchmarks.
 
 Twenty pages hold a letter and a colour. A question names the letter; the run is right that searches for it, and says
-the colour. Experts who know no better draw letters and colours by chance, so the first stage teaches the form alone.
+the colour. The expert of the first stage does so in three turns of ten and guesses in the others; what is rewarded, the
+second stage has to find out.
 """
 
 from __future__ import annotations
 
+import json
 import random
 import string
+import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import torch
 from PIL import Image
+from tiny_models import build_qwen2_5_vl
 
 from visrag_integrations.agent import PictureRules
 from visrag_integrations.evaluation import EvaluationSet, Question
+from visrag_integrations.generation.vrag import ANSWER_NOW
 from visrag_integrations.training import build_runs, train_agent
 from visrag_integrations.training.judges import match_judge
 from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page, Query, ScoredPage
@@ -25,7 +31,19 @@ LETTERS = string.ascii_lowercase[:20]
 COLOURS = {"r": "red", "b": "blue", "g": "green", "k": "black"}
 """What is answered, and how it is drawn."""
 SIDE = 56
+TAGS = ("<think>", "</think>", "<search>", "</search>", "<answer>", "</answer>")
+WORDS = (*TAGS, *sorted(set(ANSWER_NOW.split()) - set(TAGS)))
+"""Each is one token, so that a turn has five: what is proved needs no long texts, and steps take a second."""
 PICTURES = PictureRules(4 * 28 * 28, 16 * 28 * 28, padding=0)
+ASKED, SAMPLES = 10, 4
+"""Questions a step, and runs over each.
+
+Tried at 2e-3, after an expert that only guesses: with 4 questions of 8 runs the reward stayed at 0.26 for 40 steps, as
+each step pulls all answers to the colours of its own four; with 20 of 8 it rose in 20 steps from 0.24 to 0.47 from one
+start, and to 0.31 from another.
+"""
+PARTS = ("trajectory", "form", "ndcg", "judged")
+"""What is logged of the rewards; the first is all of it."""
 SMALL: dict[str, Any] = {
     "max_turns": 1,
     "template": "{question}",
@@ -62,24 +80,25 @@ def questions() -> EvaluationSet:
     return EvaluationSet("letters", tuple(asked), qrels)
 
 
-class ChanceExpert:
-    """Searches for a letter and says a colour, both drawn."""
+class LetterExpert:
+    """Searches for a letter and says a colour: in some turns what is right, in the others whatever it draws."""
 
-    name = "chance"
+    name = "expert"
 
-    def __init__(self, seed: int) -> None:
-        self.random = random.Random(seed)
+    def __init__(self, seed: int, knows: float = 0.3) -> None:
+        self.random, self.knows = random.Random(seed), knows
 
     def generate(
         self, conversations: Sequence[Conversation], settings: GenerationSettings | None = None
     ) -> list[Generation]:
         written: list[Generation] = []
         for conversation in conversations:
-            if len(conversation) == 1:
-                text = f"</think><search>{self.random.choice(LETTERS)}</search>"
-            else:
-                text = f"</think><answer>{self.random.choice(list(COLOURS))}</answer>"
-            written.append(Generation(text, finish_reason="stop"))
+            letter = conversation[0].text[0]
+            if self.random.random() >= self.knows:
+                letter = self.random.choice(LETTERS)
+            colour = list(COLOURS)[LETTERS.index(letter) % 4]
+            action = f"<search>{letter}</search>" if len(conversation) == 1 else f"<answer>{colour}</answer>"
+            written.append(Generation(f"</think>{action}", finish_reason="stop"))
         return written
 
     def stream(self, conversation: Conversation, settings: GenerationSettings | None = None) -> Any:
@@ -100,11 +119,17 @@ def approve(question: str, answer: str, right: Sequence[str]) -> bool:
     return True
 
 
-def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 60, times: int = 8) -> Any:
+def make_base(folder: Path, seed: int) -> Path:
+    """The network before anything is trained: random weights."""
+    return build_qwen2_5_vl(folder, seed=seed, words=WORDS)
+
+
+def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 120, knows: float = 0.3) -> Any:
+    """The form, and what to do as well as the expert knows it."""
     runs = build_runs(
-        many_times(questions(), times),
+        many_times(questions(), 8),
         LetterRetriever(),
-        ChanceExpert(seed),
+        LetterExpert(seed, knows),
         None,
         folder / "runs",
         judge=approve,
@@ -120,8 +145,8 @@ def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 60, tim
         folder / "sft",
         stage="sft",
         max_steps=steps,
-        batch_size=32,
-        micro_batch=32,
+        batch_size=16,
+        micro_batch=16,
         lr=3e-3,
         seed=seed,
         save_steps=steps,
@@ -129,7 +154,8 @@ def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 60, tim
     )
 
 
-def second_stage(base: str | Path, folder: Path, *, seed: int = 0, steps: int = 60, **more: Any) -> Any:
+def second_stage(base: str | Path, folder: Path, *, seed: int = 0, steps: int = 40, lr: float = 1e-3) -> Any:
+    """The reward as published: pages, form and answers, judged by their words."""
     return train_agent(
         base,
         questions(),
@@ -138,33 +164,25 @@ def second_stage(base: str | Path, folder: Path, *, seed: int = 0, steps: int = 
         judge=match_judge,
         stage="rl",
         max_steps=steps,
-        batch_size=4,
-        micro_batch=32,
-        lr=more.pop("lr", 1e-3),
+        batch_size=ASKED,
+        micro_batch=ASKED * SAMPLES,
+        lr=lr,
         seed=seed,
         save_steps=steps,
-        recipe={**SMALL, "samples": 8, "max_response": 30, **more.pop("recipe", {})},
-        **more,
+        recipe={**SMALL, "samples": SAMPLES, "max_response": 8},
     )
 
 
-def prove(
-    base: Path, folder: Path, *, seed: int = 0, sft_steps: int = 60, steps: int = 60, **more: Any
-) -> dict[str, Any]:
-    """The rewards of every step, and how long it took."""
-    started = time.monotonic()
-    sft = first_stage(base, folder, seed=seed, steps=sft_steps)
-    middle = time.monotonic()
-    rl = second_stage(sft.checkpoint, folder, seed=seed, steps=steps, **more)
-    rewards = [entry["rewards/trajectory/mean"] for entry in rl.history if "rewards/trajectory/mean" in entry]
-    forms = [entry["rewards/form/mean"] for entry in rl.history if "rewards/form/mean" in entry]
-    return {
-        "rewards": rewards,
-        "forms": forms,
-        "sft_loss": [sft.losses[0][1], sft.losses[-1][1]],
-        "seconds": [middle - started, time.monotonic() - middle],
-        "checkpoint": rl.checkpoint,
-    }
+def prove(folder: Path, *, seed: int = 0, steps: int = 40) -> dict[str, Any]:
+    """Both stages: what each step was rewarded, and how long they took in seconds of the processor."""
+    started = time.process_time()
+    sft = first_stage(make_base(folder / "base", seed), folder, seed=seed)
+    middle = time.process_time()
+    rl = second_stage(sft.checkpoint, folder, seed=seed, steps=steps)
+    logged = [entry for entry in rl.history if "rewards/trajectory/mean" in entry]
+    parts = {name: [entry[f"rewards/{name}/mean"] for entry in logged] for name in PARTS}
+    seconds = [middle - started, time.process_time() - middle]
+    return {"seed": seed, **parts, "seconds": seconds, "checkpoint": rl.checkpoint}
 
 
 def rise(rewards: Sequence[float]) -> tuple[float, float, float]:
@@ -173,3 +191,9 @@ def rise(rewards: Sequence[float]) -> tuple[float, float, float]:
     before, after = sum(first) / 20, sum(last) / 20
     spread = sum((each - before) ** 2 for each in first) / 19 + sum((each - after) ** 2 for each in last) / 19
     return before, after, (spread / 20) ** 0.5
+
+
+if __name__ == "__main__":  # one seed in a process of its own: FOLDER SEED STEPS
+    torch.set_num_threads(1)
+    found = prove(Path(sys.argv[1]), seed=int(sys.argv[2]), steps=int(sys.argv[3]))
+    print(json.dumps(found))

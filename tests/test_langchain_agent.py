@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import operator
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypedDict
 
 import pytest
@@ -19,7 +20,8 @@ from langgraph.graph import END, START, StateGraph
 from PIL import Image
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, ScoredPage, load_generator
-from visrag_integrations.agent import Crop, Finish, Search, Thought, VRAGAgent
+from visrag_integrations.agent import Crop, Finish, PictureRules, Search, Thought, VRAGAgent
+from visrag_integrations.agent.remembered import AgentSettings
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.generation.vrag import STOP, build_prompt
 from visrag_integrations.langchain import ChatEVisRAG, VisRAGRetriever, create_vrag_agent, open_document_image
@@ -327,3 +329,23 @@ def test_messages_of_earlier_turns_keep_their_text() -> None:
     human, ai = to_messages((Message(("Hi", Page("d", 1, "Text."))), Message(("Hello",), "assistant")))
     assert isinstance(human, HumanMessage)
     assert to_conversation([human, ai]) == (Message(("Hi", Page("d", 1, "Text."))), Message(("Hello",), "assistant"))
+
+
+def test_a_trained_checkpoint_is_run_as_it_was_trained(core: PageRetriever, tmp_path: Path) -> None:
+    """Turns, prompt and picture sizes, by the generator's name, the model's name, or the folder of a server's model."""
+    AgentSettings(2, "Q: {question}", PictureRules(4 * 28 * 28, 16 * 28 * 28)).save(tmp_path)
+    generator = ScriptedGenerator(*[LOOK] * 5)
+    generator.name = str(tmp_path)
+    found = create_vrag_agent(core, generator).invoke("How many?")
+    assert generator.batches[0][0][0].text == "Q: How many?"
+    assert (len(found["trace"].turns), found["reason"]) == (2, "turns")
+    shown = found["trace"].shown[0]
+    assert shown.size[0] * shown.size[1] <= 16 * 28 * 28
+    named = ChatEVisRAG(model=str(tmp_path), generator=ScriptedGenerator(LOOK, LOOK))
+    assert len(create_vrag_agent(core, named).invoke("How many?")["trace"].turns) == 2
+    served = ChatEVisRAG(generator=ScriptedGenerator(LOOK, LOOK))
+    assert len(create_vrag_agent(core, served, trained=tmp_path).invoke("How many?")["trace"].turns) == 2
+    # What is said has the last word.
+    said = create_vrag_agent(core, generator, 3, template="{question}!")
+    assert len(said.invoke("How many?")["trace"].turns) == 3
+    assert generator.batches[-1][0][0].text == "How many?!"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 from collections.abc import Iterator, Sequence
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -22,7 +23,8 @@ from llama_index.core.tools import QueryEngineTool
 from llama_index.core.workflow import Context, StartEvent
 
 from visrag_integrations import PageReader, PageRetriever, QdrantPageStore, ScoredPage, load_generator
-from visrag_integrations.agent import Crop, Finish, Recording, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent import Crop, Finish, PictureRules, Recording, Search, Step, Thought, Trace, VRAGAgent
+from visrag_integrations.agent.remembered import AgentSettings
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.llamaindex import EVisRAGLLM, VisRAGRetriever, VRAGQueryEngine, VRAGStepEvent, VRAGWorkflow
 from visrag_integrations.llamaindex import workflow as workflow_module
@@ -296,3 +298,19 @@ def test_the_names_are_offered() -> None:
 
     assert {"VRAGQueryEngine", "VRAGStepEvent", "VRAGWorkflow"} <= set(llamaindex.__all__)
     assert llamaindex.__all__ == sorted(llamaindex._HOMES) == dir(llamaindex)
+
+
+async def test_a_trained_checkpoint_is_run_as_it_was_trained(core: PageRetriever, tmp_path: Path) -> None:
+    """Turns, prompt and picture sizes, in both classes; what is said has the last word."""
+    AgentSettings(2, "Q: {question}", PictureRules(4 * 28 * 28, 16 * 28 * 28)).save(tmp_path)
+    generator = ScriptedGenerator(*[LOOK] * 5)
+    generator.name = str(tmp_path)
+    trace = VRAGQueryEngine(core, generator).query("How many?").metadata["trace"]
+    assert generator.batches[0][0][0].text == "Q: How many?"
+    assert (len(trace.turns), trace.reason) == (2, "turns")
+    assert trace.shown[0].size[0] * trace.shown[0].size[1] <= 16 * 28 * 28
+    served = await VRAGWorkflow(core, llm(LOOK, LOOK), trained=tmp_path).run(query="How many?")
+    assert len(served.metadata["trace"].turns) == 2
+    said = VRAGQueryEngine(core, generator, 3, template="{question}!").query("How many?")
+    assert len(said.metadata["trace"].turns) == 3
+    assert generator.batches[-1][0][0].text == "How many?!"

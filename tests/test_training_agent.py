@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 import torch
-from agent_proof import LETTERS, PICTURES, SMALL, ChanceExpert, LetterRetriever, approve, questions
+from agent_proof import LETTERS, PICTURES, SMALL, LetterRetriever, approve, questions
 from PIL import Image
 from safetensors.torch import load_file
 from tiny_models import shared_qwen2_5_vl
@@ -348,8 +348,6 @@ def test_another_run_in_the_folder_is_refused(tmp_path: Path) -> None:
 
 
 def test_a_judge_that_gives_no_number_stops_the_run(tmp_path: Path) -> None:
-    expert = ChanceExpert(0)
-    assert expert.generate([()])[0].text
     with pytest.raises(TrainingError, match="a verdict is a number from 0 to 1"):
         experts_runs(tmp_path, judge=lambda *_: 7)
     assert len(LETTERS) == 20

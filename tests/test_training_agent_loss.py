@@ -65,3 +65,17 @@ def test_a_run_without_a_token_of_its_own_moves_nothing() -> None:
     loss.sum().backward()
     assert log_probs.grad is not None
     assert log_probs.grad.nonzero().tolist() == [[0, 0]]
+
+
+def test_a_run_that_the_engine_found_likelier_counts_less() -> None:
+    """By run, and by token; as a share of the run's tokens, not of their weights, which would undo it."""
+    log_probs = torch.zeros(2, 2, requires_grad=True)
+    mask = torch.ones(2, 2)
+    by_run = trajectory_loss(
+        log_probs, torch.zeros(2, 2), torch.tensor([1.0, 1.0]), mask, weights=torch.tensor([[0.5], [2.0]])
+    )
+    assert by_run.tolist() == [-0.5, -2.0]
+    by_token = trajectory_loss(
+        log_probs, torch.zeros(2, 2), torch.tensor([1.0, 1.0]), mask, weights=torch.tensor([[0.5, 1.5], [0.0, 1.0]])
+    )
+    assert by_token.tolist() == [-1.0, -0.5]

@@ -22,12 +22,13 @@ from trl import GRPOConfig, GRPOTrainer
 
 from visrag_integrations.agent import PictureRules, SearchStep
 from visrag_integrations.embedders.pretrained import silent
-from visrag_integrations.errors import StoreError, TrainingError
+from visrag_integrations.errors import SettingError, StoreError, TrainingError
 from visrag_integrations.generation.processors import load_processor
 from visrag_integrations.generation.vrag import ANSWER_NOW
 from visrag_integrations.training.agent import AgentGRPOTrainer
+from visrag_integrations.training.agent_devices import check_rounds
 from visrag_integrations.training.agent_rewards import TrajectoryReward, name_among, seen_ndcg
-from visrag_integrations.training.agent_rollouts import RunTokens
+from visrag_integrations.training.agent_rollouts import DrawnTurn, RunTokens
 from visrag_integrations.training.callbacks import quieten
 from visrag_integrations.training.judges import Judged, match_judge
 from visrag_integrations.training.rewards import action_format_reward
@@ -81,18 +82,18 @@ def make_trainer(
         trainer = AgentGRPOTrainer(model, reward, args, rows or ROWS, processing_class=processor, pictures=RULES, **own)
     quieten(trainer)
     if script is not None:
-        trainer.write_turns = lambda runs: [encoded(trainer, script(run)) for run in runs]
+        trainer.write_turns = lambda runs: [DrawnTurn(encoded(trainer, script(run))) for run in runs]
     return trainer
 
 
 def write_by_place(trainer: Any, *texts: str) -> None:
     """The first turns of the runs of a batch are these texts by turns; then all answer."""
 
-    def write(runs: Sequence[RunTokens]) -> list[list[int]]:
+    def write(runs: Sequence[RunTokens]) -> list[DrawnTurn]:
         found = []
         for place, run in enumerate(runs):
             text = ANSWER if run.turns else texts[place % len(texts)]
-            found.append(encoded(trainer, text))
+            found.append(DrawnTurn(encoded(trainer, text)))
         return found
 
     trainer.write_turns = write
@@ -214,7 +215,7 @@ def test_all_turns_of_the_golden_list_are_read(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path, by_turn("", ANSWER, ANSWER))
     for case in ACTIONS:
         trainer.write_turns = lambda runs, turn=case["turn"]: [
-            encoded(trainer, turn if not run.turns else ANSWER) for run in runs
+            DrawnTurn(encoded(trainer, turn if not run.turns else ANSWER)) for run in runs
         ]
         found = written(trainer, "Which a?")
         assert len(found["completion_ids"][0]) == len(found["tool_mask"][0])
@@ -279,12 +280,13 @@ def test_runs_of_a_step_are_written_together(tmp_path: Path) -> None:
     trainer = make_trainer(tmp_path)
     texts = {0: [ANSWER], 1: [SEARCH, ANSWER], 2: [SEARCH, ANSWER], 3: [SEARCH, SEARCH, ANSWER]}
 
-    def write(runs: Sequence[RunTokens]) -> list[list[int]]:
+    def write(runs: Sequence[RunTokens]) -> list[DrawnTurn]:
         batches.append(len(runs))
         found = []
         for run in runs:
             number = "abcd".index(run.episode.question[6])
-            found.append(encoded(trainer, texts[number][sum(turn.role == "assistant" for turn in run.turns)]))
+            text = texts[number][sum(turn.role == "assistant" for turn in run.turns)]
+            found.append(DrawnTurn(encoded(trainer, text)))
         return found
 
     trainer.write_turns = write
@@ -301,13 +303,13 @@ def test_drawn_tokens_are_the_likeliest_of_what_the_loss_sees(tmp_path: Path) ->
     trainer = make_trainer(tmp_path, temperature=1e-4, max_completion_length=8, beta=0.0)
     draw = trainer.write_turns
 
-    def write(runs: Sequence[RunTokens]) -> list[list[int]]:
+    def write(runs: Sequence[RunTokens]) -> list[DrawnTurn]:
         drawn = draw(runs)
         first = [not run.turns for run in runs]
-        return [
-            encoded(trainer, SEARCH) if new and place % 2 else tokens
-            for place, (new, tokens) in enumerate(zip(first, drawn, strict=True))
-        ]
+        for place, new in enumerate(first):
+            if new and place % 2:
+                drawn[place] = DrawnTurn(encoded(trainer, SEARCH))
+        return drawn
 
     trainer.write_turns = write
     inputs = [{**row, "prompt": prompts(row["question"])[0]} for row in ROWS[:2] for _ in range(2)]
@@ -328,6 +330,28 @@ def test_drawn_tokens_are_the_likeliest_of_what_the_loss_sees(tmp_path: Path) ->
     assert int(own.sum()) >= 4 * 8
     # At this temperature any other token has a log-probability of thousands below 0; two that tie have -0.7.
     assert float((log_probs * own).min()) > -0.8
+
+
+@pytest.mark.parametrize(
+    ("processes", "engine", "devices", "sharded", "problem"),
+    [
+        (1, "server", 1, False, ""),
+        (1, None, 1, True, ""),
+        (8, None, 1, False, ""),
+        (8, "colocate", 1, True, ""),
+        (8, "server", 1, False, 'vllm_mode is "server"'),
+        (8, "colocate", 2, False, "vllm_tensor_parallel_size is 2"),
+        (8, None, 1, True, "sharded over 8 processes"),
+    ],
+)
+def test_devices_that_would_wait_for_each_other_are_refused(
+    processes: int, engine: str | None, devices: int, sharded: bool, problem: str
+) -> None:
+    if not problem:
+        check_rounds(processes, engine=engine, engine_devices=devices, sharded=sharded)
+        return
+    with pytest.raises(SettingError, match=problem):
+        check_rounds(processes, engine=engine, engine_devices=devices, sharded=sharded)
 
 
 # --- the loss -------------------------------------------------------------------------------------------------------
@@ -366,6 +390,137 @@ def test_what_was_shown_and_told_moves_nothing(tmp_path: Path) -> None:
     trainer.loss_of(log_probs, part).backward()
     assert log_probs.grad is not None
     assert bool(((log_probs.grad != 0) == (part["tool_mask"] * part["completion_mask"] == 1)).all())
+
+
+def test_the_loss_of_a_batch_by_hand(tmp_path: Path) -> None:
+    """Four runs of different lengths, each alone through the plain network: the published formula, loss and gradient.
+
+    After the runs were written the weights are moved, so that ratios are not 1, some are clipped, and the distance to
+    the start is not 0.
+    """
+    trainer = make_trainer(tmp_path, beta=0.1)
+    write_by_place(trainer, "<answer>red</answer>" + END, SEARCH)
+    runs: dict[str, Any] = {}
+    write = trainer.write
+
+    def noted(asked: list[Any]) -> Any:
+        made = write(asked)
+        runs.update(zip(GENERATED, made, strict=True))
+        return made
+
+    trainer.write = noted
+    inputs = [{**row, "prompt": prompts(row["question"])[0]} for row in ROWS[:2] for _ in range(2)]
+    trainer.model.train()
+    part = trainer._generate_and_score_completions(inputs)
+    trainer._count([part])
+    length = part["completion_ids"].size(1)
+    with torch.no_grad():
+        before = [log_probs_alone(trainer, trainer.model, runs, place) for place in range(4)]
+        torch.manual_seed(0)
+        for weight in trainer.model.parameters():
+            weight += 0.02 * torch.randn_like(weight)
+    part["old_per_token_logps"] = torch.stack([padded(each, length) for each in before])
+    loss = trainer._compute_loss(trainer.model, part)
+    loss.backward()
+    found = {name: weight.grad.clone() for name, weight in trainer.model.named_parameters() if weight.grad is not None}
+    trainer.model.zero_grad(set_to_none=True)
+
+    # The rewards are 0, 1 and 2, 3: in a group of two, half a difference by its deviation.
+    advantages = [-(0.5**0.5), 0.5**0.5] * 2
+    total = torch.zeros(())
+    ratios: list[float] = []
+    for place, advantage in enumerate(advantages):
+        now = log_probs_alone(trainer, trainer.model, runs, place)
+        own = torch.tensor(runs["tool_mask"][place], dtype=torch.bool)
+        ratio = (now - before[place]).exp()[own]
+        policy = torch.maximum(-advantage * ratio, -advantage * ratio.clamp(0.8, 1.2))
+        # The network has not moved before, so what wrote the runs is what training began with.
+        apart = (before[place] - now)[own]
+        distance = (apart.exp() - apart - 1).clamp(max=10)
+        total = total + (policy.mean() + 0.1 * distance.mean()) / 4
+        ratios += ratio.tolist()
+    assert min(ratios) < 0.8
+    assert max(ratios) > 1.2
+    assert loss.item() == pytest.approx(total.item(), rel=1e-4)
+    total.backward()
+    for name, weight in trainer.model.named_parameters():
+        if weight.grad is not None:
+            torch.testing.assert_close(found[name], weight.grad, rtol=1e-3, atol=1e-4 * float(weight.grad.abs().max()))
+
+
+class ScriptedVLLM:
+    """In the place of TRL's vLLM: writes by a script, and tells log-probabilities that are off by as much everywhere.
+
+    Args:
+        trainer: Whose network they are nearly of.
+        off: The engine finds each token likelier by this.
+    """
+
+    def __init__(self, trainer: Any, off: float) -> None:
+        self.trainer, self.off = trainer, off
+        self.asked: list[int] = []
+
+    def sync_weights(self) -> None:
+        """Nothing: there are none."""
+
+    def generate(self, prompts: Any, images: Any, num_generations: int, profiler: Any) -> Any:
+        self.asked.append(len(prompts))
+        completions: list[list[int]] = []
+        log_probs: list[list[list[float]]] = []
+        for place, prompt in enumerate(prompts):
+            pictures = None if images is None else images[place]
+            # Odd runs search first, and go on writing after that: what is cut off has no place in the loss.
+            text = SEARCH + " made up" + END if place % 2 and len(self.asked) == 1 else ANSWER + END
+            tokens = encoded(self.trainer, text)
+            known = {"prompt_ids": [prompt], "completion_ids": [tokens], "images": [pictures]}
+            with torch.no_grad():
+                true = log_probs_alone(self.trainer, self.trainer.model, known, 0)
+            completions.append(tokens)
+            log_probs.append([[each + self.off] for each in true.tolist()])
+        return prompts, completions, log_probs, None
+
+
+@pytest.mark.parametrize("off", [0.0, 0.01])
+def test_what_vllm_drew_is_weighed_by_how_likely_the_network_finds_it(tmp_path: Path, off: float) -> None:
+    """Turn by turn, past what was shown and what was cut off, the two log-probabilities stand side by side."""
+    trainer = make_trainer(tmp_path, beta=0.0)
+    trainer.use_vllm, trainer._last_loaded_step = True, -1
+    trainer.vllm_generation = engine = ScriptedVLLM(trainer, off)
+    inputs = [{**row, "prompt": prompts(row["question"])[0]} for row in ROWS[:2] for _ in range(2)]
+    trainer.model.train()
+    part = trainer._generate_and_score_completions(inputs)
+    assert engine.asked == [4, 2]  # all runs, then those that are not over
+    own = part["tool_mask"] * part["completion_mask"]
+    apart = (part["sampling_per_token_logps"] - part["old_per_token_logps"])[own == 1]
+    torch.testing.assert_close(apart, torch.full_like(apart, off), atol=1e-4, rtol=0)
+    # TRL weighs a whole run: by the product over its tokens.
+    expected = (-off * own.sum(dim=1, keepdim=True)).exp()
+    torch.testing.assert_close(part["importance_sampling_ratio"], expected.to(torch.float32), atol=1e-3, rtol=1e-3)
+    trainer._count([part])
+    log_probs = part["old_per_token_logps"].clone().requires_grad_(True)
+    trainer.loss_of(log_probs, part).backward()
+    assert log_probs.grad is not None
+    # The gradient of a run's tokens: its weight by its advantage, over its tokens and the runs of the update.
+    advantages = part["scoped_advantages"]
+    by_hand = -expected * advantages * own / own.sum(dim=1, keepdim=True) / 4
+    torch.testing.assert_close(log_probs.grad, by_hand.to(torch.float32), atol=1e-6, rtol=2e-3)
+
+
+def log_probs_alone(trainer: Any, model: Any, runs: dict[str, Any], place: int) -> torch.Tensor:
+    """Of the completion's tokens, by one forward pass over this run and nothing else."""
+    prompt, completion = runs["prompt_ids"][place], runs["completion_ids"][place]
+    tokens = torch.tensor([prompt + completion])
+    pictures = {}
+    if runs["images"][place]:
+        pictures = trainer.processing_class.image_processor(images=runs["images"][place], return_tensors="pt")
+    types = (tokens == trainer._image_pad_token_id).long()
+    logits = model(input_ids=tokens, attention_mask=torch.ones_like(tokens), mm_token_type_ids=types, **pictures).logits
+    every = logits[0, :-1].log_softmax(dim=-1).gather(1, tokens[0, 1:, None])[:, 0]
+    return every[len(prompt) - 1 :]
+
+
+def padded(values: torch.Tensor, length: int) -> torch.Tensor:
+    return torch.nn.functional.pad(values, (0, length - len(values)))
 
 
 def test_a_batch_may_be_cut_into_any_parts(tmp_path: Path) -> None:

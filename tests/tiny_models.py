@@ -6,6 +6,7 @@ import atexit
 import functools
 import json
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
@@ -31,10 +32,13 @@ CHAT_TEMPLATE = (
 )
 
 
-def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192) -> Path:
-    """Writes the checkpoint to the folder: two layers, one byte a token, the same weights for the same seed."""
+def build_qwen2_5_vl(folder: Path, *, seed: int = 0, context_length: int = 8192, words: Sequence[str] = ()) -> Path:
+    """Writes the checkpoint to the folder: two layers, the same weights for the same seed.
+
+    A token is one byte, or one of the words.
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    ids = _write_tokenizer(folder, context_length)
+    ids = _write_tokenizer(folder, context_length, words=words)
     text = {
         "vocab_size": len(ids),
         "hidden_size": 64,
@@ -96,7 +100,9 @@ def shared_qwen2_5_vl() -> Path:
     return build_qwen2_5_vl(Path(folder.name))
 
 
-def _write_tokenizer(folder: Path, context_length: int, special: tuple[str, ...] = SPECIAL) -> dict[str, int]:
+def _write_tokenizer(
+    folder: Path, context_length: int, special: tuple[str, ...] = SPECIAL, words: Sequence[str] = ()
+) -> dict[str, int]:
     """Tokenizer, chat template and picture settings; gives every token's id."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers
 
@@ -105,6 +111,7 @@ def _write_tokenizer(folder: Path, context_length: int, special: tuple[str, ...]
     tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     tokenizer.decoder = decoders.ByteLevel()
     tokenizer.add_special_tokens([AddedToken(token, special=True, normalized=False) for token in special])
+    tokenizer.add_tokens([AddedToken(word, normalized=False) for word in words])
     tokenizer.save(str(folder / "tokenizer.json"))
     _write_json(
         folder / "tokenizer_config.json",

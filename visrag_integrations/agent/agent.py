@@ -7,10 +7,10 @@ from collections.abc import AsyncGenerator, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
-from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
+from visrag_integrations.agent.budget import ANSWER_TOKENS, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
 from visrag_integrations.agent.pictures import PictureRules
-from visrag_integrations.agent.remembered import AgentSettings
+from visrag_integrations.agent.remembered import rules_for
 from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_rounds
 from visrag_integrations.agent.steps import Step
 from visrag_integrations.agent.trace import Trace
@@ -68,14 +68,13 @@ class VRAGAgent:
         self.generator = generator
         self.filter = filter
         self.settings = with_defaults(settings, GenerationSettings(max_tokens=ANSWER_TOKENS, stop=STOP))
-        answer_tokens = self.settings.max_tokens or ANSWER_TOKENS
-        known = AgentSettings.of(trained or getattr(generator, "name", "")) or AgentSettings()
-        self.rules = Rules(
-            known.max_turns if max_turns is None else max_turns,
-            token_budget,
-            answer_tokens,
-            template or known.template,
-            pictures or known.pictures,
+        self.rules = rules_for(
+            trained or getattr(generator, "name", ""),
+            max_turns=max_turns,
+            template=template,
+            pictures=pictures,
+            token_budget=token_budget,
+            answer_tokens=self.settings.max_tokens or ANSWER_TOKENS,
         )
 
     # --- one question -----------------------------------------------------------------------------------------------

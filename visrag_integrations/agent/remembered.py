@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from visrag_integrations.agent.budget import Rules
 from visrag_integrations.agent.pictures import PictureRules
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.generation.vrag import TEMPLATE, check_template
@@ -54,6 +55,36 @@ class AgentSettings:
                 f"{FILE} of {str(name)!r} is damaged: {err}. Copy it from the trained checkpoint, or delete it and "
                 "give max_turns, template and pictures yourself."
             ) from err
+
+
+def rules_for(
+    checkpoint: object,
+    *,
+    max_turns: int | None = None,
+    template: str | None = None,
+    pictures: PictureRules | None = None,
+    **others: Any,
+) -> Rules:
+    """The rules of an agent: what is said here, else what the checkpoint remembers, else what all agents begin with.
+
+    Args:
+        checkpoint: A folder, or a name that may be one.
+        max_turns: As `Rules` has it,
+        template: and the other two as well.
+        pictures: None: as the checkpoint was trained.
+        **others: Of `Rules`; these are no part of what a checkpoint remembers.
+
+    Raises:
+        CheckpointError: What the checkpoint remembers cannot be read.
+        SettingError: A value is not allowed.
+    """
+    known = AgentSettings.of(checkpoint) or AgentSettings()
+    return Rules(
+        max_turns=known.max_turns if max_turns is None else max_turns,
+        template=known.template if template is None else template,
+        pictures=known.pictures if pictures is None else pictures,
+        **others,
+    )
 
 
 def _read(kept: Any) -> AgentSettings:

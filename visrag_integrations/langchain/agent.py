@@ -6,6 +6,7 @@ import dataclasses
 import functools
 import hashlib
 from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from langchain_core.callbacks import adispatch_custom_event, dispatch_custom_event
@@ -18,10 +19,11 @@ from langchain_core.runnables.config import run_in_executor
 from visrag_integrations.agent import PictureRules, Search, Step
 from visrag_integrations.agent.budget import ANSWER_TOKENS, Rules, capacity_of
 from visrag_integrations.agent.episode import Episode, Find, Look, Request, Write
+from visrag_integrations.agent.remembered import rules_for
 from visrag_integrations.agent.rounds import arun_rounds, requests_of, run_rounds
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.vrag import STOP, TEMPLATE
+from visrag_integrations.generation.vrag import STOP
 from visrag_integrations.images.sending import picture_file
 from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
@@ -43,13 +45,14 @@ _CUT_OFF = frozenset({"length", "max_tokens", "MAX_TOKENS"})
 def create_vrag_agent(
     retriever: Any,
     llm: Any,
-    max_turns: int = 10,
+    max_turns: int | None = None,
     *,
     token_budget: int | None = None,
-    template: str = TEMPLATE,
+    template: str | None = None,
     pictures: PictureRules | None = None,
     question_key: str = "question",
     stop: Sequence[str] = STOP,
+    trained: str | Path | None = None,
 ) -> Runnable[Any, dict[str, Any]]:
     """A Runnable that answers by searching several times and looking closer, as VRAG-RL's models are trained to.
 
@@ -62,12 +65,14 @@ def create_vrag_agent(
         retriever: Any retriever, or one of the core such as `PageRetriever`. Of a `VisRAGRetriever` as many pages are
             asked for as are needed to find a new one; another gives no new page when all it finds have been shown.
         llm: `ChatEVisRAG`, any chat model that reads images, or a generator of the core.
-        max_turns: At most so many; before the last one the model is asked to answer.
+        max_turns: At most so many; before the last one the model is asked to answer. None: what the checkpoint of the
+            model was trained with (`train_agent` writes it there), else 10.
         token_budget: At most about so many tokens read and written in all turns of a question together.
-        template: The prompt; `{question}` in it is replaced.
-        pictures: How large pages and crops are shown.
+        template: The prompt; `{question}` in it is replaced. None: as above, else that of the core.
+        pictures: How large pages and crops are shown. None: as above, else `PictureRules()`.
         question_key: Where the question is when the input is a dict.
         stop: Strings that end a turn; () for models that refuse them.
+        trained: The folder of the trained checkpoint, where the model is behind a server.
     """
     if is_retriever(retriever) and not isinstance(retriever, Runnable):
         retriever = VisRAGRetriever(retriever=retriever)
@@ -81,8 +86,14 @@ def create_vrag_agent(
     if isinstance(llm, ChatEVisRAG):
         # The agent has its own prompt. The copy leaves the caller's model as it is, and shares what it has loaded.
         llm = llm.model_copy(update={"prompt": "plain", "max_tokens": llm.max_tokens or ANSWER_TOKENS})
-    answer_tokens = getattr(llm, "max_tokens", None) or ANSWER_TOKENS
-    rules = Rules(max_turns, token_budget, answer_tokens, template, pictures or PictureRules())
+    rules = rules_for(
+        trained or (llm.model if isinstance(llm, ChatEVisRAG) else ""),
+        max_turns=max_turns,
+        template=template,
+        pictures=pictures,
+        token_budget=token_budget,
+        answer_tokens=getattr(llm, "max_tokens", None) or ANSWER_TOKENS,
+    )
     llm_settings: dict[str, Any] = {}
     if stop and isinstance(llm, BaseChatModel):  # a chain that stands for the model may not know `stop`
         llm_settings["stop"] = list(stop)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import AsyncIterator, Iterator, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from llama_index.core import Settings
@@ -18,7 +19,6 @@ from llama_index.core.schema import QueryBundle, QueryType
 from visrag_integrations.agent import PictureRules, Step, Trace, VRAGAgent
 from visrag_integrations.agent.steps import step_dict
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.interfaces.retrievers import is_retriever
 from visrag_integrations.llamaindex.answer_metadata import answer_metadata
 from visrag_integrations.llamaindex.convert import hit_to_node, node_to_hit
@@ -72,10 +72,12 @@ class VRAGQueryEngine(BaseQueryEngine):
     Args:
         retriever: Any retriever of LlamaIndex, or one of the core such as `PageRetriever`.
         llm: An `EVisRAGLLM`, another multi-modal LLM, a generator of the core, or a name; `Settings.llm` when None.
-        max_turns: At most so many; before the last one the model is asked to answer.
+        max_turns: At most so many; before the last one the model is asked to answer. None: what the checkpoint of the
+            LLM was trained with (`train_agent` writes it there), else 10.
         token_budget: At most about so many tokens read and written in all turns of a question together.
-        template: The prompt; `{question}` in it is replaced.
-        pictures: How large pages and crops are shown.
+        template: The prompt; `{question}` in it is replaced. None: as above, else that of the core.
+        pictures: How large pages and crops are shown. None: as above, else `PictureRules()`.
+        trained: The folder of the trained checkpoint, where the LLM is behind a server.
         callback_manager: That of `Settings` when None.
     """
 
@@ -83,18 +85,25 @@ class VRAGQueryEngine(BaseQueryEngine):
         self,
         retriever: Any,
         llm: Any = None,
-        max_turns: int = 10,
+        max_turns: int | None = None,
         *,
         token_budget: int | None = None,
-        template: str = TEMPLATE,
+        template: str | None = None,
         pictures: PictureRules | None = None,
+        trained: str | Path | None = None,
         callback_manager: CallbackManager | None = None,
     ) -> None:
         self.llm = resolve_llm(llm)
         super().__init__(callback_manager=callback_manager or Settings.callback_manager)
         share_callbacks(self.llm, self.callback_manager, given=callback_manager is not None)
         self.agent = make_agent(
-            retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
+            retriever,
+            self.llm,
+            max_turns,
+            token_budget=token_budget,
+            template=template,
+            pictures=pictures,
+            trained=trained,
         )
 
     def stream_steps(self, query: QueryType) -> Iterator[Step | Trace]:
@@ -119,7 +128,7 @@ class VRAGQueryEngine(BaseQueryEngine):
             return end(to_response(await self.agent.arun(text_of(query_bundle))))
 
 
-def make_agent(retriever: Any, llm: Any, max_turns: int, **settings: Any) -> VRAGAgent:
+def make_agent(retriever: Any, llm: Any, max_turns: int | None, **settings: Any) -> VRAGAgent:
     """The core's agent around a retriever and an LLM of LlamaIndex, whose callbacks and events fire."""
     if not is_retriever(retriever):
         raise SettingError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import uuid
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 from llama_index.core.workflow import Context, Event, StartEvent, StopEvent, Workflow, step
@@ -12,7 +13,6 @@ from visrag_integrations.agent import PictureRules, Step
 from visrag_integrations.agent.episode import Episode, Find, Look, Write
 from visrag_integrations.agent.rounds import requests_of
 from visrag_integrations.agent.storage import generation_from
-from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.llamaindex.agent import make_agent, to_response
 from visrag_integrations.llamaindex.llm_generators import resolve_llm
 
@@ -62,10 +62,12 @@ class VRAGWorkflow(Workflow):
     Args:
         retriever: Any retriever of LlamaIndex, or one of the core such as `PageRetriever`.
         llm: An `EVisRAGLLM`, another multi-modal LLM, a generator of the core, or a name; `Settings.llm` when None.
-        max_turns: At most so many; before the last one the model is asked to answer.
+        max_turns: At most so many; before the last one the model is asked to answer. None: what the checkpoint of the
+            LLM was trained with (`train_agent` writes it there), else 10.
         token_budget: At most about so many tokens read and written in all turns of a question together.
-        template: The prompt; `{question}` in it is replaced.
-        pictures: How large pages and crops are shown.
+        template: The prompt; `{question}` in it is replaced. None: as above, else that of the core.
+        pictures: How large pages and crops are shown. None: as above, else `PictureRules()`.
+        trained: The folder of the trained checkpoint, where the LLM is behind a server.
         timeout: Seconds a run may take; no limit when None.
         **workflow: Settings of LlamaIndex's `Workflow`.
     """
@@ -74,11 +76,12 @@ class VRAGWorkflow(Workflow):
         self,
         retriever: Any,
         llm: Any = None,
-        max_turns: int = 10,
+        max_turns: int | None = None,
         *,
         token_budget: int | None = None,
-        template: str = TEMPLATE,
+        template: str | None = None,
         pictures: PictureRules | None = None,
+        trained: str | Path | None = None,
         timeout: float | None = None,
         **workflow: Any,
     ) -> None:
@@ -86,7 +89,13 @@ class VRAGWorkflow(Workflow):
         self.llm = resolve_llm(llm)
         self._runs: dict[str, Episode] = {}
         self.agent = make_agent(
-            retriever, self.llm, max_turns, token_budget=token_budget, template=template, pictures=pictures
+            retriever,
+            self.llm,
+            max_turns,
+            token_budget=token_budget,
+            template=template,
+            pictures=pictures,
+            trained=trained,
         )
 
     @step

@@ -18,7 +18,14 @@ LARGEST_KL = 10.0
 
 
 def trajectory_loss(
-    log_probs: Tensor, old_log_probs: Tensor, advantages: Tensor, mask: Tensor, *, low: float = 0.2, high: float = 0.2
+    log_probs: Tensor,
+    old_log_probs: Tensor,
+    advantages: Tensor,
+    mask: Tensor,
+    *,
+    low: float = 0.2,
+    high: float = 0.2,
+    weights: Tensor | None = None,
 ) -> Tensor:
     """The clipped policy loss of every run, averaged over the tokens the model wrote in it.
 
@@ -31,6 +38,8 @@ def trajectory_loss(
         mask: `(B, T)`: 1 at tokens that are trained.
         low: The ratio is clipped at 1 - low,
         high: and at 1 + high.
+        weights: `(B, T)` or `(B, 1)`: how much likelier the network finds a token, or a run, than the engine that drew
+            it; None where they are one.
 
     Returns:
         `(B,)`; 0 for a run without a trained token.
@@ -38,6 +47,8 @@ def trajectory_loss(
     ratio = (log_probs - old_log_probs).exp()
     gain = advantages[:, None]
     losses = (-gain * ratio).maximum(-gain * ratio.clamp(1 - low, 1 + high))
+    if weights is not None:
+        losses = losses * weights
     return _mean_of_own(losses, mask)
 
 

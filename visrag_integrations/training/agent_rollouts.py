@@ -6,9 +6,10 @@ batch of the engine. The tokens that are trained are the very ones that were dra
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from PIL import Image as Pictures
 
@@ -18,7 +19,7 @@ from visrag_integrations.agent.rounds import requests_of, run_rounds
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.generation.chat import control_tokens, merged_parts, shown_pictures, without_control
 from visrag_integrations.generation.vrag import parse_turn
-from visrag_integrations.training.agent_tokens import TokenTurn, own_token_mask
+from visrag_integrations.training.agent_tokens import TokenTurn, TurnRole, own_token_mask
 from visrag_integrations.training.spelling import spell
 from visrag_integrations.types import Conversation, Generation, Message, Usage
 
@@ -27,6 +28,18 @@ if TYPE_CHECKING:
 
 PADDING_SIDE = 56
 """Pixels of the black picture behind a run that was shown none: four tokens, the fewest that Qwen2.5-VL takes."""
+
+
+class DrawnTurn(NamedTuple):
+    """A turn as an engine wrote it.
+
+    Attributes:
+        tokens: Ids, with that of the end of the turn where it was drawn.
+        log_probs: Of each of them, where the engine tells: what vLLM draws from differs a little from the network.
+    """
+
+    tokens: Sequence[int]
+    log_probs: Sequence[float] | None = None
 
 
 @dataclass
@@ -38,12 +51,24 @@ class RunTokens:
         prompt: Token ids before the first turn.
         turns: What was written after it, and by whom.
         pictures: What it was shown, in order.
+        log_probs: Of the tokens after the prompt, as the engine told them; NaN at those that it did not draw.
+        told: Whether it did tell them, in every turn.
     """
 
     episode: Episode
     prompt: list[int] = field(default_factory=list)
     turns: list[TokenTurn] = field(default_factory=list)
     pictures: list[Image] = field(default_factory=list, repr=False)
+    log_probs: list[float] = field(default_factory=list, repr=False)
+    told: bool = True
+
+    def add(self, role: TurnRole, tokens: Sequence[int], log_probs: Sequence[float] | None = None) -> None:
+        """Put a turn behind the others."""
+        self.turns.append(TokenTurn(role, tokens))
+        if role == "assistant":
+            self.told = self.told and log_probs is not None
+        known = [math.nan] * len(tokens) if log_probs is None else list(log_probs)
+        self.log_probs += known
 
     @property
     def trace(self) -> Trace:
@@ -63,8 +88,8 @@ class RunTokens:
         return [int(each) for each in own_token_mask(self.turns, published=published).tolist()]
 
 
-WriteTurns = Callable[[Sequence[RunTokens]], Sequence[Sequence[int]]]
-"""Writes one turn to each run; gives the drawn token ids, with the end-of-turn token where it was drawn."""
+WriteTurns = Callable[[Sequence[RunTokens]], Sequence[DrawnTurn]]
+"""Writes one turn to each run."""
 
 
 class RunEncoder:
@@ -92,7 +117,7 @@ class RunEncoder:
         tokens = self._encode(text, new)
         run.pictures += new
         if run.prompt:
-            run.turns.append(TokenTurn("user", tokens))
+            run.add("user", tokens)
         else:
             run.prompt = tokens
 
@@ -105,7 +130,7 @@ class RunEncoder:
         before: Conversation = (Message((".",)), Message((".",), "assistant"))
         text = self._template((*before, Message((black,))), generate=False)
         text = text.removeprefix(self._template(before, generate=False))
-        run.turns.append(TokenTurn("padding", self._encode("\n" + text, [black])))
+        run.add("padding", self._encode("\n" + text, [black]))
         run.pictures.append(black)
 
     def read(self, tokens: Sequence[int], most: int) -> tuple[list[int], Generation]:
@@ -211,10 +236,10 @@ def roll_out(
             assert isinstance(request, Write)
             encoder.extend(run, request.conversation)
         written: list[Generation] = []
-        for run, tokens in zip(writing, write(writing), strict=True):
+        for run, drawn in zip(writing, write(writing), strict=True):
             read = len(run.prompt) + len(run.completion)
-            kept, generation = encoder.read(tokens, most)
-            run.turns.append(TokenTurn("assistant", kept))
+            kept, generation = encoder.read(drawn.tokens, most)
+            run.add("assistant", kept, None if drawn.log_probs is None else drawn.log_probs[: len(kept)])
             usage = Usage(read, len(kept))
             written.append(Generation(generation.text, usage=usage, finish_reason=generation.finish_reason))
         return written
@@ -224,6 +249,13 @@ def roll_out(
     for run in runs:
         encoder.pad(run)
     return runs
+
+
+def log_probs_of(runs: Sequence[RunTokens]) -> list[list[float]] | None:
+    """Of each run's tokens after its prompt; None where the engine does not tell them."""
+    if not all(run.told for run in runs):
+        return None
+    return [run.log_probs for run in runs]
 
 
 def runs_episodes(runs: Sequence[RunTokens]) -> list[Episode]:

@@ -16,8 +16,9 @@ from visrag_integrations.errors import GenerationError
 from visrag_integrations.generation.vrag import TEMPLATE
 from visrag_integrations.interfaces.retrievers import Retriever
 from visrag_integrations.training.agent import kl_to_start, trajectory_loss
+from visrag_integrations.training.agent_devices import check_rounds, is_sharded
 from visrag_integrations.training.agent_rewards import TrajectoryReward, own_text, parsed, seen_pages, was_cut
-from visrag_integrations.training.agent_rollouts import RunEncoder, RunTokens, roll_out
+from visrag_integrations.training.agent_rollouts import DrawnTurn, RunEncoder, RunTokens, log_probs_of, roll_out
 from visrag_integrations.training.rollouts import Rollout
 from visrag_integrations.training.scoped_trainer import ScopedGRPOTrainer, own_tokens
 from visrag_integrations.training.trl_names import GENERATED
@@ -70,6 +71,9 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
         filter: Metadata that pages must have.
         published: The padding picture is trained too.
         **more: Anything else that GRPOTrainer takes, and `keep_groups` and `rounds` of `ScopedGRPOTrainer`.
+
+    Raises:
+        SettingError: A value is not allowed, or several devices would have to write in step.
     """
 
     def __init__(
@@ -91,6 +95,12 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
         self.reward = reward
         super().__init__(
             model, [self.trajectory], args, with_prompts(train_dataset), scopes=["all"], published=False, **more
+        )
+        check_rounds(
+            self.accelerator.num_processes,
+            engine=self.args.vllm_mode if self.use_vllm else None,
+            engine_devices=self.args.vllm_tensor_parallel_size,
+            sharded=is_sharded(self.accelerator),
         )
         self.train_padding = published
         # TRL prepares pictures inside of completions only where it thinks that there are tools.
@@ -120,27 +130,29 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
             "completion_ids": [run.completion for run in runs],
             "tool_mask": [run.own(published=self.train_padding) for run in runs],
             "completions": [[{"role": "assistant", "content": own_text(run.trace)}] for run in runs],
-            "logprobs": None,
+            "logprobs": log_probs_of(runs),
             "extra_fields": {"trace": [run.trace for run in runs]},
             "images": pictures,
             "tool_images": pictures,
         }
         return tuple(written[name] for name in GENERATED)
 
-    def write_turns(self, runs: Sequence[RunTokens]) -> list[list[int]]:
+    def write_turns(self, runs: Sequence[RunTokens]) -> list[DrawnTurn]:
         """One turn of each run, drawn as one batch; with vLLM all of them are in its engine together."""
         flat = [picture for run in runs for picture in run.pictures]
         fields: dict[str, Any] = {}
         if flat:
             fields = dict(self.processing_class.image_processor(images=flat, return_tensors="pt"))
-        tokens, _ = self._generate_single_turn(
+        tokens, log_probs = self._generate_single_turn(
             [run.prompt + run.completion for run in runs],
             [run.pictures or None for run in runs] if flat else None,
             fields,
             num_generations=1,
             has_tool_images=bool(flat),
         )
-        return [list(each) for each in tokens]
+        if log_probs is None:
+            return [DrawnTurn(list(each)) for each in tokens]
+        return [DrawnTurn(list(each), list(theirs)) for each, theirs in zip(tokens, log_probs, strict=True)]
 
     def trajectory(self, trace: Sequence[Trace], log_metric: Any = None, **columns: Any) -> list[float]:
         """The reward as TRL calls it: columns of the data set, one entry for each run."""
@@ -172,12 +184,18 @@ class AgentGRPOTrainer(ScopedGRPOTrainer):
         if old is None:  # nothing was updated since they were written
             old = log_probs.detach()
         mask = own_tokens(inputs)
-        ratio = inputs.get("importance_sampling_ratio")  # vLLM's probabilities differ a little from the network's
-        weighted = mask if ratio is None else mask * ratio
         advantages = inputs["scoped_advantages"][:, 0]
         # Runs of a group that was left out (`keep_groups`) have no token in their mask.
         kept = inputs["reward_masks"][:, 0].any(dim=1).to(log_probs.dtype)
-        each = trajectory_loss(log_probs, old, advantages * kept, weighted, low=self.epsilon_low, high=self.high)
+        each = trajectory_loss(
+            log_probs,
+            old,
+            advantages * kept,
+            mask,
+            low=self.epsilon_low,
+            high=self.high,
+            weights=inputs.get("importance_sampling_ratio"),  # vLLM's probabilities differ a little from the network's
+        )
         self._log_clipped(log_probs.detach() - old, advantages[:, None], mask[:, None])
         loss = each.sum()
         if self.beta != 0.0:
