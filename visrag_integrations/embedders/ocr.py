@@ -62,7 +62,7 @@ class OCREmbedder:
         chunk_overlap: Characters a chunk shares with the one before it; 20, and 0 with a text model, when None.
         text_assembly: How boxes that OCR found become text, where this embedder runs OCR itself.
         text_model: A text model of sentence-transformers, by its folder or its name on the hub, in place of the word
-            vectors: it finds more that is said in other words, needs torch, and takes far longer a page.
+            vectors: it reads sentences, needs torch, and takes some hundred times as long a page.
         device: Where the text model computes; the first GPU when there is one.
 
     Raises:
@@ -181,7 +181,8 @@ def towards_page(chunks: Embedding) -> Embedding:
 def _unit(vectors: Embedding) -> Embedding:
     """Each row at length 1; zeros stay zeros."""
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
-    return vectors / np.maximum(lengths, 1e-12)
+    unit: Embedding = vectors / np.maximum(lengths, 1e-12)
+    return unit
 
 
 def split(text: str, size: int, overlap: int) -> list[str]:
