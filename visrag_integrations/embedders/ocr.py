@@ -84,22 +84,13 @@ class OCREmbedder:
         text_model: str | Path | None = None,
         device: str | None = None,
     ) -> None:
-        usual_size, usual_overlap = WORD_VECTOR_CHUNKS if text_model is None else TEXT_MODEL_CHUNKS
-        if chunk_size is None:
-            chunk_size = usual_size
-        if chunk_size < 20:
-            raise SettingError(f"chunk_size is {chunk_size}; it counts characters, 20 or more ({usual_size} is usual).")
-        if chunk_overlap is None:
-            chunk_overlap = min(usual_overlap, chunk_size // 2)
-        if not 0 <= chunk_overlap <= chunk_size // 2:
-            raise SettingError(
-                f"chunk_overlap is {chunk_overlap}; allowed is 0 to {chunk_size // 2}, half of chunk_size={chunk_size}."
-            )
+        usual = WORD_VECTOR_CHUNKS if text_model is None else TEXT_MODEL_CHUNKS
+        self.chunk_size, self.chunk_overlap = _checked_chunks(chunk_size, chunk_overlap, usual)
         if text_assembly not in ("adjacent_merging", "layout_preserving"):
             raise SettingError(f"text_assembly is {text_assembly!r}; allowed: adjacent_merging, layout_preserving.")
         if device is not None and text_model is None:
             raise SettingError(f"device={device!r} is for a text_model, and there is none. Leave it out.")
-        self.chunk_size, self.chunk_overlap, self.text_assembly = chunk_size, chunk_overlap, text_assembly
+        self.text_assembly = text_assembly
         self.name = NAME
         self.dimension = _DIMENSION
         self._text_model: TextModel | None = None
@@ -163,6 +154,24 @@ class OCREmbedder:
 
     def _read(self, image: Image) -> str:
         return ocr.assemble(ocr.read_words(image), self.text_assembly)
+
+
+def _checked_chunks(size: int | None, overlap: int | None, usual: tuple[int, int]) -> tuple[int, int]:
+    """Characters of a chunk, and those it shares with the one before it; what is not said is as usual.
+
+    Raises:
+        SettingError: One of them is not allowed.
+    """
+    usual_size, usual_overlap = usual
+    if size is None:
+        size = usual_size
+    if size < 20:
+        raise SettingError(f"chunk_size is {size}; it counts characters, 20 or more ({usual_size} is usual).")
+    if overlap is None:
+        overlap = min(usual_overlap, size // 2)
+    if not 0 <= overlap <= size // 2:
+        raise SettingError(f"chunk_overlap is {overlap}; allowed is 0 to {size // 2}, half of chunk_size={size}.")
+    return size, overlap
 
 
 def towards_page(chunks: Embedding) -> Embedding:
