@@ -59,6 +59,11 @@ def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """How documents are read and embedded."""
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
     parser.add_argument(
+        "--text-model",
+        metavar="NAME|FOLDER",
+        help="a text model of sentence-transformers that the embedder 'ocr' takes in place of its word vectors",
+    )
+    parser.add_argument(
         "--pooling",
         choices=["auto", "rows", "hierarchical", "none"],
         default="auto",
@@ -238,16 +243,34 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
     """Its name, for `load_embedder`."""
     # Vectors of two embedders cannot be compared, so the index decides before the preset does.
-    if arguments.embedder is None and store.info is not None:
+    asked = asked_embedder(arguments)
+    if asked is None and store.info is not None:
         return store.info.embedder
-    return str(arguments.embedder or preset_models(arguments)[0])
+    return asked or preset_models(arguments)[0]
+
+
+def asked_embedder(arguments: argparse.Namespace) -> str | None:
+    """The embedder that `--embedder` and `--text-model` name, for `load_embedder`; None where neither was given.
+
+    Raises:
+        SettingError: A text model for an embedder that takes none.
+    """
+    embedder: str | None = arguments.embedder
+    model: str | None = arguments.text_model
+    if model is None:
+        return embedder
+    if embedder not in (None, "ocr"):
+        raise SettingError(
+            f"--text-model {model} is for the embedder 'ocr', and --embedder is {embedder!r}. Leave one of them out."
+        )
+    return f"ocr:{model}"
 
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """The other one of a collection that two fill; none where an embedder was asked for."""
     from visrag_integrations.embedders import load_embedder
 
-    if store.info is None or arguments.embedder is not None:
+    if store.info is None or asked_embedder(arguments) is not None:
         return []
     return [load_embedder(info.embedder, shared=True) for info in store.info.also]
 

@@ -84,8 +84,9 @@ def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[Pa
     """What was asked for, else everyone who fills the index."""
     from visrag_integrations.embedders import load_embedder
 
-    if arguments.embedder is not None:
-        return [load_embedder(arguments.embedder)]
+    asked = options.asked_embedder(arguments)
+    if asked is not None:
+        return [load_embedder(asked)]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
     return [load_embedder(info.embedder) for info in store.info.embedders]

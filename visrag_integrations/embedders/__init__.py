@@ -69,6 +69,8 @@ SYSTEM_KEY = "visrag_system"
 TORCH = {"torch", "transformers", "safetensors"}
 """Packages of the extra that most systems need."""
 
+# The name of the embedder `ocr` with a text model, as a collection remembers it: "ocr:/models/all-MiniLM-L6-v2".
+_WITH_TEXT_MODEL = "ocr:"
 _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
 
 
@@ -79,7 +81,8 @@ def load_embedder(
 
     Args:
         name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
-            embedder that was loaded with `system` is "system:name", and can be given so.
+            embedder that was loaded with `system` is "system:name", and can be given so; that of `ocr` with a text
+            model is "ocr:model".
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
         shared: One model for all in this process who ask for it with the same settings. Each gets a handle; closing it
             never closes the model for another, and the last handle that is closed frees it.
@@ -91,6 +94,8 @@ def load_embedder(
         MissingExtraError: The embedder needs a package that is not installed.
     """
     name = str(name_or_path)
+    if name.startswith(_WITH_TEXT_MODEL) and name not in _named and system is None:
+        name, settings = _with_text_model(name, settings)
     if shared:
         if system is not None:  # part of what tells one shared model from another
             settings["system"] = system
@@ -159,6 +164,22 @@ def recognised_system(name: str, folder: Path, *, default: str | None = None) ->
         if default is None:
             raise
         return default
+
+
+def _with_text_model(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
+    """The embedder's own name and its settings, where the name says the text model.
+
+    >>> _with_text_model("ocr:/models/mine", {"chunk_size": 400})
+    ('ocr', {'chunk_size': 400, 'text_model': '/models/mine'})
+    """
+    model = name.removeprefix(_WITH_TEXT_MODEL)
+    said = settings.get("text_model")
+    if not model.strip() or (said is not None and str(said) != model):
+        raise SettingError(
+            f"The embedder {name!r} with text_model={said!r} does not say one text model. Say it in one place: "
+            f'load_embedder("ocr", text_model="/models/all-MiniLM-L6-v2").'
+        )
+    return "ocr", {**settings, "text_model": model}
 
 
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:

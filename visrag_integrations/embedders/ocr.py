@@ -1,7 +1,8 @@
 """Embedder `ocr`: word vectors of what can be read on a page, and the store's BM25 beside them. Needs no GPU, no torch.
 
 A page's text is cut into overlapping chunks, so that every part of a long page can be found, and each chunk becomes
-the mean of its word pieces' vectors (wordllama, whose weights ship in its wheel). The reader fills `Page.text`, by OCR
+the mean of its word pieces' vectors (wordllama, whose weights ship in its wheel), turned a little towards its page; or
+what another text model makes of it (`text_model`). The reader fills `Page.text`, by OCR
 where a page has no text layer; a page that comes without text but with a picture is read here. What this module reads
 itself is seen by the dense half only: the store's lexical half knows `Page.text`.
 """
@@ -27,10 +28,23 @@ from visrag_integrations.types import Mode, Page, Query
 if TYPE_CHECKING:
     from PIL.Image import Image
 
+    from visrag_integrations.embedders.text_model import TextModel
     from visrag_integrations.interfaces import Embedding
 
 MAX_QUERY_CHARACTERS = 8_000
 """Of a longer query only the beginning is embedded."""
+NAME = "ocr"
+"""Of this embedder; with a text model, "ocr:" and the model's name."""
+# Judged by benchmarks/quality.py (benchmarks/RESULTS.md, "Questions in people's own words"). Longer chunks are about
+# several things, and a question about one of them is far from all. Shorter ones, or a longer overlap: more vectors
+# to keep, and nothing more is found.
+WORD_VECTOR_CHUNKS = (120, 20)
+# A text model reads a sentence with what stands around it: longer chunks, and fewer of its slow calls.
+TEXT_MODEL_CHUNKS = (800, 0)
+"""Characters of a chunk, and those it shares with the one before it."""
+# Tried on the same questions: 0.2 to 0.8 find the same to 0.01; 0 finds less, as a chunk does not say what it is about.
+PAGE_SHARE = 0.5
+"""What the direction of the whole page weighs in a chunk's vector, beside the chunk's own 1.0."""
 # The weights that lie in wordllama's wheel; all others would be downloaded.
 _CONFIG = "l2_supercat"
 _DIMENSION = 256
@@ -41,52 +55,86 @@ _model_lock = threading.Lock()
 
 
 class OCREmbedder:
-    """Word vectors of a page's text, one per chunk: shape (chunks, 256), unit length; (0, 256) for a page without text.
+    """Vectors of a page's text, one per chunk: shape (chunks, dimension), unit length; no rows for a page without text.
 
     Args:
-        chunk_size: Characters of a chunk.
-        chunk_overlap: Characters a chunk shares with the one before it.
+        chunk_size: Characters of a chunk; 120, and 800 with a text model, when None.
+        chunk_overlap: Characters a chunk shares with the one before it; 20, and 0 with a text model, when None.
         text_assembly: How boxes that OCR found become text, where this embedder runs OCR itself.
+        text_model: A text model of sentence-transformers, by its folder or its name on the hub, in place of the word
+            vectors: it reads sentences, needs torch, and takes some hundred times as long a page.
+        device: Where the text model computes; the first GPU when there is one.
+
+    Raises:
+        SettingError: A setting is not allowed.
+        CheckpointError: The text model cannot be read, or is none that makes one vector of a text.
+        MissingExtraError: sentence-transformers is not installed, which a text model needs.
     """
 
-    name = "ocr"
     kind: Literal["single", "multi"] = "multi"
-    dimension = _DIMENSION
     default_mode: Mode = "hybrid"
     reads: Literal["text", "pixels"] = "text"
 
     def __init__(
-        self, *, chunk_size: int = 200, chunk_overlap: int = 60, text_assembly: TextAssembly = "adjacent_merging"
+        self,
+        *,
+        chunk_size: int | None = None,
+        chunk_overlap: int | None = None,
+        text_assembly: TextAssembly = "adjacent_merging",
+        text_model: str | Path | None = None,
+        device: str | None = None,
     ) -> None:
-        if chunk_size < 20:
-            raise SettingError(f"chunk_size is {chunk_size}; it counts characters, 20 or more (200 is the default).")
-        if not 0 <= chunk_overlap <= chunk_size // 2:
-            raise SettingError(
-                f"chunk_overlap is {chunk_overlap}; allowed is 0 to {chunk_size // 2}, half of chunk_size={chunk_size}."
-            )
+        usual = WORD_VECTOR_CHUNKS if text_model is None else TEXT_MODEL_CHUNKS
+        self.chunk_size, self.chunk_overlap = _checked_chunks(chunk_size, chunk_overlap, usual)
         if text_assembly not in ("adjacent_merging", "layout_preserving"):
             raise SettingError(f"text_assembly is {text_assembly!r}; allowed: adjacent_merging, layout_preserving.")
-        self.chunk_size, self.chunk_overlap, self.text_assembly = chunk_size, chunk_overlap, text_assembly
+        if device is not None and text_model is None:
+            raise SettingError(f"device={device!r} is for a text_model, and there is none. Leave it out.")
+        self.text_assembly = text_assembly
+        self.name = NAME
+        self.dimension = _DIMENSION
+        self._text_model: TextModel | None = None
+        if text_model is not None:
+            # Only here: it needs sentence-transformers, which comes with torch.
+            from visrag_integrations.embedders.text_model import TextModel
+
+            self._text_model = TextModel(text_model, device=device)
+            self.name = f"{NAME}:{self._text_model.name}"
+            self.dimension = self._text_model.dimension
 
     @property
     def fingerprint(self) -> str:
         """Tells weights apart. Chunk settings are not in it: chunks of any size can be searched with one query."""
+        if self._text_model is not None:
+            return self._text_model.fingerprint
         return f"{_CONFIG}-{_DIMENSION}:{_weights_hash()}"
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
-        """One array (chunks, 256) per page, in order."""
+        """One array (chunks, dimension) per page, in order."""
         chunks: list[str] = []
         counts: list[int] = []  # chunks of each page
         for page in pages:
             of_page = split(self._text(page), self.chunk_size, self.chunk_overlap)
             chunks += of_page
             counts.append(len(of_page))
-        return np.split(embed_texts(chunks), np.cumsum(counts)[:-1]) if counts else []
+        if not counts:
+            return []
+        vectors = self._embed_chunks(chunks)
+        return [towards_page(of_page) for of_page in np.split(vectors, np.cumsum(counts)[:-1])]
 
     def embed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
-        """One array (1, 256) per query, in order; a picture is read by OCR; zeros when there is nothing to read."""
-        vectors = embed_texts([self.read_query(query)[:MAX_QUERY_CHARACTERS] for query in queries])
+        """One array (1, dimension) per query, in order; a picture is read by OCR; zeros where nothing can be read."""
+        texts = [self.read_query(query)[:MAX_QUERY_CHARACTERS] for query in queries]
+        if self._text_model is None:
+            vectors = embed_texts(texts)
+        else:
+            vectors = self._text_model.embed_queries(texts)
         return [vector[None, :] for vector in vectors]
+
+    def _embed_chunks(self, chunks: list[str]) -> Embedding:
+        if self._text_model is None:
+            return embed_texts(chunks)
+        return self._text_model.embed_documents(chunks)
 
     def _text(self, page: Page) -> str:
         tried = page.metadata.get("text_source") in ("ocr", "none")
@@ -106,6 +154,44 @@ class OCREmbedder:
 
     def _read(self, image: Image) -> str:
         return ocr.assemble(ocr.read_words(image), self.text_assembly)
+
+
+def _checked_chunks(size: int | None, overlap: int | None, usual: tuple[int, int]) -> tuple[int, int]:
+    """Characters of a chunk, and those it shares with the one before it; what is not said is as usual.
+
+    Raises:
+        SettingError: One of them is not allowed.
+    """
+    usual_size, usual_overlap = usual
+    if size is None:
+        size = usual_size
+    if size < 20:
+        raise SettingError(f"chunk_size is {size}; it counts characters, 20 or more ({usual_size} is usual).")
+    if overlap is None:
+        overlap = min(usual_overlap, size // 2)
+    if not 0 <= overlap <= size // 2:
+        raise SettingError(f"chunk_overlap is {overlap}; allowed is 0 to {size // 2}, half of chunk_size={size}.")
+    return size, overlap
+
+
+def towards_page(chunks: Embedding) -> Embedding:
+    """The vectors of a page's chunks, each turned towards the mean of all; `(chunks, dimension)`, unit length.
+
+    A chunk such as "Set it to 0 to switch this off" says little by itself; its page says what it is about.
+
+    >>> print(towards_page(np.eye(2, dtype=np.float32)).round(2))
+    [[0.97 0.25]
+     [0.25 0.97]]
+    """
+    mean = _unit(chunks.sum(axis=0, keepdims=True))
+    return _unit(chunks + PAGE_SHARE * mean)
+
+
+def _unit(vectors: Embedding) -> Embedding:
+    """Each row at length 1; zeros stay zeros."""
+    lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
+    unit: Embedding = vectors / np.maximum(lengths, 1e-12)
+    return unit
 
 
 def split(text: str, size: int, overlap: int) -> list[str]:

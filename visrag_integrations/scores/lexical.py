@@ -48,10 +48,11 @@ AVERAGE_LENGTH = 300.0
 PAIR_WEIGHT = 0.3
 LINE_WEIGHT = 1.0
 """What a pair of words and a whole line count beside a word's 1.0."""
-# Judged by benchmarks/quality.py. Less: a paraphrase, which shares few words with its page, is not found. More: a page
-# that has every word of the query loses to one that is only about the same thing.
-DENSE_WEIGHT = 2.0
-"""What a cosine of 1.0 counts beside one BM25 point for every word of the query."""
+# Judged by benchmarks/quality.py on 139 questions in people's own words, and on the pages' words (benchmarks/RESULTS.md
+# has 2.7 to 3.5). Fewer: a page that has some of the query's words by chance beats the one that is about it. More: a
+# page that has every word of the query loses to one that is only about the same thing.
+POINTS_PER_WORD = 3.0
+"""BM25 points for every word of the query that count as much as a cosine of 1.0."""
 # Protects the search from a whole document as its query; a page of text has some 300 words.
 MAX_QUERY_WORDS = 2048
 """Words of a query that count; the rest of a longer query is ignored."""
@@ -201,35 +202,39 @@ def _query_forms(text: str, words: list[str]) -> list[str]:
 
 
 def fuse(dense: dict[str, float], lexical: dict[str, float], query: str) -> dict[str, float]:
-    """One score for every id in either half: BM25 points per word of the query + `DENSE_WEIGHT` x cosine.
+    """One score for every id in either half: the cosine + the square of the BM25 points per word of the query.
 
-    BM25 is taken as it is, not scaled to the best page: where the query's own words are on a page they decide, and
-    where the best page has only a few of them (a paraphrase) the vectors do. An id missing in a half scores 0 there.
+    A page with all words of the query has some `POINTS_PER_WORD` points for each, or more: the words decide. A page
+    with half of them, as any page may have of a question in people's own words, has a quarter of that: the vectors
+    decide. BM25 is taken as it is, not scaled to the best page, which may have only a few of the words. An id missing
+    in a half scores 0 there.
 
     Args:
         dense: Cosine, or MaxSim divided by the number of the query's vectors, by id.
         lexical: BM25 by id, from `query_vector(query)`.
         query: The query's text.
 
-    >>> fuse({"a": 0.5, "b": 0.4}, {"b": 6.0}, "three short words")
-    {'a': 1.0, 'b': 2.8}
+    >>> fuse({"a": 0.5, "b": 0.25}, {"a": 4.5, "b": 9.0}, "three short words")
+    {'a': 0.75, 'b': 1.25}
     """
     dense_factor, lexical_factor = fusion_factors(query)
     fused: dict[str, float] = {}
     for id_ in {**dense, **lexical}:
         cosine = max(0.0, dense.get(id_, 0.0))  # a page that points the other way is as far away as any
-        fused[id_] = lexical_factor * lexical.get(id_, 0.0) + dense_factor * cosine
+        points = lexical_factor * lexical.get(id_, 0.0)
+        fused[id_] = dense_factor * cosine + points * points
     return fused
 
 
 def fusion_factors(query: str) -> tuple[float, float]:
-    """What a cosine of 1.0 and a BM25 point count in `fuse`, for engines that fuse by themselves.
+    """By what a cosine, and BM25 points before they are squared, are multiplied in `fuse`: for engines that fuse.
 
-    >>> fusion_factors("two words")
-    (2.0, 0.5)
+    >>> dense, lexical = fusion_factors("two words")
+    >>> dense, round(lexical, 3)
+    (1.0, 0.167)
     """
     count = max(1, len(set(tokens(query)[:MAX_QUERY_WORDS])))
-    return DENSE_WEIGHT, 1 / count
+    return 1.0, 1 / (POINTS_PER_WORD * count)
 
 
 def _fold(text: str) -> str:

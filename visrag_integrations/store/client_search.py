@@ -37,7 +37,7 @@ def fused_request(search: FusedSearch, halves: Sequence[Any]) -> dict[str, Any]:
     """
     return {
         "prefetch": list(halves),
-        "query": _weighted_sum(*search.factors),
+        "query": _fused_score(*search.factors),
         "limit": search.limit,
         "with_payload": True,
     }
@@ -148,8 +148,8 @@ def _quantized(limit: int, *, exact: bool, limits: StrictLimits) -> Any:
     return models.SearchParams(exact=exact and limits.exact, quantization=quantized)
 
 
-def _weighted_sum(dense_factor: float, lexical_factor: float) -> Any:
-    """dense_factor x max(0, dense) + lexical_factor x lexical; the maximum as (x + |x|) / 2, which formulas have."""
+def _fused_score(dense_factor: float, lexical_factor: float) -> Any:
+    """dense_factor x max(0, dense) + (lexical_factor x lexical) squared; the maximum as (x + |x|) / 2."""
     from qdrant_client import models
 
     dense, lexical = "$score[0]", "$score[1]"
@@ -157,7 +157,7 @@ def _weighted_sum(dense_factor: float, lexical_factor: float) -> Any:
     formula = models.SumExpression(
         sum=[
             models.MultExpression(mult=[dense_factor / 2, above_zero]),
-            models.MultExpression(mult=[lexical_factor, lexical]),
+            models.MultExpression(mult=[lexical_factor**2, lexical, lexical]),
         ]
     )
     return models.FormulaQuery(formula=formula, defaults={dense: 0.0, lexical: 0.0})

@@ -48,7 +48,7 @@ def fused_request(search: FusedSearch, ids: Iterable[Any]) -> qe.QueryRequest:
             )
         )
     return qe.QueryRequest(
-        limit=search.limit, query=_weighted_sum(*search.factors), prefetches=halves, with_payload=True
+        limit=search.limit, query=_fused_score(*search.factors), prefetches=halves, with_payload=True
     )
 
 
@@ -62,8 +62,8 @@ def _params(search: VectorSearch, limit: int, *, exact: bool) -> qe.SearchParams
     return qe.SearchParams(exact=exact, quantization=quantized)
 
 
-def _weighted_sum(dense_factor: float, lexical_factor: float) -> Any:
-    """dense_factor x max(0, dense) + lexical_factor x lexical; the maximum as (x + |x|) / 2, which formulas have."""
+def _fused_score(dense_factor: float, lexical_factor: float) -> Any:
+    """dense_factor x max(0, dense) + (lexical_factor x lexical) squared; the maximum as (x + |x|) / 2."""
     import qdrant_edge as qe
 
     named = {"dense": "$score[0]", "lexical": "$score[1]"}
@@ -72,7 +72,7 @@ def _weighted_sum(dense_factor: float, lexical_factor: float) -> Any:
     formula = qe.Expression.Sum(
         [
             qe.Expression.Mult([qe.Expression.Constant(dense_factor / 2), above_zero]),
-            qe.Expression.Mult([qe.Expression.Constant(lexical_factor), lexical]),
+            qe.Expression.Mult([qe.Expression.Constant(lexical_factor**2), lexical, lexical]),
         ]
     )
     return qe.Formula(formula, dict.fromkeys(named.values(), 0.0))

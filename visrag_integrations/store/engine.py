@@ -177,7 +177,7 @@ class VectorSearch:
 
 @dataclass(frozen=True, eq=False)
 class FusedSearch:
-    """Two searches whose scores become one: the sum of both, each times its factor.
+    """Two searches whose scores become one: dense x its factor + (lexical x its factor) squared, see `lexical.fuse`.
 
     Every point that one of the two proposes gets both scores, however far down it is in the other; a dense score below
     0 counts as 0, as does one that a point has no vector for.
@@ -185,7 +185,7 @@ class FusedSearch:
     Attributes:
         dense: By the query's vector.
         lexical: By its words.
-        factors: What a point of each score counts.
+        factors: By what the dense and the lexical score are multiplied.
         limit: How many points, at most.
     """
 

@@ -20,7 +20,8 @@ def fuse_by_parts(engine: Engine, search: FusedSearch) -> list[SearchHit]:
     fused: dict[str, float] = {}
     for id_ in {**dense, **lexical}:
         above_zero = max(0.0, dense.get(id_, 0.0))
-        fused[id_] = dense_factor * above_zero + lexical_factor * lexical.get(id_, 0.0)
+        points = lexical_factor * lexical.get(id_, 0.0)
+        fused[id_] = dense_factor * above_zero + points * points
     best = sorted(fused, key=lambda id_: (-fused[id_], id_))[: search.limit]
     payloads = {record.id: record.payload for record in engine.retrieve(best)}
     return [SearchHit(id_, fused[id_], payloads[id_]) for id_ in best if id_ in payloads]

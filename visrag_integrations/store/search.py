@@ -171,9 +171,13 @@ def _one_half(
     """A hybrid search for a query that has a vector only, or words only."""
     found: list[SearchHit] = []
     for half in halves:
-        factor = factors[1] if half.is_lexical else factors[0]
         for hit in engine.nearest(replace(half, limit=top_k)):
-            found.append(SearchHit(hit.id, factor * max(0.0, hit.score), hit.payload))
+            score = max(0.0, hit.score)
+            if half.is_lexical:
+                score = (factors[1] * score) ** 2
+            else:
+                score *= factors[0]
+            found.append(SearchHit(hit.id, score, hit.payload))
     return sorted(found, key=_best_first)
 
 
