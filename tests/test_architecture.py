@@ -33,6 +33,7 @@ ROWS = {
     "generation": 6,
     # work
     "retrieval": 7,
+    "rerankers": 7,
     "remote": 7,  # a retriever behind a URL
     "indexing": 7,
     "rag": 8,
@@ -74,7 +75,7 @@ HEAVY = {
 HEAVY_HOMES = {
     "langchain_core": {"langchain"},
     "llama_index": {"llamaindex"},
-    "torch": {"models", "embedders", "generation", "training"},
+    "torch": {"models", "embedders", "generation", "rerankers", "training"},
     "transformers": {"embedders", "generation", "training"},
     "vllm": {"generation"},
     "ray": {"ingestion"},

@@ -7,7 +7,7 @@ import contextlib
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, options, output
+from visrag_integrations.cli import ending, options, output, reranking
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
@@ -30,6 +30,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="index these first, and search only them")
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_search_options(parser)
+    reranking.add_rerank_options(parser)
     options.add_generator_options(parser)
     add_agent_options(parser)
     parser.add_argument("--html", metavar="FILE", help="also write the answer with its pages as one HTML file")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             embedder = options.embedder_that_filled(store, arguments)
             opened.callback(close, embedder)
-        rag = options.build_rag(arguments, embedder, store)
+        rag = options.build_rag(arguments, embedder, store, reranking.retriever_settings(arguments, opened))
         opened.callback(close, rag.generator)
         trace = run_agent(arguments, rag, question, only or None) if arguments.agent else None
         answer = ground(trace.answer if trace else rag.ask(question, top_k=arguments.k, filter=only or None))

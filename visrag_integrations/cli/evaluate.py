@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import options, output, reranking
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
@@ -77,6 +77,7 @@ def _add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     parser.add_argument("--quiet", action="store_true", help="no progress bar")
     options.add_search_options(parser)
+    reranking.add_rerank_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(index=None, collection=None)
@@ -278,7 +279,8 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
 
     embedder = options.embedder_that_filled(store, arguments)
     opened.callback(close, embedder)
-    return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments))
+    settings = reranking.retriever_settings(arguments, opened)
+    return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments), **settings)
 
 
 def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:

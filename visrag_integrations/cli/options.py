@@ -250,8 +250,13 @@ def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None
         note(f"{arguments.index}: {store.outdated}")
 
 
-def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:
-    """What answers from this store, as the generator options say."""
+def build_rag(
+    arguments: argparse.Namespace,
+    embedder: PageEmbedder,
+    store: QdrantPageStore,
+    searching: Mapping[str, Any] | None = None,
+) -> VisRAG:
+    """What answers from this store, as the generator options say; `searching` are more settings of the retriever."""
     from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
@@ -259,7 +264,7 @@ def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: Qdra
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     writer = load_generator(arguments.generator or preset_models(arguments)[1])
-    retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
+    retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 

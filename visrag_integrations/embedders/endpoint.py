@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.http_retries import EmbeddingClient
+from visrag_integrations.embedders.http_retries import JSONClient
 from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.query_parts import split_query
 from visrag_integrations.errors import EmbedderError, SettingError
@@ -115,7 +115,7 @@ class EndpointEmbedder(AsyncEmbedder):
         self.image_format, self.batch_size, self.concurrency = image_format, batch_size, concurrency
         self._given_dimension = dimension
         self._extra = dict(extra_body or {})
-        self._http = EmbeddingClient(
+        self._http = JSONClient(
             urljoin(base_url.rstrip("/") + "/", path),
             api_key,
             timeout=timeout,

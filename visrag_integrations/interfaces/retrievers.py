@@ -17,6 +17,12 @@ class Retriever(Protocol):
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
 
 
+class Reranker(Protocol):
+    """Scores pages anew, whoever found them; `PageReranker` and `CrossEncoderReranker` are two."""
+
+    def rerank(self, query: str | Query, hits: Sequence[ScoredPage], top_k: int | None = None) -> list[ScoredPage]: ...
+
+
 class RetrievesMany(Protocol):
     """Embeds the queries of many searches together."""
 
@@ -33,6 +39,25 @@ def retrieve_many(
     if many is not None:
         return list(many(queries, top_k, **arguments))
     return [retriever.retrieve(query, top_k, **arguments) for query in queries]  # type: ignore[arg-type]
+
+
+def reranker_name(reranker: object) -> str | None:
+    """What tells its scores from another one's: its embedder, or its model and what that reads; None where it has none.
+
+    Read with defaults throughout: a user's own object has `rerank`, and perhaps nothing else.
+    """
+    embedder = getattr(reranker, "embedder", None)
+    if embedder is not None:
+        return getattr(embedder, "name", None)
+    name = getattr(reranker, "name", None)
+    if name is None:
+        return None
+    said = [str(name)]
+    for setting in ("reads", "min_score"):
+        value = getattr(reranker, setting, None)
+        if value is not None:
+            said.append(f"{setting}={value}")
+    return ", ".join(said)
 
 
 def is_retriever(value: object) -> bool:
