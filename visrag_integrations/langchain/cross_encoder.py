@@ -43,6 +43,7 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
     settings: dict[str, Any] = Field(default_factory=dict)
     """Other arguments of `CrossEncoderReranker`, for example `{"device": "cuda"}`."""
     _reranker: Any = PrivateAttr(default=None)  # made at first use: it loads the model
+    _made_of: Any = PrivateAttr(default=None)
     _making: Any = PrivateAttr(default_factory=threading.Lock)
 
     @model_validator(mode="before")
@@ -83,9 +84,11 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
             reranker.close()
 
     def _opened(self) -> CrossEncoderReranker:
+        # A copy with another field has what this one loaded; so has this one, when a field is assigned.
+        made_of = (id(self.model), self.url, self.api_key, self.reads, self.min_score, repr(self.settings))
         with self._making:
-            if self._reranker is None:
-                self._reranker = self._made()
+            if self._reranker is None or self._made_of != made_of:
+                self._reranker, self._made_of = self._made(), made_of
             found: CrossEncoderReranker = self._reranker
             return found
 
