@@ -77,7 +77,7 @@ HEAVY_HOMES = {
     "llama_index": {"llamaindex"},
     "torch": {"models", "embedders", "generation", "rerankers", "training"},
     "transformers": {"embedders", "generation", "training"},
-    "vllm": {"generation"},
+    "vllm": {"embedders", "generation"},
     "ray": {"ingestion"},
     "gradio": {"servers/demo"},
     "fastapi": {"servers/http"},

@@ -11,7 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, options, reranking
+from visrag_integrations.cli import embedding_server, ending, options, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -32,6 +32,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    embedding_server.add_server_option(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
     reranking.add_rerank_options(parser)
@@ -91,7 +92,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=load_embedder(embedder),
+        embedder=load_embedder(embedder, **embedding_server.server_settings(embedder, arguments)),
         generator=load_generator(generator),
         limits=limits,
         searching=reranking.retriever_settings(arguments, opened),

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
+from visrag_integrations.cli import embedding_server
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.types import Mode
 
@@ -38,6 +39,7 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
         "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
     )
     parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+    embedding_server.add_server_option(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -207,10 +209,8 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
 
     Shared, as the others here: `visrag eval` fills and searches, with one model in memory. Close it.
     """
-    from visrag_integrations.embedders import load_embedder
-
     note_outdated(arguments, store)
-    return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
+    return embedding_server.load(name_of_embedder_to_fill(arguments, store), arguments, store.info)
 
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
@@ -223,17 +223,13 @@ def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageSto
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """The other one of a collection that two fill; none where an embedder was asked for."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None or arguments.embedder is not None:
         return []
-    return [load_embedder(info.embedder, shared=True) for info in store.info.also]
+    return [embedding_server.load(info.embedder, arguments, info) for info in store.info.also]
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
     """The embedder the collection remembers."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None:
         store.check_alias()
         raise StoreError(
@@ -241,7 +237,7 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
-    return load_embedder(store.info.embedder, shared=True)
+    return embedding_server.load(store.info.embedder, arguments, store.info)
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:

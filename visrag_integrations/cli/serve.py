@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, reranking
+from visrag_integrations.cli import embedding_server, options, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -99,10 +99,9 @@ def following_retriever(
     embedder: PageEmbedder, store: QdrantPageStore, arguments: argparse.Namespace, opened: contextlib.ExitStack
 ) -> Any:
     """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
-    from visrag_integrations.embedders import load_embedder
     from visrag_integrations.servers.web.following import FollowingRetriever
 
-    load = functools.partial(load_embedder, shared=True)
+    load = functools.partial(embedding_server.load, arguments=arguments)
     only = options.filter_of(arguments)
     settings = reranking.retriever_settings(arguments, opened)
     return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only, **settings)

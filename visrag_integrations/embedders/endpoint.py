@@ -111,6 +111,7 @@ class EndpointEmbedder(AsyncEmbedder):
         if min(batch_size, concurrency) < 1:
             raise SettingError(f"batch_size is {batch_size}, concurrency {concurrency}; both must be at least 1.")
         self.name, self.kind, self.instruction = model, kind, instruction
+        self._model = model  # as the server calls it; a collection may know the embedder as "endpoint:" and that
         self.page_text, self.system, self.texts_as = page_text, system, texts_as
         self.image_format, self.batch_size, self.concurrency = image_format, batch_size, concurrency
         self._given_dimension = dimension
@@ -207,7 +208,7 @@ class EndpointEmbedder(AsyncEmbedder):
         return {"messages": messages}
 
     def _vectors(self, count: int, request: EmbeddingRequest) -> list[Embedding]:
-        answer = self._http.post({"model": self.name, **request, "encoding_format": "float", **self._extra})
+        answer = self._http.post({"model": self._model, **request, "encoding_format": "float", **self._extra})
         # Not `self.dimension`, which may ask the server, and so come here again; what it found lies in __dict__.
         known = self._given_dimension or self.__dict__.get("dimension")
         return read_vectors(answer, count, self.kind, known)
