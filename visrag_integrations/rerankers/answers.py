@@ -20,6 +20,7 @@ def read_scores(answer: Any, count: int, where: str) -> list[float]:
     Raises:
         RerankerError: Some page has no score, two, or one that is no finite number.
     """
+    # {"results": [...]}, {"data": [...]}, or the list itself.
     entries = answer
     if isinstance(answer, dict):
         entries = answer.get("results", answer.get("data"))
@@ -36,6 +37,7 @@ def read_scores(answer: Any, count: int, where: str) -> list[float]:
         if index in scores:
             raise RerankerError(f"{where} gave two scores for page {index}.")
         scores[index] = score
+    # Some servers leave out what they could not read, or give the best few only. The rest has no place then.
     missing = [index for index in range(count) if index not in scores]
     if missing:
         raise RerankerError(
@@ -49,6 +51,7 @@ def _entry(entry: Any, where: str) -> tuple[int, float]:
     """One entry's index and score."""
     if not isinstance(entry, dict):
         raise RerankerError(f"{where} gave something else than scores: {_shown(entry)}.")
+    # In Python True is a number, and JSON as Python reads it may hold NaN; neither is a score.
     index, score = entry.get("index"), entry.get("relevance_score", entry.get("score"))
     if isinstance(index, bool) or not isinstance(index, int):
         raise RerankerError(f"{where} gave a score without the number of its page: {_shown(entry)}.")

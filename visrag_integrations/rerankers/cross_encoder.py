@@ -94,6 +94,7 @@ class CrossEncoderReranker:
                 f'{self.name} reads text, and reads is {self.reads!r}. Say reads="text", or take a reranker that sees.'
             )
         self.batch_size = batch_size or self._scorer.batch_size(self.reads)
+        # Once each: the same collection is searched many times, and its long pages stay long.
         self._on_note = on_note or logger.warning
         self._noted: set[str] = set()
 
@@ -113,6 +114,7 @@ class CrossEncoderReranker:
         if not hits:
             return []
         asked = query_input(query, self.reads, self._called)
+        # Only what the model can read is scored: an empty text would get a number too, and one that means nothing.
         known = self._readable(hits)
         text, texts = self._fit(asked.text, known)
         scores = self._score(replace(asked, text=text), known, texts)
@@ -184,6 +186,7 @@ class CrossEncoderReranker:
     def _score(self, query: PageInput, hits: Sequence[ScoredPage], texts: Sequence[str]) -> list[float]:
         """A score for each page, in their order; pictures are opened a batch at a time."""
 
+        # Opened inside, when their batch comes: 50 pages of 200 dpi are half a gigabyte of pixels.
         def score(start: int) -> list[float]:
             inputs: list[PageInput] = []
             for hit, text in zip(hits[start : start + self.batch_size], texts[start:], strict=False):
@@ -199,6 +202,7 @@ class CrossEncoderReranker:
             with ThreadPoolExecutor(min(self._scorer.at_once, len(starts)), "visrag-rerank") as pool:
                 for part in prefetch(starts, score, pool, self._scorer.at_once):
                     scores += part
+        # Sorted, a NaN would put the pages into any order.
         for hit, value in zip(hits, scores, strict=True):
             if not math.isfinite(value):
                 page = printable(f"{hit.page.source or hit.page.doc_id}, page {hit.page.number}")

@@ -108,6 +108,7 @@ class LocalScorer:
         # Everything around the two texts: the separators, or the words of a chat template.
         with self._lock:
             around = int(model.preprocess([self._pair(PageInput(""), PageInput(""))])["input_ids"].shape[-1])
+        # [CLS] how many? [SEP] the page's text [SEP]: 64 tokens less 3 leave 61, of which "how many?" takes 9.
         room = max(limit - around, 2)
         query, used = self._cut(query, room // 2)
         return query, [self._cut(text, room - used)[0] for text in texts]

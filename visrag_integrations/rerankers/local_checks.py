@@ -81,6 +81,7 @@ def _check_modules(folder: Path, architectures: list[Any]) -> None:
                 f"{str(folder)!r} needs code from its checkpoint, {kind!r} in {MODULES}, which is not run here. Serve "
                 "it with vLLM and give its URL: CrossEncoderReranker(NAME, url=URL), or --rerank NAME --rerank-url URL."
             )
+    # What the library's first module is loaded as; without the file it is no classifier.
     settings = folder / "sentence_bert_config.json"
     task = _read(settings).get("transformer_task") if settings.is_file() else None
     if task == "sequence-classification" and not _is_classifier(architectures):
@@ -98,6 +99,7 @@ def _check_head(folder: Path) -> None:
     """The weights have the last layer; without, the library makes a random one and says so only in its log."""
     from safetensors import safe_open
 
+    # A checkpoint in shards has it in one of them.
     for path in folder.glob("*.safetensors"):
         with safe_open(path, framework="numpy") as weights:
             for key in weights.keys():  # noqa: SIM118 - it is no mapping

@@ -66,6 +66,7 @@ def query_input(query: str | Query, reads: Reads, name: str) -> PageInput:
         return PageInput(query.text)
     if reads != "text":
         return PageInput(query.text, to_rgb(open_picture(query.image)))
+    # The text alone is a fair question; a picture alone would be asked as "".
     if not query.text.strip():
         raise SettingError(
             f"The query is a picture, and the reranker {name} reads text. Search without it, or take one that sees "
@@ -94,6 +95,7 @@ def page_input(page: Page, text: str, reads: Reads) -> PageInput:
     image = None
     if page.picture is not None:
         image = to_rgb(page.open_image())
+    # With "image" the text is left out, though the page has one: that is what was asked for.
     if reads == "image":
         return PageInput("", image)
     return PageInput(text, image)

@@ -157,6 +157,7 @@ class ServerScorer:
         asked = self._written(query)
         documents = [self._written(page, self._page_text) for page in pages]
         body: dict[str, Any] = {}
+        # A vLLM server has one model and does not ask for its name; Jina and Cohere do.
         if self._model:
             body["model"] = self._model
         if self._api == "tei":
@@ -174,7 +175,7 @@ class ServerScorer:
         if given.image is None:
             return given.text
         url = picture_url(given.image, self._settings.image_format)
-        text = given.text or page_text
+        text = given.text or page_text  # with a text of its own the page needs no stand-in
         if self._api == "jina":
             if text:
                 raise SettingError('This interface takes a text or a picture of a page; say reads="text" or "image".')
