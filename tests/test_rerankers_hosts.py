@@ -150,7 +150,7 @@ def test_ask_and_eval_rerank(
     )  # fmt: skip
     assert code == 0, err
     assert json.loads(out)["metrics"]["mrr@10"] == 1.0
-    assert server.url in (tmp_path / "record").read_text()
+    assert f"{server.url}/rerank, reads=text, candidates=50" in (tmp_path / "record").read_text()
 
 
 @pytest.mark.parametrize("command", ["search", "ask", "serve", "mcp", "demo", "eval retrieval", "eval answers"])

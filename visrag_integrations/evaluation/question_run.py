@@ -115,7 +115,7 @@ def about(evaluated: Any) -> dict[str, Any]:
         "retriever": type(retriever).__name__,
         "embedder": getattr(embedder, "name", None),
         "fingerprint": fingerprint_of(embedder),
-        "reranker": reranker_name(getattr(retriever, "reranker", None)),
+        "reranker": reranker_name(retriever),
         "mode": getattr(retriever, "mode", None),
         "filter": getattr(retriever, "filter", None),
         "indexed": None,

@@ -41,11 +41,12 @@ def retrieve_many(
     return [retriever.retrieve(query, top_k, **arguments) for query in queries]  # type: ignore[arg-type]
 
 
-def reranker_name(reranker: object) -> str | None:
-    """What tells its scores from another one's: its embedder, or its model and what that reads; None where it has none.
+def reranker_name(retriever: object) -> str | None:
+    """What tells a reranker's results from another one's: its embedder; else its model, what that reads, and of what.
 
-    Read with defaults throughout: a user's own object has `rerank`, and perhaps nothing else.
+    None where there is none, or it has no name. Read with defaults throughout: a user's own may have `rerank` alone..
     """
+    reranker = getattr(retriever, "reranker", None)
     embedder = getattr(reranker, "embedder", None)
     if embedder is not None:
         return getattr(embedder, "name", None)
@@ -57,6 +58,9 @@ def reranker_name(reranker: object) -> str | None:
         value = getattr(reranker, setting, None)
         if value is not None:
             said.append(f"{setting}={value}")
+    candidates = getattr(retriever, "candidates", None)
+    if candidates is not None:
+        said.append(f"candidates={candidates}")
     return ", ".join(said)
 
 
