@@ -34,6 +34,7 @@ ROWS = {
     "generation": 6,
     # work
     "retrieval": 7,
+    "rerankers": 7,
     "remote": 7,  # a retriever behind a URL
     "indexing": 7,
     "rag": 8,
@@ -75,9 +76,9 @@ HEAVY = {
 HEAVY_HOMES = {
     "langchain_core": {"langchain"},
     "llama_index": {"llamaindex"},
-    "torch": {"models", "embedders", "generation", "training"},
+    "torch": {"models", "embedders", "generation", "rerankers", "training"},
     "transformers": {"embedders", "generation", "training"},
-    "vllm": {"generation"},
+    "vllm": {"embedders", "generation"},
     "ray": {"ingestion"},
     "gradio": {"servers/demo"},
     "fastapi": {"servers/http"},

@@ -17,6 +17,8 @@
     ├── CheckpointError           (ValueError)         weights, config or tokenizer files are not what they should be
     ├── EmbedderError             (ValueError)         vectors that do not fit what was asked of them
     │   └── EndpointError         (ConnectionError)    a server that embeds cannot be reached, or refuses
+    │       └── RerankerEndpointError                  the same of a server that reranks
+    ├── RerankerError             (ValueError)         scores that do not fit the pages that were to be scored
     ├── StoreError                (RuntimeError)       the vector store failed or cannot be reached
     │   ├── StoreLockedError                           another process holds the embedded folder
     │   ├── DiskFullError         (OSError)            the disk has no room for what was to be written
@@ -171,6 +173,14 @@ class EmbedderError(VisRAGError, ValueError):
 
 class EndpointError(EmbedderError, ConnectionError):
     """A server that embeds cannot be reached, refuses, or fails, after all the tries that were allowed."""
+
+
+class RerankerEndpointError(EndpointError):
+    """A server that reranks cannot be reached, refuses, or fails; nothing was reranked."""
+
+
+class RerankerError(VisRAGError, ValueError):
+    """What a reranker gave are no scores, one a page."""
 
 
 class StoreError(VisRAGError, RuntimeError):

@@ -25,6 +25,7 @@ from visrag_integrations.types import Box, Mode, Page, Query, ScoredPage
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding, Filter, PageEmbedder, PageStore
+    from visrag_integrations.interfaces.retrievers import Reranker
 
 logger = logging.getLogger(__name__)
 
@@ -64,7 +65,8 @@ class PageRetriever:
         mode: "dense" (vectors), "lexical" (words, BM25) or "hybrid" (both); the embedder's own default when None.
         filter: Holds for every search, together with the filter of the call.
         tenant: Only pages of this tenant are found, whatever a filter says; the store must know tenants.
-        reranker: Scores again what was found; its scores are those of the results.
+        reranker: Scores again what was found, for example a `PageReranker` or a `CrossEncoderReranker`; its scores are
+            those of the results.
         candidates: How many pages the reranker is given, at least.
     """
 
@@ -75,7 +77,7 @@ class PageRetriever:
         *,
         mode: Mode | None = None,
         filter: Filter | None = None,
-        reranker: PageReranker | None = None,
+        reranker: Reranker | None = None,
         candidates: int = 50,
         tenant: str = "",
     ) -> None:

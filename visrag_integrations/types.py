@@ -114,7 +114,7 @@ class ScoredPage:
     Attributes:
         page: The page, as the store holds it.
         score: Higher is better; comparable only within one result list.
-        score_type: What the score is: "cosine", "maxsim", "bm25" or "fused".
+        score_type: What the score is: "cosine", "maxsim", "bm25", "fused", or a reranker's, "rerank".
     """
 
     page: Page

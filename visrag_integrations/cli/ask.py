@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, html_files, live_answer, options, output
+from visrag_integrations.cli import ending, html_files, live_answer, options, output, reranking
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
@@ -29,6 +29,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("paths", nargs="*", metavar="PATH", help="index these first, and search only them")
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_search_options(parser)
+    reranking.add_rerank_options(parser)
     options.add_generator_options(parser)
     add_agent_options(parser)
     html_files.add_options(parser, "the answer with its pages")
@@ -59,7 +60,7 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             embedder = options.embedder_that_filled(store, arguments)
             opened.callback(close, embedder)
-        rag = options.build_rag(arguments, embedder, store)
+        rag = options.build_rag(arguments, embedder, store, reranking.retriever_settings(arguments, opened))
         opened.callback(close, rag.generator)
         live = not arguments.agent and live_answer.is_wanted(as_json=arguments.json)
         trace = run_agent(arguments, rag, question, only or None) if arguments.agent else None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import getpass
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, options
+from visrag_integrations.cli import embedding_server, ending, options, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -31,8 +32,10 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    embedding_server.add_server_option(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
+    reranking.add_rerank_options(parser)
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may connect: 0.0.0.0 is everybody")
     server.add_argument("--port", type=options.port, metavar="N", help="default: the first free one from 7860")
@@ -49,13 +52,12 @@ def run(arguments: argparse.Namespace) -> int:
     """`visrag demo`."""
     password = _password(arguments)
     logging.getLogger("visrag_integrations.servers.demo").setLevel(logging.WARNING)  # what goes wrong for a visitor
-    bases = _open(arguments)
-    try:
+    with contextlib.ExitStack() as opened:
+        bases = _open(arguments, opened)
+        opened.callback(close, bases.models.embedder)
+        opened.callback(close, bases.models.generator)
         with bases:
             _serve(arguments, bases, password)
-    finally:
-        close(bases.models.generator)
-        close(bases.models.embedder)
     return 0
 
 
@@ -74,7 +76,7 @@ def _password(arguments: argparse.Namespace) -> str | None:
     return password
 
 
-def _open(arguments: argparse.Namespace) -> KnowledgeBases:
+def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> KnowledgeBases:
     from visrag_integrations.embedders import load_embedder
     from visrag_integrations.generation import load_generator
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
@@ -90,9 +92,10 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=load_embedder(embedder),
+        embedder=load_embedder(embedder, **embedding_server.server_settings(embedder, arguments)),
         generator=load_generator(generator),
         limits=limits,
+        searching=reranking.retriever_settings(arguments, opened),
         top_k=arguments.k,
         strategy=arguments.strategy,
         prompt=arguments.prompt,

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import options, output, reranking
 from visrag_integrations.cli.evaluate_merge import add_merge
 from visrag_integrations.cli.evaluate_options import (
     add_progress,
@@ -28,7 +28,7 @@ from visrag_integrations.cli.evaluate_queries import add_queries
 from visrag_integrations.cli.evaluate_report import report_result, write_html
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.cli.judging import add_judge_options, judged_by, load_judge
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -260,7 +260,8 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
 
     embedder = options.embedder_that_filled(store, arguments)
     opened.callback(close, embedder)
-    return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments))
+    settings = reranking.retriever_settings(arguments, opened)
+    return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments), **settings)
 
 
 def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import options, reranking
 
 if TYPE_CHECKING:
     from visrag_integrations.evaluation import EvaluationSet
@@ -44,6 +44,7 @@ def add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
     parser.add_argument("--batch-size", type=options.positive, default=16, metavar="N", help="questions asked together")
     add_progress(parser)
     options.add_search_options(parser)
+    reranking.add_rerank_options(parser)
     options.add_store_options(parser)
     options.add_reading_options(parser)
     parser.set_defaults(own_defaults=("collection",))  # of the set's name, where its pages are indexed
@@ -51,7 +52,7 @@ def add_set_options(parser: argparse.ArgumentParser, metrics: str) -> None:
 
 def add_progress(parser: argparse.ArgumentParser) -> None:
     """Whether a progress bar with the time that is left is shown."""
-    parser.add_argument("--progress", action="store_true", help="a progress bar also where it goes to a file, for a log")
+    parser.add_argument("--progress", action="store_true", help="a progress bar also where it goes to a file")
 
 
 def share(text: str) -> tuple[int, int]:

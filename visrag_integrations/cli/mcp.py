@@ -9,6 +9,7 @@ import sys
 from typing import Any
 
 from visrag_integrations.cli import ending, options
+from visrag_integrations.cli.reranking import add_rerank_options
 from visrag_integrations.cli.serve import add_address_options, following_retriever, hosts_of, tokens_of
 from visrag_integrations.interfaces.closing import close
 
@@ -22,6 +23,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--search-only", action="store_true", help="load no generator; there is no tool ask then")
     add_address_options(parser, port=_PORT)
     options.add_search_options(parser)
+    add_rerank_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)
@@ -52,7 +54,7 @@ def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
         store = stack.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
-        retriever = following_retriever(embedder, store, arguments)
+        retriever = following_retriever(embedder, store, arguments, stack)
         stack.callback(retriever.close)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
         if rag is not None:

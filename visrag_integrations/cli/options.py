@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
+from visrag_integrations.cli import embedding_server
 from visrag_integrations.errors import SettingError, StoreError, printable
 from visrag_integrations.types import Mode
 
@@ -45,6 +46,7 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True, pre
     )
     if preset:
         parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+        embedding_server.add_server_option(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -234,10 +236,8 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
 
     Shared, as the others here: `visrag eval` fills and searches, with one model in memory. Close it.
     """
-    from visrag_integrations.embedders import load_embedder
-
     note_outdated(arguments, store)
-    return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
+    return embedding_server.load(name_of_embedder_to_fill(arguments, store), arguments, store.info)
 
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
@@ -268,17 +268,13 @@ def asked_embedder(arguments: argparse.Namespace) -> str | None:
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """The other one of a collection that two fill; none where an embedder was asked for."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None or asked_embedder(arguments) is not None:
         return []
-    return [load_embedder(info.embedder, shared=True) for info in store.info.also]
+    return [embedding_server.load(info.embedder, arguments, info) for info in store.info.also]
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
     """The embedder the collection remembers."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None:
         store.check_alias()
         raise StoreError(
@@ -286,7 +282,7 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
-    return load_embedder(store.info.embedder, shared=True)
+    return embedding_server.load(store.info.embedder, arguments, store.info)
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
@@ -295,8 +291,13 @@ def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None
         note(f"{arguments.index}: {store.outdated}")
 
 
-def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:
-    """What answers from this store, as the generator options say."""
+def build_rag(
+    arguments: argparse.Namespace,
+    embedder: PageEmbedder,
+    store: QdrantPageStore,
+    searching: Mapping[str, Any] | None = None,
+) -> VisRAG:
+    """What answers from this store, as the generator options say; `searching` are more settings of the retriever."""
     from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
@@ -304,7 +305,7 @@ def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: Qdra
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     writer = load_generator(arguments.generator or preset_models(arguments)[1])
-    retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
+    retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import index, options, output
+from visrag_integrations.cli import embedding_server, index, options, output
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces.closing import close
 
@@ -86,10 +86,13 @@ def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[Pa
 
     asked = options.asked_embedder(arguments)
     if asked is not None:
-        return [load_embedder(asked)]
+        return [load_embedder(asked, **embedding_server.server_settings(asked, arguments))]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
-    return [load_embedder(info.embedder) for info in store.info.embedders]
+    found: list[PageEmbedder] = []
+    for info in store.info.embedders:
+        found.append(load_embedder(info.embedder, **embedding_server.server_settings(info.embedder, arguments, info)))
+    return found
 
 
 def _reading(arguments: argparse.Namespace, store: QdrantPageStore) -> dict[str, Any]:

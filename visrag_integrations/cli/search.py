@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import Any
 
-from visrag_integrations.cli import html_files, options, output
+from visrag_integrations.cli import html_files, options, output, reranking
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -18,6 +18,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("-k", type=options.positive, default=5, help="how many pages (default: 5)")
     options.add_search_options(parser)
     html_files.add_options(parser, "the pages")
+    reranking.add_rerank_options(parser)
     options.add_store_options(parser)
     parser.set_defaults(run=run)
 
@@ -33,7 +34,8 @@ def run(arguments: argparse.Namespace) -> int:
         store = opened.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
         opened.callback(close, embedder)
-        retriever = PageRetriever(embedder, store, mode=arguments.mode)
+        settings = reranking.retriever_settings(arguments, opened)
+        retriever = PageRetriever(embedder, store, mode=arguments.mode, **settings)
         asked = options.filter_of(arguments)
         hits = retriever.retrieve(query, top_k=arguments.k, filter=asked)
         note = "" if hits else why_nothing(store, asked)

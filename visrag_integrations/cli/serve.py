@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import functools
 import logging
 import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import embedding_server, options, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -35,6 +36,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
     parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
     options.add_search_options(parser)
+    reranking.add_rerank_options(parser)
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)
@@ -69,10 +71,12 @@ def run(arguments: argparse.Namespace) -> int:
     )
     say_access(arguments)
     # The address first: what is wrong with it is said before a model is loaded.
-    with listen(arguments.host, arguments.port) as listening, options.open_store(arguments, must_exist=True) as store:
+    with contextlib.ExitStack() as opened:
+        listening = opened.enter_context(listen(arguments.host, arguments.port))
+        store = opened.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
-        retriever = following_retriever(embedder, store, arguments)
+        retriever = following_retriever(embedder, store, arguments, opened)
         retriever.retrieve("warm up", 1)  # loads the model now, and says now what does not fit
         if rag is not None:
             rag.retriever = retriever  # the same, so that questions are embedded together with searches
@@ -91,14 +95,16 @@ def run(arguments: argparse.Namespace) -> int:
     return 0
 
 
-def following_retriever(embedder: PageEmbedder, store: QdrantPageStore, arguments: argparse.Namespace) -> Any:
+def following_retriever(
+    embedder: PageEmbedder, store: QdrantPageStore, arguments: argparse.Namespace, opened: contextlib.ExitStack
+) -> Any:
     """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
-    from visrag_integrations.embedders import load_embedder
     from visrag_integrations.servers.web.following import FollowingRetriever
 
-    load = functools.partial(load_embedder, shared=True)
+    load = functools.partial(embedding_server.load, arguments=arguments)
     only = options.filter_of(arguments)
-    return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only)
+    settings = reranking.retriever_settings(arguments, opened)
+    return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only, **settings)
 
 
 def check_search_paths(arguments: argparse.Namespace) -> None:

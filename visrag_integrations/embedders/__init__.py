@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.embedders.checkpoints import ADAPTER, resolve_checkpoint
+from visrag_integrations.embedders.served import ARCHITECTURES as SERVED_ARCHITECTURES
+from visrag_integrations.embedders.served import SERVED, how_to_serve, load_by_served_name, load_in_vllm, load_served
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
 from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
@@ -27,6 +29,7 @@ SYSTEMS = {
     "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
     "sentence-transformers": "visrag_integrations.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "endpoint": "visrag_integrations.embedders.endpoint:EndpointEmbedder",
+    "vllm": "visrag_integrations.embedders.vllm:VLLMEmbedder",
 }
 """Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
 CHECKPOINTS = {
@@ -75,7 +78,13 @@ _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbed
 
 
 def load_embedder(
-    name_or_path: str | Path, *, system: str | None = None, shared: bool = False, **settings: Any
+    name_or_path: str | Path,
+    *,
+    system: str | None = None,
+    url: str | None = None,
+    backend: str | None = None,
+    shared: bool = False,
+    **settings: Any,
 ) -> PageEmbedder:
     """The embedder of that name, or of the checkpoint in that folder.
 
@@ -84,6 +93,9 @@ def load_embedder(
             embedder that was loaded with `system` is "system:name", and can be given so; that of `ocr` with a text
             model is "ocr:model".
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
+        url: The server that has the model, for example vLLM's "http://localhost:8000". Models that only vLLM has
+            (ColQwen3, ColQwen3.5, Nemotron ColEmbed) need it, unless vLLM is installed here.
+        backend: "vllm": the model in vLLM in this process.
         shared: One model for all in this process who ask for it with the same settings. Each gets a handle; closing it
             never closes the model for another, and the last handle that is closed frees it.
         **settings: Handed to the embedder's class, for example `device="cuda"`.
@@ -97,15 +109,22 @@ def load_embedder(
     if name.startswith(_WITH_TEXT_MODEL) and name not in _named and system is None:
         name, settings = _with_text_model(name, settings)
     if shared:
-        if system is not None:  # part of what tells one shared model from another
-            settings["system"] = system
+        # Part of what tells one shared model from another.
+        places = {"system": system, "url": url, "backend": backend}
+        settings |= {setting: value for setting, value in places.items() if value is not None}
         return SharedEmbedder(SHARED_EMBEDDERS, name, settings, lambda: load_embedder(name, **settings))
+    if name in _named and (url is not None or backend is not None):
+        raise SettingError(f"{name!r} works in this process, without a server; leave url= and backend= out.")
     if name in _named:
         return _resolve(_named[name])(**settings)
     # "minicpm-visual-embedding:/models/mine"; what stands before the colon may also be a drive or a protocol.
     before, _, after = name.partition(":")
     if system is None and before in SYSTEMS and after:
         system, name = before, after
+    if url is not None or backend is not None or system == "vllm":
+        return _load_elsewhere(name, system, url, backend, settings)
+    if system is None and name in SERVED:
+        return load_by_served_name(name, settings)
     if system is not None:
         return _load_as(system, name, settings)
     if name in CHECKPOINTS:
@@ -142,7 +161,7 @@ def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> 
 
 def embedder_names() -> list[str]:
     """Every name `load_embedder` knows, sorted."""
-    return sorted({*_named, *CHECKPOINTS})
+    return sorted({*_named, *CHECKPOINTS, *SERVED})
 
 
 def recognised_system(name: str, folder: Path, *, default: str | None = None) -> str:
@@ -180,6 +199,21 @@ def _with_text_model(name: str, settings: dict[str, Any]) -> tuple[str, dict[str
             f'load_embedder("ocr", text_model="/models/all-MiniLM-L6-v2").'
         )
     return "ocr", {**settings, "text_model": model}
+
+
+def _load_elsewhere(
+    name: str, system: str | None, url: str | None, backend: str | None, settings: dict[str, Any]
+) -> PageEmbedder:
+    """The model behind a URL, or in vLLM in this process."""
+    if backend not in (None, "vllm"):
+        raise SettingError(f'backend is {backend!r}; "vllm" is the one there is. Leave it out otherwise.')
+    if url is not None and (backend is not None or system not in (None, "endpoint", "vllm")):
+        raise SettingError(f"url= says that a server has {name!r}; leave backend= and system= out.")
+    if url is not None:
+        return load_served(name, url, settings)
+    if system not in (None, "vllm"):
+        raise SettingError(f'backend="vllm" reads {name!r} with vLLM; leave system={system!r} out.')
+    return load_in_vllm(name, settings)
 
 
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
@@ -255,6 +289,11 @@ def _recognise(folder: Path) -> str:
     for name in names:
         if isinstance(name, str) and name in ARCHITECTURES:
             return ARCHITECTURES[name]
+        if isinstance(name, str) and name in SERVED_ARCHITECTURES:
+            raise UnknownNameError(
+                f"{str(folder)!r} is a {name}, which vLLM alone reads. {how_to_serve(str(folder))} Where it is, say "
+                'backend="vllm".'
+            )
     raise UnknownNameError(
         f"config.json in {str(folder)!r} says architectures={names!r}; recognised: {', '.join(sorted(ARCHITECTURES))}. "
         f"Say which system it is with system=, one of: {', '.join(sorted(SYSTEMS))}."

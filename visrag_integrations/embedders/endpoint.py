@@ -12,7 +12,7 @@ from urllib.parse import urljoin, urlsplit
 
 from visrag_integrations import images
 from visrag_integrations.embedders.async_embedder import AsyncEmbedder
-from visrag_integrations.embedders.http_retries import EmbeddingClient
+from visrag_integrations.embedders.http_retries import JSONClient
 from visrag_integrations.embedders.prefetch import prefetch
 from visrag_integrations.embedders.query_parts import split_query
 from visrag_integrations.errors import EmbedderError, SettingError
@@ -111,11 +111,12 @@ class EndpointEmbedder(AsyncEmbedder):
         if min(batch_size, concurrency) < 1:
             raise SettingError(f"batch_size is {batch_size}, concurrency {concurrency}; both must be at least 1.")
         self.name, self.kind, self.instruction = model, kind, instruction
+        self._model = model  # as the server calls it; a collection may know the embedder as "endpoint:" and that
         self.page_text, self.system, self.texts_as = page_text, system, texts_as
         self.image_format, self.batch_size, self.concurrency = image_format, batch_size, concurrency
         self._given_dimension = dimension
         self._extra = dict(extra_body or {})
-        self._http = EmbeddingClient(
+        self._http = JSONClient(
             urljoin(base_url.rstrip("/") + "/", path),
             api_key,
             timeout=timeout,
@@ -207,7 +208,7 @@ class EndpointEmbedder(AsyncEmbedder):
         return {"messages": messages}
 
     def _vectors(self, count: int, request: EmbeddingRequest) -> list[Embedding]:
-        answer = self._http.post({"model": self.name, **request, "encoding_format": "float", **self._extra})
+        answer = self._http.post({"model": self._model, **request, "encoding_format": "float", **self._extra})
         # Not `self.dimension`, which may ask the server, and so come here again; what it found lies in __dict__.
         known = self._given_dimension or self.__dict__.get("dimension")
         return read_vectors(answer, count, self.kind, known)

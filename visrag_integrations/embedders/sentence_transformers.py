@@ -211,7 +211,7 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         CheckpointError: It cannot be read, or only from pickled weights, or a part of it would be random.
         MissingExtraError: sentence-transformers is not installed, or PEFT, which an adapter needs.
     """
-    _refuse_pickles(folder)
+    refuse_pickles(folder)
     try:
         import sentence_transformers
     except ImportError as err:
@@ -226,7 +226,7 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     if (folder / ADAPTER).is_file():
         _refuse_random_projection(folder)
         base = fetch_base(folder)
-        _refuse_pickles(base)
+        refuse_pickles(base)
     try:
         config = {}
         if (folder / CONFIG).is_file():
@@ -253,7 +253,7 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     return model
 
 
-def _refuse_pickles(folder: Path) -> None:
+def refuse_pickles(folder: Path) -> None:
     unsafe = []
     for path in folder.rglob("*"):
         # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.

@@ -18,6 +18,7 @@ from visrag_integrations.evaluation.results import EvaluationResult, QueryFailur
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
+from visrag_integrations.interfaces.retrievers import reranker_name
 from visrag_integrations.types import ScoredPage
 
 Done = Mapping[str, Mapping[str, Any]]
@@ -141,13 +142,12 @@ def about(evaluated: Any) -> dict[str, Any]:
     retriever = getattr(evaluated, "retriever", evaluated)
     embedder: Any = getattr(retriever, "embedder", None)
     store: Any = getattr(retriever, "store", None)
-    reranker = getattr(getattr(retriever, "reranker", None), "embedder", None)
     settings = getattr(evaluated, "settings", None)
     said = {
         "retriever": type(retriever).__name__,
         "embedder": getattr(embedder, "name", None),
         "fingerprint": fingerprint_of(embedder),
-        "reranker": getattr(reranker, "name", None),
+        "reranker": reranker_name(retriever),
         "mode": getattr(retriever, "mode", None),
         "filter": getattr(retriever, "filter", None),
         "indexed": None,

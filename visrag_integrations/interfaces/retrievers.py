@@ -17,6 +17,12 @@ class Retriever(Protocol):
     def retrieve(self, query: str, top_k: int = 5, *, filter: Filter | None = None) -> Sequence[ScoredPage]: ...
 
 
+class Reranker(Protocol):
+    """Scores pages anew, whoever found them; `PageReranker` and `CrossEncoderReranker` are two."""
+
+    def rerank(self, query: str | Query, hits: Sequence[ScoredPage], top_k: int | None = None) -> list[ScoredPage]: ...
+
+
 class RetrievesMany(Protocol):
     """Embeds the queries of many searches together."""
 
@@ -47,6 +53,29 @@ def nothing_found(retriever: Retriever | None = None) -> str:
     if callable(count) and count() == 0:
         return "no page was found: the index is empty. index_documents([...], store=..., embedder=...) fills it"
     return "no page was found: the index is empty, or nothing in it matches the question and the filter"
+
+
+def reranker_name(retriever: object) -> str | None:
+    """What tells a reranker's results from another one's: its embedder; else its model, what that reads, and of what.
+
+    None where there is none, or it has no name. Read with defaults throughout: a user's own may have `rerank` alone..
+    """
+    reranker = getattr(retriever, "reranker", None)
+    embedder = getattr(reranker, "embedder", None)
+    if embedder is not None:
+        return getattr(embedder, "name", None)
+    name = getattr(reranker, "name", None)
+    if name is None:
+        return None
+    said = [str(name)]
+    for setting in ("reads", "min_score"):
+        value = getattr(reranker, setting, None)
+        if value is not None:
+            said.append(f"{setting}={value}")
+    candidates = getattr(retriever, "candidates", None)
+    if candidates is not None:
+        said.append(f"candidates={candidates}")
+    return ", ".join(said)
 
 
 def is_retriever(value: object) -> bool:

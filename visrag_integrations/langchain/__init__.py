@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from visrag_integrations.langchain.chat_model import ChatEVisRAG
     from visrag_integrations.langchain.checkpoints import checkpoint_types
     from visrag_integrations.langchain.content import pages_to_content
+    from visrag_integrations.langchain.cross_encoder import VisRAGCrossEncoderReranker
     from visrag_integrations.langchain.embeddings import VisRAGEmbeddings
     from visrag_integrations.langchain.image_references import open_document_image
     from visrag_integrations.langchain.loader import VisRAGBlobParser, VisRAGLoader
@@ -27,6 +28,7 @@ _HOMES = {
     "ChatEVisRAG": "chat_model",
     "EvidenceOutputParser": "output_parser",
     "VisRAGBlobParser": "loader",
+    "VisRAGCrossEncoderReranker": "cross_encoder",
     "VisRAGEmbeddings": "embeddings",
     "VisRAGLoader": "loader",
     "VisRAGReranker": "reranker",
@@ -46,6 +48,7 @@ __all__ = [
     "ChatEVisRAG",
     "EvidenceOutputParser",
     "VisRAGBlobParser",
+    "VisRAGCrossEncoderReranker",
     "VisRAGEmbeddings",
     "VisRAGLoader",
     "VisRAGReranker",

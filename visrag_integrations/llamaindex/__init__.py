@@ -9,6 +9,7 @@ from visrag_integrations.lazy import lazy_attribute
 
 if TYPE_CHECKING:
     from visrag_integrations.llamaindex.agent import VRAGQueryEngine
+    from visrag_integrations.llamaindex.cross_encoder import VisRAGCrossEncoderRerank
     from visrag_integrations.llamaindex.embedding import VisRAGEmbedding
     from visrag_integrations.llamaindex.llm import EVisRAGLLM
     from visrag_integrations.llamaindex.node_parser import PageNodeParser
@@ -31,6 +32,7 @@ _HOMES = {
     "VRAGQueryEngine": "agent",
     "VRAGStepEvent": "workflow",
     "VRAGWorkflow": "workflow",
+    "VisRAGCrossEncoderRerank": "cross_encoder",
     "VisRAGEmbedding": "embedding",
     "VisRAGQueryEngine": "query_engine",
     "VisRAGReader": "reader",
@@ -50,6 +52,7 @@ __all__ = [
     "VRAGQueryEngine",
     "VRAGStepEvent",
     "VRAGWorkflow",
+    "VisRAGCrossEncoderRerank",
     "VisRAGEmbedding",
     "VisRAGQueryEngine",
     "VisRAGReader",

@@ -63,12 +63,14 @@ class Models:
         generator: Writes the answers.
         answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
         load_embedder: Finds the embedder of a base that another one filled.
+        searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
     """
 
     embedder: PageEmbedder
     generator: Generator
     answering: Mapping[str, Any] = field(default_factory=dict)
     load_embedder: Callable[[str], PageEmbedder] | None = None
+    searching: Mapping[str, Any] = field(default_factory=dict)
 
     def embedder_for(self, store: QdrantPageStore) -> PageEmbedder:
         """The embedder that filled the store, or is to fill it."""
@@ -79,7 +81,8 @@ class Models:
 
     def rag(self, store: QdrantPageStore) -> VisRAG:
         """What answers from this store."""
-        return VisRAG(PageRetriever(self.embedder_for(store), store), self.generator, **self.answering)
+        retriever = PageRetriever(self.embedder_for(store), store, **self.searching)
+        return VisRAG(retriever, self.generator, **self.answering)
 
 
 @dataclass(frozen=True)

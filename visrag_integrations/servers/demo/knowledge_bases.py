@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class KnowledgeBases:
         embedder: Fills new ones.
         generator: Answers.
         limits: How much may be put in.
+        searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
         **answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
 
     Raises:
@@ -53,12 +55,13 @@ class KnowledgeBases:
         embedder: PageEmbedder,
         generator: Generator,
         limits: Limits | None = None,
+        searching: Mapping[str, Any] | None = None,
         **answering: Any,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
         self._embedders = LoadedEmbedders()
-        self.models = Models(embedder, generator, answering, self._embedders.get)
+        self.models = Models(embedder, generator, answering, self._embedders.get, searching or {})
         self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -62,7 +62,7 @@ class Hit(PageRef):
 
     model_config = _example(_HIT)
     score: float = Field(description="Higher is better; comparable within one answer.")
-    score_type: str = Field(description="cosine, maxsim, bm25 or fused.")
+    score_type: str = Field(description="cosine, maxsim, bm25, fused or rerank.")
 
 
 class DetailedHit(Hit):

@@ -11,6 +11,8 @@ from visrag_integrations.errors import (
     FilterError,
     GenerationError,
     MissingExtraError,
+    RerankerEndpointError,
+    RerankerError,
     SettingError,
     StoreError,
     StoreMismatchError,
@@ -49,6 +51,10 @@ def public_error(error: BaseException) -> PublicError:
             return PublicError(503, "index_changed", _filled_anew(error))
         case StoreError():
             return PublicError(503, "index_unavailable", "The index cannot be reached at the moment. Try again later.")
+        case RerankerEndpointError():
+            return PublicError(503, "reranker_unavailable", "What reranks pages cannot be reached. Try again later.")
+        case RerankerError():
+            return PublicError(502, "reranker_failed", "What reranks pages failed. The server's log says why.")
         case EndpointError():
             return PublicError(503, "embedder_unavailable", "What embeds queries cannot be reached. Try again later.")
         case GenerationError():
