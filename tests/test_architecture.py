@@ -17,6 +17,7 @@ ROWS = {
     "errors": 0,
     "telemetry": 0,
     "lazy": 0,  # names of a package that are imported when they are asked for
+    "known_models": 0,  # data: which models there are
     "files": 1,
     "fetching": 1,  # pictures that come as URLs are fetched through it
     "images": 2,  # a Page opens its picture through it

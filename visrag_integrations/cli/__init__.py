@@ -13,10 +13,23 @@ import sys
 from collections.abc import Sequence
 
 from visrag_integrations import __version__
-from visrag_integrations.cli import ask, demo, ending, evaluate, index, mcp, reindex, search, serve, train, ultrarag
+from visrag_integrations.cli import (
+    ask,
+    demo,
+    ending,
+    evaluate,
+    index,
+    mcp,
+    models,
+    reindex,
+    search,
+    serve,
+    train,
+    ultrarag,
+)
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, ultrarag, train)
+COMMANDS = (index, reindex, search, ask, evaluate, demo, serve, mcp, ultrarag, train, models)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

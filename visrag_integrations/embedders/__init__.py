@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import importlib
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.embedders.checkpoints import ADAPTER, resolve_checkpoint
+from visrag_integrations.embedders.unknown_names import unknown_embedder
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
 from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
@@ -105,15 +107,12 @@ def load_embedder(
         return _load_as(system, name, settings)
     if name in CHECKPOINTS:
         return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
-    if Path(name).expanduser().exists():
+    if os.path.exists(os.path.expanduser(name)):  # unlike Path.exists it takes any text, however long
         folder = Path(name).expanduser()
         if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() and not (folder / MODULES).is_file():
             return _load_adapter(folder, settings)
         return _resolve(SYSTEMS[_recognise(folder)])(str(folder), **settings)
-    raise UnknownNameError(
-        f"There is no embedder {name!r}, and no folder of that name. There are: {', '.join(embedder_names())}. "
-        'Name one of them or a checkpoint folder; for another hub name say its system, for example system="visrag-ret".'
-    )
+    raise unknown_embedder(name, embedder_names())
 
 
 def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> None:
