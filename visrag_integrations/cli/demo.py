@@ -30,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    options.add_embedder_options(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
     server = parser.add_argument_group("server")
@@ -90,7 +90,7 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=load_embedder(embedder),
+        embedder=load_embedder(options.with_query_embedder(embedder, arguments)),
         generator=load_generator(generator),
         limits=limits,
         top_k=arguments.k,

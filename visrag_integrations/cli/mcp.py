@@ -22,6 +22,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--search-only", action="store_true", help="load no generator; there is no tool ask then")
     add_address_options(parser, port=_PORT)
     options.add_search_options(parser)
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)

@@ -42,9 +42,19 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
 
+def add_embedder_options(parser: argparse.ArgumentParser, default: str = "the preset's") -> None:
+    """What embeds pages, and what embeds queries."""
+    parser.add_argument("--embedder", metavar="NAME|FOLDER", help=f"what embeds the pages (default: {default})")
+    parser.add_argument(
+        "--query-embedder",
+        metavar="NAME|FOLDER",
+        help="what embeds queries, where it is another model: a small one that was trained for the pages' vectors",
+    )
+
+
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """How documents are read and embedded."""
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    add_embedder_options(parser)
     parser.add_argument(
         "--pooling",
         choices=["auto", "rows", "hierarchical", "none"],
@@ -210,6 +220,7 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
     from visrag_integrations.embedders import load_embedder
 
     note_outdated(arguments, store)
+    note_queries(arguments, store)
     return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
 
 
@@ -217,8 +228,35 @@ def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageSto
     """Its name, for `load_embedder`."""
     # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     if arguments.embedder is None and store.info is not None:
-        return store.info.embedder
-    return str(arguments.embedder or preset_models(arguments)[0])
+        return with_query_embedder(store.info.embedder, arguments)
+    return with_query_embedder(str(arguments.embedder or preset_models(arguments)[0]), arguments)
+
+
+def with_query_embedder(name: str, arguments: argparse.Namespace) -> str:
+    """An embedder's name with what `--query-embedder` says, in place of what the name says of queries.
+
+    >>> with_query_embedder("large|small", argparse.Namespace(query_embedder="tiny"))
+    'large|tiny'
+    """
+    from visrag_integrations.embedders import split_pair
+    from visrag_integrations.interfaces.embedders import PAIR
+
+    if arguments.query_embedder is None:
+        return name
+    return f"{split_pair(name)[0]}{PAIR}{arguments.query_embedder}"
+
+
+def note_queries(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
+    """Say where an index that is filled further will not remember the query model that was named."""
+    from visrag_integrations.embedders import split_pair
+
+    if arguments.query_embedder is None or store.info is None or split_pair(store.info.embedder)[1] is not None:
+        return
+    given = f"--query-embedder {arguments.query_embedder}"
+    note(
+        f"the index remembers {store.info.embedder} alone: give {given} with each search too, or let it remember both: "
+        f"visrag reindex {given}"
+    )
 
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
@@ -231,7 +269,7 @@ def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> li
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
-    """The embedder the collection remembers."""
+    """The embedder the collection remembers, or the one that was asked for, which the store then checks."""
     from visrag_integrations.embedders import load_embedder
 
     if store.info is None:
@@ -241,7 +279,8 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
-    return load_embedder(store.info.embedder, shared=True)
+    name = with_query_embedder(arguments.embedder or store.info.embedder, arguments)
+    return load_embedder(name, shared=True)
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:

@@ -86,10 +86,12 @@ def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[Pa
     from visrag_integrations.embedders import load_embedder
 
     if arguments.embedder is not None:
-        return [load_embedder(arguments.embedder)]
+        return [load_embedder(options.with_query_embedder(arguments.embedder, arguments))]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
-    return [load_embedder(info.embedder) for info in store.info.embedders]
+    first, *others = store.info.embedders
+    own = load_embedder(options.with_query_embedder(first.embedder, arguments))
+    return [own, *(load_embedder(info.embedder) for info in others)]
 
 
 def _reading(arguments: argparse.Namespace, store: QdrantPageStore) -> dict[str, Any]:

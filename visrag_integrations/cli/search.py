@@ -17,6 +17,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("query", help="what to search for; - reads it from standard input")
     parser.add_argument("-k", type=options.positive, default=5, help="how many pages (default: 5)")
     options.add_search_options(parser)
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_store_options(parser)
     parser.set_defaults(run=run)
 

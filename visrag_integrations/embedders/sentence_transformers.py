@@ -61,6 +61,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         device: str | None = None,
         dtype: str | None = None,
         revision: str | None = None,
+        texts_only: bool = False,
         **settings: Any,
     ) -> None:
         """Load a checkpoint, or take a model that is loaded already.
@@ -73,6 +74,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             device: Where to compute; the first GPU when there is one.
             dtype: "float32", "bfloat16" or "float16"; the checkpoint's own by default.
             revision: Of a name on the hub.
+            texts_only: Take a model that reads no pictures: for queries, beside another model for the pages.
             **settings: Handed to the model's class, for example `prompts={"query": "..."}` or `truncate_dim=512`.
 
         Raises:
@@ -95,7 +97,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             self.name = name or _name_of(model)
         # By its name: the class is of a library that may not be installed, and is not imported here.
         self.kind = "multi" if type(model).__name__ == "MultiVectorEncoder" else "single"
-        self.dimension = _dimension_of(model, self.name)
+        self.dimension = _dimension_of(model, self.name, texts_only)
         self.batch_size = batch_size
         self._model: Any = model
         self._lock = threading.Lock()
@@ -106,12 +108,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         """Tells checkpoints apart, wherever they lie; "" for a model that was loaded elsewhere."""
         if self._folder is None:
             return ""
-        own = fingerprint_of_all(self._folder)
-        if not (self._folder / ADAPTER).is_file() or (self._folder / "config.json").is_file():
-            return own
-        # An adapter on another base, or on one that was trained further, gives other vectors.
-        base = fingerprint_of_all(resolve_checkpoint(adapter_base(self._folder)))
-        return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
+        return fingerprint_of_folder(self._folder)
 
     def check_open(self) -> None:
         """Nothing, unless this was closed, which raises EmbedderError."""
@@ -123,7 +120,10 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         Raises:
             PictureError: A page has no picture, or one that cannot be opened.
         """
-        encode = self._open_model().encode_document
+        model = self._open_model()
+        if not model.supports("image"):
+            raise EmbedderError(f"{self.name} reads text only; it embeds queries, beside another model for the pages.")
+        encode = model.encode_document
         made: list[Embedding] = []
         batch: list[Input] = []
         for page in pages:
@@ -178,8 +178,11 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         made: Input = {}
         if text.strip() or picture is None:
             made["text"] = plain_text(text, self._special_tokens)
-        if picture is not None:
-            made["image"] = to_rgb(images.open_picture(picture))
+        if picture is None:
+            return made
+        if not self._model.supports("image"):
+            raise EmbedderError(f"{self.name} reads text only, and this query has a picture. Ask with a text.")
+        made["image"] = to_rgb(images.open_picture(picture))
         return made
 
     def _encode(self, inputs: list[Input], encode: Callable[..., Any]) -> list[Embedding]:
@@ -202,6 +205,16 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             for index, vector in zip(indices, vectors, strict=True):
                 made[index] = np.asarray(vector, dtype=np.float32)
         return [made[index] for index in range(len(inputs))]
+
+
+def fingerprint_of_folder(folder: Path) -> str:
+    """Tells checkpoints apart; of an adapter, with its base."""
+    own = fingerprint_of_all(folder)
+    if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
+        return own
+    # An adapter on another base, or on one that was trained further, gives other vectors.
+    base = fingerprint_of_all(resolve_checkpoint(adapter_base(folder)))
+    return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
 
 
 def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
@@ -296,11 +309,12 @@ def _refuse_guessed_pooling(model: Any, folder: Path) -> None:
     )
 
 
-def _dimension_of(model: Any, name: str) -> int:
-    if not model.supports("image"):
+def _dimension_of(model: Any, name: str, texts_only: bool) -> int:
+    if not texts_only and not model.supports("image"):
         raise CheckpointError(
             f"{name} takes {', '.join(map(str, model.modalities))}, not pictures. Take a multimodal model, "
-            'or load_embedder("ocr") to search by the text of the pages.'
+            'or load_embedder("ocr") to search by the text of the pages. If it was trained for queries on the pages of '
+            f'another model: load_embedder("THAT MODEL", queries="{name}").'
         )
     dimension = model.get_embedding_dimension()
     if dimension is None:

@@ -68,6 +68,21 @@ EMBEDDERS: tuple[KnownModel, ...] = (
         vectors="single",
     ),
     KnownModel(
+        "nanovdr/NanoVDR-S-Multi",
+        "embedder",
+        (
+            Way(
+                "sentence-transformers",
+                "sentence-transformers",
+                'load_embedder("Qwen/Qwen3-VL-Embedding-2B", queries="nanovdr/NanoVDR-S-Multi")',
+            ),
+        ),
+        parameters=70,
+        vectors="single",
+        needs_gpu=False,
+        note="embeds queries only, for pages of Qwen3-VL-Embedding-2B: the queries then need no GPU",
+    ),
+    KnownModel(
         "BAAI/BGE-VL-base",
         "embedder",
         (_here("BAAI/BGE-VL-base"),),
