@@ -16,6 +16,9 @@ SYSTEMS = {
     "colqwen2": "visrag_integrations.embedders.colqwen2:ColQwen2Embedder",
     "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
     "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
+    "dse-qwen2": "visrag_integrations.embedders.dse_qwen2:DSEQwen2Embedder",
+    "vdr": "visrag_integrations.embedders.dse_qwen2:VDREmbedder",
+    "mcdse": "visrag_integrations.embedders.dse_qwen2:MCDSEEmbedder",
     "sentence-transformers": "visrag_integrations.embedders.sentence_transformers:SentenceTransformersEmbedder",
     "endpoint": "visrag_integrations.embedders.endpoint:EndpointEmbedder",
 }
@@ -30,6 +33,10 @@ CHECKPOINTS = {
     "vidore/colqwen2-v1.0-hf": "colqwen2",
     "vidore/colpali-v1.3-hf": "colpali",
     "ModernVBERT/colmodernvbert-merged": "colmodernvbert",
+    "MrLight/dse-qwen2-2b-mrl-v1": "dse-qwen2",
+    "llamaindex/vdr-2b-multi-v1": "vdr",
+    "llamaindex/vdr-2b-v1": "vdr",
+    "marco/mcdse-2b-v1": "mcdse",
     "Qwen/Qwen3-VL-Embedding-2B": "sentence-transformers",
     "Qwen/Qwen3-VL-Embedding-8B": "sentence-transformers",
     # Adapters: small files of changes to a base, which is fetched with them.
