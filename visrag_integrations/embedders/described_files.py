@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visrag_integrations.embedders.checkpoints import fingerprint_of
+from visrag_integrations.embedders.library_folders import CONFIG, MODULES, MULTI_VECTOR
 from visrag_integrations.embedders.paired import Described
-from visrag_integrations.embedders.sentence_transformers import CONFIG, MODULES, MULTI_VECTOR, fingerprint_of_folder
+from visrag_integrations.embedders.sentence_transformers import fingerprint_of_folder
 
 
 def describe_checkpoint(folder: Path, system: str) -> Described:

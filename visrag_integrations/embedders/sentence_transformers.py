@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -16,9 +15,18 @@ from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import (
     ADAPTER,
     adapter_base,
+    base_revision,
     checkpoint_name,
     fingerprint_of_all,
     resolve_checkpoint,
+)
+from visrag_integrations.embedders.library_folders import (
+    kind_of,
+    refuse_cut_off,
+    refuse_guessed_pooling,
+    refuse_pickles,
+    refuse_random_projection,
+    refuse_without_tokenizer,
 )
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
 from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
@@ -29,11 +37,6 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding
 
     Input = dict[str, Any]
-
-MULTI_VECTOR = {"MultiVectorEncoder", "ColBERT"}
-CONFIG = "config_sentence_transformers.json"
-MODULES = "modules.json"
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
 class SentenceTransformersEmbedder(AsyncEmbedder):
@@ -213,7 +216,7 @@ def fingerprint_of_folder(folder: Path) -> str:
     if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
         return own
     # An adapter on another base, or on one that was trained further, gives other vectors.
-    base = fingerprint_of_all(resolve_checkpoint(adapter_base(folder)))
+    base = fingerprint_of_all(resolve_checkpoint(adapter_base(folder), revision=base_revision(folder)))
     return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
 
 
@@ -224,7 +227,7 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         CheckpointError: It cannot be read, or only from pickled weights, or a part of it would be random.
         MissingExtraError: sentence-transformers is not installed, or PEFT, which an adapter needs.
     """
-    _refuse_pickles(folder)
+    refuse_pickles(folder)
     try:
         import sentence_transformers
     except ImportError as err:
@@ -232,29 +235,34 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     if not hasattr(sentence_transformers, "MultiVectorEncoder"):  # before 6.0, code in a local folder was run unasked
         raise MissingExtraError("sentence-transformers 6.0 or later", "sentence-transformers")
     # These import torch, as the library has by now.
-    from visrag_integrations.embedders.adapted_models import fetch_base, merge_adapter_into
+    from visrag_integrations.embedders.adapted_models import (
+        base_by_folder,
+        check_weights,
+        fetch_base,
+        merge_adapter_into,
+    )
     from visrag_integrations.embedders.pretrained import silent
 
     base: Path | None = None
     if (folder / ADAPTER).is_file():
-        _refuse_random_projection(folder)
+        refuse_random_projection(folder)
         base = fetch_base(folder)
-        _refuse_pickles(base)
+        refuse_pickles(base)
     try:
-        config = {}
-        if (folder / CONFIG).is_file():
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        read_as = _check_folder(folder, base, kind)
         model_class: Any = sentence_transformers.SentenceTransformer
-        if kind == "multi" or (kind is None and config.get("model_type") in MULTI_VECTOR):
+        if read_as == "multi":
             model_class = sentence_transformers.MultiVectorEncoder
-            _refuse_random_projection(folder)
-        with silent():
-            model = model_class(str(folder), local_files_only=True, **settings)
+            refuse_random_projection(folder)
+        with silent(), base_by_folder(folder, base) as place:
+            model = model_class(str(place), local_files_only=True, **settings)
         if kind is None:
-            _refuse_guessed_pooling(model, folder)
-        if base is not None:
+            refuse_guessed_pooling(model, folder)
+        if base is None or base == folder:
+            check_weights(model, folder)
+        else:
             merge_adapter_into(model, folder, base)
-    except CheckpointError:
+    except (CheckpointError, SettingError):
         raise
     except ImportError as err:
         if "torchvision" not in str(err).lower():
@@ -262,51 +270,24 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         # Processors of Qwen-VL read films too, with torchvision, and do not load without it.
         raise MissingExtraError("torchvision", "sentence-transformers") from err
     except Exception as err:  # whatever the library finds wrong with it, the caller learns which checkpoint it was
-        raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {err}") from err
+        raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {_reason(err)}") from err
     return model
 
 
-def _refuse_pickles(folder: Path) -> None:
-    unsafe = []
-    for path in folder.rglob("*"):
-        # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.
-        if path.suffix in PICKLES and not any(path.parent.glob("*.safetensors")):
-            unsafe.append(str(path.relative_to(folder)))
-    if unsafe:
-        raise CheckpointError(f"{str(folder)!r} has weights in {', '.join(unsafe)}; only safetensors files are read.")
+def _check_folder(folder: Path, base: Path | None, kind: str | None) -> str | None:
+    """What reads the folder, "multi" or "single", once its files are looked at."""
+    refuse_cut_off(folder)
+    if base is not None:
+        refuse_cut_off(base)
+    refuse_without_tokenizer(folder)
+    return kind_of(folder, kind)
 
 
-def _refuse_random_projection(folder: Path) -> None:
-    """Refuse a folder that does not say which modules a model has.
-
-    The library would add a projection with random weights, or take the mean of all tokens.
-    """
-    if (folder / MODULES).is_file():
-        return
-    names: Any = []
-    if (folder / "config.json").is_file():
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    for name in names:
-        # These have their projection in the network; the last one has it in the same file.
-        if str(name).endswith("ForRetrieval") or name == "HF_ColBERT":
-            return
-    raise CheckpointError(
-        f"{str(folder)!r} has no {MODULES}, so it does not say how tokens become vectors (architectures={names!r}). "
-        "Give a checkpoint with that file, or one whose name ends in -hf or -merged."
-    )
-
-
-def _refuse_guessed_pooling(model: Any, folder: Path) -> None:
-    """The library takes the mean of all tokens where a folder does not say how they become one vector.
-
-    A model that was trained on its last token, as those on language models are, would find nothing with that.
-    """
-    if (folder / MODULES).is_file() or not any(type(module).__name__ == "Pooling" for module in model):
-        return
-    raise CheckpointError(
-        f"{str(folder)!r} has no {MODULES}, so it does not say how its tokens become one vector. Give a checkpoint "
-        'with that file; or say kind="single", if the mean of all tokens is right for it.'
-    )
+def _reason(err: Exception) -> str:
+    """What the library says is wrong; of shapes it says it in a report that is switched off here."""
+    if "ignore_mismatched_sizes" in str(err):
+        return "weights have other shapes than their configuration says. Do its files belong together?"
+    return str(err)
 
 
 def _dimension_of(model: Any, name: str, texts_only: bool) -> int:
