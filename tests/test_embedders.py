@@ -104,6 +104,7 @@ HAS: dict[str, set[str]] = {
     "minicpm-visual-embedding": FROM_CHECKPOINT | {"instruction"},
     "bge-vl-clip": FROM_CHECKPOINT,
     "bge-vl-mllm": FROM_CHECKPOINT | {"instruction"},
+    "dse-qwen2": FROM_CHECKPOINT,
     "sentence-transformers": FROM_CHECKPOINT - {"reads"},
     "colqwen2": LATE_INTERACTION,
     "colpali": LATE_INTERACTION,

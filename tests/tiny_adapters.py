@@ -156,3 +156,29 @@ def qwen3_vl_embedding(folder: Path) -> Path:
     prompts = {"query": "Retrieve pages.", "document": "Represent the input."}
     sentence_transformers.SentenceTransformer(modules=modules, prompts=prompts, device="cpu").save(str(whole))
     return whole
+
+
+def query_model(folder: Path, dimension: int, *, seed: int = 17, kind: str = "single") -> Path:
+    """A tiny text encoder with a projection of two layers to so many numbers, as NanoVDR is made."""
+    import sentence_transformers
+    from sentence_transformers.base.modules import Dense, Transformer
+    from sentence_transformers.multi_vector_encoder.modules import MultiVectorMask
+    from sentence_transformers.sentence_transformer.modules import Normalize, Pooling
+
+    network, whole = folder / "network", folder / "whole"
+    config = transformers.DistilBertConfig(vocab_size=270, dim=32, n_layers=2, n_heads=4, hidden_dim=48)
+    with torch.random.fork_rng():
+        torch.manual_seed(seed)
+        transformers.DistilBertModel(config).save_pretrained(network)
+        byte_tokenizer(["[PAD]", "[CLS]", "[SEP]"], pad_token="[PAD]").save_pretrained(network)
+        if kind == "multi":
+            plain: Any = {"activation_function": torch.nn.Identity(), "module_input_name": "token_embeddings"}
+            modules = [Transformer(str(network)), Dense(32, dimension, **plain), MultiVectorMask()]
+            modules.append(Normalize(module_input_name="token_embeddings"))
+            sentence_transformers.MultiVectorEncoder(modules=modules, device="cpu").save(str(whole))
+            return whole
+        hidden = Dense(32, 48, activation_function=torch.nn.GELU())
+        last = Dense(48, dimension, activation_function=torch.nn.Identity())
+        modules = [Transformer(str(network)), Pooling(32, pooling_mode="mean"), hidden, last, Normalize()]
+        sentence_transformers.SentenceTransformer(modules=modules, device="cpu").save(str(whole))
+    return whole

@@ -16,9 +16,17 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
 
 @contextmanager
-def serve(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
-    """The hub's address, and what was asked of it so far ("name/file")."""
+def serve(
+    repositories: dict[str, Path], revisions: dict[tuple[str, str], Path] | None = None
+) -> Iterator[tuple[str, list[str]]]:
+    """The hub's address, and what was asked of it so far ("name/file").
+
+    Args:
+        repositories: What each name has by now, as the revision `COMMIT`.
+        revisions: Earlier ones, by name and commit.
+    """
     asked: list[str] = []
+    versions = {(name, COMMIT): folder for name, folder in repositories.items()} | (revisions or {})
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def do_HEAD(self) -> None:
@@ -29,33 +37,44 @@ def serve(repositories: dict[str, Path]) -> Iterator[tuple[str, list[str]]]:
 
         def _answer(self) -> None:
             path = unquote(urlsplit(self.path).path)
-            for name, folder in repositories.items():
-                files = sorted(file for file in folder.rglob("*") if file.is_file())
-                names = [file.relative_to(folder).as_posix() for file in files]
-                if path in (f"/api/models/{name}", f"/api/models/{name}/revision/main"):
-                    content = {"id": name, "sha": COMMIT, "siblings": [{"rfilename": each} for each in names]}
-                    return self._send(json.dumps(content).encode(), "application/json")
-                if path.startswith(f"/api/models/{name}/tree/"):
-                    tree = []
-                    for file, each in zip(files, names, strict=True):
-                        tree.append({"type": "file", "path": each, "size": file.stat().st_size, "oid": etag(file)})
-                    return self._send(json.dumps(tree).encode(), "application/json")
-                before = f"/{name}/resolve/"
-                if path.startswith(before):
-                    wanted = path.removeprefix(before).partition("/")[2]
-                    if wanted in names:
-                        asked.append(f"{name}/{wanted}")
-                        return self._send(
-                            (folder / wanted).read_bytes(), "application/octet-stream", etag(folder / wanted)
-                        )
+            for (name, commit), folder in versions.items():
+                # The newest one is called main too, and is given where no revision is named.
+                called = (commit, "main") if commit == COMMIT else (commit,)
+                for revision in called:
+                    if self._answer_of(path, name, revision, commit, folder):
+                        return
             self.send_error(404)
-            return None
 
-        def _send(self, content: bytes, kind: str, tag: str = "") -> None:
+        def _answer_of(self, path: str, name: str, revision: str, commit: str, folder: Path) -> bool:
+            files = sorted(file for file in folder.rglob("*") if file.is_file())
+            names = [file.relative_to(folder).as_posix() for file in files]
+            described = [f"/api/models/{name}/revision/{revision}"]
+            if revision == "main":
+                described.append(f"/api/models/{name}")
+            if path in described:
+                content = {"id": name, "sha": commit, "siblings": [{"rfilename": each} for each in names]}
+                self._send(json.dumps(content).encode(), "application/json", commit)
+                return True
+            if path.startswith(f"/api/models/{name}/tree/{revision}"):
+                tree = []
+                for file, each in zip(files, names, strict=True):
+                    tree.append({"type": "file", "path": each, "size": file.stat().st_size, "oid": etag(file)})
+                self._send(json.dumps(tree).encode(), "application/json", commit)
+                return True
+            before = f"/{name}/resolve/{revision}/"
+            wanted = path.removeprefix(before)
+            if not path.startswith(before) or wanted not in names:
+                return False
+            asked.append(f"{name}/{wanted}")
+            content = (folder / wanted).read_bytes()
+            self._send(content, "application/octet-stream", commit, etag(folder / wanted))
+            return True
+
+        def _send(self, content: bytes, kind: str, commit: str, tag: str = "") -> None:
             self.send_response(200)
             self.send_header("Content-Type", kind)
             self.send_header("Content-Length", str(len(content)))
-            self.send_header("X-Repo-Commit", COMMIT)
+            self.send_header("X-Repo-Commit", commit)
             if tag:
                 self.send_header("ETag", f'"{tag}"')
             self.end_headers()

@@ -178,6 +178,20 @@ def _colmodernvbert(folder: Path) -> None:
     ).save_pretrained(folder)
 
 
+def _dse_qwen2(folder: Path) -> None:
+    """A Qwen2-VL that would write text too; that it embeds stands nowhere in such a checkpoint, so it is added."""
+    from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import Qwen2VLImageProcessorPil
+
+    vlm = transformers.AutoConfig.from_pretrained(tiny("colqwen2")).vlm_config
+    tokenizer = byte_tokenizer(QWEN_MARKS, pad_token="<|endoftext|>", eos_token="<|im_end|>", padding_side="left")
+    pictures = Qwen2VLImageProcessorPil(patch_size=14, merge_size=2)
+    tokenizer.save_pretrained(folder)
+    pictures.save_pretrained(folder)
+    network = transformers.Qwen2VLForConditionalGeneration(vlm)
+    network.config.visrag_system = "dse-qwen2"
+    network.save_pretrained(folder)
+
+
 def _sentence_transformers(folder: Path) -> None:
     sentence_transformers = pytest.importorskip("sentence_transformers")
     sentence_transformers.SentenceTransformer(str(tiny("bge-vl-clip")), device="cpu").save(str(folder))
@@ -189,6 +203,7 @@ BUILDERS: dict[str, Callable[[Path], None]] = {
     "colqwen2": _colqwen2,
     "colpali": _colpali,
     "colmodernvbert": _colmodernvbert,
+    "dse-qwen2": _dse_qwen2,
     "sentence-transformers": _sentence_transformers,
 }
 

@@ -23,6 +23,7 @@ from visrag_integrations.cli import (
     index,
     info,
     mcp,
+    models,
     options,
     reindex,
     samples,
@@ -35,7 +36,23 @@ from visrag_integrations.cli import (
 from visrag_integrations.cli.parser import CommandParser
 from visrag_integrations.errors import VisRAGError
 
-COMMANDS = (index, search, ask, info, documents, delete, reindex, samples, evaluate, demo, serve, mcp, ultrarag, train)
+COMMANDS = (
+    index,
+    search,
+    ask,
+    info,
+    documents,
+    delete,
+    reindex,
+    samples,
+    evaluate,
+    demo,
+    serve,
+    mcp,
+    ultrarag,
+    train,
+    models,
+)
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -31,7 +31,7 @@ def add_parser(subparsers: Any) -> None:
     )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    options.add_embedder_options(parser)
     embedding_server.add_server_option(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
@@ -77,7 +77,6 @@ def _password(arguments: argparse.Namespace) -> str | None:
 
 
 def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> KnowledgeBases:
-    from visrag_integrations.embedders import load_embedder
     from visrag_integrations.generation import load_generator
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
@@ -92,7 +91,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=load_embedder(embedder, **embedding_server.server_settings(embedder, arguments)),
+        embedder=options.load_named(options.with_query_embedder(embedder, arguments), arguments),
         generator=load_generator(generator),
         limits=limits,
         searching=reranking.retriever_settings(arguments, opened),

@@ -24,6 +24,7 @@ def add_parser(subparsers: Any) -> None:
     add_address_options(parser, port=_PORT)
     options.add_search_options(parser)
     add_rerank_options(parser)
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)

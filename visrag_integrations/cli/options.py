@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, PageEmbedder
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.store import QdrantPageStore
+    from visrag_integrations.store.info import EmbedderInfo
 
 PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B")}
 """Preset -> (embedder, generator)."""
@@ -57,9 +58,19 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv: every step")
 
 
+def add_embedder_options(parser: argparse.ArgumentParser, default: str = "the preset's") -> None:
+    """What embeds pages, and what embeds queries."""
+    parser.add_argument("--embedder", metavar="NAME|FOLDER", help=f"what embeds the pages (default: {default})")
+    parser.add_argument(
+        "--query-embedder",
+        metavar="NAME|FOLDER",
+        help="what embeds queries, where it is another model: a small one that was trained for the pages' vectors",
+    )
+
+
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
     """How documents are read and embedded."""
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    add_embedder_options(parser)
     parser.add_argument(
         "--text-model",
         metavar="NAME|FOLDER",
@@ -237,6 +248,7 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
     Shared, as the others here: `visrag eval` fills and searches, with one model in memory. Close it.
     """
     note_outdated(arguments, store)
+    note_queries(arguments, store)
     return embedding_server.load(name_of_embedder_to_fill(arguments, store), arguments, store.info)
 
 
@@ -244,9 +256,11 @@ def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageSto
     """Its name, for `load_embedder`."""
     # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     asked = asked_embedder(arguments)
-    if asked is None and store.info is not None:
-        return store.info.embedder
-    return asked or preset_models(arguments)[0]
+    if asked is not None:
+        return asked
+    if store.info is not None:
+        return with_query_embedder(store.info.embedder, arguments)
+    return with_query_embedder(preset_models(arguments)[0], arguments)
 
 
 def asked_embedder(arguments: argparse.Namespace) -> str | None:
@@ -256,14 +270,41 @@ def asked_embedder(arguments: argparse.Namespace) -> str | None:
         SettingError: A text model for an embedder that takes none.
     """
     embedder: str | None = arguments.embedder
-    model: str | None = arguments.text_model
+    model: str | None = getattr(arguments, "text_model", None)  # commands that only search remember it
     if model is None:
-        return embedder
+        return None if embedder is None else with_query_embedder(embedder, arguments)
     if embedder not in (None, "ocr"):
         raise SettingError(
             f"--text-model {model} is for the embedder 'ocr', and --embedder is {embedder!r}. Leave one of them out."
         )
-    return f"ocr:{model}"
+    return with_query_embedder(f"ocr:{model}", arguments)
+
+
+def with_query_embedder(name: str, arguments: argparse.Namespace) -> str:
+    """An embedder's name with what `--query-embedder` says, in place of what the name says of queries.
+
+    >>> with_query_embedder("large|small", argparse.Namespace(query_embedder="tiny"))
+    'large|tiny'
+    """
+    from visrag_integrations.embedders import split_pair
+    from visrag_integrations.interfaces.embedders import PAIR
+
+    if arguments.query_embedder is None:
+        return name
+    return f"{split_pair(name)[0]}{PAIR}{arguments.query_embedder}"
+
+
+def note_queries(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
+    """Say where an index that is filled further will not remember the query model that was named."""
+    from visrag_integrations.embedders import split_pair
+
+    if arguments.query_embedder is None or store.info is None or split_pair(store.info.embedder)[1] is not None:
+        return
+    given = f"--query-embedder {arguments.query_embedder}"
+    note(
+        f"the index remembers {store.info.embedder} alone: give {given} with each search too, or let it remember both: "
+        f"visrag reindex {given}"
+    )
 
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
@@ -274,7 +315,7 @@ def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> li
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
-    """The embedder the collection remembers."""
+    """The embedder the collection remembers, or the one that was asked for, which the store then checks."""
     if store.info is None:
         store.check_alias()
         raise StoreError(
@@ -282,7 +323,15 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
-    return embedding_server.load(store.info.embedder, arguments, store.info)
+    name = with_query_embedder(arguments.embedder or store.info.embedder, arguments)
+    return embedding_server.load(name, arguments, store.info)
+
+
+def load_named(name: str, arguments: argparse.Namespace, info: EmbedderInfo | None = None) -> PageEmbedder:
+    """The embedder of that name, not shared; from the server where one is named."""
+    from visrag_integrations.embedders import load_embedder
+
+    return load_embedder(name, **embedding_server.server_settings(name, arguments, info))
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:

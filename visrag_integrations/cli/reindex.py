@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import embedding_server, index, options, output
+from visrag_integrations.cli import index, options, output
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces.closing import close
 
@@ -82,16 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """What was asked for, else everyone who fills the index."""
-    from visrag_integrations.embedders import load_embedder
-
     asked = options.asked_embedder(arguments)
     if asked is not None:
-        return [load_embedder(asked, **embedding_server.server_settings(asked, arguments))]
+        return [options.load_named(asked, arguments)]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
-    found: list[PageEmbedder] = []
-    for info in store.info.embedders:
-        found.append(load_embedder(info.embedder, **embedding_server.server_settings(info.embedder, arguments, info)))
+    first, *others = store.info.embedders
+    found = [options.load_named(options.with_query_embedder(first.embedder, arguments), arguments, first)]
+    for info in others:
+        found.append(options.load_named(info.embedder, arguments, info))
     return found
 
 

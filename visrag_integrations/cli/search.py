@@ -19,6 +19,7 @@ def add_parser(subparsers: Any) -> None:
     options.add_search_options(parser)
     html_files.add_options(parser, "the pages")
     reranking.add_rerank_options(parser)
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_store_options(parser)
     parser.set_defaults(run=run)
 

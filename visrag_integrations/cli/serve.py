@@ -37,6 +37,7 @@ def add_parser(subparsers: Any) -> None:
     parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
     options.add_search_options(parser)
     reranking.add_rerank_options(parser)
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_generator_options(parser)
     options.add_store_options(parser, json=False)
     parser.set_defaults(run=run)

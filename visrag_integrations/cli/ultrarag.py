@@ -18,7 +18,7 @@ def add_parser(subparsers: Any) -> None:
     )
     init.add_argument("folder", metavar="DIR", help="where; parameter files that are there already stay as they are")
     init.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to name")
-    init.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
+    options.add_embedder_options(init)
     init.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
     init.set_defaults(run=run)
 
@@ -31,6 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if embedder is None or generator is None:
         named = options.preset_models(arguments)
         embedder, generator = embedder or named[0], generator or named[1]
+    embedder = options.with_query_embedder(embedder, arguments)
     written = write_folders(Path(arguments.folder), embedder=embedder, generator=generator)
     for kept in written.kept:
         options.note(f"{kept} was there and stays as it is.")

@@ -3,14 +3,27 @@
 from __future__ import annotations
 
 import importlib
-import json
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.embedders.checkpoints import ADAPTER, resolve_checkpoint
-from visrag_integrations.embedders.served import ARCHITECTURES as SERVED_ARCHITECTURES
-from visrag_integrations.embedders.served import SERVED, how_to_serve, load_by_served_name, load_in_vllm, load_served
+from visrag_integrations.embedders.pairing import pair, split_pair
+from visrag_integrations.embedders.served import SERVED, load_by_served_name, load_in_vllm, load_served
+from visrag_integrations.embedders.systems import (
+    ARCHITECTURES,
+    CHECKPOINTS,
+    MODULES,
+    QUERY_MODELS,
+    SYSTEM_KEY,
+    SYSTEMS,
+    is_recognised,
+    recognise,
+    recognised_system,
+    system_target,
+)
+from visrag_integrations.embedders.unknown_names import unknown_embedder
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
 from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
@@ -19,56 +32,20 @@ if TYPE_CHECKING:
 
     Factory = str | Callable[..., PageEmbedder]
 
-SYSTEMS = {
-    "visrag-ret": "visrag_integrations.embedders.visrag_ret:VisRAGRetEmbedder",
-    "minicpm-visual-embedding": "visrag_integrations.embedders.minicpm_visual:MiniCPMVisualEmbedder",
-    "bge-vl-clip": "visrag_integrations.embedders.bge_vl_clip:BGEVLCLIPEmbedder",
-    "bge-vl-mllm": "visrag_integrations.embedders.bge_vl_mllm:BGEVLMLLMEmbedder",
-    "colqwen2": "visrag_integrations.embedders.colqwen2:ColQwen2Embedder",
-    "colpali": "visrag_integrations.embedders.colpali:ColPaliEmbedder",
-    "colmodernvbert": "visrag_integrations.embedders.colmodernvbert:ColModernVBertEmbedder",
-    "sentence-transformers": "visrag_integrations.embedders.sentence_transformers:SentenceTransformersEmbedder",
-    "endpoint": "visrag_integrations.embedders.endpoint:EndpointEmbedder",
-    "vllm": "visrag_integrations.embedders.vllm:VLLMEmbedder",
-}
-"""Systems that read a checkpoint: their class is called with its name or folder, then the settings."""
-CHECKPOINTS = {
-    "openbmb/VisRAG-Ret": "visrag-ret",
-    "RhapsodyAI/minicpm-visual-embedding-v0": "minicpm-visual-embedding",
-    "BAAI/BGE-VL-base": "bge-vl-clip",
-    "BAAI/BGE-VL-large": "bge-vl-clip",
-    "BAAI/BGE-VL-MLLM-S1": "bge-vl-mllm",
-    "BAAI/BGE-VL-MLLM-S2": "bge-vl-mllm",
-    "vidore/colqwen2-v1.0-hf": "colqwen2",
-    "vidore/colpali-v1.3-hf": "colpali",
-    "ModernVBERT/colmodernvbert-merged": "colmodernvbert",
-    "Qwen/Qwen3-VL-Embedding-2B": "sentence-transformers",
-    "Qwen/Qwen3-VL-Embedding-8B": "sentence-transformers",
-    # Adapters: small files of changes to a base, which is fetched with them.
-    "vidore/colpali-v1.2": "sentence-transformers",
-    "vidore/colpali-v1.3": "sentence-transformers",
-    "vidore/colqwen2-v1.0": "sentence-transformers",
-    "vidore/colqwen2.5-v0.2": "sentence-transformers",
-    "vidore/colSmol-256M": "sentence-transformers",
-    "vidore/colSmol-500M": "sentence-transformers",
-    "nomic-ai/colnomic-embed-multimodal-3b": "sentence-transformers",
-    "nomic-ai/colnomic-embed-multimodal-7b": "sentence-transformers",
-}
-"""Published checkpoints and the system each belongs to."""
-ARCHITECTURES = {
-    "VisRAG_Ret": "visrag-ret",
-    "CLIPModel": "bge-vl-clip",
-    "LlavaNextForConditionalGeneration": "bge-vl-mllm",
-    "LLaVANextForEmbedding": "bge-vl-mllm",
-    "ColQwen2ForRetrieval": "colqwen2",
-    "ColPaliForRetrieval": "colpali",
-    "ColModernVBertForRetrieval": "colmodernvbert",
-}
-"""What `architectures` in a folder's config.json says, and the system it means."""
-MODULES = "modules.json"
-"""A folder that has this file is one of sentence-transformers, whatever its architecture."""
-SYSTEM_KEY = "visrag_system"
-"""In the config.json of a checkpoint that was trained here: its system, where the architecture does not tell it."""
+__all__ = [
+    "ARCHITECTURES",
+    "CHECKPOINTS",
+    "MODULES",
+    "QUERY_MODELS",
+    "SYSTEMS",
+    "SYSTEM_KEY",
+    "embedder_names",
+    "load_embedder",
+    "recognised_system",
+    "register_embedder",
+    "split_pair",
+]
+
 TORCH = {"torch", "transformers", "safetensors"}
 """Packages of the extra that most systems need."""
 
@@ -80,6 +57,8 @@ _named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbed
 def load_embedder(
     name_or_path: str | Path,
     *,
+    queries: str | Path | None = None,
+    query_settings: Mapping[str, Any] | None = None,
     system: str | None = None,
     url: str | None = None,
     backend: str | None = None,
@@ -90,8 +69,11 @@ def load_embedder(
 
     Args:
         name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
-            embedder that was loaded with `system` is "system:name", and can be given so; that of `ocr` with a text
-            model is "ocr:model".
+            embedder that was loaded with `system` is "system:name", one with `queries` "pages|queries", that of `ocr`
+            with a text model "ocr:model", and all can be given so.
+        queries: What embeds queries, where it is another model than what embeds pages; it must have been trained for
+            their vectors. Each is loaded when it is first needed: to search, the pages' model is not.
+        query_settings: Handed to that one's class; `settings` go to the pages' model.
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
         url: The server that has the model, for example vLLM's "http://localhost:8000". Models that only vLLM has
             (ColQwen3, ColQwen3.5, Nemotron ColEmbed) need it, unless vLLM is installed here.
@@ -106,13 +88,26 @@ def load_embedder(
         MissingExtraError: The embedder needs a package that is not installed.
     """
     name = str(name_or_path)
-    if name.startswith(_WITH_TEXT_MODEL) and name not in _named and system is None:
-        name, settings = _with_text_model(name, settings)
     if shared:
+        if queries is not None:
+            settings["queries"] = str(queries)
+        if query_settings is not None:
+            settings["query_settings"] = dict(query_settings)
         # Part of what tells one shared model from another.
         places = {"system": system, "url": url, "backend": backend}
         settings |= {setting: value for setting, value in places.items() if value is not None}
         return SharedEmbedder(SHARED_EMBEDDERS, name, settings, lambda: load_embedder(name, **settings))
+    if queries is None:
+        name, queries = split_pair(name, _named)
+    if queries is not None:
+        places = {"url": url, "backend": backend}
+        settings |= {setting: value for setting, value in places.items() if value is not None}
+        names, own = (name, str(queries)), query_settings or {}
+        return pair(names, load_embedder, _named, system=system, settings=settings, query_settings=own)
+    if query_settings is not None:
+        raise SettingError("query_settings are those of queries=; name what embeds the queries, or leave them out.")
+    if name.startswith(_WITH_TEXT_MODEL) and name not in _named and system is None:
+        name, settings = _with_text_model(name, settings)
     if name in _named and (url is not None or backend is not None):
         raise SettingError(f"{name!r} works in this process, without a server; leave url= and backend= out.")
     if name in _named:
@@ -129,15 +124,17 @@ def load_embedder(
         return _load_as(system, name, settings)
     if name in CHECKPOINTS:
         return _resolve(SYSTEMS[CHECKPOINTS[name]])(name, **settings)
-    if Path(name).expanduser().exists():
+    if os.path.exists(os.path.expanduser(name)):  # unlike Path.exists it takes any text, however long
         folder = Path(name).expanduser()
         if (folder / ADAPTER).is_file() and not (folder / "config.json").is_file() and not (folder / MODULES).is_file():
             return _load_adapter(folder, settings)
-        return _resolve(SYSTEMS[_recognise(folder)])(str(folder), **settings)
-    raise UnknownNameError(
-        f"There is no embedder {name!r}, and no folder of that name. There are: {', '.join(embedder_names())}. "
-        'Name one of them or a checkpoint folder; for another hub name say its system, for example system="visrag-ret".'
-    )
+        return _resolve(SYSTEMS[recognise(folder)])(str(folder), **settings)
+    if name in QUERY_MODELS:
+        raise SettingError(
+            f"{name!r} embeds queries only. Name what embeds the pages too: "
+            f'load_embedder("{QUERY_MODELS[name][1]}", queries="{name}").'
+        )
+    raise unknown_embedder(name, embedder_names())
 
 
 def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> None:
@@ -162,27 +159,6 @@ def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> 
 def embedder_names() -> list[str]:
     """Every name `load_embedder` knows, sorted."""
     return sorted({*_named, *CHECKPOINTS, *SERVED})
-
-
-def recognised_system(name: str, folder: Path, *, default: str | None = None) -> str:
-    """The system of a checkpoint: by its published name, else by the folder's config.json.
-
-    Args:
-        name: As it was given.
-        folder: Where it lies.
-        default: Given back where neither says it.
-
-    Raises:
-        UnknownNameError: Neither says it, and there is no default.
-    """
-    if name in CHECKPOINTS:
-        return CHECKPOINTS[name]
-    try:
-        return _recognise(folder)
-    except UnknownNameError:
-        if default is None:
-            raise
-        return default
 
 
 def _with_text_model(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:
@@ -218,8 +194,8 @@ def _load_elsewhere(
 
 def _load_as(system: str, name: str, settings: dict[str, Any]) -> PageEmbedder:
     """The checkpoint as that system; where the checkpoint does not say the system, the embedder's name does."""
-    embedder: Any = _resolve(_system_target(system))(name, **settings)
-    if not _is_recognised(name, system):
+    embedder: Any = _resolve(system_target(system))(name, **settings)
+    if not is_recognised(name, system):
         embedder.name = f"{system}:{embedder.name}"
     loaded: PageEmbedder = embedder
     return loaded
@@ -246,58 +222,6 @@ def _load_base(folder: Path, base: str, settings: dict[str, Any]) -> PageEmbedde
             f"{MODULES} beside it, as published ones have, is read by sentence-transformers; or give the merged "
             f'checkpoint: "-hf" or "-merged" in its name. {err}'
         ) from err
-
-
-def _is_recognised(name: str, system: str) -> bool:
-    """Whether the name alone, without `system`, leads to that system."""
-    if name in CHECKPOINTS:
-        return CHECKPOINTS[name] == system
-    try:
-        return _recognise(Path(name).expanduser()) == system
-    except (CheckpointError, UnknownNameError):
-        return False
-
-
-def _system_target(system: str) -> str:
-    if system not in SYSTEMS:
-        raise UnknownNameError(f"There is no system {system!r}. There are: {', '.join(sorted(SYSTEMS))}.")
-    return SYSTEMS[system]
-
-
-def _recognise(folder: Path) -> str:
-    """The system of a checkpoint folder, by what its config.json says, never by its name."""
-    if not folder.is_dir():
-        raise CheckpointError(f"{str(folder)!r} is a file; give the folder that holds config.json and the weights.")
-    if (folder / MODULES).is_file():  # before config.json, which an adapter does not have
-        return "sentence-transformers"
-    try:
-        config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
-    except FileNotFoundError as err:
-        if (folder / ADAPTER).is_file():
-            raise CheckpointError(
-                f"{str(folder)!r} holds an adapter, no whole model. Say no system=, so that its base is loaded too, or "
-                'give the merged checkpoint: published ones have "-hf" or "-merged" in their names.'
-            ) from err
-        raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.") from err
-    except (OSError, ValueError) as err:
-        raise CheckpointError(f"config.json in {str(folder)!r} cannot be read: {err}.") from err
-    if isinstance(config, dict) and config.get(SYSTEM_KEY) in SYSTEMS:
-        return str(config[SYSTEM_KEY])
-    names = config.get("architectures") if isinstance(config, dict) else None
-    if not isinstance(names, list):
-        names = []
-    for name in names:
-        if isinstance(name, str) and name in ARCHITECTURES:
-            return ARCHITECTURES[name]
-        if isinstance(name, str) and name in SERVED_ARCHITECTURES:
-            raise UnknownNameError(
-                f"{str(folder)!r} is a {name}, which vLLM alone reads. {how_to_serve(str(folder))} Where it is, say "
-                'backend="vllm".'
-            )
-    raise UnknownNameError(
-        f"config.json in {str(folder)!r} says architectures={names!r}; recognised: {', '.join(sorted(ARCHITECTURES))}. "
-        f"Say which system it is with system=, one of: {', '.join(sorted(SYSTEMS))}."
-    )
 
 
 def _resolve(factory: Factory) -> Callable[..., PageEmbedder]:

@@ -6,20 +6,31 @@ errors: an adapter of another base would give vectors that look right and find n
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+import json
+import shutil
+import tempfile
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.embedders.checkpoints import ADAPTER_WEIGHTS, adapter_base, resolve_checkpoint
+import torch
+
+from visrag_integrations.embedders.checkpoints import (
+    ADAPTER,
+    ADAPTER_WEIGHTS,
+    adapter_base,
+    base_revision,
+    resolve_checkpoint,
+)
 from visrag_integrations.errors import CheckpointError, MissingExtraError
-from visrag_integrations.models.weights import find_weight_files, first_names
+from visrag_integrations.models.weights import find_weight_files, first_names, read_json
 
 PROJECTION = "custom_text_proj"  # colpali-engine's name of the layer that makes 128 numbers of a token
-DENSE = (
-    "*_Dense"  # where sentence-transformers keeps that layer, trained; it is read from there and not from the adapter
-)
+# Where sentence-transformers keeps that layer, trained; it is read from there and not from the adapter.
+DENSE = "*_Dense"
 ENDS = 16  # numbers compared at either end of a weight of the base: random ones of the same shape would never agree
 
 
@@ -38,9 +49,28 @@ def fetch_base(folder: Path) -> Path:
         return folder
     base = adapter_base(folder)
     try:
-        return resolve_checkpoint(base)
+        return resolve_checkpoint(base, revision=base_revision(folder))
     except CheckpointError as err:
         raise CheckpointError(f"{str(folder)!r} is an adapter of {base!r}, which is needed too. {err}") from err
+
+
+@contextlib.contextmanager
+def base_by_folder(folder: Path, base: Path | None) -> Iterator[Path]:
+    """A folder for the library to read the adapter from, which leads to this base and to no other.
+
+    An adapter may name a revision of its base; the library would look for the newest one under the base's name.
+    """
+    if base is None or base == folder or base_revision(folder) is None:
+        yield folder
+        return
+    with tempfile.TemporaryDirectory(prefix="visrag-adapter-") as place:
+        # Some hundred megabytes: whoever names a revision of a base is rare.
+        copy = Path(shutil.copytree(folder, Path(place) / "adapter"))
+        config = read_json(copy / ADAPTER)
+        (copy / ADAPTER).write_text(
+            json.dumps({**config, "base_model_name_or_path": str(base), "revision": None}), encoding="utf-8"
+        )
+        yield copy
 
 
 def merge_adapter_into(model: Any, folder: Path, base: Path) -> None:
@@ -56,8 +86,36 @@ def merge_adapter_into(model: Any, folder: Path, base: Path) -> None:
     """
     network = model.transformers_model
     _check_pairs(network, folder)
-    _check_base(network, base)
+    without = _without_numbers(network, find_weight_files(base))
+    if without:
+        raise CheckpointError(
+            f"The base in {str(base)!r} has not all weights of its network; missing: {first_names(without)}. "
+            "Download it again."
+        )
     _merge(network)
+
+
+def check_weights(model: Any, folder: Path) -> None:
+    """Every weight of a whole checkpoint's network comes from its files.
+
+    Args:
+        model: What sentence-transformers made of `folder`.
+        folder: The checkpoint's.
+
+    Raises:
+        CheckpointError: One has no numbers in the files: it would be random.
+    """
+    network = model.transformers_model
+    if network is None:  # a module of the library's own, which reads its weights strictly
+        return
+    without = _without_numbers(network, sorted(folder.rglob("*.safetensors")))
+    if any(type(module).__name__ == "Pooling" for module in model):
+        # BERT's own pooling, which many checkpoints leave out and nothing reads where there is another one.
+        without = [name for name in without if not name.startswith("pooler.")]
+    if without:
+        raise CheckpointError(
+            f"{str(folder)!r} has not all weights of its network; missing: {first_names(without)}. Download it again."
+        )
 
 
 def _check_pairs(network: Any, folder: Path) -> None:
@@ -80,9 +138,18 @@ def _check_pairs(network: Any, folder: Path) -> None:
     without_numbers = _not_among(in_network, in_file)
     if without_place or without_numbers:
         raise CheckpointError(
-            f"The adapter in {str(folder)!r} does not fit its base. Without a place: {first_names(without_place)}; "
-            f"not in the adapter: {first_names(without_numbers)}. Is it an adapter of another checkpoint?"
+            f"The adapter in {str(folder)!r} does not fit its base. {_lists(without_place, without_numbers)}. "
+            "Is it an adapter of another checkpoint?"
         )
+
+
+def _lists(without_place: list[str], without_numbers: list[str]) -> str:
+    told = []
+    if without_place:
+        told.append(f"Without a place: {first_names(without_place)}")
+    if without_numbers:
+        told.append(f"not in the adapter: {first_names(without_numbers)}")
+    return "; ".join(told)
 
 
 def _adapter_weights(network: Any) -> Iterator[tuple[str, Any]]:
@@ -113,39 +180,48 @@ def _digest(weight: Any) -> str:
     return f"{numbers.shape} {hashlib.sha256(numbers.tobytes()).hexdigest()}"
 
 
-def _check_base(network: Any, base: Path) -> None:
-    """Every weight of the network but the adapter's own comes from the base's files."""
+def _without_numbers(network: Any, files: Iterable[Path]) -> list[str]:
+    """Names of the network's weights, but the adapter's own, whose numbers stand in none of these files."""
     from safetensors import safe_open
 
     added = dict(_adapter_weights(network))
     weights = {name: weight for name, weight in network.named_parameters() if name not in added}
     types = {weight.dtype for weight in weights.values()}
-    known = set()
-    for path in find_weight_files(base):
+    # Either end alone: transformers puts some weights together that a file has in parts, one after the other.
+    begins: set[tuple[float, ...]] = set()
+    ends: set[tuple[float, ...]] = set()
+    for path in files:
         with safe_open(path, framework="pt") as file:
             for name in file.keys():  # noqa: SIM118, no mapping
-                piece = file.get_slice(name)
-                shape = tuple(piece.get_shape())
-                if not shape:
-                    continue
-                # A row at either end: the whole of it would be gigabytes.
+                first, last = _rows(file, name)
                 for loaded_as in types:
-                    known.add((shape, _ends(piece[0:1], piece[shape[0] - 1 : shape[0]], loaded_as)))
+                    begins.add(_numbers(first, loaded_as)[:ENDS])
+                    ends.add(_numbers(last, loaded_as)[-ENDS:])
     without = []
     for name, weight in weights.items():
-        if (tuple(weight.shape), _ends(weight[0:1], weight[-1:], weight.dtype)) not in known:
+        first, last = (weight, weight) if weight.ndim < 2 else (weight[0], weight[-1])
+        begin, end = _numbers(first, weight.dtype)[:ENDS], _numbers(last, weight.dtype)[-ENDS:]
+        if begin not in begins or end not in ends:
             without.append(name)
-    if without:
-        raise CheckpointError(
-            f"The base in {str(base)!r} has not all weights of its network; missing: {first_names(without)}. "
-            "Download it again."
-        )
+    return without
 
 
-def _ends(first: Any, last: Any, loaded_as: Any) -> tuple[float, ...]:
-    """The numbers at either end of a weight, as the network holds them."""
-    row, final = first.detach().flatten()[:ENDS], last.detach().flatten()[-ENDS:]
-    return (*row.to(loaded_as).float().tolist(), *final.to(loaded_as).float().tolist())
+def _rows(file: Any, name: str) -> tuple[Any, Any]:
+    """The first and the last row of a weight in a file: the whole of it would be gigabytes."""
+    piece = file.get_slice(name)
+    shape = piece.get_shape()
+    if len(shape) < 2:
+        whole = file.get_tensor(name)
+        return whole, whole
+    return piece[0:1][0], piece[shape[0] - 1 : shape[0]][0]
+
+
+def _numbers(row: Any, loaded_as: Any) -> tuple[float, ...]:
+    """The numbers of a row, as the network holds them; those in its middle, which nobody asks for, are left out."""
+    flat = row.detach().flatten()
+    if len(flat) > 2 * ENDS:
+        flat = torch.cat([flat[:ENDS], flat[-ENDS:]])
+    return tuple(flat.to(loaded_as).float().tolist())
 
 
 def _merge(network: Any) -> None:

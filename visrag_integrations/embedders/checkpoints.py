@@ -67,6 +67,15 @@ def adapter_base(folder: Path) -> str:
     return base
 
 
+def base_revision(folder: Path) -> str | None:
+    """The revision of its base that an adapter was trained on; None where it says none, or its base is a folder."""
+    config = json.loads((folder / ADAPTER).read_text(encoding="utf-8"))
+    revision, base = config.get("revision"), config.get("base_model_name_or_path")
+    if not isinstance(revision, str) or not revision or Path(str(base)).expanduser().is_dir():
+        return None
+    return revision
+
+
 def checkpoint_name(model_name_or_path: str | Path, folder: Path) -> str:
     """What an embedder is called: the hub's name, or the whole path of a folder, which works from anywhere."""
     if Path(model_name_or_path).expanduser().is_dir():

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterable
@@ -16,9 +15,18 @@ from visrag_integrations.embedders.async_embedder import AsyncEmbedder
 from visrag_integrations.embedders.checkpoints import (
     ADAPTER,
     adapter_base,
+    base_revision,
     checkpoint_name,
     fingerprint_of_all,
     resolve_checkpoint,
+)
+from visrag_integrations.embedders.library_folders import (
+    kind_of,
+    refuse_cut_off,
+    refuse_guessed_pooling,
+    refuse_pickles,
+    refuse_random_projection,
+    refuse_without_tokenizer,
 )
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
 from visrag_integrations.embedders.query_parts import join_parts, plain_text, special_tokens_of, split_query
@@ -29,11 +37,6 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Embedding
 
     Input = dict[str, Any]
-
-MULTI_VECTOR = {"MultiVectorEncoder", "ColBERT"}
-CONFIG = "config_sentence_transformers.json"
-MODULES = "modules.json"
-PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 
 
 class SentenceTransformersEmbedder(AsyncEmbedder):
@@ -61,6 +64,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         device: str | None = None,
         dtype: str | None = None,
         revision: str | None = None,
+        texts_only: bool = False,
         **settings: Any,
     ) -> None:
         """Load a checkpoint, or take a model that is loaded already.
@@ -73,6 +77,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             device: Where to compute; the first GPU when there is one.
             dtype: "float32", "bfloat16" or "float16"; the checkpoint's own by default.
             revision: Of a name on the hub.
+            texts_only: Take a model that reads no pictures: for queries, beside another model for the pages.
             **settings: Handed to the model's class, for example `prompts={"query": "..."}` or `truncate_dim=512`.
 
         Raises:
@@ -95,7 +100,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             self.name = name or _name_of(model)
         # By its name: the class is of a library that may not be installed, and is not imported here.
         self.kind = "multi" if type(model).__name__ == "MultiVectorEncoder" else "single"
-        self.dimension = _dimension_of(model, self.name)
+        self.dimension = _dimension_of(model, self.name, texts_only)
         self.batch_size = batch_size
         self._model: Any = model
         self._lock = threading.Lock()
@@ -106,12 +111,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         """Tells checkpoints apart, wherever they lie; "" for a model that was loaded elsewhere."""
         if self._folder is None:
             return ""
-        own = fingerprint_of_all(self._folder)
-        if not (self._folder / ADAPTER).is_file() or (self._folder / "config.json").is_file():
-            return own
-        # An adapter on another base, or on one that was trained further, gives other vectors.
-        base = fingerprint_of_all(resolve_checkpoint(adapter_base(self._folder)))
-        return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
+        return fingerprint_of_folder(self._folder)
 
     def check_open(self) -> None:
         """Nothing, unless this was closed, which raises EmbedderError."""
@@ -123,7 +123,10 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         Raises:
             PictureError: A page has no picture, or one that cannot be opened.
         """
-        encode = self._open_model().encode_document
+        model = self._open_model()
+        if not model.supports("image"):
+            raise EmbedderError(f"{self.name} reads text only; it embeds queries, beside another model for the pages.")
+        encode = model.encode_document
         made: list[Embedding] = []
         batch: list[Input] = []
         for page in pages:
@@ -178,8 +181,11 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         made: Input = {}
         if text.strip() or picture is None:
             made["text"] = plain_text(text, self._special_tokens)
-        if picture is not None:
-            made["image"] = to_rgb(images.open_picture(picture))
+        if picture is None:
+            return made
+        if not self._model.supports("image"):
+            raise EmbedderError(f"{self.name} reads text only, and this query has a picture. Ask with a text.")
+        made["image"] = to_rgb(images.open_picture(picture))
         return made
 
     def _encode(self, inputs: list[Input], encode: Callable[..., Any]) -> list[Embedding]:
@@ -204,6 +210,16 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
         return [made[index] for index in range(len(inputs))]
 
 
+def fingerprint_of_folder(folder: Path) -> str:
+    """Tells checkpoints apart; of an adapter, with its base."""
+    own = fingerprint_of_all(folder)
+    if not (folder / ADAPTER).is_file() or (folder / "config.json").is_file():
+        return own
+    # An adapter on another base, or on one that was trained further, gives other vectors.
+    base = fingerprint_of_all(resolve_checkpoint(adapter_base(folder), revision=base_revision(folder)))
+    return hashlib.sha256(f"{own} {base}".encode()).hexdigest()[:16]
+
+
 def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     """The model in a folder, by the class that its configuration names; an adapter is merged into its base.
 
@@ -219,29 +235,34 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
     if not hasattr(sentence_transformers, "MultiVectorEncoder"):  # before 6.0, code in a local folder was run unasked
         raise MissingExtraError("sentence-transformers 6.0 or later", "sentence-transformers")
     # These import torch, as the library has by now.
-    from visrag_integrations.embedders.adapted_models import fetch_base, merge_adapter_into
+    from visrag_integrations.embedders.adapted_models import (
+        base_by_folder,
+        check_weights,
+        fetch_base,
+        merge_adapter_into,
+    )
     from visrag_integrations.embedders.pretrained import silent
 
     base: Path | None = None
     if (folder / ADAPTER).is_file():
-        _refuse_random_projection(folder)
+        refuse_random_projection(folder)
         base = fetch_base(folder)
         refuse_pickles(base)
     try:
-        config = {}
-        if (folder / CONFIG).is_file():
-            config = json.loads((folder / CONFIG).read_text(encoding="utf-8"))
+        read_as = _check_folder(folder, base, kind)
         model_class: Any = sentence_transformers.SentenceTransformer
-        if kind == "multi" or (kind is None and config.get("model_type") in MULTI_VECTOR):
+        if read_as == "multi":
             model_class = sentence_transformers.MultiVectorEncoder
-            _refuse_random_projection(folder)
-        with silent():
-            model = model_class(str(folder), local_files_only=True, **settings)
+            refuse_random_projection(folder)
+        with silent(), base_by_folder(folder, base) as place:
+            model = model_class(str(place), local_files_only=True, **settings)
         if kind is None:
-            _refuse_guessed_pooling(model, folder)
-        if base is not None:
+            refuse_guessed_pooling(model, folder)
+        if base is None or base == folder:
+            check_weights(model, folder)
+        else:
             merge_adapter_into(model, folder, base)
-    except CheckpointError:
+    except (CheckpointError, SettingError):
         raise
     except ImportError as err:
         if "torchvision" not in str(err).lower():
@@ -249,58 +270,32 @@ def load_model(folder: Path, kind: str | None, **settings: Any) -> Any:
         # Processors of Qwen-VL read films too, with torchvision, and do not load without it.
         raise MissingExtraError("torchvision", "sentence-transformers") from err
     except Exception as err:  # whatever the library finds wrong with it, the caller learns which checkpoint it was
-        raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {err}") from err
+        raise CheckpointError(f"sentence-transformers cannot read {str(folder)!r}: {_reason(err)}") from err
     return model
 
 
-def refuse_pickles(folder: Path) -> None:
-    unsafe = []
-    for path in folder.rglob("*"):
-        # A pickle can run code. Beside a safetensors file it does no harm: the library takes that one.
-        if path.suffix in PICKLES and not any(path.parent.glob("*.safetensors")):
-            unsafe.append(str(path.relative_to(folder)))
-    if unsafe:
-        raise CheckpointError(f"{str(folder)!r} has weights in {', '.join(unsafe)}; only safetensors files are read.")
+def _check_folder(folder: Path, base: Path | None, kind: str | None) -> str | None:
+    """What reads the folder, "multi" or "single", once its files are looked at."""
+    refuse_cut_off(folder)
+    if base is not None:
+        refuse_cut_off(base)
+    refuse_without_tokenizer(folder)
+    return kind_of(folder, kind)
 
 
-def _refuse_random_projection(folder: Path) -> None:
-    """Refuse a folder that does not say which modules a model has.
-
-    The library would add a projection with random weights, or take the mean of all tokens.
-    """
-    if (folder / MODULES).is_file():
-        return
-    names: Any = []
-    if (folder / "config.json").is_file():
-        names = json.loads((folder / "config.json").read_text(encoding="utf-8")).get("architectures") or []
-    for name in names:
-        # These have their projection in the network; the last one has it in the same file.
-        if str(name).endswith("ForRetrieval") or name == "HF_ColBERT":
-            return
-    raise CheckpointError(
-        f"{str(folder)!r} has no {MODULES}, so it does not say how tokens become vectors (architectures={names!r}). "
-        "Give a checkpoint with that file, or one whose name ends in -hf or -merged."
-    )
+def _reason(err: Exception) -> str:
+    """What the library says is wrong; of shapes it says it in a report that is switched off here."""
+    if "ignore_mismatched_sizes" in str(err):
+        return "weights have other shapes than their configuration says. Do its files belong together?"
+    return str(err)
 
 
-def _refuse_guessed_pooling(model: Any, folder: Path) -> None:
-    """The library takes the mean of all tokens where a folder does not say how they become one vector.
-
-    A model that was trained on its last token, as those on language models are, would find nothing with that.
-    """
-    if (folder / MODULES).is_file() or not any(type(module).__name__ == "Pooling" for module in model):
-        return
-    raise CheckpointError(
-        f"{str(folder)!r} has no {MODULES}, so it does not say how its tokens become one vector. Give a checkpoint "
-        'with that file; or say kind="single", if the mean of all tokens is right for it.'
-    )
-
-
-def _dimension_of(model: Any, name: str) -> int:
-    if not model.supports("image"):
+def _dimension_of(model: Any, name: str, texts_only: bool) -> int:
+    if not texts_only and not model.supports("image"):
         raise CheckpointError(
             f"{name} takes {', '.join(map(str, model.modalities))}, not pictures. Take a multimodal model, "
-            'or load_embedder("ocr") to search by the text of the pages.'
+            'or load_embedder("ocr") to search by the text of the pages. If it was trained for queries on the pages of '
+            f'another model: load_embedder("THAT MODEL", queries="{name}").'
         )
     dimension = model.get_embedding_dimension()
     if dimension is None:

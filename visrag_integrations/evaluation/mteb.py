@@ -24,7 +24,7 @@ from visrag_integrations.evaluation.question_run import keyed
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.embedders import fingerprint_of, reads_pixels
-from visrag_integrations.retrieval import PageRetriever
+from visrag_integrations.retrieval import PageReranker, PageRetriever
 from visrag_integrations.scores.exact import cosine, maxsims
 from visrag_integrations.types import Page, Query
 
@@ -71,7 +71,7 @@ class MtebSystem:
         self._retriever = self.build(corpus_name)
         self._fill(self._retriever.embedder, self._retriever.store, corpus_name)
         reranker = self._retriever.reranker
-        if reranker is not None and reranker.store is not self._retriever.store:
+        if isinstance(reranker, PageReranker) and reranker.store is not self._retriever.store:
             self._fill(reranker.embedder, reranker.store, corpus_name)
 
     def search(

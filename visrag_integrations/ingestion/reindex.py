@@ -32,7 +32,7 @@ from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.stores import stored_embeddings
 from visrag_integrations.readers import PageReader
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.store.info import describe_all
+from visrag_integrations.store.info import describe_all, same_pages
 from visrag_integrations.types import Failure, Page
 
 logger = logging.getLogger(__name__)
@@ -256,6 +256,9 @@ def _prepare(
     kept: set[str] = set()
     if len(before) != len(after):
         kept = {info.kind for info in after if info in before}
+    for old in before:
+        # Where only what embeds queries is another model, the pages' vectors stay as they are.
+        kept |= {new.kind for new in after if new.embedder != old.embedder and same_pages(old, new)}
     each: list[PageEmbedder] = []
     for embedder in embedders:
         each.append(_StoredVectors(embedder, store) if embedder.kind in kept else embedder)

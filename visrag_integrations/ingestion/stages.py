@@ -23,7 +23,13 @@ from visrag_integrations.ingestion.cluster_state import Register, ServerStore
 from visrag_integrations.ingestion.documents import failed_page
 from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
 from visrag_integrations.interfaces import PageEmbedder
-from visrag_integrations.interfaces.embedders import fingerprint_of, has_patches, instruction_of, reads_pixels
+from visrag_integrations.interfaces.embedders import (
+    fingerprint_of,
+    has_patches,
+    instruction_of,
+    open_pages,
+    reads_pixels,
+)
 from visrag_integrations.readers.pool import DocumentDone, DocumentFailed, PageFailed, PageRead, ReaderPool
 from visrag_integrations.store import QdrantPageStore, content_key
 from visrag_integrations.types import Failure, Page
@@ -319,6 +325,7 @@ class DescribedEmbedder:
 def describe(embedder: EmbedderSpec) -> DescribedEmbedder:
     """What there is to know of an embedder; loads it, where it is given by name."""
     opened = open_embedder(embedder)
+    open_pages(opened)
     pooling = getattr(opened, "pooling", "rows" if has_patches(opened) else None)
     return DescribedEmbedder(
         name=opened.name,

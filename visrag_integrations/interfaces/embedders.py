@@ -71,6 +71,36 @@ class SaysPooling(Protocol):
     def pooling(self) -> Literal["rows", "hierarchical"] | None: ...
 
 
+class OpensPages(Protocol):
+    """Embeds pages by another model than queries: loads what embeds pages, before the first one."""
+
+    def open_pages(self) -> PageEmbedder: ...
+
+
+PAIR = "|"
+"""Between the name of what embeds pages and of what embeds queries, and between their fingerprints."""
+
+
+def halves_of(name: str, fingerprint: str | None) -> list[tuple[str, str | None]]:
+    """Name and fingerprint of what embeds pages; and of what embeds queries, where that is another model.
+
+    >>> halves_of("large|small", "12ab|"), halves_of("/odd|folder", "12ab")
+    ([('large', '12ab'), ('small', None)], [('/odd|folder', '12ab')])
+    """
+    if fingerprint is None or name.count(PAIR) != 1 or fingerprint.count(PAIR) != 1:
+        return [(name, fingerprint)]
+    pages, queries = name.split(PAIR)
+    of_pages, of_queries = fingerprint.split(PAIR)
+    return [(pages, of_pages or None), (queries, of_queries or None)]
+
+
+def open_pages(embedder: PageEmbedder) -> None:
+    """Load what embeds pages, where it is another model than what embeds queries (`OpensPages`)."""
+    opens = getattr(embedder, "open_pages", None)
+    if opens is not None:
+        opens()
+
+
 def fingerprint_of(embedder: PageEmbedder) -> str | None:
     """Its fingerprint; None where it has none (`HasFingerprint`)."""
     return getattr(embedder, "fingerprint", None)

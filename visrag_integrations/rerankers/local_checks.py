@@ -6,7 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.embedders.sentence_transformers import MODULES, refuse_pickles
+from visrag_integrations.embedders.library_folders import refuse_pickles
+from visrag_integrations.embedders.systems import MODULES
 from visrag_integrations.errors import CheckpointError
 from visrag_integrations.rerankers.published import PUBLISHED
 

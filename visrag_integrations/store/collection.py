@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.interfaces.embedders import open_pages
 from visrag_integrations.interfaces.reader_versions import (
     is_outdated,
     is_read_otherwise,
@@ -160,6 +161,8 @@ class Collection(DescribedCollection):
             StoreMismatchError: Others fill the collection.
         """
         embedders = [embedder, *also]
+        for each in embedders:
+            open_pages(each)  # what is to be filled is described by the model that fills it
         with self._guard:
             if recreate:
                 self._start_over(embedders, reader or {})

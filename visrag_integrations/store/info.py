@@ -12,7 +12,13 @@ from dataclasses import asdict, dataclass, field, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreMismatchError
-from visrag_integrations.interfaces.embedders import fingerprint_of, former_names_of, instruction_of, pooling_of
+from visrag_integrations.interfaces.embedders import (
+    fingerprint_of,
+    former_names_of,
+    halves_of,
+    instruction_of,
+    pooling_of,
+)
 from visrag_integrations.scores import lexical
 from visrag_integrations.store.engine import STORAGES, Schema
 from visrag_integrations.store.pooling import METHODS
@@ -126,6 +132,13 @@ class CollectionInfo(EmbedderInfo):
                 if _same(filled_by, replace(asked, embedder=name)):
                     return filled_by
         return None
+
+    def remembers(self, embedder: PageEmbedder) -> bool:
+        """Whether this embedder fills the collection and is remembered whole: with what embeds its queries."""
+        found, asked = self.of(embedder), info_of(embedder)
+        if found is None:
+            return False
+        return len(halves_of(found.embedder, found.fingerprint)) == len(halves_of(asked.embedder, asked.fingerprint))
 
     def as_dict(self) -> dict[str, Any]:
         """What is written down."""
@@ -317,9 +330,25 @@ def describe_all(info: CollectionInfo) -> str:
 
 
 def _same(info: EmbedderInfo, asked: EmbedderInfo) -> bool:
-    if not _same_name(info, asked) or info.kind != asked.kind or info.dimension != asked.dimension:
+    if info.kind != asked.kind or info.dimension != asked.dimension:
         return False
-    return _may_equal(info.fingerprint, asked.fingerprint) and _may_equal(info.instruction, asked.instruction)
+    filled, at_hand = halves_of(info.embedder, info.fingerprint), halves_of(asked.embedder, asked.fingerprint)
+    # Pages by the same model are the same, whatever embeds the queries. Two query models are compared; one beside none
+    # was named by whoever asks, or is not used.
+    for (name, fingerprint), (other_name, other_fingerprint) in zip(filled, at_hand, strict=False):
+        if not _same_model(name, fingerprint, other_name, other_fingerprint):
+            return False
+    return len(filled) != len(at_hand) or _may_equal(info.instruction, asked.instruction)
+
+
+def same_pages(info: EmbedderInfo, other: EmbedderInfo) -> bool:
+    """Whether both embed pages by the same model, whatever embeds queries."""
+    if info.kind != other.kind or info.dimension != other.dimension:
+        return False
+    (name, fingerprint), (other_name, other_fingerprint) = (
+        halves_of(each.embedder, each.fingerprint)[0] for each in (info, other)
+    )
+    return _same_model(name, fingerprint, other_name, other_fingerprint)
 
 
 def _may_equal(one: str | None, other: str | None) -> bool:
@@ -327,12 +356,14 @@ def _may_equal(one: str | None, other: str | None) -> bool:
     return one is None or other is None or one == other
 
 
-def _same_name(info: EmbedderInfo, asked: EmbedderInfo) -> bool:
-    """Whether the names mean the same embedder: a checkpoint folder may have moved, then its fingerprint tells."""
-    if info.embedder == asked.embedder:
+def _same_model(name: str, fingerprint: str | None, other: str, other_fingerprint: str | None) -> bool:
+    """Whether both mean the same model: a checkpoint folder may have moved, then its fingerprint tells."""
+    if not _may_equal(fingerprint, other_fingerprint):
+        return False
+    if name == other:
         return True
-    both_folders = os.path.sep in info.embedder and os.path.sep in asked.embedder
-    return both_folders and info.fingerprint is not None and info.fingerprint == asked.fingerprint
+    both_folders = os.path.sep in name and os.path.sep in other
+    return both_folders and fingerprint is not None and other_fingerprint is not None
 
 
 def _describe(info: EmbedderInfo, makes: str = "") -> str:

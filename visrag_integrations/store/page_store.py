@@ -409,7 +409,7 @@ def _is_for(
         return False
     if reader is not None and dict(info.reader) != dict(reader):
         return False
-    return len(info.embedders) == len(embedders) and all(info.of(embedder) is not None for embedder in embedders)
+    return len(info.embedders) == len(embedders) and all(info.remembers(embedder) for embedder in embedders)
 
 
 def _client(location: Sequence[str], **options: Any) -> QdrantClient:

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.embedders import embedder_names, load_embedder
+from visrag_integrations.embedders import embedder_names, load_embedder, split_pair
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces import PageEmbedder
 from visrag_integrations.interfaces.closing import close
@@ -152,7 +152,8 @@ def load_named_embedder(
         reached = {key: server[key] for key in ("base_url", "api_key", "concurrency") if server.get(key)}
         return load_embedder(model, system="endpoint", **reached, **settings.embedder)
     system = settings.system
-    known = name in embedder_names() or Path(name).expanduser().exists()
+    pages, _ = split_pair(name)
+    known = pages in embedder_names() or Path(pages).expanduser().exists()
     # A name that is known here says its system itself; of any other the backend says what it is.
     if system is None and not known and backend in ("sentence_transformers", "infinity"):
         system = "sentence-transformers"
