@@ -110,6 +110,12 @@ def test_a_name_that_is_near_none_is_told_none(asked: str) -> None:
     assert "Did you mean" not in str(raised.value)
 
 
+def test_a_folder_that_is_not_here_is_told_so() -> None:
+    with pytest.raises(UnknownNameError, match=r"'/nowhere/model': no such folder is here.*--embedder") as raised:
+        load_embedder("/nowhere/model")
+    assert "There are:" not in str(raised.value)
+
+
 @pytest.mark.parametrize("asked", ["Alibaba-NLP/gme-Qwen2-VL-2B-Instruct", "gme-qwen2-vl-7b-instruct"])
 def test_what_only_a_server_runs_says_how(asked: str) -> None:
     with pytest.raises(UnknownNameError, match=r"through vLLM: vllm serve .*gme.*system=\"endpoint\""):

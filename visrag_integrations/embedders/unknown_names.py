@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from visrag_integrations.errors import UnknownNameError
@@ -25,6 +26,11 @@ def unknown_embedder(name: str, names: Sequence[str]) -> UnknownNameError:
                 f"{known.name!r} is not loaded in this process{note}. It is embedded through vLLM: {serve} on the GPU "
                 f"machine, then {load}"
             )
+    if os.path.isabs(name):
+        return UnknownNameError(
+            f"There is no embedder {name!r}: no such folder is here. If the checkpoint lies elsewhere now, name that "
+            "folder (--embedder on the command line); an index knows it by its fingerprint."
+        )
     near = nearest_names(name, names)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
     return UnknownNameError(
