@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import functools
 import getpass
 import logging
 import os
@@ -10,7 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, options
+from visrag_integrations.cli import ending, loading, options
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -29,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
         "as an argument every user of this machine could read it.",
     )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
-    parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
+    options.add_model_options(parser)
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
@@ -75,8 +76,6 @@ def _password(arguments: argparse.Namespace) -> str | None:
 
 
 def _open(arguments: argparse.Namespace) -> KnowledgeBases:
-    from visrag_integrations.embedders import load_embedder
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
 
@@ -85,14 +84,16 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     if embedder is None or generator is None:
         preset = options.preset_models(arguments)
         embedder, generator = embedder or preset[0], generator or preset[1]
+    loading.ask_before_loading(arguments, embedder, generator)
     limits = Limits(
         file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=load_embedder(embedder),
-        generator=load_generator(generator),
+        embedder=loading.load_embedder(arguments, embedder),
+        generator=loading.load_generator(arguments, generator),
         limits=limits,
+        load=functools.partial(loading.load_embedder, arguments, may_ask=False),
         top_k=arguments.k,
         strategy=arguments.strategy,
         prompt=arguments.prompt,

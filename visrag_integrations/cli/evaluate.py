@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import loading, options, output
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
@@ -88,6 +88,7 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
     )
+    loading.add_device_option(parser)
     parser.add_argument(
         "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
     )
@@ -132,6 +133,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     dataset, metrics = _dataset(arguments), _metrics(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
+    loading.ask_before_loading(arguments, options.generator_name(arguments))
     how = {"top_k": arguments.k, "pages": arguments.pages, **_running(arguments)}
     with contextlib.ExitStack() as opened:
         failed = 0
@@ -152,11 +154,10 @@ def run_answers(arguments: argparse.Namespace) -> int:
 def run_queries(arguments: argparse.Namespace) -> int:
     """`visrag eval queries`."""
     from visrag_integrations.evaluation import make_queries
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.readers import PageReader
 
     _check_outputs(arguments)
-    generator = load_generator(arguments.generator)
+    generator = loading.load_generator(arguments, arguments.generator)
     if generator.name == "extractive":  # it takes sentences from pages, as they are
         raise SettingError(
             "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."
@@ -282,11 +283,10 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
 
 
 def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
-    writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
+    writer = loading.load_generator(arguments, options.generator_name(arguments))
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 

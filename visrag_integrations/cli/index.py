@@ -7,6 +7,7 @@ import contextlib
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import ending, options, output
+from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -64,6 +65,10 @@ def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) ->
     """The same on a Ray cluster, where every worker loads the embedder that is only named here."""
     from visrag_integrations.ingestion import RayCluster, index_documents_ray
 
+    if arguments.device is not None:
+        raise SettingError(
+            f"--device {arguments.device} is for this machine; on a cluster every worker takes its own GPU. Leave it out."
+        )
     # By name: a loaded model would have to be sent to every worker.
     name = options.name_of_embedder_to_fill(arguments, store)
     cluster = RayCluster(arguments.ray, readers=arguments.workers, embedders=arguments.embedders)

@@ -5,14 +5,16 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
+from visrag_integrations.cli import loading
+from visrag_integrations.cli.noting import note as note
+from visrag_integrations.cli.presets import add_preset_option, note_other_preset, refuse_to_mix
+from visrag_integrations.cli.presets import preset_models as preset_models
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.types import Mode
 
@@ -20,9 +22,6 @@ if TYPE_CHECKING:
     from visrag_integrations.interfaces import Filter, PageEmbedder
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.store import QdrantPageStore
-
-PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B")}
-"""Preset -> (embedder, generator)."""
 
 
 def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> None:
@@ -37,9 +36,15 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True) -> 
     parser.add_argument(
         "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
     )
-    parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+    add_model_options(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which models, and where they run."""
+    add_preset_option(parser)
+    loading.add_device_option(parser)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -207,14 +212,17 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
 
     Shared, as the others here: `visrag eval` fills and searches, with one model in memory. Close it.
     """
-    from visrag_integrations.embedders import load_embedder
-
     note_outdated(arguments, store)
-    return load_embedder(name_of_embedder_to_fill(arguments, store), shared=True)
+    return loading.load_embedder(arguments, name_of_embedder_to_fill(arguments, store))
 
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
-    """Its name, for `load_embedder`."""
+    """Its name, for `load_embedder`.
+
+    Raises:
+        StoreMismatchError: What was asked for is not what fills the index.
+    """
+    refuse_to_mix(arguments, store)
     # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     if arguments.embedder is None and store.info is not None:
         return store.info.embedder
@@ -223,17 +231,13 @@ def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageSto
 
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """The other one of a collection that two fill; none where an embedder was asked for."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None or arguments.embedder is not None:
         return []
-    return [load_embedder(info.embedder, shared=True) for info in store.info.also]
+    return [loading.load_embedder(arguments, info.embedder) for info in store.info.also]
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
     """The embedder the collection remembers."""
-    from visrag_integrations.embedders import load_embedder
-
     if store.info is None:
         store.check_alias()
         raise StoreError(
@@ -241,7 +245,8 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
-    return load_embedder(store.info.embedder, shared=True)
+    note_other_preset(arguments, store)
+    return loading.load_embedder(arguments, store.info.embedder)
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
@@ -252,38 +257,19 @@ def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None
 
 def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: QdrantPageStore) -> VisRAG:
     """What answers from this store, as the generator options say."""
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.types import GenerationSettings
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
-    writer = load_generator(arguments.generator or preset_models(arguments)[1])
+    writer = loading.load_generator(arguments, generator_name(arguments))
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
     return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
 
 
-def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
-    """(embedder, generator) of the preset; `auto` says on standard error which it took and why."""
-    if arguments.preset != "auto":
-        return PRESETS[arguments.preset]
-    chosen, why = "gpu", "an NVIDIA driver, torch and vLLM are here"
-    missing = _missing_for_gpu()
-    if missing:
-        chosen, why = "cpu", missing
-    note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
-    arguments.preset = chosen  # so that it is chosen, and said, once
-    return PRESETS[chosen]
-
-
-def _missing_for_gpu() -> str:
-    """Why the gpu preset cannot run here; "" when it can."""
-    if shutil.which("nvidia-smi") is None:
-        return "no NVIDIA driver was found"
-    for name in ("torch", "vllm"):  # looked for, not imported: that takes seconds
-        if find_spec(name) is None:
-            return f"{name} is not installed"
-    return ""
+def generator_name(arguments: argparse.Namespace) -> str:
+    """What answers: what was asked for, else the preset's."""
+    return str(arguments.generator or preset_models(arguments)[1])
 
 
 def check_output(option: str, path: str | None) -> None:
@@ -310,8 +296,3 @@ def text_or_stdin(text: str, example: str) -> str:
     if not text.strip():
         raise SettingError(f"The question is empty. Type one, for example: {example}")
     return text.strip()
-
-
-def note(message: str) -> None:
-    """Say something beside the results, on standard error."""
-    print(f"visrag: {message}", file=sys.stderr)

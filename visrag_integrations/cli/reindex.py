@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import index, options, output
+from visrag_integrations.cli import index, loading, options, output
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces.closing import close
 
@@ -83,13 +83,14 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """What was asked for, else everyone who fills the index."""
-    from visrag_integrations.embedders import load_embedder
-
-    if arguments.embedder is not None:
-        return [load_embedder(arguments.embedder)]
+    asked = arguments.embedder
+    if asked is None and arguments.preset != "auto":
+        asked = options.preset_models(arguments)[0]
+    if asked is not None:
+        return [loading.load_embedder(arguments, asked)]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
-    return [load_embedder(info.embedder) for info in store.info.embedders]
+    return [loading.load_embedder(arguments, info.embedder) for info in store.info.embedders]
 
 
 def _reading(arguments: argparse.Namespace, store: QdrantPageStore) -> dict[str, Any]:

@@ -9,7 +9,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import loading, options
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -93,10 +93,9 @@ def run(arguments: argparse.Namespace) -> int:
 
 def following_retriever(embedder: PageEmbedder, store: QdrantPageStore, arguments: argparse.Namespace) -> Any:
     """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
-    from visrag_integrations.embedders import load_embedder
     from visrag_integrations.servers.web.following import FollowingRetriever
 
-    load = functools.partial(load_embedder, shared=True)
+    load = functools.partial(loading.load_embedder, arguments, may_ask=False)
     only = options.filter_of(arguments)
     return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only)
 

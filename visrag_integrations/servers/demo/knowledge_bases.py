@@ -9,6 +9,7 @@ import shutil
 import threading
 import time
 import uuid
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ class KnowledgeBases:
         embedder: Fills new ones.
         generator: Answers.
         limits: How much may be put in.
+        load: Loads, by its name, the embedder of a knowledge base that another one filled; as any other where None.
         **answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
 
     Raises:
@@ -53,11 +55,12 @@ class KnowledgeBases:
         embedder: PageEmbedder,
         generator: Generator,
         limits: Limits | None = None,
+        load: Callable[[str], PageEmbedder] | None = None,
         **answering: Any,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
-        self._embedders = LoadedEmbedders()
+        self._embedders = LoadedEmbedders(load)
         self.models = Models(embedder, generator, answering, self._embedders.get)
         self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)

@@ -1,0 +1,148 @@
+"""Models as the command line loads them: on which device, and never gigabytes for a processor without a word."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from visrag_integrations.cli.model_sizes import BYTES_EACH, billions_of, bytes_on_hub, in_words, known_bytes
+from visrag_integrations.cli.noting import note, somebody_is_there, yes_to
+from visrag_integrations.errors import SettingError, printable
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator, PageEmbedder
+
+# Billions of parameters from which nobody loads a model on a processor unasked. ColModernVBERT (0.25) and BGE-VL (0.43)
+# are made for it; from ColPali and VisRAG-Ret (3) on, a page takes minutes and the download gigabytes.
+LARGE = 1.5
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """`--device`."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where models run: cuda, cpu, ... (default: a GPU; without one, large models are refused or asked about)",
+    )
+
+
+def load_embedder(arguments: argparse.Namespace, name: str, *, may_ask: bool = True) -> PageEmbedder:
+    """The embedder, on the device that was asked for; shared, as everything the command line loads.
+
+    Args:
+        arguments: With `device`.
+        name: Of the embedder.
+        may_ask: False where a server is running already: whoever looks at the terminal does not expect a question.
+
+    Raises:
+        SettingError: It is large, there is no GPU, and nobody said that the processor will do.
+    """
+    from visrag_integrations import embedders
+
+    ask_before_loading(arguments, name, may_ask=may_ask)
+    settings: dict[str, Any] = {}
+    if arguments.device is not None and computes_here(name):
+        settings["device"] = arguments.device
+    return embedders.load_embedder(name, shared=True, **settings)
+
+
+def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
+    """The generator, on the device that was asked for; of a server, the model that `--model` names.
+
+    Raises:
+        SettingError: It is large, there is no GPU, and nobody said that the processor will do.
+    """
+    from visrag_integrations import generation
+
+    ask_before_loading(arguments, name)
+    if arguments.device is None or not computes_here(name):
+        return generation.load_generator(name)
+    if arguments.device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
+        return generation.load_generator(name)
+    # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
+    return generation.load_generator(name, engine="transformers", device=arguments.device)
+
+
+def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool = True) -> None:
+    """Nothing, unless one of these is a large model of the hub and there is no GPU: then a yes is needed.
+
+    Called first, before anything is read or fetched. After a yes, `--device` is cpu.
+
+    Raises:
+        SettingError: There is nobody to ask, or the answer is no.
+    """
+    for name in names:
+        if arguments.device is not None or not _may_be_large(name):
+            continue
+        missing = _why_no_gpu()
+        if not missing:
+            return
+        size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name)) or 0
+        if size < LARGE * BYTES_EACH * 1e9:
+            continue
+        said = f"no GPU was found{missing}; {printable(name)} needs about {in_words(size)} of download and of memory"
+        ways = f"Without a GPU, {_other_ways(name)}; --device cpu runs it on the processor all the same, very slowly."
+        if not may_ask or not somebody_is_there():
+            raise SettingError(f"{said[:1].upper()}{said[1:]}. {ways}")
+        note(f"{said}. {ways}")
+        if not yes_to("Fetch it, and run it on the processor?"):
+            raise SettingError(f"{printable(name)} was not loaded, and nothing was fetched.")
+        arguments.device = "cpu"
+
+
+def computes_here(name: str) -> bool:
+    """Whether it is a checkpoint, which runs on a device of this machine.
+
+    >>> [computes_here(name) for name in ("ocr", "openbmb/VisRAG-Ret", "http://gpu:8000/v1", "endpoint:my/model")]
+    [False, True, False, False]
+    """
+    if urlsplit(name).scheme in ("http", "https"):
+        return False
+    system, _, after = name.partition(":")
+    if after and system == "endpoint":
+        return False
+    return Path(name).expanduser().is_dir() or "/" in name
+
+
+def _may_be_large(name: str) -> bool:
+    """Whether it would be fetched from the hub, and is not known to be small."""
+    if not computes_here(name):
+        return False
+    name = _on_hub(name)
+    if Path(name).expanduser().exists() or name.count("/") != 1 or name.startswith((".", "~", "/")):
+        return False  # it is here already, or no name of the hub's
+    billions = billions_of(name)
+    return billions is None or billions >= LARGE
+
+
+def _on_hub(name: str) -> str:
+    """The name without the system that may stand before it."""
+    from visrag_integrations.embedders import SYSTEMS
+
+    system, _, after = name.partition(":")
+    return after if system in SYSTEMS and after else name
+
+
+def _why_no_gpu() -> str:
+    """In brackets, why a model would run on the processor; "" where there is a GPU."""
+    if find_spec("torch") is not None:
+        from visrag_integrations.embedders.devices import why_no_gpu
+
+        why = why_no_gpu()
+        return f" ({why})" if why else ""
+    if shutil.which("nvidia-smi") is None:
+        return " (no NVIDIA driver is here)"
+    return ""
+
+
+def _other_ways(name: str) -> str:
+    """What to type instead: for what embeds pages and for what answers."""
+    from visrag_integrations.embedders import CHECKPOINTS, SYSTEMS
+
+    if name in CHECKPOINTS or name.partition(":")[0] in SYSTEMS:
+        return "take --preset cpu, or --embedder with a smaller model"
+    return "give --generator URL of a server that has one, or take --preset cpu"
