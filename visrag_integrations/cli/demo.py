@@ -84,6 +84,7 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     if embedder is None or generator is None:
         preset = options.preset_models(arguments)
         embedder, generator = embedder or preset[0], generator or preset[1]
+    loading.check_model(arguments, generator)
     loading.ask_before_loading(arguments, embedder, generator)
     limits = Limits(
         file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
@@ -95,7 +96,7 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
         limits=limits,
         load=functools.partial(loading.load_embedder, arguments, may_ask=False),
         top_k=arguments.k,
-        strategy=arguments.strategy,
+        strategy=options.strategy_of(arguments),
         prompt=arguments.prompt,
         settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
     )

@@ -88,6 +88,7 @@ def _add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
     )
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: its first)")
     loading.add_device_option(parser)
     parser.add_argument(
         "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
@@ -288,7 +289,9 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
 
     writer = loading.load_generator(arguments, options.generator_name(arguments))
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
-    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    return VisRAG(
+        retriever, writer, strategy=options.strategy_of(arguments), prompt=arguments.prompt, settings=settings
+    )
 
 
 def _report(

@@ -67,7 +67,8 @@ def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) ->
 
     if arguments.device is not None:
         raise SettingError(
-            f"--device {arguments.device} is for this machine; on a cluster every worker takes its own GPU. Leave it out."
+            f"--device {arguments.device} is for this machine; on a cluster every worker takes its own GPU. "
+            "Leave it out."
         )
     # By name: a loaded model would have to be sent to every worker.
     name = options.name_of_embedder_to_fill(arguments, store)

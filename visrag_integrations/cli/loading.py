@@ -58,6 +58,9 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
     """
     from visrag_integrations import generation
 
+    model = check_model(arguments, name)
+    if model is not None:
+        return generation.load_generator(name, model=model)
     ask_before_loading(arguments, name)
     if arguments.device is None or not computes_here(name):
         return generation.load_generator(name)
@@ -65,6 +68,21 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
         return generation.load_generator(name)
     # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
     return generation.load_generator(name, engine="transformers", device=arguments.device)
+
+
+def check_model(arguments: argparse.Namespace, name: str) -> str | None:
+    """The model that `--model` names; None where it names none.
+
+    Raises:
+        SettingError: It does, and what answers is no server.
+    """
+    model: str | None = getattr(arguments, "model", None)
+    if model is not None and not is_url(name):
+        raise SettingError(
+            f"--model {printable(model)} is one of the models of a server: give --generator URL with it. A model of "
+            f"the hub, or a folder, is named by --generator itself; here it is {printable(name)}."
+        )
+    return model
 
 
 def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool = True) -> None:
@@ -100,12 +118,17 @@ def computes_here(name: str) -> bool:
     >>> [computes_here(name) for name in ("ocr", "openbmb/VisRAG-Ret", "http://gpu:8000/v1", "endpoint:my/model")]
     [False, True, False, False]
     """
-    if urlsplit(name).scheme in ("http", "https"):
+    if is_url(name):
         return False
     system, _, after = name.partition(":")
     if after and system == "endpoint":
         return False
     return Path(name).expanduser().is_dir() or "/" in name
+
+
+def is_url(name: str) -> bool:
+    """Whether it is the address of a server."""
+    return urlsplit(name).scheme in ("http", "https")
 
 
 def _may_be_large(name: str) -> bool:

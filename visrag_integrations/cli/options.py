@@ -19,6 +19,7 @@ from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.types import Mode
 
 if TYPE_CHECKING:
+    from visrag_integrations.generation.strategies import Strategy
     from visrag_integrations.interfaces import Filter, PageEmbedder
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.store import QdrantPageStore
@@ -114,7 +115,19 @@ def server_options(arguments: argparse.Namespace) -> dict[str, int]:
 def add_generator_options(parser: argparse.ArgumentParser) -> None:
     """What answers, and how."""
     parser.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
-    parser.add_argument("--strategy", default="multi_image", metavar="NAME", help="how the pages are shown to it")
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: its first)")
+    parser.add_argument(
+        "--strategy",
+        default="multi_image",
+        metavar="NAME",
+        help="how the pages are shown to it: multi_image, image_and_text, page_concatenation, weighted_selection, text",
+    )
+    parser.add_argument(
+        "--text-budget",
+        type=positive,
+        metavar="N",
+        help="of --strategy image_and_text: characters of the pages' texts together (default: 12000)",
+    )
     parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
@@ -264,12 +277,35 @@ def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: Qdra
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     writer = loading.load_generator(arguments, generator_name(arguments))
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
-    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    return VisRAG(retriever, writer, strategy=strategy_of(arguments), prompt=arguments.prompt, settings=settings)
+
+
+def strategy_of(arguments: argparse.Namespace) -> Strategy:
+    """How the pages are shown.
+
+    Raises:
+        SettingError: `--text-budget` is given with a strategy that has none.
+        UnknownNameError: There is no such strategy.
+    """
+    from visrag_integrations.generation.strategies import find_strategy, with_text_budget
+
+    named = find_strategy(arguments.strategy)
+    if arguments.text_budget is None:
+        return named
+    if arguments.strategy != "image_and_text":
+        raise SettingError(f"--text-budget is for --strategy image_and_text, and this is {arguments.strategy}.")
+    return with_text_budget(arguments.text_budget)
 
 
 def generator_name(arguments: argparse.Namespace) -> str:
-    """What answers: what was asked for, else the preset's."""
-    return str(arguments.generator or preset_models(arguments)[1])
+    """What answers: what was asked for, else the preset's.
+
+    Raises:
+        SettingError: `--model` is given, and what answers is no server.
+    """
+    name = str(arguments.generator or preset_models(arguments)[1])
+    loading.check_model(arguments, name)
+    return name
 
 
 def check_output(option: str, path: str | None) -> None:
