@@ -11,7 +11,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, loading, options
+from visrag_integrations.cli import ending, loading, options, presets
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -97,7 +97,7 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
         load=functools.partial(loading.load_embedder, arguments, may_ask=False),
         top_k=arguments.k,
         strategy=options.strategy_of(arguments),
-        prompt=arguments.prompt,
+        prompt=presets.prompt_of(arguments),
         settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
     )
 

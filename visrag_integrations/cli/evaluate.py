@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import loading, options, output
+from visrag_integrations.cli import loading, options, output, presets
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.files import write_whole
@@ -290,7 +290,11 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     writer = loading.load_generator(arguments, options.generator_name(arguments))
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(
-        retriever, writer, strategy=options.strategy_of(arguments), prompt=arguments.prompt, settings=settings
+        retriever,
+        writer,
+        strategy=options.strategy_of(arguments),
+        prompt=presets.prompt_of(arguments),
+        settings=settings,
     )
 
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, cast
 
 from visrag_integrations.cli import ending, options, output
+from visrag_integrations.cli.pace import Estimate, Paced
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -54,6 +56,10 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
 
     second = options.second_embedder(arguments, store)
     settings = {"workers": arguments.workers, **_settings(arguments)}
+    if not getattr(arguments, "quiet", False):
+        embedder = cast("PageEmbedder", Paced(embedder))
+        if not sys.stderr.isatty():  # where it is one, the bar says it
+            settings["on_progress"] = Estimate()
     try:
         return _report_failures(index_documents(arguments.paths, store=store, embedder=[embedder, *second], **settings))
     finally:

@@ -9,8 +9,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
-from visrag_integrations.cli.model_sizes import BYTES_EACH, billions_of, bytes_on_hub, in_words, known_bytes
+from visrag_integrations.cli.model_sizes import (
+    BYTES_EACH,
+    billions_of,
+    bytes_on_hub,
+    in_words,
+    is_cached,
+    is_offline,
+    known_bytes,
+)
 from visrag_integrations.cli.noting import note, somebody_is_there, yes_to
+from visrag_integrations.cli.presets import device_of
 from visrag_integrations.errors import SettingError, printable
 
 if TYPE_CHECKING:
@@ -19,6 +28,7 @@ if TYPE_CHECKING:
 # Billions of parameters from which nobody loads a model on a processor unasked. ColModernVBERT (0.25) and BGE-VL (0.43)
 # are made for it; from ColPali and VisRAG-Ret (3) on, a page takes minutes and the download gigabytes.
 LARGE = 1.5
+_STANDS_FOR = {"cpu-visual": "ModernVBERT/colmodernvbert-merged"}  # told without importing torch
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -44,9 +54,11 @@ def load_embedder(arguments: argparse.Namespace, name: str, *, may_ask: bool = T
     from visrag_integrations import embedders
 
     ask_before_loading(arguments, name, may_ask=may_ask)
+    say_what_is_fetched(checkpoint_of(name))
     settings: dict[str, Any] = {}
-    if arguments.device is not None and computes_here(name):
-        settings["device"] = arguments.device
+    device = device_of(arguments)
+    if device is not None and computes_here(name):
+        settings["device"] = device
     return embedders.load_embedder(name, shared=True, **settings)
 
 
@@ -62,12 +74,14 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
     if model is not None:
         return generation.load_generator(name, model=model)
     ask_before_loading(arguments, name)
-    if arguments.device is None or not computes_here(name):
+    say_what_is_fetched(name)
+    device = device_of(arguments)
+    if device is None or not computes_here(name):
         return generation.load_generator(name)
-    if arguments.device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
+    if device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
         return generation.load_generator(name)
     # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
-    return generation.load_generator(name, engine="transformers", device=arguments.device)
+    return generation.load_generator(name, engine="transformers", device=device)
 
 
 def check_model(arguments: argparse.Namespace, name: str) -> str | None:
@@ -94,7 +108,7 @@ def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool
         SettingError: There is nobody to ask, or the answer is no.
     """
     for name in names:
-        if arguments.device is not None or not _may_be_large(name):
+        if device_of(arguments) is not None or not _may_be_large(name):
             continue
         missing = _why_no_gpu()
         if not missing:
@@ -110,6 +124,24 @@ def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool
         if not yes_to("Fetch it, and run it on the processor?"):
             raise SettingError(f"{printable(name)} was not loaded, and nothing was fetched.")
         arguments.device = "cpu"
+
+
+def say_what_is_fetched(name: str) -> None:
+    """Say what a checkpoint of the hub takes before it is fetched; nothing where it is here already."""
+    if not _is_on_hub(name) or is_offline() or is_cached(_on_hub(name)):
+        return
+    size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name))
+    takes = f", about {in_words(size)}" if size is not None else ""
+    note(f"fetching {printable(_on_hub(name))} from the hub{takes}; it is kept for the next time.")
+
+
+def checkpoint_of(name: str) -> str:
+    """The checkpoint that an embedder's name stands for; the name itself where it is one.
+
+    >>> checkpoint_of("cpu-visual"), checkpoint_of("openbmb/VisRAG-Ret")
+    ('ModernVBERT/colmodernvbert-merged', 'openbmb/VisRAG-Ret')
+    """
+    return _STANDS_FOR.get(name, name)
 
 
 def computes_here(name: str) -> bool:
@@ -131,14 +163,19 @@ def is_url(name: str) -> bool:
     return urlsplit(name).scheme in ("http", "https")
 
 
-def _may_be_large(name: str) -> bool:
-    """Whether it would be fetched from the hub, and is not known to be small."""
+def _is_on_hub(name: str) -> bool:
+    """Whether it would be fetched from the hub: no folder of this machine, no server, no name without weights."""
     if not computes_here(name):
         return False
     name = _on_hub(name)
-    if Path(name).expanduser().exists() or name.count("/") != 1 or name.startswith((".", "~", "/")):
-        return False  # it is here already, or no name of the hub's
-    billions = billions_of(name)
+    return not Path(name).expanduser().exists() and name.count("/") == 1 and not name.startswith((".", "~", "/"))
+
+
+def _may_be_large(name: str) -> bool:
+    """Whether it would be fetched from the hub, and is not known to be small."""
+    if not _is_on_hub(name):
+        return False
+    billions = billions_of(_on_hub(name))
     return billions is None or billions >= LARGE
 
 

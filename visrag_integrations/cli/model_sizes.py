@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+from pathlib import Path
 
 PARAMETERS = {
     "openbmb/EVisRAG-7B": 8.2,
@@ -56,9 +57,24 @@ def known_bytes(name: str) -> int | None:
     return int(billions * 1e9) * BYTES_EACH
 
 
+def is_offline() -> bool:
+    """Whether nothing is to be fetched from the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def is_cached(name: str) -> bool:
+    """Whether weights of that name were fetched before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    config = try_to_load_from_cache(name, "config.json")
+    return isinstance(config, str) and any(Path(config).parent.glob("*.safetensors"))
+
+
 def bytes_on_hub(name: str) -> int | None:
     """What the hub's list of files says its weights take; None where it cannot be asked."""
-    if os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on"):
+    if is_offline():
         return None
     try:
         from huggingface_hub import HfApi

@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 
 from visrag_integrations.cli import loading
 from visrag_integrations.cli.noting import note as note
-from visrag_integrations.cli.presets import add_preset_option, note_other_preset, refuse_to_mix
+from visrag_integrations.cli.presets import add_preset_option, note_other_preset, prompt_of, refuse_to_mix
 from visrag_integrations.cli.presets import preset_models as preset_models
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.types import Mode
@@ -128,7 +128,11 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
         metavar="N",
         help="of --strategy image_and_text: characters of the pages' texts together (default: 12000)",
     )
-    parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
+    parser.add_argument(
+        "--prompt",
+        choices=["evisrag", "plain"],
+        help="plain: for general models (default: evisrag; of --preset cpu-visual, plain)",
+    )
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
 
@@ -277,7 +281,7 @@ def build_rag(arguments: argparse.Namespace, embedder: PageEmbedder, store: Qdra
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     writer = loading.load_generator(arguments, generator_name(arguments))
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None))
-    return VisRAG(retriever, writer, strategy=strategy_of(arguments), prompt=arguments.prompt, settings=settings)
+    return VisRAG(retriever, writer, strategy=strategy_of(arguments), prompt=prompt_of(arguments), settings=settings)
 
 
 def strategy_of(arguments: argparse.Namespace) -> Strategy:

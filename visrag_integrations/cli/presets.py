@@ -12,17 +12,26 @@ from visrag_integrations.cli.noting import note
 from visrag_integrations.errors import StoreMismatchError, printable
 
 if TYPE_CHECKING:
+    from visrag_integrations.generation.strategies import Prompt
     from visrag_integrations.store import QdrantPageStore
 
-PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B")}
+PRESETS = {
+    "cpu": ("ocr", "extractive"),
+    "cpu-visual": ("cpu-visual", "Qwen/Qwen2.5-VL-3B-Instruct"),
+    "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B"),
+}
 """Preset -> (embedder, generator)."""
+_HELP = (
+    "which models to use: cpu finds pages by their words and quotes; cpu-visual looks at pages without a GPU, slowly; "
+    "gpu is VisRAG-Ret and EVisRAG; auto is gpu where it can be, else cpu"
+)
 _BY_TEXT = ("ocr",)
 """Embedders that read a page's words and do not look at its picture."""
 
 
 def add_preset_option(parser: argparse.ArgumentParser) -> None:
     """`--preset`."""
-    parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
+    parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help=_HELP)
 
 
 def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
@@ -39,6 +48,24 @@ def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
         # So that it is chosen, and said, once. `preset` stays "auto": nobody asked for this one.
         arguments.chosen_preset = chosen
     return PRESETS[chosen]
+
+
+def prompt_of(arguments: argparse.Namespace) -> Prompt:
+    """The prompt that was asked for; else that of general models where the preset's generator is one."""
+    if arguments.prompt is not None:
+        asked: Prompt = arguments.prompt
+        return asked
+    if arguments.preset == "cpu-visual":
+        return "plain"
+    return "evisrag"
+
+
+def device_of(arguments: argparse.Namespace) -> str | None:
+    """The device that was asked for; the processor where the preset is made for it."""
+    asked: str | None = arguments.device
+    if asked is None and getattr(arguments, "preset", None) == "cpu-visual":
+        return "cpu"
+    return asked
 
 
 def _missing_for_gpu() -> str:

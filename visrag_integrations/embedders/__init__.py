@@ -69,7 +69,10 @@ SYSTEM_KEY = "visrag_system"
 TORCH = {"torch", "transformers", "safetensors"}
 """Packages of the extra that most systems need."""
 
-_named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
+_named: dict[str, Factory] = {
+    "ocr": "visrag_integrations.embedders.ocr:OCREmbedder",
+    "cpu-visual": "visrag_integrations.embedders.cpu_visual:CPUVisualEmbedder",
+}
 
 
 def load_embedder(
@@ -78,8 +81,8 @@ def load_embedder(
     """The embedder of that name, or of the checkpoint in that folder.
 
     Args:
-        name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
-            embedder that was loaded with `system` is "system:name", and can be given so.
+        name_or_path: "ocr", "cpu-visual", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the
+            name of an embedder that was loaded with `system` is "system:name", and can be given so.
         system: Which system a checkpoint belongs to, where its config.json does not say; see `SYSTEMS`.
         shared: One model for all in this process who ask for it with the same settings. Each gets a handle; closing it
             never closes the model for another, and the last handle that is closed frees it.
