@@ -139,6 +139,12 @@ class StoredDocument:
     total_pages: int | None = None
 
 
+class PageText(str):
+    """The text of a page, as it stands in a prompt beside the page's picture: no part of what is asked."""
+
+    __slots__ = ()
+
+
 Part = Union[str, "Image", Page]
 """One part of a message: text, a picture, or a page (shown as its picture; text-only generators read its text)."""
 
@@ -152,8 +158,8 @@ class Message:
 
     @property
     def text(self) -> str:
-        """The text parts, joined by newlines."""
-        return "\n".join(part for part in self.content if isinstance(part, str))
+        """The text parts, joined by newlines: what is said, without the texts of pages."""
+        return "\n".join(part for part in self.content if isinstance(part, str) and not isinstance(part, PageText))
 
     @property
     def pages(self) -> tuple[Page, ...]:

@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, html_files, live_answer, options, output, reranking
+from visrag_integrations.cli import ending, html_files, live_answer, loading, options, output, reranking
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
@@ -45,7 +45,8 @@ def run(arguments: argparse.Namespace) -> int:
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     with_html = html_files.wanted(arguments)
-    arguments.generator = arguments.generator or options.preset_models(arguments)[1]
+    arguments.generator = options.generator_name(arguments)
+    loading.ask_before_loading(arguments, arguments.generator)
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(options.open_store(arguments, must_exist=not arguments.paths))

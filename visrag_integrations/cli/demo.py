@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import contextlib
+import functools
 import getpass
 import logging
 import os
@@ -11,7 +12,7 @@ import signal
 import time
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import embedding_server, ending, options, reranking
+from visrag_integrations.cli import ending, loading, options, presets, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -30,9 +31,8 @@ def add_parser(subparsers: Any) -> None:
         "as an argument every user of this machine could read it.",
     )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
-    parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
+    options.add_model_options(parser)
     options.add_embedder_options(parser)
-    embedding_server.add_server_option(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
     reranking.add_rerank_options(parser)
@@ -77,7 +77,6 @@ def _password(arguments: argparse.Namespace) -> str | None:
 
 
 def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> KnowledgeBases:
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
 
@@ -86,18 +85,21 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     if embedder is None or generator is None:
         preset = options.preset_models(arguments)
         embedder, generator = embedder or preset[0], generator or preset[1]
+    loading.check_model(arguments, generator)
+    loading.ask_before_loading(arguments, embedder, generator)
     limits = Limits(
         file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=options.load_named(options.with_query_embedder(embedder, arguments), arguments),
-        generator=load_generator(generator),
+        embedder=loading.load_embedder(arguments, options.with_query_embedder(embedder, arguments), fills=True),
+        generator=loading.load_generator(arguments, generator),
         limits=limits,
+        load=functools.partial(loading.load_embedder, arguments, may_ask=False),
         searching=reranking.retriever_settings(arguments, opened),
         top_k=arguments.k,
-        strategy=arguments.strategy,
-        prompt=arguments.prompt,
+        strategy=options.strategy_of(arguments),
+        prompt=presets.prompt_of(arguments),
         settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
     )
 

@@ -7,7 +7,6 @@ import os
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import PageEmbedder
     from visrag_integrations.store.info import EmbedderInfo
 
 
@@ -21,19 +20,6 @@ def add_server_option(parser: argparse.ArgumentParser) -> None:
         help=f"the server, for example vLLM, that has the embedder (default: ${URL_VARIABLE}, for models that need "
         f"one; its key: ${KEY_VARIABLE})",
     )
-
-
-def load(name: str, arguments: argparse.Namespace, info: EmbedderInfo | None = None) -> PageEmbedder:
-    """The embedder of that name, shared; from the server where one is named, or the name needs one.
-
-    Args:
-        name: For `load_embedder`.
-        arguments: Those with `embedder_url`.
-        info: What a collection that it filled remembers.
-    """
-    from visrag_integrations.embedders import load_embedder
-
-    return load_embedder(name, shared=True, **server_settings(name, arguments, info))
 
 
 def server_settings(name: str, arguments: argparse.Namespace, info: EmbedderInfo | None = None) -> dict[str, Any]:
@@ -52,3 +38,10 @@ def server_settings(name: str, arguments: argparse.Namespace, info: EmbedderInfo
     if info is not None and name not in SERVED and by_server_alone:
         settings["kind"] = info.kind
     return settings
+
+
+def has_served(name: str) -> bool:
+    """Whether it is a model that a server has, which the variable names."""
+    from visrag_integrations.embedders.served import SERVED, URL_VARIABLE
+
+    return name in SERVED and bool(os.environ.get(URL_VARIABLE))

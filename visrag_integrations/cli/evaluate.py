@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output, reranking
+from visrag_integrations.cli import loading, options, output, presets, reranking
 from visrag_integrations.cli.evaluate_merge import add_merge
 from visrag_integrations.cli.evaluate_options import (
     add_progress,
@@ -141,6 +141,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
+    loading.ask_before_loading(arguments, options.generator_name(arguments))
     how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
     if arguments.evidence or any(question.boxes or question.marked for question in dataset.questions):
         dataset = dataset.with_boxes()
@@ -265,10 +266,15 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
 
 
 def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
-    writer = load_generator(arguments.generator or options.preset_models(arguments)[1])
+    writer = loading.load_generator(arguments, options.generator_name(arguments))
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
-    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    return VisRAG(
+        retriever,
+        writer,
+        strategy=options.strategy_of(arguments),
+        prompt=presets.prompt_of(arguments),
+        settings=settings,
+    )

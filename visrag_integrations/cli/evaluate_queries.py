@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import loading, options, output
 from visrag_integrations.cli.evaluate_options import check_outputs, progress_of
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
@@ -22,6 +22,8 @@ def add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
     )
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: its first)")
+    loading.add_device_option(parser)
     parser.add_argument(
         "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"
     )
@@ -36,11 +38,10 @@ def add_queries(parser: argparse.ArgumentParser) -> None:
 def run_queries(arguments: argparse.Namespace) -> int:
     """`visrag eval queries`."""
     from visrag_integrations.evaluation import make_queries
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.readers import PageReader
 
     check_outputs(arguments)
-    generator = load_generator(arguments.generator)
+    generator = loading.load_generator(arguments, arguments.generator)
     if generator.name == "extractive":  # it takes sentences from pages, as they are
         raise SettingError(
             "The extractive generator quotes; it cannot write questions. Name a model or a server's URL."

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import TYPE_CHECKING, Any
+import sys
+from typing import TYPE_CHECKING, Any, cast
 
 from visrag_integrations.cli import ending, options, output
+from visrag_integrations.cli.pace import Estimate, Paced
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -53,6 +55,10 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
 
     second = options.second_embedder(arguments, store)
     settings = {"workers": arguments.workers, **_settings(arguments)}
+    if not getattr(arguments, "quiet", False):
+        embedder = cast("PageEmbedder", Paced(embedder))
+        if not sys.stderr.isatty():  # where it is one, the bar says it
+            settings["on_progress"] = Estimate()
     try:
         return _report_failures(index_documents(arguments.paths, store=store, embedder=[embedder, *second], **settings))
     finally:
@@ -68,6 +74,11 @@ def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) ->
         raise SettingError(
             "--embedder-url is not handed on to the workers of --ray. Set the variable VISRAG_EMBEDDER_URL where they "
             "run."
+        )
+    if arguments.device is not None:
+        raise SettingError(
+            f"--device {arguments.device} is for this machine; on a cluster every worker takes its own GPU. "
+            "Leave it out."
         )
     # By name: a loaded model would have to be sent to every worker.
     name = options.name_of_embedder_to_fill(arguments, store)

@@ -5,26 +5,26 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import shutil
 import sys
 from collections.abc import Mapping
-from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from visrag_integrations.cli import embedding_server
+from visrag_integrations.cli import embedding_server, loading
+from visrag_integrations.cli.asked import add_embedder_options as add_embedder_options
+from visrag_integrations.cli.asked import asked_embedder, note_queries, with_query_embedder
+from visrag_integrations.cli.noting import note as note
+from visrag_integrations.cli.presets import add_preset_option, note_other_preset, prompt_of, refuse_to_mix
+from visrag_integrations.cli.presets import preset_models as preset_models
 from visrag_integrations.errors import SettingError, StoreError, printable
 from visrag_integrations.types import Mode
 
 if TYPE_CHECKING:
+    from visrag_integrations.generation.strategies import Strategy
     from visrag_integrations.interfaces import Filter, PageEmbedder
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.store import QdrantPageStore
-    from visrag_integrations.store.info import EmbedderInfo
-
-PRESETS = {"cpu": ("ocr", "extractive"), "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B")}
-"""Preset -> (embedder, generator)."""
 
 
 def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True, preset: bool = True) -> None:
@@ -46,8 +46,7 @@ def add_store_options(parser: argparse.ArgumentParser, *, json: bool = True, pre
         "--timeout", type=positive, metavar="SECONDS", help="of a server's answer (default: $VISRAG_TIMEOUT, else 60)"
     )
     if preset:
-        parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help="which models to use")
-        embedding_server.add_server_option(parser)
+        add_model_options(parser)
     if json:
         parser.add_argument("--json", action="store_true", help="print one JSON object")
 
@@ -58,14 +57,11 @@ def add_talk_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-v", "--verbose", action="count", default=0, help="say what is done; -vv: every step")
 
 
-def add_embedder_options(parser: argparse.ArgumentParser, default: str = "the preset's") -> None:
-    """What embeds pages, and what embeds queries."""
-    parser.add_argument("--embedder", metavar="NAME|FOLDER", help=f"what embeds the pages (default: {default})")
-    parser.add_argument(
-        "--query-embedder",
-        metavar="NAME|FOLDER",
-        help="what embeds queries, where it is another model: a small one that was trained for the pages' vectors",
-    )
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Which models, and where they run."""
+    add_preset_option(parser)
+    loading.add_device_option(parser)
+    embedding_server.add_server_option(parser)
 
 
 def add_reading_options(parser: argparse.ArgumentParser) -> None:
@@ -144,8 +140,28 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
         metavar="NAME|FOLDER|URL",
         help="what answers (default: $VISRAG_GENERATOR, else [tool.visrag] of pyproject.toml, else the preset's)",
     )
-    parser.add_argument("--strategy", default="multi_image", metavar="NAME", help="how the pages are shown to it")
-    parser.add_argument("--prompt", default="evisrag", choices=["evisrag", "plain"], help="plain: for general models")
+    parser.add_argument(
+        "--model",
+        metavar="NAME",
+        help="of the models at --generator URL (default: $VISRAG_MODEL, else [tool.visrag], else its first)",
+    )
+    parser.add_argument(
+        "--strategy",
+        default="multi_image",
+        metavar="NAME",
+        help="how the pages are shown to it: multi_image, image_and_text, page_concatenation, weighted_selection, text",
+    )
+    parser.add_argument(
+        "--text-budget",
+        type=positive,
+        metavar="N",
+        help="of --strategy image_and_text: characters of the pages' texts together (default: 12000)",
+    )
+    parser.add_argument(
+        "--prompt",
+        choices=["evisrag", "plain"],
+        help="plain: for general models (default: evisrag; of --preset cpu-visual, plain)",
+    )
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
 
@@ -249,11 +265,16 @@ def embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> P
     """
     note_outdated(arguments, store)
     note_queries(arguments, store)
-    return embedding_server.load(name_of_embedder_to_fill(arguments, store), arguments, store.info)
+    return loading.load_embedder(arguments, name_of_embedder_to_fill(arguments, store), store.info, fills=True)
 
 
 def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageStore) -> str:
-    """Its name, for `load_embedder`."""
+    """Its name, for `load_embedder`.
+
+    Raises:
+        StoreMismatchError: What was asked for is not what fills the index.
+    """
+    refuse_to_mix(arguments, store)
     # Vectors of two embedders cannot be compared, so the index decides before the preset does.
     asked = asked_embedder(arguments)
     if asked is not None:
@@ -263,55 +284,11 @@ def name_of_embedder_to_fill(arguments: argparse.Namespace, store: QdrantPageSto
     return with_query_embedder(preset_models(arguments)[0], arguments)
 
 
-def asked_embedder(arguments: argparse.Namespace) -> str | None:
-    """The embedder that `--embedder` and `--text-model` name, for `load_embedder`; None where neither was given.
-
-    Raises:
-        SettingError: A text model for an embedder that takes none.
-    """
-    embedder: str | None = arguments.embedder
-    model: str | None = getattr(arguments, "text_model", None)  # commands that only search remember it
-    if model is None:
-        return None if embedder is None else with_query_embedder(embedder, arguments)
-    if embedder not in (None, "ocr"):
-        raise SettingError(
-            f"--text-model {model} is for the embedder 'ocr', and --embedder is {embedder!r}. Leave one of them out."
-        )
-    return with_query_embedder(f"ocr:{model}", arguments)
-
-
-def with_query_embedder(name: str, arguments: argparse.Namespace) -> str:
-    """An embedder's name with what `--query-embedder` says, in place of what the name says of queries.
-
-    >>> with_query_embedder("large|small", argparse.Namespace(query_embedder="tiny"))
-    'large|tiny'
-    """
-    from visrag_integrations.embedders import split_pair
-    from visrag_integrations.interfaces.embedders import PAIR
-
-    if arguments.query_embedder is None:
-        return name
-    return f"{split_pair(name)[0]}{PAIR}{arguments.query_embedder}"
-
-
-def note_queries(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
-    """Say where an index that is filled further will not remember the query model that was named."""
-    from visrag_integrations.embedders import split_pair
-
-    if arguments.query_embedder is None or store.info is None or split_pair(store.info.embedder)[1] is not None:
-        return
-    given = f"--query-embedder {arguments.query_embedder}"
-    note(
-        f"the index remembers {store.info.embedder} alone: give {given} with each search too, or let it remember both: "
-        f"visrag reindex {given}"
-    )
-
-
 def second_embedder(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """The other one of a collection that two fill; none where an embedder was asked for."""
     if store.info is None or asked_embedder(arguments) is not None:
         return []
-    return [embedding_server.load(info.embedder, arguments, info) for info in store.info.also]
+    return [loading.load_embedder(arguments, info.embedder, info, fills=True) for info in store.info.also]
 
 
 def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) -> PageEmbedder:
@@ -323,15 +300,9 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
             f"Fill it first: visrag index PATH... --index {arguments.index} --collection {arguments.collection}"
         )
     note_outdated(arguments, store)
+    note_other_preset(arguments, store)
     name = with_query_embedder(arguments.embedder or store.info.embedder, arguments)
-    return embedding_server.load(name, arguments, store.info)
-
-
-def load_named(name: str, arguments: argparse.Namespace, info: EmbedderInfo | None = None) -> PageEmbedder:
-    """The embedder of that name, not shared; from the server where one is named."""
-    from visrag_integrations.embedders import load_embedder
-
-    return load_embedder(name, **embedding_server.server_settings(name, arguments, info))
+    return loading.load_embedder(arguments, name, store.info)
 
 
 def note_outdated(arguments: argparse.Namespace, store: QdrantPageStore) -> None:
@@ -347,39 +318,42 @@ def build_rag(
     searching: Mapping[str, Any] | None = None,
 ) -> VisRAG:
     """What answers from this store, as the generator options say; `searching` are more settings of the retriever."""
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.types import GenerationSettings
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
-    writer = load_generator(arguments.generator or preset_models(arguments)[1])
+    writer = loading.load_generator(arguments, generator_name(arguments))
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
-    return VisRAG(retriever, writer, strategy=arguments.strategy, prompt=arguments.prompt, settings=settings)
+    return VisRAG(retriever, writer, strategy=strategy_of(arguments), prompt=prompt_of(arguments), settings=settings)
 
 
-def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
-    """(embedder, generator) of the preset; `auto` says on standard error which it took and why."""
-    if arguments.preset != "auto":
-        return PRESETS[arguments.preset]
-    chosen, why = "gpu", "an NVIDIA driver, torch and vLLM are here"
-    missing = _missing_for_gpu()
-    if missing:
-        chosen, why = "cpu", missing
-    if not getattr(arguments, "quiet", False):
-        note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
-    arguments.preset = chosen  # so that it is chosen, and said, once
-    return PRESETS[chosen]
+def strategy_of(arguments: argparse.Namespace) -> Strategy:
+    """How the pages are shown.
+
+    Raises:
+        SettingError: `--text-budget` is given with a strategy that has none.
+        UnknownNameError: There is no such strategy.
+    """
+    from visrag_integrations.generation.strategies import find_strategy, with_text_budget
+
+    named = find_strategy(arguments.strategy)
+    if arguments.text_budget is None:
+        return named
+    if arguments.strategy != "image_and_text":
+        raise SettingError(f"--text-budget is for --strategy image_and_text, and this is {arguments.strategy}.")
+    return with_text_budget(arguments.text_budget)
 
 
-def _missing_for_gpu() -> str:
-    """Why the gpu preset cannot run here; "" when it can."""
-    if shutil.which("nvidia-smi") is None:
-        return "no NVIDIA driver was found"
-    for name in ("torch", "vllm"):  # looked for, not imported: that takes seconds
-        if find_spec(name) is None:
-            return f"{name} is not installed"
-    return ""
+def generator_name(arguments: argparse.Namespace) -> str:
+    """What answers: what was asked for, else the preset's.
+
+    Raises:
+        SettingError: `--model` is given, and what answers is no server.
+    """
+    name = str(arguments.generator or preset_models(arguments)[1])
+    loading.check_model(arguments, name)
+    return name
 
 
 def check_output(option: str, path: str | None) -> None:
@@ -409,8 +383,3 @@ def text_or_stdin(text: str, example: str) -> str:
     if not text.strip():
         raise SettingError(f"The question is empty. Type one, for example: {example}")
     return text.strip()
-
-
-def note(message: str) -> None:
-    """Say something beside the results, on standard error."""
-    print(f"visrag: {message}", file=sys.stderr)

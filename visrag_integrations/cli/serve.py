@@ -10,7 +10,7 @@ import os
 import sys
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import embedding_server, options, reranking
+from visrag_integrations.cli import loading, options, reranking
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -102,7 +102,7 @@ def following_retriever(
     """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
     from visrag_integrations.servers.web.following import FollowingRetriever
 
-    load = functools.partial(embedding_server.load, arguments=arguments)
+    load = functools.partial(loading.load_embedder, arguments, may_ask=False)
     only = options.filter_of(arguments)
     settings = reranking.retriever_settings(arguments, opened)
     return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only, **settings)

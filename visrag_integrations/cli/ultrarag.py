@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import options, presets
 
 
 def add_parser(subparsers: Any) -> None:
@@ -17,7 +17,7 @@ def add_parser(subparsers: Any) -> None:
         "init", help="write the folders of the servers retriever, generation, corpus and custom, which pipelines name"
     )
     init.add_argument("folder", metavar="DIR", help="where; parameter files that are there already stay as they are")
-    init.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to name")
+    presets.add_preset_option(init)
     options.add_embedder_options(init)
     init.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
     init.set_defaults(run=run)
@@ -29,7 +29,7 @@ def run(arguments: argparse.Namespace) -> int:
 
     embedder, generator = arguments.embedder, arguments.generator
     if embedder is None or generator is None:
-        named = options.preset_models(arguments)
+        named = presets.preset_models(arguments)
         embedder, generator = embedder or named[0], generator or named[1]
     embedder = options.with_query_embedder(embedder, arguments)
     written = write_folders(Path(arguments.folder), embedder=embedder, generator=generator)

@@ -51,7 +51,10 @@ TORCH = {"torch", "transformers", "safetensors"}
 
 # The name of the embedder `ocr` with a text model, as a collection remembers it: "ocr:/models/all-MiniLM-L6-v2".
 _WITH_TEXT_MODEL = "ocr:"
-_named: dict[str, Factory] = {"ocr": "visrag_integrations.embedders.ocr:OCREmbedder"}
+_named: dict[str, Factory] = {
+    "ocr": "visrag_integrations.embedders.ocr:OCREmbedder",
+    "cpu-visual": "visrag_integrations.embedders.cpu_visual:CPUVisualEmbedder",
+}
 
 
 def load_embedder(
@@ -68,9 +71,9 @@ def load_embedder(
     """The embedder of that name, or of the checkpoint in that folder.
 
     Args:
-        name_or_path: "ocr", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the name of an
-            embedder that was loaded with `system` is "system:name", one with `queries` "pages|queries", that of `ocr`
-            with a text model "ocr:model", and all can be given so.
+        name_or_path: "ocr", "cpu-visual", "openbmb/VisRAG-Ret", any registered name, or a local checkpoint folder; the
+            name of an embedder that was loaded with `system` is "system:name", one with `queries` "pages|queries", that
+            of `ocr` with a text model "ocr:model", and all can be given so.
         queries: What embeds queries, where it is another model than what embeds pages; it must have been trained for
             their vectors. Each is loaded when it is first needed: to search, the pages' model is not.
         query_settings: Handed to that one's class; `settings` go to the pages' model.

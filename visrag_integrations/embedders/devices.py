@@ -65,3 +65,12 @@ def choose_dtype(dtype: str | torch.dtype | None, device: torch.device) -> torch
     if device.type == "cuda":
         return torch.bfloat16
     return torch.float32  # most processors have no fast half precision
+
+
+def why_no_gpu() -> str:
+    """Why nothing would be computed on a GPU here; "" where there is one that torch can use."""
+    if torch.cuda.is_available():
+        return ""
+    if torch.version.cuda is None and torch.version.hip is None:
+        return f"torch {torch.__version__} is built for the processor only"
+    return f"torch {torch.__version__} sees none"

@@ -6,11 +6,13 @@ import importlib
 import importlib.util
 import logging
 import os
+import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError, UnknownNameError
+from visrag_integrations.generation.own_code import refuse_own_code
 from visrag_integrations.interfaces.shared import SHARED_GENERATORS, SharedGenerator
 
 if TYPE_CHECKING:
@@ -33,8 +35,8 @@ def load_generator(
     """The generator of that name, for that checkpoint folder, or behind that URL.
 
     Args:
-        name_or_path_or_url: "extractive", "openbmb/EVisRAG-7B", a local checkpoint folder, or the URL of an
-            OpenAI-compatible server.
+        name_or_path_or_url: "extractive", "openbmb/EVisRAG-7B" or any other name of the hub, a local checkpoint
+            folder, or the URL of an OpenAI-compatible server.
         engine: What runs a checkpoint: "vllm" or "transformers"; the first that is installed when None. With an engine
             named, any checkpoint name it knows how to find will do.
         shared: One engine for all in this process who ask for it with the same settings. Each gets a handle; closing it
@@ -43,25 +45,28 @@ def load_generator(
 
     Raises:
         UnknownNameError: Nothing is known by that name; the message lists what is.
-        CheckpointError: The folder holds no checkpoint.
+        CheckpointError: The folder holds no checkpoint, or the checkpoint needs code of its own.
         MissingExtraError: What the generator needs is not installed.
     """
     name = str(name_or_path_or_url)
     if shared:
         kept = settings if engine is None else {"engine": engine, **settings}
         return SharedGenerator(SHARED_GENERATORS, name, kept, lambda: load_generator(name, **kept))
+    if not settings.get("trust_remote_code"):
+        refuse_own_code(name)
     if engine is not None:
         return _make(_named_engine(engine), name, **settings)
     if name in GENERATORS:
         return _make(GENERATORS[name], **settings)
     if urlsplit(name).scheme in {"http", "https"}:
         return _make(_SERVER, name, **settings)
-    if name in CHECKPOINTS or _is_checkpoint(name_or_path_or_url):
+    if name in CHECKPOINTS or _is_checkpoint(name_or_path_or_url) or _is_hub_name(name):
         return _make(_engine(name), name, **settings)
     known = ", ".join([*GENERATORS, *CHECKPOINTS])
     raise UnknownNameError(
-        f"No generator is called {name!r}, and it is no folder. Known: {known}, a checkpoint folder, or the URL of an "
-        'OpenAI-compatible server such as "http://localhost:8000/v1".'
+        f"No generator is called {name!r}, and it is no folder. Known: {known}, another name of the hub such as "
+        '"Qwen/Qwen3-VL-4B-Instruct", a checkpoint folder, or the URL of an OpenAI-compatible server such as '
+        '"http://localhost:8000/v1".'
     )
 
 
@@ -74,6 +79,15 @@ def _is_checkpoint(path: str | Path) -> bool:
             f"{folder} holds no config.json, so it is no checkpoint folder. Give the folder that does."
         )
     return True
+
+
+def _is_hub_name(name: str) -> bool:
+    """Whether it is written as names of the hub are: "owner/name".
+
+    >>> [_is_hub_name(name) for name in ("Qwen/Qwen3-VL-4B-Instruct", "gpt-4o", "./mine/model", "/models/mine")]
+    [True, False, False, False]
+    """
+    return re.fullmatch(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) is not None
 
 
 def _engine(name: str) -> str:

@@ -13,7 +13,7 @@ from visrag_integrations.generation.budget import PictureGrid, share_tokens
 from visrag_integrations.generation.defaults import MAX_IMAGES
 from visrag_integrations.generation.inert import inert
 from visrag_integrations.images import open_picture, to_rgb
-from visrag_integrations.types import Conversation, GenerationSettings, Page, Part
+from visrag_integrations.types import Conversation, GenerationSettings, Page, PageText, Part
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -123,7 +123,9 @@ def merged_parts(conversation: Conversation) -> list[list[str | None]]:
             shown += not isinstance(part, str)
             text = _text_of(part, shown)
             if text is not None and parts and parts[-1] is not None:
-                between = "\n" if isinstance(part, str) else "\n\n"
+                between = "\n"
+                if isinstance(part, (Page, PageText)):
+                    between = "\n\n"
                 parts[-1] += between + text
             else:
                 parts.append(text)

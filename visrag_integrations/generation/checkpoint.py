@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError
 from visrag_integrations.generation.adapters import adapter_base, add_adapter
+from visrag_integrations.generation.own_code import check_config
 from visrag_integrations.generation.processors import load_processor
 
 if TYPE_CHECKING:
@@ -92,6 +93,8 @@ def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_c
         loaded = load_checkpoint(base, device=device, dtype=dtype, trust_remote_code=trust_remote_code)
         add_adapter(loaded.model, name)
         return dataclasses.replace(loaded, name=name)
+    if not trust_remote_code:
+        _check_needs_no_code(name)
     try:
         model, found = AutoModelForImageTextToText.from_pretrained(
             name, dtype=dtype, use_safetensors=True, trust_remote_code=trust_remote_code, output_loading_info=True
@@ -117,6 +120,17 @@ def describe_checkpoint(name: str, model: Any, processor: Any) -> Checkpoint:
         end_tokens=frozenset(int(token) for token in ends if token is not None),
         context_length=getattr(text_config, "max_position_embeddings", None),
     )
+
+
+def _check_needs_no_code(name: str) -> None:
+    """Refuse, before anything large is fetched, what only code of its own could load."""
+    from transformers import CONFIG_MAPPING, PretrainedConfig
+
+    try:
+        config, _ = PretrainedConfig.get_config_dict(name)
+    except (OSError, ValueError):
+        return  # whoever loads it says what is wrong
+    check_config(name, config, CONFIG_MAPPING)
 
 
 def _check_keys(name: str, found: Any) -> None:

@@ -14,7 +14,7 @@ from importlib import resources
 from visrag_integrations.generation.indexes import without_colons
 from visrag_integrations.generation.inert import inert, without_tags
 from visrag_integrations.generation.parser import EvidenceStream, bare_page, parse_evidence
-from visrag_integrations.types import Conversation, Message, Page, ScoredPage
+from visrag_integrations.types import Conversation, Message, Page, PageText, ScoredPage
 
 __all__ = [
     "EvidenceStream",
@@ -160,7 +160,8 @@ def _wrapped(turn: Message) -> Message:
     prompt = turn.text
     if not is_published_prompt(prompt):  # not wrapped yet, or in another wording than the model was trained on
         prompt = build_prompt(question_of(prompt))
-    return dataclasses.replace(turn, content=(prompt, *turn.pages))
+    shown = [part for part in turn.content if isinstance(part, (Page, PageText))]
+    return dataclasses.replace(turn, content=(prompt, *shown))
 
 
 _BEFORE_A_TAG = ("\\", "*", "_", "`")

@@ -19,10 +19,20 @@ from typing import TYPE_CHECKING, Literal
 from visrag_integrations import images
 from visrag_integrations.errors import GenerationError, SettingError, UnknownNameError
 from visrag_integrations.generation.evisrag import evisrag_messages, plain_messages
+from visrag_integrations.generation.page_texts import TEXT_BUDGET, check_budget, limited_texts, page_text
 from visrag_integrations.generation.parser import parse_evidence
 from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.interfaces import Generator
-from visrag_integrations.types import Answer, Conversation, Evidence, Generation, GenerationSettings, Page, ScoredPage
+from visrag_integrations.types import (
+    Answer,
+    Conversation,
+    Evidence,
+    Generation,
+    GenerationSettings,
+    Page,
+    Part,
+    ScoredPage,
+)
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -58,6 +68,61 @@ def text(question: str, pages: Hits, prompt: Prompt = "evisrag") -> Plan:
     """The pages' texts instead of their pictures."""
     shown = [dataclasses.replace(hit.page, picture=None, words=()) for hit in pages]
     return _one_conversation(question, pages, shown, prompt)
+
+
+def image_and_text(question: str, pages: Hits, prompt: Prompt = "evisrag", *, characters: int = TEXT_BUDGET) -> Plan:
+    """Every page as a picture, and before it its text; for another budget use `with_text_budget`.
+
+    Args:
+        question: As it was asked.
+        pages: Best first.
+        prompt: "evisrag" or "plain".
+        characters: At most so many of all texts together; what is cut stands in the answer's `problems`.
+    """
+    limited = limited_texts([hit.page for hit in pages], characters)
+    shown = []
+    for hit, room in zip(pages, limited, strict=True):
+        page = hit.page
+        if page.picture is None:  # generators read its text by themselves
+            page = dataclasses.replace(page, text=room.text, words=())
+        shown.append(page)
+    plan = _one_conversation(question, pages, shown, prompt)
+    message = plan.conversations[0][0]
+    content: list[Part] = []
+    place = 0
+    for part in message.content:
+        if isinstance(part, Page):
+            place += 1
+            kept = limited[place - 1].text
+            if part.picture is not None and kept:
+                content.append(page_text(place, kept))
+        content.append(part)
+    cut = tuple(room.problem for room in limited if room.problem)
+
+    def combine(generations: Sequence[Generation]) -> Answer:
+        answer = plan.combine(generations)
+        return dataclasses.replace(answer, problems=(*answer.problems, *cut))
+
+    conversation = (dataclasses.replace(message, content=tuple(content)),)
+    return Plan((conversation,), combine, plan.shown)
+
+
+def with_text_budget(characters: int) -> Strategy:
+    """`image_and_text` with room for so many characters of the pages' texts together.
+
+    >>> with_text_budget(5000).__name__
+    'image_and_text_5000'
+
+    Raises:
+        SettingError: It is fewer than one.
+    """
+    check_budget(characters)
+
+    def strategy(question: str, pages: Hits, prompt: Prompt = "evisrag") -> Plan:
+        return image_and_text(question, pages, prompt, characters=characters)
+
+    strategy.__name__ = f"image_and_text_{characters}"  # records of an evaluation tell strategies apart by it
+    return strategy
 
 
 def page_concatenation(
@@ -112,6 +177,7 @@ STRATEGIES: dict[str, Strategy] = {
     "page_concatenation": page_concatenation,
     "weighted_selection": weighted_selection,
     "text": text,
+    "image_and_text": image_and_text,
 }
 
 
@@ -198,10 +264,28 @@ def _with_hits(evidence: Sequence[Evidence], hits: Hits, shown: Sequence[Page]) 
 
 
 def _plain_answer(written: str, hits: Hits) -> Answer:
-    answer = written.strip()
+    thinking, answer = _thought_and_answer(written)
     if not answer:
-        return Answer("", sufficient=False, pages=tuple(hits), problems=("the model wrote nothing",), raw=written)
-    return Answer(answer, sufficient=not says_insufficient(answer), pages=tuple(hits), raw=written)
+        problem = "the model wrote nothing"
+        if thinking:
+            problem = "the model thought, and was cut off before it answered; raise max_tokens"
+        return Answer("", False, thinking=thinking, pages=tuple(hits), problems=(problem,), raw=written)
+    return Answer(answer, not says_insufficient(answer), thinking=thinking, pages=tuple(hits), raw=written)
+
+
+def _thought_and_answer(written: str) -> tuple[str, str]:
+    """What a model that thinks first thought, and what it then answered; "" and all of it where it does not.
+
+    >>> _thought_and_answer("<think>It is on page 2.</think>Twelve."), _thought_and_answer("Twelve.")
+    (('It is on page 2.', 'Twelve.'), ('', 'Twelve.'))
+    """
+    text = written.strip()
+    thought, end, answer = text.partition("</think>")  # some templates write the opening tag into the prompt
+    if end:
+        return thought.removeprefix("<think>").strip(), answer.strip()
+    if text.startswith("<think>"):
+        return text.removeprefix("<think>").strip(), ""
+    return "", text
 
 
 def _renumbered(answer: Answer, index: int) -> Evidence:

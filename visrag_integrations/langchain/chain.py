@@ -14,6 +14,7 @@ from langchain_core.runnables.config import run_in_executor
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, EvidenceFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream, build_prompt
+from visrag_integrations.generation.page_texts import TEXT_BUDGET, check_budget, limited_texts, page_text
 from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.strategies import Prompt
 from visrag_integrations.grounding import ground, ground_evidence
@@ -21,7 +22,7 @@ from visrag_integrations.interfaces.retrievers import nothing_found
 from visrag_integrations.langchain.chat_model import ChatEVisRAG
 from visrag_integrations.langchain.convert import document_to_page
 from visrag_integrations.langchain.evidence import Trimmed, raw_text, untagged
-from visrag_integrations.langchain.messages import page_to_block, text_page_to_block
+from visrag_integrations.langchain.messages import page_text_to_block, page_to_block, text_page_to_block
 from visrag_integrations.types import Answer, Page, Query
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ def create_visrag_chain(
     prompt: Prompt | None = None,
     question_key: str = "question",
     as_text: bool = False,
+    with_text: bool | int = False,
 ) -> Runnable[Any, dict[str, Any]]:
     """A Runnable that answers questions from pages.
 
@@ -51,14 +53,21 @@ def create_visrag_chain(
             question. What `llm` has when it is a ChatEVisRAG, else "evisrag".
         question_key: Where the question is when the input is a dict.
         as_text: Show all pages as their text: for models that see no images.
+        with_text: Show each page's text beside its picture, 12,000 characters in all; a number is another limit. What
+            is cut stands in `result.problems`.
     """
+    if as_text and with_text is not False:
+        raise SettingError("as_text=True shows no pictures, so with_text= has nothing to stand beside. Leave one out.")
     if prompt not in (None, "evisrag", "plain"):
         raise SettingError(f'prompt is {prompt!r}; it is "evisrag" or "plain".')
     if isinstance(llm, ChatEVisRAG):
         prompt = prompt or llm.prompt
         if llm.prompt != prompt:
             llm = llm.model_copy(update={"prompt": prompt})
-    steps = _Steps(retriever, llm, prompt or "evisrag", question_key, as_text)
+    characters = TEXT_BUDGET if with_text is True else int(with_text)
+    if with_text is not False:
+        check_budget(characters)
+    steps = _Steps(retriever, llm, prompt or "evisrag", question_key, as_text, characters)
     # LangChain's types know functions of the input only; it hands the config to those that take it.
     transform, atransform = cast("tuple[Any, Any]", (steps.transform, steps.atransform))
     return RunnableGenerator(transform, atransform, name="visrag_chain")
@@ -71,6 +80,7 @@ class _Steps:
     prompt: Prompt
     question_key: str
     as_text: bool
+    characters: int  # of the pages' texts beside their pictures; 0 for none
 
     def transform(self, inputs: Iterator[Any], config: RunnableConfig) -> Iterator[AddableDict]:
         for given in inputs:
@@ -80,8 +90,8 @@ class _Steps:
             if not documents:  # without a page, a model would answer from memory
                 yield _nothing_found()
                 continue
-            pages, messages = self._messages(question, documents)
-            reader = _ChainAnswerReader(pages, self.prompt)
+            pages, messages, cut = self._messages(question, documents)
+            reader = _ChainAnswerReader(pages, self.prompt, cut)
             for chunk in self.llm.stream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield _grounded(piece)
@@ -97,8 +107,8 @@ class _Steps:
                 yield _nothing_found()
                 continue
             # In a thread: pictures are opened and become base64.
-            pages, messages = await run_in_executor(None, self._messages, question, documents)
-            reader = _ChainAnswerReader(pages, self.prompt)
+            pages, messages, cut = await run_in_executor(None, self._messages, question, documents)
+            reader = _ChainAnswerReader(pages, self.prompt, cut)
             async for chunk in self.llm.astream(messages, config):
                 for piece in reader.feed(_text(chunk)):
                     yield await _agrounded(piece)
@@ -113,8 +123,10 @@ class _Steps:
             f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
         )
 
-    def _messages(self, question: Any, documents: Sequence[Document]) -> tuple[list[Page], list[BaseMessage]]:
-        """The pages in the order they are shown, and what shows them."""
+    def _messages(
+        self, question: Any, documents: Sequence[Document]
+    ) -> tuple[list[Page], list[BaseMessage], list[str]]:
+        """The pages in the order they are shown, what shows them, and which texts were cut."""
         text = question.text if isinstance(question, Query) else question
         if self.prompt == "evisrag":
             text = build_prompt(text)
@@ -122,18 +134,38 @@ class _Steps:
         if self.as_text:
             pages = [dataclasses.replace(page, picture=None) for page in pages]
         content: list[Any] = [{"type": "text", "text": text}]
-        for page in pages:
-            if page.picture is None and isinstance(self.llm, ChatEVisRAG):
-                content.append(text_page_to_block(page))
-            else:
-                content.append(page_to_block(page))
-        return pages, [HumanMessage(content=content)]
+        cut: list[str] = []
+        if self.characters:
+            limited = limited_texts(pages, self.characters)
+            cut = [text.problem for text in limited if text.problem]
+            for place, page in enumerate(pages, start=1):
+                content += self._both(place, page, limited[place - 1].text)
+        else:
+            content += map(self._block, pages)
+        return pages, [HumanMessage(content=content)], cut
+
+    def _block(self, page: Page) -> dict[str, Any]:
+        if page.picture is None and isinstance(self.llm, ChatEVisRAG):
+            return text_page_to_block(page)
+        return page_to_block(page)
+
+    def _both(self, place: int, page: Page, text: str) -> list[dict[str, Any]]:
+        """The blocks of a page's text and of its picture."""
+        if page.picture is None:
+            return [self._block(dataclasses.replace(page, text=text))]
+        blocks = [page_to_block(page)]
+        if text and isinstance(self.llm, ChatEVisRAG):
+            blocks.insert(0, page_text_to_block(page_text(place, text)))
+        elif text:
+            blocks.insert(0, {"type": "text", "text": str(page_text(place, text))})
+        return blocks
 
 
 class _ChainAnswerReader:
     """What the model writes, as pieces of the chain's output."""
 
-    def __init__(self, pages: Sequence[Page], prompt: Prompt) -> None:
+    def __init__(self, pages: Sequence[Page], prompt: Prompt, cut: Sequence[str]) -> None:
+        self._cut = tuple(cut)
         # Of a plain prompt, all text is the answer.
         self._stream = EvidenceStream(pages) if prompt == "evisrag" else None
         self._written: list[str] = []
@@ -160,6 +192,7 @@ class _ChainAnswerReader:
                 yield from self._piece(event)
             assert isinstance(last, AnswerReady)
             answer = untagged(last.answer)
+        answer = dataclasses.replace(answer, problems=(*answer.problems, *self._cut))
         rest = AddableDict(thinking=answer.thinking, observation=answer.observation, sufficient=answer.sufficient)
         if not self._answered:  # without its tag, the answer is known only now
             rest["answer"] = answer.text

@@ -18,7 +18,7 @@ from visrag_integrations.generation.shown_pages import ShownPage, shown_pages
 from visrag_integrations.images.urls import FetchUrls, decode_base64
 from visrag_integrations.langchain.file_blocks import pages_of_file
 from visrag_integrations.langchain.image_references import picture_of
-from visrag_integrations.types import Conversation, Message, Page, Part
+from visrag_integrations.types import Conversation, Message, Page, PageText, Part
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -102,6 +102,11 @@ def text_page_to_block(page: Page) -> dict[str, Any]:
     return {"type": "text", "text": inert(page.text), "extras": {"visrag": _known(page)}}
 
 
+def page_text_to_block(text: PageText) -> dict[str, Any]:
+    """The text that stands beside a page's picture as a block that says so: for ChatEVisRAG, and no other."""
+    return {"type": "text", "text": str(text), "extras": {"visrag": {"page_text": True}}}
+
+
 def _known(page: Page) -> dict[str, Any]:
     known = {"doc_id": page.doc_id, "number": page.number, "source": page.source, "text": page.text}
     if page.given_id:
@@ -127,7 +132,10 @@ def _part(block: Any, fetch_urls: FetchUrls) -> Part | None:
         return block or None
     type_ = block.get("type") if isinstance(block, Mapping) else None
     if type_ in _TEXT_TYPES:
-        return _remembered_page(block) or str(block.get("text") or "") or None
+        text = str(block.get("text") or "")
+        if text and _is_page_text(block):
+            return PageText(text)
+        return _remembered_page(block) or text or None
     if type_ in _IMAGE_TYPES:
         return block_to_page(block, fetch_urls=fetch_urls)
     if type_ in _SKIPPED_TYPES:
@@ -149,6 +157,12 @@ def _remembered_page(block: Mapping[str, Any]) -> Page | None:
         return None
     text, source, given_id = (str(known.get(key) or "") for key in ("text", "source", "given_id"))
     return Page(str(known["doc_id"]), max(1, known["number"]), text, source, given_id=given_id)
+
+
+def _is_page_text(block: Mapping[str, Any]) -> bool:
+    extras = block.get("extras")
+    known = extras.get("visrag") if isinstance(extras, Mapping) else None
+    return isinstance(known, Mapping) and known.get("page_text") is True
 
 
 def _picture(block: Mapping[str, Any], fetch_urls: FetchUrls) -> PictureSource:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import functools
 import logging
 import os
 import threading
@@ -34,9 +35,14 @@ _TEXT_BATCH, _PIXEL_BATCH = 4, 16
 
 
 class LoadedEmbedders:
-    """The embedders of knowledge bases that another one filled than the demo's own; each is loaded once."""
+    """The embedders of knowledge bases that another one filled than the demo's own; each is loaded once.
 
-    def __init__(self) -> None:
+    Args:
+        load: Loads one by its name; as any other where None.
+    """
+
+    def __init__(self, load: Callable[[str], PageEmbedder] | None = None) -> None:
+        self._load = load or functools.partial(load_embedder, shared=True)
         self._guard = threading.Lock()
         self._embedders: dict[str, PageEmbedder] = {}
 
@@ -44,7 +50,8 @@ class LoadedEmbedders:
         """The embedder of that name."""
         with self._guard:
             if name not in self._embedders:
-                self._embedders[name] = load_embedder(name, shared=True)
+                logger.warning("a knowledge base was filled by the embedder %r, and is searched with it", name)
+                self._embedders[name] = self._load(name)
             return self._embedders[name]
 
     def close(self) -> None:

@@ -9,7 +9,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +41,7 @@ class KnowledgeBases:
         generator: Answers.
         limits: How much may be put in.
         searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
+        load: Loads, by its name, the embedder of a knowledge base that another one filled; as any other where None.
         **answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
 
     Raises:
@@ -56,11 +57,12 @@ class KnowledgeBases:
         generator: Generator,
         limits: Limits | None = None,
         searching: Mapping[str, Any] | None = None,
+        load: Callable[[str], PageEmbedder] | None = None,
         **answering: Any,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
-        self._embedders = LoadedEmbedders()
+        self._embedders = LoadedEmbedders(load)
         self.models = Models(embedder, generator, answering, self._embedders.get, searching or {})
         self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import copy
 import logging
 from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TYPE_CHECKING, Any
@@ -14,6 +15,7 @@ from pydantic import BaseModel
 from pydantic_core import to_json
 
 from visrag_integrations.agent import Step, Trace
+from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import (
     AnswerReady,
     Event,
@@ -22,6 +24,7 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
+from visrag_integrations.generation.strategies import find_strategy
 from visrag_integrations.grounding import ground
 from visrag_integrations.servers.http.agent import agent_answer, agent_for, checked
 from visrag_integrations.servers.http.checks import check_text, check_top_k
@@ -70,21 +73,41 @@ def ask_routes(service: Service, rag: VisRAG) -> APIRouter:
         check_top_k(body.top_k, service.settings)
         check_filter(body.filter)
         show, only = presenter_for(request, service), within(body.filter)
+        asked = _as_asked(body, rag)
         if body.agent and not body.stream:
             return await agent_answer(body, rag, show, service)
         if not body.stream:
-            answer = await rag.aask(body.question, body.top_k, only)
+            answer = await asked.aask(body.question, body.top_k, only)
             answer = await asyncio.to_thread(with_filter_note, answer, service.retriever, body.filter)
             return show.answer(body.question, await asyncio.to_thread(ground, answer))
         events: AsyncGenerator[_Told, None]
         if body.agent:
             events = agent_for(body, rag, service).astream(body.question)
         else:
-            events = rag.astream(body.question, body.top_k, only)
+            events = asked.astream(body.question, body.top_k, only)
         first = await anext(events)  # what fails before it has a status of its own
         return EventStream(_lines(first, events, body, show, service))
 
     return router
+
+
+def _as_asked(body: AskRequest, rag: VisRAG) -> VisRAG:
+    """The same, with the pages shown as the request says.
+
+    Raises:
+        SettingError: The agent is asked, which shows pages in its own way.
+        UnknownNameError: There is no such strategy.
+    """
+    if body.strategy is None:
+        return rag
+    if body.agent:
+        raise SettingError("strategy is for answers without the agent, which shows pages in its own way. Leave it out.")
+    strategy = find_strategy(body.strategy)
+    if rag.strategy.__name__.startswith(f"{body.strategy}_"):  # the server's own budget of the same one
+        return rag
+    other = copy.copy(rag)
+    other.strategy = strategy
+    return other
 
 
 class EventStream(StreamingResponse):

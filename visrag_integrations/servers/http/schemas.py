@@ -126,6 +126,12 @@ class AskRequest(BaseModel):
     filter: dict[str, Any] | None = Field(None, description=_FILTER)
     stream: bool = Field(False, description="Answer with server-sent events while the answer is written.")
     agent: bool = Field(False, description="Let the model search and look closer by itself; top_k does not count then.")
+    strategy: str | None = Field(
+        None,
+        max_length=50,
+        description="How the pages are shown: multi_image, image_and_text, page_concatenation, weighted_selection or "
+        "text; as the server was started, where it is left out.",
+    )
 
 
 class EvidenceItem(BaseModel):

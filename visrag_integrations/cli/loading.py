@@ -1,0 +1,222 @@
+"""Models as the command line loads them: on which device, and never gigabytes for a processor without a word."""
+
+from __future__ import annotations
+
+import argparse
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from visrag_integrations.cli import embedding_server
+from visrag_integrations.cli.model_sizes import (
+    BYTES_EACH,
+    billions_of,
+    bytes_on_hub,
+    in_words,
+    is_cached,
+    is_offline,
+    known_bytes,
+)
+from visrag_integrations.cli.noting import note, somebody_is_there, yes_to
+from visrag_integrations.cli.presets import device_of
+from visrag_integrations.errors import SettingError, printable
+
+if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator, PageEmbedder
+    from visrag_integrations.store.info import EmbedderInfo
+
+# Billions of parameters from which nobody loads a model on a processor unasked. ColModernVBERT (0.25) and BGE-VL (0.43)
+# are made for it; from ColPali and VisRAG-Ret (3) on, a page takes minutes and the download gigabytes.
+LARGE = 1.5
+_STANDS_FOR = {"cpu-visual": "ModernVBERT/colmodernvbert-merged"}  # told without importing torch
+
+
+def add_device_option(parser: argparse.ArgumentParser) -> None:
+    """`--device`."""
+    parser.add_argument(
+        "--device",
+        metavar="NAME",
+        help="where models run: cuda, cpu, ... (default: a GPU; without one, large models are refused or asked about)",
+    )
+
+
+def load_embedder(
+    arguments: argparse.Namespace,
+    name: str,
+    info: EmbedderInfo | None = None,
+    *,
+    fills: bool = False,
+    may_ask: bool = True,
+) -> PageEmbedder:
+    """The embedder, on the device or the server that was asked for; shared, as everything the command line loads.
+
+    Args:
+        arguments: With `device` and `embedder_url`.
+        name: Of the embedder.
+        info: What a collection that it filled remembers.
+        fills: Whether pages are embedded: of two models, queries need the one and pages the other.
+        may_ask: False where a server is running already: whoever looks at the terminal does not expect a question.
+
+    Raises:
+        SettingError: It is large, there is no GPU, and nobody said that the processor will do.
+    """
+    from visrag_integrations import embedders
+
+    settings = embedding_server.server_settings(name, arguments, info)
+    pages, queries = embedders.split_pair(name)
+    needed = pages if fills or queries is None else queries
+    if not settings and not embedding_server.has_served(needed):
+        ask_before_loading(arguments, needed, may_ask=may_ask)
+        say_what_is_fetched(checkpoint_of(needed))
+        device = device_of(arguments)
+        if device is not None and computes_here(needed):
+            settings["device"] = device
+    return embedders.load_embedder(name, shared=True, **settings)
+
+
+def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
+    """The generator, on the device that was asked for; of a server, the model that `--model` names.
+
+    Raises:
+        SettingError: It is large, there is no GPU, and nobody said that the processor will do.
+    """
+    from visrag_integrations import generation
+
+    model = check_model(arguments, name)
+    if model is not None:
+        return generation.load_generator(name, model=model)
+    ask_before_loading(arguments, name)
+    say_what_is_fetched(name)
+    device = device_of(arguments)
+    if device is None or not computes_here(name):
+        return generation.load_generator(name)
+    if device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
+        return generation.load_generator(name)
+    # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
+    return generation.load_generator(name, engine="transformers", device=device)
+
+
+def check_model(arguments: argparse.Namespace, name: str) -> str | None:
+    """The model that `--model` names; None where it names none.
+
+    Raises:
+        SettingError: It does, and what answers is no server.
+    """
+    model: str | None = getattr(arguments, "model", None)
+    if model is not None and not is_url(name):
+        raise SettingError(
+            f"--model {printable(model)} is one of the models of a server: give --generator URL with it. A model of "
+            f"the hub, or a folder, is named by --generator itself; here it is {printable(name)}."
+        )
+    return model
+
+
+def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool = True) -> None:
+    """Nothing, unless one of these is a large model of the hub and there is no GPU: then a yes is needed.
+
+    Called first, before anything is read or fetched. After a yes, `--device` is cpu.
+
+    Raises:
+        SettingError: There is nobody to ask, or the answer is no.
+    """
+    for name in names:
+        if device_of(arguments) is not None or not _may_be_large(name):
+            continue
+        missing = _why_no_gpu()
+        if not missing:
+            return
+        size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name)) or 0
+        if size < LARGE * BYTES_EACH * 1e9:
+            continue
+        said = f"no GPU was found{missing}; {printable(name)} needs about {in_words(size)} of download and of memory"
+        ways = f"Without a GPU, {_other_ways(name)}; --device cpu runs it on the processor all the same, very slowly."
+        if not may_ask or not somebody_is_there():
+            raise SettingError(f"{said[:1].upper()}{said[1:]}. {ways}")
+        note(f"{said}. {ways}")
+        if not yes_to("Fetch it, and run it on the processor?"):
+            raise SettingError(f"{printable(name)} was not loaded, and nothing was fetched.")
+        arguments.device = "cpu"
+
+
+def say_what_is_fetched(name: str) -> None:
+    """Say what a checkpoint of the hub takes before it is fetched; nothing where it is here already."""
+    if not _is_on_hub(name) or is_offline() or is_cached(_on_hub(name)):
+        return
+    size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name))
+    takes = f", about {in_words(size)}" if size is not None else ""
+    note(f"fetching {printable(_on_hub(name))} from the hub{takes}; it is kept for the next time.")
+
+
+def checkpoint_of(name: str) -> str:
+    """The checkpoint that an embedder's name stands for; the name itself where it is one.
+
+    >>> checkpoint_of("cpu-visual"), checkpoint_of("openbmb/VisRAG-Ret")
+    ('ModernVBERT/colmodernvbert-merged', 'openbmb/VisRAG-Ret')
+    """
+    return _STANDS_FOR.get(name, name)
+
+
+def computes_here(name: str) -> bool:
+    """Whether it is a checkpoint, which runs on a device of this machine.
+
+    >>> [computes_here(name) for name in ("ocr", "openbmb/VisRAG-Ret", "http://gpu:8000/v1", "endpoint:my/model")]
+    [False, True, False, False]
+    """
+    if is_url(name):
+        return False
+    system, _, after = name.partition(":")
+    if after and system == "endpoint":
+        return False
+    return Path(name).expanduser().is_dir() or "/" in name
+
+
+def is_url(name: str) -> bool:
+    """Whether it is the address of a server."""
+    return urlsplit(name).scheme in ("http", "https")
+
+
+def _is_on_hub(name: str) -> bool:
+    """Whether it would be fetched from the hub: no folder of this machine, no server, no name without weights."""
+    if not computes_here(name):
+        return False
+    name = _on_hub(name)
+    return not Path(name).expanduser().exists() and name.count("/") == 1 and not name.startswith((".", "~", "/"))
+
+
+def _may_be_large(name: str) -> bool:
+    """Whether it would be fetched from the hub, and is not known to be small."""
+    if not _is_on_hub(name):
+        return False
+    billions = billions_of(_on_hub(name))
+    return billions is None or billions >= LARGE
+
+
+def _on_hub(name: str) -> str:
+    """The name without the system that may stand before it."""
+    from visrag_integrations.embedders import SYSTEMS
+
+    system, _, after = name.partition(":")
+    return after if system in SYSTEMS and after else name
+
+
+def _why_no_gpu() -> str:
+    """In brackets, why a model would run on the processor; "" where there is a GPU."""
+    if find_spec("torch") is not None:
+        from visrag_integrations.embedders.devices import why_no_gpu
+
+        why = why_no_gpu()
+        return f" ({why})" if why else ""
+    if shutil.which("nvidia-smi") is None:
+        return " (no NVIDIA driver is here)"
+    return ""
+
+
+def _other_ways(name: str) -> str:
+    """What to type instead: for what embeds pages and for what answers."""
+    from visrag_integrations.embedders import CHECKPOINTS, SYSTEMS
+
+    if name in CHECKPOINTS or name.partition(":")[0] in SYSTEMS:
+        return "take --preset cpu, or --embedder with a smaller model"
+    return "give --generator URL of a server that has one, or take --preset cpu"

@@ -1,0 +1,98 @@
+"""How large a checkpoint is: as the hub's list of its files says, else as is known of it, else as its name says."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+PARAMETERS = {
+    "openbmb/EVisRAG-7B": 8.2,
+    "openbmb/EVisRAG-3B": 3.8,
+    "autumncc/Qwen2.5-VL-7B-VRAG": 8.2,
+    "Qwen/Qwen2.5-VL-3B-Instruct": 3.8,
+    "openbmb/VisRAG-Ret": 3.4,
+    "RhapsodyAI/minicpm-visual-embedding-v0": 3.4,
+    "BAAI/BGE-VL-base": 0.15,
+    "BAAI/BGE-VL-large": 0.43,
+    "BAAI/BGE-VL-MLLM-S1": 7.6,
+    "BAAI/BGE-VL-MLLM-S2": 7.6,
+    "vidore/colpali-v1.2": 2.9,
+    "vidore/colpali-v1.3": 2.9,
+    "vidore/colpali-v1.3-hf": 2.9,
+    "vidore/colqwen2-v1.0": 2.2,
+    "vidore/colqwen2-v1.0-hf": 2.2,
+    "vidore/colqwen2.5-v0.2": 3.8,
+    "ModernVBERT/colmodernvbert-merged": 0.25,
+}
+"""Billions of parameters, about, of published checkpoints: an adapter's with its base."""
+BYTES_EACH = 2  # bfloat16, as most checkpoints are kept
+# "Qwen3-VL-8B-Instruct", "colnomic-embed-multimodal-3b", "colSmol-256M"; not "Qwen2.5-VL" or "v1.0".
+_IN_A_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,3})?)([bm])(?![A-Za-z0-9])", re.IGNORECASE)
+_HUB_SECONDS = 5.0  # who has no network waits so long once; the hub answers in a tenth of it
+
+
+def billions_of(name: str) -> float | None:
+    """Billions of parameters, as is known of the checkpoint or as its name says.
+
+    >>> billions_of("openbmb/VisRAG-Ret"), billions_of("my-org/ColWhat-v1.5-8B"), billions_of("my-org/mine")
+    (3.4, 8.0, None)
+    """
+    if name in PARAMETERS:
+        return PARAMETERS[name]
+    found = _IN_A_NAME.findall(name.rpartition("/")[2])
+    if not found:
+        return None
+    number, unit = found[0]
+    if unit in "mM":
+        return float(number) / 1000
+    return float(number)
+
+
+def known_bytes(name: str) -> int | None:
+    """What its weights take, by the number of parameters; None where nothing is known."""
+    billions = billions_of(name)
+    if billions is None:
+        return None
+    return int(billions * 1e9) * BYTES_EACH
+
+
+def is_offline() -> bool:
+    """Whether nothing is to be fetched from the hub."""
+    return os.environ.get("HF_HUB_OFFLINE", "").lower() in ("1", "true", "yes", "on")
+
+
+def is_cached(name: str) -> bool:
+    """Whether weights of that name were fetched before."""
+    try:
+        from huggingface_hub import try_to_load_from_cache
+    except ImportError:
+        return False
+    config = try_to_load_from_cache(name, "config.json")
+    return isinstance(config, str) and any(Path(config).parent.glob("*.safetensors"))
+
+
+def bytes_on_hub(name: str) -> int | None:
+    """What the hub's list of files says its weights take; None where it cannot be asked."""
+    if is_offline():
+        return None
+    try:
+        from huggingface_hub import HfApi
+
+        found = HfApi().model_info(name, files_metadata=True, timeout=_HUB_SECONDS)
+    except Exception:  # noqa: BLE001 (no package, no network, no such name: whoever loads it says which)
+        return None
+    sizes = [file.size or 0 for file in found.siblings or () if file.rfilename.endswith(".safetensors")]
+    return sum(sizes) or None
+
+
+def in_words(size: int) -> str:
+    """Bytes as people say them.
+
+    >>> in_words(16_600_000_000), in_words(503_000_000)
+    ('17 GB', '503 MB')
+    """
+    if size >= 1e9:
+        gigabytes = size / 1e9
+        return f"{gigabytes:.0f} GB" if gigabytes >= 10 else f"{gigabytes:.1f} GB"
+    return f"{size / 1e6:.0f} MB"
