@@ -21,6 +21,10 @@ from drawing import draw_pdf
 from visrag_integrations.cli import main
 
 FIRST = "My documents"
+HANDLERS = (
+    *("take", "watch", "ask", "restored", "make", "ask_first", "remove", "stop", "forget", "_report", "compare"),
+    *("try_password", "hide", "remove_ticked"),
+)
 LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
 
 
@@ -116,7 +120,7 @@ def test_no_file_of_the_machine_or_of_another_base_is_taken(visitor: Visitor, fo
         assert visitor.join("take", FIRST, [visitor.file(name, "stolen.pdf")], "").status_code == 403
     assert private.exists()
     assert not list(folder.glob("*/documents/stolen*"))
-    assert visitor.join("ask", FIRST, visitor.file("http://localhost/x")).status_code == 403
+    assert visitor.join("ask", *visitor.asked(FIRST, visitor.file("http://localhost/x"))).status_code == 403
 
 
 def test_a_visitor_cannot_guess_the_upload_of_another(url: str, visitor: Visitor, folder: Path, tmp_path: Path) -> None:
@@ -146,7 +150,7 @@ def test_no_reply_holds_a_path_of_the_server(visitor: Visitor, folder: Path, tmp
     given = [visitor.file(name) for name in names]
     inputs: list[tuple[Any, ...]] = [(FIRST, given, ""), (FIRST, [visitor.file(names[0] + "x")], ""), (FIRST,), ()]
     inputs += [({"a": 1}, [1], None), (None, given[0], 3)]
-    for handler in ("take", "watch", "ask", "chosen", "make", "ask_first", "remove"):
+    for handler in HANDLERS:
         for data in inputs:
             if handler == "remove" and data[:1] == (FIRST,):
                 continue  # other tests use it
@@ -173,7 +177,7 @@ def test_bases_are_created_and_deleted_by_name(visitor: Visitor, folder: Path) -
     assert {path.parent.parent for path in folder.parent.rglob("base.json")} == {folder}
     assert "already" in text_of(visitor.call("make", "../EVIL", FIRST))
     visitor.call("remove", "../evil")
-    for handler, inputs in (("chosen", ["../evil"]), ("ask", ["../evil", "boats?"])):
+    for handler, inputs in (("restored", ["../evil", None]), ("ask", visitor.asked("../evil", "boats?"))):
         assert "There is no knowledge base" in text_of(visitor.call(handler, *inputs))
 
 
@@ -281,7 +285,7 @@ def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path
         try:
             with Visitor(server.stdout.readline().strip()) as visitor:
                 visitor.add(FIRST, ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
-                visitor.join("ask", FIRST, "How many boats?").raise_for_status()
+                visitor.join("ask", *visitor.asked(FIRST, "How many boats?")).raise_for_status()
                 with visitor.listen() as lines:
                     assert any("word1" in line for line in lines)
             assert server.stdout.readline() == "stopped\n"

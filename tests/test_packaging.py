@@ -35,6 +35,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         "agent/trace.css",
         "readers/web_words.js",
         "servers/demo/demo.css",
+        "servers/demo/demo.js",
         "servers/demo/login.html",
         "generation/evisrag.txt",
     )

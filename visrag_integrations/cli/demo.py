@@ -8,6 +8,7 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import ending, options
@@ -28,11 +29,29 @@ def add_parser(subparsers: Any) -> None:
         epilog=f"The password is taken from the environment variable {PASSWORD}, or asked for with --ask-password; "
         "as an argument every user of this machine could read it.",
     )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="PATH|URL",
+        help="documents to begin with: files, folders and web addresses, put into the first knowledge base",
+    )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     parser.add_argument("--preset", choices=["auto", *options.PRESETS], default="auto", help="which models to use")
     parser.add_argument("--embedder", metavar="NAME|FOLDER", help="what embeds the pages (default: the preset's)")
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
+    parser.add_argument(
+        "--agent",
+        action="store_true",
+        help="let the model search by itself in several steps, shown as they happen; visitors may switch it off",
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME|FOLDER|URL",
+        help="another --generator that visitors may choose to answer; may be given several times",
+    )
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may connect: 0.0.0.0 is everybody")
     server.add_argument("--port", type=options.port, metavar="N", help="default: the first free one from 7860")
@@ -52,9 +71,11 @@ def run(arguments: argparse.Namespace) -> int:
     bases = _open(arguments)
     try:
         with bases:
+            _add_sources(arguments.sources, bases)
             _serve(arguments, bases, password)
     finally:
-        close(bases.models.generator)
+        for generator in (bases.models.generator, *bases.models.others):
+            close(generator)
         close(bases.models.embedder)
     return 0
 
@@ -77,6 +98,7 @@ def _password(arguments: argparse.Namespace) -> str | None:
 def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     from visrag_integrations.embedders import load_embedder
     from visrag_integrations.generation import load_generator
+    from visrag_integrations.interfaces.generators import only_quotes
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
 
@@ -85,19 +107,42 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
     if embedder is None or generator is None:
         preset = options.preset_models(arguments)
         embedder, generator = embedder or preset[0], generator or preset[1]
+    writer = load_generator(generator)
+    if arguments.agent and only_quotes(writer):
+        raise SettingError(
+            f"--agent needs a model that writes, and {generator!r} only quotes passages. Name one: "
+            "visrag demo --agent --generator http://localhost:11434/v1 (any OpenAI-compatible server, a folder, or a "
+            "checkpoint's name)."
+        )
     limits = Limits(
         file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
     )
     return KnowledgeBases(
         arguments.folder,
         embedder=load_embedder(embedder),
-        generator=load_generator(generator),
+        generator=writer,
+        others=list(map(load_generator, arguments.also)),
         limits=limits,
         top_k=arguments.k,
         strategy=arguments.strategy,
         prompt=arguments.prompt,
         settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
     )
+
+
+def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
+    """What the person who starts the demo names on the command line; it is read while the page is open already."""
+    from visrag_integrations.servers.demo.local_sources import add_sources
+
+    if not sources:
+        return
+    base = bases.get(bases.names()[0])
+    taken = add_sources(base, sources, bases.room())
+    options.note(
+        f"{len(taken.names)} documents go into the knowledge base {base.name!r}; the page shows how far it is."
+    )
+    if taken.left_out:
+        options.note(f"{len(taken.left_out)} files of kinds that cannot be read were left out.")
 
 
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:
@@ -107,7 +152,13 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
 
     # A password keeps strangers out; without one, only names that no web site can take (`LOOPBACK`).
     only_here = arguments.host in LOOPBACK and not arguments.share and password is None
-    demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
+    demo = build_demo(
+        bases,
+        password=password,
+        hosts=LOOPBACK if only_here else None,
+        local=only_here,
+        agent=arguments.agent,
+    )
     # Noted only: the loop below sees it, and everything is closed in order.
     signals: list[int] = []
     before = {
