@@ -23,7 +23,7 @@ from visrag_integrations.cli import main
 FIRST = "My documents"
 HANDLERS = (
     *("take", "watch", "ask", "restored", "make", "ask_first", "remove", "stop", "forget", "_report", "compare"),
-    *("try_password", "hide", "remove_ticked"),
+    *("try_password", "hide", "remove_ticked", "take_source"),
 )
 LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
 
@@ -224,7 +224,11 @@ for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive"
         build_demo(folder, **wrong)
     except SettingError as error:
         refused.append(str(error))
-print(json.dumps({"port": [code, said.getvalue()], "made": len(made), "refused": refused}))
+handlers = []
+for opened_to in ({}, {"password": "x"}, {"hosts": ["localhost"]}, {"hosts": ["localhost"], "local": True}):
+    demo = build_demo(folder, embedder="ocr", generator="extractive", **opened_to)
+    handlers.append([str(dependency["api_name"]) for dependency in demo.config["dependencies"]])
+print(json.dumps({"handlers": handlers, "port": [code, said.getvalue()], "made": len(made), "refused": refused}))
 """
 
 
@@ -243,6 +247,43 @@ def test_a_port_in_use_is_said(elsewhere: dict[str, Any]) -> None:
     code, said = elsewhere["port"]
     assert code == 2
     assert "Choose another --port" in said
+
+
+def test_visitors_have_no_handler_for_folders_and_addresses(elsewhere: dict[str, Any]) -> None:
+    *for_visitors, at_this_machine = elsewhere["handlers"]
+    assert "take_source" in at_this_machine
+    for handlers in for_visitors:
+        assert "take" in handlers
+        assert not [name for name in handlers if "source" in name]
+
+
+def test_a_proxy_on_this_machine_reads_no_folders(url: str, visitor: Visitor, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("Mine alone.")
+    given = (FIRST, str(tmp_path / "mine"), "")
+    with Visitor(url) as behind_a_proxy:
+        behind_a_proxy.http.headers["x-forwarded-for"] = "203.0.113.9"
+        assert "only by the person who runs the demo" in text_of(behind_a_proxy.call("take_source", *given))
+    assert not list(folder.glob("*/documents/mine.txt"))
+    visitor.call("take_source", *given)
+    assert "mine.txt" in visitor.status(FIRST)
+    assert (tmp_path / "mine" / "mine.txt").exists()
+    visitor.call("remove_ticked", FIRST, ["mine.txt"])
+    assert not list(folder.glob("*/documents/mine.txt"))
+
+
+def test_a_visitor_is_told_nothing_of_anothers_questions(url: str, visitor: Visitor, tmp_path: Path) -> None:
+    visitor.call("make", "Talk", FIRST)
+    visitor.add("Talk", ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
+    said = visitor.ask("Talk", "How many sailing boats has PRIVATEWORD?")
+    kept = [piece for message in said if "output" in message for piece in message["output"]["data"]]
+    (conversation,) = [piece for piece in kept if isinstance(piece, dict) and "turns" in piece]
+    assert "PRIVATEWORD" in text_of(visitor.call("restored", "Talk", conversation))
+    with Visitor(url) as other:
+        for handler, inputs in (("restored", ["Talk", None]), ("stop", ["Talk", None]), ("_report", ["Talk", None])):
+            assert "PRIVATEWORD" not in json.dumps(other.call(handler, *inputs))
+        assert "PRIVATEWORD" not in text_of(other.ask("Talk", "How many boats?"))
+        assert "PRIVATEWORD" not in other.http.get("/config").text
 
 
 def test_a_cell_that_runs_again_takes_the_folder_over(elsewhere: dict[str, Any]) -> None:

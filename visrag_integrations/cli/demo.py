@@ -115,7 +115,10 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
             "checkpoint's name)."
         )
     limits = Limits(
-        file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
+        file_bytes=arguments.max_upload_mb << 20,
+        files=arguments.max_files,
+        total_bytes=arguments.max_total_mb << 20,
+        pages=max(arguments.k, Limits().pages),
     )
     return KnowledgeBases(
         arguments.folder,

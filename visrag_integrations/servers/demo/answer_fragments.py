@@ -37,8 +37,8 @@ def answer(state: AnswerState) -> str:
         parts.append(f'<h3 class="vr-label">Evidence</h3><ul class="vr-evidence">{items}</ul>')
     # The rest is for who wants to know why; it is folded away.
     if done is not None:
-        parts.append(_fold("Reasoning", done.thinking))
-        if not state.quotes:
+        if not state.quotes:  # that one compares words: it saw nothing, and thought nothing
+            parts.append(_fold("Reasoning", done.thinking))
             parts.append(_fold("What the model noted on each page", done.observation))
         parts.append(_fold("Warnings", "\n".join(done.problems)))
     busy = ' aria-busy="true"' if state.stage else ""
@@ -81,7 +81,7 @@ def opener(inner: str, title: str, box: Box | None = None, *, page: int | None =
     """
     at = ""
     if box is not None:
-        at = f' data-vr-x="{(box[0] + box[2]) / 2:.4f}" data-vr-y="{(box[1] + box[3]) / 2:.4f}"'
+        at = f' data-vr-left="{box[0]:.4f}" data-vr-right="{box[2]:.4f}" data-vr-middle="{(box[1] + box[3]) / 2:.4f}"'
     which = "" if page is None else f' data-vr-page="{page}"'
     return (
         f'<button type="button" class="{kind}" data-vr-open="{escaped(title)}"{which}{at} '

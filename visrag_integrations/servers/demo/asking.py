@@ -23,6 +23,7 @@ from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
 from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
 from visrag_integrations.servers.demo.shown_errors import UNFORESEEN, in_words, typed
 from visrag_integrations.servers.demo.visitor_choices import Choices, read_choices
+from visrag_integrations.types import Answer
 
 logger = logging.getLogger(__name__)
 
@@ -31,6 +32,9 @@ logger = logging.getLogger(__name__)
 _SHOW_AGAIN = 0.15
 # Seconds that a question waits for one whose visitor left or pressed Stop, and whose model still writes its turn.
 _WAIT_FOR_SLOT = 60.0
+# Page pictures in one report: 20 questions of 5 pages each. Every one is drawn for the visitor who asks, and is some
+# 100 KB of the file; a browser could ask for hundreds.
+_MOST_REPORT_PAGES = 100
 
 
 class View(NamedTuple):
@@ -136,16 +140,26 @@ class Asking:
         begun = kept_conversation(turns)
         return self.restored(name, begun)._replace(kept=begun)
 
-    def report(self, name: str, kept: Any) -> str:
-        """The conversation as one HTML file; "" where there is none."""
-        base = self.bases.get(typed(name))
-        answers = []
-        for turn in of_base(read_conversation(kept), base.name):
-            pages = base.pages_of(page.id for page in turn.pages)
-            answers.append((turn.meant, answer_again(turn, hits_again(turn, pages))))
-        return report(answers) if answers else ""
+    def report(self, name: str, kept: Any) -> tuple[str, int]:
+        """The conversation as one HTML file, and how many of its oldest questions did not fit; "" where there is none.
 
-    # --- inside -----------------------------------------------------------------------------------------------------
+        Raises:
+            SettingError: Too many answers are being made.
+        """
+        base = self.bases.get(typed(name))
+        turns = of_base(read_conversation(kept), base.name)
+        answers: list[tuple[str, Answer]] = []
+        room = _MOST_REPORT_PAGES
+        with self.slot():
+            for turn in reversed(turns):
+                room -= len(turn.pages)
+                if room < 0:
+                    break
+                pages = base.pages_of(page.id for page in turn.pages)
+                answers.append((turn.meant, answer_again(turn, hits_again(turn, pages))))
+            if not answers:
+                return "", len(turns)
+            return report(answers[::-1]), len(turns) - len(answers)
 
     def checked(self, given: Any) -> str:
         """A question as it was typed, if it is one.
@@ -159,6 +173,22 @@ class Asking:
         if len(question) > self.bases.limits.question:
             raise SettingError(f"The question is longer than {self.bases.limits.question} characters. Shorten it.")
         return question
+
+    @contextlib.contextmanager
+    def slot(self) -> Iterator[None]:
+        """One of the few places for questions that are answered at the same time.
+
+        Raises:
+            SettingError: None gets free in time.
+        """
+        if not self._slots.acquire(timeout=_WAIT_FOR_SLOT):
+            raise SettingError("Too many questions are being answered right now. Try again in a minute.")
+        try:
+            yield
+        finally:
+            self._slots.release()
+
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _begin(self, question: str, base: KnowledgeBase, choices: Choices) -> AnswerState:
         """The answer before anything is known.
@@ -230,20 +260,6 @@ class Asking:
     def _check_time(self, begun: float) -> None:
         if time.monotonic() - begun > self.bases.limits.seconds:
             raise SettingError(f"This took longer than {self.bases.limits.seconds} seconds, and was ended here.")
-
-    @contextlib.contextmanager
-    def slot(self) -> Iterator[None]:
-        """One of the few places for questions that are answered at the same time.
-
-        Raises:
-            SettingError: None gets free in time.
-        """
-        if not self._slots.acquire(timeout=_WAIT_FOR_SLOT):
-            raise SettingError("Too many questions are being answered right now. Try again in a minute.")
-        try:
-            yield
-        finally:
-            self._slots.release()
 
     def _again(self, turn: KeptTurn, base: KnowledgeBase) -> AnswerState:
         """A kept turn with its pages."""

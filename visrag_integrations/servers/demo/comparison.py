@@ -43,8 +43,9 @@ class Comparison:
         )
         ways = [(text, mode) for mode, text in MODE_WORDS.items()]
         with gr.Row():
-            self.left = gr.Dropdown(ways, value="dense", label="Left", filterable=False, elem_id="compare-left")
-            self.right = gr.Dropdown(ways, value="lexical", label="Right", filterable=False, elem_id="compare-right")
+            side: dict[str, Any] = {"filterable": False, "min_width": 220}
+            self.left = gr.Dropdown(ways, value="dense", label="Left", elem_id="compare-left", **side)
+            self.right = gr.Dropdown(ways, value="lexical", label="Right", elem_id="compare-right", **side)
             self.count = gr.Number(3, label="Pages", minimum=1, maximum=_MOST_PAGES, precision=0, min_width=80)
         self.begin = gr.Button("Compare", variant="primary", elem_id="compare")
         self.result = html(elem_id="compared")

@@ -1,6 +1,7 @@
 // Opens page pictures to look closer. Everything else on the page is Gradio's; nothing here makes HTML from text.
 (() => {
   const STEP = 1.4; // one press of + or -
+  const MARGIN = 16; // pixels left of a line that is read from its beginning
   let dialog, pane, image, title, width;
 
   function element(name, className, text) {
@@ -58,17 +59,20 @@
     for (const ended of ["pointerup", "pointercancel"]) area.addEventListener(ended, () => (last = null));
   }
 
-  // x and y: what stays in the middle, as fractions of the picture.
-  function show(x, y) {
+  // left and right: what is in sight, y: what stays in the middle; all as fractions of the picture.
+  function show(left, right, y) {
     image.style.width = `${Math.round(width)}px`;
-    pane.scrollTo(x * image.clientWidth - pane.clientWidth / 2, y * image.clientHeight - pane.clientHeight / 2);
+    const wide = (right - left) * image.clientWidth > pane.clientWidth - 2 * MARGIN;
+    // A line that is wider than the screen is read from its beginning.
+    const x = wide ? left * image.clientWidth - MARGIN : ((left + right) / 2) * image.clientWidth - pane.clientWidth / 2;
+    pane.scrollTo(x, y * image.clientHeight - pane.clientHeight / 2);
   }
 
   function zoom(factor) {
     const x = (pane.scrollLeft + pane.clientWidth / 2) / image.clientWidth;
     const y = (pane.scrollTop + pane.clientHeight / 2) / image.clientHeight;
     width = Math.min(Math.max(width * factor, 120), 6000);
-    show(x, y);
+    show(x, x, y);
   }
 
   function open(opener) {
@@ -84,10 +88,33 @@
     dialog.showModal();
     // On a phone a page that fits cannot be read: it is wider than the screen, and is dragged.
     width = window.innerWidth <= 760 ? window.innerWidth * 2.2 : Math.min(1100, pane.clientWidth);
-    const x = Number(opener.dataset.vrX ?? 0.5);
-    const y = Number(opener.dataset.vrY ?? 0);
-    image.decode().catch(() => {}).then(() => show(x, y));
+    const left = Number(opener.dataset.vrLeft ?? 0);
+    const right = Number(opener.dataset.vrRight ?? left);
+    const y = Number(opener.dataset.vrMiddle ?? 0);
+    image.decode().catch(() => {}).then(() => show(left, right, y));
   }
+
+  // Gradio's lists name their options by an id that is on the page only while they are open: to a screen reader a
+  // list that is closed then controls nothing.
+  function nameOptions() {
+    for (const list of document.querySelectorAll('[role="combobox"]')) {
+      const named = list.getAttribute("aria-controls") || list.dataset.vrControls;
+      if (!named) continue;
+      list.dataset.vrControls = named;
+      const there = document.getElementById(named);
+      if (there && !list.hasAttribute("aria-controls")) list.setAttribute("aria-controls", named);
+      if (!there && list.hasAttribute("aria-controls")) list.removeAttribute("aria-controls");
+    }
+  }
+  let waiting = false;
+  new MutationObserver(() => {
+    if (waiting) return;
+    waiting = true;
+    requestAnimationFrame(() => {
+      waiting = false;
+      nameOptions();
+    });
+  }).observe(document.documentElement, {childList: true, subtree: true});
 
   document.addEventListener("click", (event) => {
     const opener = event.target instanceof Element && event.target.closest("[data-vr-open]");

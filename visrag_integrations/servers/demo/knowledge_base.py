@@ -17,6 +17,7 @@ from visrag_integrations.interfaces import Filter
 from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
 from visrag_integrations.servers.demo.base_files import BaseFiles
+from visrag_integrations.servers.demo.base_index import is_inside, remove_stored, stored_documents, stored_pages
 from visrag_integrations.servers.demo.base_state import BaseState, DocumentState
 from visrag_integrations.servers.demo.demo_models import Models
 from visrag_integrations.servers.demo.indexing import Indexer
@@ -24,7 +25,7 @@ from visrag_integrations.servers.demo.names import safe_file_name
 from visrag_integrations.servers.demo.passwords import in_words, is_locked
 from visrag_integrations.servers.demo.visitor_choices import Choices
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure, Page, ScoredPage, StoredDocument
+from visrag_integrations.types import Failure, Page, ScoredPage
 
 logger = logging.getLogger(__name__)
 
@@ -140,10 +141,7 @@ class KnowledgeBase:
                 raise SettingError(f"{name!r} is being read. Remove it when that has ended.")
         for name in names:
             # The pages first: what is left of a removal that was cut off is a file, which is indexed again.
-            for document in self._documents_of({name}):
-                for source in document.sources:
-                    if self._files.name_of(source) == name:
-                        self.store.delete(doc_id=document.doc_id, source=source)
+            remove_stored(self.store, self._files, name)
             self._files.remove(name)
             with self._guard:
                 self._locked.discard(name)
@@ -210,7 +208,7 @@ class KnowledgeBase:
         """
         if not names:
             return None
-        ids = [document.doc_id for document in self._documents_of(set(names))]
+        ids = [document.doc_id for document in stored_documents(self.store, self._files, set(names))]
         if not ids:
             raise SettingError("The documents that are ticked are gone or not read yet. Tick others, or none for all.")
         return {"$doc_ids": ids}
@@ -286,35 +284,15 @@ class KnowledgeBase:
         return unfinished
 
     def _stored(self) -> dict[str, tuple[int, int | None]]:
-        """Document -> its pages that are indexed, and those it has."""
+        """Document -> its pages that are indexed, and those it has; nothing is opened for it."""
         if self._store is None:
             return {}
-        found: dict[str, tuple[int, int | None]] = {}
-        for document in self._store.documents():
-            # Files with the same content are one document of several sources.
-            for source in document.sources:
-                name = self._files.name_of(source)
-                if self._is_inside(source, name):
-                    continue
-                found[name] = (document.pages, document.total_pages)
-        return found
-
-    def _documents_of(self, names: set[str]) -> list[StoredDocument]:
-        """What is stored of these documents, with what lies inside of them."""
-        found: list[StoredDocument] = []
-        for document in self.store.documents():
-            if any(self._files.name_of(source) in names for source in document.sources):
-                found.append(document)
-        return found
-
-    def _is_inside(self, source: str, name: str) -> bool:
-        """Whether a source lies inside of the document of that name, and is not the document itself."""
-        return source.replace("\\", "/").rpartition("/")[2] != name.rpartition("/")[2]
+        return stored_pages(self._store, self._files)
 
     def _for_visitors(self, failure: Failure) -> Failure:
         """The same without the paths of this machine, and with words that help on the page."""
         error = in_words(failure.error.replace(str(self._files.folder) + os.sep, ""))
         name = self._files.name_of(failure.source)
-        if self._is_inside(failure.source, name):
+        if is_inside(failure.source, name):
             error = f"{failure.source.replace(os.sep, '/').rpartition('/')[2]} in it: {error}"
         return Failure(name, error, failure.page)

@@ -158,6 +158,8 @@ class DemoPage:
         # A look lasts as long as indexing does: visitors must not wait for each other.
         watch["concurrency_limit"] = None
         restore = {"fn": self.asking.restored, "inputs": [base, self.kept], "outputs": self.view, **QUIET}
+        # Each draws the pages of an answer again: visitors who reload must not slow down those who ask.
+        restore |= {"concurrency_limit": 2, "concurrency_id": "restore"}
         # Ticks are for documents of the base that was chosen before.
         untick = {"fn": lambda: gr.update(value=[]), "inputs": None, "outputs": self.panel.documents, **QUIET}
 
@@ -165,7 +167,7 @@ class DemoPage:
         base.input(**untick).then(**restore).then(**watch)
         self.bases_panel.wire([untick, restore, watch])
         self._wire_documents(watch)
-        self._wire_questions(restore)
+        self._wire_questions()
 
     def _wire_documents(self, watch: dict[str, Any]) -> None:
         """Adding, removing and opening documents; then how far that is, is watched."""
@@ -185,7 +187,7 @@ class DemoPage:
                 given = [base, panel.source, self.answer]
                 begin(panel.take_source, given, [panel.source, self.answer], **QUIET).then(**watch)
 
-    def _wire_questions(self, restore: dict[str, Any]) -> None:
+    def _wire_questions(self) -> None:
         base = self.bases_panel.base
         asked = [base, self.question, self.kept, self.panel.documents, self.top_k, self.mode, self.model, self.in_steps]
         ask = {"fn": self.asking.ask, "inputs": asked, "outputs": self.view, **QUIET}
@@ -196,13 +198,17 @@ class DemoPage:
         # Not one of the few that may be answered at a time: it has to get through when all of them are.
         kept = [base, self.kept]
         self.stop.click(self.asking.stop, kept, self.view, cancels=asks, concurrency_limit=None, **QUIET)
-        self.forget.click(self.asking.forget, kept, self.view, **QUIET)
-        self.download.click(self._report, kept, self.report, concurrency_limit=2, **QUIET).success(
+        again = {"concurrency_limit": 2, "concurrency_id": "restore"}
+        self.forget.click(self.asking.forget, kept, self.view, **again, **QUIET)
+        self.download.click(self._report, kept, self.report, concurrency_limit=1, **QUIET).success(
             None, self.report, None, js=_SAVE
         )
 
     def _report(self, name: str, kept: Any) -> str:
         try:
-            return self.asking.report(name, kept)
+            html_file, left_out = self.asking.report(name, kept)
         except (VisRAGError, OSError) as err:
             raise shown(err) from err
+        if left_out:
+            gr.Warning(f"The report is full: the {fragments.count(left_out, 'oldest question')} did not fit.")
+        return html_file

@@ -11,7 +11,7 @@ from visrag_integrations.types import Mode
 MODE_WORDS: dict[str, str] = {
     "": "Recommended",
     "dense": "By meaning",
-    "lexical": "By the same words",
+    "lexical": "By words",
     "hybrid": "By meaning and words",
 }
 """Way to search -> what people read; "" is the embedder's own way."""
