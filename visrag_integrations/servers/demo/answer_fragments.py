@@ -185,7 +185,7 @@ def _step(step: ShownStep) -> str:
         picture = f'<figure class="vr-page">{opener(image, shown_as)}{caption}</figure>'
     elif title and step.kind == "search":
         picture = f'<p class="vr-note">{escaped(title)}, read as text</p>'
-    return f'<li class="vr-step vr-{step.kind}"><div dir="auto"><p>{name}{said}</p>{notes}</div>{picture}</li>'
+    return f'<li class="vr-step vr-step-{step.kind}"><div dir="auto"><p>{name}{said}</p>{notes}</div>{picture}</li>'
 
 
 def _earlier_turn(turn: KeptTurn) -> str:

@@ -14,7 +14,7 @@ from visrag_integrations.servers.demo import fragments, words
 from visrag_integrations.servers.demo.asking import Asking
 from visrag_integrations.servers.demo.bases_panel import BasesPanel
 from visrag_integrations.servers.demo.comparison import Comparison
-from visrag_integrations.servers.demo.conversation import kept_conversation
+from visrag_integrations.servers.demo.conversation import kept_conversation, read_conversation
 from visrag_integrations.servers.demo.documents_panel import EXAMPLES, DocumentsPanel
 from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
 from visrag_integrations.servers.demo.page_pieces import QUIET, html
@@ -163,7 +163,7 @@ class DemoPage:
         # Ticks are for documents of the base that was chosen before.
         untick = {"fn": lambda: gr.update(value=[]), "inputs": None, "outputs": self.panel.documents, **QUIET}
 
-        demo.load(self.bases_panel.refresh, base, base, **QUIET).then(**restore).then(**watch)
+        demo.load(self._first_base, [base, self.kept], base, **QUIET).then(**restore).then(**watch)
         base.input(**untick).then(**restore).then(**watch)
         self.bases_panel.wire([untick, restore, watch])
         self._wire_documents(watch)
@@ -203,6 +203,12 @@ class DemoPage:
         self.download.click(self._report, kept, self.report, concurrency_limit=1, **QUIET).success(
             None, self.report, None, js=_SAVE
         )
+
+    def _first_base(self, chosen: Any, kept: Any) -> Any:
+        """The knowledge base that this browser asked about last; a page that is loaded anew begins there."""
+        for turn in read_conversation(kept)[-1:]:
+            chosen = turn.base
+        return self.bases_panel.refresh(typed(chosen))
 
     def _report(self, name: str, kept: Any) -> str:
         try:
