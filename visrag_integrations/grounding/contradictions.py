@@ -105,7 +105,11 @@ def _goes_on_as_quantity(alignment: Alignment, index: int) -> bool:
         return False
     after = page.raw(start, end, around=2)[2]
     is_symbol = token.length <= THRESHOLDS.short_word
-    return page.splits_word(end) or (is_symbol and after[:1] == "/" and after[1:].isalnum())
+    if is_symbol and after[:1] == "/" and after[1:].isalnum():
+        return True
+    if after and not after[0].isalnum() and alignment.claim.text[token.span[1] :].startswith(after[0]):
+        return False  # "5 kg°" on the page "5 kg°": the claim has the sign too, though no token of its own for it
+    return page.splits_word(end)
 
 
 def _has_loose_fragment(alignment: Alignment, fragments: list[list[int]]) -> bool:
