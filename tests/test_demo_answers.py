@@ -153,7 +153,7 @@ def test_stop_ends_a_run_and_keeps_what_was_shown(opened: Opened) -> None:
     running = threading.Thread(target=lambda: views.extend(begun(asking, "How many boats?", steps=True)))
     running.start()
     assert generator.reached.wait(60)
-    stopped = asking.stop(FIRST_BASE, None, ANNA)
+    stopped = asking.stop(None, ANNA)
     assert "Stopped" in stopped.answer
     (turn,) = read_conversation(stopped.kept)
     assert (turn.outcome, [step.kind for step in turn.steps]) == ("stopped", ["thought", "search"])
@@ -166,6 +166,24 @@ def test_stop_ends_a_run_and_keeps_what_was_shown(opened: Opened) -> None:
     again = asking.restored(FIRST_BASE, stopped.kept)
     assert "“boats”" in again.steps
     assert "Stopped" in again.answer
+
+
+def test_who_chooses_another_base_gets_no_answer_into_it(opened: Opened) -> None:
+    generator = Held(SEARCH, ANSWER, hold=1)
+    asking = opened(generator)
+    views: list[View] = []
+    running = threading.Thread(target=lambda: views.extend(begun(asking, "How many boats?", steps=True)))
+    running.start()
+    assert generator.reached.wait(60)
+    shown_so_far = len(views)
+    kept = asking.leave(None, ANNA)
+    assert asking.restored(FIRST_BASE, kept).stop == gr.update(visible=False)
+    generator.go_on.set()
+    running.join(60)
+    assert len(views) == shown_so_far
+    (turn,) = read_conversation(kept)
+    assert (turn.base, turn.question, turn.outcome) == (FIRST_BASE, "How many boats?", "stopped")
+    assert asking.leave(kept, ANNA) == gr.skip()
 
 
 def test_an_error_in_the_middle_keeps_the_steps(opened: Opened) -> None:
@@ -324,7 +342,7 @@ def test_the_server_keeps_nothing_of_a_conversation(opened: Opened, tmp_path: Pa
     other = ask(asking, "How many boats?", None, BEN)
     assert "SECRETWORD" not in str(other)
     assert "SECRETWORD" not in str(asking.restored(FIRST_BASE, None))
-    assert asking.stop(FIRST_BASE, None, BEN).answer == gr.skip()
+    assert asking.stop(None, BEN).answer == gr.skip()
     files = [path for path in (tmp_path / "bases0").rglob("*") if path.is_file()]
     assert files
     assert all(b"SECRETWORD" not in path.read_bytes() for path in files)
@@ -337,7 +355,7 @@ def test_a_visitor_cannot_stop_another_ones_answer(opened: Opened) -> None:
     running = threading.Thread(target=lambda: views.extend(begun(asking, "How many boats?", steps=True)))
     running.start()
     assert generator.reached.wait(60)
-    asking.stop(FIRST_BASE, None, BEN)
+    asking.stop(None, BEN)
     generator.go_on.set()
     running.join(60)
     assert "Forty boats." in last(views, "answer")
@@ -473,7 +491,7 @@ def test_only_so_many_are_answered_at_a_time(opened: Opened, monkeypatch: pytest
     running = threading.Thread(target=lambda: ask(asking, "How many boats?", steps=True))
     running.start()
     assert generator.reached.wait(60)
-    asking.stop(FIRST_BASE, None, ANNA)
+    asking.stop(None, ANNA)
     # The model still writes: Stop does not let a visitor have more answers written at once than are allowed.
     views = ask(asking, "How many boats?", None, BEN)
     assert "Too many questions" in last(views, "answer")

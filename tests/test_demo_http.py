@@ -22,7 +22,20 @@ from visrag_integrations.cli import main
 
 FIRST = "My documents"
 HANDLERS = (
-    *("take", "watch", "ask", "restored", "make", "ask_first", "remove", "stop", "forget", "_report", "compare"),
+    *(
+        "take",
+        "watch",
+        "ask",
+        "restored",
+        "make",
+        "ask_first",
+        "remove",
+        "stop",
+        "leave",
+        "forget",
+        "_report",
+        "compare",
+    ),
     *("try_password", "hide", "remove_ticked", "take_source"),
 )
 LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
@@ -280,7 +293,12 @@ def test_a_visitor_is_told_nothing_of_anothers_questions(url: str, visitor: Visi
     (conversation,) = [piece for piece in kept if isinstance(piece, dict) and "turns" in piece]
     assert "PRIVATEWORD" in text_of(visitor.call("restored", "Talk", conversation))
     with Visitor(url) as other:
-        for handler, inputs in (("restored", ["Talk", None]), ("stop", ["Talk", None]), ("_report", ["Talk", None])):
+        for handler, inputs in (
+            ("restored", ["Talk", None]),
+            ("stop", [None]),
+            ("leave", [None]),
+            ("_report", ["Talk", None]),
+        ):
             assert "PRIVATEWORD" not in json.dumps(other.call(handler, *inputs))
         assert "PRIVATEWORD" not in text_of(other.ask("Talk", "How many boats?"))
         assert "PRIVATEWORD" not in other.http.get("/config").text

@@ -12,12 +12,13 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import ending, options
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.servers.demo import KnowledgeBases
 
+_MOST_NAMES = 5  # of files that are left out; a folder of photographs may hold thousands of others
 PASSWORD = "VISRAG_DEMO_PASSWORD"
 
 
@@ -135,17 +136,18 @@ def _open(arguments: argparse.Namespace) -> KnowledgeBases:
 
 def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
     """What the person who starts the demo names on the command line; it is read while the page is open already."""
+    from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE
     from visrag_integrations.servers.demo.local_sources import add_sources
 
     if not sources:
         return
-    base = bases.get(bases.names()[0])
+    names = bases.names()
+    base = bases.get(FIRST_BASE if FIRST_BASE in names else names[0])
     taken = add_sources(base, sources, bases.room())
-    options.note(
-        f"{len(taken.names)} documents go into the knowledge base {base.name!r}; the page shows how far it is."
-    )
+    options.note(f"going into the knowledge base {base.name!r}: {len(taken.names)}; the page shows how far it is.")
     if taken.left_out:
-        options.note(f"{len(taken.left_out)} files of kinds that cannot be read were left out.")
+        names_left_out = ", ".join(map(printable, taken.left_out[:_MOST_NAMES]))
+        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out}, ...)")
 
 
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:

@@ -62,6 +62,7 @@ class AnswerState:
 
     Attributes:
         question: As it was asked.
+        base: The knowledge base.
         searched: As it was searched for, where it was reworded; else "".
         quotes: Whether what answers takes passages as they are.
         model: The name of what answers.
@@ -76,6 +77,7 @@ class AnswerState:
     """
 
     question: str
+    base: str = ""
     searched: str = ""
     quotes: bool = False
     model: str = ""
@@ -125,7 +127,7 @@ class AnswerState:
         """It ends here; what was found so far stays."""
         self.ended, self.note, self.stage = how, note, ""
 
-    def kept(self, base: str) -> KeptTurn:
+    def kept(self) -> KeptTurn:
         """What the browser keeps of it."""
         outcome: Outcome = "found"
         if self.ended:
@@ -133,7 +135,7 @@ class AnswerState:
         elif self.answer is None or not self.answer.sufficient:
             outcome = "nothing"
         return KeptTurn(
-            base,
+            self.base,
             self.question,
             self.searched,
             self.text,
@@ -147,7 +149,7 @@ class AnswerState:
     @classmethod
     def again(cls, turn: KeptTurn, pages: Mapping[str, Page], *, quotes: bool) -> AnswerState:
         """A kept turn as it was shown, with its pages from the index; a page that is gone is left out."""
-        state = cls(turn.question, turn.searched, quotes, turn.model, "")
+        state = cls(turn.question, turn.base, turn.searched, quotes, turn.model, "")
         hits = hits_again(turn, pages)
         state._show_pages(hits)
         state.steps = [kept_again(step, pages.get(step.page)) for step in turn.steps]

@@ -103,20 +103,27 @@ class Asking:
                     return  # whoever stopped it has shown that
                 yield view
             if state.ended != "stopped":
-                ended = kept_conversation([*turns, state.kept(base.name)])
+                ended = kept_conversation([*turns, state.kept()])
                 yield _shown(state)._replace(kept=ended, **_buttons(running=False))
         finally:
             if self.running.get(request.session_hash) is state:
                 del self.running[request.session_hash]
 
-    def stop(self, name: str, kept: Any, request: gr.Request) -> View:
+    def stop(self, kept: Any, request: gr.Request) -> View:
         """End the answer that this session waits for, and keep what was found."""
         state = self.running.get(request.session_hash)
         if state is None:
             return _SAME._replace(**_buttons(running=False))
+        kept = self.leave(kept, request)
+        return _shown(state)._replace(kept=kept, **_buttons(running=False))
+
+    def leave(self, kept: Any, request: gr.Request) -> Any:
+        """The visitor looks at another knowledge base: the answer that was waited for ends, and is kept as it is."""
+        state = self.running.get(request.session_hash)
+        if state is None or state.ended:
+            return gr.skip()
         state.end("stopped", "What was found before you stopped it stays.")
-        turns = [*read_conversation(kept), state.kept(typed(name))]
-        return _shown(state)._replace(kept=kept_conversation(turns), **_buttons(running=False))
+        return kept_conversation([*read_conversation(kept), state.kept()])
 
     def restored(self, name: str, kept: Any) -> View:
         """The conversation that this browser keeps about a knowledge base; a welcome where there is none."""
@@ -126,13 +133,14 @@ class Asking:
             if not turns:
                 about = words.while_indexing(self.bases.models.embedder)
                 greeting = fragments.welcome(len(base.files()), about)
-                return _SAME._replace(answer=greeting, steps="", pages="", earlier="")
+                return _SAME._replace(answer=greeting, steps="", pages="", earlier="", **_buttons(running=False))
             *before, last = turns
             state = self._again(last, base)
         except (VisRAGError, OSError) as err:
             return _SAME._replace(answer=fragments.problem(in_words(err)), steps="", pages="", earlier="")
         earlier = answer_fragments.earlier(before)
-        return _with_steps(state)._replace(pages=answer_fragments.pages(state.pages), earlier=earlier)
+        pages = answer_fragments.pages(state.pages)
+        return _with_steps(state)._replace(pages=pages, earlier=earlier, **_buttons(running=False))
 
     def forget(self, name: str, kept: Any) -> View:
         """The conversation about this knowledge base is over; those about others stay."""
@@ -202,7 +210,7 @@ class Asking:
         if not base.store.count():
             raise SettingError(words.READING_YET if base.is_indexing else words.NOTHING_YET)
         base.only(choices.documents)
-        return AnswerState(question, quotes=only_quotes(generator), model=words.shown_name(generator.name))
+        return AnswerState(question, base.name, quotes=only_quotes(generator), model=words.shown_name(generator.name))
 
     def _answered(
         self, state: AnswerState, base: KnowledgeBase, choices: Choices, earlier: list[KeptTurn]

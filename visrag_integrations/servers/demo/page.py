@@ -164,8 +164,9 @@ class DemoPage:
         untick = {"fn": lambda: gr.update(value=[]), "inputs": None, "outputs": self.panel.documents, **QUIET}
 
         demo.load(self._first_base, [base, self.kept], base, **QUIET).then(**restore).then(**watch)
-        base.input(**untick).then(**restore).then(**watch)
-        self.bases_panel.wire([untick, restore, watch])
+        leave = {"fn": self.asking.leave, "inputs": self.kept, "outputs": self.kept, **QUIET}
+        base.input(**leave).then(**untick).then(**restore).then(**watch)
+        self.bases_panel.wire([leave, untick, restore, watch])
         self._wire_documents(watch)
         self._wire_questions()
 
@@ -197,7 +198,7 @@ class DemoPage:
             asks.append(example.click(typed, example, self.question, **QUIET).then(**ask))
         # Not one of the few that may be answered at a time: it has to get through when all of them are.
         kept = [base, self.kept]
-        self.stop.click(self.asking.stop, kept, self.view, cancels=asks, concurrency_limit=None, **QUIET)
+        self.stop.click(self.asking.stop, self.kept, self.view, cancels=asks, concurrency_limit=None, **QUIET)
         again = {"concurrency_limit": 2, "concurrency_id": "restore"}
         self.forget.click(self.asking.forget, kept, self.view, **again, **QUIET)
         self.download.click(self._report, kept, self.report, concurrency_limit=1, **QUIET).success(
