@@ -34,6 +34,7 @@ from visrag_integrations.servers.demo.follow_up import reworded, standalone
 from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE, KnowledgeBases
 from visrag_integrations.servers.demo.visitor_choices import read_choices
 from visrag_integrations.servers.demo.visitor_limits import Limits
+from visrag_integrations.servers.demo.words import about, shown_name, while_indexing
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 SEARCH = "<think>I need the boats.</think><search>boats</search>"
@@ -375,20 +376,14 @@ def test_the_report_holds_the_conversation(opened: Opened) -> None:
     # Not more pictures than fit, whatever a browser asks for: the newest questions.
     many = {**kept["turns"][0], "pages": kept["turns"][0]["pages"] * 20}
     html, left_out = asking.report(FIRST_BASE, {"version": 1, "turns": [many] * 20})
-    assert left_out == 20 - html.count('id="q')
-    assert 0 < html.count('id="q') <= 5
+    assert left_out == 20 - html.count('<section id="q')
+    assert 0 < html.count('<section id="q') <= 5
 
 
 TEXT = st.text(st.characters(exclude_categories=()), max_size=20)
-JSON = st.recursive(
-    st.none()
-    | st.booleans()
-    | st.integers()
-    | st.floats()
-    | st.text(st.characters(exclude_categories=()), max_size=20),
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=10), inner, max_size=4),
-    max_leaves=20,
-)
+PLAIN_JSON = st.none() | st.booleans() | st.integers() | st.floats() | TEXT
+INNER_JSON = st.lists(PLAIN_JSON, max_size=4) | st.dictionaries(st.text(max_size=10), PLAIN_JSON, max_size=4)
+JSON = PLAIN_JSON | INNER_JSON | st.lists(INNER_JSON, max_size=4)
 KEYS = st.sampled_from(["base", "question", "searched", "text", "outcome", "evidence", "pages", "steps", "model"])
 
 
@@ -541,3 +536,26 @@ def test_questions_are_checked(opened: Opened) -> None:
     assert "longer than 20" in last(ask(asking, "x" * 21), "answer")
     with pytest.raises(SettingError):
         asking.checked(" ")
+
+
+def test_words_fit_the_models() -> None:
+    class ReadsText(PixelEmbedder):
+        reads = "text"
+
+    class Named(ScriptedGenerator):
+        name = "/srv/models/reader-7b"
+
+    looks, reads = PixelEmbedder(), ReadsText()
+    assert about(reads, ExtractiveGenerator()) == "Pages are found by their text, and the best passage is quoted."
+    assert about(looks, Named()) == "Pages are found by how they look, and reader-7b writes the answer."
+    assert "looked at" in while_indexing(looks)
+    assert "by their text" in while_indexing(reads)
+    assert "look" not in while_indexing(reads)
+    for name, shown in {
+        "openbmb/EVisRAG-7B": "openbmb/EVisRAG-7B",
+        "C:\\models\\reader": "reader",
+        "./reader/": "reader",
+        "~/reader": "reader",
+        "/": "model",
+    }.items():
+        assert shown_name(name) == shown

@@ -41,6 +41,7 @@ def answer(state: AnswerState) -> str:
             parts.append(_fold("Reasoning", done.thinking))
             parts.append(_fold("What the model noted on each page", done.observation))
         parts.append(_fold("Warnings", "\n".join(done.problems)))
+    # While it is written, a screen reader would read every version of it.
     busy = ' aria-busy="true"' if state.stage else ""
     return f'<section class="vr-answer {kind}" aria-live="polite"{busy}>{"".join(parts)}</section>'
 

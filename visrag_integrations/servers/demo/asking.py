@@ -90,6 +90,7 @@ class Asking:
         except (VisRAGError, OSError) as err:
             yield _SAME._replace(answer=fragments.hint(in_words(err)), steps="", pages="")
             return
+        # Only from here on: a question that cannot be asked leaves the answer that is being written alone.
         turns = read_conversation(kept)
         before = self.running.get(request.session_hash)
         if before is not None:
@@ -209,6 +210,7 @@ class Asking:
             raise SettingError(words.NEEDS_A_WRITER)
         if not base.store.count():
             raise SettingError(words.READING_YET if base.is_indexing else words.NOTHING_YET)
+        # Documents that are gone are reported before the page shows a question that is under way.
         base.only(choices.documents)
         return AnswerState(question, base.name, quotes=only_quotes(generator), model=words.shown_name(generator.name))
 
@@ -219,6 +221,7 @@ class Asking:
         try:
             with self.slot():
                 generator = self.bases.models.generator_called(choices.model)
+                # Inside the slot: rewording is work of the model too.
                 if earlier and follow_up.can_follow(generator):
                     state.stage = "Reading your question together with the earlier ones …"
                     yield _shown(state)
@@ -272,6 +275,7 @@ class Asking:
     def _again(self, turn: KeptTurn, base: KnowledgeBase) -> AnswerState:
         """A kept turn with its pages."""
         ids = [page.id for page in turn.pages] + [step.page for step in turn.steps if step.page]
+        # The model may not be offered any more: then its words stand there as an answer.
         generator = self.bases.models.generators.get(turn.model)
         quotes = generator is not None and only_quotes(generator)
         return AnswerState.again(turn, base.pages_of(ids), quotes=quotes)

@@ -62,6 +62,7 @@ class Comparison:
                 raise SettingError(words.NOTHING_YET)
             top_k = read_count(count, _MOST_PAGES) or 3
             sides: list[tuple[str, list[ScoredPage]]] = []
+            # One slot for both sides: they are searched one after the other.
             with self.asking.slot():
                 for given in (left, right):
                     mode = read_mode(given)

@@ -62,6 +62,7 @@ class Models:
     def generators(self) -> dict[str, Generator]:
         """All that visitors may choose, by name; the usual one first."""
         named: dict[str, Generator] = {}
+        # Two of one name would look the same in the list: the first one counts.
         for generator in (self.generator, *self.others):
             named.setdefault(shown_name(generator.name), generator)
         return named
@@ -100,6 +101,7 @@ class Models:
 
     def agent(self, store: QdrantPageStore, choices: Choices, only: Filter | None, turns: int) -> VRAGAgent:
         """What searches this store by itself, in at most so many turns."""
+        # A checkpoint remembers how many turns it was trained with; a visitor gets no more than the demo allows.
         generator = self.generator_called(choices.model)
         agent = VRAGAgent(self.retriever(store, choices, only), generator, settings=self.answering.get("settings"))
         if agent.rules.max_turns <= turns:

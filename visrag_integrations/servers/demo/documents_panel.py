@@ -134,6 +134,7 @@ class DocumentsPanel:
 
     def take(self, name: str, uploads: Any, answer: str | None) -> tuple[None, Any]:
         """Uploaded files go to the knowledge base; the field is empty again."""
+        # Gradio sends a list of files, whatever else a request may hold.
         given = [upload for upload in uploads or () if isinstance(upload, dict)]  # what comes is not trusted
         try:
             taken = self.bases.upload(typed(name), given)
@@ -203,6 +204,7 @@ def _names(documents: Any) -> list[str]:
 
 def _news(state: BaseState) -> list[Any]:
     """What `watch` shows of a state."""
+    # Without a value: what is ticked in the browser stays ticked while pages are read.
     listed = state.listed[: fragments.MOST_LISTED]
     choices = [(fragments.document_label(document), document.name) for document in listed]
     asked = "Password"

@@ -123,6 +123,7 @@ class KnowledgeBase:
                 raise SettingError("No document here waits for a password.")
             if not password:
                 raise SettingError("Type the password of the document first.")
+            # For all of them: what it does not open asks again, with its name.
             self._passwords = dict.fromkeys(locked, password)
             self._locked.clear()
         self._indexer.put([self._files.source(name) for name in locked])

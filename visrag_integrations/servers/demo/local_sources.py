@@ -53,6 +53,7 @@ def add_sources(base: KnowledgeBase, sources: Sequence[str], room: int) -> Sourc
             links.append(_checked_link(given))
         else:
             files += _files_at(given, left_out)
+    # Before anything is copied: half a folder would look like the whole one.
     size = sum(path.stat().st_size for path in files)
     if size > room:
         raise SettingError(

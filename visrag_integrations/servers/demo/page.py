@@ -128,6 +128,7 @@ class DemoPage:
                     filterable=False,
                     elem_id="mode",
                 )
+            # Shown also where it cannot be ticked: who looks for it is told what it needs.
             self.in_steps = gr.Checkbox(
                 self.agent and writes,
                 label="Let the model search by itself, in several steps",
@@ -146,6 +147,7 @@ class DemoPage:
             self.download = gr.Button("Download report", size="sm", min_width=120, elem_id="download")
             self.forget = gr.Button("New conversation", size="sm", min_width=120, elem_id="forget")
         self.earlier = html(elem_id="earlier")
+        # Where the server leaves the file for the browser to save; no route serves files.
         self.report = gr.Textbox(visible=False, elem_id="report")
 
     # --- which handler runs when ------------------------------------------------------------------------------------

@@ -20,10 +20,10 @@ def shown_name(name: str) -> str:
     >>> shown_name("/srv/models/reader-7b"), shown_name("openbmb/EVisRAG-7B")
     ('reader-7b', 'openbmb/EVisRAG-7B')
     """
-    slashed = name.replace("\\", "/").rstrip("/")
+    slashed = name.replace("\\", "/")
     # "C:/models" of Windows too.
     if slashed.startswith(("/", ".", "~")) or slashed[1:3] == ":/":
-        return slashed.rpartition("/")[2] or "model"
+        return slashed.rstrip("/").rpartition("/")[2] or "model"
     return name
 
 
