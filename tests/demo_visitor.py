@@ -75,10 +75,37 @@ class Visitor:
         return self.status(base)
 
     def status(self, base: str) -> str:
-        return str([message["output"]["data"][0] for message in self.call("watch", base) if "output" in message])
+        """What is shown of a knowledge base's documents, from the first look to the last."""
+        return str([message["output"]["data"] for message in self.call("watch", base) if "output" in message])
 
-    def ask(self, base: str, question: str) -> list[dict[str, Any]]:
-        return self.call("ask", base, question)
+    def ask(
+        self,
+        base: str,
+        question: str,
+        kept: object = None,
+        *,
+        documents: object = (),
+        pages: object = 3,
+        mode: object = "",
+        model: object = "",
+        steps: object = False,
+    ) -> list[dict[str, Any]]:
+        return self.call("ask", *self.asked(base, question, kept, documents, pages, mode, model, steps))
+
+    @staticmethod
+    def asked(
+        base: str,
+        question: object,
+        kept: object = None,
+        documents: object = (),
+        pages: object = 3,
+        mode: object = "",
+        model: object = "",
+        steps: object = False,
+    ) -> list[Any]:
+        """What the page sends with a question."""
+        chosen = list(documents) if isinstance(documents, tuple) else documents
+        return [base, question, kept, chosen, pages, mode, model, steps]
 
 
 @contextlib.contextmanager

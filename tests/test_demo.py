@@ -27,12 +27,13 @@ from PIL import Image
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
 from visrag_integrations.ingestion import IndexReport
-from visrag_integrations.servers.demo import fragments
+from visrag_integrations.servers.demo import answer_fragments, fragments
 from visrag_integrations.servers.demo.answer_state import AnswerState
-from visrag_integrations.servers.demo.examples import example_questions
+from visrag_integrations.servers.demo.base_state import BaseState, DocumentState
+from visrag_integrations.servers.demo.examples import example_questions, question_about
 from visrag_integrations.servers.demo.gate import COOKIE, Gate, GateSettings
 from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
-from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState, KnowledgeBase
+from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
 from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE, KnowledgeBases
 from visrag_integrations.servers.demo.names import base_folder, base_name, safe_file_name, unused_name
 from visrag_integrations.servers.demo.visitor_limits import Limits
@@ -183,7 +184,7 @@ def test_a_base_keeps_the_embedder_that_filled_it(tmp_path: Path, monkeypatch: p
         loaded.append(Other())
         return loaded[-1]
 
-    monkeypatch.setattr("visrag_integrations.servers.demo.knowledge_base.load_embedder", load)
+    monkeypatch.setattr("visrag_integrations.servers.demo.demo_models.load_embedder", load)
     with open_bases(tmp_path / "bases") as bases:
         for _ in range(2):
             store = bases.get(FIRST_BASE).store
@@ -341,14 +342,14 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
     hits = (ScoredPage(page(7), 0.5), ScoredPage(page(8, words=()), 0.4))
     asked = AnswerState("When?")
     assert asked.take(PagesFound(hits))
-    assert "Reading 2 pages" in fragments.answer(asked)
+    assert "Reading 2 pages" in answer_fragments.answer(asked)
     assert not asked.take(SectionStarted("answer"))
     asked.take(SectionText("answer", "In "))
     asked.take(SectionText("answer", "May"))
-    assert "In May" in fragments.answer(asked)
+    assert "In May" in answer_fragments.answer(asked)
     found = (Evidence(1, "Taxes due", page=hits[0].page), Evidence(2, "nothing", relevant=False, page=hits[1].page))
     assert asked.take(AnswerReady(Answer("In May.", evidence=found, pages=hits)))
-    text = visible(fragments.answer(asked) + fragments.pages(asked.pages))
+    text = visible(answer_fragments.answer(asked) + answer_fragments.pages(asked.pages))
     for words in (
         "When?",
         "In May.",
@@ -359,7 +360,7 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
         "tax.pdf, page 8",
     ):
         assert words in text
-    assert "/srv/dir" not in fragments.pages(asked.pages)
+    assert "/srv/dir" not in answer_fragments.pages(asked.pages)
     assert [shown.outlined for shown in asked.pages] == [1, 0]
     with picture(asked.pages[0].uri) as outlined, picture(asked.pages[1].uri) as plain:
         assert outlined.size == (400, 600)
@@ -377,8 +378,13 @@ def test_everything_foreign_is_escaped() -> None:
     asked.take(PagesFound((ScoredPage(evil, 1.0),)))
     asked.take(AnswerReady(Answer(EVIL, evidence=found, thinking=EVIL, observation=EVIL, problems=(EVIL,))))
     state = BaseState((DocumentState(EVIL, 1, 2),), IndexingState(failures=(Failure(EVIL, EVIL, 3),), error=EVIL))
-    shown = [fragments.answer(asked), fragments.pages(asked.pages), fragments.status(state), fragments.problem(EVIL)]
-    html = "".join([*shown, fragments.header(EVIL)])
+    shown = [
+        answer_fragments.answer(asked),
+        answer_fragments.pages(asked.pages),
+        fragments.status(state),
+        fragments.problem(EVIL),
+    ]
+    html = "".join([*shown, fragments.header(EVIL, EVIL)])
     elements = Elements(html)
     assert not {"script", "a", "iframe"} & {tag for tag, _ in elements.tags}
     assert not any(name.startswith("on") for _, attributes in elements.tags for name in attributes)
@@ -393,27 +399,61 @@ def test_status_says_how_far_it_is() -> None:
     assert "6 of 10 pages" in text
     assert "4 of 8 pages" in text
     assert "No documents yet" in visible(fragments.status(BaseState()))
-    many = tuple(DocumentState(f"{i}.pdf") for i in range(150))
-    assert "and 50 more" in visible(fragments.status(BaseState(many)))
+    many = tuple(DocumentState(f"{i}.pdf", state="waiting") for i in range(150))
+    assert "and 50 more" in visible(fragments.status(BaseState(many, IndexingState(running=True))))
+    endless = tuple(DocumentState(f"{i}.pdf", 1, 1) for i in range(1200))
+    assert "200 more documents, which are searched too" in visible(fragments.status(BaseState(endless)))
 
 
-def test_examples_are_headings() -> None:
-    def of(doc_id: str, *lines: tuple[str, float]) -> Page:
-        words, top = [], 0.1
-        for text, height in lines:
-            words += [Word(word, (0.1, top, 0.2, top + height)) for word in text.split()]
-            top += height + 0.02
-        return Page(doc_id=doc_id, number=1, words=tuple(words))
+def of(doc_id: str, *lines: tuple[str, float]) -> Page:
+    """A page with these lines, each with the height of its words."""
+    words, top = [], 0.1
+    for text, height in lines:
+        words += [Word(word, (0.1, top, 0.2, top + height)) for word in text.split()]
+        top += height + 0.02
+    return Page(doc_id=doc_id, number=1, words=tuple(words))
 
-    body = ("some plain words of the text itself", 0.01)
-    pages = [
-        of("a", ("2.1 Packing boats", 0.03), body),
-        of("a", ("Sailing home", 0.03), body),
-        of("b", body, body),
-        of("c", ("CHAPTER SEVEN", 0.03), body),
-        of("d", ("系统要求说明", 0.03), body),
+
+BODY = ("The hull is made of oak, and the sails are kept in a dry room with the ropes of the boat. " * 2, 0.01)
+GERMAN = ("Der Rumpf besteht aus Eiche, und die Segel liegen trocken bei den Tauen in der Kammer. " * 2, 0.01)
+
+
+@pytest.mark.parametrize(
+    ("heading", "body", "question"),
+    [
+        ("Axes", BODY, "What does the chapter ‘Axes’ say?"),
+        ("2.1 Packing boats", BODY, "What does the chapter ‘Packing boats’ say?"),
+        ("Chapter 11 Graphics", BODY, "What does the chapter ‘Graphics’ say?"),
+        ("How are boats packed?", BODY, "How are boats packed?"),
+        ("Wie packt man Boote?", GERMAN, "Wie packt man Boote?"),  # a question is one in any language
+        ("Boote packen", GERMAN, ""),  # a question in two languages would puzzle people
+        ("Axes Axes", BODY, ""),
+        ("Figure 11-4: An axis with non-equidistant tick marks", BODY, ""),
+        ("Table 3 Prices", BODY, ""),
+        ("Contents", BODY, ""),
+        ("TABLE OF CONTENTS", BODY, ""),
+        ("CHAPTER SEVEN", BODY, ""),
+        ("系统要求说明", ("安装之前请检查", 0.01), ""),
+        ("42", BODY, ""),
+        ("of the boats", BODY, ""),  # the rest of a sentence
+        ("Packing boats:", BODY, ""),
+        ("Hello World", ("one line", 0.01), ""),  # nothing below it
+    ],
+)
+def test_an_example_is_asked_only_where_a_heading_makes_a_question(
+    heading: str, body: tuple[str, float], question: str
+) -> None:
+    assert question_about(of("a", (heading, 0.03), body)) == question
+
+
+def test_examples_come_from_different_documents_first() -> None:
+    pages = [of("a", ("Packing boats", 0.03), BODY), of("a", ("Sailing home", 0.03), BODY)]
+    pages += [of("b", BODY, BODY), of("c", ("Harbour dues", 0.03), BODY)]
+    assert example_questions(pages) == [
+        "What does the chapter ‘Packing boats’ say?",
+        "What does the chapter ‘Harbour dues’ say?",
+        "What does the chapter ‘Sailing home’ say?",
     ]
-    assert example_questions(pages) == ["Packing boats?", "系统要求说明?", "Sailing home?"]
     assert example_questions([]) == []
 
 

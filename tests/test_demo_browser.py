@@ -5,9 +5,12 @@ VISRAG_SCREENSHOTS=FOLDER keeps pictures of what was seen, to be looked at.
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,7 +18,8 @@ from typing import Any, TypeVar
 
 import gradio  # noqa: F401  (these tests are left out where it is not installed)
 import pytest
-from demo_visitor import PATIENCE, ROOT, running_demo
+from demo_visitor import PATIENCE, ROOT, free_port, running_demo
+from drawing import draw_pdf
 from selenium import webdriver
 from selenium.common.exceptions import StaleElementReferenceException, WebDriverException
 from selenium.webdriver.common.by import By
@@ -70,6 +74,13 @@ class Browser:
 
         self.see(clicked)
 
+    def type(self, selector: str, *keys: str) -> None:
+        self.see(lambda: self.all(f"{selector} textarea, {selector} input"))[0].send_keys(*keys)
+
+    def name_of(self, element: Any) -> str:
+        """What a screen reader says."""
+        return str(element.accessible_name)
+
     def colours(self, scheme: str) -> None:
         features = [{"name": "prefers-color-scheme", "value": scheme}]
         self.driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"features": features})
@@ -86,19 +97,25 @@ class Browser:
         return {event["params"]["request"]["url"] for event in events if event["method"] == "Network.requestWillBeSent"}
 
 
-@pytest.fixture(scope="module")
-def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
-    tmp_path = tmp_path_factory.mktemp("browser")
+def started(profile: Path) -> Any:
+    """A Chromium of its own."""
     assert CHROMIUM, "VISRAG_TEST_BROWSER is set, and there is no chromium"
     assert CHROMEDRIVER, "VISRAG_TEST_BROWSER is set, and there is no chromedriver"
     options = webdriver.ChromeOptions()
     options.binary_location = CHROMIUM
-    for option in (*OPTIONS.split(), f"--user-data-dir={tmp_path / 'profile'}"):
+    for option in (*OPTIONS.split(), f"--user-data-dir={profile}"):
         options.add_argument(option)
     options.set_capability("goog:loggingPrefs", {"performance": "ALL"})
     driver = webdriver.Chrome(options=options, service=webdriver.ChromeService(CHROMEDRIVER))
+    driver.set_page_load_timeout(PATIENCE)
+    return driver
+
+
+@pytest.fixture(scope="module")
+def one_browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    tmp_path = tmp_path_factory.mktemp("browser")
+    driver = started(tmp_path / "profile")
     try:
-        driver.set_page_load_timeout(PATIENCE)
         yield Browser(driver)
     finally:
         driver.quit()
@@ -139,9 +156,10 @@ def test_upload_ask_and_see_the_outlined_page(browser: Browser, tmp_path: Path) 
         browser.keep("3-answer")
 
         browser.click(".vr-outlined img")
-        browser.see(lambda: browser.all(".vr-outlined input:checked"))
+        browser.see(lambda: browser.all(".vr-viewer[open] img"))
         browser.keep("4-enlarged")
-        browser.click(".vr-outlined img")
+        browser.click(".vr-viewer-button[aria-label^=Close]")
+        browser.see(lambda: not browser.all(".vr-viewer[open]"))
         browser.colours("dark")
         browser.keep("5-dark")
         browser.driver.set_window_size(500, 1400)
@@ -149,6 +167,193 @@ def test_upload_ask_and_see_the_outlined_page(browser: Browser, tmp_path: Path) 
         browser.keep("6-narrow")
         foreign = [u for u in browser.requested() if not u.startswith((url, "data:", "blob:", "chrome:"))]
         assert foreign == []
+
+
+def test_words_are_true_of_the_models_at_work(browser: Browser, tmp_path: Path) -> None:
+    """`ocr` finds pages by their text, and `extractive` quotes: nothing may say otherwise."""
+    with running_demo(tmp_path / "bases") as url:
+        browser.driver.get(url)
+        browser.see(lambda: "Start with a document" in browser.text("#answer"))
+        assert "pages are found by their text" in browser.text("#answer")
+        assert "Pages are found by their text, and the best passage is quoted." in browser.text(".vr-header")
+        browser.type("#question", QUESTION, Keys.ENTER)
+        browser.see(lambda: "There is nothing to search yet: add a document." in browser.text("#answer"))
+        browser.driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]").send_keys(str(PDF))
+        browser.see(lambda: "Ready when you are" in browser.text("#answer"))  # the hint does not stay
+        browser.see(lambda: "Ready" in browser.text("#status"))
+        browser.type("#question", QUESTION, Keys.ENTER)
+        browser.see(lambda: "Best passage" in browser.text("#answer"))
+        page = browser.text("body")
+        for wrong in ("as pictures", "nothing is cut up", "looked at no picture", "What was off", "insufficient"):
+            assert wrong not in page
+        for example in browser.all("button.vr-example"):
+            assert not example.text or example.text.endswith("?")
+
+
+def test_everything_by_keyboard(browser: Browser, tmp_path: Path) -> None:
+    with running_demo(tmp_path / "bases") as url:
+        ask_about_packages(browser, url)
+        (box,) = browser.all("#question textarea")
+        assert browser.name_of(box) == "Your question"
+        assert [heading.text for heading in browser.all("#answer h2")] == [QUESTION]
+        assert browser.text("#answer h3").splitlines()[0] == "Best passage"
+        assert "Evidence" in browser.text("#answer h3")
+        assert "Pages that were read" in browser.text("#pages h3")
+
+        jump = browser.all(".vr-jump")[0]
+        assert browser.name_of(jump).startswith("Open debian-packaging-basics.pdf, page")
+        browser.driver.execute_script("arguments[0].focus()", jump)
+        for key in (Keys.ENTER, Keys.SPACE):
+            webdriver.ActionChains(browser.driver).send_keys(key).perform()
+            browser.see(lambda: browser.all(".vr-viewer[open] img"))
+            assert browser.driver.switch_to.active_element.text == "Close"
+            webdriver.ActionChains(browser.driver).send_keys("+", Keys.ESCAPE).perform()
+            browser.see(lambda: not browser.all(".vr-viewer[open]"))
+            assert browser.driver.switch_to.active_element == jump  # where one was
+        # The same opens the pages themselves, in the order of the tab key.
+        look = browser.all(".vr-look")[0]
+        assert look.tag_name == "button"
+        browser.driver.execute_script("arguments[0].focus()", look)
+        webdriver.ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+        browser.see(lambda: browser.all(".vr-viewer[open] img"))
+        webdriver.ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
+
+
+def test_a_page_on_a_phone_keeps_its_shape_and_is_opened_at_its_outline(browser: Browser, tmp_path: Path) -> None:
+    with running_demo(tmp_path / "bases") as url:
+        ask_about_packages(browser, url)
+        sizes = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
+        browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
+        try:
+            assert browser.driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
+            for opener in (".vr-outlined .vr-look", ".vr-jump"):
+                browser.click(opener)
+                seen = browser.see(lambda: browser.driver.execute_script(HOW_IT_LIES))
+                shape = seen["width"] / seen["height"]
+                assert shape == pytest.approx(seen["naturalWidth"] / seen["naturalHeight"], rel=0.01)
+                assert seen["width"] > 1.5 * 390
+                assert 0 <= seen["x"] < 390 / 2  # the outline can be read from its beginning without dragging
+                assert 0 < seen["y"] < 844
+                browser.keep(f"9-phone{opener}")
+                webdriver.ActionChains(browser.driver).send_keys(Keys.ESCAPE).perform()
+                browser.see(lambda: not browser.all(".vr-viewer[open]"))
+        finally:
+            browser.driver.execute_cdp_cmd("Emulation.clearDeviceMetricsOverride", {})
+
+
+# Of the opened picture: its sizes, and where on the screen the first outline of its page is.
+HOW_IT_LIES = """
+const image = document.querySelector(".vr-viewer[open] img");
+const opener = document.querySelector(".vr-outlined .vr-look[data-vr-left]");
+if (!image || !image.style.width || !opener) return null;
+const box = image.getBoundingClientRect();
+return {width: box.width, height: box.height, naturalWidth: image.naturalWidth, naturalHeight: image.naturalHeight,
+  x: box.left + opener.dataset.vrLeft * box.width, y: box.top + opener.dataset.vrMiddle * box.height};
+"""
+
+
+def ask_about_packages(browser: Browser, url: str) -> None:
+    """An answer with an outlined page."""
+    browser.driver.get(url)
+    browser.see(lambda: "Start with a document" in browser.text("#answer"))
+    browser.driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]").send_keys(str(PDF))
+    browser.see(lambda: "Ready" in browser.text("#status") and "33 pages" in browser.text("#status"))
+    browser.type("#question", QUESTION, Keys.ENTER)
+    browser.see(lambda: browser.all(".vr-outlined img") and browser.all(".vr-done"))
+
+
+def test_steps_live_stop_reload_and_nobody_elses_conversation(browser: Browser, tmp_path: Path) -> None:
+    document = draw_pdf(tmp_path / "boats.pdf", ["The harbour of Leith holds forty boats.", "Anchors weigh a lot."])
+    with writing_demo(tmp_path) as url:
+        browser.driver.get(url)
+        browser.see(lambda: "Start with a document" in browser.text("#answer"))
+        browser.driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]").send_keys(str(document))
+        browser.see(lambda: "2 pages" in browser.text("#status") and "Ready" in browser.text("#status"))
+        browser.click("#settings button")
+        browser.click("#in-steps input")
+
+        hold = tmp_path / "hold"
+        hold.touch()
+        browser.type("#question", "How many boats are there?", Keys.ENTER)
+        browser.see(lambda: "boats in the harbour" in browser.text("#steps"))  # while the model waits
+        assert "Forty boats" not in browser.text("#answer")
+        assert "Step 2 of at most 10" in browser.text("#answer")
+        browser.keep("10-steps-live")
+        hold.unlink()
+        browser.see(lambda: "Forty boats." in browser.text("#answer"))
+        assert len(browser.all("#steps img")) == 3  # two pages, and a close-up
+        browser.keep("11-steps")
+
+        hold.touch()
+        browser.type("#question", "And anchors?", Keys.ENTER)
+        browser.see(lambda: "Understood as: And anchors? (of the boats)" in browser.text("#answer"))
+        browser.see(lambda: "boats in the harbour" in browser.text("#steps"))
+        browser.click("#stop")
+        browser.see(lambda: "Stopped" in browser.text("#answer"))
+        assert browser.all("#ask")[0].is_displayed()
+        hold.unlink()
+
+        browser.driver.refresh()
+        browser.see(lambda: "And anchors?" in browser.text("#answer"))
+        assert "Stopped" in browser.text("#answer")
+        assert "boats in the harbour" in browser.text("#steps")
+        assert "How many boats are there?" in browser.text("#earlier")
+
+        with another_browser(tmp_path) as other:
+            other.driver.get(url)
+            other.see(lambda: "Ready when you are" in other.text("#answer"))
+            assert "boats" not in other.text("#answer") + other.text("#earlier")
+
+
+def test_the_conversation_is_downloaded(tmp_path: Path) -> None:
+    document = draw_pdf(tmp_path / "boats.pdf", ["The harbour of Leith holds forty boats."])
+    with writing_demo(tmp_path) as url, another_browser(tmp_path) as browser:
+        browser.driver.get(url)
+        browser.see(lambda: "Start with a document" in browser.text("#answer"))
+        browser.driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]").send_keys(str(document))
+        browser.see(lambda: "1 page" in browser.text("#status") and "Ready" in browser.text("#status"))
+        browser.type("#question", "How many boats are in the harbour?", Keys.ENTER)
+        browser.see(lambda: browser.all(".vr-done"))
+        folder = tmp_path / "downloads"
+        folder.mkdir()
+        browser.driver.execute_cdp_cmd(
+            "Browser.setDownloadBehavior", {"behavior": "allow", "downloadPath": str(folder)}
+        )
+        browser.click("#download")
+        report = browser.see(lambda: next(folder.glob("visrag-report*.html"), None))
+        html = report.read_text(encoding="utf-8")
+        assert "How many boats are in the harbour?" in html
+        assert "forty boats" in html
+
+        browser.click("#tabs [role=tab]:nth-child(2)")
+        browser.type("#compare-question", "forty boats", Keys.ENTER)
+        browser.see(lambda: len(browser.all(".vr-compared section")) == 2)
+        assert "boats.pdf, page 1" in browser.text(".vr-compared")
+
+
+@contextlib.contextmanager
+def writing_demo(folder: Path) -> Iterator[str]:
+    """A demo whose generator writes, as a process of its own; the URL."""
+    command = [sys.executable, str(ROOT / "tests" / "writing_demo.py"), str(folder), str(free_port())]
+    env = {**os.environ, "PYTHONPATH": f"{ROOT}{os.pathsep}{ROOT / 'tests'}"}
+    with subprocess.Popen(command, env=env, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as server:
+        assert server.stdout is not None
+        try:
+            yield server.stdout.readline().strip()
+            server.communicate("", timeout=PATIENCE)
+        finally:
+            server.kill()
+    assert server.returncode == 0
+
+
+@contextlib.contextmanager
+def another_browser(folder: Path) -> Iterator[Browser]:
+    """One that has kept nothing."""
+    driver = started(folder / "other-profile")
+    try:
+        yield Browser(driver)
+    finally:
+        driver.quit()
 
 
 def test_knowledge_bases_behind_a_password(browser: Browser, tmp_path: Path) -> None:

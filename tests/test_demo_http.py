@@ -21,6 +21,23 @@ from drawing import draw_pdf
 from visrag_integrations.cli import main
 
 FIRST = "My documents"
+HANDLERS = (
+    *(
+        "take",
+        "watch",
+        "ask",
+        "restored",
+        "make",
+        "ask_first",
+        "remove",
+        "stop",
+        "leave",
+        "forget",
+        "_report",
+        "compare",
+    ),
+    *("try_password", "hide", "remove_ticked", "take_source"),
+)
 LIMITS = ("--max-upload-mb", "1", "--max-files", "3")
 
 
@@ -116,7 +133,7 @@ def test_no_file_of_the_machine_or_of_another_base_is_taken(visitor: Visitor, fo
         assert visitor.join("take", FIRST, [visitor.file(name, "stolen.pdf")], "").status_code == 403
     assert private.exists()
     assert not list(folder.glob("*/documents/stolen*"))
-    assert visitor.join("ask", FIRST, visitor.file("http://localhost/x")).status_code == 403
+    assert visitor.join("ask", *visitor.asked(FIRST, visitor.file("http://localhost/x"))).status_code == 403
 
 
 def test_a_visitor_cannot_guess_the_upload_of_another(url: str, visitor: Visitor, folder: Path, tmp_path: Path) -> None:
@@ -146,7 +163,7 @@ def test_no_reply_holds_a_path_of_the_server(visitor: Visitor, folder: Path, tmp
     given = [visitor.file(name) for name in names]
     inputs: list[tuple[Any, ...]] = [(FIRST, given, ""), (FIRST, [visitor.file(names[0] + "x")], ""), (FIRST,), ()]
     inputs += [({"a": 1}, [1], None), (None, given[0], 3)]
-    for handler in ("take", "watch", "ask", "chosen", "make", "ask_first", "remove"):
+    for handler in HANDLERS:
         for data in inputs:
             if handler == "remove" and data[:1] == (FIRST,):
                 continue  # other tests use it
@@ -173,7 +190,7 @@ def test_bases_are_created_and_deleted_by_name(visitor: Visitor, folder: Path) -
     assert {path.parent.parent for path in folder.parent.rglob("base.json")} == {folder}
     assert "already" in text_of(visitor.call("make", "../EVIL", FIRST))
     visitor.call("remove", "../evil")
-    for handler, inputs in (("chosen", ["../evil"]), ("ask", ["../evil", "boats?"])):
+    for handler, inputs in (("restored", ["../evil", None]), ("ask", visitor.asked("../evil", "boats?"))):
         assert "There is no knowledge base" in text_of(visitor.call(handler, *inputs))
 
 
@@ -220,7 +237,11 @@ for wrong in ({"embedder": "ocr"}, {"embedder": "ocr", "generator": "extractive"
         build_demo(folder, **wrong)
     except SettingError as error:
         refused.append(str(error))
-print(json.dumps({"port": [code, said.getvalue()], "made": len(made), "refused": refused}))
+handlers = []
+for opened_to in ({}, {"password": "x"}, {"hosts": ["localhost"]}, {"hosts": ["localhost"], "local": True}):
+    demo = build_demo(folder, embedder="ocr", generator="extractive", **opened_to)
+    handlers.append([str(dependency["api_name"]) for dependency in demo.config["dependencies"]])
+print(json.dumps({"handlers": handlers, "port": [code, said.getvalue()], "made": len(made), "refused": refused}))
 """
 
 
@@ -239,6 +260,48 @@ def test_a_port_in_use_is_said(elsewhere: dict[str, Any]) -> None:
     code, said = elsewhere["port"]
     assert code == 2
     assert "Choose another --port" in said
+
+
+def test_visitors_have_no_handler_for_folders_and_addresses(elsewhere: dict[str, Any]) -> None:
+    *for_visitors, at_this_machine = elsewhere["handlers"]
+    assert "take_source" in at_this_machine
+    for handlers in for_visitors:
+        assert "take" in handlers
+        assert not [name for name in handlers if "source" in name]
+
+
+def test_a_proxy_on_this_machine_reads_no_folders(url: str, visitor: Visitor, folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine" / "mine.txt").write_text("Mine alone.")
+    given = (FIRST, str(tmp_path / "mine"), "")
+    with Visitor(url) as behind_a_proxy:
+        behind_a_proxy.http.headers["x-forwarded-for"] = "203.0.113.9"
+        assert "only by the person who runs the demo" in text_of(behind_a_proxy.call("take_source", *given))
+    assert not list(folder.glob("*/documents/mine.txt"))
+    visitor.call("take_source", *given)
+    assert "mine.txt" in visitor.status(FIRST)
+    assert (tmp_path / "mine" / "mine.txt").exists()
+    visitor.call("remove_ticked", FIRST, ["mine.txt"])
+    assert not list(folder.glob("*/documents/mine.txt"))
+
+
+def test_a_visitor_is_told_nothing_of_anothers_questions(url: str, visitor: Visitor, tmp_path: Path) -> None:
+    visitor.call("make", "Talk", FIRST)
+    visitor.add("Talk", ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
+    said = visitor.ask("Talk", "How many sailing boats has PRIVATEWORD?")
+    kept = [piece for message in said if "output" in message for piece in message["output"]["data"]]
+    (conversation,) = [piece for piece in kept if isinstance(piece, dict) and "turns" in piece]
+    assert "PRIVATEWORD" in text_of(visitor.call("restored", "Talk", conversation))
+    with Visitor(url) as other:
+        for handler, inputs in (
+            ("restored", ["Talk", None]),
+            ("stop", [None]),
+            ("leave", [None]),
+            ("_report", ["Talk", None]),
+        ):
+            assert "PRIVATEWORD" not in json.dumps(other.call(handler, *inputs))
+        assert "PRIVATEWORD" not in text_of(other.ask("Talk", "How many boats?"))
+        assert "PRIVATEWORD" not in other.http.get("/config").text
 
 
 def test_a_cell_that_runs_again_takes_the_folder_over(elsewhere: dict[str, Any]) -> None:
@@ -281,7 +344,7 @@ def test_an_answer_is_shown_while_it_is_written_and_who_leaves_stops_it(tmp_path
         try:
             with Visitor(server.stdout.readline().strip()) as visitor:
                 visitor.add(FIRST, ("a.pdf", pdf(tmp_path, "The harbour holds forty sailing boats.")))
-                visitor.join("ask", FIRST, "How many boats?").raise_for_status()
+                visitor.join("ask", *visitor.asked(FIRST, "How many boats?")).raise_for_status()
                 with visitor.listen() as lines:
                     assert any("word1" in line for line in lines)
             assert server.stdout.readline() == "stopped\n"

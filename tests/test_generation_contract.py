@@ -25,6 +25,7 @@ from visrag_integrations.interfaces.closing import Closes
 from visrag_integrations.interfaces.generators import (
     Chats,
     HasLimits,
+    OnlyQuotes,
     SaysWhatItSupports,
     ServesOtherModels,
     StreamsAsync,
@@ -44,6 +45,7 @@ from visrag_integrations.types import GenerationSettings
 
 OPTIONAL = {
     "supports": SaysWhatItSupports,
+    "only_quotes": OnlyQuotes,
     "max_images": HasLimits,
     "context_length": HasLimits,
     "agenerate": WritesAsync,
@@ -56,7 +58,7 @@ OPTIONAL = {
 EVERYWHERE = {"name", "generate", "stream"}
 LOCAL = {"supports", "max_images", "context_length", "agenerate", "astream"}
 HAVE: dict[str, set[str]] = {
-    "extractive": set(),
+    "extractive": {"only_quotes"},
     "transformers": LOCAL,
     "vllm": LOCAL | {"close"},
     "openai": LOCAL | {"close", "chat", "stream_chat", "with_model"},
@@ -97,6 +99,8 @@ def test_a_member_is_called_as_its_protocol_says(engines: dict[str, Any], name: 
         if member == "supports":
             assert isinstance(value, Collection)
             assert not isinstance(value, str)  # "json" in "json_schema" is true as well
+        elif member == "only_quotes":
+            assert value is True
         else:
             assert value is None or (isinstance(value, int) and value > 0)
         return

@@ -10,15 +10,18 @@ import logging
 import os
 import signal
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, loading, options, presets, reranking
-from visrag_integrations.errors import SettingError
+from visrag_integrations.cli import asked, ending, loading, options, presets, reranking
+from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
+    from visrag_integrations.interfaces import Generator
     from visrag_integrations.servers.demo import KnowledgeBases
 
+_MOST_NAMES = 5  # of files that are left out; a folder of photographs may hold thousands of others
 PASSWORD = "VISRAG_DEMO_PASSWORD"
 
 
@@ -30,12 +33,30 @@ def add_parser(subparsers: Any) -> None:
         epilog=f"The password is taken from the environment variable {PASSWORD}, or asked for with --ask-password; "
         "as an argument every user of this machine could read it.",
     )
+    parser.add_argument(
+        "sources",
+        nargs="*",
+        metavar="PATH|URL",
+        help="documents to begin with: files, folders and web addresses, put into the first knowledge base",
+    )
     parser.add_argument("--folder", default="visrag-bases", metavar="DIR", help="where knowledge bases are kept")
     options.add_model_options(parser)
     options.add_embedder_options(parser)
     parser.add_argument("-k", type=options.positive, default=3, help="how many pages to read (default: 3)")
     options.add_generator_options(parser)
     reranking.add_rerank_options(parser)
+    parser.add_argument(
+        "--agent",
+        action="store_true",
+        help="let the model search by itself in several steps, shown as they happen; visitors may switch it off",
+    )
+    parser.add_argument(
+        "--also",
+        action="append",
+        default=[],
+        metavar="NAME|FOLDER|URL",
+        help="another --generator that visitors may choose to answer; may be given several times",
+    )
     server = parser.add_argument_group("server")
     server.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="who may connect: 0.0.0.0 is everybody")
     server.add_argument("--port", type=options.port, metavar="N", help="default: the first free one from 7860")
@@ -55,8 +76,10 @@ def run(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as opened:
         bases = _open(arguments, opened)
         opened.callback(close, bases.models.embedder)
-        opened.callback(close, bases.models.generator)
+        for other in bases.models.others:
+            opened.callback(close, other)
         with bases:
+            _add_sources(arguments.sources, bases)
             _serve(arguments, bases, password)
     return 0
 
@@ -77,6 +100,7 @@ def _password(arguments: argparse.Namespace) -> str | None:
 
 
 def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> KnowledgeBases:
+    from visrag_integrations.interfaces.generators import only_quotes
     from visrag_integrations.servers.demo import KnowledgeBases, Limits, build_demo
     from visrag_integrations.types import GenerationSettings
 
@@ -87,13 +111,25 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
         embedder, generator = embedder or preset[0], generator or preset[1]
     loading.check_model(arguments, generator)
     loading.ask_before_loading(arguments, embedder, generator)
+    writer = loading.load_generator(arguments, generator)
+    opened.callback(close, writer)
+    if arguments.agent and only_quotes(writer):
+        raise SettingError(
+            f"--agent needs a model that writes, and {generator!r} only quotes passages. Name one: "
+            "visrag demo --agent --generator http://localhost:11434/v1 (any OpenAI-compatible server, a folder, or a "
+            "checkpoint's name)."
+        )
     limits = Limits(
-        file_bytes=arguments.max_upload_mb << 20, files=arguments.max_files, total_bytes=arguments.max_total_mb << 20
+        file_bytes=arguments.max_upload_mb << 20,
+        files=arguments.max_files,
+        total_bytes=arguments.max_total_mb << 20,
+        pages=max(arguments.k, Limits().pages),
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=loading.load_embedder(arguments, options.with_query_embedder(embedder, arguments), fills=True),
-        generator=loading.load_generator(arguments, generator),
+        embedder=loading.load_embedder(arguments, asked.with_query_embedder(embedder, arguments), fills=True),
+        generator=writer,
+        others=_others(arguments),
         limits=limits,
         load=functools.partial(loading.load_embedder, arguments, may_ask=False),
         searching=reranking.retriever_settings(arguments, opened),
@@ -104,6 +140,28 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     )
 
 
+def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
+    """What the person who starts the demo names on the command line; it is read while the page is open already."""
+    from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE
+    from visrag_integrations.servers.demo.local_sources import add_sources
+
+    if not sources:
+        return
+    names = bases.names()
+    base = bases.get(FIRST_BASE if FIRST_BASE in names else names[0])
+    taken = add_sources(base, sources, bases.room())
+    options.note(f"going into the knowledge base {base.name!r}: {len(taken.names)}; the page shows how far it is.")
+    if taken.left_out:
+        names_left_out = ", ".join(map(printable, taken.left_out[:_MOST_NAMES]))
+        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out}, ...)")
+
+
+def _others(arguments: argparse.Namespace) -> list[Generator]:
+    """What visitors may choose beside the first; `--model` is one of the first one's server."""
+    without_model = argparse.Namespace(**{**vars(arguments), "model": None})
+    return [loading.load_generator(without_model, name) for name in arguments.also]
+
+
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:
     """Serve until Ctrl-C or a termination signal, then close in order."""
     from visrag_integrations.servers.demo import build_demo
@@ -111,7 +169,13 @@ def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str |
 
     # A password keeps strangers out; without one, only names that no web site can take (`LOOPBACK`).
     only_here = arguments.host in LOOPBACK and not arguments.share and password is None
-    demo = build_demo(bases, password=password, hosts=LOOPBACK if only_here else None)
+    demo = build_demo(
+        bases,
+        password=password,
+        hosts=LOOPBACK if only_here else None,
+        local=only_here,
+        agent=arguments.agent,
+    )
     # Noted only: the loop below sees it, and everything is closed in order.
     signals: list[int] = []
     before = {

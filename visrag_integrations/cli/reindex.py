@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import index, loading, options, output
+from visrag_integrations.cli import asked, index, loading, options, output
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces.closing import close
 
@@ -82,15 +82,15 @@ def run(arguments: argparse.Namespace) -> int:
 
 def _embedders(arguments: argparse.Namespace, store: QdrantPageStore) -> list[PageEmbedder]:
     """What was asked for, else everyone who fills the index."""
-    asked = options.asked_embedder(arguments)
-    if asked is None and arguments.preset != "auto":
-        asked = options.with_query_embedder(options.preset_models(arguments)[0], arguments)
-    if asked is not None:
-        return [loading.load_embedder(arguments, asked, fills=True)]
+    wanted = asked.asked_embedder(arguments)
+    if wanted is None and arguments.preset != "auto":
+        wanted = asked.with_query_embedder(options.preset_models(arguments)[0], arguments)
+    if wanted is not None:
+        return [loading.load_embedder(arguments, wanted, fills=True)]
     if store.info is None:
         raise StoreError(f"Collection {arguments.collection!r} in {arguments.index!r} is empty: visrag index fills it.")
     first, *others = store.info.embedders
-    own = options.with_query_embedder(first.embedder, arguments)
+    own = asked.with_query_embedder(first.embedder, arguments)
     found = [loading.load_embedder(arguments, own, first, fills=True)]
     for info in others:
         found.append(loading.load_embedder(arguments, info.embedder, info, fills=True))

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.cli import options, presets
+from visrag_integrations.cli import asked, options, presets
 
 
 def add_parser(subparsers: Any) -> None:
@@ -31,7 +31,7 @@ def run(arguments: argparse.Namespace) -> int:
     if embedder is None or generator is None:
         named = presets.preset_models(arguments)
         embedder, generator = embedder or named[0], generator or named[1]
-    embedder = options.with_query_embedder(embedder, arguments)
+    embedder = asked.with_query_embedder(embedder, arguments)
     written = write_folders(Path(arguments.folder), embedder=embedder, generator=generator)
     for kept in written.kept:
         options.note(f"{kept} was there and stays as it is.")

@@ -45,6 +45,7 @@ class ExtractiveGenerator:
     """
 
     name = "extractive"
+    only_quotes = True
 
     def __init__(self, *, threshold: float = ENOUGH_TO_ANSWER) -> None:
         if not 0 < threshold <= 1:

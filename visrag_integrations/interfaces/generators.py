@@ -60,6 +60,18 @@ class ServesOtherModels(Protocol):
     def with_model(self, model: str) -> Generator: ...
 
 
+class OnlyQuotes(Protocol):
+    """Says that it writes nothing of its own: it takes passages from pages as they are."""
+
+    @property
+    def only_quotes(self) -> bool: ...
+
+
+def only_quotes(generator: Generator) -> bool:
+    """Whether it says that it writes nothing of its own (`OnlyQuotes`): such a one cannot reword, and is no agent."""
+    return bool(getattr(generator, "only_quotes", False))
+
+
 def supports(generator: Generator, ability: str) -> bool:
     """Whether it says that it can do this, for example "json_schema" (`SaysWhatItSupports`)."""
     return ability in getattr(generator, "supports", ())

@@ -22,6 +22,7 @@ from visrag_integrations.interfaces.closing import close
 from visrag_integrations.servers.demo.gate import Gate, GateSettings
 from visrag_integrations.servers.demo.knowledge_bases import KnowledgeBases
 from visrag_integrations.servers.demo.page import DemoPage
+from visrag_integrations.servers.web.hosts import LOOPBACK
 
 _OPENED: dict[Path, contextlib.ExitStack] = {}
 """What `build_demo` opened itself, by folder: running a notebook's cell again takes it over from the page before."""
@@ -34,6 +35,8 @@ def build_demo(
     generator: Generator | str | None = None,
     password: str | None = None,
     hosts: Collection[str] | None = None,
+    local: bool = False,
+    agent: bool = False,
 ) -> gr.Blocks:
     """The page; `.launch()` serves it, with what protects it. Its arguments are Gradio's own.
 
@@ -43,6 +46,9 @@ def build_demo(
         generator: Answers, or its name; not together with `KnowledgeBases`.
         password: What visitors have to type first; None lets in everybody who can reach the server.
         hosts: The host names the server may be called by; any when None.
+        local: Folders, files and web addresses may be typed in on the page. Only for a page that nobody but you can
+            open, without a password and without `share`: it reads this machine's disk.
+        agent: The model searches in several steps unless a visitor unticks it.
 
     Raises:
         SettingError: A folder without models, an empty password.
@@ -50,15 +56,19 @@ def build_demo(
     """
     if password is not None and not password.strip():
         raise SettingError("The password is empty. Give one that nobody guesses, or None for no password.")
+    if local and (password is not None or not hosts or not set(hosts) <= set(LOOPBACK)):
+        raise SettingError(
+            "local=True lets whoever opens the page read this machine's files. It needs hosts=LOOPBACK and no password."
+        )
     if not isinstance(bases, KnowledgeBases):
         bases = _open(bases, embedder, generator)
     os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
     os.environ["GRADIO_TEMP_DIR"] = str(bases.incoming)  # not the folder that all programs on this machine share
-    demo = DemoPage(bases).build()
+    demo = DemoPage(bases, local, agent).build()
     demo.queue(max_size=bases.limits.waiting, default_concurrency_limit=8, api_open=False)
     limits = bases.limits
     settings = GateSettings(bases.room, limits.file_bytes * limits.files, bases.incoming, password, hosts)
-    demo.launch = functools.partial(_launch, demo.launch, bases, settings)
+    demo.launch = functools.partial(_launch, demo.launch, bases, settings, local)
     return demo
 
 
@@ -83,13 +93,17 @@ def _open(folder: str | Path, embedder: PageEmbedder | str | None, generator: Ge
     return bases
 
 
-def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, **settings: Any) -> Any:
+def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSettings, local: bool, **settings: Any) -> Any:
     """Gradio's `launch`, with nothing of what this page does not need."""
-    style = resources.files("visrag_integrations.servers.demo").joinpath("demo.css").read_text(encoding="utf-8")
+    if local and (settings.get("share") or settings.get("server_name") not in (None, *LOOPBACK)):
+        raise SettingError("A page with local=True reads this machine's files: it can be for this machine only.")
+    files = resources.files("visrag_integrations.servers.demo")
+    style = files.joinpath("demo.css").read_text(encoding="utf-8")
+    script = files.joinpath("demo.js").read_text(encoding="utf-8")
     ours = {
         "share": False,
         "theme": _theme(),
-        "head": f"<style>{style}</style>",
+        "head": f"<style>{style}</style><script>{script}</script>",
         "footer_links": [],
         "max_file_size": bases.limits.file_bytes,
         "app_kwargs": {"middleware": [Middleware(Gate, settings=gate)], "docs_url": None, "redoc_url": None},
@@ -101,6 +115,8 @@ def _launch(launch: Callable[..., Any], bases: KnowledgeBases, gate: GateSetting
         "num_workers": 0,  # its workers serve files on ports of their own
         "show_error": False,  # of what nobody foresaw; the page's own errors are shown all the same
     }
+    if local:
+        ours["server_name"] = "127.0.0.1"  # whatever GRADIO_SERVER_NAME says
     # Versions of Gradio differ in what they know; what the caller gives is passed on, known or not.
     known = inspect.signature(launch).parameters
     for name in ours.keys() - known.keys():

@@ -1,4 +1,4 @@
-"""Questions to begin with, made from headings of the documents themselves."""
+"""Questions to begin with, made from headings of the documents where they make a question; else none."""
 
 from __future__ import annotations
 
@@ -13,27 +13,56 @@ _PAGES = 60  # pages that are looked at
 _WORDS = 40  # words at the top of a page that may be its heading
 _LONGEST = 60  # characters of a heading; what is longer is a sentence, and fits no button
 _LARGER = 1.15  # times the usual height of words; below that, words of the text would count that happen to be tall
-# Two words of three letters or more, as headings have and page numbers have not; or four characters of a script
-# without spaces (kana, Han, Hangul).
-_WORTHY = re.compile(r"[^\W\d_]{3,}.*[\s/-][^\W\d_]{3,}|[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]{4}")
-_NUMBER = re.compile(r"^[\dIVXivx.:)]+\s+")
+# A heading above less than this is a title page or a slide of one line: it has nothing to say.
+_TEXT_BELOW = 25
+_NUMBER = re.compile(r"^((chapter|section|part|appendix)\s+)?[\dIVXivx]+[\dIVXivx.:)\-]*\s+", re.IGNORECASE)
+# "Figure 11-4: An axis", "Table 3": the name of a picture, not of a chapter.
+_CAPTION = re.compile(r"^(figure|fig\.|table|tab\.|listing|example|exhibit|chart|slide|page|note)\b", re.IGNORECASE)
+# Headings that every document has; what they say is not worth asking.
+_USUAL = frozenset(
+    {"contents", "index", "references", "bibliography", "acknowledgements", "acknowledgments", "introduction"}
+    | {"preface", "abstract", "appendix", "glossary", "summary", "overview", "conclusion", "conclusions", "table", "of"}
+)
+# In the text of nearly every page of English; two of them do not stand together on a page of another language.
+_ENGLISH = frozenset(["the", "and", "of", "to", "is", "that", "with"])
+_QUESTION = re.compile(r"\w.*[?？؟]$")
 
 
 def example_questions(pages: Iterable[Page], wanted: int = 3) -> list[str]:
-    """Up to so many questions about different pages, from different documents first; in the documents' own language."""
+    """Up to so many questions about different pages, from different documents first.
+
+    A heading that is a question is asked as it is, in whatever language; from other headings a question is made on
+    pages in English only, because a question in two languages would puzzle people.
+    """
     by_document: dict[str, list[str]] = {}
     for page in islice(pages, _PAGES):
-        found = heading(page.words)
-        headings = by_document.setdefault(page.doc_id, [])
-        if found and found not in headings:
-            headings.append(found)
-    # By turns: the first heading of every document, then the second of every document, ...
-    questions: list[str] = []
+        question = question_about(page)
+        questions = by_document.setdefault(page.doc_id, [])
+        if question and question not in questions:
+            questions.append(question)
+    # By turns: the first of every document, then the second of every document, ...
+    found: list[str] = []
     for turn in zip_longest(*by_document.values()):
-        for found in turn:
-            if found is not None and f"{found}?" not in questions:
-                questions.append(f"{found}?")
-    return questions[:wanted]
+        for question in turn:
+            if question is not None and question not in found:
+                found.append(question)
+    return found[:wanted]
+
+
+def question_about(page: Page) -> str:
+    """The question that a page's heading makes; "" where it makes none."""
+    text = heading(page.words)
+    if not text or _CAPTION.match(text):
+        return ""
+    if _QUESTION.search(text) and len(text.split()) > 1:
+        return text
+    words = text.casefold().split()
+    # "Axes Axes" is a heading and a running title that stand in one line.
+    if len(set(words)) < len(words) or set(words) <= _USUAL or text.endswith((":", ",", ";", "-")):
+        return ""
+    if not text[0].isupper() or not any(len(word) > 3 for word in words) or not _reads_english(page):
+        return ""
+    return f"What does the chapter ‘{text}’ say?"
 
 
 def heading(words: Sequence[Word]) -> str:
@@ -51,11 +80,18 @@ def heading(words: Sequence[Word]) -> str:
         if _tallest(line) <= _LARGER * usual:
             return ""
         # "2.1 Packing boats" -> "Packing boats"
-        text = _NUMBER.sub("", " ".join(word.text for word in line)).strip(" .:•-–—")
+        text = _NUMBER.sub("", " ".join(word.text for word in line)).strip(" .•-–—")
         # What is all capitals is mostly a running title or a chapter's number.
-        if len(text) <= _LONGEST and _WORTHY.search(text) and not text.isupper():
+        letters = sum(letter.isalpha() for letter in text)
+        if letters > 2 and len(text) <= _LONGEST and not text.isupper() and not any(map(str.isdigit, text)):
             return text
     return ""
+
+
+def _reads_english(page: Page) -> bool:
+    """Whether there is a text in English below the heading."""
+    words = [word.text.casefold().strip(".,;:()") for word in page.words]
+    return len(words) >= _TEXT_BELOW and len(_ENGLISH & set(words)) >= 2
 
 
 def _lines(words: Sequence[Word]) -> list[list[Word]]:

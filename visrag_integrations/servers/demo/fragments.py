@@ -1,34 +1,46 @@
-"""The pieces of HTML that the page shows. Whatever comes from a model, a document or a person is escaped here."""
+"""The pieces of HTML around answers: header, welcome, status. What comes from documents or people is escaped here."""
 
 from __future__ import annotations
 
 import html
-from collections.abc import Sequence
 
-from visrag_integrations.report.verdict_signs import VERDICTS
-from visrag_integrations.servers.demo.answer_state import AnswerPage, AnswerState
-from visrag_integrations.servers.demo.knowledge_base import BaseState, DocumentState
-from visrag_integrations.types import Evidence, Failure
+from visrag_integrations.servers.demo.base_state import BaseState, DocumentState
+from visrag_integrations.types import Failure
 
 # Every look at the status sends the whole list again, so it must not grow without end.
 MOST_ROWS = 100
 """Documents and failures that are listed; of the rest only the number is shown."""
 
+MOST_LISTED = 1000
+"""Documents that can be ticked; of more the page would become slow. All of them are searched where none is ticked."""
+
 EMPTY = "vr-empty"
 """The CSS class that only a welcome has: what an answer is told from."""
-_WELCOME = f"""<div class="{EMPTY}"><h3>{{title}}</h3><ol>{{steps}}</ol></div>"""
+HINT = "vr-hint"
+"""The CSS class of what says what to do first."""
+_WELCOME = f"""<div class="{EMPTY}"><h2>{{title}}</h2><ol>{{steps}}</ol></div>"""
 
 
-def header(models: str) -> str:
-    """The name of the page, and what works behind it."""
+def header(about: str, names: str) -> str:
+    """The name of the page, and what works behind it.
+
+    Args:
+        about: How pages are found and answers made, in one sentence.
+        names: Of the models.
+    """
     return (
         '<header class="vr-header"><div><h1>visrag</h1><p>Ask your documents. See the evidence on the page.</p></div>'
-        f'<p class="vr-models" title="What finds pages, and what writes answers">{escaped(models)}</p></header>'
+        f'<p class="vr-models" title="{escaped(names)}">{escaped(about)}</p></header>'
     )
 
 
-def welcome(documents: int) -> str:
-    """What stands where the answer will be."""
+def welcome(documents: int, while_indexing: str) -> str:
+    """What stands where the answer will be.
+
+    Args:
+        documents: How many there are.
+        while_indexing: What happens to a document that is added.
+    """
     if documents:
         return _WELCOME.format(
             title="Ready when you are",
@@ -37,14 +49,14 @@ def welcome(documents: int) -> str:
         )
     return _WELCOME.format(
         title="Start with a document",
-        steps="<li>Drop a PDF, a picture or an office file on the left.</li>"
-        "<li>Watch it being indexed: pages are searched as pictures, nothing is cut up.</li>"
+        steps="<li>Add a PDF, a picture or an office file under “Add documents”.</li>"
+        f"<li>{escaped(while_indexing)}</li>"
         "<li>Ask, and see the evidence outlined on its page.</li>",
     )
 
 
 def status(state: BaseState) -> str:
-    """How far indexing is, every document, and what failed."""
+    """How far indexing is, the documents that are not there yet, and what failed."""
     indexing = state.indexing
     parts = []
     if indexing.running:
@@ -53,64 +65,31 @@ def status(state: BaseState) -> str:
         parts.append(_summary(state))
     if indexing.error:
         parts.append(f'<p class="vr-bad" role="alert">{escaped(indexing.error)}</p>')
-    if state.documents:
-        rows = "".join(map(_document, state.documents[:MOST_ROWS]))
-        parts.append(f'<ul class="vr-documents">{rows}{_more(len(state.documents))}</ul>')
+    # Those that are done stand in the list of documents below.
+    open_ones = [document for document in state.documents if document.state != "done"]
+    if open_ones:
+        rows = "".join(map(_document, open_ones[:MOST_ROWS]))
+        parts.append(f'<ul class="vr-documents">{rows}{_more(len(open_ones))}</ul>')
+    unlisted = len(state.listed) - MOST_LISTED
+    if unlisted > 0:
+        parts.append(
+            f'<p class="vr-note">Listed below are {MOST_LISTED} documents; there are {unlisted} more documents, '
+            "which are searched too where none is ticked.</p>"
+        )
     if indexing.failures:
         rows = "".join(map(_failure, indexing.failures[:MOST_ROWS]))
         parts.append(f'<ul class="vr-failures">{rows}{_more(len(indexing.failures))}</ul>')
     return f'<div class="vr-status" aria-live="polite">{"".join(parts)}</div>'
 
 
-def answer(state: AnswerState) -> str:
-    """The answer as far as it is known, and the evidence."""
-    done = state.answer
-    kind, label = _kind_and_label(state)
-    parts = [
-        f'<p class="vr-question" dir="auto">{escaped(state.question)}</p>',
-        f'<p class="vr-label">{escaped(label)}</p>',
-        _text(state),
-    ]
-    found = [entry for entry in state.evidence if entry.relevant]
-    if found:
-        items = "".join(map(_evidence, found))
-        parts.append(f'<p class="vr-label">Evidence</p><ul class="vr-evidence">{items}</ul>')
-    # The rest is for who wants to know why; it is folded away.
-    if done is not None:
-        parts.append(_fold("Reasoning", done.thinking))
-        parts.append(_fold("What the model saw", done.observation))
-        parts.append(_fold("What was off", "\n".join(done.problems)))
-    return f'<section class="vr-answer {kind}" aria-live="polite">{"".join(parts)}</section>'
-
-
-def _kind_and_label(state: AnswerState) -> tuple[str, str]:
-    """The CSS class of an answer, and what stands above its text."""
-    if state.answer is None:
-        return "vr-open", state.stage
-    if state.answer.sufficient:
-        return "vr-done", "Answer"
-    return "vr-none", "No answer in these pages"
-
-
-def _text(state: AnswerState) -> str:
-    if state.text:
-        return f'<p class="vr-text" dir="auto">{escaped(state.text)}</p>'
-    if state.stage:
-        return '<p class="vr-wait"></p>'
-    return '<p class="vr-text" dir="auto">The model gave no answer.</p>'
-
-
-def pages(shown: Sequence[AnswerPage]) -> str:
-    """The pages that were read, as pictures to look closer at."""
-    if not shown:
-        return ""
-    figures = "".join(map(_figure, shown))
-    return f'<section class="vr-pages"><p class="vr-label">Pages that were read</p><div>{figures}</div></section>'
-
-
 def problem(text: str) -> str:
     """Why there is nothing to show."""
     return f'<section class="vr-answer vr-none" role="alert"><p class="vr-text">{escaped(text)}</p></section>'
+
+
+def hint(text: str) -> str:
+    """What to do first; nothing went wrong."""
+    return f'<section class="vr-answer {HINT}" role="status"><p class="vr-text">{escaped(text)}</p></section>'
 
 
 def escaped(text: str) -> str:
@@ -129,25 +108,76 @@ def place(source: str, number: int) -> str:
     >>> place("/srv/bases/tax/documents/tax.pdf", 3)
     'tax.pdf, page 3'
     """
-    name = source.replace("\\", "/").rpartition("/")[2] or "document"
+    name = source.replace("\\", "/").rstrip("/").rpartition("/")[2] or "document"
     return f"{name}, page {number}"
 
 
+def document_label(document: DocumentState) -> str:
+    """A document in the list of those that can be searched; plain text.
+
+    >>> document_label(DocumentState("tax.pdf", 3, 3)), document_label(DocumentState("tax.pdf", 3, 5))
+    ('tax.pdf · 3 pages', 'tax.pdf · 3 of 5 pages')
+    """
+    name = document.name.encode("utf-8", "replace").decode("utf-8")
+    return f"{name} · {_pages_done(document)}"
+
+
+def duration(seconds: float) -> str:
+    """A time that is left, as people say it.
+
+    >>> duration(4), duration(50), duration(100), duration(5400)
+    ('a few seconds', 'less than a minute', 'about 2 minutes', 'about 1.5 hours')
+    """
+    if seconds < 10:
+        return "a few seconds"
+    if seconds < 60:
+        return "less than a minute"
+    minutes = round(seconds / 60)
+    if minutes < 60:
+        return f"about {count(max(1, minutes), 'minute')}"
+    hours = f"{seconds / 3600:.1f}".removesuffix(".0")
+    return f"about {hours} {'hour' if hours == '1' else 'hours'}"
+
+
+def count(number: int, noun: str) -> str:
+    """A number with its noun.
+
+    >>> count(1, "page"), count(2, "page")
+    ('1 page', '2 pages')
+    """
+    if number == 1:
+        return f"1 {noun}"
+    return f"{number} {noun}s"
+
+
 def _progress(state: BaseState) -> str:
-    done = sum(document.pages for document in state.documents)
-    totals = [document.total for document in state.documents if document.total is not None]
+    """A bar, and beside it documents, pages and the time that is left."""
+    documents = [document for document in state.documents if document.state != "locked"]
+    ended = sum(document.state == "done" for document in documents)
+    done = sum(document.pages for document in documents)
+    totals = [document.total for document in documents if document.total is not None]
     facts, share = [f"{count(done, 'page')} so far"], ""
     # How many pages there will be is known once every document was opened.
-    if totals and len(totals) == len(state.documents):
+    if totals and len(totals) == len(documents):
         facts = [f"{done} of {sum(totals)} pages"]
         share = f' value="{done}" max="{max(1, sum(totals))}"'
-    progress = state.indexing.progress
-    if progress.added:
-        facts.append(f"{progress.pages_per_second:.1f} pages/s")
+    if len(documents) > 1:
+        facts.insert(0, f"{ended} of {len(documents)} documents")
+    left = _seconds_left(state, sum(totals) - done if share else None)
+    if left is not None:
+        facts.append(f"{duration(left)} left")
     return (
-        '<p class="vr-line"><b>Indexing</b> <span>' + " · ".join(facts) + "</span></p>"
-        f'<progress class="vr-bar"{share} aria-label="Indexing"></progress>'
+        '<p class="vr-line"><b>Reading</b> <span>' + " · ".join(facts) + "</span></p>"
+        f'<progress class="vr-bar"{share} aria-label="Reading documents"></progress>'
     )
+
+
+def _seconds_left(state: BaseState, pages_left: int | None) -> float | None:
+    """None where it cannot be known yet."""
+    progress = state.indexing.progress
+    if pages_left is not None and progress.pages_per_second:
+        return pages_left / progress.pages_per_second
+    return progress.seconds_left
 
 
 def _summary(state: BaseState) -> str:
@@ -169,6 +199,8 @@ def _document(document: DocumentState) -> str:
 def _pages_done(document: DocumentState) -> str:
     if document.state == "waiting":
         return "waiting"
+    if document.state == "locked":
+        return "needs a password"
     if document.state == "indexing" and not document.pages:
         return "reading …"
     # A document that is done may lack pages too: those that failed.
@@ -184,63 +216,7 @@ def _failure(failure: Failure) -> str:
     return f'<li><span class="vr-name" dir="auto">{escaped(name)}</span><span>{escaped(failure.error)}</span></li>'
 
 
-def _evidence(entry: Evidence) -> str:
-    where = f"page {entry.page_index}"
-    if entry.page is not None:
-        where = place(entry.page.source, entry.page.number)
-    return (
-        f'<li><span class="vr-number">{entry.page_index}</span><div><p class="vr-place" dir="auto">{escaped(where)}</p>'
-        f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>{_verdict(entry)}</div></li>'
-    )
-
-
-def _verdict(entry: Evidence) -> str:
-    """Whether it stands on its page; nothing while that is not known."""
-    found = entry.grounding
-    if found is None:  # evidence is checked when the answer is whole
-        return ""
-    kind, sign, words = VERDICTS[found.verdict]
-    note = ""
-    # The note lists what is missing; where nothing was found, that is the whole text, which stands there already.
-    if found.note and found.verdict != "not found on the page":
-        note = f" <span>{escaped(found.note)}</span>"
-    return f'<p class="vr-verdict vr-{kind}"><b><span aria-hidden="true">{sign}</span> {words}</b>{note}</p>'
-
-
-def _figure(shown: AnswerPage) -> str:
-    where = description = escaped(place(shown.page.source, shown.page.number))
-    kind = "vr-page"
-    if shown.outlined:
-        description += f", {count(shown.outlined, 'place')} outlined"
-        kind += " vr-outlined"
-    picture = '<span class="vr-missing">no picture</span>'
-    if shown.uri:
-        # A checkbox that CSS enlarges the picture by: the page needs no script of its own.
-        picture = f'<input type="checkbox" aria-label="Enlarge {where}"><img src="{shown.uri}" alt="{description}">'
-    return (
-        f'<figure class="{kind}"><label>{picture}</label><figcaption><span class="vr-number">{shown.index}</span>'
-        f'<span class="vr-name" dir="auto" title="{where}">{where}</span></figcaption></figure>'
-    )
-
-
-def _fold(title: str, text: str) -> str:
-    if not text.strip():
-        return ""
-    return f'<details><summary>{title}</summary><p dir="auto">{escaped(text.strip())}</p></details>'
-
-
 def _more(number: int) -> str:
     if number <= MOST_ROWS:
         return ""
     return f"<li><span>and {number - MOST_ROWS} more</span></li>"
-
-
-def count(number: int, noun: str) -> str:
-    """A number with its noun.
-
-    >>> count(1, "page"), count(2, "page")
-    ('1 page', '2 pages')
-    """
-    if number == 1:
-        return f"1 {noun}"
-    return f"{number} {noun}s"

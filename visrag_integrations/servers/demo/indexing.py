@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import logging
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -19,8 +19,8 @@ logger = logging.getLogger(__name__)
 # a knowledge base waits for so long.
 _PATIENCE = 0.2
 
-Index = Callable[[Sequence[Path], Callable[[IndexProgress], None], Callable[[Failure], None]], IndexReport]
-"""Indexes files, and reports progress and failures as they come."""
+Index = Callable[[Sequence[Path | str], Callable[[IndexProgress], None], Callable[[Failure], None]], IndexReport]
+"""Indexes files and web addresses, and reports progress and failures as they come."""
 
 
 @dataclass(frozen=True)
@@ -54,12 +54,12 @@ class Indexer:
     ) -> None:
         self._index, self._after, self._turn = index, after, turn or threading.Lock()
         self._guard = threading.Lock()
-        self._waiting: list[Path] = []
+        self._waiting: list[Path | str] = []
         self._thread: threading.Thread | None = None
         self._stopped = threading.Event()
         self.state = IndexingState()
 
-    def put(self, paths: Sequence[Path], failures: Sequence[Failure] = ()) -> None:
+    def put(self, paths: Sequence[Path | str], failures: Sequence[Failure] = ()) -> None:
         """Index these too; `failures` are shown with those to come."""
         with self._guard:
             # Failures are shown until something new comes to an idle indexer.
@@ -71,6 +71,17 @@ class Indexer:
                 self.state = replace(self.state, running=True)
                 self._thread = threading.Thread(target=self._run, name="visrag-demo-indexing", daemon=True)
                 self._thread.start()
+
+    def forget(self, names: Collection[str] | None = None) -> None:
+        """Show what failed no longer: all of it, or what these documents did."""
+        with self._guard:
+            left: list[Failure] = []
+            if names is not None:
+                left = [failure for failure in self.state.failures if failure.source not in names]
+            error = self.state.error
+            if names is None and not self.state.running:
+                error = ""
+            self.state = replace(self.state, failures=tuple(left), error=error)
 
     def stop(self, timeout: float) -> bool:
         """End after the batch at hand; True when it ended in time. What was indexed is kept."""
@@ -106,7 +117,7 @@ class Indexer:
                 return False
         return True
 
-    def _next(self) -> list[Path]:
+    def _next(self) -> list[Path | str]:
         with self._guard:
             paths, self._waiting = self._waiting, []
             # Under the same guard as `put`: nothing can be added between this look and the thread's end.

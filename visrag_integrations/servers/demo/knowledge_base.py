@@ -1,118 +1,38 @@
-"""One knowledge base: a folder with the documents that were uploaded and the index of their pages."""
+"""One knowledge base: a folder with the documents that were added and the index of their pages."""
 
 from __future__ import annotations
 
-import filecmp
-import functools
 import logging
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Literal
 
-from visrag_integrations.embedders import load_embedder
-from visrag_integrations.errors import StoreError
+from visrag_integrations.agent import VRAGAgent
+from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.generation.events import Event
 from visrag_integrations.ingestion import IndexProgress, IndexReport, index_documents
-from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces import Filter
 from visrag_integrations.interfaces.embedders import reads_pixels
-from visrag_integrations.rag import VisRAG
-from visrag_integrations.retrieval import PageRetriever
-from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
-from visrag_integrations.servers.demo.names import safe_file_name, unused_name
+from visrag_integrations.readers import PageReader
+from visrag_integrations.servers.demo.base_files import BaseFiles
+from visrag_integrations.servers.demo.base_index import is_inside, remove_stored, stored_documents, stored_pages
+from visrag_integrations.servers.demo.base_state import BaseState, DocumentState
+from visrag_integrations.servers.demo.demo_models import Models
+from visrag_integrations.servers.demo.indexing import Indexer
+from visrag_integrations.servers.demo.names import safe_file_name
+from visrag_integrations.servers.demo.passwords import in_words, is_locked
+from visrag_integrations.servers.demo.visitor_choices import Choices
 from visrag_integrations.store import QdrantPageStore
-from visrag_integrations.types import Failure
+from visrag_integrations.types import Failure, Page, ScoredPage
 
 logger = logging.getLogger(__name__)
 
-DOCUMENTS, INDEX = "documents", "index"
+INDEX = "index"
 # Pages that are embedded together; progress is reported after each batch. What embeds texts on a CPU gains nothing from
 # more than a few, and the visitor sees it move; a GPU that looks at pictures idles with so few.
 _TEXT_BATCH, _PIXEL_BATCH = 4, 16
-
-
-class LoadedEmbedders:
-    """The embedders of knowledge bases that another one filled than the demo's own; each is loaded once.
-
-    Args:
-        load: Loads one by its name; as any other where None.
-    """
-
-    def __init__(self, load: Callable[[str], PageEmbedder] | None = None) -> None:
-        self._load = load or functools.partial(load_embedder, shared=True)
-        self._guard = threading.Lock()
-        self._embedders: dict[str, PageEmbedder] = {}
-
-    def get(self, name: str) -> PageEmbedder:
-        """The embedder of that name."""
-        with self._guard:
-            if name not in self._embedders:
-                logger.warning("a knowledge base was filled by the embedder %r, and is searched with it", name)
-                self._embedders[name] = self._load(name)
-            return self._embedders[name]
-
-    def close(self) -> None:
-        """Let go of all of them."""
-        with self._guard:
-            while self._embedders:
-                close(self._embedders.popitem()[1])
-
-
-@dataclass(frozen=True)
-class Models:
-    """What embeds and what answers, for all knowledge bases.
-
-    Attributes:
-        embedder: Fills new knowledge bases.
-        generator: Writes the answers.
-        answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
-        load_embedder: Finds the embedder of a base that another one filled.
-        searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
-    """
-
-    embedder: PageEmbedder
-    generator: Generator
-    answering: Mapping[str, Any] = field(default_factory=dict)
-    load_embedder: Callable[[str], PageEmbedder] | None = None
-    searching: Mapping[str, Any] = field(default_factory=dict)
-
-    def embedder_for(self, store: QdrantPageStore) -> PageEmbedder:
-        """The embedder that filled the store, or is to fill it."""
-        info = store.info
-        if info is None or info.embedder == self.embedder.name or self.load_embedder is None:
-            return self.embedder
-        return self.load_embedder(info.embedder)
-
-    def rag(self, store: QdrantPageStore) -> VisRAG:
-        """What answers from this store."""
-        retriever = PageRetriever(self.embedder_for(store), store, **self.searching)
-        return VisRAG(retriever, self.generator, **self.answering)
-
-
-@dataclass(frozen=True)
-class DocumentState:
-    """One document of a knowledge base, and how much of it is indexed; `total` is None until it was opened."""
-
-    name: str
-    pages: int = 0
-    total: int | None = None
-    state: Literal["done", "indexing", "waiting"] = "done"
-
-    @property
-    def complete(self) -> bool:
-        """Whether every page it has is indexed."""
-        return self.total is not None and self.pages >= self.total
-
-
-@dataclass(frozen=True)
-class BaseState:
-    """A knowledge base as the page shows it."""
-
-    documents: tuple[DocumentState, ...] = ()
-    indexing: IndexingState = field(default_factory=IndexingState)
 
 
 class KnowledgeBase:
@@ -133,9 +53,11 @@ class KnowledgeBase:
         self._guard = threading.RLock()
         self._store: QdrantPageStore | None = None
         self._closed = False
-        self._documents = folder / DOCUMENTS
-        self._documents.mkdir(parents=True, exist_ok=True)
+        self._files = BaseFiles(folder)
         self._indexer = Indexer(self._index, self._drop, turn)
+        # Document -> what a visitor typed for it; only until it is read, and never on the disk.
+        self._passwords: dict[str, str] = {}
+        self._locked: set[str] = set()
 
     @property
     def store(self) -> QdrantPageStore:
@@ -152,30 +74,92 @@ class KnowledgeBase:
                 self._indexer.put(self._unfinished())
             return self._store
 
-    def add(self, files: Sequence[tuple[Path, str]], failures: Sequence[Failure] = ()) -> list[str]:
+    # --- its documents ----------------------------------------------------------------------------------------------
+
+    def add(
+        self, files: Sequence[tuple[Path, str]], failures: Sequence[Failure] = (), *, copied: bool = False
+    ) -> list[str]:
         """Take files over and index them in the background.
 
         Args:
-            files: Each a file, which is moved, and the name it had where it came from.
+            files: Each a file, and the name it had where it came from.
             failures: What was refused before, to be shown with what goes wrong from here on.
+            copied: Leave the files where they are; else they are moved.
 
         Returns:
             The names they have now.
         """
         _ = self.store
-        taken: list[Path] = []
+        taken: list[Path | str] = []
+        names: list[str] = []
         failed = list(failures)
         for path, given in files:
             try:
-                taken.append(self._take(path, safe_file_name(given)))
+                target = self._files.take(path, given, copied=copied)
             except OSError as err:
                 failed.append(Failure(safe_file_name(given), f"it cannot be kept: {err.strerror or err}."))
+                continue
+            taken.append(target)
+            names.append(target.name)
         self._indexer.put(taken, failed)
-        return [path.name for path in taken]
+        return names
 
-    def ask(self, question: str) -> Iterator[Event]:
-        """What happens, as it happens; see `VisRAG.stream`."""
-        return self._models.rag(self.store).stream(question)
+    def add_link(self, link: str) -> None:
+        """Read what stands at a web address, and index it in the background."""
+        _ = self.store
+        self._files.add_link(link)
+        self._indexer.put([link])
+
+    def unlock(self, password: str) -> None:
+        """Read the documents that need a password again, with this one.
+
+        Raises:
+            SettingError: There is none, or the password is empty.
+        """
+        _ = self.store
+        with self._guard:
+            locked = sorted(self._locked)
+            if not locked:
+                raise SettingError("No document here waits for a password.")
+            if not password:
+                raise SettingError("Type the password of the document first.")
+            # For all of them: what it does not open asks again, with its name.
+            self._passwords = dict.fromkeys(locked, password)
+            self._locked.clear()
+        self._indexer.put([self._files.source(name) for name in locked])
+
+    def remove(self, names: Sequence[str]) -> None:
+        """Documents less: their files, and their pages in the index.
+
+        Raises:
+            SettingError: One of them is not there, or is being indexed.
+        """
+        states = {document.name: document for document in self.state().documents}
+        for name in names:
+            if name not in states:
+                raise SettingError(f"{name[:80]!r} is not in this knowledge base any more.")
+            if states[name].state in ("indexing", "waiting"):
+                raise SettingError(f"{name!r} is being read. Remove it when that has ended.")
+        for name in names:
+            # The pages first: what is left of a removal that was cut off is a file, which is indexed again.
+            remove_stored(self.store, self._files, name)
+            self._files.remove(name)
+            with self._guard:
+                self._locked.discard(name)
+        self._indexer.forget(names)
+
+    def dismiss(self) -> None:
+        """Forget what failed: it was read."""
+        self._indexer.forget()
+
+    def files(self) -> list[str]:
+        """The names of its documents, sorted."""
+        return self._files.names()
+
+    @property
+    def is_indexing(self) -> bool:
+        """Whether documents are being read."""
+        return self._indexer.state.running
 
     def state(self) -> BaseState:
         """Its documents, and how far indexing is."""
@@ -187,9 +171,11 @@ class KnowledgeBase:
         for name in self.files():
             pages, total = stored.get(name, (0, None))
             document = DocumentState(name, pages, total, "waiting")
-            if not indexing.running or document.complete:
+            if name in self._locked:
+                document = replace(document, state="locked")
+            elif not indexing.running or document.complete:
                 document = replace(document, state="done")
-            elif pages:
+            elif document.pages:
                 document = replace(document, state="indexing")
             elif first_waiting is None:
                 first_waiting = len(documents)
@@ -199,9 +185,39 @@ class KnowledgeBase:
             documents[first_waiting] = replace(documents[first_waiting], state="indexing")
         return BaseState(tuple(documents), indexing)
 
-    def files(self) -> list[str]:
-        """The names of its documents, sorted."""
-        return sorted(entry.name for entry in os.scandir(self._documents) if entry.is_file())
+    # --- questions --------------------------------------------------------------------------------------------------
+
+    def ask(self, question: str, choices: Choices | None = None) -> Iterator[Event]:
+        """What happens, as it happens; see `VisRAG.stream`."""
+        choices = choices or Choices()
+        return self._models.rag(self.store, choices, self.only(choices.documents)).stream(question)
+
+    def agent(self, choices: Choices, turns: int) -> VRAGAgent:
+        """A model that searches this knowledge base by itself, in at most so many turns."""
+        return self._models.agent(self.store, choices, self.only(choices.documents), turns)
+
+    def find(self, question: str, choices: Choices) -> list[ScoredPage]:
+        """The pages that are found, best first; nothing is answered."""
+        retriever = self._models.retriever(self.store, choices, self.only(choices.documents))
+        return retriever.retrieve(question, choices.top_k or 3)
+
+    def only(self, names: Sequence[str]) -> Filter | None:
+        """The filter for these documents; None for all.
+
+        Raises:
+            SettingError: None of them has a page.
+        """
+        if not names:
+            return None
+        ids = [document.doc_id for document in stored_documents(self.store, self._files, set(names))]
+        if not ids:
+            raise SettingError("The documents that are ticked are gone or not read yet. Tick others, or none for all.")
+        return {"$doc_ids": ids}
+
+    def pages_of(self, ids: Iterable[str]) -> dict[str, Page]:
+        """The stored pages with these ids, those that are still there."""
+        wanted = list(dict.fromkeys(ids))
+        return {page.id: page for page in self.store.get_pages(wanted)}
 
     def close(self, timeout: float = 30.0) -> None:
         """Stop indexing after the batch at hand, and let others have the index."""
@@ -212,69 +228,72 @@ class KnowledgeBase:
         elif self._store is not None:
             self._store.close()
 
-    def _take(self, path: Path, name: str) -> Path:
-        """Move a file to the documents; the same file under the same name is there once."""
-        with self._guard:
-            target = self._documents / name
-            # The same file again is replaced by itself, and not indexed twice; another one of that name gets a number.
-            if not (target.is_file() and filecmp.cmp(path, target, shallow=False)):
-                target = self._documents / unused_name(name, os.listdir(self._documents))
-            os.replace(path, target)
-            return target
+    # --- inside -----------------------------------------------------------------------------------------------------
 
     def _index(
         self,
-        paths: Sequence[Path],
+        sources: Sequence[Path | str],
         on_progress: Callable[[IndexProgress], None],
         on_failure: Callable[[Failure], None],
     ) -> IndexReport:
         store = self._store
         assert store is not None, "opened before anything is put in"
         embedder = self._models.embedder_for(store)
-        return index_documents(
-            paths,
-            store=store,
-            embedder=embedder,
-            batch_size=_PIXEL_BATCH if reads_pixels(embedder) else _TEXT_BATCH,
-            progress=False,
-            on_progress=on_progress,
-            on_failure=lambda failure: on_failure(self._without_folder(failure)),
-        )
+        report = IndexReport()
+        for password, together in self._by_password(sources):
+            report = index_documents(
+                together,
+                store=store,
+                embedder=embedder,
+                reader=PageReader(password=password),
+                batch_size=_PIXEL_BATCH if reads_pixels(embedder) else _TEXT_BATCH,
+                progress=False,
+                on_progress=on_progress,
+                on_failure=lambda failure: on_failure(self._for_visitors(failure)),
+            )
+        return report
+
+    def _by_password(self, sources: Sequence[Path | str]) -> list[tuple[str | None, list[Path | str]]]:
+        """The sources that are read together, with the password that was typed for them."""
+        with self._guard:
+            typed, self._passwords = self._passwords, {}
+        groups: dict[str | None, list[Path | str]] = {}
+        for source in sources:
+            groups.setdefault(typed.get(self._files.name_of(str(source))), []).append(source)
+        return list(groups.items())
 
     def _drop(self, failures: Sequence[Failure]) -> None:
-        """Documents of which nothing could be indexed are not kept; they would fail each time."""
+        """Documents of which nothing could be indexed are not kept; they would fail each time. Locked ones wait."""
         stored = self._stored()
         for failure in failures:
             # Without a page number, the whole document failed.
-            if failure.page is None and failure.source not in stored:
-                (self._documents / failure.source).unlink(missing_ok=True)
+            if failure.page is not None or failure.source in stored:
+                continue
+            if is_locked(failure.error):
+                with self._guard:
+                    self._locked.add(failure.source)
+            else:
+                self._files.remove(failure.source)
 
-    def _unfinished(self) -> list[Path]:
-        """Files that a run which was killed left behind."""
+    def _unfinished(self) -> list[Path | str]:
+        """Documents that a run which was killed left behind."""
         stored = self._stored()
-        unfinished: list[Path] = []
+        unfinished: list[Path | str] = []
         for name in self.files():
             if not DocumentState(name, *stored.get(name, (0, None))).complete:
-                unfinished.append(self._documents / name)
+                unfinished.append(self._files.source(name))
         return unfinished
 
     def _stored(self) -> dict[str, tuple[int, int | None]]:
-        """File name -> its pages that are indexed, and those it has."""
+        """Document -> its pages that are indexed, and those it has; nothing is opened for it."""
         if self._store is None:
             return {}
-        found: dict[str, tuple[int, int | None]] = {}
-        for document in self._store.documents():
-            # Files with the same content are one document of several sources.
-            for source in document.sources:
-                found[_name(source)] = (document.pages, document.total_pages)
-        return found
+        return stored_pages(self._store, self._files)
 
-    def _without_folder(self, failure: Failure) -> Failure:
-        """The same without the paths of this machine."""
-        error = failure.error.replace(str(self._documents) + os.sep, "")
-        return Failure(_name(failure.source), error, failure.page)
-
-
-def _name(source: str) -> str:
-    """File names are unique in a knowledge base, wherever its folder was when they were indexed."""
-    return source.replace("\\", "/").rpartition("/")[2]
+    def _for_visitors(self, failure: Failure) -> Failure:
+        """The same without the paths of this machine, and with words that help on the page."""
+        error = in_words(failure.error.replace(str(self._files.folder) + os.sep, ""))
+        name = self._files.name_of(failure.source)
+        if is_inside(failure.source, name):
+            error = f"{failure.source.replace(os.sep, '/').rpartition('/')[2]} in it: {error}"
+        return Failure(name, error, failure.page)

@@ -9,13 +9,14 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.interfaces import Generator, PageEmbedder
-from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase, LoadedEmbedders, Models
+from visrag_integrations.servers.demo.demo_models import LoadedEmbedders, Models
+from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
 from visrag_integrations.servers.demo.names import base_folder, base_key, base_name, safe_file_name
 from visrag_integrations.servers.demo.visitor_limits import Limits, in_words
 from visrag_integrations.store.folder import FolderLock, read_json, write_json
@@ -42,6 +43,7 @@ class KnowledgeBases:
         limits: How much may be put in.
         searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
         load: Loads, by its name, the embedder of a knowledge base that another one filled; as any other where None.
+        others: More generators that visitors may choose to answer.
         **answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
 
     Raises:
@@ -58,12 +60,13 @@ class KnowledgeBases:
         limits: Limits | None = None,
         searching: Mapping[str, Any] | None = None,
         load: Callable[[str], PageEmbedder] | None = None,
+        others: Sequence[Generator] = (),
         **answering: Any,
     ) -> None:
         self.folder = Path(folder).absolute()
         self.limits = limits or Limits()
         self._embedders = LoadedEmbedders(load)
-        self.models = Models(embedder, generator, answering, self._embedders.get, searching or {})
+        self.models = Models(embedder, generator, answering, self._embedders.get, searching or {}, tuple(others))
         self._guard, self._turn = threading.RLock(), threading.Lock()
         _check_folder(self.folder)
         self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)

@@ -19,6 +19,9 @@ class Limits:
         question: Characters of a question.
         waiting: Requests that may wait for their turn.
         asking: Questions that are answered at the same time.
+        pages: Pages that are read for one question.
+        turns: Steps of a model that searches by itself.
+        seconds: Of one answer; then it ends with what it has.
     """
 
     file_bytes: int = 100 << 20
@@ -28,6 +31,9 @@ class Limits:
     question: int = 4000
     waiting: int = 64
     asking: int = 4
+    pages: int = 10
+    turns: int = 10
+    seconds: int = 900
 
     def __post_init__(self) -> None:
         for name, value in vars(self).items():

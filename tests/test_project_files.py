@@ -1,0 +1,164 @@
+"""What PyPI shows: links that lead somewhere; documents to try it on; workflows, container and compose file."""
+
+from __future__ import annotations
+
+import importlib.util
+import shutil
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from visrag_integrations import sample_documents, samples
+from visrag_integrations.cli import main
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def hook() -> ModuleType:
+    spec = importlib.util.spec_from_file_location("hatch_build", ROOT / "hatch_build.py")
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+@pytest.mark.parametrize(
+    ("written", "shown"),
+    [
+        ("see [docs](docs/demo.md).", "see [docs](https://e.org/x/blob/main/docs/demo.md)."),
+        ("![A page](docs/a.png)", "![A page](https://e.org/x/raw/main/docs/a.png)"),
+        ("[part](docs/a.md#one)", "[part](https://e.org/x/blob/main/docs/a.md#one)"),
+        ("[paper](https://arxiv.org/abs/1)", "[paper](https://arxiv.org/abs/1)"),
+        ("[below](#licence)", "[below](#licence)"),
+        ("a[0](b c)", "a[0](b c)"),
+    ],
+)
+def test_links_lead_to_the_project(hook: ModuleType, written: str, shown: str) -> None:
+    assert hook.with_absolute_links(written, "https://e.org/x") == shown
+
+
+def test_every_link_of_the_readme_is_a_file_here(hook: ModuleType) -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    paths = [link["path"] for link in hook._LINK.finditer(text)]
+    assert len(paths) > 15
+    for path in paths:
+        assert (ROOT / path.partition("#")[0]).exists(), path
+
+
+def test_the_address_stands_once() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    source = project["urls"]["Source"]
+    assert all(url.startswith(source) for url in project["urls"].values())
+    for path in [ROOT / "README.md", *(ROOT / "docs").glob("*.md"), *(ROOT / "visrag_integrations").rglob("*.py")]:
+        assert source not in path.read_text(encoding="utf-8"), path
+
+
+def test_samples_are_there_and_small() -> None:
+    assert [path.name for path in samples()] == list(sample_documents.NAMES)
+    assert all(path.read_bytes().startswith(b"%PDF") for path in samples())
+    assert sum(path.stat().st_size for path in samples()) < 500_000
+
+
+def test_samples_of_an_installed_package(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The files that the wheel is told to hold are those that are looked for in it."""
+    included = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    for inside, there in included["tool"]["hatch"]["build"]["targets"]["wheel"]["force-include"].items():
+        (tmp_path / there).parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(ROOT / inside, tmp_path / there)
+    monkeypatch.setattr(sample_documents, "__file__", str(tmp_path / "visrag_integrations" / "sample_documents.py"))
+    assert all(path.is_relative_to(tmp_path) and path.is_file() for path in samples())
+    assert (sample_documents.folder() / sample_documents.LICENCES).is_file()
+
+
+def test_visrag_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "samples" / sample_documents.NAMES[0]
+    own.parent.mkdir()
+    own.write_bytes(b"somebody's own")
+    assert main(["samples"]) == 0
+    assert "Next: visrag index samples" in capsys.readouterr().out
+    assert own.read_bytes() == b"somebody's own"
+    assert (own.parent / sample_documents.NAMES[1]).read_bytes() == samples()[1].read_bytes()
+    assert main(["samples", str(own / "x")]) == 2
+    assert "cannot be written" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_the_wheel(tmp_path: Path) -> None:
+    pytest.importorskip("hatchling")
+    from hatchling.build import build_wheel
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.chdir(ROOT)
+        name = build_wheel(str(tmp_path))
+    with zipfile.ZipFile(tmp_path / name) as wheel:
+        names = wheel.namelist()
+        (metadata,) = [name for name in names if name.endswith(".dist-info/METADATA")]
+        text = wheel.read(metadata).decode("utf-8")
+    assert all(f"visrag_integrations/sample_files/{name}" in names for name in sample_documents.NAMES)
+    assert "](docs/" not in text
+    assert "Project-URL: Source" in text
+
+
+def test_the_container_is_not_root_and_says_how_it_is() -> None:
+    lines = (ROOT / "Dockerfile").read_text(encoding="utf-8").splitlines()
+    words = [line.split()[0] for line in lines if line and not line[0].isspace() and not line.startswith("#")]
+    assert words[0] == "FROM"
+    assert "HEALTHCHECK" in words
+    assert "USER" in words
+    assert words.index("USER") < words.index("ENTRYPOINT")
+    text = "\n".join(lines)
+    assert "AGPL" in text
+    # What is copied is there, and is let through to the build.
+    ignored = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+    copied = [path for line in lines if line.startswith("COPY") for path in line.split()[1:-1]]
+    assert copied
+    for path in copied:
+        assert (ROOT / path).exists(), path
+        assert f"!{path}" in ignored
+
+
+def test_compose_starts_nothing_without_keys() -> None:
+    yaml = pytest.importorskip("yaml")
+    compose = yaml.safe_load((ROOT / "compose.yaml").read_text(encoding="utf-8"))
+    services = compose["services"]
+    assert set(services) == {"qdrant", "visrag", "vllm"}
+    assert all("healthcheck" in service for name, service in services.items() if name != "visrag")  # its image has one
+    environment = services["visrag"]["environment"]
+    assert environment["VISRAG_TOKEN"].startswith("${VISRAG_TOKEN:?")
+    assert services["qdrant"]["environment"]["QDRANT__SERVICE__API_KEY"].startswith("${QDRANT_API_KEY:?")
+    assert "ports" not in services["qdrant"]  # nobody outside asks it
+    assert services["vllm"]["profiles"] == ["gpu"]
+    named = {volume.split(":")[0] for service in services.values() for volume in service["volumes"]}
+    assert named == set(compose["volumes"])
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_workflows_are_read(path: Path) -> None:
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    assert workflow["permissions"] == {"contents": "read"}  # a job that needs more says so itself
+    for job in workflow["jobs"].values():
+        assert job["steps"]
+
+
+def test_a_release_is_refused_while_there_is_no_address() -> None:
+    """The very command of the workflow, on the project as it is."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "release.yml").read_text(encoding="utf-8"))
+    steps = workflow["jobs"]["build"]["steps"]
+    (command,) = [step["run"] for step in steps if step.get("name") == "Refuse the placeholder address"]
+    placeholder = "example.org" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    refused = subprocess.run(["bash", "-e", "-c", command], cwd=ROOT, capture_output=True, check=False).returncode != 0
+    assert refused == placeholder
