@@ -16,8 +16,9 @@ pytest.importorskip("trl", reason="TRL needs Python 3.11")
 pytestmark = pytest.mark.slow
 
 SEED, STEPS = 2, 40
-"""Of the three seeds in RESULTS.md the one with the most room, 4.7 standard errors: another processor's last digits make
-another run.
+"""Of the three seeds in RESULTS.md the one with the most room, 4.7 standard errors.
+
+The last digits of another processor make another run.
 """
 
 
