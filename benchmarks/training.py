@@ -1,7 +1,8 @@
-"""Training the retriever and the reader: that they learn, what a step costs, that memory does not grow with the batch.
+"""Training retriever, reader and agent: that they learn, what a step costs, that memory does not grow with the batch.
 
     python benchmarks/training.py proof              # coloured squares, killed once, resumed, loaded, searched
     python benchmarks/training.py evidence           # RS-GRPO on a tiny reader, and the control with swapped scopes
+    python benchmarks/training.py agent-proof        # the agent's reward over 40 steps, from three seeds
     python benchmarks/training.py speed              # a GradCache step against the forward pass
     python benchmarks/training.py memory             # peak memory at batches of 32, 128 and 512, micro-batch 2
     python benchmarks/training.py speed --size real  # 3.4 B random weights on a GPU: float32, bfloat16 products
@@ -23,6 +24,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +51,7 @@ from visrag_integrations.training.trainable import TrainableRetriever  # noqa: E
 PROOF: dict[str, Any] = {"max_steps": 85, "lr": 5e-4, "batch_size": 64, "micro_batch": 16, "save_steps": 20}
 TRAINING_PAGES, HELD_OUT_PAGES = 2000, 100
 TEMPERATURE = 0.02
+AGENT_SEEDS, AGENT_STEPS = (0, 1, 2), 40
 
 
 class RandomEmbedder:
@@ -134,6 +137,37 @@ def prove_evidence(arguments: argparse.Namespace) -> None:
             print("  both >= 0.8 first at step", reached[0] if reached else "never")
             for step in (1, 10, 20, 30, 40, 50, 60):
                 print(f"  step {step}: digits {curve[step - 1][0]:.2f}, capitals {curve[step - 1][1]:.2f}")
+
+
+def prove_agent(arguments: argparse.Namespace) -> None:
+    """Each seed in a process of its own with one thread; two of them at a time, unless `--at-once` says otherwise."""
+    with tempfile.TemporaryDirectory() as scratch, ThreadPoolExecutor(arguments.at_once) as both:
+        runs = [both.submit(prove_agent_once, Path(scratch) / str(seed), seed) for seed in AGENT_SEEDS]
+        for run in runs:
+            print(agent_row(run.result()), flush=True)
+
+
+def prove_agent_once(folder: Path, seed: int) -> dict[str, Any]:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "PYTHONPATH": str(ROOT)}
+    command = [sys.executable, str(ROOT / "tests" / "agent_proof.py"), str(folder), str(seed), str(AGENT_STEPS)]
+    made = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    if made.returncode != 0:
+        raise SystemExit(made.stderr)
+    found: dict[str, Any] = json.loads(made.stdout.splitlines()[-1])
+    return found
+
+
+def agent_row(found: dict[str, Any]) -> str:
+    """A row of the table in RESULTS.md."""
+    from agent_proof import rise
+
+    before, after, error = rise(found["trajectory"])
+    cells = [str(found["seed"]), f"{before:.3f}", f"{after:.3f}", f"{error:.3f}", f"{(after - before) / error:.1f}"]
+    for name in ("form", "judged", "ndcg"):
+        first, last, _ = rise(found[name])
+        cells.append(f"{first:.2f} -> {last:.2f}")
+    cells += [f"{seconds:.0f}" for seconds in found["seconds"]]
+    return "| " + " | ".join(cells) + " |"
 
 
 def run_apart(*command: str) -> None:
@@ -264,7 +298,7 @@ def rounded(scores: dict[str, float]) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["proof", "evidence", "speed", "memory", "train", "peak"])
+    parser.add_argument("what", choices=["proof", "evidence", "agent-proof", "speed", "memory", "train", "peak"])
     parser.add_argument("paths", nargs="*", help=argparse.SUPPRESS)
     parser.add_argument("--base", type=Path, help="of the proof; without one, a random checkpoint is made")
     parser.add_argument("--kill-at", type=int, help=argparse.SUPPRESS)
@@ -273,6 +307,7 @@ def main() -> None:
     parser.add_argument("--batch", type=int, default=32)
     parser.add_argument("--micro", type=int, default=4)
     parser.add_argument("--runs", type=int, default=3)
+    parser.add_argument("--at-once", type=int, default=2, help="seeds of agent-proof")
     parser.add_argument("--only-checkpointing", action="store_true")
     arguments = parser.parse_args()
     if arguments.device != "cuda" and arguments.size != "real":
@@ -283,6 +318,7 @@ def main() -> None:
         tasks = {
             "proof": prove,
             "evidence": prove_evidence,
+            "agent-proof": prove_agent,
             "speed": time_steps,
             "memory": compare_memory,
             "peak": peak_of,

@@ -1,7 +1,7 @@
 """The agent learns on a processor: a tiny Qwen2.5-VL, twenty drawn pages, two turns. Also run by benchmarks.
 
 Twenty pages hold a letter and a colour. A question names the letter; the run is right that searches for it, and says
-the colour. The expert of the first stage does so in three turns of ten and guesses in the others; what is rewarded, the
+the colour. The expert of the first stage does so in every other turn and guesses in the others; what is rewarded, the
 second stage has to find out.
 """
 
@@ -85,7 +85,7 @@ class LetterExpert:
 
     name = "expert"
 
-    def __init__(self, seed: int, knows: float = 0.3) -> None:
+    def __init__(self, seed: int, knows: float = 0.5) -> None:
         self.random, self.knows = random.Random(seed), knows
 
     def generate(
@@ -124,7 +124,7 @@ def make_base(folder: Path, seed: int) -> Path:
     return build_qwen2_5_vl(folder, seed=seed, words=WORDS)
 
 
-def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 120, knows: float = 0.3) -> Any:
+def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 80, knows: float = 0.5) -> Any:
     """The form, and what to do as well as the expert knows it."""
     runs = build_runs(
         many_times(questions(), 8),
@@ -145,8 +145,8 @@ def first_stage(base: Path, folder: Path, *, seed: int = 0, steps: int = 120, kn
         folder / "sft",
         stage="sft",
         max_steps=steps,
-        batch_size=16,
-        micro_batch=16,
+        batch_size=32,
+        micro_batch=32,
         lr=3e-3,
         seed=seed,
         save_steps=steps,

@@ -79,7 +79,7 @@ def train_reader(root: Path, folder: Path) -> dict[str, Any]:
 def train_agent(root: Path, folder: Path) -> dict[str, Any]:
     """Leaves the agent in the folder; the turns of its runs here."""
     base = make_base(root / "base", 0)
-    sft = first_stage(base, root, knows=1.0)
+    sft = first_stage(base, root, steps=120, knows=1.0)
     rl = second_stage(sft.checkpoint, root, steps=2, lr=1e-4)
     turns = ask_agent(load_generator(rl.checkpoint, engine="transformers", device="cpu"))
     shutil.copytree(rl.checkpoint, folder)
