@@ -20,6 +20,7 @@ from visrag_integrations.evaluation.answers import (
     normalized,
     vqa_normalized,
 )
+from visrag_integrations.evaluation.evidence import EVIDENCE_METRICS
 from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS
 from visrag_integrations.evaluation.sets import Question
 
@@ -182,8 +183,8 @@ def test_evaluate_answers_of() -> None:
 
 def test_every_metric_is_in_the_docs() -> None:
     docs = (Path(__file__).parent.parent / "docs" / "evaluation.md").read_text(encoding="utf-8")
-    named = re.findall(r"^\| `([a-z0-9-]+)(?:@K)?` \|", docs, re.MULTILINE)
-    assert named == [*RETRIEVAL_METRICS, *ANSWER_METRICS]
+    named = re.findall(r"^\| `([a-z0-9-]+(?:@0\.5)?)(?:@K)?` \|", docs, re.MULTILINE)
+    assert named == [*RETRIEVAL_METRICS, *ANSWER_METRICS, *EVIDENCE_METRICS]
 
 
 def test_public_names() -> None:

@@ -108,6 +108,8 @@ def test_scores_groups_and_ranks_stand_in_tables() -> None:
     assert ["q4", "ConnectionError: no route"] in found.rows
     assert "A note for readers." in found.text
     assert first_places(FOUND, DATASET) == {"q1": 1, "q2": 2, "q3": 0}
+    some = EvaluationSet("some", DATASET.questions, {"q1": {"a": 1}, "q2": {"b": 0}})
+    assert first_places(FOUND, some) == {"q1": 1}  # nothing to be found for the others
 
 
 def test_failed_questions_worst_first_with_both_kinds_of_pages() -> None:
@@ -204,6 +206,12 @@ def test_pages_that_come_with_the_question_are_shown() -> None:
     question = Question("q1", "How many boats?", ("forty",), pages=(PAGES[2],))
     result = EvaluationResult("g", {"q1": {"em": 0.0}}, run={"q1": {"c": 1.0}}, answers={"q1": "x"})
     assert EvaluationReport(result, EvaluationSet("g", (question,))).html().count("<image") == 1
+
+
+def test_pages_by_names_of_ones_own() -> None:
+    pages = tuple(Page(name.upper(), 1, picture=page.picture) for name, page in zip(NAMES, PAGES, strict=True))
+    report = EvaluationReport(FOUND, DATASET, lambda: pages, key=lambda page: page.doc_id.lower())
+    assert report.html().count("<image") == 4
 
 
 def test_a_picture_that_cannot_be_opened_does_not_stop_it() -> None:

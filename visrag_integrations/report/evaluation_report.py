@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from visrag_integrations.evaluation import Comparison, EvaluationResult, EvaluationSet, comparison_table
+from visrag_integrations.evaluation.sets import PageKey, page_key
 from visrag_integrations.files import write_whole
 from visrag_integrations.report import score_tables
 from visrag_integrations.report.escaping import escaped
@@ -40,6 +41,7 @@ class EvaluationReport:
         other: A result to compare with, of the same questions.
         names: What the two are called.
         most_questions: Failed questions that are shown, the worst first.
+        key: How the set names a page, where the evaluation was given a way of your own.
 
     >>> dataset = EvaluationSet("tiny", ())
     >>> "No question" in EvaluationReport(EvaluationResult("tiny", {}), dataset).html()
@@ -52,6 +54,7 @@ class EvaluationReport:
     other: EvaluationResult | None = None
     names: tuple[str, str] = ("this run", "the other")
     most_questions: int = 20
+    key: PageKey = page_key
 
     def html(self) -> str:
         """The whole file: no script, nothing loaded from elsewhere; page pictures are inside."""
@@ -109,10 +112,11 @@ class EvaluationReport:
         failed = FailedQuestions(self.dataset, self._results(), pictures, name)
         questions = failed.questions()
         shown = questions[:most]
-        if self.pages is not None and shown:
-            failed.find_pages(shown, self.pages())
-        elif shown:
-            failed.find_pages(shown, self.dataset.pages)
+        if shown:
+            pages: Iterable[Page] = self.dataset.pages
+            if self.pages is not None:
+                pages = self.pages()
+            failed.find_pages(shown, pages, self.key)
         said = f"{len(questions)} of {len(self.result.per_query)} questions failed"
         if self.other is not None:
             said += f" in {self.names[0]}"

@@ -85,10 +85,12 @@ def rank_table(results: Named, dataset: EvaluationSet) -> str:
 
 
 def first_places(result: EvaluationResult, dataset: EvaluationSet) -> dict[str, int]:
-    """Question id -> place of its first relevant page, from 1; 0 where none was found."""
+    """Question id -> place of its first relevant page, from 1; 0 where none was found. Only where there is one."""
     places: dict[str, int] = {}
     for id_ in result.per_query:
         relevant = set(relevant_pages(dataset.qrels.get(id_, {})))
+        if not relevant:  # it cannot be answered, or nobody knows from where: there is nothing to be found
+            continue
         places[id_] = 0
         for place, page in enumerate(ranked(result.run.get(id_, {})), start=1):
             if page in relevant:
