@@ -26,6 +26,7 @@ BASES: dict[str, type] = {
     "ChatEVisRAG": BaseChatModel,
     "EvidenceOutputParser": BaseCumulativeTransformOutputParser,
     "VisRAGBlobParser": BaseBlobParser,
+    "VisRAGCrossEncoderReranker": BaseDocumentCompressor,
     "VisRAGEmbeddings": Embeddings,
     "VisRAGLoader": BaseLoader,
     "VisRAGReranker": BaseDocumentCompressor,

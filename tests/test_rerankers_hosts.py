@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -56,8 +57,13 @@ def test_langchain_documents_are_compressed(server: RerankServer) -> None:
     for wrong in ({"top_k": 3}, {"device": "cpu"}, {"embedder": "x"}):
         with pytest.raises(ValueError, match=r"top_n|settings|VisRAGReranker"):
             VisRAGCrossEncoderReranker(model="m", **wrong)
-    for each in (compressor, strict, broken):
+    copied = pickle.loads(pickle.dumps(compressor))
+    assert copied == compressor
+    assert copied.compress_documents(documents, "how many?") == found
+    for each in (compressor, strict, broken, copied):
         each.close()
+    assert compressor.compress_documents(documents, "how many?") == found  # loaded again
+    compressor.close()
 
 
 def test_llamaindex_nodes_are_postprocessed(server: RerankServer) -> None:
@@ -75,6 +81,9 @@ def test_llamaindex_nodes_are_postprocessed(server: RerankServer) -> None:
     again = asyncio.run(rerank.apostprocess_nodes(nodes, query_str="how many?"))
     assert [one.node.node_id for one in again] == [one.node.node_id for one in found]
     assert rerank.postprocess_nodes([], query_str="how many?") == []
+    copied = pickle.loads(pickle.dumps(rerank))
+    assert [one.score for one in copied.postprocess_nodes(nodes, query_str="how many?")] == [one.score for one in found]
+    copied.close()
     with CrossEncoderReranker(server.url) as given:
         shared = VisRAGCrossEncoderRerank(given, top_n=1)
         shared.close()  # what was given stays open

@@ -185,6 +185,16 @@ def test_a_closed_one_says_so(inside: Any) -> None:
             call(["a"])
 
 
+@pytest.mark.parametrize("architecture", ["OpsColQwen3Model", "Qwen3VLNemotronEmbedModel"])
+def test_the_networks_of_other_publishers_are_read(architecture: str, tmp_path: Path) -> None:
+    other = colqwen3(tmp_path / "checkpoint", architecture)
+    engine = {"dtype": "float32", "enforce_eager": True, "max_model_len": 512}
+    with load_embedder(other, backend="vllm", page_text="Describe the image.", **engine) as embedder:
+        (vectors,) = embedder.embed_pages(PAGES[:1])
+        np.testing.assert_allclose(vectors, colqwen3_by_hand(other, PAGE, PAGES[0].open_image()), **CLOSE)
+        np.testing.assert_allclose(embedder.embed_queries(QUERIES[:1])[0], colqwen3_by_hand(other, QUERIES[0]), **CLOSE)
+
+
 @pytest.mark.parametrize("settings", [{"kind": "both"}, {"batch_size": 0}, {"trust_remote_code": True}])
 def test_settings_that_are_not_allowed(folder: Path, settings: dict[str, Any]) -> None:
     with pytest.raises(SettingError):

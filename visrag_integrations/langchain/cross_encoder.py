@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -11,11 +10,13 @@ from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
 from visrag_integrations.langchain.convert import document_to_page, to_query
 from visrag_integrations.langchain.opening import check_fields
-from visrag_integrations.rerankers import CrossEncoderReranker
+from visrag_integrations.rerankers.opened import OpenedRerankers
 from visrag_integrations.types import ScoredPage
 
 if TYPE_CHECKING:
     from langchain_core.callbacks import Callbacks
+
+    from visrag_integrations.rerankers import CrossEncoderReranker
 
 
 class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
@@ -42,9 +43,7 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
     """At most so many; all when None."""
     settings: dict[str, Any] = Field(default_factory=dict)
     """Other arguments of `CrossEncoderReranker`, for example `{"device": "cuda"}`."""
-    _reranker: Any = PrivateAttr(default=None)  # made at first use: it loads the model
-    _made_of: Any = PrivateAttr(default=None)
-    _making: Any = PrivateAttr(default_factory=threading.Lock)
+    _opened: OpenedRerankers = PrivateAttr(default_factory=OpenedRerankers)
 
     @model_validator(mode="before")
     @classmethod
@@ -71,7 +70,7 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
             places[id(page)] = document
             hits.append(ScoredPage(page, 0.0))
         best = []
-        for hit in self._opened().rerank(to_query(query), hits, self.top_n):
+        for hit in self._reranker().rerank(to_query(query), hits, self.top_n):
             document = places[id(hit.page)]
             metadata = {**document.metadata, "relevance_score": hit.score}
             best.append(Document(id=document.id, page_content=document.page_content, metadata=metadata))
@@ -79,23 +78,11 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
 
     def close(self) -> None:
         """Let go of the model, unless it was given as a `CrossEncoderReranker`. A later call loads it again."""
-        reranker, self._reranker = self._reranker, None
-        if reranker is not None and reranker is not self.model:
-            reranker.close()
+        self._opened.close()
 
-    def _opened(self) -> CrossEncoderReranker:
-        # A copy with another field has what this one loaded; so has this one, when a field is assigned.
-        made_of = (id(self.model), self.url, self.api_key, self.reads, self.min_score, repr(self.settings))
-        with self._making:
-            if self._reranker is None or self._made_of != made_of:
-                self._reranker, self._made_of = self._made(), made_of
-            found: CrossEncoderReranker = self._reranker
-            return found
-
-    def _made(self) -> CrossEncoderReranker:
-        if isinstance(self.model, CrossEncoderReranker):
-            return self.model
-        settings = dict(self.settings)
+    def _reranker(self) -> CrossEncoderReranker:
+        """Loaded at first use."""
+        settings = {"url": self.url, "reads": self.reads, "min_score": self.min_score, **self.settings}
         if self.api_key is not None:
             settings["api_key"] = self.api_key.get_secret_value()
-        return CrossEncoderReranker(self.model, url=self.url, reads=self.reads, min_score=self.min_score, **settings)
+        return self._opened.get(self.model, settings)

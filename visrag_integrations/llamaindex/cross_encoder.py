@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
 from typing import Any
 
@@ -17,6 +16,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.llamaindex.convert import node_to_page
 from visrag_integrations.llamaindex.retriever import to_query
 from visrag_integrations.rerankers import CrossEncoderReranker
+from visrag_integrations.rerankers.opened import OpenedRerankers
 from visrag_integrations.types import ScoredPage
 
 dispatcher = get_dispatcher(__name__)
@@ -38,8 +38,7 @@ class VisRAGCrossEncoderRerank(BaseNodePostprocessor):
     top_n: int = Field(default=3, ge=1, description="At most so many nodes.")
     _made_from: Any = PrivateAttr()
     _settings: dict[str, Any] = PrivateAttr()
-    _reranker: Any = PrivateAttr(default=None)
-    _making: Any = PrivateAttr(default_factory=threading.Lock)
+    _opened: OpenedRerankers = PrivateAttr(default_factory=OpenedRerankers)
 
     def __init__(self, model: Any, *, top_n: int = 3, **settings: Any) -> None:
         settings.pop("class_name", None)
@@ -59,9 +58,7 @@ class VisRAGCrossEncoderRerank(BaseNodePostprocessor):
 
     def close(self) -> None:
         """Let go of the model, unless it was given as a `CrossEncoderReranker`. A later call loads it again."""
-        reranker, self._reranker = self._reranker, None
-        if reranker is not None and reranker is not self._made_from:
-            reranker.close()
+        self._opened.close()
 
     @dispatcher.span
     def _postprocess_nodes(
@@ -71,7 +68,7 @@ class VisRAGCrossEncoderRerank(BaseNodePostprocessor):
             raise SettingError("Nodes are ordered against a question; give query_str= or query_bundle=.")
         if not nodes:
             return []
-        reranker = self._opened()  # loaded only where there is something to order
+        reranker = self._opened.get(self._made_from, self._settings)  # loaded only where there is something to order
         dispatcher.event(ReRankStartEvent(query=query_bundle, nodes=nodes, top_n=self.top_n, model_name=reranker.name))
         payload: dict[str, Any] = {
             EventPayload.NODES: nodes,
@@ -99,12 +96,3 @@ class VisRAGCrossEncoderRerank(BaseNodePostprocessor):
         for hit in reranker.rerank(to_query(query), hits, self.top_n):
             best.append(NodeWithScore(node=places[id(hit.page)].node, score=hit.score))
         return best
-
-    def _opened(self) -> CrossEncoderReranker:
-        with self._making:
-            if self._reranker is None and isinstance(self._made_from, CrossEncoderReranker):
-                self._reranker = self._made_from
-            if self._reranker is None:
-                self._reranker = CrossEncoderReranker(self._made_from, **self._settings)
-            found: CrossEncoderReranker = self._reranker
-            return found
