@@ -26,6 +26,7 @@ from visrag_integrations.embedders.checkpoints import (
     resolve_checkpoint,
 )
 from visrag_integrations.errors import CheckpointError, MissingExtraError
+from visrag_integrations.files import write_whole
 from visrag_integrations.models.weights import find_weight_files, first_names, read_json
 
 PROJECTION = "custom_text_proj"  # colpali-engine's name of the layer that makes 128 numbers of a token
@@ -66,10 +67,8 @@ def base_by_folder(folder: Path, base: Path | None) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix="visrag-adapter-") as place:
         # Some hundred megabytes: whoever names a revision of a base is rare.
         copy = Path(shutil.copytree(folder, Path(place) / "adapter"))
-        config = read_json(copy / ADAPTER)
-        (copy / ADAPTER).write_text(
-            json.dumps({**config, "base_model_name_or_path": str(base), "revision": None}), encoding="utf-8"
-        )
+        config = {**read_json(copy / ADAPTER), "base_model_name_or_path": str(base), "revision": None}
+        write_whole(copy / ADAPTER, json.dumps(config).encode(), durable=False)
         yield copy
 
 
