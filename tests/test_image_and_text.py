@@ -282,7 +282,11 @@ def test_every_command_that_answers_takes_the_model(
     words = ["eval", "answers", "q.jsonl", "--index", str(index), "--quiet", "--prompt", "plain"]
     main([*words, "--generator", url, "--model", "of-eval"])
     assert requests[-1]["model"] == "of-eval"
-    for command in (["serve", "--index", str(index)], ["mcp", "--index", str(index)], ["demo", "--folder", "bases"]):
+    for command in (
+        ["serve", "--index", str(index), "--port", "0"],
+        ["mcp", "--index", str(index)],
+        ["demo", "--folder", "bases"],
+    ):
         assert main([*command, "--preset", "cpu", "--generator", "extractive", "--model", "x"]) == 2
         assert "give --generator URL with it" in capsys.readouterr().err
 
