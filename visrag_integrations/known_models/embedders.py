@@ -25,6 +25,21 @@ def _served(name: str, *, multi: bool = False) -> Way:
     return Way("vLLM", "", f"{serve}\n{load}")
 
 
+def _by_vllm_alone(name: str, parameters: float = 0, dimension: int = 0, score: str = "") -> KnownModel:
+    """Late interaction whose network only vLLM has: on a server, or in this process where vLLM is installed."""
+    load = f'load_embedder("{name}", url="http://gpu:8000")'
+    serve = f"vllm serve {name} --runner pooling --max-model-len 4096"
+    return KnownModel(
+        name,
+        "embedder",
+        (Way("vLLM", "", f"{serve}\n{load}"), Way("in process", "vllm", f'load_embedder("{name}")')),
+        parameters=parameters,
+        vectors="multi",
+        dimension=dimension,
+        score=score,
+    )
+
+
 EMBEDDERS: tuple[KnownModel, ...] = (
     KnownModel(
         "ocr",
@@ -265,4 +280,25 @@ EMBEDDERS: tuple[KnownModel, ...] = (
         vectors="single",
         note="runs code of its own, which is not run in this process",
     ),
+    KnownModel(
+        "cpu-visual",
+        "embedder",
+        (_here("cpu-visual"),),
+        parameters=250,
+        vectors="multi",
+        dimension=128,
+        score="NanoViDoRe .263",
+        speed="7.5 s of one core a page of 1024 px, with random weights",
+        needs_gpu=False,
+        note="ColModernVBERT made for a processor: pictures of 1024 px, 8-bit weights, searched with the words",
+    ),
+    _by_vllm_alone("TomoroAI/tomoro-colqwen3-embed-4b", 4000, 320, "NanoViDoRe .602"),
+    _by_vllm_alone("TomoroAI/tomoro-colqwen3-embed-8b", 8000, score="NanoViDoRe .621"),
+    _by_vllm_alone("OpenSearch-AI/Ops-Colqwen3-4B", 4000, 2560),
+    _by_vllm_alone("OpenSearch-AI/Ops-Colqwen3-8B", 8000),
+    _by_vllm_alone("nvidia/nemotron-colembed-vl-4b-v2", 4000, 2560),
+    _by_vllm_alone("nvidia/nemotron-colembed-vl-8b-v2", 8000),
+    _by_vllm_alone("athrael-soju/colqwen3.5-4.5B", 4500),
+    _by_vllm_alone("athrael-soju/colqwen3.5-4.5B-v3", 4500),
+    _by_vllm_alone("vultr/VultronRetrieverPrime-Qwen3.5-8B", 8000),
 )

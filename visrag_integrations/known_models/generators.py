@@ -43,4 +43,31 @@ GENERATORS: tuple[KnownModel, ...] = (
         parameters=7000,
         note="for the agent: searches several times and looks closer",
     ),
+    KnownModel(
+        "Qwen/Qwen2.5-VL-3B-Instruct",
+        "generator",
+        _engines("Qwen/Qwen2.5-VL-3B-Instruct"),
+        parameters=3000,
+        note="a general model: prompt plain; answers for --preset cpu-visual, slowly without a GPU",
+    ),
+    KnownModel(
+        "Qwen/Qwen3-VL-4B-Instruct",
+        "generator",
+        _engines("Qwen/Qwen3-VL-4B-Instruct"),
+        parameters=4000,
+        note="a general model: prompt plain; its other sizes too",
+    ),
+    KnownModel(
+        "openbmb/MiniCPM-V-4_5",
+        "generator",
+        (
+            Way(
+                "vLLM",
+                "openai",
+                "vllm serve openbmb/MiniCPM-V-4_5 --trust-remote-code\n"
+                'load_generator("http://gpu:8000/v1", model="openbmb/MiniCPM-V-4_5")',
+            ),
+        ),
+        note="runs code of its own, as 2.0, 2.6 and 4 do; 4.6 and 4.7 run in process from their folders",
+    ),
 )
