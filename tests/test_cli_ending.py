@@ -32,9 +32,10 @@ COMMANDS = {
 }
 # The command's own work is replaced by something that waits, and closes what it has open.
 PROGRAM = """
-import argparse, signal, sys, time
+import signal, sys, time
 signal.signal(signal.SIGINT, signal.default_int_handler)  # background jobs of a shell ignore it
 from visrag_integrations.cli import main
+from visrag_integrations.cli.parser import CommandParser
 def wait(arguments):
     try:
         print("working", flush=True)
@@ -42,12 +43,12 @@ def wait(arguments):
     finally:
         time.sleep(0.2)
         print("closed", flush=True)
-parsed = argparse.ArgumentParser.parse_args
+parsed = CommandParser.parse_args
 def parse(self, *given):
     arguments = parsed(self, *given)
     arguments.run = wait
     return arguments
-argparse.ArgumentParser.parse_args = parse
+CommandParser.parse_args = parse
 sys.exit(main(sys.argv[1:]))
 """
 

@@ -122,7 +122,18 @@ def test_pages_are_not_added_to_an_index_of_another_model(
 @pytest.mark.usefixtures("a_gpu")
 def test_eval_does_not_mix_either(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (place / "q.jsonl").write_text('{"id": "1", "query": "boats?", "answer": "forty", "relevant": ["boats.pdf:1"]}\n')
-    words = ["eval", "retrieval", "q.jsonl", "--documents", "boats.pdf", "--quiet", "--index", "index"]
+    words = [
+        "eval",
+        "retrieval",
+        "q.jsonl",
+        "--documents",
+        "boats.pdf",
+        "--quiet",
+        "--index",
+        "index",
+        "--collection",
+        "pages",
+    ]
     code, _, err = run(capsys, *words, "--preset", "gpu")
     assert code == 2
     assert "visrag reindex --preset gpu --index index" in err
