@@ -16,6 +16,7 @@ PROGRAMS = sorted((ROOT / "tests" / "typing").glob("*.py"))
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(900)  # mypy reads all of two frameworks; on a busy machine that takes minutes
 def test_programs_of_users_type_check() -> None:
     assert PROGRAMS
     # From outside the repository, so that its own settings do not count; errors inside the package are its own affair.
