@@ -22,6 +22,14 @@ PRESETS = {
     "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B"),
 }
 """Preset -> (embedder, generator)."""
+_IN_WORDS = {
+    "cpu": "pages are found by their text, and passages are quoted",
+    "gpu": "pages are found and read as pictures",
+}
+_ADVICE = {
+    "cpu": "For written answers add --generator URL; --preset chooses other models.",
+    "gpu": "--preset chooses other models.",
+}
 _HELP = (
     "which models to use: cpu finds pages by their words and quotes; cpu-visual looks at pages without a GPU, slowly; "
     "gpu is VisRAG-Ret and EVisRAG; auto is gpu where it can be, else cpu"
@@ -46,7 +54,8 @@ def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
         if missing:
             chosen, why = "cpu", missing
         if not getattr(arguments, "quiet", False):
-            note(f"preset {chosen} ({' + '.join(PRESETS[chosen])}): {why}. --preset chooses another.")
+            models = " + ".join(PRESETS[chosen])
+            note(f"{_IN_WORDS[chosen]}: preset {chosen} ({models}), because {why}. {_ADVICE[chosen]}")
         # So that it is chosen, and said, once. `preset` stays "auto": nobody asked for this one.
         arguments.chosen_preset = chosen
     return PRESETS[chosen]
