@@ -120,7 +120,7 @@ class VisRAG:
         """The answer from these pages, without blocking the event loop; nothing is searched."""
         plan = await asyncio.to_thread(self._plan, question, pages)
         if plan is None:
-            return self._nothing_found()
+            return await asyncio.to_thread(self._nothing_found)
         written = await agenerate(self.generator, plan.conversations, self.settings)
         return await asyncio.to_thread(plan.combine, written)
 

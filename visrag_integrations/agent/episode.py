@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
@@ -30,7 +31,6 @@ from visrag_integrations.agent.steps import (
 )
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import PictureError
-from visrag_integrations.generation.inert import inert_line
 from visrag_integrations.generation.refusals import says_insufficient
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
@@ -43,6 +43,8 @@ from visrag_integrations.generation.vrag import (
     parse_turn,
 )
 from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
+
+logger = logging.getLogger(__name__)
 
 MOST_REPEATS = 3
 """How often the same words may be searched for: each time the next best page is shown.
@@ -331,7 +333,8 @@ def _looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
     try:
         return open_cut(*arguments)
     except PictureError as err:
-        return inert_line(str(err))  # it names the file
+        logger.warning("a page's picture cannot be shown to the model: %s", err)
+        return "it cannot be opened"  # the error names the file, and those who ask a server read this
 
 
 def _shown(hit: ScoredPage, cut: Cut | str) -> Shown:
@@ -344,7 +347,8 @@ def _unshowable(hit: ScoredPage, cut: Cut | str) -> list[Problem]:
     if not isinstance(cut, str):
         return []
     page = hit.page
-    return [problem("unshowable", page=f"page {page.number} of {quoted(page.source or page.doc_id)}", reason=cut)]
+    file_name = (page.source or page.doc_id).replace("\\", "/").rstrip("/").rpartition("/")[2] or page.doc_id
+    return [problem("unshowable", page=f"page {page.number} of {quoted(file_name)}", reason=cut)]
 
 
 def _part(shown: Shown) -> Part:

@@ -126,10 +126,12 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
             # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
             judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
             other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
+        # The numbers first: a page that cannot be written must not take them along.
+        if arguments.run_out:
+            write_run(result.run, arguments.run_out)
+        code = report_result(arguments, dataset, result, other, failed)
         write_html(arguments, dataset, result, other, store)
-    if arguments.run_out:
-        write_run(result.run, arguments.run_out)
-    return report_result(arguments, dataset, result, other, failed)
+    return code
 
 
 def run_answers(arguments: argparse.Namespace) -> int:
@@ -168,8 +170,9 @@ def run_answers(arguments: argparse.Namespace) -> int:
         if baseline is not None and result.per_query:
             values = evaluate_answers_of(baseline, dataset.questions, metrics)
             other = EvaluationResult(arguments.compare, values, answers=baseline)
+        code = report_result(arguments, dataset, result, other, failed)
         write_html(arguments, dataset, result, other, store)
-    return report_result(arguments, dataset, result, other, failed)
+    return code
 
 
 def run_index(arguments: argparse.Namespace) -> int:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import options, output
-from visrag_integrations.errors import SettingError, printable
+from visrag_integrations.errors import SettingError, printable, printable_lines
 from visrag_integrations.files import write_whole
 
 if TYPE_CHECKING:
@@ -36,9 +36,10 @@ def report_result(
     if arguments.json:
         output.print_json({**result.as_dict(), "comparison": [one.as_dict() for one in compared]})
     elif result.per_query:
-        print(result)
+        print(printable_lines(str(result)))
         if compared:
-            print(f"\n{comparison_table(compared, 'this run', Path(arguments.compare).name)}")
+            table = comparison_table(compared, "this run", Path(arguments.compare).name)
+            print(f"\n{printable_lines(str(table))}")
     if not result.per_query:
         options.note("no question could be asked.")
         return 2

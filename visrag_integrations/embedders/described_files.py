@@ -10,6 +10,7 @@ from visrag_integrations.embedders.checkpoints import fingerprint_of
 from visrag_integrations.embedders.library_folders import CONFIG, MODULES, MULTI_VECTOR
 from visrag_integrations.embedders.paired import Described
 from visrag_integrations.embedders.sentence_transformers import fingerprint_of_folder
+from visrag_integrations.errors import CheckpointError
 
 
 def describe_checkpoint(folder: Path, system: str) -> Described:
@@ -38,7 +39,10 @@ def _dimension(folder: Path) -> int | None:
     """What the last module that makes vectors says; None where none does."""
     modules: Any = []
     if (folder / MODULES).is_file():
-        modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        try:
+            modules = json.loads((folder / MODULES).read_text(encoding="utf-8"))
+        except (OSError, ValueError, RecursionError) as err:
+            raise CheckpointError(f"{MODULES} in {str(folder)!r} cannot be read: {err}.") from err
     for module in reversed(modules):
         config = _read(folder / str(module.get("path", "")) / "config.json")
         kind = str(module.get("type", "")).rpartition(".")[2]

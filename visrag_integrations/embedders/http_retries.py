@@ -153,7 +153,7 @@ def _asked_seconds(asked: str | None) -> float | None:
     """The seconds of a Retry-After, which is a number or a date; None where it is neither."""
     if asked is None:
         return None
-    if asked.strip().isdigit():
+    if asked.isascii() and asked.strip().isdecimal():
         return float(asked)
     try:
         until = email.utils.parsedate_to_datetime(asked)

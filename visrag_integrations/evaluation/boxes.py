@@ -119,7 +119,10 @@ def iou(one: Box, other: Box) -> float:
     if width <= 0 or height <= 0:
         return 0.0
     common = width * height
-    return common / (_area(one) + _area(other) - common)
+    both = _area(one) + _area(other) - common
+    if both <= 0:  # sides so short that their product is nothing
+        return 0.0
+    return common / both
 
 
 def boxes_with_area(boxes: Iterable[Box]) -> list[Box]:

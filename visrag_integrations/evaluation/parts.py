@@ -223,8 +223,9 @@ def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> Evalua
         elif own_pages:
             candidates = all_pages
         marked = {key(page): marks for page, marks in question.marked.items()}
+        boxes = tuple(box._replace(page=key(box.page)) for box in question.boxes)
         new_id = f"{prefix}/{question.id}"
-        questions.append(replace(question, id=new_id, candidates=candidates, marked=marked))
+        questions.append(replace(question, id=new_id, candidates=candidates, marked=marked, boxes=boxes))
         if question.id in dataset.qrels:
             qrels[new_id] = {key(page): grade for page, grade in dataset.qrels[question.id].items()}
     return EvaluationSet(dataset.name, tuple(questions), qrels, tuple(pages))

@@ -14,8 +14,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.generation.inert import inert
-from visrag_integrations.generation.shown_pages import page_name
+from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.types import Page, PageText
 
 # Some three to four thousand tokens of English, up to twelve thousand of Chinese: a page of print has 2,000 to 5,000
@@ -96,7 +95,10 @@ def _limited(page: Page, text: str, most: int) -> LimitedText:
     kept = text[:end].rstrip()
     left_out = len(text) - len(kept)
     note = f"[{left_out} of {len(text)} characters of this text are left out.]"
-    problem = f"the text of {page_name(page)} was cut: {len(kept)} of {len(text)} characters were shown"
+    # Without its folders: those who ask a server read it, too.
+    file_name = (page.source or page.doc_id).replace("\\", "/").rstrip("/").rpartition("/")[2]
+    name = inert_line(file_name or page.doc_id)
+    problem = f"the text of {name}, page {page.number}, was cut: {len(kept)} of {len(text)} characters were shown"
     if page.picture is not None:
         problem += ", and its picture"
     return LimitedText(f"{kept}\n{note}".lstrip(), problem)

@@ -12,6 +12,7 @@ Two boxes of lines that follow each other become one corner-cut shape:
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from typing import NamedTuple
@@ -62,7 +63,7 @@ def contours(boxes: Iterable[Sequence[float]], width: float, height: float) -> l
     lines: list[_Line] = []
     for box in boxes:
         left, top, right, bottom = (min(1.0, max(0.0, edge)) for edge in box)
-        if left <= right and top <= bottom:  # never so for boxes that are no numbers
+        if not any(map(math.isnan, box)) and left <= right and top <= bottom:
             lines.append(_Line(left * width, top * height, right * width, bottom * height))
     upright = sum(line.height > line.right - line.left for line in lines)
     if len(lines) > 1 and 2 * upright > len(lines):  # written from top to bottom: the same with the axes exchanged

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from visrag_integrations.errors import VisRAGError
 from visrag_integrations.types import Query, ScoredPage
 
 if TYPE_CHECKING:
@@ -49,8 +50,7 @@ class SearchesAStore(Protocol):
 
 def nothing_found(retriever: Retriever | None = None) -> str:
     """Why a search found no page, as an answer's problem; that nothing was indexed yet where that can be seen."""
-    count = getattr(getattr(retriever, "store", None), "count", None)
-    if callable(count) and count() == 0:
+    if _is_empty(getattr(retriever, "store", None)):
         return "no page was found: the index is empty. index_documents([...], store=..., embedder=...) fills it"
     return "no page was found: the index is empty, or nothing in it matches the question and the filter"
 
@@ -76,6 +76,17 @@ def reranker_name(retriever: object) -> str | None:
     if candidates is not None:
         said.append(f"candidates={candidates}")
     return ", ".join(said)
+
+
+def _is_empty(store: object) -> bool:
+    """Whether it says that it holds no page; False where it cannot be asked."""
+    count = getattr(store, "count", None)
+    if not callable(count):
+        return False
+    try:
+        return bool(count() == 0)
+    except (TypeError, VisRAGError):  # a list counts otherwise; a server may be away by now
+        return False
 
 
 def is_retriever(value: object) -> bool:

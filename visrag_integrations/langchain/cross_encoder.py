@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from langchain_core.documents import BaseDocumentCompressor, Document
 from pydantic import ConfigDict, Field, PrivateAttr, SecretStr, model_validator
 
+from visrag_integrations.errors import SettingError
 from visrag_integrations.langchain.convert import document_to_page, to_query
 from visrag_integrations.langchain.opening import check_fields
 from visrag_integrations.rerankers.opened import OpenedRerankers
@@ -81,7 +83,18 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
         self._opened.close()
 
     def _reranker(self) -> CrossEncoderReranker:
-        """Loaded at first use."""
+        """Loaded at first use.
+
+        Raises:
+            SettingError: The model is a `CrossEncoderReranker`, which has its settings, and others are given.
+        """
+        if not isinstance(self.model, (str, Path)):
+            defaults: dict[str, Any] = {"url": None, "api_key": None, "reads": "auto", "min_score": None, "settings": {}}
+            given = [name for name, default in defaults.items() if getattr(self, name) != default]
+            if given:
+                raise SettingError(
+                    f"{', '.join(given)}: the model is a reranker with settings of its own. Give them to it."
+                )
         settings = {"url": self.url, "reads": self.reads, "min_score": self.min_score, **self.settings}
         if self.api_key is not None:
             settings["api_key"] = self.api_key.get_secret_value()

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from visrag_integrations.grounding.claim import Claim
 from visrag_integrations.types import Evidence
 
-_SENTENCE = re.compile(r".+?(?:[.!?。！？]+(?=\s|$|[\"”’)\]])[\"”’)\]]*|(?<=[。！？])|(?=\n)|$)\s*", re.DOTALL)
+_SENTENCE = re.compile(r".+?(?:[.!?。！？]{1,20}(?=\s|$|[\"”’)\]])[\"”’)\]]*|(?<=[。！？])|(?=\n)|$)\s*", re.DOTALL)
 
 
 class Cited(NamedTuple):

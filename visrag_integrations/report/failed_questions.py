@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from visrag_integrations.evaluation import EvaluationResult, EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.answers import RIGHT_FROM, right_answers
-from visrag_integrations.evaluation.boxes import BoxesByPage
+from visrag_integrations.evaluation.boxes import BoxesByPage, boxes_with_area
 from visrag_integrations.evaluation.evidence import EVIDENCE_RIGHT_FROM
 from visrag_integrations.evaluation.metrics import ranked, relevant_pages
 from visrag_integrations.evaluation.sets import PageKey
@@ -188,7 +188,7 @@ def _right_boxes(question: Question, key: str) -> Outlines:
     for page_box in question.boxes:
         if page_box.page == key:
             boxes.append(page_box.box)
-    return Outlines("supported", boxes)
+    return Outlines("supported", boxes_with_area(boxes))  # whatever the order of their corners
 
 
 def _found(result: EvaluationResult, question: Question) -> list[str]:

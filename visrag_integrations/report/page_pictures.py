@@ -123,7 +123,8 @@ class ReportPictures:
             logger.warning(
                 "The report shows no picture of page %d of %s: %s", page.number, printable(page.source), error
             )
-            self.missing[page.id] = str(error)
+            # The error may name a file, and reports go to others; the log has it.
+            self.missing[page.id] = str(error) if page.picture is None else "it cannot be opened"
         else:
             self.found[page.id] = EmbeddedPicture(f"data:image/jpeg;base64,{data}", picture.width, picture.height)
 

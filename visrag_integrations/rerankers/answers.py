@@ -55,10 +55,17 @@ def _entry(entry: Any, where: str) -> tuple[int, float]:
     index, score = entry.get("index"), entry.get("relevance_score", entry.get("score"))
     if isinstance(index, bool) or not isinstance(index, int):
         raise RerankerError(f"{where} gave a score without the number of its page: {_shown(entry)}.")
-    if isinstance(score, bool) or not isinstance(score, (int, float)) or not math.isfinite(score):
+    if isinstance(score, bool) or not isinstance(score, (int, float)) or not _is_finite(score):
         raise RerankerError(f"{where} gave page {index} the score {_shown(score)}, which is no finite number.")
     return index, float(score)
 
 
 def _shown(value: Any) -> str:
     return printable(repr(value)[:200])
+
+
+def _is_finite(number: float) -> bool:
+    try:
+        return math.isfinite(number)
+    except OverflowError:  # a whole number of hundreds of digits
+        return False

@@ -104,9 +104,9 @@ class CrossEncoderReranker:
         Pages that have nothing this model reads are left out, and that is noted.
 
         Raises:
-            SettingError: None of the pages has what the model reads, or the query has not.
+            SettingError: The query has not what the model reads.
             RerankerEndpointError: The server cannot be reached, refuses, or fails; the old order is never given.
-            RerankerError: What came back are no scores, one a page.
+            RerankerError: None of the pages has what the model reads, or what came back are no scores, one a page.
         """
         if top_k is not None and (isinstance(top_k, bool) or top_k < 1):
             raise SettingError(f"top_k is {top_k!r}; it is the number of pages wanted, 1 or more.")
@@ -153,7 +153,7 @@ class CrossEncoderReranker:
         lacks = {"text": "text", "image": "picture", "both": "text and no picture"}[self.reads]
         if not known:
             advice = "index the documents again with --ocr auto" if self.reads == "text" else "store the pictures"
-            raise SettingError(
+            raise RerankerError(  # of these pages: other questions find others
                 f"None of the {len(hits)} pages that were found has a {lacks}, which is what the reranker "
                 f"{self._called} reads (reads={self.reads!r}): {advice}, or give it something else to read."
             )

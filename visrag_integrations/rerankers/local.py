@@ -106,12 +106,12 @@ class LocalScorer:
         if limit is None or limit > _LONG or not getattr(model.tokenizer, "is_fast", False):
             return query, list(texts)
         # Everything around the two texts: the separators, or the words of a chat template.
-        with self._lock:
+        with self._lock:  # a tokenizer's padding and cutting are shared: `score` in another thread would lose its own
             around = int(model.preprocess([self._pair(PageInput(""), PageInput(""))])["input_ids"].shape[-1])
-        # [CLS] how many? [SEP] the page's text [SEP]: 64 tokens less 3 leave 61, of which "how many?" takes 9.
-        room = max(limit - around, 2)
-        query, used = self._cut(query, room // 2)
-        return query, [self._cut(text, room - used)[0] for text in texts]
+            # [CLS] how many? [SEP] the page's text [SEP]: 64 tokens less 3 leave 61, of which "how many?" takes 9.
+            room = max(limit - around, 2)
+            query, used = self._cut(query, room // 2)
+            return query, [self._cut(text, room - used)[0] for text in texts]
 
     def score(self, query: PageInput, pages: Sequence[PageInput]) -> list[float]:
         """The model's scores, in the order of the pages."""

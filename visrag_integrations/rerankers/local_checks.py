@@ -6,9 +6,9 @@ import json
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.embedders.library_folders import refuse_pickles
+from visrag_integrations.embedders.library_folders import refuse_cut_off, refuse_pickles
 from visrag_integrations.embedders.systems import MODULES
-from visrag_integrations.errors import CheckpointError
+from visrag_integrations.errors import CheckpointError, MissingExtraError
 from visrag_integrations.rerankers.published import PUBLISHED
 
 _LIBRARY = "sentence_transformers."
@@ -38,9 +38,10 @@ def check_checkpoint(folder: Path) -> None:
         CheckpointError: It does not, has pickled weights, or needs code of its own.
     """
     refuse_pickles(folder)
+    refuse_cut_off(folder)
     if not (folder / "config.json").is_file():
         raise CheckpointError(f"{str(folder)!r} holds no config.json, so it is no checkpoint folder.")
-    config = _read(folder / "config.json")
+    config = _read(folder / "config.json", dict)
     named = config.get("architectures")
     architectures = named if isinstance(named, list) else []
     if (folder / MODULES).is_file():
@@ -74,7 +75,7 @@ def check_loaded(model: Any, name: str) -> None:
 
 def _check_modules(folder: Path, architectures: list[Any]) -> None:
     """The modules are the library's own, and none of them would be random."""
-    modules: Any = _read(folder / MODULES)
+    modules: Any = _read(folder / MODULES, list)
     for module in modules:
         kind = str(module.get("type")) if isinstance(module, dict) else ""
         if not kind.startswith(_LIBRARY):
@@ -84,7 +85,7 @@ def _check_modules(folder: Path, architectures: list[Any]) -> None:
             )
     # What the library's first module is loaded as; without the file it is no classifier.
     settings = folder / "sentence_bert_config.json"
-    task = _read(settings).get("transformer_task") if settings.is_file() else None
+    task = _read(settings, dict).get("transformer_task") if settings.is_file() else None
     if task == "sequence-classification" and not _is_classifier(architectures):
         raise CheckpointError(
             f"{str(folder)!r} is read as a classifier and has none: its architectures are {architectures!r}. "
@@ -98,7 +99,10 @@ def _is_classifier(architectures: list[Any]) -> bool:
 
 def _check_head(folder: Path) -> None:
     """The weights have the last layer; without, the library makes a random one and says so only in its log."""
-    from safetensors import safe_open
+    try:
+        from safetensors import safe_open
+    except ImportError as err:
+        raise MissingExtraError("sentence-transformers", "sentence-transformers") from err
 
     # A checkpoint in shards has it in one of them.
     for path in folder.glob("*.safetensors"):
@@ -112,8 +116,13 @@ def _check_head(folder: Path) -> None:
     )
 
 
-def _read(path: Path) -> Any:
+def _read(path: Path, kind: type) -> Any:
+    """What a JSON file holds, which is of this kind."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as err:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError, RecursionError) as err:
         raise CheckpointError(f"{path.name} in {str(path.parent)!r} cannot be read: {err}.") from err
+    if not isinstance(found, kind):
+        expected = "object" if kind is dict else "list"
+        raise CheckpointError(f"{path.name} in {str(path.parent)!r} holds no JSON {expected}.")
+    return found

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit, urlunsplit
 from visrag_integrations import images
 from visrag_integrations.embedders.http_retries import JSONClient
 from visrag_integrations.embedders.served import SERVED
-from visrag_integrations.errors import RerankerEndpointError, RerankerError, SettingError, VisRAGError
+from visrag_integrations.errors import RerankerEndpointError, RerankerError, SettingError, VisRAGError, storable
 from visrag_integrations.fetching import without_credentials
 from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.rerankers.answers import read_scores
@@ -172,10 +172,11 @@ class ServerScorer:
 
     def _written(self, given: PageInput, page_text: str = "") -> Any:
         """A text as it is; a picture as this interface takes it."""
+        said = storable(given.text)  # half a surrogate cannot be sent
         if given.image is None:
-            return given.text
+            return said
         url = picture_url(given.image, self._settings.image_format)
-        text = given.text or page_text  # with a text of its own the page needs no stand-in
+        text = said or page_text  # with a text of its own the page needs no stand-in
         if self._api == "jina":
             if text:
                 raise SettingError('This interface takes a text or a picture of a page; say reads="text" or "image".')

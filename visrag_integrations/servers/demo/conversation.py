@@ -184,9 +184,13 @@ def _text(value: Any, most: int) -> str:
 
 def _score(value: Any) -> float:
     # JSON writes 1.0 as 1; true is no number.
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
         return 0.0
-    return float(value)
+    try:
+        score = float(value)
+    except OverflowError:  # a whole number of hundreds of digits
+        return 0.0
+    return score if math.isfinite(score) else 0.0
 
 
 def _region(value: Any) -> tuple[float, float, float, float] | None:

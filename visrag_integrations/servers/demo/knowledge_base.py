@@ -10,7 +10,7 @@ from dataclasses import replace
 from pathlib import Path
 
 from visrag_integrations.agent import VRAGAgent
-from visrag_integrations.errors import SettingError, StoreError
+from visrag_integrations.errors import SettingError, UnknownNameError
 from visrag_integrations.generation.events import Event
 from visrag_integrations.ingestion import IndexProgress, IndexReport, index_documents
 from visrag_integrations.interfaces import Filter
@@ -68,7 +68,7 @@ class KnowledgeBase:
         """
         with self._guard:
             if self._closed:
-                raise StoreError(f"The knowledge base {self.name!r} is not there any more. Choose another one.")
+                raise UnknownNameError(f"The knowledge base {self.name!r} is not there any more. Choose another one.")
             if self._store is None:
                 self._store = QdrantPageStore(self.folder / INDEX)
                 self._indexer.put(self._unfinished())
@@ -256,10 +256,11 @@ class KnowledgeBase:
     def _by_password(self, sources: Sequence[Path | str]) -> list[tuple[str | None, list[Path | str]]]:
         """The sources that are read together, with the password that was typed for them."""
         with self._guard:
-            typed, self._passwords = self._passwords, {}
-        groups: dict[str | None, list[Path | str]] = {}
-        for source in sources:
-            groups.setdefault(typed.get(self._files.name_of(str(source))), []).append(source)
+            groups: dict[str | None, list[Path | str]] = {}
+            # Only those of this run: a password that was typed meanwhile is for the next one.
+            for source in sources:
+                password = self._passwords.pop(self._files.name_of(str(source)), None)
+                groups.setdefault(password, []).append(source)
         return list(groups.items())
 
     def _drop(self, failures: Sequence[Failure]) -> None:

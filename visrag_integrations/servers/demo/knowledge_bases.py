@@ -13,7 +13,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
+from visrag_integrations.errors import SettingError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.interfaces import Generator, PageEmbedder
 from visrag_integrations.servers.demo.demo_models import LoadedEmbedders, Models
 from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
@@ -132,7 +132,7 @@ class KnowledgeBases:
         try:
             os.replace(base.folder, trash)  # from one moment to the next; what is left is removed at the next start
         except OSError as err:
-            raise StoreError(f"{base.name!r} cannot be deleted: {err.strerror or err}. Restart the demo.") from err
+            raise SettingError(f"{base.name!r} cannot be deleted: {err.strerror}. Restart the demo.") from err
         shutil.rmtree(trash, ignore_errors=True)
 
     def keep_one(self) -> None:

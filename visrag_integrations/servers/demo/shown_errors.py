@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 import gradio as gr
 
+from visrag_integrations.errors import FilterError, SettingError, UnknownNameError, VisRAGError
 from visrag_integrations.servers.demo import fragments
+from visrag_integrations.servers.web.public import public_error
+
+logger = logging.getLogger(__name__)
 
 UNFORESEEN = "Something went wrong; the log of the server says what."
 
@@ -17,10 +22,15 @@ def typed(value: Any) -> str:
 
 
 def in_words(error: Exception) -> str:
-    """What is wrong; of errors of the system, without the paths of this machine."""
+    """What is wrong, without the paths of this machine or the addresses of other servers: those are for the log."""
+    if isinstance(error, (SettingError, UnknownNameError, FilterError)):
+        return str(error)  # what the visitor did
+    logger.warning("shown to a visitor in short: %s", error)
+    if isinstance(error, VisRAGError):
+        return public_error(error).message
     if isinstance(error, OSError):
         return error.strerror or "The file system failed."
-    return str(error)
+    return UNFORESEEN
 
 
 def shown(error: Exception) -> gr.Error:

@@ -103,7 +103,8 @@ def _as_asked(body: AskRequest, rag: VisRAG) -> VisRAG:
     if body.agent:
         raise SettingError("strategy is for answers without the agent, which shows pages in its own way. Leave it out.")
     strategy = find_strategy(body.strategy)
-    if rag.strategy.__name__.startswith(f"{body.strategy}_"):  # the server's own budget of the same one
+    own = getattr(rag.strategy, "__name__", "")  # a partial function has none
+    if own.startswith(f"{body.strategy}_"):  # the server's own budget of the same one
         return rag
     other = copy.copy(rag)
     other.strategy = strategy
