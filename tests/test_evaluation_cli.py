@@ -60,13 +60,13 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def indexed(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder of one's own, with the index of `filled` and the questions."""
-    shutil.copytree(filled / ".visrag-eval", tmp_path / ".visrag-eval")
+    shutil.copytree(filled / ".visrag", tmp_path / ".visrag")
     shutil.copy(filled / "questions.jsonl", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
 
-INDEX = ("--index", ".visrag-eval", "--collection", "questions")
+INDEX = ("--index", ".visrag", "--collection", "eval-questions")
 
 
 def write(path: Path, rows: list[dict[str, Any]]) -> None:
@@ -120,7 +120,7 @@ def test_two_runs_are_compared(indexed: Path, capsys: pytest.CaptureFixture[str]
 
 def test_the_first_run_filled_an_index_of_the_sets_own(filled: Path) -> None:
     assert set(read_run(filled / "run.trec")) == {"boats", "anchors", "bread"}
-    assert (filled / ".visrag-eval").is_dir()
+    assert (filled / ".visrag" / "eval-questions").is_dir()
 
 
 def test_answers(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -213,16 +213,19 @@ def test_a_wrong_index_is_told(indexed: Path, capsys: pytest.CaptureFixture[str]
         (("retrieval", "questions.jsonl", "--language", "fr"), "does not say in which language its questions are"),
         (("retrieval", "questions.jsonl", "--subset", "laws"), "it is not divided into parts"),
         (("retrieval", "questions.jsonl", "--group-by", "language"), "cannot be grouped by 'language'"),
-        (("retrieval", "questions.jsonl"), "comes without pages, and there is no index here"),
-        (("retrieval", "questions.jsonl", "--index", "gone"), "There is no index at 'gone'"),
+        (("retrieval", "questions.jsonl"), "comes without pages, and there is no index at .visrag"),
+        (("retrieval", "questions.jsonl", "--index", "gone"), "there is no index at gone"),
         (("retrieval", "questions.jsonl", "--documents", "docs", "--metrics", "map@3"), "no retrieval metric 'map@3'"),
         (("retrieval", "questions.jsonl", "--documents", "docs", "-k", "3"), "look at 10 pages, and top_k is 3"),
         (("retrieval", "questions.jsonl", "--compare", "none.trec"), "none.trec"),
         (
             ("retrieval", "questions.jsonl", "--documents", "docs", "--run-out", "no/run"),
-            "--run-out 'no/run' is no file",
+            "--run-out 'no/run': the folder",
         ),
-        (("answers", "questions.jsonl", "--documents", "docs", "--per-query", "docs"), "--per-query 'docs' is no file"),
+        (
+            ("answers", "questions.jsonl", "--documents", "docs", "--per-query", "docs"),
+            "is a folder",
+        ),
         (("answers", "questions.jsonl", "--pages", "given"), "gives no pages"),
         (("answers", "questions.jsonl", "--documents", "docs", "--metrics", "bleu"), "no answer metric 'bleu'"),
         (("answers", "questions.jsonl", "--compare", "docs"), "this type of file holds no rows"),

@@ -106,8 +106,8 @@ def test_a_judge_that_is_away(place: Path, capsys: pytest.CaptureFixture[str]) -
     for arguments, says in (
         (("--judge", "extractive"), "it cannot judge"),
         (("--judge-record", "x.jsonl"), "Say who judges: --judge"),
-        (("--html", "no/x"), "--html 'no/x' is no file"),
-        (("--judge", "http://localhost:1/v1", "--judge-record", "no/x"), "--judge-record 'no/x' is no file"),
+        (("--html", "no/x"), "--html 'no/x': the folder"),
+        (("--judge", "http://localhost:1/v1", "--judge-record", "no/x"), "--judge-record 'no/x': the folder"),
     ):
         code, out, err = visrag(capsys, *arguments)
         assert (code, out) == (2, "")

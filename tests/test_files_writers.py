@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import os
 from collections.abc import Callable, Iterator
@@ -16,7 +17,7 @@ from PIL import Image
 
 from visrag_integrations import Answer, Page, QdrantPageStore, ScoredPage
 from visrag_integrations.agent import Trace, VRAGAgent
-from visrag_integrations.cli import ask, evaluate
+from visrag_integrations.cli import evaluate_report, html_files
 from visrag_integrations.errors import VisRAGError
 from visrag_integrations.evaluation.questions import Question
 from visrag_integrations.evaluation.results import EvaluationResult
@@ -37,6 +38,10 @@ SET = EvaluationSet("set", (Question("1", TEXT, answers=("1932",)),), {"1": {"d.
 RUN = {"1": {f"page {number}".replace(" ", "-"): 1.0 / number for number in range(1, 2000)}}
 
 
+def asked(path: Path) -> argparse.Namespace:
+    return argparse.Namespace(html=str(path), open=False)
+
+
 def trace() -> Trace:
     texts = ("<think>I look.</think><search>bridge</search>", "<think>I see.</think><answer>1932</answer>")
     return VRAGAgent(ScriptedRetriever(ScoredPage(PAGE, 0.5, "maxsim")), ScriptedGenerator(*texts)).run("When?")
@@ -52,7 +57,7 @@ def export(path: Path) -> None:
 
 def per_query(path: Path) -> None:
     result = EvaluationResult("set", {"1": {"mrr@10": 1.0}}, run=RUN)
-    evaluate._write_per_query(str(path), SET, result)
+    evaluate_report._write_per_query(str(path), SET, result)
 
 
 @contextlib.contextmanager
@@ -69,7 +74,7 @@ def limited() -> Iterator[None]:
 WRITERS: dict[str, Callable[[Path], object]] = {
     "any file": lambda path: write_whole(path, TEXT.encode()),
     "report": lambda path: show(ANSWER, "When?").save(path),
-    "ask --html": lambda path: ask._write_html(str(path), answer_to_html("When?", ANSWER)),
+    "ask --html": lambda path: html_files.write(asked(path), answer_to_html("When?", ANSWER)),
     "evaluation set": SET.save,
     "eval --per-query": per_query,
     "run file": lambda path: write_run(RUN, path),

@@ -185,11 +185,11 @@ def test_pages_without_what_is_read_are_left_out_and_that_is_said(folder: Path, 
     with CrossEncoderReranker(folder, device="cpu", on_note=notes.append) as reranker:
         assert sorted(hit.page.number for hit in reranker.rerank("how?", mixed)) == [1, 3]
         assert notes == [f"1 of 3 pages have no text for the reranker {folder.name}, and are left out"]
-        with pytest.raises(SettingError, match=r"None of the 2 pages.*reads='text'.*--ocr auto"):
+        with pytest.raises(RerankerError, match=r"None of the 2 pages.*reads='text'.*--ocr auto"):
             reranker.rerank("how?", hits(["", "\n"]))
     with (
         CrossEncoderReranker(seeing, device="cpu", on_note=notes.append) as reranker,
-        pytest.raises(SettingError, match=r"None of the 3 pages.*picture"),
+        pytest.raises(RerankerError, match=r"None of the 3 pages.*picture"),
     ):
         reranker.rerank("how?", mixed)
     with CrossEncoderReranker(seeing, device="cpu", reads="both", on_note=notes.append) as reranker:

@@ -236,7 +236,7 @@ def test_pages_that_point_the_other_way_score_as_those_without_a_vector() -> Non
         store.add_pages(pages, [query, -query, -query, np.zeros(0, np.float32)])
         found = store.search(query, text="needle", mode="hybrid", top_k=4)
         scores = {hit.page.number: hit.score for hit in found}
-        assert scores[1] == pytest.approx(2.0, abs=1e-4)
+        assert scores[1] == pytest.approx(1.0, abs=1e-4)
         assert scores[2] == pytest.approx(0.0, abs=1e-6)
         assert scores[3] > 0
         assert all(math.isfinite(score) for score in scores.values())

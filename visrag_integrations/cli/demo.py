@@ -110,7 +110,9 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
         preset = options.preset_models(arguments)
         embedder, generator = embedder or preset[0], generator or preset[1]
     loading.check_model(arguments, generator)
-    loading.ask_before_loading(arguments, embedder, generator)
+    embedder = asked.with_query_embedder(embedder, arguments)
+    loading.ask_for_embedder(arguments, embedder, fills=True)
+    loading.ask_before_loading(arguments, generator)
     writer = loading.load_generator(arguments, generator)
     opened.callback(close, writer)
     if arguments.agent and only_quotes(writer):
@@ -127,7 +129,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     )
     return KnowledgeBases(
         arguments.folder,
-        embedder=loading.load_embedder(arguments, asked.with_query_embedder(embedder, arguments), fills=True),
+        embedder=loading.load_embedder(arguments, embedder, fills=True),
         generator=writer,
         others=_others(arguments),
         limits=limits,

@@ -10,6 +10,10 @@ if TYPE_CHECKING:
     from visrag_integrations.store.info import EmbedderInfo
 
 
+_IN_THIS_PROCESS = ("ocr", "cpu-visual")
+"""Embedders that no server has."""
+
+
 def add_server_option(parser: argparse.ArgumentParser) -> None:
     """Where the embedder is served, if it is."""
     from visrag_integrations.embedders.served import KEY_VARIABLE, URL_VARIABLE
@@ -26,6 +30,8 @@ def server_settings(name: str, arguments: argparse.Namespace, info: EmbedderInfo
     """`url` and what belongs to it; nothing for an embedder in this process."""
     from visrag_integrations.embedders.served import KEY_VARIABLE, SERVED, URL_VARIABLE
 
+    if info is not None and name.partition(":")[0] in _IN_THIS_PROCESS:
+        return {}  # the other one of an index that two fill
     url = arguments.embedder_url
     by_server_alone = name.startswith("endpoint:")
     if url is None and by_server_alone:

@@ -218,7 +218,7 @@ def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> Qdrant
         )
     # What is filled for a set must not mix with the user's own pages, nor with those of another set.
     if arguments.collection is None:
-        arguments.collection = f"eval-{own}" if fills else "pages"
+        arguments.collection = f"eval-{own}" if fills else getattr(arguments, "said_collection", "pages")
     return options.open_store(arguments, must_exist=not fills)
 
 

@@ -22,13 +22,14 @@ def add_judge_options(parser: argparse.ArgumentParser) -> None:
 
 def load_judge(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Generator | None:
     """The generator that judges, loaded before the work begins; None where none is asked for."""
-    from visrag_integrations.generation import load_generator
+    from visrag_integrations.cli import loading
 
     if not arguments.judge:
         if arguments.judge_record:
             raise SettingError("--judge-record keeps the verdicts of --judge. Say who judges: --judge NAME|FOLDER|URL")
         return None
-    judge = load_generator(arguments.judge)
+    # `--model` is one of the other generator's server.
+    judge = loading.load_generator(argparse.Namespace(**{**vars(arguments), "model": None}), arguments.judge)
     if judge.name == "extractive":
         raise SettingError("The extractive generator quotes; it cannot judge. Name a model or a server's URL.")
     opened.callback(close, judge)

@@ -67,13 +67,39 @@ def load_embedder(
     settings = embedding_server.server_settings(name, arguments, info)
     pages, queries = embedders.split_pair(name)
     needed = pages if fills or queries is None else queries
-    if not settings and not embedding_server.has_served(needed):
-        ask_before_loading(arguments, needed, may_ask=may_ask)
+    ask_for_embedder(arguments, name, fills=fills, may_ask=may_ask)
+    if not _is_elsewhere(arguments, needed, name):
         say_what_is_fetched(checkpoint_of(needed))
-        device = device_of(arguments)
-        if device is not None and computes_here(needed):
-            settings["device"] = device
+    device = device_of(arguments, name)
+    if device is not None and not _is_elsewhere(arguments, pages, name) and computes_here(pages):
+        settings["device"] = device
+    if device is not None and queries is not None and computes_here(queries):
+        settings["query_settings"] = {"device": device}
     return embedders.load_embedder(name, shared=True, **settings)
+
+
+def ask_for_embedder(arguments: argparse.Namespace, name: str, *, fills: bool = False, may_ask: bool = True) -> None:
+    """`ask_before_loading` of the half of an embedder that is needed, where it is loaded in this process.
+
+    Raises:
+        SettingError: As there.
+    """
+    from visrag_integrations import embedders
+
+    pages, queries = embedders.split_pair(name)
+    needed = pages if fills or queries is None else queries
+    if not _is_elsewhere(arguments, needed, name):
+        ask_before_loading(arguments, needed, may_ask=may_ask)
+
+
+def _is_elsewhere(arguments: argparse.Namespace, needed: str, name: str) -> bool:
+    """Whether a server has this half, or only a server or vLLM, which is not here, could have it."""
+    from visrag_integrations.embedders import split_pair
+    from visrag_integrations.embedders.served import SERVED
+
+    if needed == split_pair(name)[0] and embedding_server.server_settings(name, arguments):
+        return True
+    return embedding_server.has_served(needed) or (needed in SERVED and find_spec("vllm") is None)
 
 
 def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
@@ -89,7 +115,7 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
         return generation.load_generator(name, model=model)
     ask_before_loading(arguments, name)
     say_what_is_fetched(name)
-    device = device_of(arguments)
+    device = device_of(arguments, name)
     if device is None or not computes_here(name):
         return generation.load_generator(name)
     if device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
@@ -122,7 +148,7 @@ def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool
         SettingError: There is nobody to ask, or the answer is no.
     """
     for name in names:
-        if device_of(arguments) is not None or not _may_be_large(name):
+        if device_of(arguments, name) is not None or not _may_be_large(name):
             continue
         missing = _why_no_gpu()
         if not missing:

@@ -135,6 +135,7 @@ def server_options(arguments: argparse.Namespace) -> dict[str, int]:
 
 def add_generator_options(parser: argparse.ArgumentParser) -> None:
     """What answers, and how."""
+    parser.set_defaults(takes_surroundings=True)
     parser.add_argument(
         "--generator",
         metavar="NAME|FOLDER|URL",
@@ -301,7 +302,7 @@ def embedder_that_filled(store: QdrantPageStore, arguments: argparse.Namespace) 
         )
     note_outdated(arguments, store)
     note_other_preset(arguments, store)
-    name = with_query_embedder(arguments.embedder or store.info.embedder, arguments)
+    name = asked_embedder(arguments) or with_query_embedder(store.info.embedder, arguments)
     return loading.load_embedder(arguments, name, store.info)
 
 

@@ -22,14 +22,7 @@ PRESETS = {
     "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B"),
 }
 """Preset -> (embedder, generator)."""
-_IN_WORDS = {
-    "cpu": "pages are found by their text, and passages are quoted",
-    "gpu": "pages are found and read as pictures",
-}
-_ADVICE = {
-    "cpu": "For written answers add --generator URL; --preset chooses other models.",
-    "gpu": "--preset chooses other models.",
-}
+_IN_WORDS = {"cpu": "pages are found by their text", "gpu": "pages are found and read as pictures"}
 _HELP = (
     "which models to use: cpu finds pages by their words and quotes; cpu-visual looks at pages without a GPU, slowly; "
     "gpu is VisRAG-Ret and EVisRAG; auto is gpu where it can be, else cpu"
@@ -54,11 +47,20 @@ def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:
         if missing:
             chosen, why = "cpu", missing
         if not getattr(arguments, "quiet", False):
-            models = " + ".join(PRESETS[chosen])
-            note(f"{_IN_WORDS[chosen]}: preset {chosen} ({models}), because {why}. {_ADVICE[chosen]}")
+            note(_said_of(chosen, why, answers=getattr(arguments, "generator", "") is None))
         # So that it is chosen, and said, once. `preset` stays "auto": nobody asked for this one.
         arguments.chosen_preset = chosen
     return PRESETS[chosen]
+
+
+def _said_of(chosen: str, why: str, *, answers: bool) -> str:
+    """Which preset was taken and why; what answers, where that is asked of it."""
+    models = " + ".join(PRESETS[chosen])
+    words, advice = _IN_WORDS[chosen], "--preset chooses other models."
+    if answers and chosen == "cpu":
+        words += ", and passages are quoted"
+        advice = f"For written answers add --generator URL; {advice}"
+    return f"{words}: preset {chosen} ({models}), because {why}. {advice}"
 
 
 def prompt_of(arguments: argparse.Namespace) -> Prompt:
@@ -71,10 +73,10 @@ def prompt_of(arguments: argparse.Namespace) -> Prompt:
     return "evisrag"
 
 
-def device_of(arguments: argparse.Namespace) -> str | None:
+def device_of(arguments: argparse.Namespace, name: str) -> str | None:
     """The device that was asked for; the processor where the preset is made for it."""
     asked: str | None = arguments.device
-    if asked is None and getattr(arguments, "preset", None) == "cpu-visual":
+    if asked is None and getattr(arguments, "preset", None) == "cpu-visual" and name in PRESETS["cpu-visual"]:
         return "cpu"
     return asked
 

@@ -7,7 +7,7 @@ import contextlib
 import os
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options
+from visrag_integrations.cli import loading, options
 from visrag_integrations.errors import SettingError
 
 if TYPE_CHECKING:
@@ -77,6 +77,11 @@ def _reranker(arguments: argparse.Namespace) -> CrossEncoderReranker:
     settings: dict[str, Any] = {}
     if arguments.rerank_url is not None or is_url(arguments.rerank):
         settings["api_key"] = os.environ.get(KEY)
+    else:
+        loading.ask_before_loading(arguments, arguments.rerank)
+        loading.say_what_is_fetched(arguments.rerank)
+        if arguments.device is not None:
+            settings["device"] = arguments.device
     return CrossEncoderReranker(
         arguments.rerank,
         url=arguments.rerank_url,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import logging
 import os
 import sys
@@ -102,7 +101,9 @@ def following_retriever(
     """What searches the store, by whatever embedder fills it at the time; beginning with this one."""
     from visrag_integrations.servers.web.following import FollowingRetriever
 
-    load = functools.partial(loading.load_embedder, arguments, may_ask=False)
+    def load(name: str) -> PageEmbedder:
+        return loading.load_embedder(arguments, name, store.read_info(), may_ask=False)
+
     only = options.filter_of(arguments)
     settings = reranking.retriever_settings(arguments, opened)
     return FollowingRetriever(embedder, store, load=load, mode=arguments.mode, filter=only, **settings)

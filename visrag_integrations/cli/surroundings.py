@@ -46,17 +46,29 @@ def fill_in(arguments: argparse.Namespace) -> None:
     wanted = [name for name in SETTINGS if getattr(arguments, name, "") is None]
     table: Mapping[str, Said] | None = None
     for name in wanted:
+        if name == "model" and not _is_url(arguments.generator):
+            continue  # it is one of the models of a server, and what answers is none
         variable = f"VISRAG_{name.upper()}"
         value = os.environ.get(variable, "").strip()
         if value:
-            setattr(arguments, name, value)
+            _set(arguments, name, value)
             continue
         if table is None:  # read once, and only where it counts
             table = _table()
         if name in table:
-            setattr(arguments, name, _agreed(name, table[name]))
+            _set(arguments, name, _agreed(name, table[name]))
         elif name not in getattr(arguments, "own_defaults", ()):
             setattr(arguments, name, _built_in(name))
+
+
+def _set(arguments: argparse.Namespace, name: str, value: str) -> None:
+    # What a command chooses by itself where nobody says it with the command is only told: `said_collection`.
+    own = name in getattr(arguments, "own_defaults", ())
+    setattr(arguments, f"said_{name}" if own else name, value)
+
+
+def _is_url(generator: str | None) -> bool:
+    return generator is not None and "://" in generator
 
 
 def _built_in(name: str) -> str | None:

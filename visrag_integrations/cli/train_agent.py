@@ -61,6 +61,7 @@ def _add_search(parser: argparse.ArgumentParser) -> None:
         help="a generator that judges answers, or match: exactly the words of a right one (default: match)",
     )
     search.add_argument("--verdicts", metavar="FILE", help="keeps what was judged, so that nothing is asked twice")
+    options.add_embedder_options(parser, default="what the index remembers")
     options.add_store_options(parser, json=False)
 
 

@@ -25,6 +25,7 @@ from visrag_integrations.embedders.systems import (
 )
 from visrag_integrations.embedders.unknown_names import unknown_embedder
 from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError, UnknownNameError
+from visrag_integrations.interfaces.embedders import PAIR
 from visrag_integrations.interfaces.shared import SHARED_EMBEDDERS, SharedEmbedder
 
 if TYPE_CHECKING:
@@ -91,6 +92,8 @@ def load_embedder(
         MissingExtraError: The embedder needs a package that is not installed.
     """
     name = str(name_or_path)
+    if _says_text_model(name, system):
+        name, settings = _with_text_model(name, settings)
     if shared:
         if queries is not None:
             settings["queries"] = str(queries)
@@ -109,8 +112,6 @@ def load_embedder(
         return pair(names, load_embedder, _named, system=system, settings=settings, query_settings=own)
     if query_settings is not None:
         raise SettingError("query_settings are those of queries=; name what embeds the queries, or leave them out.")
-    if name.startswith(_WITH_TEXT_MODEL) and name not in _named and system is None:
-        name, settings = _with_text_model(name, settings)
     if name in _named and (url is not None or backend is not None):
         raise SettingError(f"{name!r} works in this process, without a server; leave url= and backend= out.")
     if name in _named:
@@ -162,6 +163,11 @@ def register_embedder(name: str, factory: Factory, *, replace: bool = False) -> 
 def embedder_names() -> list[str]:
     """Every name `load_embedder` knows, sorted."""
     return sorted({*_named, *CHECKPOINTS, *SERVED})
+
+
+def _says_text_model(name: str, system: str | None) -> bool:
+    """Whether it is "ocr:MODEL"; of two models, each is loaded by its own name."""
+    return system is None and name.startswith(_WITH_TEXT_MODEL) and name not in _named and PAIR not in name
 
 
 def _with_text_model(name: str, settings: dict[str, Any]) -> tuple[str, dict[str, Any]]:

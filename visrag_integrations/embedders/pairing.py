@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.embedders.checkpoints import ADAPTER, resolve_checkpoint
 from visrag_integrations.embedders.paired import Described, Half, PairedEmbedder
+from visrag_integrations.embedders.served import SERVED
 from visrag_integrations.embedders.systems import CHECKPOINTS, QUERY_MODELS, SYSTEMS, is_recognised, recognise
 from visrag_integrations.embedders.unknown_names import unknown_embedder
 from visrag_integrations.errors import CheckpointError, SettingError, UnknownNameError
@@ -64,7 +65,8 @@ def pair(
                 f"A pair is called PAGES{PAIR}QUERIES, so that neither name may be empty or have a {PAIR!r} in it: "
                 f"{name!r}. Give the folder another name."
             )
-    _check_known(of_pages, taken, may_be_elsewhere=True)
+    if settings.get("url") is None and settings.get("backend") is None:  # a server may have any
+        _check_known(of_pages, taken, may_be_elsewhere=True)
     _check_known(of_queries, taken)
     query_system, checkpoint = _system_of(of_queries, taken)
     own = dict(query_settings)
@@ -102,6 +104,8 @@ def _check_known(name: str, taken: Collection[str], *, may_be_elsewhere: bool = 
     """Nothing, where a model of this name can be loaded, here or where pages are embedded."""
     system, checkpoint = _system_of(name, taken)
     if name in taken or system is not None:
+        return
+    if may_be_elsewhere and (name in SERVED or name.startswith("ocr:")):
         return
     if may_be_elsewhere and os.path.isabs(checkpoint):  # a folder of the machine with the GPU
         return

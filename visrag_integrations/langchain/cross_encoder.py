@@ -89,7 +89,13 @@ class VisRAGCrossEncoderReranker(BaseDocumentCompressor):
             SettingError: The model is a `CrossEncoderReranker`, which has its settings, and others are given.
         """
         if not isinstance(self.model, (str, Path)):
-            defaults: dict[str, Any] = {"url": None, "api_key": None, "reads": "auto", "min_score": None, "settings": {}}
+            defaults: dict[str, Any] = {
+                "url": None,
+                "api_key": None,
+                "reads": "auto",
+                "min_score": None,
+                "settings": {},
+            }
             given = [name for name, default in defaults.items() if getattr(self, name) != default]
             if given:
                 raise SettingError(
