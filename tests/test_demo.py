@@ -24,7 +24,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreLockedError, UnknownNameError
+from visrag_integrations.errors import SettingError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
 from visrag_integrations.ingestion import IndexReport
 from visrag_integrations.servers.demo import answer_fragments, fragments
@@ -218,7 +218,7 @@ def test_create_and_delete(bases: KnowledgeBases) -> None:
     assert not base.folder.exists()
     with pytest.raises(UnknownNameError, match="Tax 2024"):
         bases.get("Tax 2024")
-    with pytest.raises(StoreError, match="not there any more"):
+    with pytest.raises(UnknownNameError, match="not there any more"):
         base.ask("boats?")
     bases.create("Tax 2024")
     assert bases.get("Tax 2024").files() == []

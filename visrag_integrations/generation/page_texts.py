@@ -98,7 +98,7 @@ def _limited(page: Page, text: str, most: int) -> LimitedText:
     # Without its folders: those who ask a server read it, too.
     file_name = (page.source or page.doc_id).replace("\\", "/").rstrip("/").rpartition("/")[2]
     name = inert_line(file_name or page.doc_id)
-    problem = f"the text of {name}, page {page.number}, was cut: {len(kept)} of {len(text)} characters were shown"
+    problem = f"the text of {name}, page {page.number} was cut: {len(kept)} of {len(text)} characters were shown"
     if page.picture is not None:
         problem += ", and its picture"
     return LimitedText(f"{kept}\n{note}".lstrip(), problem)
