@@ -79,6 +79,7 @@ def test_boxes_of_the_set_are_scored(place: Path, capsys: pytest.CaptureFixture[
 
 
 def test_a_model_judges(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
     with serving(["<judge>True</judge>"]) as (url, seen):
         judged = ("--judge", url, "--judge-record", "verdicts.jsonl", "--metrics", "accuracy")
         code, out, err = visrag(capsys, *judged, "--workers", "1")
@@ -92,6 +93,7 @@ def test_a_model_judges(place: Path, capsys: pytest.CaptureFixture[str]) -> None
 
 
 def test_garbage_of_a_judge_changes_the_exit_code(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
     with serving(["I am only a model."]) as (url, _):
         code, out, err = visrag(capsys, "--judge", url, "--workers", "1")
     assert code == 1, err

@@ -243,6 +243,7 @@ def ask(index: Path, *options: str) -> int:
 
 
 def test_ask_shows_both(index: Path, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
     url, requests = server
     assert ask(index, "--generator", url, "--strategy", "image_and_text", "--prompt", "plain") == 0
     assert sent(requests) == [
@@ -251,6 +252,7 @@ def test_ask_shows_both(index: Path, server: Any, capsys: pytest.CaptureFixture[
 
 
 def test_a_budget_on_the_command_line(index: Path, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
     url, requests = server
     both = ["--generator", url, "--strategy", "image_and_text", "--prompt", "plain", "--json"]
     assert ask(index, *both, "--text-budget", "12") == 0
@@ -265,6 +267,7 @@ def test_a_budget_on_the_command_line(index: Path, server: Any, capsys: pytest.C
 
 
 def test_the_model_of_a_server_is_named(index: Path, server: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    pytest.importorskip("openai")
     url, requests = server
     assert ask(index, "--generator", url, "--model", "the-second", "--prompt", "plain") == 0
     assert requests[-1]["model"] == "the-second"
@@ -276,6 +279,7 @@ def test_the_model_of_a_server_is_named(index: Path, server: Any, capsys: pytest
 def test_every_command_that_answers_takes_the_model(
     index: Path, server: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    pytest.importorskip("openai")
     url, requests = server
     monkeypatch.chdir(tmp_path)
     (tmp_path / "q.jsonl").write_text('{"id": "1", "query": "How many boats?", "answer": "forty"}\n')

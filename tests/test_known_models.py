@@ -181,10 +181,10 @@ EITHER = KnownModel("either", "generator", (Way("in process", "vllm", "a"), Way(
         (LARGE, Machine(), "slow: there is no GPU"),
         (LARGE, Machine(gpus=("A GPU, 80 GB",), torch="2.13.0"), "yes"),
         (LARGE, Machine(gpus=("A GPU, 80 GB",), torch="2.13.0+cpu"), "slow: there is no GPU"),
-        (SMALL, Machine(missing={"torch": ("torch",)}), 'pip install "visrag-integrations[torch]"'),
+        (SMALL, Machine(missing={"torch": ("torch",)}), "needs the extra torch"),
         (SERVED, Machine(missing={"torch": ("torch",)}), "on a vLLM server"),
         (EITHER, Machine(gpus=("A GPU",), missing={"vllm": ("vllm",)}), "yes"),
-        (EITHER, Machine(missing={"vllm": ("vllm",), "torch": ("torch",)}), 'pip install "visrag-integrations[vllm]"'),
+        (EITHER, Machine(missing={"vllm": ("vllm",), "torch": ("torch",)}), "needs the extra vllm"),
     ],
 )
 def test_what_runs_here(model: KnownModel, here: Machine, expected: str) -> None:

@@ -62,7 +62,7 @@ def runs_here(model: KnownModel, machine: Machine) -> str:
         return "on a vLLM server"
     ready = [way for way in own if way.extra not in machine.missing]
     if not ready:
-        return install_command(own[0].extra)
+        return f"needs the extra {own[0].extra}"
     if model.needs_gpu and not machine.has_gpu:
         return "slow: there is no GPU"
     return "yes"

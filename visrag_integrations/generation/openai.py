@@ -25,7 +25,7 @@ from visrag_integrations.generation.openai_messages import (
 )
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
-try:
+try:  # after `openai_errors`, which says it too: whoever imports this file alone is told as well
     import openai
 except ImportError as err:
     raise MissingExtraError("The openai client", "openai") from err

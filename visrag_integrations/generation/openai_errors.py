@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-import openai
+from visrag_integrations.errors import GenerationError, MissingExtraError, printable
 
-from visrag_integrations.errors import GenerationError, printable
+try:
+    import openai
+except ImportError as err:
+    raise MissingExtraError("The openai client", "openai") from err
 
 _LONGEST = 600  # characters of the server's own words: some send a whole page of HTML
 
