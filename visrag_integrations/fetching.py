@@ -97,6 +97,24 @@ def fetch(
     return _Fetch(url, max_bytes, seconds, destination or Destination(), file, method).run()
 
 
+def http_address(url: str) -> SplitResult | None:
+    """The parts of an http or https address; None where it is none, or its port is no number.
+
+    >>> http_address("http://localhost:8000/v1").path
+    '/v1'
+    >>> http_address("localhost:8000") is http_address("http://host:port/") is None
+    True
+    """
+    try:
+        parts = urlsplit(url)
+        host, _ = parts.hostname, parts.port
+    except ValueError:
+        return None
+    if host is None or parts.scheme not in ("http", "https"):
+        return None
+    return parts
+
+
 def without_credentials(url: str) -> str:
     """The URL as it may be shown: without user and password, and not too long.
 

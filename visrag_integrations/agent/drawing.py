@@ -13,6 +13,7 @@ from itertools import groupby
 from visrag_integrations import images
 from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.steps import Crop, Finish, SearchStep, Shown, Step, Thought
+from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.images.urls import data_url
 from visrag_integrations.types import Box, Page
 
@@ -192,8 +193,7 @@ def _within(inner: Box, outer: Box) -> Box:
 
 
 def _page_name(page: Page) -> str:
-    file_name = page.source.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return f"{file_name or page.source or page.doc_id}, page {page.number}"
+    return f"{file_name(page)}, page {page.number}"
 
 
 def _counted(count: int, what: str) -> str:

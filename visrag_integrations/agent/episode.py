@@ -32,6 +32,7 @@ from visrag_integrations.agent.steps import (
 from visrag_integrations.agent.trace import Trace
 from visrag_integrations.errors import PictureError
 from visrag_integrations.generation.refusals import says_insufficient
+from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.generation.vrag import (
     ANSWER_NOW,
     Action,
@@ -347,8 +348,7 @@ def _unshowable(hit: ScoredPage, cut: Cut | str) -> list[Problem]:
     if not isinstance(cut, str):
         return []
     page = hit.page
-    file_name = (page.source or page.doc_id).replace("\\", "/").rstrip("/").rpartition("/")[2] or page.doc_id
-    return [problem("unshowable", page=f"page {page.number} of {quoted(file_name)}", reason=cut)]
+    return [problem("unshowable", page=f"page {page.number} of {quoted(file_name(page))}", reason=cut)]
 
 
 def _part(shown: Shown) -> Part:

@@ -9,10 +9,10 @@ import os
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlunsplit
 
 from visrag_integrations.errors import SettingError, UnknownNameError
-from visrag_integrations.fetching import without_credentials
+from visrag_integrations.fetching import http_address, without_credentials
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
@@ -133,13 +133,8 @@ def server_of(url: str) -> str:
     Raises:
         SettingError: It is no address.
     """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        host = None
-    if host is None or parts.scheme not in ("http", "https"):
+    parts = http_address(url)
+    if parts is None:
         raise SettingError(f"url is {without_credentials(url)!r}; give an address such as http://localhost:8000.")
     path = parts.path.rstrip("/")
     for ending in _PATHS:

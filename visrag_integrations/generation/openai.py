@@ -11,12 +11,12 @@ from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
-from visrag_integrations.errors import GenerationError, MissingExtraError, SettingError, VisRAGError
+from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
 from visrag_integrations.generation.chat import merged_parts, picture_sources
 from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, with_defaults
 from visrag_integrations.generation.guided import PartRequest, answer_pieces
 from visrag_integrations.generation.loop import LoopGenerator
-from visrag_integrations.generation.openai_errors import explained
+from visrag_integrations.generation.openai_errors import explained, openai
 from visrag_integrations.generation.openai_messages import (
     ChatTotals,
     encoded_pictures,
@@ -24,11 +24,6 @@ from visrag_integrations.generation.openai_messages import (
     to_request,
 )
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
-
-try:  # after `openai_errors`, which says it too: whoever imports this file alone is told as well
-    import openai
-except ImportError as err:
-    raise MissingExtraError("The openai client", "openai") from err
 
 logger = logging.getLogger(__name__)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from visrag_integrations.errors import GenerationError, MissingExtraError, printable
 
 try:
-    import openai
+    import openai as openai  # for `openai.py` too
 except ImportError as err:
     raise MissingExtraError("The openai client", "openai") from err
 

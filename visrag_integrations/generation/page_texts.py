@@ -15,6 +15,7 @@ from dataclasses import dataclass
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.inert import inert, inert_line
+from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.types import Page, PageText
 
 # Some three to four thousand tokens of English, up to twelve thousand of Chinese: a page of print has 2,000 to 5,000
@@ -96,8 +97,7 @@ def _limited(page: Page, text: str, most: int) -> LimitedText:
     left_out = len(text) - len(kept)
     note = f"[{left_out} of {len(text)} characters of this text are left out.]"
     # Without its folders: those who ask a server read it, too.
-    file_name = (page.source or page.doc_id).replace("\\", "/").rstrip("/").rpartition("/")[2]
-    name = inert_line(file_name or page.doc_id)
+    name = inert_line(file_name(page))
     problem = f"the text of {name}, page {page.number} was cut: {len(kept)} of {len(text)} characters were shown"
     if page.picture is not None:
         problem += ", and its picture"

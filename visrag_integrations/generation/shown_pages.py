@@ -31,6 +31,16 @@ class ShownPage(NamedTuple):
     shown: str | PictureFile
 
 
+def file_name(page: Page) -> str:
+    """The name of the page's document without its folders, for those who are not to see the server's.
+
+    >>> file_name(Page("d", 1, source="/srv/ada/tax.pdf")), file_name(Page("d", 1))
+    ('tax.pdf', 'd')
+    """
+    last = page.source.replace("\\", "/").rstrip("/").rpartition("/")[2]
+    return last or page.source or page.doc_id
+
+
 def shown_pages(
     pages: Iterable[Page],
     *,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.report.escaping import escaped
 from visrag_integrations.types import Page, ScoredPage
 
@@ -22,16 +23,11 @@ def place_of(page: Page | None, index: int) -> str:
     """
     if page is None:
         return f"image {index}"
-    place = f"{_document_name(page)}, page {page.number}"
+    place = f"{file_name(page)}, page {page.number}"
     label = page.metadata.get("page_label")
     if isinstance(label, str) and label and label != str(page.number):
         return f"{place} ({label})"
     return place
-
-
-def _document_name(page: Page) -> str:
-    file_name = page.source.replace("\\", "/").rstrip("/").rpartition("/")[2]
-    return file_name or page.source or page.doc_id
 
 
 def score_html(hit: ScoredPage) -> str:

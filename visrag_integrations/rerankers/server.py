@@ -12,7 +12,7 @@ from visrag_integrations import images
 from visrag_integrations.embedders.http_retries import JSONClient
 from visrag_integrations.embedders.served import SERVED
 from visrag_integrations.errors import RerankerEndpointError, RerankerError, SettingError, VisRAGError, storable
-from visrag_integrations.fetching import without_credentials
+from visrag_integrations.fetching import http_address, without_credentials
 from visrag_integrations.interfaces.arguments import check_arguments
 from visrag_integrations.rerankers.answers import read_scores
 from visrag_integrations.rerankers.page_inputs import OWN_SETTINGS, PageInput
@@ -205,13 +205,8 @@ def address_of(url: str) -> str:
     Raises:
         SettingError: It is no address.
     """
-    try:
-        parts = urlsplit(url)
-        host = parts.hostname
-        _ = parts.port
-    except ValueError:
-        host = None
-    if host is None or parts.scheme not in ("http", "https"):
+    parts = http_address(url)
+    if parts is None:
         raise SettingError(
             f"{without_credentials(url)!r} is no address of a reranker; give one such as http://localhost:8000/rerank."
         )
