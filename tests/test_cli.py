@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from typing import Any
 
 import pytest
 from drawing import draw_pdf
+from sparse_copies import copy_index
 
 from visrag_integrations import load_embedder
 from visrag_integrations.cli import main
@@ -54,7 +54,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def filled(filled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with the same documents, and their index."""
-    shutil.copytree(filled_once, tmp_path, dirs_exist_ok=True)
+    copy_index(filled_once, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 from drawing import draw_pdf
+from sparse_copies import copy_index
 
 from visrag_integrations import QdrantPageStore
 from visrag_integrations.cli import info, main
@@ -32,7 +32,7 @@ def filled_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture
 def filled(filled_once: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    shutil.copytree(filled_once, tmp_path, dirs_exist_ok=True)
+    copy_index(filled_once, tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
 

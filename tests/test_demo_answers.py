@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -16,6 +15,7 @@ from drawing import draw_pdf
 from fakes import PixelEmbedder, ScriptedGenerator
 from hypothesis import given
 from hypothesis import strategies as st
+from sparse_copies import copy_index
 
 from visrag_integrations.cli import main
 from visrag_integrations.errors import GenerationError, SettingError
@@ -88,7 +88,7 @@ def opened(tmp_path: Path, prepared: Path) -> Iterator[Opened]:
     def open_with(generator: Any, *, empty: bool = False, **settings: Any) -> Asking:
         folder = tmp_path / f"bases{len(open_ones)}"
         if not empty:
-            shutil.copytree(prepared, folder)
+            copy_index(prepared, folder)
         open_ones.append(KnowledgeBases(folder, embedder=PixelEmbedder(), generator=generator, **settings))
         return Asking(open_ones[-1])
 

@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from drawing import draw_pdf
 from PIL import Image
+from sparse_copies import copy_index
 
 from visrag_integrations.cli import main
 from visrag_integrations.errors import DatasetError
@@ -60,7 +61,7 @@ def filled(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def indexed(filled: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder of one's own, with the index of `filled` and the questions."""
-    shutil.copytree(filled / ".visrag", tmp_path / ".visrag")
+    copy_index(filled / ".visrag", tmp_path / ".visrag")
     shutil.copy(filled / "questions.jsonl", tmp_path)
     monkeypatch.chdir(tmp_path)
     return tmp_path
