@@ -41,10 +41,13 @@ lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff format --check .
 	.venv-test/bin/mypy
 
+docs: .venv-test/ready  ## the documentation site, in site/: open site/index.html, with or without a network
+	NO_MKDOCS_2_WARNING=1 .venv-test/bin/mkdocs build --strict
+
 lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
 	.venv-lowest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
 
-check: test test-slow lint lowest notebooks  ## everything that has to pass
+check: test test-slow lint lowest notebooks docs  ## everything that has to pass
 
 .venv-demo/ready: pyproject.toml constraints.txt
 	$(PYTHON) -m venv .venv-demo
@@ -83,4 +86,4 @@ NO_TORCHVISION_OPERATORS = import sys, types; name = "torchvision._meta_registra
 	touch $@
 
 clean:
-	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo .visrag-trained demo.html dist build
+	rm -rf .venv-demo .venv-test .venv-vllm .venv-ultrarag .venv-lowest .visrag-demo .visrag-trained demo.html dist build site

@@ -1,7 +1,8 @@
 """What the documentation site takes from the project: its addresses, and where links out of docs/ lead.
 
 The pages are read on GitHub too, so they name files as GitHub does: `../benchmarks/RESULTS.md`. The site has only what is
-in docs/; such a link becomes the file's address in the project.
+in docs/; such a link becomes the file's address in the project. A built page that loads anything from elsewhere is an
+error: the site is read without a network, and tells nobody that it is read.
 """
 
 from __future__ import annotations
@@ -18,6 +19,10 @@ else:
     import tomli as tomllib
 
 ROOT = Path(__file__).parent.parent
+_ELSEWHERE = re.compile(r"<(?:script|img|iframe|source|video)\b[^>]*?\bsrc=[\"']?(?P<script>(?:https?:)?//[^\"'\s>]+)")
+_STYLE = re.compile(r"<link\b[^>]*?\bhref=[\"']?(?P<style>(?:https?:)?//[^\"'\s>]+)[^>]*>")
+# What a page says of its own address loads nothing.
+_SAID_ONLY = re.compile(r"\brel=[\"']?(?:canonical|next|prev)\b")
 _OUT_OF_DOCS = re.compile(r"\]\((?P<path>(?:\.\./)+[^)\s#]*)(?P<anchor>#[^)\s]*)?\)")
 
 
@@ -32,6 +37,31 @@ def on_config(config: Any) -> Any:
 
 def on_page_markdown(markdown: str, page: Any, config: Any, files: Any) -> str:
     return with_project_links(markdown, page.file.src_uri, project_urls()["Source"])
+
+
+def on_post_build(config: Any) -> None:
+    """Look at what was built.
+
+    Raises:
+        ValueError: A page loads something from elsewhere.
+    """
+    for path in sorted(Path(config["site_dir"]).rglob("*.html")):
+        elsewhere = loaded_from_elsewhere(path.read_text(encoding="utf-8"))
+        if elsewhere:
+            raise ValueError(f"{path}: the page loads {', '.join(elsewhere)}. Put it into docs/assets.")
+
+
+def loaded_from_elsewhere(page: str) -> list[str]:
+    """The addresses from which a browser would load scripts, styles and pictures of this HTML.
+
+    >>> loaded_from_elsewhere('<script src="https://e.org/a.js"></script><a href="https://e.org">e</a>')
+    ['https://e.org/a.js']
+    """
+    found = [match["script"] for match in _ELSEWHERE.finditer(page)]
+    for match in _STYLE.finditer(page):
+        if not _SAID_ONLY.search(match[0]):
+            found.append(match["style"])
+    return found
 
 
 def project_urls() -> dict[str, str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib.util
+import os
+import re
 import shutil
 import subprocess
 import sys
@@ -151,6 +153,50 @@ def test_workflows_are_read(path: Path) -> None:
     assert workflow["permissions"] == {"contents": "read"}  # a job that needs more says so itself
     for job in workflow["jobs"].values():
         assert job["steps"]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / ".github" / "workflows").glob("*.yml")), ids=lambda path: path.name)
+def test_jobs_of_workflows_fit_together(path: Path) -> None:
+    """What a job waits for and reads of another is there; what an action may do stands at the job that needs it."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load(path.read_text(encoding="utf-8"))
+    jobs = workflow["jobs"]
+    for name, job in jobs.items():
+        needed = job.get("needs", [])
+        for other in [needed] if isinstance(needed, str) else needed:
+            assert other in jobs, f"{name} needs {other}"
+        for other, output in re.findall(r"needs\.([\w-]+)\.outputs\.([\w-]+)", str(job)):
+            assert output in jobs[other]["outputs"], f"{name} reads {output} of {other}"
+        steps = {step["id"]: step for step in job["steps"] if "id" in step}
+        for step, output in re.findall(r"steps\.([\w-]+)\.outputs\.([\w-]+)", str(job)):
+            written = steps[step].get("run")
+            assert written is None or f"{output}=" in written, f"{step} writes no {output}"
+        for step in job["steps"]:
+            assert len({"run", "uses"} & set(step)) == 1, step
+            if "uses" in step:
+                assert re.fullmatch(r"[\w.-]+/[\w./-]+@[\w./-]+", step["uses"]), step["uses"]
+            if step.get("uses", "").startswith("actions/deploy-pages"):
+                assert job["permissions"] == {"pages": "write", "id-token": "write"}
+                assert job["environment"]["name"] == "github-pages"
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="workflows run in bash")
+def test_the_site_is_published_once_there_is_an_address(tmp_path: Path) -> None:
+    """The very command of the workflow, on the project as it is and with an address."""
+    yaml = pytest.importorskip("yaml")
+    workflow = yaml.safe_load((ROOT / ".github" / "workflows" / "docs.yml").read_text(encoding="utf-8"))
+    (command,) = [step["run"] for step in workflow["jobs"]["build"]["steps"] if step.get("id") == "address"]
+    project = (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for text, publish in ((project.replace("example.org", "github.com/o"), "yes"), (project, "no")):
+        if publish == "no" and "example.org" not in project:
+            continue
+        (tmp_path / "pyproject.toml").write_text(text, encoding="utf-8")
+        output = tmp_path / publish
+        environment = {**os.environ, "GITHUB_OUTPUT": str(output)}
+        subprocess.run(["bash", "-e", "-c", command], cwd=tmp_path, env=environment, check=True)
+        assert output.read_text(encoding="utf-8") == f"publish={publish}\n"
+    assert workflow["jobs"]["publish"]["needs"] == "build"
+    assert "outputs.publish == 'yes'" in workflow["jobs"]["publish"]["if"]
 
 
 def test_a_release_is_refused_while_there_is_no_address() -> None:
