@@ -274,7 +274,7 @@ class Answer:
         thinking: The model's reasoning.
         observation: What the model saw, before it recorded evidence.
         pages: The pages it was shown, best first.
-        problems: What was off in the model's text, in words; empty when nothing was.
+        problems: What was wrong with the form of the model's text, in words; empty where nothing was.
         raw: The model's text, untouched.
     """
 

@@ -83,7 +83,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 def _parser() -> argparse.ArgumentParser:
     parser = CommandParser(
         prog="visrag",
-        description="Search documents as page images and answer from them.",
+        description="Find pages of documents, by their text or as pictures, and answer from them.",
         epilog="A file name or question that starts with a dash goes after `--`: visrag index -- -notes.pdf",
     )
     parser.add_argument("--version", action="version", version=f"visrag {__version__}")
