@@ -1,12 +1,13 @@
 """What the documentation site takes from the project: its addresses, and where links out of docs/ lead.
 
-The pages are read on GitHub too, so they name files as GitHub does: `../benchmarks/RESULTS.md`. The site has only what is
-in docs/; such a link becomes the file's address in the project. A built page that loads anything from elsewhere is an
-error: the site is read without a network, and tells nobody that it is read.
+The pages are read on GitHub too, so they name files as GitHub does: `../benchmarks/RESULTS.md`. The site has only what
+is in docs/; such a link becomes the file's address in the project. A built page that loads anything from elsewhere is
+an error: the site is read without a network, and tells nobody that it is read.
 """
 
 from __future__ import annotations
 
+import os
 import posixpath
 import re
 import sys
@@ -27,9 +28,9 @@ _OUT_OF_DOCS = re.compile(r"\]\((?P<path>(?:\.\./)+[^)\s#]*)(?P<anchor>#[^)\s]*)
 
 
 def on_config(config: Any) -> Any:
-    """Where the site and the project are: `[project.urls]` is the one place that says it."""
+    """Where the site and the project are: `[project.urls]` says it, or VISRAG_SITE_URL where the site is published."""
     urls = project_urls()
-    config["site_url"] = urls["Documentation"]
+    config["site_url"] = os.environ.get("VISRAG_SITE_URL") or urls["Documentation"]
     config["repo_url"] = urls["Source"]
     config["repo_name"] = config["site_name"]
     return config

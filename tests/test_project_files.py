@@ -58,6 +58,15 @@ def test_every_link_of_the_readme_is_a_file_here(hook: ModuleType) -> None:
         assert (ROOT / path.partition("#")[0]).exists(), path
 
 
+def test_the_readme_says_what_each_extra_takes() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    table = (ROOT / "README.md").read_text(encoding="utf-8").split("## What to install")[1].split("\n## ")[0]
+    first = [row.split("|")[1] for row in table.splitlines() if row.startswith("| `")]
+    named = set(re.findall(r"`([\w-]+)`", " ".join(first)))
+    for_the_project_itself = {"dev", "dev-full", "docs"}
+    assert named == set(project["optional-dependencies"]) - for_the_project_itself
+
+
 def test_the_address_stands_once() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
     source = project["urls"]["Source"]

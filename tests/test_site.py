@@ -1,4 +1,4 @@
-"""The documentation site: every public name, every page and every message on it is there, and every link leads somewhere.
+"""The documentation site: public names, pages and messages are there, and every link leads somewhere.
 
 That it builds without a warning is `make docs`.
 """
@@ -208,7 +208,10 @@ def test_what_a_page_loads_from_elsewhere(hooks: ModuleType, tmp_path: Path, pag
         hooks.on_post_build({"site_dir": str(tmp_path)})
 
 
-def test_the_address_is_that_of_the_project(hooks: ModuleType) -> None:
+def test_the_address_is_that_of_the_project(hooks: ModuleType, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VISRAG_SITE_URL", "https://me.github.io/mine/")
+    assert hooks.on_config({"site_name": "mine"})["site_url"] == "https://me.github.io/mine/"
+    monkeypatch.delenv("VISRAG_SITE_URL")
     urls = hooks.project_urls()
     config = hooks.on_config({"site_name": "visrag-integrations"})
     assert config["site_url"] == urls["Documentation"]
