@@ -19,13 +19,7 @@ class Doctests(griffe.Extension):
 def fenced(docstring: str) -> str:
     """The text with a fence around each example.
 
-    >>> print(fenced("Half of it.\\n\\n>>> half(4)\\n2").replace("`", "'"))
-    Half of it.
-    <BLANKLINE>
-    '''pycon
-    >>> half(4)
-    2
-    '''
+    "Half of it.\\n\\n>>> half(4)\\n2" becomes "Half of it.\\n\\n```pycon\\n>>> half(4)\\n2\\n```".
     """
     lines: list[str] = []
     margin: str | None = None  # the white space before the example that goes on, None outside of one
