@@ -214,7 +214,10 @@ def presenter_for(request: Request, service: Service) -> Presenter:
     scope = request.scope
     root = scope.get("root_path", "")
     outer = scope.get("app_root_path", root)
-    return Presenter(_reached_at(scope["scheme"], request.headers.get("host"), scope.get("server"), root, outer))
+    server = scope.get("server")
+    if server is not None:
+        server = tuple(server)  # some servers give a list
+    return Presenter(_reached_at(scope.get("scheme", "http"), request.headers.get("host"), server, root, outer))
 
 
 # A server is called by a handful of names. Anybody can send other ones, so that only so many are kept.
