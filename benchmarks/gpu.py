@@ -21,30 +21,13 @@ import argparse
 import importlib.metadata
 import importlib.util
 import logging
-import os
 import platform
 import subprocess
-import sys
-import tempfile
-import time
-from dataclasses import dataclass
-from pathlib import Path
 
 import table
+from sections import Section, run_all
 
-HERE = Path(__file__).parent
 _GIB = 2**30
-
-
-@dataclass(frozen=True)
-class Section:
-    """One process: its command at full size and when it only has to run, its seconds at most, and what it needs."""
-
-    name: str
-    command: tuple[str, ...]
-    quick: tuple[str, ...]
-    seconds: float
-    needs: str = ""
 
 
 # The seconds together are less than eight minutes. What an H100 needs is not known yet: none was at hand.
@@ -83,52 +66,8 @@ def main() -> int:
     if options.halve:
         return halve(options.halve)
     print(heading(), flush=True)
-    failed = []
-    rows: list[table.Row] = []
-    for section in SECTIONS:
-        if options.only and section.name not in options.only:
-            continue
-        if section.needs and importlib.util.find_spec(section.needs) is None:
-            print(f"- {section.name}: not run, {section.needs} is not installed here", flush=True)
-            continue
-        limit = options.seconds or (600.0 if options.quick else section.seconds)
-        kept, wrong = run(section, options.quick, limit)
-        rows += kept
-        if wrong:
-            failed.append(section.name)
-            print(f"- {section.name}: **{wrong}**", flush=True)
-    print("\n" + table.markdown(rows, {}))
-    return 1 if failed else 0
-
-
-def run(section: Section, quick: bool, seconds: float) -> tuple[list[table.Row], str]:
-    """A section's figures, and what went wrong; "" where nothing did."""
-    script, *arguments = section.quick if quick else section.command
-    started = time.perf_counter()
-    with tempfile.TemporaryDirectory() as folder:
-        rows = Path(folder) / "rows"
-        environment = {**os.environ, table.ROWS: str(rows), "HF_HUB_OFFLINE": "1"}
-        if quick:
-            environment["OMP_NUM_THREADS"] = "1"  # torch's threads wait for each other where others work too
-        process = subprocess.Popen(
-            [sys.executable, str(HERE / script), *arguments],
-            stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment, start_new_session=True,
-        )  # fmt: skip
-        try:
-            said, _ = process.communicate(timeout=seconds)
-            wrong = "" if process.returncode == 0 else f"failed: {last_line(said)}"
-        except subprocess.TimeoutExpired:
-            os.killpg(process.pid, 9)  # with what it has started itself: vLLM's engine is a process of its own
-            said, _ = process.communicate()
-            wrong = f"not finished within {seconds:g} s; the last it said: {last_line(said)}"
-        print(f"- {section.name}: {time.perf_counter() - started:.0f} s", flush=True)
-        print(said, file=sys.stderr)
-        return table.read(rows), wrong
-
-
-def last_line(said: str) -> str:
-    lines = said.strip().splitlines()
-    return lines[-1] if lines else "nothing"
+    wanted = [section for section in SECTIONS if not options.only or section.name in options.only]
+    return run_all(wanted, quick=options.quick, seconds=options.seconds)
 
 
 def heading() -> str:
