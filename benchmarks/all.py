@@ -5,8 +5,8 @@
     python benchmarks/all.py --only HTTP search
     python benchmarks/all.py --quick       tiny inputs: only whether all of them run; their figures mean nothing
 
-On a busy machine trust the ratios, not the figures. What the scripts say themselves goes to standard error. Exit code 1:
-a script failed, or gave no figure for one of its aims; an aim that is not met does not fail, it says NO.
+On a busy machine trust the ratios, not the figures. What the scripts say themselves goes to standard error. Exit code
+1: a script failed, or gave no figure for one of its aims; an aim that is not met does not fail, it says NO.
 """
 
 from __future__ import annotations

@@ -5,8 +5,8 @@
     python benchmarks/generation.py --size 7b          # EVisRAG's size on vLLM, weights made up on the GPU, no download
 
 Without a checkpoint it builds a tiny random Qwen2.5-VL, whose numbers say something about batching and nothing about
-models. On a machine without GPU: VLLM_CPU_KVCACHE_SPACE=1. `--size 7b` has the layers of Qwen2.5-VL-7B and a vocabulary of
-some hundred tokens in place of 152,064, so that a token is some hundredths cheaper than a real one.
+models. On a machine without GPU: VLLM_CPU_KVCACHE_SPACE=1. `--size 7b` has the layers of Qwen2.5-VL-7B and a vocabulary
+of some hundred tokens in place of 152,064, so that a token is some hundredths cheaper than a real one.
 """
 
 from __future__ import annotations

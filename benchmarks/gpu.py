@@ -4,15 +4,15 @@
     python benchmarks/gpu.py --only training halving
     python benchmarks/gpu.py --quick                   # tiny sizes, on a processor too: only whether it runs
 
-Weights are random and of the published sizes. Each section is a process of its own with a time limit of its own: one that
-fails, or takes too long, is said and costs no other its figures. Exit code 1: a section failed.
+Weights are random and of the published sizes. Each section is a process of its own with a time limit of its own: one
+that fails, or takes too long, is said and costs no other its figures. Exit code 1: a section failed.
 
-- encoder (`visrag_ret.py`): VisRAG-Ret in bfloat16, pages/s against page by page, the share of the peak that a large matrix
-  product reaches on the same card in the same process, queries/s against one by one, memory.
+- encoder (`visrag_ret.py`): VisRAG-Ret in bfloat16, pages/s against page by page, the share of the peak that a large
+  matrix product reaches on the same card in the same process, queries/s against one by one, memory.
 - training (`training.py speed`): a step of the retriever with GradCache and recomputing, seconds, memory.
 - halving: a batch far beyond the memory that the process may take; the device's own error halves it, and the vectors
   must be those of usual batches.
-- answers (`generation.py --size 7b`): EVisRAG's size, questions a minute, all at once against one by one; only with vLLM.
+- answers (`generation.py --size 7b`): EVisRAG's size, questions a minute, all at once against one by one; with vLLM.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ SECTIONS = (
     ),
     Section(
         "training",
-        ("training.py", "speed", "--size", "real", "--batch", "32", "--micro", "4", "--runs", "1", "--only-checkpointing"),
+        ("training.py", "speed", "--size", "real", "--batch", "32", "--micro", "4", "--runs", "1",
+         "--only-checkpointing"),
         ("training.py", "speed", "--size", "tiny", "--device", "cpu", "--batch", "4", "--micro", "2", "--runs", "1",
          "--only-checkpointing"),
         110,
@@ -96,7 +97,6 @@ def driver() -> str:
 def halve(size: str) -> int:
     """A batch that does not fit is halved until it does, and gives the vectors of usual batches."""
     import numpy as np
-    import torch
     from visrag_ret import SIZES, TINY, draw_page
 
     from visrag_integrations.embedders.devices import choose_device, choose_dtype

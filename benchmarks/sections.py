@@ -1,4 +1,4 @@
-"""Benchmarks one after the other, each a process with a time limit of its own: what one of them breaks stays its own."""
+"""Benchmarks one after the other, each a process with its own time limit: what one of them breaks stays its own."""
 
 from __future__ import annotations
 

@@ -4,7 +4,7 @@
     python benchmarks/serve.py --embedder device      # a stand-in for a GPU: so many ms a call, however many queries
     python benchmarks/serve.py --embedder tests/data/visrag_ret_tiny/checkpoint
     python benchmarks/serve.py --idle 1000 --seconds 60   # beside so many connections that ask nothing
-    python benchmarks/serve.py --index .visrag            # `visrag serve` on an index of your own, questions of its words
+    python benchmarks/serve.py --index .visrag            # `visrag serve` on an index of your own, and its words
     python benchmarks/serve.py --index http://localhost:6333 --workers 4
     python benchmarks/serve.py --quick                    # some seconds: only whether it runs
 
@@ -214,9 +214,7 @@ def measure(options: argparse.Namespace, max_batch: int, idle: int = 0, *, bare:
             before = processor_seconds(server.pid)
             command = [sys.executable, __file__, "--load", port, "--clients", str(options.clients), *words]
             command += ["--idle", str(idle), "--seconds", str(options.seconds)]
-            loading = subprocess.run(
-                command, capture_output=True, text=True, check=True, timeout=options.seconds + 120
-            )
+            loading = subprocess.run(command, capture_output=True, text=True, check=True, timeout=options.seconds + 120)
             seen: dict[str, float] = json.loads(loading.stdout)
             used = processor_seconds(server.pid) - before
             batch = 0.0 if bare else batch_size(int(port))
@@ -343,7 +341,9 @@ def main() -> None:
     print("the bare server:", line_of(bare), flush=True)
     for max_batch in (1, options.max_batch):
         found[max_batch] = measure(options, max_batch)
-        print(f"{options.index or options.embedder}, batches of up to {max_batch}:", line_of(found[max_batch]), flush=True)
+        print(
+            f"{options.index or options.embedder}, batches of up to {max_batch}:", line_of(found[max_batch]), flush=True
+        )
     ours = found[options.max_batch]
     print(f"batched / unbatched: {ours['rate'] / found[1]['rate']:.2f} x (aim: 2)")
     table.keep("HTTP: answers a second", ours["rate"], "/s", bare["rate"])

@@ -22,8 +22,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import table
 import qdrant_edge as qe
+import table
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations.store import QdrantPageStore

@@ -6,7 +6,7 @@ A script keeps its rows where it prints its figures:
 
     table.keep("search: dense", ours=2.4, raw=2.1, unit="ms")
 
-By itself that does nothing; `benchmarks/all.py` names a file in the variable VISRAG_BENCH_ROWS, and reads it afterwards.
+By itself that does nothing; `benchmarks/all.py` names a file in the variable VISRAG_BENCH_ROWS, and reads it then.
 """
 
 from __future__ import annotations
