@@ -30,6 +30,7 @@ class Metrics:
             "visrag_request_seconds", "From a request to its last byte", ["route"], buckets=_SECONDS,
             registry=self.registry,
         )  # fmt: skip
+        # "livesum": of a worker that died, nothing is under way any more. What it counted elsewhere stays.
         self.in_flight = Gauge(
             "visrag_requests_in_flight", "Requests that are worked on", registry=self.registry,
             multiprocess_mode="livesum",
@@ -53,6 +54,7 @@ class Metrics:
         """Everything, in Prometheus' text format; of all processes together where several count together."""
         if not os.environ.get(_SHARED):
             return generate_latest(self.registry)
+        # This process's own numbers are in the folder too, beside those of the others.
         together = CollectorRegistry()
         MultiProcessCollector(together)  # type: ignore[no-untyped-call]
         return generate_latest(together)

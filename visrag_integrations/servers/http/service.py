@@ -131,6 +131,7 @@ class Presenter:
     def found(self, hit: ScoredPage, *, details: bool = False) -> dict[str, Any]:
         """The same as plain values in the same order; with details, as a `DetailedHit`."""
         known = self.fields(hit.page)
+        # As `Hit` has them, in its order: the bytes that are sent are those its model would write.
         known["score"], known["score_type"] = float(hit.score), hit.score_type
         if details:
             known["text"], known["metadata"] = hit.page.text, public_metadata(hit.page)
