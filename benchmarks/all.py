@@ -16,7 +16,9 @@ import argparse
 from sections import Section, run_all
 
 # A new benchmark: keep its rows by `table.keep`, give it a `--quick`, and list it here. All seconds together stay below
-# 600, so that the promise above holds whatever hangs.
+# 600, so that the promise above holds whatever hangs. Not listed: what needs a file or a server (`quality.py`,
+# `store_multi.py`, `server.py`), what proves and does not time (`kills.py`, `hostile.py`, `parser.py`), and
+# `cpu_visual.py`, whose network of 250 million weights alone takes a minute to make.
 BENCH = (
     Section(
         "import",
