@@ -3,7 +3,7 @@ PYTHON ?= python3
 PIP = -m pip install --quiet --disable-pip-version-check --constraint constraints.txt
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test test-slow test-random test-qdrant test-vllm test-ultrarag notebooks lint types docs lowest check clean
+.PHONY: demo test test-slow test-random test-qdrant test-vllm test-ultrarag notebooks bench bench-scale lint types docs lowest check clean
 
 demo: .venv-demo/ready  ## index samples/, ask three questions, write demo.html
 	.venv-demo/bin/python samples/demo.py
@@ -35,6 +35,12 @@ test-ultrarag: .venv-test/ready .venv-ultrarag/ready  ## UltraRAG's servers, cal
 
 notebooks: .venv-test/ready  ## every notebook, from top to bottom
 	.venv-test/bin/python -m pytest -m notebooks tests/test_notebooks.py
+
+bench: .venv-test/ready  ## speed beside the raw paths, in one table; under ten minutes on a quiet machine
+	.venv-test/bin/python benchmarks/all.py
+
+bench-scale: .venv-test/ready  ## the same for a million pages: an hour and more, some ten gigabytes of disk
+	.venv-test/bin/python benchmarks/all.py --scale
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 	.venv-test/bin/ruff check .

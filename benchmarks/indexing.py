@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import table
 from waiting import WaitingEmbedder, WaitingReader
 
 from visrag_integrations import Page, PageReader, QdrantPageStore, index_documents, load_embedder
@@ -195,6 +196,9 @@ def main() -> None:
     print(f"{medians['pages']:.0f} pages, {options.workers} readers, {options.runs} runs, medians; pages a second:")
     for key in ("read", "embed", "write", "whole", "again"):
         print(f"  {key:<6} {medians['pages'] / medians[key]:10.1f}")
+    table.keep("indexing: pages a second", medians["pages"] / medians["whole"], "/s")
+    table.keep("indexing: of what this machine could do at most", medians["bound / whole"])
+    table.keep("indexing: a second run with nothing to do, times faster", medians["whole / again"])
     print(f"together against the slowest stage: {medians['slowest / whole']:.2f} (aim: 0.9)")
     print(f"together against what is possible on this machine: {medians['bound / whole']:.2f}")
     print(f"processor time together against apart: {medians['processor time']:.2f}")

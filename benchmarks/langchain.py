@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
+import table
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore
 from visrag_integrations.langchain import VisRAGRetriever
@@ -91,6 +92,7 @@ def main() -> None:
     medians = {name: statistics.median(one[name] for one in rounds) for name in layers}
     print(", ".join(f"{name} {value:.2f} ms" for name, value in medians.items()))
     for name, base in (("core", "engine"), ("invoke", "core"), ("ainvoke", "core")):
+        table.keep(f"LangChain: {name} over {base}", medians[name], "ms", medians[base])
         extra = medians[name] - medians[base]
         share = 100 * extra / medians[base]
         print(f"{name} over {base}: {extra:+.2f} ms, {share:+.0f} % (aim: at most 1 ms or 10 %, whichever is more)")

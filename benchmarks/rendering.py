@@ -20,6 +20,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import table
+
 from visrag_integrations.readers import PageReader, ReaderPool
 from visrag_integrations.readers.events import PageRead
 from visrag_integrations.readers.pdf_geometry import render_size
@@ -121,6 +123,7 @@ def report(rates: dict[str, list[float]]) -> None:
     for name, measured in rates.items():
         base = "PageReader, JPEG" if name.startswith("ReaderPool") else "raw engine"  # a pool's pages are JPEG
         ratios = [one / other for one, other in zip(measured, rates[base], strict=True)]
+        table.keep(f"reading: {name}", statistics.median(measured), "pages/s", statistics.median(rates[base]))
         print(f"{name:24} {statistics.median(measured):7.1f} pages/s   {statistics.median(ratios):5.2f} x {base}")
 
 

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 import qdrant_edge as qe
+import table
 from qdrant_client import QdrantClient, models
 
 from visrag_integrations.store import QdrantPageStore
@@ -118,6 +119,7 @@ def add_both(store: QdrantPageStore, raw: Raw, count: int, dimension: int, words
         for times, work in turns if number % 2 else turns[::-1]:
             times.append(seconds(work) / len(pages))
     mine, raw_time, made = (statistics.median(times) for times in (ours, theirs, making))
+    table.keep(f"store: adding pages of {words} words", 1 / mine, "/s", 1 / raw_time)
     print(
         f"adding {count} pages of {dimension} dimensions, {words} words a page: store {1 / mine:.0f}/s, "
         f"raw {1 / raw_time:.0f}/s, ratio {raw_time / mine:.2f}; "
@@ -137,6 +139,7 @@ def search_both(store: QdrantPageStore, raw: Raw, dimension: int, repeats: int) 
         hybrid.append(seconds(lambda q=query: store.search(q, text=QUESTION, mode="hybrid")))  # type: ignore[misc]
     mine, raw_time = statistics.median(ours), statistics.median(theirs)
     high = np.percentile(ours, 95) * 1e3
+    table.keep("store: a dense search", mine * 1e3, "ms", raw_time * 1e3)
     print(
         f"searching: store {mine * 1e3:.2f} ms (p95 {high:.2f}), "
         f"raw {raw_time * 1e3:.2f} ms, ratio {mine / raw_time:.2f}"
@@ -184,6 +187,7 @@ def reopen(folder: Path, count: int, dimension: int, words: int) -> None:
         shard = qe.EdgeShard.load(str(folder / "pages" / "shard"))
         raw.append(time.perf_counter() - started)
         shard.close()
+    table.keep(f"store: reopening {count} pages", statistics.median(times), "s", statistics.median(raw))
     print(
         f"reopening {count} pages, {words} words a page: store {statistics.median(times):.2f} s, "
         f"raw {statistics.median(raw):.2f} s"

@@ -19,6 +19,7 @@ import time
 from pathlib import Path
 
 import numpy as np
+import table
 from store import Filler, make_pages, make_vectors, seconds
 
 from visrag_integrations.store import QdrantPageStore
@@ -38,6 +39,8 @@ def fill(folder: Path, count: int, words: int, storage: str) -> None:
             vectors = list(make_vectors(first, len(pages), DIMENSION))
             taken += seconds(lambda p=pages, v=vectors: store.add_pages(p, v))  # type: ignore[misc]
     segments, original = megabytes(folder / "pages" / "shard" / "segments"), count * DIMENSION * 4 / 1e6
+    table.keep(f"{count} pages, {storage}: adding", count / taken, "/s")
+    table.keep(f"{count} pages, {storage}: on the disk", segments, "MB", original)
     print(
         f"{count} pages, {storage}: {count / taken:.0f} pages/s; {segments:.0f} MB on the disk and "
         f"{megabytes(folder) - segments:.0f} MB of log, {original:.0f} MB as float32 (1/{original / segments:.1f})"
@@ -64,6 +67,7 @@ def search(folder: Path, count: int, repeats: int) -> None:
         own, mapped = status("RssAnon") - before, status("RssFile")
     print(f"    reopened in {opened:.2f} s; {own:+.0f} MB of memory of its own, {mapped:.0f} MB of files mapped")
     for mode, taken in times.items():
+        table.keep(f"{count} pages: a search, {mode}", statistics.median(taken) * 1e3, "ms")
         print(
             f"    {mode:11} p50 {statistics.median(taken) * 1e3:6.1f} ms, p95 {np.percentile(taken, 95) * 1e3:6.1f} ms"
         )

@@ -28,6 +28,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import table
 import torch
 from torch import Tensor
 
@@ -264,7 +265,10 @@ def time_steps(arguments: argparse.Namespace) -> None:
         )
         name = "GradCache, checkpointing" if recompute else "GradCache"
         memory = ""
+        table.keep(f"training: {name}, a step of {arguments.batch} pairs", arguments.batch / rate, "s")
+        table.keep(f"training: {name}, pages", rate, "pages/s", plain / share)
         if device.type == "cuda":
+            table.keep(f"training: {name}, memory at most", torch.cuda.max_memory_allocated() / 2**30, "GiB")
             memory = f", peak {torch.cuda.max_memory_allocated() / 2**30:.1f} GiB"
             torch.cuda.reset_peak_memory_stats()
         print(f"{name:<27} {rate:8.2f} pages/s: {rate / (plain / share):.2f} of the forward pass / {share}{memory}")

@@ -20,6 +20,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
+import table
 import torch
 from PIL import Image, ImageDraw
 
@@ -253,8 +254,11 @@ def time_whole(bench: Bench, count: int, flops: float, peak: float) -> None:
     rate, plain_rate = count / batched, plain_count / plain
     print(f"whole      {rate:8.2f} pages/s   {rate * flops / peak:5.1%} of the peak   {rate / plain_rate:5.2f} x plain")
     print(f"plain      {plain_rate:8.2f} pages/s")
+    table.keep("VisRAG-Ret: pages", rate, "pages/s", plain_rate)
+    table.keep("VisRAG-Ret: share of the measured peak", 100 * rate * flops / peak, "%")
     found, expected = np.stack(bench.batched(2)), np.stack(bench.plain(2))
     print(f"           cosine of both runs' embeddings: {(found * expected).sum(1).min():.6f}")
+    table.keep("VisRAG-Ret: least cosine to page by page", float((found * expected).sum(1).min()))
 
 
 def time_queries(bench: Bench, count: int) -> None:
@@ -267,6 +271,7 @@ def time_queries(bench: Bench, count: int) -> None:
     together, alone, prepared = bench.medians(
         lambda: bench.runner.embed_sorted(items), lambda: [bench.runner.embed([item]) for item in items], prepare
     )
+    table.keep("VisRAG-Ret: queries", count / together, "queries/s", count / alone)
     print(f"queries    {count / together:8.1f} queries/s   {alone / together:5.2f} x one by one")
     print(
         f"           {1e3 * prepared / count:8.3f} ms a query to tokenise, {1e3 * alone / count:.1f} ms for one alone"
@@ -287,17 +292,19 @@ def main() -> None:
     print(f"{name}; torch {torch.__version__}; {bench.dtype}; {weights / 1e6:.0f} M weights; resize={arguments.resize}")
     peak = measured_peak(bench)
     print(f"peak       {peak / 1e12:8.2f} TFLOP/s measured on a large matrix product")
+    table.keep(f"peak of a large matrix product, {str(bench.dtype).removeprefix('torch.')}", peak / 1e12, "TFLOP/s")
     count = arguments.pages or (64 if bench.gpu else 4)
     time_prepare(bench)
     flops = time_stages(bench, count, peak)
     time_whole(bench, count, sum(flops.values()), peak)
     time_queries(bench, arguments.queries or (512 if bench.gpu else 32))
     if bench.gpu:
-        print(f"memory     {torch.cuda.max_memory_allocated() / 2**30:8.2f} GiB at most on the device")
+        peak_bytes, place = torch.cuda.max_memory_allocated(), "on the device"
     else:
         scale = 1 if sys.platform == "darwin" else 1024
-        peak_bytes = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale
-        print(f"memory     {peak_bytes / 2**30:8.2f} GiB at most in the process")
+        peak_bytes, place = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * scale, "in the process"
+    print(f"memory     {peak_bytes / 2**30:8.2f} GiB at most {place}")
+    table.keep(f"VisRAG-Ret: memory at most {place}, embedding", peak_bytes / 2**30, "GiB")
 
 
 if __name__ == "__main__":

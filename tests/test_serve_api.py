@@ -17,12 +17,16 @@ import fastapi
 import httpx
 import pytest
 from fakes import PixelEmbedder, ScriptedGenerator
+from pydantic import TypeAdapter
 from web_server import library, picture, running, wait_until
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, VisRAG
 from visrag_integrations.errors import SettingError
 from visrag_integrations.servers.http import ServeSettings, create_app
-from visrag_integrations.types import Generation
+from visrag_integrations.servers.http.schemas import DetailedHit, Hit, RankedImage, SearchAnswer
+from visrag_integrations.servers.http.search import json_answer
+from visrag_integrations.servers.http.service import Presenter
+from visrag_integrations.types import Generation, ScoredPage
 
 MODEL_TEXT = (
     "<observe>A page.</observe><evidence>[1]: the violin [2]: no relevant information</evidence>"
@@ -76,6 +80,51 @@ def test_get_search_answers_as_vrags_engine(client: httpx.Client, retriever: Pag
     address = first[0]["image_file"]
     assert address == f"{client.base_url}/pages/{first[0]['id']}/image".replace("//pages", "/pages")
     assert client.get(address).headers["content-type"] == "image/jpeg"
+
+
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {"text": "violin"},
+        {"text": "violin", "top_k": 20, "details": True},
+        {"text": "violin", "mode": "lexical"},
+        {"text": "violin", "filter": {"colour": "red"}},
+    ],
+)
+def test_searches_are_answered_with_the_bytes_their_model_writes(client: httpx.Client, asked: Any) -> None:
+    """The answer is written without making models; the model that OpenAPI shows must still be what is sent."""
+    answer = client.post("/search", json=asked)
+    assert answer.headers["content-type"] == "application/json"
+    sent = SearchAnswer.model_validate_json(answer.content, strict=True)
+    assert sent.model_dump_json() == answer.text
+    kinds = {type(page) for page in sent.pages}
+    if "filter" in asked:
+        assert (kinds, bool(sent.note)) == (set(), True)
+    else:
+        assert kinds == {DetailedHit if asked.get("details") else Hit}
+
+
+def test_get_searches_are_answered_with_the_bytes_their_model_writes(client: httpx.Client) -> None:
+    answer = client.get("/search", params={"queries": ["violin", "glacier"], "top_k": 3})
+    model = TypeAdapter(list[list[RankedImage]])
+    sent = model.validate_json(answer.content, strict=True)
+    assert [len(ranked) for ranked in sent] == [3, 3]
+    assert model.dump_json(sent).decode() == answer.text
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf")])
+def test_a_score_that_json_does_not_have_is_null(score: float) -> None:
+    hit = ScoredPage(Page("d", 1), score)
+    answer = json_answer({"pages": [Presenter("http://x").found(hit)], "note": None})
+    (page,) = json.loads(answer.body)["pages"]
+    assert page["score"] is None
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1:9", "a.example", "[::1]:80", "a.example:443"])
+def test_addresses_begin_with_the_name_the_client_used(client: httpx.Client, host: str) -> None:
+    for _ in range(2):  # the second time the name is remembered
+        answer = client.post("/search", json={"text": "violin"}, headers={"Host": host})
+        assert answer.json()["pages"][0]["image"].startswith(f"http://{host}/pages/")
 
 
 def test_get_search_gives_ten_pages_unless_it_is_told(client: httpx.Client) -> None:

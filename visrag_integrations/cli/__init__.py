@@ -62,7 +62,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    _set_logging(arguments.verbose)
+    set_logging(arguments.verbose)
     # What is said once of a new collection on a server is for whoever types, not for a log.
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     try:
@@ -106,7 +106,7 @@ def _innermost(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]
     return found or [parser]
 
 
-def _set_logging(verbose: int) -> None:
+def set_logging(verbose: int) -> None:
     """Errors only; with -v what is done, with -vv every step, of this library alone."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
     if verbose:

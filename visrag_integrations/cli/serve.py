@@ -6,15 +6,18 @@ import argparse
 import contextlib
 import logging
 import os
+import socket
 import sys
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import loading, options, reranking
+from visrag_integrations.cli import loading, options, reranking, serve_workers
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import PageEmbedder
+    from visrag_integrations.servers.http import ServeSettings
     from visrag_integrations.store import QdrantPageStore
 
 
@@ -31,6 +34,13 @@ def add_parser(subparsers: Any) -> None:
         help="GET /search gives paths of picture files, as the published VRAG client needs; on this machine only",
     )
     parser.add_argument("--rate", type=float, metavar="N", help="requests a second for each token or address")
+    parser.add_argument(
+        "--workers",
+        type=options.positive,
+        default=1,
+        metavar="N",
+        help="processes that answer, each with its own models; for an index on a Qdrant server",
+    )
     parser.add_argument("--max-batch", type=options.positive, default=32, metavar="N", help="queries embedded together")
     parser.add_argument("--max-concurrency", type=options.positive, default=128, metavar="N", help="requests at once")
     parser.add_argument("--access-log", action="store_true", help="a line for each request on standard error")
@@ -53,13 +63,48 @@ def add_address_options(parser: argparse.ArgumentParser, port: int) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag serve`."""
-    from visrag_integrations.servers.http import ServeSettings, create_app
-    from visrag_integrations.servers.web.running import RunSettings, address_of, listen
-    from visrag_integrations.servers.web.running import run as run_server
+    from visrag_integrations.servers.web.running import address_of, listen
+
+    settings = settings_of(arguments)
+    serve_workers.check(arguments)
+    # The address first: what is wrong with it is said before a model is loaded.
+    with listen(arguments.host, arguments.port) as listening:
+
+        def say_where() -> None:
+            options.note(f"serving {arguments.index} at {address_of(listening)} (Ctrl+C ends it)")
+
+        if arguments.workers > 1:
+            ended = serve_workers.run(answer, arguments, settings, listening, say_where)
+            cut_off, died = ended.cut_off, ended.died
+        else:
+            cut_off, died = answer(arguments, settings, listening, lambda _: say_where()), 0
+    options.note(f"ended; {in_words(cut_off, died)}.")
+    return 0
+
+
+def in_words(cut_off: int, died: int = 0) -> str:
+    """What became of the requests that were under way when the server was told to end.
+
+    >>> in_words(0), in_words(2)
+    ('every request was finished', 'requests cut off: 2')
+    >>> in_words(0, died=1)
+    'every request was finished, but for those of workers that died meanwhile: 1'
+    """
+    words = "every request was finished"
+    if cut_off:
+        words = f"requests cut off: {cut_off}"
+    if died:
+        words += f", but for those of workers that died meanwhile: {died}"
+    return words
+
+
+def settings_of(arguments: argparse.Namespace) -> ServeSettings:
+    """What the server allows."""
+    from visrag_integrations.servers.http import ServeSettings
 
     tokens = tokens_of(arguments)
     check_search_paths(arguments)
-    settings = ServeSettings(
+    return ServeSettings(
         tokens=tokens,
         hosts=hosts_of(arguments, tokens),
         cors_origins=tuple(arguments.cors),
@@ -69,10 +114,21 @@ def run(arguments: argparse.Namespace) -> int:
         max_batch=arguments.max_batch,
         max_concurrency=arguments.max_concurrency,
     )
+
+
+def answer(
+    arguments: argparse.Namespace,
+    settings: ServeSettings,
+    listening: socket.socket,
+    begun: Callable[[Any], object],
+) -> int:
+    """Load what answers, and answer until it is told to end: how many requests were cut off for that."""
+    from visrag_integrations.servers.http import create_app
+    from visrag_integrations.servers.web.running import RunSettings
+    from visrag_integrations.servers.web.running import run as run_server
+
     say_access(arguments)
-    # The address first: what is wrong with it is said before a model is loaded.
     with contextlib.ExitStack() as opened:
-        listening = opened.enter_context(listen(arguments.host, arguments.port))
         store = opened.enter_context(options.open_store(arguments, must_exist=True))
         embedder = options.embedder_that_filled(store, arguments)
         rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
@@ -82,17 +138,11 @@ def run(arguments: argparse.Namespace) -> int:
             rag.retriever = retriever  # the same, so that questions are embedded together with searches
         try:
             app = create_app(retriever, rag, settings)
-            options.note(f"serving {arguments.index} at {address_of(listening)} (Ctrl+C ends it)")
-            cut_off = run_server(app, listening, RunSettings(proxies=arguments.proxy))
+            return run_server(app, listening, RunSettings(proxies=arguments.proxy), begun)
         finally:
             if rag is not None:
                 close(rag.generator)
             retriever.close()
-    if cut_off:
-        options.note(f"ended; requests cut off: {cut_off}.")
-    else:
-        options.note("ended; every request was finished.")
-    return 0
 
 
 def following_retriever(

@@ -2,10 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import tempfile
+from collections.abc import Iterator
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 # Upper ends of the buckets: from a search of a small index to the longest `/ask` that is allowed by default.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
+# Prometheus' own variable: the folder where several processes count together. It is read when that package is imported.
+_SHARED = "PROMETHEUS_MULTIPROC_DIR"
 # Powers of two around the default `max_batch` of 32.
 _SIZES = (1, 2, 4, 8, 16, 32, 64, 128)
 
@@ -22,7 +30,11 @@ class Metrics:
             "visrag_request_seconds", "From a request to its last byte", ["route"], buckets=_SECONDS,
             registry=self.registry,
         )  # fmt: skip
-        self.in_flight = Gauge("visrag_requests_in_flight", "Requests that are worked on", registry=self.registry)
+        # "livesum": of a worker that died, nothing is under way any more. What it counted elsewhere stays.
+        self.in_flight = Gauge(
+            "visrag_requests_in_flight", "Requests that are worked on", registry=self.registry,
+            multiprocess_mode="livesum",
+        )  # fmt: skip
         self.overloaded = Counter(
             "visrag_requests_overloaded", "Requests beyond the limit of concurrency", registry=self.registry
         )
@@ -39,5 +51,30 @@ class Metrics:
         self.embed_seconds.observe(seconds)
 
     def text(self) -> bytes:
-        """Everything, in Prometheus' text format."""
-        return generate_latest(self.registry)
+        """Everything, in Prometheus' text format; of all processes together where several count together."""
+        if not os.environ.get(_SHARED):
+            return generate_latest(self.registry)
+        # This process's own numbers are in the folder too, beside those of the others.
+        together = CollectorRegistry()
+        MultiProcessCollector(together)  # type: ignore[no-untyped-call]
+        return generate_latest(together)
+
+
+@contextlib.contextmanager
+def counted_together() -> Iterator[None]:
+    """Meanwhile processes that are started count together: each of them shows the numbers of all."""
+    before = os.environ.get(_SHARED)
+    with tempfile.TemporaryDirectory(prefix="visrag-metrics-") as folder:
+        os.environ[_SHARED] = folder
+        try:
+            yield
+        finally:
+            if before is None:
+                del os.environ[_SHARED]
+            else:
+                os.environ[_SHARED] = before
+
+
+def process_is_over(process: int) -> None:
+    """What this process has counted stays; what it was doing does not."""
+    mark_process_dead(process)  # type: ignore[no-untyped-call]

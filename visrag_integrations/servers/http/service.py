@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Sequence
@@ -25,11 +26,9 @@ from visrag_integrations.servers.http.schemas import (
     AgentAnswer,
     AgentStep,
     AskAnswer,
-    DetailedHit,
     EvidenceItem,
     Hit,
     PageRef,
-    RankedImage,
     SearchRequest,
     ShownRef,
 )
@@ -116,28 +115,41 @@ class Presenter:
         """The address of a page's picture; None where none is kept."""
         if page.picture is None:
             return None
-        return f"{self.base}/pages/{page.id}/image"
+        return self._image_of(page.id)
 
     def fields(self, page: Page) -> dict[str, Any]:
         """What every answer says of a page."""
-        return {**page_fields(page), "image": self.image_url(page)}
+        known = page_fields(page)
+        # Not `image_url`: it would make the id a second time, and an id is a hash of the page's names.
+        known["image"] = None if page.picture is None else self._image_of(known["id"])
+        return known
 
     def hit(self, hit: ScoredPage) -> Hit:
         """A page that was found."""
         return Hit(**self.fields(hit.page), score=float(hit.score), score_type=hit.score_type)
 
-    def detailed_hit(self, hit: ScoredPage) -> DetailedHit:
-        """A page that was found, with its text and metadata."""
-        known: dict[str, Any] = {"text": hit.page.text, "metadata": public_metadata(hit.page)}
-        return DetailedHit(**self.fields(hit.page), **known, score=float(hit.score), score_type=hit.score_type)
+    def found(self, hit: ScoredPage, *, details: bool = False) -> dict[str, Any]:
+        """The same as plain values in the same order; with details, as a `DetailedHit`."""
+        known = self.fields(hit.page)
+        # As `Hit` has them, in its order: the bytes that are sent are those its model would write.
+        known["score"], known["score_type"] = float(hit.score), hit.score_type
+        if details:
+            known["text"], known["metadata"] = hit.page.text, public_metadata(hit.page)
+        return known
 
-    def ranked_images(self, hits: Sequence[ScoredPage], paths: PicturePaths | None = None) -> list[RankedImage]:
-        """The pages that were found for one query, as VRAG's search engine gives them; with paths, by path."""
-        ranked: list[RankedImage] = []
+    def ranked_images(self, hits: Sequence[ScoredPage], paths: PicturePaths | None = None) -> list[dict[str, Any]]:
+        """The pages that were found for one query, as VRAG's search engine gives them; with paths, by path.
+
+        Each is a `RankedImage` as plain values.
+        """
+        ranked: list[dict[str, Any]] = []
         for rank, hit in enumerate(hits):
             place = self.image_url(hit.page) if paths is None else paths.path(hit.page)
-            ranked.append(RankedImage(idx=rank, image_file=place, score=float(hit.score), id=hit.page.id))
+            ranked.append({"idx": rank, "image_file": place, "score": float(hit.score), "id": hit.page.id})
         return ranked
+
+    def _image_of(self, id_: str) -> str:
+        return f"{self.base}/pages/{id_}/image"
 
     def evidence(self, evidence: Evidence) -> EvidenceItem:
         """What was found on a page."""
@@ -198,5 +210,24 @@ def _done(step: Step) -> str:
 
 def presenter_for(request: Request, service: Service) -> Presenter:
     """How pages look in the answer to this request."""
-    here = request.base_url.replace(path=request.scope.get("root_path", ""))
-    return Presenter((service.settings.public_url or str(here)).rstrip("/"))
+    if service.settings.public_url:
+        return Presenter(service.settings.public_url.rstrip("/"))
+    scope = request.scope
+    root = scope.get("root_path", "")
+    outer = scope.get("app_root_path", root)
+    server = scope.get("server")
+    if server is not None:
+        server = tuple(server)  # some servers give a list
+    return Presenter(_reached_at(scope.get("scheme", "http"), request.headers.get("host"), server, root, outer))
+
+
+# A server is called by a handful of names. Anybody can send other ones, so that only so many are kept.
+@functools.lru_cache(maxsize=64)
+def _reached_at(scheme: str, host: str | None, server: tuple[str, int | None] | None, root: str, outer: str) -> str:
+    """Where a client reaches the server: Starlette's own `base_url`, which costs as much as writing the answer."""
+    headers = []
+    if host is not None:
+        headers.append((b"host", host.encode("latin-1")))
+    scope = {"type": "http", "scheme": scheme, "server": server, "headers": headers, "path": root}
+    request = Request({**scope, "root_path": root, "app_root_path": outer, "query_string": b""})
+    return str(request.base_url.replace(path=root)).rstrip("/")

@@ -100,15 +100,22 @@ def server_for(app: App, settings: RunSettings) -> uvicorn.Server:
     return uvicorn.Server(config)
 
 
-def run(app: App, listening: socket.socket, settings: RunSettings | None = None) -> int:
+def run(
+    app: App,
+    listening: socket.socket,
+    settings: RunSettings | None = None,
+    begun: Callable[[uvicorn.Server], object] = lambda _: None,
+) -> int:
     """Serve until SIGINT or SIGTERM, and come back when everything has ended: how many requests were cut off for that.
 
-    A thread that works for such a request cannot be stopped; it is waited for.
+    A thread that works for such a request cannot be stopped; it is waited for. `begun` is given the server before it
+    serves, so that something else than a signal can end it too.
     """
     counting = _CountCutOff(app)
     settings = settings or RunSettings()
     server = server_for(counting, replace(settings, max_connections=connections_allowed(settings.max_connections)))
     with _signals_end_here():
+        begun(server)
         server.run(sockets=[listening])
     return counting.cut_off
 

@@ -1,0 +1,113 @@
+"""Every benchmark in its shortest honest form, in one table: ours, the raw path in the same run, the aim, met or not.
+
+    make bench             under ten minutes on a machine that does nothing else
+    make bench-scale       those of a million pages: an hour and more, some ten gigabytes on the disk
+    python benchmarks/all.py --only HTTP search
+    python benchmarks/all.py --quick       tiny inputs: only whether all of them run; their figures mean nothing
+
+On a busy machine trust the ratios, not the figures. What the scripts say themselves goes to standard error. Exit code
+1: a script failed, or gave no figure for one of its aims; an aim that is not met does not fail, it says NO.
+"""
+
+from __future__ import annotations
+
+import argparse
+
+from sections import Section, run_all
+
+# A new benchmark: keep its rows by `table.keep`, give it a `--quick`, and list it here. All seconds together stay below
+# 600, so that the promise above holds whatever hangs. Not listed: what needs a file or a server (`quality.py`,
+# `store_multi.py`, `server.py`), what proves and does not time (`kills.py`, `hostile.py`, `parser.py`), and
+# `cpu_visual.py`, whose network of 250 million weights alone takes a minute to make.
+BENCH = (
+    Section(
+        "import",
+        ("import_time.py", "--runs", "7"),
+        ("import_time.py", "--runs", "1"),
+        30,
+        aims={"import visrag_integrations": "difference <= 30"},
+    ),
+    Section(
+        "HTTP",
+        ("serve.py", "--seconds", "8"),
+        ("serve.py", "--quick"),
+        90,
+        aims={
+            "HTTP: answers a second": "ours >= 250",
+            "HTTP: processor an answer": "ours <= 4",
+            "HTTP: wrong answers": "ours <= 0",
+        },
+    ),
+    Section(
+        "reading",
+        ("rendering.py", "samples", "--pages", "10", "--rounds", "3"),
+        ("rendering.py", "samples", "--pages", "1", "--rounds", "1"),
+        90,
+        aims={"reading: PageReader, JPEG": "ratio >= 0.75"},
+    ),
+    Section(
+        "store",
+        ("store.py", "--pages", "2000", "--words", "300", "--reopen", "0", "--repeats", "50"),
+        ("store.py", "--pages", "64", "--words", "20", "--reopen", "0", "--repeats", "3", "--dimension", "8"),
+        60,
+        aims={"store: a dense search": "difference <= 0.3"},
+    ),
+    Section(
+        "LangChain",
+        ("langchain.py", "--pages", "1000", "--rounds", "100"),
+        ("langchain.py", "--pages", "50", "--rounds", "3", "--dimension", "8"),
+        45,
+        needs="langchain_core",
+        aims={"LangChain: invoke over core": "difference <= 0.3"},
+    ),
+    Section(
+        "LlamaIndex",
+        ("llamaindex.py", "--pages", "1000", "--rounds", "100"),
+        ("llamaindex.py", "--pages", "50", "--rounds", "3", "--dimension", "8"),
+        60,
+        needs="llama_index",
+        aims={"LlamaIndex: retrieve over core": "difference <= 0.3"},
+    ),
+    Section(
+        "indexing",
+        ("indexing.py", "--pages", "200", "--runs", "1"),
+        ("indexing.py", "--pages", "4", "--runs", "1", "--workers", "1"),
+        90,
+        aims={"indexing: a second run with nothing to do, times faster": "ours >= 200"},
+    ),
+    Section(
+        "VisRAG-Ret",
+        ("visrag_ret.py", "--size", "small", "--pages", "2", "--queries", "16", "--repeats", "1"),
+        ("visrag_ret.py", "--size", "tiny", "--pages", "1", "--queries", "2", "--repeats", "1", "--threads", "1"),
+        90,
+        needs="torch",
+    ),
+)
+
+SCALE = (
+    Section(
+        "store",
+        ("store_scale.py", "--pages", "1000000", "--storage", "8bit"),
+        ("store_scale.py", "--pages", "100", "--repeats", "2"),
+        7200,
+    ),
+)
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--scale", action="store_true", help="those of a million pages")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="of what is listed in this file")
+    parser.add_argument("--quick", action="store_true", help="tiny inputs")
+    options = parser.parse_args()
+    listed = SCALE if options.scale else BENCH
+    names = [section.name for section in listed]
+    wrong = set(options.only or ()) - set(names)
+    if wrong:
+        parser.error(f"there is no {', '.join(sorted(wrong))}; there are: {', '.join(names)}")
+    wanted = [section for section in listed if not options.only or section.name in options.only]
+    return run_all(wanted, quick=options.quick)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,146 @@
+"""The benchmarks' common table, and whether the scripts that run all of them do so."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
+sys.path.append(str(BENCHMARKS))
+
+import table  # noqa: E402
+from sections import Section, run_all  # noqa: E402
+
+SLOW = table.Row("search", 3.0, "ms", 2.0)
+BARE = table.Row("answers", 260.0, "/s")
+
+
+@pytest.mark.parametrize(
+    ("row", "aim", "expected"),
+    [
+        (SLOW, "ratio <= 1.5", True),
+        (SLOW, "ratio <= 1.49", False),
+        (SLOW, "ratio >= 1.5", True),
+        (SLOW, "difference <= 0.9", False),
+        (SLOW, "difference <= 1.0", True),
+        (SLOW, "ours <= 3", True),
+        (BARE, "ours >= 250", True),
+        (BARE, "ours >= 261", False),
+        (table.Row("wrong answers", 0), "ours <= 0", True),
+    ],
+)
+def test_aims(row: table.Row, aim: str, expected: bool) -> None:
+    assert table.met(row, aim) is expected
+
+
+@pytest.mark.parametrize(
+    ("row", "aim", "said"),
+    [
+        (BARE, "ratio <= 2", "answers has no raw path beside it"),
+        (BARE, "difference <= 2", "answers has no raw path beside it"),
+        (table.Row("x", 1.0, "", 0.0), "ratio <= 2", "x has no raw path"),
+        (BARE, "fast", "'fast' is no aim"),
+        (BARE, "ours < 2", "'ours < 2' is no aim"),
+    ],
+)
+def test_aims_that_cannot_be_looked_at(row: table.Row, aim: str, said: str) -> None:
+    with pytest.raises(ValueError, match=re.escape(said)):
+        table.met(row, aim)
+
+
+def test_a_table_says_which_aims_are_met() -> None:
+    rows = [SLOW, BARE, table.Row("cosine", 0.99994)]
+    assert table.markdown(rows, {"search": "ratio <= 1.2", "answers": "ours >= 250"}).splitlines()[2:] == [
+        "| search | 3 ms | 2 ms | 1.50 x | ratio <= 1.2 | NO |",
+        "| answers | 260 /s |  |  | ours >= 250 | yes |",
+        "| cosine | 0.9999 |  |  |  |  |",
+    ]
+
+
+def test_rows_go_where_they_are_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(table.ROWS, raising=False)
+    table.keep("nobody asked", 1.0)
+    monkeypatch.setenv(table.ROWS, str(tmp_path / "rows"))
+    assert table.read(tmp_path / "rows") == []
+    table.keep("search", 3.0, "ms", 2.0)
+    table.keep("answers", 260.0, "/s")
+    assert table.read(tmp_path / "rows") == [SLOW, BARE]
+
+
+def test_what_one_benchmark_breaks_stays_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    keep = f"import sys, time; sys.path.append({str(BENCHMARKS)!r}); import table; table.keep(sys.argv[1], 1.5, 's')\n"
+    scripts = {
+        "works": keep,
+        "fails": keep + "raise SystemExit('the card is gone')",
+        "hangs": keep + "print('begun', flush=True); time.sleep(600)",
+        "silent": "",
+    }
+    sections = []
+    for name, code in scripts.items():
+        (tmp_path / f"{name}.py").write_text(code)
+        sections.append(Section(name, (str(tmp_path / f"{name}.py"), name), (), 60.0, aims={name: "ours <= 2"}))
+    sections.append(Section("away", ("none.py",), (), 60.0, needs="a_package_that_is_not_there"))
+    limit = 20.0  # the hanging one takes all of it
+    assert run_all(sections, quick=False, seconds=limit) == 1
+    said = capsys.readouterr().out
+    assert "- fails: **failed: the card is gone**" in said
+    assert "- hangs: **not finished within 20 s; the last it said: begun**" in said
+    assert "- silent: **it kept no figures**" in said
+    assert "- away: not run, a_package_that_is_not_there is not installed here" in said
+    for name in ("works", "fails", "hangs"):  # what was measured before it broke is not lost
+        assert f"| {name} | 1.5000 s |  |  | ours <= 2 | yes |" in said
+
+
+def test_a_figure_that_an_aim_waits_for_must_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    code = f"import sys; sys.path.append({str(BENCHMARKS)!r}); import table; table.keep('other', 1)"
+    (tmp_path / "renamed.py").write_text(code)
+    section = Section("renamed", (str(tmp_path / "renamed.py"),), (), 60.0, aims={"search": "ours <= 2"})
+    assert run_all([section], quick=False) == 1
+    assert "- renamed: **no figures of search**" in capsys.readouterr().out
+
+
+def test_all_limits_together_keep_the_promises() -> None:
+    import all as every
+    import gpu
+
+    assert sum(section.seconds for section in every.BENCH) < 600
+    assert sum(section.seconds for section in gpu.SECTIONS) < 480
+
+
+def printed(*command: str) -> str:
+    ran = subprocess.run(
+        [sys.executable, str(BENCHMARKS / command[0]), *command[1:]], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    return ran.stdout
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+@pytest.mark.parametrize("which", [[], ["--scale"]], ids=["bench", "bench-scale"])
+def test_all_benchmarks_run_and_give_one_table(which: list[str]) -> None:
+    import all as every
+
+    said = printed("all.py", "--quick", *which)
+    assert "**" not in said
+    for section in every.SCALE if which else every.BENCH:
+        assert f"- {section.name}: " in said
+        for name, aim in section.aims.items():
+            assert re.search(rf"^\| {re.escape(name)} \| .* \| {re.escape(aim)} \| (yes|NO) \|$", said, re.MULTILINE)
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1800)
+def test_the_gpu_script_runs_without_one_and_says_so() -> None:
+    said = printed("gpu.py", "--quick")
+    assert "**" not in said
+    assert "torch" in said
+    for name in ("VisRAG-Ret: pages", "training: GradCache, checkpointing, pages", "halving: least cosine"):
+        assert f"| {name}" in said
+    cosine = re.search(r"\| halving: least cosine to usual batches \| ([0-9.]+) ", said)
+    assert cosine is not None
+    assert float(cosine[1]) > 0.999
