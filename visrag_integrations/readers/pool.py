@@ -26,6 +26,7 @@ from visrag_integrations.readers.events import (
     ReadingWarning,
 )
 from visrag_integrations.readers.finding import find_documents
+from visrag_integrations.readers.kept import KeptProcess
 from visrag_integrations.readers.memory import default_limit
 from visrag_integrations.readers.pdf import other_backend
 from visrag_integrations.readers.process import PictureFormat, WorkerDied, WorkerProcess
@@ -49,6 +50,13 @@ _MAX_CHUNK_OF_PIXELS = 2  # a page's pixels are thirty times its JPEG
 _MAX_CRASHES = 3
 
 
+# Seconds of a processor that it takes to start a process. One more is started when work has waited so long for those
+# that run: for a short document it would be ready when the last page is read, and slow down all others meanwhile.
+_START_SECONDS = 0.5
+# Of documents or pages that wait: with so many the others are started at once, for each takes 10 ms at the very least.
+_MANY = 64
+
+
 class ReaderPool:
     """Reads documents with a `PageReader` in worker processes, in order, long documents by several at once.
 
@@ -62,6 +70,7 @@ class ReaderPool:
         exact_pixels: Whether pages come with drawn pixels.
         keep: Format and quality of the picture file that comes beside drawn pixels; None: none comes.
         ahead: Pages that should be ready before the caller wants them: as many as it takes at once.
+        kept: Where a process comes from and goes back to, for calls that follow one another; None: all are its own.
     """
 
     def __init__(
@@ -73,6 +82,7 @@ class ReaderPool:
         exact_pixels: bool = False,
         keep: PictureFormat | None = None,
         ahead: int = 0,
+        kept: KeptProcess | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
@@ -83,17 +93,17 @@ class ReaderPool:
         self.reader = reader
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
-        self._keep, self._ahead = keep, ahead
+        self._keep, self._ahead, self._kept_between_calls = keep, ahead, kept
         self._processes: list[WorkerProcess] = []
-        self._kept = False
+        self._in_block = False
 
     def __enter__(self) -> ReaderPool:
         """Until the end of the block the processes go on from one `read_documents` to the next."""
-        self._kept = True
+        self._in_block = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kept = False
+        self._in_block = False
         self._close()
 
     def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[ReaderEvent]:
@@ -108,24 +118,26 @@ class ReaderPool:
         processes = self._processes or self._make_processes()
         self._processes = []  # taken: another iterator started meanwhile makes its own
         drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
-        threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
-        reusable = False
+        threads = [threading.Thread(target=drivers[0].run, name="visrag-reader", daemon=True)]
+        for driver in drivers[1:]:
+            threads.append(threading.Thread(target=driver.run_when_needed, name="visrag-reader", daemon=True))
+        finished = False
         try:
             for thread in threads:
                 thread.start()
             with ScratchFolder("fetched") as folder:
                 yield from self._in_order(schedule, self._jobs(sources, known, folder), known)
-            reusable = self._kept
+            finished = True
         finally:
             schedule.close()
-            if not reusable:
+            if not finished:
                 for process in processes:
                     process.kill()
             for thread in threads:
                 thread.join(10.0)  # its process is gone or idle, so it ends at once; never wait for ever
             self._processes = processes
-            if not reusable:
-                self._close()
+            if not (finished and self._in_block):
+                self._close(finished)
 
     @property
     def _chunk(self) -> int:
@@ -140,7 +152,8 @@ class ReaderPool:
         reader = self.reader
         if reader.max_memory is None:
             reader = replace(reader, max_memory=default_limit(self.workers))
-        return [WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
+        first = WorkerProcess(reader, threads_each, timeout, self._keep, self._kept_between_calls)
+        return [first, *(WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers - 1))]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job], known: Known | None) -> Iterator[ReaderEvent]:
         ahead: deque[Job] = deque()
@@ -205,10 +218,13 @@ class ReaderPool:
             os.unlink(name)
             raise
 
-    def _close(self) -> None:
+    def _close(self, finished: bool = False) -> None:
         processes, self._processes = self._processes, []
         for process in processes:
-            process.close()
+            if finished:
+                process.give_back()
+            else:
+                process.close()
 
 
 def _job_of(found: Source, known: Known | None, fetched: bool) -> Job:
@@ -231,6 +247,11 @@ class _Driver:
         self._workers = pool.workers
         self._timeout = pool.page_timeout
         self._chunk = pool._chunk
+
+    def run_when_needed(self) -> None:
+        """The same, where those that read already cannot do it in the time that one more takes to start."""
+        if self._schedule.needs_another(_START_SECONDS, _MANY):
+            self.run()
 
     def run(self) -> None:
         try:
@@ -273,6 +294,7 @@ class _Driver:
 
     def _ask_to_open(self, job: Job, backend: Any) -> tuple[Any, ...]:
         self._process.send("open", job.source, backend)
+        self._schedule.begin()
         reply = self._process.receive(self._timeout_of(job))
         job.backend = backend
         return reply
