@@ -4,8 +4,8 @@ Request `("open", source, backend)`: reply `("opened", total, numbers, warnings,
 `("unreadable", reason)`.
 Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
 `("bad", reason)`.
-Request `("rest", None, None)`: reply `("resting", whether this process may read for another call)`; then it waits for the
-settings of that call, or ends.
+Request `("rest", None, None)`: reply `("resting", whether this process may read for another call)`; then it waits for
+the settings of that call, or ends.
 """
 
 from __future__ import annotations
@@ -78,15 +78,16 @@ def _import_engines() -> None:
     Version 2 does so by itself: ONNX Runtime with a model, and a package to write Markdown. They take three quarters of
     a second of processor time in each process, where PyMuPDF alone takes a fifth of one.
     """
-    left_out = [name for name in _LEFT_OUT if name not in sys.modules]
-    sys.modules.update(dict.fromkeys(left_out))  # None: an import of it fails, and PyMuPDF does without
+    modules: dict[str, Any] = sys.modules
+    left_out = [name for name in _LEFT_OUT if name not in modules]
+    modules.update(dict.fromkeys(left_out))  # None: an import of it fails, and PyMuPDF does without
     try:
         import pymupdf  # noqa: F401
     except ImportError:  # told when a PDF is to be read
         pass
     finally:
         for name in left_out:  # a reader of the user's own may import them
-            del sys.modules[name]
+            del modules[name]
 
 
 class _Worker:
