@@ -5,7 +5,7 @@
     python benchmarks/reading.py samples --ask          # one question to one file, with nothing running before
     python benchmarks/reading.py samples --quick        # seconds: a few pages, one round
 
-The raw way draws a page at the size that the reader gives, takes the text (PyMuPDF: with boxes), and encodes with Pillow.
+The raw way draws a page at the size that the reader gives, takes its text (PyMuPDF: with boxes), and encodes by Pillow.
 The reader's page has more: words that can be seen, in reading order, and a hash by which equal pages are known. All is
 processor time of one thread, so that other programs count little; ways take turns, file by file, and medians of the
 rounds' ratios are printed.
@@ -258,7 +258,9 @@ def main() -> None:
 
         ask(max(paths, key=lambda path: pymupdf.open(path).page_count), options.rounds)
     else:
-        compare(paths, options.pages, options.rounds, ["JPEG", "pixels"] if options.quick else ["JPEG", "PNG", "pixels"])
+        compare(
+            paths, options.pages, options.rounds, ["JPEG", "pixels"] if options.quick else ["JPEG", "PNG", "pixels"]
+        )
 
 
 if __name__ == "__main__":
