@@ -102,8 +102,8 @@ def _draw(page: Any, document: Any, size: tuple[int, int], corner: tuple[int, in
     import pypdfium2.raw as pdfium
 
     columns, rows = size
-    # Rows without bytes that fill them up to a multiple of four, as PDFium's own have: to take those out again takes
-    # twice as long as drawing a page.
+    # Rows without bytes that fill them up to a multiple of four, as PDFium's own have: to take those out again can take
+    # twice as long as drawing the page. The pixels are the same.
     stride = columns * 3
     memory = bytearray(stride * rows)
     target = (ctypes.c_char * len(memory)).from_buffer(memory)
