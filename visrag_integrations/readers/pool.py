@@ -107,11 +107,7 @@ class ReaderPool:
         schedule = Schedule(limit=max(3 * self.workers, self.workers + math.ceil(self._ahead / self._chunk)))
         processes = self._processes or self._make_processes()
         self._processes = []  # taken: another iterator started meanwhile makes its own
-        how = Driving(self.reader, self.workers, self.page_timeout, self._chunk)
-        drivers = [Driver(schedule, process, how) for process in processes]
-        threads = [threading.Thread(target=drivers[0].run, name="visrag-reader", daemon=True)]
-        for driver in drivers[1:]:
-            threads.append(threading.Thread(target=driver.run_when_needed, name="visrag-reader", daemon=True))
+        threads = self._threads(schedule, processes)
         finished = False
         try:
             for thread in threads:
@@ -121,14 +117,26 @@ class ReaderPool:
             finished = True
         finally:
             schedule.close()
-            if not finished:
-                for process in processes:
-                    process.kill()
+            # Those that are not needed any more, which may just be starting: nobody waits for that.
+            unneeded = processes
+            if finished:
+                unneeded = [] if self._in_block else processes[1:]
+            for process in unneeded:
+                process.kill()
             for thread in threads:
                 thread.join(10.0)  # its process is gone or idle, so it ends at once; never wait for ever
             self._processes = processes
             if not (finished and self._in_block):
                 self._close(finished)
+
+    def _threads(self, schedule: Schedule, processes: list[WorkerProcess]) -> list[threading.Thread]:
+        """One for each process; only the first asks for work at once."""
+        how = Driving(self.reader, self.workers, self.page_timeout, self._chunk)
+        first, *others = [Driver(schedule, process, how) for process in processes]
+        threads = [threading.Thread(target=first.run, name="visrag-reader", daemon=True)]
+        for driver in others:
+            threads.append(threading.Thread(target=driver.run_when_needed, name="visrag-reader", daemon=True))
+        return threads
 
     @property
     def _chunk(self) -> int:

@@ -104,6 +104,7 @@ class WorkerProcess:
             if self._started is not None:
                 with contextlib.suppress(WorkerDied):  # one that died while it was idle: nobody waits for it
                     return self._set_up(setup)
+                self._refuse_when_closed()
         try:
             self._started = StartedProcess.start()
         except child_process.ChildDied as err:

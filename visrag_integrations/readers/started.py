@@ -35,7 +35,10 @@ class Surroundings:
 
     @classmethod
     def now(cls) -> Surroundings:
-        return cls(os.getcwd(), dict(os.environ), tuple(sys.path))
+        folder = ""
+        with contextlib.suppress(OSError):  # it was removed
+            folder = os.getcwd()
+        return cls(folder, dict(os.environ), tuple(sys.path))
 
 
 @dataclass
