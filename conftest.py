@@ -9,6 +9,7 @@ import ast
 import functools
 import os
 import signal
+import sys
 import threading
 from collections.abc import Iterator
 from importlib.util import find_spec
@@ -101,3 +102,12 @@ def pytest_configure() -> None:
         same = not os.environ.get("VISRAG_TEST_RANDOM")
         settings.register_profile("any load", deadline=None, derandomize=same)
         settings.load_profile("any load")
+
+
+@pytest.fixture(autouse=True)
+def no_kept_process() -> Iterator[None]:
+    """No test reads with the process of another one."""
+    yield
+    kept = sys.modules.get("visrag_integrations.readers.kept")
+    if kept is not None:
+        kept.KEPT.close()

@@ -18,6 +18,7 @@ from drawing import draw_pdf
 from visrag_integrations import PageReader, QdrantPageStore, index_documents, load_embedder
 from visrag_integrations.errors import SettingError
 from visrag_integrations.readers import child_process
+from visrag_integrations.readers.kept import KEPT
 from visrag_integrations.readers.pool import PageRead, ReaderPool
 from visrag_integrations.readers.process import WorkerProcess
 
@@ -48,6 +49,7 @@ def test_documents_are_indexed(tmp_path: Path) -> None:
         report = index_documents(tmp_path, store=store, embedder=load_embedder("ocr"), workers=1)
     assert (report.added, len(report.failed)) == (2, 1)
     assert started
+    KEPT.close()
     assert all(process.poll() is not None for process in started)  # none is left
 
 

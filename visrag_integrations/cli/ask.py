@@ -40,6 +40,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag ask`."""
+    if arguments.paths:
+        from visrag_integrations.readers.kept import KEPT
+
+        KEPT.start_early()  # it imports what it reads with while this process imports what searches
     from visrag_integrations.grounding import ground
     from visrag_integrations.report import answer_to_html
 

@@ -50,6 +50,11 @@ class ScratchFolder:
         """Remove it with everything in it."""
         self._finalizer()
 
+    @property
+    def is_empty(self) -> bool:
+        """Whether nothing was put there, or all of it is gone."""
+        return os.listdir(self.path) == [_OWNER]
+
     def __enter__(self) -> Path:
         return self.path
 

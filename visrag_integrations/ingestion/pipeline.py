@@ -25,6 +25,7 @@ from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
 from visrag_integrations.ingestion.writer import WriteJob, WriterThread
 from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
+from visrag_integrations.readers.kept import KEPT
 from visrag_integrations.readers.pool import DocumentDone, PageRead, ReaderEvent, ReaderPool
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page
@@ -88,6 +89,7 @@ def index_documents(
         exact_pixels=any(map(reads_pixels, embedders)),  # a JPEG's errors would be in the vectors
         keep=store.picture_settings,
         ahead=batch_size,
+        kept=KEPT,
     )
     with settings.retrying(store):
         fills = prepare_store(store, embedders, settings.page_reader.describe())

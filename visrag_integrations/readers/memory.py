@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import sys
 
 # Of the machine's memory: what all reading processes may take together. The rest is for the embedder and the store.
 _SHARE = 0.75
@@ -30,6 +31,16 @@ def limit_memory(bytes_: int | None) -> None:
         bytes_ = min(bytes_, hard)
     with contextlib.suppress(ValueError, OSError):
         resource.setrlimit(resource.RLIMIT_DATA, (bytes_, hard))
+
+
+def peak_memory() -> int:
+    """Bytes that this process has taken at most; 0 where the system does not say."""
+    try:
+        import resource
+    except ImportError:  # Windows
+        return 0
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
 def _machine_memory() -> int:

@@ -31,8 +31,8 @@ def _text_objects(page: Any) -> Iterator[Any]:
     import pypdfium2.raw as pdfium
 
     waiting: list[tuple[Any, int]] = []
-    for index in range(pdfium.FPDFPage_CountObjects(page)):
-        waiting.append((pdfium.FPDFPage_GetObject(page, index), 0))
+    for index in range(pdfium.FPDFPage_CountObjects(page.raw)):
+        waiting.append((pdfium.FPDFPage_GetObject(page.raw, index), 0))
     while waiting:
         item, depth = waiting.pop()
         kind = pdfium.FPDFPageObj_GetType(item)

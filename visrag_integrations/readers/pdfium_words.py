@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import ctypes
 import functools
+import itertools
 import math
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -42,6 +43,22 @@ class _Words(NamedTuple):
     covered: NDArray[np.bool_]
 
 
+class _CharBoxes:
+    """Where the characters of a text layer are; called thousands of times a page, so all it needs is at hand."""
+
+    def __init__(self, layer: Any) -> None:
+        import pypdfium2.raw as pdfium
+
+        self._ask, self._layer, self._box = pdfium.FPDFText_GetLooseCharBox, layer.raw, pdfium.FS_RECTF()
+
+    def __call__(self, index: int) -> Corners:
+        """Left, bottom, right, top of a character in the file's own units, where up is more; zeros when it has none."""
+        box = self._box
+        if not self._ask(self._layer, index, box):
+            return 0.0, 0.0, 0.0, 0.0
+        return box.left, box.bottom, box.right, box.top
+
+
 def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
     """The page's words: characters between white space, boxed by their outermost corners.
 
@@ -70,16 +87,18 @@ def _read_words(page: Any) -> _Words:
 
     layer = page.get_textpage()
     try:
-        codes = [pdfium.FPDFText_GetUnicode(layer, index) for index in range(pdfium.FPDFText_CountChars(layer))]
-        text = _as_text(codes)
+        # `layer.raw`: to look for it at each of thousands of calls takes a fifth of their time.
+        count = pdfium.FPDFText_CountChars(layer.raw)
+        text = _as_text(map(pdfium.FPDFText_GetUnicode, itertools.repeat(layer.raw), range(count)))
+        box_of = _CharBoxes(layer)
         texts: list[str] = []
         boxes: list[Corners] = []
         starts: list[int] = []
         for start, stop in _word_spans(text):
-            for first, last, box in _on_one_line(layer, text, start, stop):
+            for first, last, box in _on_one_line(box_of, text, start, stop):
                 word = text[first:last]
                 if may_have_ligatures((word,)):
-                    word = _with_ligatures(layer, word, first)
+                    word = _with_ligatures(box_of, word, first)
                 texts.append(word.replace(_LINE_END_HYPHEN, "-"))
                 boxes.append(box)
                 starts.append(first)
@@ -91,7 +110,7 @@ def _read_words(page: Any) -> _Words:
     return _Words(texts, corners, covered)
 
 
-def _as_text(codes: list[int]) -> str:
+def _as_text(codes: Iterable[int]) -> str:
     """One character a code, so that places in the text are PDFium's own.
 
     >>> _as_text([97, 98, 0xD83D])
@@ -117,12 +136,12 @@ def _word_spans(text: str) -> Iterator[tuple[int, int]]:
         yield found.span()
 
 
-def _with_ligatures(layer: Any, word: str, start: int) -> str:
+def _with_ligatures(box_of: _CharBoxes, word: str, start: int) -> str:
     """A word with the letters of ligatures in the order of writing: PDFium gives letters of one glyph one box."""
     glyphs: list[str] = []
     before: Corners | None = None
     for place, letter in enumerate(word, start):
-        corners = _char_corners(layer, place)
+        corners = box_of(place)
         if glyphs and corners == before:
             glyphs[-1] += letter
         else:
@@ -143,7 +162,7 @@ def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[i
     import pypdfium2.raw as pdfium
 
     suspected: list[tuple[int, list[int]]] = []
-    objects = [pdfium.FPDFPage_GetObject(page, index) for index in range(pdfium.FPDFPage_CountObjects(page))]
+    objects = [pdfium.FPDFPage_GetObject(page.raw, index) for index in range(pdfium.FPDFPage_CountObjects(page.raw))]
     anywhere = np.ones(len(corners), dtype=np.bool_)
     for index, item in enumerate(objects):
         if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
@@ -220,15 +239,15 @@ def covers_whole_page(page: Any, box: Corners) -> bool:
     return covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0)
 
 
-def _on_one_line(layer: Any, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:
+def _on_one_line(box_of: _CharBoxes, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:
     """A run of characters with its corners; several where PDFium took what stands in two lines for one word.
 
     "12" above "3" in a column of a table, painted one after the other, comes as "123".
     """
-    first = _char_corners(layer, start)
+    first = box_of(start)
     last = first
     if stop - start > 1:
-        last = _char_corners(layer, stop - 1)
+        last = box_of(stop - 1)
     whole = _around(first, last)
     # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
     if whole[3] - whole[1] <= 1.5 * (first[3] - first[1]):
@@ -236,7 +255,7 @@ def _on_one_line(layer: Any, text: str, start: int, stop: int) -> list[tuple[int
     parts: list[tuple[int, int, Corners]] = []
     before = begin = first
     for place in range(start + 1, stop):
-        corners = _char_corners(layer, place)
+        corners = box_of(place)
         if _is_upright_step_down(before, corners) and text[place] < _FIRST_VERTICAL:
             parts.append((start, place, _around(begin, before)))
             start, begin = place, corners
@@ -255,16 +274,6 @@ def _is_upright_step_down(before: Corners, corners: Corners) -> bool:
     beside = min(before[2], corners[2]) - max(before[0], corners[0])
     lies_on_its_side = height < 0.9 * (before[2] - before[0]) and beside > 0
     return step > 0.6 * height and not lies_on_its_side
-
-
-def _char_corners(layer: Any, index: int) -> Corners:
-    """Left, bottom, right, top of a character in the file's own units, where up is more; zeros when it has none."""
-    import pypdfium2.raw as pdfium
-
-    box = pdfium.FS_RECTF()
-    if not pdfium.FPDFText_GetLooseCharBox(layer, index, box):
-        return 0.0, 0.0, 0.0, 0.0
-    return box.left, box.bottom, box.right, box.top
 
 
 def _around(one: Corners, other: Corners) -> Corners:

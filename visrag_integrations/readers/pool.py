@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import math
 import os
 import tempfile
@@ -17,6 +16,7 @@ from visrag_integrations import ocr
 from visrag_integrations.errors import DocumentError, SettingError
 from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers import remote
+from visrag_integrations.readers.driver import Driver, Driving
 from visrag_integrations.readers.events import (
     DocumentDone,
     DocumentFailed,
@@ -26,11 +26,11 @@ from visrag_integrations.readers.events import (
     ReadingWarning,
 )
 from visrag_integrations.readers.finding import find_documents
+from visrag_integrations.readers.kept import KeptProcess
 from visrag_integrations.readers.memory import default_limit
-from visrag_integrations.readers.pdf import other_backend
-from visrag_integrations.readers.process import PictureFormat, WorkerDied, WorkerProcess
+from visrag_integrations.readers.process import PictureFormat, WorkerProcess
 from visrag_integrations.readers.reader import PageReader
-from visrag_integrations.readers.schedule import Chunk, Job, Schedule
+from visrag_integrations.readers.schedule import Job, Schedule
 from visrag_integrations.readers.sources import Source, identify
 from visrag_integrations.types import Failure
 
@@ -45,8 +45,6 @@ _MAX_WORKERS = 16
 # fewer: more messages between processes.
 _MAX_CHUNK = 8
 _MAX_CHUNK_OF_PIXELS = 2  # a page's pixels are thirty times its JPEG
-# A document that ends three workers is broken throughout: each page more would cost another start of a process.
-_MAX_CRASHES = 3
 
 
 class ReaderPool:
@@ -62,6 +60,7 @@ class ReaderPool:
         exact_pixels: Whether pages come with drawn pixels.
         keep: Format and quality of the picture file that comes beside drawn pixels; None: none comes.
         ahead: Pages that should be ready before the caller wants them: as many as it takes at once.
+        kept: Where a process comes from and goes back to, for calls that follow one another; None: all are its own.
     """
 
     def __init__(
@@ -73,6 +72,7 @@ class ReaderPool:
         exact_pixels: bool = False,
         keep: PictureFormat | None = None,
         ahead: int = 0,
+        kept: KeptProcess | None = None,
     ) -> None:
         if workers is not None and workers < 1:
             raise SettingError(f"workers={workers}; it must be 1 or more, or None for one a core.")
@@ -83,17 +83,17 @@ class ReaderPool:
         self.reader = reader
         self.workers = workers or min(_MAX_WORKERS, ocr.count_cores())
         self.page_timeout = page_timeout
-        self._keep, self._ahead = keep, ahead
+        self._keep, self._ahead, self._kept_between_calls = keep, ahead, kept
         self._processes: list[WorkerProcess] = []
-        self._kept = False
+        self._in_block = False
 
     def __enter__(self) -> ReaderPool:
         """Until the end of the block the processes go on from one `read_documents` to the next."""
-        self._kept = True
+        self._in_block = True
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._kept = False
+        self._in_block = False
         self._close()
 
     def read_documents(self, sources: Any, known: Known | None = None) -> Iterator[ReaderEvent]:
@@ -107,25 +107,36 @@ class ReaderPool:
         schedule = Schedule(limit=max(3 * self.workers, self.workers + math.ceil(self._ahead / self._chunk)))
         processes = self._processes or self._make_processes()
         self._processes = []  # taken: another iterator started meanwhile makes its own
-        drivers = [_Driver(schedule, process, self.reader, self) for process in processes]
-        threads = [threading.Thread(target=driver.run, name="visrag-reader", daemon=True) for driver in drivers]
-        reusable = False
+        threads = self._threads(schedule, processes)
+        finished = False
         try:
             for thread in threads:
                 thread.start()
             with ScratchFolder("fetched") as folder:
                 yield from self._in_order(schedule, self._jobs(sources, known, folder), known)
-            reusable = self._kept
+            finished = True
         finally:
             schedule.close()
-            if not reusable:
-                for process in processes:
-                    process.kill()
+            # Those that are not needed any more, which may just be starting: nobody waits for that.
+            unneeded = processes
+            if finished:
+                unneeded = [] if self._in_block else processes[1:]
+            for process in unneeded:
+                process.kill()
             for thread in threads:
                 thread.join(10.0)  # its process is gone or idle, so it ends at once; never wait for ever
             self._processes = processes
-            if not reusable:
-                self._close()
+            if not (finished and self._in_block):
+                self._close(finished)
+
+    def _threads(self, schedule: Schedule, processes: list[WorkerProcess]) -> list[threading.Thread]:
+        """One for each process; only the first asks for work at once."""
+        how = Driving(self.reader, self.workers, self.page_timeout, self._chunk)
+        first, *others = [Driver(schedule, process, how) for process in processes]
+        threads = [threading.Thread(target=first.run, name="visrag-reader", daemon=True)]
+        for driver in others:
+            threads.append(threading.Thread(target=driver.run_when_needed, name="visrag-reader", daemon=True))
+        return threads
 
     @property
     def _chunk(self) -> int:
@@ -140,7 +151,8 @@ class ReaderPool:
         reader = self.reader
         if reader.max_memory is None:
             reader = replace(reader, max_memory=default_limit(self.workers))
-        return [WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers)]
+        first = WorkerProcess(reader, threads_each, timeout, self._keep, self._kept_between_calls)
+        return [first, *(WorkerProcess(reader, threads_each, timeout, self._keep) for _ in range(self.workers - 1))]
 
     def _in_order(self, schedule: Schedule, jobs: Iterator[Job], known: Known | None) -> Iterator[ReaderEvent]:
         ahead: deque[Job] = deque()
@@ -205,10 +217,13 @@ class ReaderPool:
             os.unlink(name)
             raise
 
-    def _close(self) -> None:
+    def _close(self, finished: bool = False) -> None:
         processes, self._processes = self._processes, []
         for process in processes:
-            process.close()
+            if finished:
+                process.give_back()
+            else:
+                process.close()
 
 
 def _job_of(found: Source, known: Known | None, fetched: bool) -> Job:
@@ -219,119 +234,3 @@ def _job_of(found: Source, known: Known | None, fetched: bool) -> Job:
     if numbers is None:  # all of it
         return Job(found, last=DocumentDone(found.name, found.doc_id, embedded=found.embedded), fetched=fetched)
     return Job(found, known=frozenset(numbers), fetched=fetched)
-
-
-class _Driver:
-    """The thread of one worker process: takes tasks, sends requests, hands over what comes back."""
-
-    def __init__(self, schedule: Schedule, process: WorkerProcess, reader: PageReader, pool: ReaderPool) -> None:
-        self._schedule = schedule
-        self._process = process
-        self._reader = reader
-        self._workers = pool.workers
-        self._timeout = pool.page_timeout
-        self._chunk = pool._chunk
-
-    def run(self) -> None:
-        try:
-            while (task := self._schedule.take()) is not None:
-                job, chunk = task
-                if chunk is None:
-                    self._open(job)
-                else:
-                    self._read(job, chunk)
-                    self._schedule.finish(chunk)
-        except BaseException as err:  # noqa: BLE001  raised in the caller's thread
-            self._schedule.close(err)
-
-    def _open(self, job: Job) -> None:
-        assert job.source is not None
-        reply = self._try_to_open(job)
-        if reply[0] != "opened":
-            self._schedule.failed(job, DocumentFailed(Failure(job.source.name, reply[1])))
-            return
-        _, total, numbers, job.warnings, job.embedded = reply
-        todo = [number for number in numbers if number not in job.known]
-        # A short document is shared by all workers; four pieces each, because some pages take longer than others.
-        size = max(1, min(self._chunk, math.ceil(len(todo) / (4 * self._workers))))
-        # To make its PDF, or to load it in a browser, takes long: only one worker does it.
-        if job.source.kind in {"office", "text", "web"}:
-            size = max(1, len(todo))
-        chunks = [Chunk(todo[start : start + size]) for start in range(0, len(todo), size)]
-        self._schedule.opened(job, total, chunks)
-
-    def _try_to_open(self, job: Job) -> tuple[Any, ...]:
-        try:
-            return self._ask_to_open(job, None)
-        except WorkerDied as err:
-            reason = f"could not be opened: it {err}."
-        spare = self._spare_engine(job)
-        if spare is not None:
-            with contextlib.suppress(WorkerDied):
-                return self._ask_to_open(job, spare)
-        return "unreadable", reason
-
-    def _ask_to_open(self, job: Job, backend: Any) -> tuple[Any, ...]:
-        self._process.send("open", job.source, backend)
-        reply = self._process.receive(self._timeout_of(job))
-        job.backend = backend
-        return reply
-
-    def _read(self, job: Job, chunk: Chunk) -> None:
-        """The chunk's pages, one event each; a page that kills its worker is read around."""
-        left = deque(chunk.numbers)
-        wanted = True
-        while left and wanted:
-            if job.crashes >= _MAX_CRASHES:
-                reason = f"not read, because {job.crashes} other pages of this document ended the reading process."
-                wanted = self._hand_over(job, chunk, left.popleft(), ("bad", reason))
-                continue
-            try:
-                for reply in self._ask_pages(job, job.backend, list(left)):
-                    wanted = self._hand_over(job, chunk, left.popleft(), reply)
-                    if not wanted:
-                        break
-            except WorkerDied as err:
-                job.crashes += 1
-                reply = self._second_chance(job, left[0], f"cannot be read: it {err}.")
-                wanted = self._hand_over(job, chunk, left.popleft(), reply)
-
-    def _ask_pages(self, job: Job, backend: Any, numbers: list[int]) -> Iterator[tuple[Any, ...]]:
-        self._process.send("pages", job.source, backend, numbers)
-        timeout = self._timeout_of(job)  # for the first page the document may have to be opened again
-        for _ in numbers:
-            yield self._process.receive(timeout)
-            timeout = self._timeout
-
-    def _second_chance(self, job: Job, number: int, reason: str) -> tuple[Any, ...]:
-        backend = self._spare_engine(job)
-        if backend is not None:
-            with contextlib.suppress(WorkerDied):
-                for reply in self._ask_pages(job, backend, [number]):
-                    if reply[0] == "page":
-                        return reply
-        return "bad", reason
-
-    def _hand_over(self, job: Job, chunk: Chunk, number: int, reply: tuple[Any, ...]) -> bool:
-        assert job.source is not None
-        if reply[0] == "bad":
-            return self._schedule.put(chunk, PageFailed(Failure(job.source.name, reply[1], number)))
-        _, page, picture = reply
-        stored = page
-        if picture is not None:
-            stored = replace(page, picture=picture)
-        return self._schedule.put(chunk, PageRead(page, stored))
-
-    def _timeout_of(self, job: Job) -> float:
-        kind = job.source.kind if job.source is not None else ""
-        if kind in {"office", "text"}:
-            return self._timeout + self._reader.office_timeout
-        if kind == "web":
-            return self._timeout + self._reader.web_timeout
-        return self._timeout
-
-    def _spare_engine(self, job: Job) -> Any:
-        """The other PDF engine, where there is one that was not asked yet."""
-        if job.source is not None and job.source.kind == "pdf" and job.backend is None:
-            return other_backend(self._reader.backend)
-        return None

@@ -3,30 +3,20 @@
 from __future__ import annotations
 
 import contextlib
-import json
-import os
 import pickle
 import signal
 import subprocess
-import sys
 from multiprocessing.connection import Connection
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.files import ScratchFolder
 from visrag_integrations.readers import child_process
+from visrag_integrations.readers.kept import KeptProcess
 from visrag_integrations.readers.reader import PageReader
+from visrag_integrations.readers.started import START_TIMEOUT, StartedProcess
 
 PictureFormat = tuple[str, int]
 """Format and quality of picture files."""
-
-# Seconds. A start takes about one; a very busy machine takes far longer, and giving up would end the whole run.
-_START_TIMEOUT = 120.0
-# The program is given as text, so that the caller's own script is never run again, whatever it looks like.
-_PROGRAM = (
-    "import json, sys; sys.path[:] = json.loads(sys.argv[1]); "
-    "from visrag_integrations.readers.worker import main; main(sys.argv[2])"
-)
 
 
 class WorkerDied(Exception):
@@ -36,12 +26,26 @@ class WorkerDied(Exception):
 class WorkerProcess:
     """A Python process that reads pages; started when it is first asked, and again after it died."""
 
-    def __init__(self, reader: PageReader, threads: int, timeout: float, keep: PictureFormat | None = None) -> None:
+    def __init__(
+        self,
+        reader: PageReader,
+        threads: int,
+        timeout: float,
+        keep: PictureFormat | None = None,
+        kept: KeptProcess | None = None,
+    ) -> None:
         self._setup = (reader, threads, timeout, keep)
-        self._process: subprocess.Popen[bytes] | None = None
-        self._connection: Connection | None = None
+        self._kept = kept
+        self._started: StartedProcess | None = None
         self._closed = False
-        self._folder: ScratchFolder | None = None
+
+    @property
+    def _process(self) -> subprocess.Popen[bytes] | None:
+        return None if self._started is None else self._started.process
+
+    @property
+    def _connection(self) -> Connection | None:
+        return None if self._started is None else self._started.connection
 
     def send(self, *request: Any) -> None:
         """Ask; the replies are fetched by `receive`."""
@@ -60,8 +64,11 @@ class WorkerProcess:
             if self._connection.poll(timeout):
                 reply: tuple[Any, ...] = self._connection.recv()
                 return reply
-        except (EOFError, OSError):  # it closed its end: it is dead or dying, and its exit code says why
-            raise WorkerDied(_describe_death(self._end())) from None
+        except (
+            EOFError,
+            OSError,
+        ):  # it closed its end: it is dead or dying, and needs a moment until its exit code says how
+            raise WorkerDied(_describe_death(self._end(grace=0.2))) from None
         self._end()
         raise WorkerDied(f"took longer than {timeout:g} seconds")
 
@@ -75,59 +82,74 @@ class WorkerProcess:
     def close(self) -> None:
         """End the process and free what it held."""
         self._closed = True
-        if self._process is not None:
-            self._end(grace=0.0)
+        self._end()
+
+    def give_back(self) -> None:
+        """Keep the process for the next call, where nothing speaks against it; else end it."""
+        self._closed = True
+        started, self._started = self._started, None
+        if started is None:
+            return
+        # A class of the user's own may have changed by the next call, and its process would not know.
+        if self._kept is not None and type(self._setup[0]) is PageReader and started.rests():
+            self._kept.put(started)
+        else:
+            started.end()
 
     def _start(self) -> Connection:
         self._refuse_when_closed()
-        # Its temporary files lie in a folder of its own: a process that is killed cannot remove what it made.
-        self._folder = ScratchFolder("reading")
-        os.chmod(self._folder.path, 0o711)  # a browser that runs as another user has a folder of its own in there
-        command = [sys.executable, "-c", _PROGRAM, json.dumps(sys.path)]
-        own_folder = dict.fromkeys(("TMPDIR", "TEMP", "TMP"), str(self._folder.path))
+        setup = self._pickled_setup()
+        if self._kept is not None:
+            self._started = self._kept.take(setup)
+            if self._started is not None:
+                with contextlib.suppress(WorkerDied):  # one that died while it was idle: nobody waits for it
+                    return self._set_up(setup)
+                self._refuse_when_closed()
         try:
-            self._process, self._connection = child_process.start(command, {**os.environ, **own_folder}, _START_TIMEOUT)
+            self._started = StartedProcess.start()
         except child_process.ChildDied as err:
-            self._folder.close()
             raise SettingError("No reading process can be started: it ended at once. Is Python in order?") from err
         self._refuse_when_closed()
         try:
-            self._connection.send_bytes(pickle.dumps(self._setup))
-        except (AttributeError, TypeError, pickle.PicklingError) as err:
-            self._end()
-            raise SettingError(f"The reader cannot be sent to another process: {err}. Define it in a module.") from err
-        try:
-            answer = self.receive(_START_TIMEOUT)
+            return self._set_up(setup)
         except WorkerDied as err:
             if self._closed:
                 raise
             raise SettingError(f"No reading process can be started: it {err}. Is Python itself in order?") from err
+
+    def _pickled_setup(self) -> bytes:
+        try:
+            return pickle.dumps(self._setup)
+        except (AttributeError, TypeError, pickle.PicklingError) as err:
+            raise SettingError(f"The reader cannot be sent to another process: {err}. Define it in a module.") from err
+
+    def _set_up(self, setup: bytes) -> Connection:
+        """Tell the process how to read; waits until it has imported what it needs.
+
+        Raises:
+            WorkerDied: It is gone.
+            SettingError: It does not understand the settings.
+        """
+        started = self._started
+        assert started is not None
+        with contextlib.suppress(BrokenPipeError, ConnectionResetError):  # `receive` says why it died
+            started.connection.send_bytes(setup)
+        answer = self.receive(START_TIMEOUT)
         if answer[0] != "ready":
             self._end()
             raise SettingError(f"Reading in processes failed: {answer[1]}. Define the reader's class in a module.")
-        return self._connection
+        started.setup = setup
+        return started.connection
 
     def _refuse_when_closed(self) -> None:
         if self._closed:  # another thread may close it at any time, also between two lines of `_start`
-            if self._process is not None:
-                self._end(grace=0.0)
+            self._end()
             raise WorkerDied("was ended")
 
-    def _end(self, grace: float = 0.2) -> int:
+    def _end(self, grace: float = 0.0) -> int:
         """End the process, which gets `grace` seconds to end by itself; gives its exit code."""
-        assert self._process is not None
-        process, connection = self._process, self._connection
-        self._process = self._connection = None
-        if connection is not None:
-            connection.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            process.wait(grace)  # one that crashed needs a moment until its exit code says how
-        child_process.end(process)
-        code = process.wait()
-        folder, self._folder = self._folder, None
-        if folder is not None:
-            folder.close()
-        return code
+        started, self._started = self._started, None
+        return 0 if started is None else started.end(grace)
 
 
 def _describe_death(code: int) -> str:

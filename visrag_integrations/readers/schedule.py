@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections import deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -63,6 +64,7 @@ class Schedule:
         self._limit, self._under_way = limit, 0
         self._closed = False
         self._error: BaseException | None = None
+        self._begun: float | None = None  # when the first worker could read
 
     def add(self, job: Job) -> None:
         with self._changed:
@@ -95,6 +97,40 @@ class Schedule:
         with self._changed:
             self._closed, self._error = True, self._error or error
             self._changed.notify_all()
+
+    def begin(self) -> None:
+        """A worker can read now: what waits from here on waits because those that run are busy."""
+        with self._changed:
+            if self._begun is None:
+                self._begun = time.monotonic()
+                self._changed.notify_all()
+
+    def needs_another(self, patience: float, many: int) -> bool:
+        """Wait until one more worker is worth its start: work waits after so many seconds, or that much waits at once.
+
+        False: there is nothing more to come.
+        """
+        with self._changed:
+            while not self._closed:
+                waited = 0.0 if self._begun is None else time.monotonic() - self._begun
+                waiting = self._waiting()
+                if waiting >= many or (waiting and waited >= patience):
+                    return True
+                wait: float | None = None
+                if self._begun is not None and waited < patience:
+                    wait = patience - waited
+                self._changed.wait(wait)
+            return False
+
+    def _waiting(self) -> int:
+        """Pages that no worker has taken; a document that is not open yet counts as one."""
+        count = 0
+        for job in self._jobs:
+            if job.last is None and not job.taken:
+                count += 1
+            for chunk in job.waiting:
+                count += len(chunk.numbers)
+        return count
 
     def take(self) -> ReadingTask | None:
         """What a worker does next; waits for it. None: there is nothing more to come."""

@@ -4,6 +4,8 @@ Request `("open", source, backend)`: reply `("opened", total, numbers, warnings,
 `("unreadable", reason)`.
 Request `("pages", source, backend, numbers)`: for each number a reply `("page", page, picture to store)` or
 `("bad", reason)`.
+Request `("rest", None, None)`: reply `("resting", whether this process may read for another call)`; then it waits for
+the settings of that call, or ends.
 """
 
 from __future__ import annotations
@@ -12,6 +14,7 @@ import os
 import pickle
 import select
 import signal
+import sys
 import threading
 from dataclasses import replace
 from multiprocessing.connection import Connection
@@ -20,12 +23,19 @@ from typing import Any
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
 from visrag_integrations.readers import child_process
-from visrag_integrations.readers.memory import limit_memory
+from visrag_integrations.readers.memory import limit_memory, peak_memory
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
 
 # Seconds beyond the pool's own limit. The pool ends a worker that hangs; the alarm is for one whose pool is gone.
 _ALARM_GRACE = 10.0
+_LEFT_OUT = ("pymupdf.layout", "pymupdf4llm")
+# A process is kept for another call only within these: engines lose a little memory with each page, and a gigabyte (as
+# much as Python with an OCR engine takes) is more than should lie idle.
+_MOST_PAGES = 10_000
+_MOST_MEMORY = 1 << 30
+# Kinds of documents that no other program is started for.
+_WITHOUT_PROGRAMS = frozenset(("pdf", "image"))
 
 
 def main(address: str) -> None:
@@ -36,18 +46,48 @@ def main(address: str) -> None:
     # function, not SIG_IGN: programs that are started from here would inherit that.
     signal.signal(signal.SIGTERM, lambda *_: None)
     threading.Thread(target=_end_with_parent, args=(connection.fileno(),), name="visrag-parent", daemon=True).start()
+    _import_engines()
     try:
-        try:
-            reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
-        except (AttributeError, ImportError, pickle.UnpicklingError) as err:
-            connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
-            return
-        ocr.limit_threads(threads)
-        limit_memory(reader.max_memory)
-        connection.send(("ready",))
-        _Worker(connection, reader, timeout, keep).serve()
+        # More than once only where the process is kept for another call (see `kept`).
+        while _serve_call(connection):
+            pass
     except (EOFError, BrokenPipeError, ConnectionResetError, KeyboardInterrupt):
         return
+
+
+def _serve_call(connection: Connection) -> bool:
+    """Read what one call wants; whether another may follow."""
+    try:
+        reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
+    except (AttributeError, ImportError, pickle.UnpicklingError) as err:
+        connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
+        return False
+    ocr.limit_threads(threads)
+    limit_memory(reader.max_memory)
+    connection.send(("ready",))
+    worker = _Worker(connection, reader, timeout, keep)
+    worker.serve()
+    may_go_on = worker.rest()
+    connection.send(("resting", may_go_on))
+    return may_go_on
+
+
+def _import_engines() -> None:
+    """Import PyMuPDF without what it brings along to find the layout of pages, which nobody asks for here.
+
+    Version 2 does so by itself: ONNX Runtime with a model, and a package to write Markdown. They take three quarters of
+    a second of processor time in each process, where PyMuPDF alone takes a fifth of one.
+    """
+    modules: dict[str, Any] = sys.modules
+    left_out = [name for name in _LEFT_OUT if name not in modules]
+    modules.update(dict.fromkeys(left_out))  # None: an import of it fails, and PyMuPDF does without
+    try:
+        import pymupdf  # noqa: F401
+    except ImportError:  # told when a PDF is to be read
+        pass
+    finally:
+        for name in left_out:  # a reader of the user's own may import them
+            del modules[name]
 
 
 class _Worker:
@@ -62,15 +102,28 @@ class _Worker:
         self._keep = keep
         self._key: tuple[str, str, str | None] | None = None
         self._document: OpenDocument | None = None
+        self._harmless = True
+        self._pages = 0
 
     def serve(self) -> None:
+        """Answer requests until it is to rest."""
         while True:
             kind, source, backend, *numbers = self._connection.recv()
+            if kind == "rest":
+                return
             if kind == "open":
                 self._connection.send(self._guarded(self._open_reply, source, backend))
             else:
                 for number in numbers[0]:
                     self._connection.send(self._guarded(self._page_reply, source, backend, number))
+
+    def rest(self) -> bool:
+        """Forget what was read; whether nothing of it can reach the documents of another call."""
+        self._close()
+        pymupdf = sys.modules.get("pymupdf")
+        if pymupdf is not None:
+            pymupdf.TOOLS.store_shrink(100)  # all of the fonts and pictures that MuPDF remembers
+        return self._harmless and self._pages <= _MOST_PAGES and peak_memory() <= _MOST_MEMORY
 
     def _guarded(self, reply: Any, *arguments: Any) -> tuple[Any, ...]:
         """The reply, under an alarm that ends this process even when its parent is gone and the engine hangs."""
@@ -81,10 +134,13 @@ class _Worker:
         finally:
             if hasattr(signal, "setitimer"):
                 signal.setitimer(signal.ITIMER_REAL, 0)
+        if answer[0] not in ("opened", "page"):
+            self._harmless = False
         return answer
 
     def _open_reply(self, source: Source, backend: Any) -> tuple[Any, ...]:
         try:
+            self._harmless = self._harmless and source.kind in _WITHOUT_PROGRAMS and backend is None
             document = self._open(source, backend)
         except DocumentError as err:
             return "unreadable", err.reason
@@ -94,6 +150,7 @@ class _Worker:
 
     def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
         try:
+            self._pages += 1
             page = self._open(source, backend).page(number)
             return "page", page, self._stored(page.picture)
         except (PageError, DocumentError) as err:
