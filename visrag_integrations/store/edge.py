@@ -11,18 +11,15 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from uuid import UUID
 
 from visrag_integrations.errors import StoreError
-from visrag_integrations.store import conditions
+from visrag_integrations.store import conditions, edge_answers
 from visrag_integrations.store.due_pictures import NAME as DUE_PICTURES
 from visrag_integrations.store.due_pictures import DuePictures
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
 from visrag_integrations.store.edge_room import DiskRoom
-from visrag_integrations.store.edge_search import among_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
     MAX_NUMBERS,
@@ -47,7 +44,6 @@ from visrag_integrations.store.folder import (
     read_json,
     write_json,
 )
-from visrag_integrations.store.fusing import fuse
 from visrag_integrations.store.request_size import AnswerSizes
 
 if TYPE_CHECKING:
@@ -168,15 +164,11 @@ class EdgeEngine:
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            shard = self._readable()
-            found = shard.query(nearest_request(replace(search, with_payload=False)))
-            return _with_payload(shard, [(hit.id, hit.score) for hit in found], search.payload)
+            return edge_answers.nearest(self._readable(), search)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            shard = self._readable()
-            best = [(UUID(int=number), score) for number, score in fuse(_Scores(shard), search)]
-            return _with_payload(shard, best, True)
+            return edge_answers.fused(self._readable(), search)
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
@@ -325,36 +317,6 @@ class EdgeEngine:
 
     def _errors(self, doing: str) -> ForeignErrors:
         return ForeignErrors(doing, self.where, _advice)
-
-
-class _Scores:
-    """The scores of one shard, for `fusing.fuse`, by the whole numbers of its ids, which dicts look up fastest."""
-
-    def __init__(self, shard: qe.EdgeShard) -> None:
-        self._shard = shard
-
-    def scores(self, half: VectorSearch) -> dict[int, float]:
-        return self._ask(nearest_request(replace(half, with_payload=False)))
-
-    def scores_of(self, half: VectorSearch, ids: Sequence[int]) -> dict[int, float]:
-        return self._ask(among_request(half, [UUID(int=number) for number in ids]))
-
-    def _ask(self, request: qe.QueryRequest) -> dict[int, float]:
-        found: Any = self._shard.query(request)
-        return {hit.id.int: hit.score for hit in found}
-
-
-def _with_payload(shard: qe.EdgeShard, scored: Sequence[tuple[Any, float]], payload: Any) -> list[SearchHit]:
-    """The points with what of their payload is wanted.
-
-    It is read by itself: with a search, each segment of the engine would read that of all its own candidates.
-    """
-    payloads: dict[Any, Any] = {}
-    if scored and payload is not False:
-        ids = [id_ for id_, _ in scored]
-        for record in shard.retrieve(ids, with_payload=payload, with_vector=False):
-            payloads[record.id] = record.payload
-    return [SearchHit(str(id_), score, payloads.get(id_) or {}) for id_, score in scored]
 
 
 def _advice(err: BaseException) -> str:
