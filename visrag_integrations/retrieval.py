@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import threading
 from collections.abc import Iterable, Sequence
@@ -119,6 +118,8 @@ class PageRetriever:
         score_threshold: float | None = None,
     ) -> list[ScoredPage]:
         """`retrieve` in a thread of its own, so that the event loop goes on."""
+        import asyncio  # whoever awaits this has it; a search on the command line does without
+
         return await asyncio.to_thread(
             self.retrieve, query, top_k, filter=filter, mode=mode, score_threshold=score_threshold
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -59,7 +60,7 @@ class Page:
         if not self.doc_id:
             raise SettingError('A page needs a doc_id that is not empty, for example doc_id="report-2024".')
 
-    @property
+    @functools.cached_property
     def id(self) -> str:
         """The same page always has the same id (a UUID), so indexing it again overwrites it."""
         if self.given_id:

@@ -65,6 +65,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     set_logging(arguments.verbose)
     # What is said once of a new collection on a server is for whoever types, not for a log.
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
+    # Nor is why a search takes long.
+    logging.getLogger("visrag_integrations.store.unindexed").setLevel(logging.WARNING)
     try:
         with ending.in_order():
             surroundings.fill_in(arguments)

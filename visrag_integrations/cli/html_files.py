@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import tempfile
-import webbrowser
 from pathlib import Path
 
 from visrag_integrations.cli import options
@@ -34,8 +33,14 @@ def write(arguments: argparse.Namespace, html: str) -> None:
             f"The HTML page cannot be written to {str(path)!r} ({error.strerror or error}). Give --html another file."
         ) from error
     options.note(f"wrote {path}")
-    if arguments.open and not webbrowser.open(path.absolute().as_uri()):
+    if arguments.open and not _opened_in_browser(path):
         options.note("no browser was found here; open that file in one")
+
+
+def _opened_in_browser(path: Path) -> bool:
+    import webbrowser  # every command imports this file; few show a page
+
+    return webbrowser.open(path.absolute().as_uri())
 
 
 def _new_file() -> Path:

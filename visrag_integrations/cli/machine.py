@@ -6,7 +6,6 @@ import contextlib
 import shutil
 import subprocess
 from dataclasses import dataclass, field
-from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from typing import Any
 
@@ -55,6 +54,8 @@ class Machine:
 
 def look_at_machine() -> Machine:
     """This machine."""
+    from importlib.metadata import PackageNotFoundError, version  # every command imports this file; few look
+
     missing: dict[str, tuple[str, ...]] = {}
     for extra, packages in EXTRAS.items():
         absent = tuple(package for package in packages if find_spec(package) is None)

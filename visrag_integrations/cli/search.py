@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-from typing import Any
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.cli import html_files, options, output, reranking
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
+
+if TYPE_CHECKING:
+    from visrag_integrations.types import ScoredPage
 
 
 def add_parser(subparsers: Any) -> None:
@@ -26,7 +30,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag search`."""
-    from visrag_integrations.report import passages_of, search_to_html
+    from visrag_integrations.generation.passages import best_passages
     from visrag_integrations.retrieval import PageRetriever
 
     query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
@@ -40,8 +44,9 @@ def run(arguments: argparse.Namespace) -> int:
         asked = options.filter_of(arguments)
         hits = retriever.retrieve(query, top_k=arguments.k, filter=asked)
         note = "" if hits else why_nothing(store, asked)
-        html = search_to_html(query, hits) if with_html else ""  # while the store can give the pictures
-    passages = [passage.text for passage in passages_of(query, hits)]
+        html = _html(query, hits) if with_html else ""  # while the store can give the pictures
+    best = best_passages(query, [hit.page.text for hit in hits])
+    passages = ["" if passage is None else passage.text for passage in best]
     if arguments.json:
         found: dict[str, Any] = {"query": query, "pages": output.found_json(hits, passages)}
         if note:
@@ -54,3 +59,9 @@ def run(arguments: argparse.Namespace) -> int:
     if html:
         html_files.write(arguments, html)
     return 0
+
+
+def _html(query: str, hits: Sequence[ScoredPage]) -> str:
+    from visrag_integrations.report import search_to_html  # slow to import, and seldom asked for
+
+    return search_to_html(query, hits)

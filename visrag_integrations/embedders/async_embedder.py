@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -43,11 +42,15 @@ class AsyncEmbedder:
     async def aembed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """`embed_pages` in this embedder's own thread, so that the event loop goes on."""
         self.check_open()
+        import asyncio  # whoever awaits this has it; a search on the command line does without
+
         return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_pages, pages))
 
     async def aembed_queries(self, queries: Iterable[str | Query]) -> list[Embedding]:
         """`embed_queries` in this embedder's own thread, so that the event loop goes on."""
         self.check_open()
+        import asyncio
+
         return await asyncio.get_running_loop().run_in_executor(self._queue, partial(self.embed_queries, queries))
 
     def close(self) -> None:

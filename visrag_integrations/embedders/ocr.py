@@ -9,19 +9,16 @@ itself is seen by the dense half only: the store's lexical half knows `Page.text
 
 from __future__ import annotations
 
-import hashlib
-import importlib.util
-import logging
 import re
-import threading
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
 from visrag_integrations import images, ocr
-from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError
+from visrag_integrations.embedders import word_vectors
+from visrag_integrations.errors import SettingError
 from visrag_integrations.ocr import TextAssembly
 from visrag_integrations.types import Mode, Page, Query
 
@@ -45,13 +42,7 @@ TEXT_MODEL_CHUNKS = (800, 0)
 # Tried on the same questions: 0.2 to 0.8 find the same to 0.01; 0 finds less, as a chunk does not say what it is about.
 PAGE_SHARE = 0.5
 """What the direction of the whole page weighs in a chunk's vector, beside the chunk's own 1.0."""
-# The weights that lie in wordllama's wheel; all others would be downloaded.
-_CONFIG = "l2_supercat"
-_DIMENSION = 256
 _BATCH_CHARACTERS = 200_000  # tokenized at once: bounds the memory, whatever the number of pages
-_REINSTALL = "Install it again: pip install --force-reinstall --no-deps wordllama"
-_model: Any = None
-_model_lock = threading.Lock()
 
 
 class OCREmbedder:
@@ -92,7 +83,7 @@ class OCREmbedder:
             raise SettingError(f"device={device!r} is for a text_model, and there is none. Leave it out.")
         self.text_assembly = text_assembly
         self.name = NAME
-        self.dimension = _DIMENSION
+        self.dimension = word_vectors.DIMENSION
         self._text_model: TextModel | None = None
         if text_model is not None:
             # Only here: it needs sentence-transformers, which comes with torch.
@@ -107,7 +98,7 @@ class OCREmbedder:
         """Tells weights apart. Chunk settings are not in it: chunks of any size can be searched with one query."""
         if self._text_model is not None:
             return self._text_model.fingerprint
-        return f"{_CONFIG}-{_DIMENSION}:{_weights_hash()}"
+        return word_vectors.fingerprint()
 
     def embed_pages(self, pages: Iterable[Page]) -> list[Embedding]:
         """One array (chunks, dimension) per page, in order."""
@@ -223,18 +214,17 @@ def split(text: str, size: int, overlap: int) -> list[str]:
 
 def embed_texts(texts: list[str]) -> Embedding:
     """(texts, 256), unit length; a text's vector does not depend on the others. Zeros for a text without tokens."""
-    vectors = np.zeros((len(texts), _DIMENSION), np.float32)
+    vectors = np.zeros((len(texts), word_vectors.DIMENSION), np.float32)
     if not texts:
         return vectors
-    model = _load()
+    model = word_vectors.load()
     for first, last in _batches(texts):
         # Half a surrogate pair, which damaged files hold, is nothing a tokenizer takes.
         readable = [text.encode("utf-8", "replace").decode() for text in texts[first:last]]
         encodings = model.tokenizer.encode_batch(readable, add_special_tokens=False)
         for row, encoding in enumerate(encodings, first):
             if encoding.ids:
-                total = model.embedding[encoding.ids].sum(axis=0, dtype=np.float32)  # (256,)
-                vectors[row] = total / max(float(np.linalg.norm(total)), 1e-12)
+                vectors[row] = model.mean(encoding.ids)
     return vectors
 
 
@@ -246,46 +236,3 @@ def _batches(texts: list[str]) -> Iterable[tuple[int, int]]:
         if characters >= _BATCH_CHARACTERS or last == len(texts):
             yield first, last
             first, characters = last, 0
-
-
-def _folder() -> Path:
-    spec = importlib.util.find_spec("wordllama")
-    if spec is None or spec.origin is None:
-        raise MissingExtraError("wordllama", "cpu")
-    return Path(spec.origin).parent
-
-
-def _load() -> Any:
-    """The word vectors, loaded once a process from wordllama's own folder; nothing is downloaded."""
-    global _model
-    with _model_lock:
-        if _model is None:
-            folder = _folder()
-            # To import wordllama sets up the host program's root logger; that is put back as it was.
-            root = logging.getLogger()
-            handlers, level = root.handlers[:], root.level
-            try:
-                from wordllama import WordLlama
-            finally:
-                root.handlers[:], root.level = handlers, level
-            try:
-                model = WordLlama.load(_CONFIG, cache_dir=folder, dim=_DIMENSION, disable_download=True)
-            except (OSError, ValueError) as err:
-                raise CheckpointError(f"wordllama's own weights cannot be loaded: {err}. {_REINSTALL}") from err
-            model.tokenizer.no_padding()
-            _model = model
-    return _model
-
-
-_hash = ""
-
-
-def _weights_hash() -> str:
-    global _hash
-    if not _hash:
-        path = _folder() / "weights" / f"{_CONFIG}_{_DIMENSION}.safetensors"
-        try:
-            _hash = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
-        except OSError as err:
-            raise CheckpointError(f"wordllama's own weights cannot be read: {err}. {_REINSTALL}") from err
-    return _hash

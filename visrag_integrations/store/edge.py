@@ -11,17 +11,15 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import StoreError
-from visrag_integrations.store import conditions
+from visrag_integrations.store import conditions, edge_answers
 from visrag_integrations.store.due_pictures import NAME as DUE_PICTURES
 from visrag_integrations.store.due_pictures import DuePictures
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
 from visrag_integrations.store.edge_room import DiskRoom
-from visrag_integrations.store.edge_search import fused_request, nearest_request
 from visrag_integrations.store.engine import (
     FOLDER_INDEXES,
     MAX_NUMBERS,
@@ -166,20 +164,11 @@ class EdgeEngine:
 
     def nearest(self, search: VectorSearch) -> list[SearchHit]:
         with self._guard, self._errors("searching"):
-            found = self._readable().query(nearest_request(search))
-        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in found]
+            return edge_answers.nearest(self._readable(), search)
 
     def fused(self, search: FusedSearch) -> list[SearchHit]:
-        ids: set[Any] = set()
         with self._guard, self._errors("searching"):
-            for half in (search.dense, search.lexical):
-                found = self._readable().query(nearest_request(replace(half, with_payload=False)))
-                # Ids stay what the engine gives: to make text of hundreds took longer than its searches.
-                ids.update(hit.id for hit in found)
-            best = []
-            if ids:
-                best = self._readable().query(fused_request(search, ids))
-        return [SearchHit(str(hit.id), hit.score, hit.payload or {}) for hit in best]
+            return edge_answers.fused(self._readable(), search)
 
     def retrieve(
         self, ids: Sequence[str], fields: Sequence[str] | None = None, vectors: Sequence[str] = ()

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.store.edge_models import to_filter, to_vector
@@ -31,7 +31,19 @@ def nearest_request(search: VectorSearch) -> qe.QueryRequest:
     )
 
 
-def fused_request(search: FusedSearch, ids: Iterable[Any]) -> qe.QueryRequest:
+def among_request(half: VectorSearch, ids: Sequence[Any]) -> qe.QueryRequest:
+    """The exact scores of the points with these ids, as the engine gave them."""
+    import qdrant_edge as qe
+
+    return qe.QueryRequest(
+        limit=len(ids),
+        query=qe.Query.Nearest(to_vector(half.vector), using=half.name),
+        filter=qe.Filter(must=[qe.HasIdCondition(set(ids))]),
+        params=_params(half, len(ids), exact=True),
+    )
+
+
+def fused_request(search: FusedSearch, ids: Sequence[Any]) -> qe.QueryRequest:
     """The fused scores of the points with these ids, as the engine gave them."""
     import qdrant_edge as qe
 
@@ -48,7 +60,7 @@ def fused_request(search: FusedSearch, ids: Iterable[Any]) -> qe.QueryRequest:
             )
         )
     return qe.QueryRequest(
-        limit=search.limit, query=_fused_score(*search.factors), prefetches=halves, with_payload=True
+        limit=search.limit, query=_fused_score(*search.factors), prefetches=halves, with_payload=False
     )
 
 

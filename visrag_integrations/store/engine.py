@@ -187,12 +187,15 @@ class FusedSearch:
         lexical: By its words.
         factors: By what the dense and the lexical score are multiplied.
         limit: How many points, at most.
+        all_compared: Whether the dense search compares the vectors of all points, so that none that it does not find
+            is nearer than the last one it does.
     """
 
     dense: VectorSearch
     lexical: VectorSearch
     factors: tuple[float, float]
     limit: int
+    all_compared: bool = False
 
 
 class Engine(Protocol):

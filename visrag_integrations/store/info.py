@@ -65,7 +65,7 @@ class EmbedderInfo:
     pooling: str | None = None
     pooled: int = 0
 
-    @property
+    @functools.cached_property
     def schema(self) -> Schema:
         """How the collection holds its vectors."""
         return Schema(
@@ -103,13 +103,13 @@ class CollectionInfo(EmbedderInfo):
     indexed: Mapping[str, str] = field(default_factory=dict)
     pictures: str = field(default="", compare=False)  # who fills it is the same wherever they are
 
-    @property
+    @functools.cached_property
     def embedders(self) -> tuple[EmbedderInfo, ...]:
         """Everyone who fills the collection."""
         own_fields = {key: getattr(self, key) for key in EmbedderInfo.__dataclass_fields__}
         return EmbedderInfo(**own_fields), *self.also
 
-    @property
+    @functools.cached_property
     def schemas(self) -> tuple[Schema, ...]:
         """How the collection holds the vectors of each."""
         return tuple(embedder.schema for embedder in self.embedders)

@@ -219,6 +219,9 @@ class PackedWords(Sequence[Word]):
     def __len__(self) -> int:
         return len(self._words)
 
+    def __bool__(self) -> bool:
+        return True  # a page without words has none packed; to ask whether there are any unpacks nothing
+
     def __iter__(self) -> Iterator[Word]:
         return iter(self._words)
 

@@ -157,7 +157,9 @@ def _hybrid(
     if len(halves) < 2:
         return _one_half(engine, halves, query.top_k, factors)
     by_vector, by_words = halves
-    found = engine.fused(FusedSearch(by_vector, by_words, factors, query.top_k))
+    # Many vectors have no graph and no one-bit copy; without pooled ones all of them are compared.
+    all_compared = schema.kind == "multi" and first_pass is None and not schema.binary
+    found = engine.fused(FusedSearch(by_vector, by_words, factors, query.top_k, all_compared))
     return sorted(found, key=_best_first)
 
 

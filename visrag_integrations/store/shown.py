@@ -196,7 +196,9 @@ def _match_at(path: str, values: tuple[str | int | bool, ...], kind: str | None)
         if isinstance(value, bool):
             exact.append(value)
         elif isinstance(value, int):
-            if kind != "float":
+            # Without an index a range finds integers too, and each page is read once instead of twice.
+            is_found_by_range = kind is None and path not in _OUR_INTEGERS and abs(value) < _EXACT
+            if kind != "float" and not is_found_by_range:
                 exact.append(value)
             if kind != "integer" and path not in _OUR_INTEGERS:
                 others += equal_floats(path, value)

@@ -16,6 +16,7 @@ from visrag_integrations.store.outdated import warn_once
 from visrag_integrations.store.payload import LISTING, payload_to_page
 from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
 from visrag_integrations.store.search import SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.unindexed import note_unindexed
 from visrag_integrations.store.vectors import schema_for
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
 
@@ -58,6 +59,8 @@ class StoredPages(Collection):
             logger.warning("%s: nothing was indexed yet", self._engine.where)
             return []
         warn_once(self._engine.where, self.outdated)
+        if query.condition is not None:
+            note_unindexed(self._engine, query.condition, info.indexed)
         if mode == "lexical" or vector is None:  # words are the same, whoever filled it
             found, score_type = search(self._parts(info), query, self._settings)
         else:
