@@ -42,6 +42,7 @@ OPTIONAL = {
     "prometheus_client",
     "mcp",
     "nbclient",
+    "ipywidgets",
     "pytrec_eval",
     "mteb",
     "schemathesis",
