@@ -4,6 +4,7 @@ from visrag_integrations.report.display import ShownAnswer, ShownPages, show
 from visrag_integrations.report.evaluation_report import EvaluationReport
 from visrag_integrations.report.found_pages import passages_of, search_to_html
 from visrag_integrations.report.html_page import answer_to_html, report
+from visrag_integrations.report.live_answer import show_live
 from visrag_integrations.report.page_pictures import PICTURE_PIXELS
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "report",
     "search_to_html",
     "show",
+    "show_live",
 ]
