@@ -104,22 +104,23 @@ class LiveCard:
         parts = [f'<p class="label">{escaped(self.doing)} …</p>']
         if self.question:
             parts.append(f"<h2>{escaped(self.question)}</h2>")
-        for section in ("observe", "think"):
-            text = self.texts.get(section, "").strip()
-            if text:
-                parts.append(f'<p class="note">{escaped(text)}</p>')
-        items = "".join(f"<li>{_entry(entry)}</li>" for entry in self.evidence if entry.relevant)
-        if items:
-            parts.append(f"<ul>{items}</ul>")
+        parts.append(self._noted("observe"))
+        for entry in self.evidence:
+            if entry.relevant:
+                place = escaped(place_of(entry.page, entry.page_index))
+                parts.append(f'<p class="place"><b>{place}</b></p><blockquote>{escaped(entry.text)}</blockquote>')
+        parts.append(self._noted("think"))
         said = self.texts.get("answer", "").strip()
         if said:
             text = f'<p class="text" aria-live="polite">{escaped(said)}</p>'
             parts.append(f'<div class="answer"><p class="label">Answer</p>{text}</div>')
         return html_piece(f'<section class="answered">{"".join(parts)}</section>', ReportPictures())
 
-
-def _entry(entry: Evidence) -> str:
-    return f"{escaped(place_of(entry.page, entry.page_index))}: {escaped(entry.text)}"
+    def _noted(self, section: Section) -> str:
+        text = self.texts.get(section, "").strip()
+        if not text:
+            return ""
+        return f'<p class="note">{escaped(text)}</p>'
 
 
 class _Cell:
