@@ -246,6 +246,8 @@ def written(notebook: Any) -> str:
 
 def ran(name: str, monkeypatch: pytest.MonkeyPatch, **names: Path | str) -> str:
     monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    # Threads of one small operation wait for each other, which on a busy machine takes ten times as long.
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the client that talks to the kernel; the kernel has filters of its own
         notebook, seconds = load_run().run(NOTEBOOKS / f"{name}.ipynb", {key: str(names[key]) for key in names})
