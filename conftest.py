@@ -43,6 +43,7 @@ OPTIONAL = {
     "prometheus_client",
     "mcp",
     "nbclient",
+    "ipywidgets",
     "pytrec_eval",
     "mteb",
     "schemathesis",

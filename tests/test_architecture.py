@@ -18,6 +18,7 @@ ROWS = {
     "telemetry": 0,
     "lazy": 0,  # names of a package that are imported when they are asked for
     "sample_documents": 0,
+    "progress_bars": 0,
     "known_models": 0,  # data: which models there are
     "files": 1,
     "fetching": 1,  # pictures that come as URLs are fetched through it

@@ -62,7 +62,7 @@ def evaluate_answers(
         record: As in `evaluate_retrieval`; answers are kept, so other metrics need no new ones.
         batch_size: Questions asked together.
         workers: Batches asked at the same time.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         key: How the judgements name a page.
         ground: `visrag_integrations.grounding.ground`: the evidence is scored too, `EvaluationResult.evidence`.
 

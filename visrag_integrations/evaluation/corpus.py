@@ -6,13 +6,12 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 
-from tqdm.auto import tqdm
-
 from visrag_integrations import ocr
 from visrag_integrations.evaluation.batch_runner import ERRORS_THAT_END_A_RUN
 from visrag_integrations.indexing import FailureRule, FillCounts, fill_store
 from visrag_integrations.interfaces import PageEmbedder, PageStore
 from visrag_integrations.interfaces.embedders import reads_pixels
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.types import Failure, Page
 
 # As for questions, any five failures in a row end it: what is measured on a set that is mostly missing means nothing.
@@ -54,15 +53,14 @@ def index_pages(
         embedder: What makes the vectors.
         store: Where the pages go; its collection is created for `embedder`, or checked against it.
         batch_size: Pages embedded and added together.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_failure: Called with every page that failed.
     """
     started = time.monotonic()
     failed: list[Failure] = []
     store.prepare(embedder)
     total = len(pages) if isinstance(pages, Sequence) else None
-    hidden = None if progress is None else not progress
-    with tqdm(total=total, unit="page", desc="Indexing", disable=hidden) as bar:
+    with progress_bar(progress, total=total, unit="page", desc="Indexing") as bar:
 
         def show(counts: FillCounts) -> None:
             bar.update(counts.added + counts.unchanged + len(failed) - bar.n)

@@ -7,8 +7,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from tqdm.auto import tqdm
-
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.answer_runs import with_options
 from visrag_integrations.evaluation.answers import right_answers
@@ -26,6 +24,7 @@ from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import Question
 from visrag_integrations.interfaces.generators import generate
+from visrag_integrations.progress_bars import progress_bar
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
@@ -54,7 +53,7 @@ def judge_answers(
         rules: What string rules say (`EvaluationResult.per_query`), to be compared with the judge.
         record: A file that keeps verdicts, so that no answer is judged twice, in this run or another.
         batch_size: Answers that the judge gets together.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
 
     Raises:
         SettingError: The judge is no generator, or the record is of another judge or prompt.
@@ -96,7 +95,7 @@ class _Asked:
         for each in answers:
             if each.answer.strip() and each.key not in self.kept.done:
                 new[each.key] = each
-        with tqdm(total=len(new), unit="verdict", disable=None if progress is None else not progress) as bar:
+        with progress_bar(progress, total=len(new), unit="verdict") as bar:
 
             def done(finished: list[tuple[AnswerToJudge, str]]) -> None:
                 self._keep(finished)

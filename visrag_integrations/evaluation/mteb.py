@@ -45,7 +45,8 @@ class MtebSystem:
         top_k: So many pages are asked for. By default as many as mteb wants, which is 1,000. A reranker then scores
             1,000 pages anew where it usually scores 50: give the depth of the main score (10) for the system as it
             runs; scores at greater depth are then of so many pages.
-        progress: A progress bar while pages are embedded; by default only where standard error is a terminal.
+        progress: A progress bar while pages are embedded; by default where standard error is a terminal, and in a
+            notebook.
     """
 
     def __init__(

@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
@@ -19,6 +18,7 @@ from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question
 from visrag_integrations.interfaces.embedders import fingerprint_of
 from visrag_integrations.interfaces.retrievers import reranker_name
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.types import ScoredPage
 
 Done = Mapping[str, Mapping[str, Any]]
@@ -74,9 +74,8 @@ class QuestionRun:
     def all(self, progress: bool | None) -> dict[str, dict[str, Any]]:
         """What came out, by question."""
         left = [question for question in self.questions if not self._is_done(question)]
-        hidden = None if progress is None else not progress
         asked_before = len(self.questions) - len(left)
-        with tqdm(total=len(self.questions), initial=asked_before, unit="query", disable=hidden) as bar:
+        with progress_bar(progress, total=len(self.questions), initial=asked_before, unit="query") as bar:
             # Written down before the bar moves: what it shows survives a kill.
             def done(finished: list[tuple[Question, Any]]) -> None:
                 entries = [{"id": q.id, "query": q.text, **self.entry(q, found)} for q, found in finished]

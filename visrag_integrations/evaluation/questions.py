@@ -13,14 +13,13 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.interfaces import Generator
 from visrag_integrations.interfaces.generators import generate, supports
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.scores.lexical import tokens
 from visrag_integrations.types import Failure, GenerationSettings, Message, Page
 
@@ -99,7 +98,7 @@ def make_queries(
         settings: How to write; by default at temperature 0.7.
         record: A file that keeps what was written, page by page, so that a run that was stopped goes on.
         batch_size: Pages given to the generator together.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_dropped: Called with every pair that is left out: the page, the pair, why.
         on_failure: Called with every page the generator failed on; the others go on.
 
@@ -124,8 +123,7 @@ def make_queries(
         if on_failure is not None:
             on_failure(Failure(page.source or page.doc_id, f"{error}", page.number))
 
-    hidden = None if progress is None else not progress
-    with tqdm(unit="page", desc="Writing", disable=hidden) as bar:
+    with progress_bar(progress, unit="page", desc="Writing") as bar:
 
         def left() -> Iterator[Page]:
             for page in pages:

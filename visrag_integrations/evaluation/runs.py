@@ -44,7 +44,7 @@ def evaluate_retrieval(
             on, and one that was finished is only scored again. A file of other settings is refused.
         batch_size: Questions asked together.
         workers: Batches asked at the same time.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         key: How the judgements name a page.
 
     Raises:

@@ -64,7 +64,7 @@ def index_documents(
         prune: Also remove documents whose files are gone: those below the given folders or beside the given files
             that do not exist any more. An empty folder is reported, and proves nothing about what was below it.
         retry: How requests to a server are tried again.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_progress: Called in this thread after every batch; what it raises ends the run in order.
         on_failure: Called in this thread with every document and page that failed; without it they are logged as
             warnings, which Python shows on standard error. The report has them all.

@@ -5,11 +5,9 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import dataclass
-from typing import Any
-
-from tqdm.auto import tqdm
 
 from visrag_integrations.errors import printable
+from visrag_integrations.progress_bars import progress_bar, set_total
 from visrag_integrations.types import Page
 
 # Seconds between two drawings while nothing happens: a clock that stands still looks like a program that hangs.
@@ -114,14 +112,12 @@ class ProgressBar:
 
     Args:
         total_bytes: Of all documents; None where it is not known.
-        shown: Whether it is drawn; None: where standard error is a terminal.
+        shown: Whether it is drawn; None: where standard error is a terminal, and in a notebook.
         documents: How many there are; None where it is not known.
     """
 
     def __init__(self, total_bytes: int | None, shown: bool | None, documents: int | None = None) -> None:
-        # `disable=None` is tqdm's own word for "only where standard error is a terminal".
-        hidden = None if shown is None else not shown
-        self._bar: Any = tqdm(unit="", desc="Indexing", disable=hidden, bar_format=_FORMAT_WITHOUT_TOTAL)
+        self._bar = progress_bar(shown, unit="", desc="Indexing", bar_format=_FORMAT_WITHOUT_TOTAL)
         self._started = time.monotonic()
         self._left = total_bytes
         self._bytes_read = 0
@@ -170,7 +166,7 @@ class ProgressBar:
         if read.pages:
             self._bar.set_postfix_str(f"{read.pages} read", refresh=False)
             self._bar.bar_format = _FORMAT
-            self._bar.total = max(self._bar.n, read.expected)
+            set_total(self._bar, max(self._bar.n, read.expected))
             self._bar.unit = " pages" if read.all_opened else "+ pages"
         self._bar.refresh()
 

@@ -88,7 +88,7 @@ def index_documents_ray(
         batch_size: Pages embedded and added together.
         prune: Also remove documents whose files are gone. See `index_documents`; of URLs nothing is removed.
         retry: How requests to a server are tried again.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_progress: Called in this thread after every batch; what it raises ends the run.
         on_failure: Called in this thread with every document and page that failed.
 

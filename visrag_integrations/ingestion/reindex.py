@@ -75,7 +75,7 @@ def reindex(
         allow_failures: Switch although pages failed; they are missing then. Otherwise the old collection stays in use,
             and running it again tries only what failed.
         batch_size: Pages embedded and added together.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         retry: How requests to a server are tried again.
         **settings: Of `index_documents`, where documents are read.
 

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from visrag_integrations.report.evaluation_report import EvaluationReport
     from visrag_integrations.report.found_pages import passages_of, search_to_html
     from visrag_integrations.report.html_page import answer_to_html, report
+    from visrag_integrations.report.live_answer import show_live
     from visrag_integrations.report.page_pictures import PICTURE_PIXELS
 
 _HOMES = {
@@ -26,6 +27,7 @@ _HOMES = {
     "report": "html_page",
     "search_to_html": "found_pages",
     "show": "display",
+    "show_live": "live_answer",
 }
 
 __all__ = [
@@ -38,6 +40,7 @@ __all__ = [
     "report",
     "search_to_html",
     "show",
+    "show_live",
 ]
 
 

@@ -14,8 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from tqdm.auto import tqdm
-
 from visrag_integrations.agent import PictureRules, SearchStep, Trace, VRAGAgent
 from visrag_integrations.agent.episode import Episode, Find, Write
 from visrag_integrations.agent.rounds import requests_of, run_rounds
@@ -28,6 +26,7 @@ from visrag_integrations.generation.vrag import ANSWER_NOW, STOP, TEMPLATE
 from visrag_integrations.interfaces import Generator
 from visrag_integrations.interfaces.generators import generate
 from visrag_integrations.interfaces.retrievers import Retriever
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.training.agent_evaluation import check_agent_questions, golden_of, keep_trace
 from visrag_integrations.training.agent_recipe import AgentRlRecipe
 from visrag_integrations.training.agent_rewards import name_among
@@ -171,7 +170,7 @@ def build_runs(
         golden_first: A page that holds the answer is shown before better-ranked others, as published.
         settings: How experts write.
         batch_size: Questions that are under way together.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_dropped: Called with every question that gave no run, and why.
 
     Returns:
@@ -196,8 +195,7 @@ def build_runs(
     agent = VRAGAgent(retriever, reasoner, max_turns, template=template, pictures=pictures or shown, settings=settings)
     experts = Experts(agent, cropper, settings, golden_first)
     asked = [question for question in questions.questions if question.answers]
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(asked), unit="question", desc="Walking", disable=hidden) as bar:
+    with progress_bar(progress, total=len(asked), unit="question", desc="Walking") as bar:
 
         def walk(batch: list[Question]) -> list[dict[str, Any]]:
             episodes = agent.begin([question.text for question in batch])

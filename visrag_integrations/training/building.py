@@ -67,7 +67,7 @@ def build_pairs(
         embedder: What hard negatives are mined with; best what is to be trained.
         seed: Of the split.
         reader: How documents are read.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
 
     Returns:
         The pairs, and the held-out set; None where nothing is held out.

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from tqdm.auto import tqdm
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
+
+from visrag_integrations.progress_bars import progress_bar
 
 
 def quieten(trainer: Trainer) -> None:
@@ -33,14 +34,15 @@ class StepBar(TrainerCallback):  # type: ignore[misc]
     """Steps and the last loss, on standard error; silent where that is no terminal."""
 
     def __init__(self, off: bool) -> None:
-        self.off = off or None  # None: tqdm finds out whether there is a terminal
+        self.off = off
         self.bar: Any = None
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Called by the Trainer."""
         if state.is_world_process_zero:
-            self.bar = tqdm(
-                total=state.max_steps, initial=state.global_step, unit="step", desc="Training", disable=self.off
+            shown = False if self.off else None
+            self.bar = progress_bar(
+                shown, total=state.max_steps, initial=state.global_step, unit="step", desc="Training"
             )
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **_: Any) -> None:

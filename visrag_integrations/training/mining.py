@@ -57,7 +57,7 @@ def mine_negatives(
         embedder: What searches: as a rule the checkpoint that is to be trained.
         count: Negatives a query.
         seed: Of the random pages.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
 
     Raises:
         SettingError: There are too few pages.

@@ -77,7 +77,7 @@ def build_examples(
         settings: How the generator writes.
         batch_size: Questions given to the generator together.
         reader: How documents are read; with text, because evidence is checked against it.
-        progress: A progress bar; by default only where standard error is a terminal.
+        progress: A progress bar; by default where standard error is a terminal, and in a notebook.
         on_dropped: Called with every question that gave no example, and why.
 
     Returns:
