@@ -69,8 +69,10 @@ class FastLayer(nn.Module):
         """The patches after attention and the two linear layers, each added to what came in."""
         projected = self.queries_keys_values(self.attention_norm(patches))
         seen = self.attention(projected.unflatten(-1, (3, self.heads, -1)))
-        patches = patches + self.mixed(seen)
-        return patches + self.narrowed(self.widened(self.mlp_norm(patches)))
+        mixed: Tensor = self.mixed(seen)
+        patches = patches + mixed
+        narrowed: Tensor = self.narrowed(self.widened(self.mlp_norm(patches)))
+        return patches + narrowed
 
 
 def bfloat16_attention(projected: Tensor) -> Tensor:
@@ -88,7 +90,8 @@ def bfloat16_attention(projected: Tensor) -> Tensor:
         some = slice(first, first + at_once)
         weights = torch.bmm(queries[some], keys[some].transpose(1, 2)).softmax(dim=-1)
         seen.append(torch.bmm(weights, values[some]))
-    return torch.cat(seen).transpose(0, 1).flatten(1).float()
+    by_token = torch.cat(seen).transpose(0, 1)
+    return by_token.flatten(1).float()
 
 
 def float32_attention(projected: Tensor) -> Tensor:
@@ -110,6 +113,6 @@ def _scaled(linear: nn.Linear, factor: float) -> nn.Linear:
     """The layer with its output times `factor`; its int8 weights are the same, the scales are not."""
     scaled = joined(linear)
     with torch.no_grad():
-        scaled.weight *= factor
-        scaled.bias *= factor
+        scaled.weight.mul_(factor)
+        scaled.bias.mul_(factor)
     return scaled
