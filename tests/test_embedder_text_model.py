@@ -69,6 +69,62 @@ def test_a_long_page_has_a_vector_a_chunk_turned_towards_the_page(folder: Path) 
     assert (vectors[0] @ alone[0]) > 0.9, "and still say what they are about"
 
 
+LONG = [
+    "violin bow " * 12 + "boats are tied to the pier",
+    "x" * 130,  # without a space
+    "the violin has four strings and a bow. " * 9,
+    "short",
+]
+
+
+@pytest.mark.parametrize("prompts", [None, {"document": "passage "}, {"passage": "passage "}, {"corpus": "of a page "}])
+@pytest.mark.parametrize("longest", [24, 60])
+def test_what_the_model_cannot_read_at_once_is_cut_and_read_whole(
+    prompts: dict[str, str] | None, longest: int, tmp_path: Path
+) -> None:
+    """Every piece is one the model reads to its end, and together they are the text."""
+    folder = save_text_model(tmp_path / "model", prompts=prompts)
+    _read_at_most(folder, longest)
+    cutting = load_embedder("ocr", text_model=folder, device="cpu")
+    assert isinstance(cutting, OCREmbedder)
+    model = library.SentenceTransformer(str(folder), device="cpu")
+    assert model.max_seq_length == longest
+    prompt = next(iter((prompts or {}).values()), "")
+    for text in LONG:
+        chunks = cutting._chunks(text)
+        assert "".join(chunks).replace(" ", "") == text.replace(" ", "")
+        for chunk in chunks:
+            given = model.tokenizer(prompt + chunk, truncation=False, verbose=False)["input_ids"]
+            assert len(given) <= longest
+        (vectors,) = cutting.embed_pages(pages([text]))
+        assert len(vectors) == len(chunks)
+    assert len(cutting._chunks("short")) == 1
+
+
+def test_the_end_of_a_long_chunk_counts(tmp_path: Path) -> None:
+    """Two pages that differ in their last words alone had the same vectors where the model stopped reading before."""
+    folder = save_text_model(tmp_path / "model")
+    _read_at_most(folder, 40)
+    cutting = load_embedder("ocr", text_model=folder, device="cpu")
+    beginning = "the violin has four strings " * 5
+    one, other = cutting.embed_pages(pages([beginning + "and boats", beginning + "and bread"]))
+    assert np.abs(np.asarray(one) - np.asarray(other)).max() > 1e-3
+
+
+def test_a_model_whose_prompt_takes_all_it_reads_is_refused(tmp_path: Path) -> None:
+    folder = save_text_model(tmp_path / "model", prompts={"document": "a prompt longer than the model reads "})
+    _read_at_most(folder, 10)
+    with pytest.raises(CheckpointError, match="reads 10 tokens, and its prompt for documents, 'a prompt longer"):
+        load_embedder("ocr", text_model=folder, device="cpu")
+
+
+def _read_at_most(folder: Path, tokens: int) -> None:
+    """Sets the longest input, as the published models do."""
+    model = library.SentenceTransformer(str(folder), device="cpu")
+    model.max_seq_length = tokens
+    model.save(str(folder))
+
+
 def test_alone_is_the_same_as_in_a_batch(embedder: OCREmbedder) -> None:
     texts = ["x", "a much longer text. " * 70, "", "中文页面", *TEXTS]
     together = embedder.embed_pages(pages(texts))

@@ -9,7 +9,6 @@ itself is seen by the dense half only: the store's lexical half knows `Page.text
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +17,7 @@ import numpy as np
 
 from visrag_integrations import images, ocr
 from visrag_integrations.embedders import word_vectors
+from visrag_integrations.embedders.text_chunks import checked_chunks, cut_to_fit, split
 from visrag_integrations.errors import SettingError
 from visrag_integrations.ocr import TextAssembly
 from visrag_integrations.types import Mode, Page, Query
@@ -76,7 +76,7 @@ class OCREmbedder:
         device: str | None = None,
     ) -> None:
         usual = WORD_VECTOR_CHUNKS if text_model is None else TEXT_MODEL_CHUNKS
-        self.chunk_size, self.chunk_overlap = _checked_chunks(chunk_size, chunk_overlap, usual)
+        self.chunk_size, self.chunk_overlap = checked_chunks(chunk_size, chunk_overlap, usual)
         if text_assembly not in ("adjacent_merging", "layout_preserving"):
             raise SettingError(f"text_assembly is {text_assembly!r}; allowed: adjacent_merging, layout_preserving.")
         if device is not None and text_model is None:
@@ -105,7 +105,7 @@ class OCREmbedder:
         chunks: list[str] = []
         counts: list[int] = []  # chunks of each page
         for page in pages:
-            of_page = split(self._text(page), self.chunk_size, self.chunk_overlap)
+            of_page = self._chunks(self._text(page))
             chunks += of_page
             counts.append(len(of_page))
         if not counts:
@@ -121,6 +121,16 @@ class OCREmbedder:
         else:
             vectors = self._text_model.embed_queries(texts)
         return [vector[None, :] for vector in vectors]
+
+    def _chunks(self, text: str) -> list[str]:
+        """A page's text in pieces of at most `chunk_size` characters, each short enough for the text model."""
+        chunks = split(text, self.chunk_size, self.chunk_overlap)
+        if self._text_model is None:
+            return chunks
+        fitting: list[str] = []
+        for chunk in chunks:
+            fitting += cut_to_fit(chunk, self._text_model.reads_whole)
+        return fitting
 
     def _embed_chunks(self, chunks: list[str]) -> Embedding:
         if self._text_model is None:
@@ -147,24 +157,6 @@ class OCREmbedder:
         return ocr.assemble(ocr.read_words(image), self.text_assembly)
 
 
-def _checked_chunks(size: int | None, overlap: int | None, usual: tuple[int, int]) -> tuple[int, int]:
-    """Characters of a chunk, and those it shares with the one before it; what is not said is as usual.
-
-    Raises:
-        SettingError: One of them is not allowed.
-    """
-    usual_size, usual_overlap = usual
-    if size is None:
-        size = usual_size
-    if size < 20:
-        raise SettingError(f"chunk_size is {size}; it counts characters, 20 or more ({usual_size} is usual).")
-    if overlap is None:
-        overlap = min(usual_overlap, size // 2)
-    if not 0 <= overlap <= size // 2:
-        raise SettingError(f"chunk_overlap is {overlap}; allowed is 0 to {size // 2}, half of chunk_size={size}.")
-    return size, overlap
-
-
 def towards_page(chunks: Embedding) -> Embedding:
     """The vectors of a page's chunks, each turned towards the mean of all; `(chunks, dimension)`, unit length.
 
@@ -183,33 +175,6 @@ def _unit(vectors: Embedding) -> Embedding:
     lengths = np.linalg.norm(vectors, axis=1, keepdims=True)
     unit: Embedding = vectors / np.maximum(lengths, 1e-12)
     return unit
-
-
-def split(text: str, size: int, overlap: int) -> list[str]:
-    """The text in pieces of at most `size` characters, cut between words where there is white space.
-
-    >>> split("one two three four five six", 20, 8)
-    ['one two three four', 'four five six']
-    """
-    text = re.sub(r"\s+", " ", text).strip()
-    pieces, start = [], 0
-    while start < len(text):
-        end = start + size
-        if end < len(text):
-            # Cut at a space in the last quarter; a piece that has none there (Chinese, a long number) is cut anywhere.
-            space = text.rfind(" ", end - size // 4, end + 1)
-            if space > 0:
-                end = space
-        pieces.append(text[start:end].strip())
-        if end >= len(text):
-            break
-        # The next piece starts so far before the end of this one, at a word where there is one.
-        earliest = max(end - overlap, start + 1)
-        space = text.find(" ", earliest - 1, end)
-        start = earliest
-        if space >= 0:
-            start = space + 1
-    return pieces
 
 
 def embed_texts(texts: list[str]) -> Embedding:

@@ -34,7 +34,7 @@ class TextModel:
         dimension: Numbers of a vector.
 
     Raises:
-        CheckpointError: It cannot be read, or makes many vectors of a text.
+        CheckpointError: It cannot be read, makes many vectors of a text, or reads nothing after its prompt.
         MissingExtraError: sentence-transformers is not installed.
     """
 
@@ -54,6 +54,12 @@ class TextModel:
         if dimension is None:
             raise CheckpointError(f"{self.name} does not say how many numbers a vector has. Take another text model.")
         self.dimension = int(dimension)
+        if not self.reads_whole("a"):
+            raise CheckpointError(
+                f"{self.name} reads {self._model.max_seq_length} tokens, and its prompt for documents, "
+                f"{self._document_prompt!r}, takes them all: every text would get the same vector. Set another "
+                '"max_seq_length" in its sentence_bert_config.json, or take another text model.'
+            )
         self._lock = threading.Lock()
 
     @cached_property
@@ -72,6 +78,26 @@ class TextModel:
             if not text.strip():
                 vectors[row] = 0.0  # a model makes some vector of nothing, too
         return vectors
+
+    def reads_whole(self, text: str) -> bool:
+        """Whether the model reads a document to its end; it leaves out what is after, and says nothing."""
+        longest: float | None = self._model.max_seq_length
+        tokenizer = self._model.tokenizer
+        # Models that have no longest input (word vectors) bring a tokenizer of another kind.
+        if longest is None or not callable(tokenizer):
+            return True
+        given = self._document_prompt + plain_text(text, self._special_tokens)
+        ids = tokenizer(given, truncation=False, verbose=False)["input_ids"]
+        return len(ids) <= longest
+
+    @cached_property
+    def _document_prompt(self) -> str:
+        """What sentence-transformers puts before a document."""
+        prompts: dict[str, str] = self._model.prompts
+        for name in ("document", "passage", "corpus"):
+            if prompts.get(name):
+                return prompts[name]
+        return prompts.get(self._model.default_prompt_name or "", "")
 
     @cached_property
     def _special_tokens(self) -> list[str]:

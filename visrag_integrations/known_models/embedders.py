@@ -288,7 +288,7 @@ EMBEDDERS: tuple[KnownModel, ...] = (
         vectors="multi",
         dimension=128,
         score="NanoViDoRe .263",
-        speed="7.5 s of one core a page of 1024 px, with random weights",
+        speed="5.0 s of one core a page of 1024 px, with random weights",
         needs_gpu=False,
         note="ColModernVBERT made for a processor: pictures of 1024 px, 8-bit weights, searched with the words",
     ),
