@@ -65,6 +65,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     _set_logging(arguments.verbose)
     # What is said once of a new collection on a server is for whoever types, not for a log.
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
+    # A server that is not there looks like one that thinks.
+    told = logging.ERROR if arguments.quiet else logging.WARNING
+    logging.getLogger("visrag_integrations.generation.openai_retries").setLevel(told)
     try:
         with ending.in_order():
             surroundings.fill_in(arguments)

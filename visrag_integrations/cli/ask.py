@@ -47,6 +47,8 @@ def run(arguments: argparse.Namespace) -> int:
     with_html = html_files.wanted(arguments)
     arguments.generator = options.generator_name(arguments)
     loading.ask_before_loading(arguments, arguments.generator)
+    if arguments.paths:  # which are indexed before the generator is loaded
+        loading.check_server(arguments, arguments.generator)
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(options.open_store(arguments, must_exist=not arguments.paths))
