@@ -25,6 +25,7 @@ from visrag_integrations.cli import (
     mcp,
     models,
     options,
+    presets,
     reindex,
     samples,
     search,
@@ -34,7 +35,7 @@ from visrag_integrations.cli import (
     ultrarag,
 )
 from visrag_integrations.cli.parser import CommandParser
-from visrag_integrations.errors import VisRAGError
+from visrag_integrations.errors import MissingExtraError, VisRAGError
 
 COMMANDS = (
     index,
@@ -72,6 +73,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         with ending.in_order():
             surroundings.fill_in(arguments)
             return int(arguments.run(arguments))
+    except MissingExtraError as error:
+        print(f"visrag: {error}{presets.all_extras_of(arguments, error.extra)}", file=sys.stderr)
     except VisRAGError as error:
         print(f"visrag: {error}", file=sys.stderr)
     except BrokenPipeError:  # `visrag search ... | head -1`: Python would complain once more when it ends

@@ -14,6 +14,7 @@ from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.generators import only_quotes
 from visrag_integrations.interfaces.stores import why_nothing
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = ground(answer)
         if not answer.pages:
             answer = _with_filter_note(answer, store, only)
+        advice = output.no_answer_advice(answer, quotes=only_quotes(rag.generator))
         html = ""
         if with_html:  # while the store can give the pictures
             html = trace.to_html() if trace else answer_to_html(question, answer)
@@ -86,6 +88,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(output.answer_details(answer)))
     else:
         print(output.answer_text(answer))
+    if advice and not arguments.json:
+        options.note(advice)
     if with_html:
         html_files.write(arguments, html)
     return exit_code
