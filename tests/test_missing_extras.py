@@ -53,6 +53,7 @@ class Way(NamedTuple):
 
 
 TRAINING = "from visrag_integrations.training import {0}; {0}"
+ASK = "from visrag_integrations import load_generator as g; from visrag_integrations.types import Message; "
 GPU = ("--device", "cuda")  # nobody is asked whether a processor will do
 WAYS = [
     Way("cpu", ("index", "text.pdf", "--preset", "cpu", "--index", "new")),
@@ -73,13 +74,13 @@ WAYS = [
     Way("torch", ("index", "text.pdf", "--embedder", "vidore/colpali-v1.3-hf", "--index", "new", *GPU)),
     Way("torch", "from visrag_integrations import load_embedder; load_embedder('openbmb/VisRAG-Ret')"),
     Way("torch", "from visrag_integrations import load_embedder; load_embedder('cpu-visual').embed_queries(['a'])"),
-    Way("torch", "import visrag_integrations as v; v.load_generator('checkpoint', engine='transformers').generate([])"),
+    Way("torch", f"{ASK}g('checkpoint', engine='transformers').generate([(Message(('q',)),)])"),
     Way("sentence-transformers", ("index", "text.pdf", "--embedder", "vidore/colSmol-256M", "--index", "new")),
     Way("sentence-transformers", ("index", "text.pdf", "--text-model", "a/b", "--preset", "cpu", "--index", "new")),
     Way("sentence-transformers", ("search", "boats", "--rerank", "a/b")),
     Way("sentence-transformers", "from visrag_integrations import load_embedder as e; e('Qwen/Qwen3-VL-Embedding-2B')"),
     Way("sentence-transformers", "from visrag_integrations.rerankers import CrossEncoderReranker as R; R('a/b')"),
-    Way("vllm", "from visrag_integrations import load_generator as g; g('checkpoint', engine='vllm')"),
+    Way("vllm", f"{ASK}g('checkpoint', engine='vllm').generate([(Message(('q',)),)])"),
     Way("vllm", "from visrag_integrations import load_embedder as e; e('TomoroAI/tomoro-colqwen3-embed-4b')"),
     Way("vllm", "from visrag_integrations import load_embedder as e; e('checkpoint', backend='vllm')"),
     Way("gpu", ("index", "text.pdf", "--preset", "gpu", "--index", "new", *GPU)),
@@ -103,7 +104,7 @@ WAYS = [
     Way(
         "mteb",
         "from visrag_integrations.evaluation.mteb import MtebEmbedder; from visrag_integrations import load_embedder;"
-        "MtebEmbedder(load_embedder('ocr'))",
+        "MtebEmbedder(load_embedder('ocr')).mteb_model_meta",
     ),
     Way("training", ("train", "retriever", "checkpoint", "set.jsonl", "--output", "run")),
     Way("training", ("train", "evidence", "checkpoint", "set.jsonl", "--output", "run")),
