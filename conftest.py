@@ -46,6 +46,7 @@ OPTIONAL = {
     "mteb",
     "schemathesis",
     "selenium",
+    "axe_selenium_python",
     "accelerate",
     "peft",
     "trl",

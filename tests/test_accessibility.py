@@ -65,14 +65,26 @@ def reports(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     return {name: folder / f"{name}.html" for name in typed}
 
 
+# Whether the page has its new colours: Gradio's script sets a class when the system's colours change, and what that
+# class changes moves for a while. Two frames are drawn first, so that what is to move has begun to.
+_STILL = """
+const done = arguments[0];
+requestAnimationFrame(() => requestAnimationFrame(() => {
+  const dark = matchMedia("(prefers-color-scheme: dark)").matches;
+  const gradio = document.querySelector(".gradio-container");
+  const chosen = !gradio || Boolean(gradio.closest(".dark") || gradio.querySelector(":scope > .dark")) === dark;
+  done(chosen && document.getAnimations().every((one) => one.playState !== "running"));
+}));
+"""
+
+
 def look(browser: Browser, screen: str, scheme: str) -> None:
     width, height, mobile = SCREENS[screen]
     sizes = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile}
     browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
     browser.colours(scheme)
     # Colours change slowly: on their way they are fainter than before and after.
-    still = "return document.getAnimations().every((one) => one.playState !== 'running')"
-    browser.see(lambda: browser.driver.execute_script(still))
+    browser.see(lambda: browser.driver.execute_async_script(_STILL))
 
 
 def grave(browser: Browser) -> list[str]:

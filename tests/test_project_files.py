@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 import shutil
 import subprocess
 import sys
@@ -90,6 +91,8 @@ def test_visrag_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "Next: visrag index samples" in capsys.readouterr().out
     assert own.read_bytes() == b"somebody's own"
     assert (own.parent / sample_documents.NAMES[1]).read_bytes() == samples()[1].read_bytes()
+    asked = [json.loads(line) for line in (own.parent / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["source"] for row in asked} == set(sample_documents.NAMES)
     assert main(["samples", str(own / "x")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
