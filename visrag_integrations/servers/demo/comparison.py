@@ -53,9 +53,9 @@ class Comparison:
             self.right = gr.Dropdown(ways, value="lexical", label="Right", elem_id="compare-right", **side)
             self.count = gr.Number(3, label="Pages", minimum=1, maximum=_MOST_PAGES, precision=0, min_width=80)
         with gr.Row():
-            names = self.asking.bases.names()
-            self.left_base = gr.Dropdown(names, label="Left knowledge base", elem_id="compare-left-base", **side)
-            self.right_base = gr.Dropdown(names, label="Right knowledge base", elem_id="compare-right-base", **side)
+            # What there is to choose is filled in when the tab is opened.
+            self.left_base = gr.Dropdown([], label="Left knowledge base", elem_id="compare-left-base", **side)
+            self.right_base = gr.Dropdown([], label="Right knowledge base", elem_id="compare-right-base", **side)
         self.bases = [self.left_base, self.right_base]
         self.begin = gr.Button("Compare", variant="primary", elem_id="compare")
         self.result = html(elem_id="compared")
@@ -64,10 +64,11 @@ class Comparison:
         gr.on([self.begin.click, self.question.submit], self.compare, asked, self.result, **limit, **QUIET)
 
     def refresh(self, chosen: Any, left: Any, right: Any) -> tuple[Any, Any]:
-        """The knowledge bases there are now, for both sides; the one that is open where none was chosen."""
+        """The knowledge bases there are now; both sides follow the one that is open until they were set apart."""
         names = self.asking.bases.names()
-        values = [given if given in names else chosen for given in (left, right)]
-        return gr.update(choices=names, value=values[0]), gr.update(choices=names, value=values[1])
+        if left == right or left not in names or right not in names:
+            left = right = chosen
+        return gr.update(choices=names, value=left), gr.update(choices=names, value=right)
 
     def compare(self, question: str, left: Any, right: Any, count: Any, left_base: Any, right_base: Any) -> str:
         """What both find, as HTML."""
