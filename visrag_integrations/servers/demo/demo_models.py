@@ -49,7 +49,7 @@ class LoadedEmbedders:
 
 
 def _load_shared(info: EmbedderInfo) -> PageEmbedder:
-    settings = {}
+    settings: dict[str, Any] = {}
     if info.embedder.startswith("endpoint:"):
         settings["kind"] = info.kind  # every other embedder knows its own
     return load_embedder(info.embedder, shared=True, **settings)
