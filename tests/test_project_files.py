@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -13,6 +15,7 @@ from types import ModuleType
 
 import pytest
 
+import visrag_integrations
 from visrag_integrations import sample_documents, samples
 from visrag_integrations.cli import main
 
@@ -165,3 +168,17 @@ def test_a_release_is_refused_while_there_is_no_address() -> None:
     placeholder = "example.org" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     refused = subprocess.run(["bash", "-e", "-c", command], cwd=ROOT, capture_output=True, check=False).returncode != 0
     assert refused == placeholder
+
+
+def test_the_version_is_one() -> None:
+    """What is imported, cited and told as the last change are one version, and its date is one too."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (\S+))?$", changes, re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    version, date = headings[1]
+    assert version == visrag_integrations.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {version}" in citation
+    assert f"date-released: {date}" in citation
+    assert datetime.date.fromisoformat(date)
+    assert "version" in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dynamic"]
