@@ -48,6 +48,7 @@ OPTIONAL = {
     "mteb",
     "schemathesis",
     "selenium",
+    "axe_selenium_python",
     "accelerate",
     "peft",
     "trl",

@@ -61,8 +61,10 @@ def chunks(request: dict[str, Any], script: Sequence[str] = ()) -> Iterator[dict
 
 
 @contextmanager
-def serving(script: Sequence[str] = ()) -> Iterator[tuple[str, list[dict[str, Any]]]]:
-    """The URL of a running server, and every request it gets."""
+def serving(
+    script: Sequence[str] = (), models: Sequence[str] = ("scripted",)
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """The URL of a running server of these models, and every request it gets."""
     seen: list[dict[str, Any]] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -72,7 +74,8 @@ def serving(script: Sequence[str] = ()) -> Iterator[tuple[str, list[dict[str, An
             pass
 
         def do_GET(self) -> None:
-            self._send(json.dumps({"object": "list", "data": [{"id": "scripted", "object": "model"}]}).encode())
+            listed = [{"id": model, "object": "model"} for model in models]
+            self._send(json.dumps({"object": "list", "data": listed}).encode())
 
         def do_POST(self) -> None:
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import contextlib
 import io
 import json
 import os
@@ -16,6 +17,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
+import embedding_server
 import httpx
 import pytest
 from drawing import draw_pdf
@@ -24,6 +26,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from visrag_integrations import load_embedder
+from visrag_integrations.cli import _parser
+from visrag_integrations.cli import demo as cli_demo
 from visrag_integrations.errors import SettingError, StoreFormatError, StoreLockedError, UnknownNameError
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
 from visrag_integrations.ingestion import IndexReport
@@ -36,6 +41,7 @@ from visrag_integrations.servers.demo.indexing import Indexer, IndexingState
 from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
 from visrag_integrations.servers.demo.knowledge_bases import FIRST_BASE, KnowledgeBases
 from visrag_integrations.servers.demo.names import base_folder, base_name, safe_file_name, unused_name
+from visrag_integrations.servers.demo.visitor_choices import Choices
 from visrag_integrations.servers.demo.visitor_limits import Limits
 from visrag_integrations.types import Answer, Evidence, Failure, Page, ScoredPage, Word
 
@@ -192,6 +198,28 @@ def test_a_base_keeps_the_embedder_that_filled_it(tmp_path: Path, monkeypatch: p
         assert bases.models.embedder_for(bases.get("empty").store) is bases.models.embedder
         assert loaded[0].closed == 0
     assert [embedder.closed for embedder in loaded] == [1]
+
+
+def test_a_base_of_a_servers_many_vectors_is_searched_so_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The name of a server's model does not say how many vectors a page it gives; what the base remembers does."""
+    monkeypatch.chdir(tmp_path)
+    with embedding_server.serving() as server:
+        server.answer = lambda things: {"data": [{"index": 0, "data": [[3.0, 4.0], [0.0, 2.0]]}]}
+        url = f"http://127.0.0.1:{server.server_address[1]}"
+        many = load_embedder("many", system="endpoint", base_url=url, path="/pooling", kind="multi")
+        with KnowledgeBases(tmp_path / "bases", embedder=many, generator=ScriptedGenerator()) as bases:
+            bases.upload(FIRST_BASE, [arrive(bases, "a.pdf")])
+            indexed(bases.get(FIRST_BASE))
+            info = bases.get(FIRST_BASE).store.info
+            assert info is not None
+            assert (info.embedder, info.kind) == ("endpoint:many", "multi")
+        monkeypatch.setenv("VISRAG_EMBEDDER_URL", url)
+        arguments = _parser().parse_args(["demo", "--folder", "bases", "--preset", "cpu"])
+        with contextlib.ExitStack() as opened:
+            bases = opened.enter_context(cli_demo._open(arguments, opened))
+            found = bases.get(FIRST_BASE).find("boats", Choices())
+            assert sorted(hit.page.number for hit in found) == [1, 2]
+        assert server.paths[-1] == "/pooling"
 
 
 def test_what_was_left_behind_is_indexed_when_the_base_is_opened(tmp_path: Path) -> None:
@@ -369,6 +397,40 @@ def test_an_answer_comes_in_pieces_and_ends_outlined() -> None:
         for outside in ((200, 270), (200, 390), (70, 330), (330, 330)):
             assert outlined.getpixel(outside) == pytest.approx((255, 255, 255), abs=8)
         assert plain.getpixel((200, 330)) == pytest.approx((255, 255, 255), abs=8)
+
+
+def test_numbers_in_the_answer_lead_to_their_evidence() -> None:
+    """After a sentence the evidence that holds its figures; what fits no sentence after the last; the same on pages."""
+    tax, rent = page(7, words=words_of("Taxes are due on 31 May.")), page(8, words=words_of("Rent is 900 EUR."))
+    found = (
+        Evidence(1, "nothing here", relevant=False, page=tax),
+        Evidence(2, "Rent is 900 EUR.", page=rent),
+        Evidence(1, "due on 31 May", page=tax),
+        Evidence(1, "Taxes", page=tax),
+    )
+    hits = (ScoredPage(tax, 0.5), ScoredPage(rent, 0.4))
+    asked = AnswerState("When, and how much?")
+    asked.take(PagesFound(hits))
+    asked.take(SectionText("answer", "By 31 May. It is 900 EUR."))
+    assert "vr-cite" not in answer_fragments.answer(asked)  # while it is written, nothing is checked
+    asked.take(AnswerReady(Answer("By 31 May. It is 900 EUR.", evidence=found, pages=hits)))
+    html = answer_fragments.answer(asked)
+    assert visible(html).count("By 31 May.[2] It is 900 EUR.[1][3]") == 1
+    leads = [a["data-vr-evidence"] for tag, a in Elements(html).tags if tag == "button" and "data-vr-evidence" in a]
+    places = [a["id"] for tag, a in Elements(html).tags if tag == "li" and "id" in a]
+    assert leads == ["2", "1", "3"]
+    assert places == ["vr-e1", "vr-e2", "vr-e3"]
+    assert [shown.entries for shown in asked.pages] == [(2, 3), (1,)]
+    again = AnswerState.again(asked.kept(), {tax.id: tax, rent.id: rent}, quotes=False)
+    assert visible(answer_fragments.answer(again)).count("By 31 May.[2] It is 900 EUR.[1][3]") == 1
+
+
+def words_of(text: str) -> tuple[Word, ...]:
+    """The words beside each other on one line."""
+    words: list[Word] = []
+    for place, word in enumerate(text.split()):
+        words.append(Word(word, (0.1 + 0.1 * place, 0.2, 0.19 + 0.1 * place, 0.25)))
+    return tuple(words)
 
 
 def test_everything_foreign_is_escaped() -> None:

@@ -77,6 +77,10 @@ class Browser:
     def type(self, selector: str, *keys: str) -> None:
         self.see(lambda: self.all(f"{selector} textarea, {selector} input"))[0].send_keys(*keys)
 
+    def top(self, selector: str) -> float:
+        """How far down the page something stands."""
+        return float(self.see(lambda: self.all(selector))[0].rect["y"])
+
     def name_of(self, element: Any) -> str:
         """What a screen reader says."""
         return str(element.accessible_name)
@@ -221,10 +225,14 @@ def test_everything_by_keyboard(browser: Browser, tmp_path: Path) -> None:
 
 def test_a_page_on_a_phone_keeps_its_shape_and_is_opened_at_its_outline(browser: Browser, tmp_path: Path) -> None:
     with running_demo(tmp_path / "bases") as url:
-        ask_about_packages(browser, url)
         sizes = {"width": 390, "height": 844, "deviceScaleFactor": 2, "mobile": True}
         browser.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", sizes)
         try:
+            browser.driver.get(url)
+            browser.see(lambda: "Start with a document" in browser.text("#answer"))
+            assert browser.top("#upload") < browser.top("#question")  # first a document has to be added
+            ask_about_packages(browser, url)
+            assert browser.top("#question") < browser.top("#upload")
             assert browser.driver.execute_script("return document.documentElement.scrollWidth <= window.innerWidth")
             for opener in (".vr-outlined .vr-look", ".vr-jump"):
                 browser.click(opener)
@@ -260,6 +268,51 @@ def ask_about_packages(browser: Browser, url: str) -> None:
     browser.see(lambda: "Ready" in browser.text("#status") and "33 pages" in browser.text("#status"))
     browser.type("#question", QUESTION, Keys.ENTER)
     browser.see(lambda: browser.all(".vr-outlined img") and browser.all(".vr-done"))
+
+
+def test_numbers_lead_to_evidence_and_two_bases_are_compared(browser: Browser, tmp_path: Path) -> None:
+    other = draw_pdf(tmp_path / "other.pdf", ["The command debuild builds the source package."])
+    with running_demo(tmp_path / "bases") as url:
+        ask_about_packages(browser, url)
+        places = browser.all(".vr-evidence li")
+        assert [element.text for element in browser.all(".vr-evidence .vr-number")] == [
+            str(place) for place in range(1, len(places) + 1)
+        ]
+        cites = browser.all(".vr-text .vr-cite")
+        assert {element.text for element in cites} == {f"[{place}]" for place in range(1, len(places) + 1)}
+        for cite in cites:  # by keyboard: Enter leads to the evidence, Tab from there to its page
+            number = cite.text.strip("[]")
+            browser.driver.execute_script("arguments[0].focus()", cite)
+            webdriver.ActionChains(browser.driver).send_keys(Keys.ENTER).perform()
+            browser.see(lambda number=number: focused(browser).get_attribute("id") == f"vr-e{number}")
+            webdriver.ActionChains(browser.driver).send_keys(Keys.TAB).perform()
+            assert "vr-jump" in (focused(browser).get_attribute("class") or "")
+        browser.keep("12-numbers")
+
+        browser.click("#new")
+        browser.see(lambda: browser.all("#name input, #name textarea"))
+        browser.driver.find_element(By.CSS_SELECTOR, "#name input, #name textarea").send_keys("Other", Keys.ENTER)
+        browser.see(lambda: chosen(browser) == "Other")
+        browser.driver.find_element(By.CSS_SELECTOR, "#upload input[type=file]").send_keys(str(other))
+        browser.see(lambda: "Ready" in browser.text("#status") and "1 page" in browser.text("#status"))
+        browser.click("#tabs [role=tab]:nth-child(2)")
+        browser.see(lambda: browser.all("#compare-left-base input")[0].get_property("value") == "Other")
+        browser.click("#compare-left-base input")
+        browser.see(lambda: "My documents" in [one.text for one in browser.all("[role=option]")])
+        (option,) = [one for one in browser.all("[role=option]") if one.text == "My documents"]
+        option.click()
+        browser.type("#compare-question", "build the source package", Keys.ENTER)
+        browser.see(lambda: len(browser.all(".vr-compared section")) == 2)
+        left, right = (section.text for section in browser.all(".vr-compared section"))
+        assert left.startswith("My documents, filled by ocr")
+        assert "debian-packaging-basics.pdf" in left
+        assert right.startswith("Other, filled by ocr")
+        assert "other.pdf, page 1" in right
+        browser.keep("13-compared")
+
+
+def focused(browser: Browser) -> Any:
+    return browser.driver.switch_to.active_element
 
 
 def test_steps_live_stop_reload_and_nobody_elses_conversation(browser: Browser, tmp_path: Path) -> None:

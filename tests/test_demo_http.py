@@ -35,6 +35,7 @@ HANDLERS = (
         "forget",
         "_report",
         "compare",
+        "refresh",
     ),
     *("try_password", "hide", "remove_ticked", "take_source"),
 )

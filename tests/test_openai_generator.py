@@ -34,6 +34,7 @@ class Server:
         self.times: list[float] = []
         self.replies: list[Callable[[Any, dict[str, Any]], None]] = []
         self.model = {"id": "tiny", "object": "model", "created": 0, "owned_by": "vllm", "max_model_len": 4096}
+        self.others: list[dict[str, Any]] = []  # more models
         self.lock = threading.Lock()
         self.active = self.most_active = 0
         script = self
@@ -44,7 +45,7 @@ class Server:
 
             def do_GET(self) -> None:
                 assert self.path == "/v1/models"
-                send(self, {"object": "list", "data": [script.model]})
+                send(self, {"object": "list", "data": [script.model, *script.others]})
 
             def do_POST(self) -> None:
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
@@ -387,3 +388,71 @@ def test_clients_of_your_own_and_bare_urls(server: Server) -> None:
 def test_settings_are_checked(wrong: dict[str, Any]) -> None:
     with pytest.raises(SettingError):
         OpenAIGenerator("http://localhost:1/v1", **wrong)
+
+
+def card(name: str, **more: Any) -> dict[str, Any]:
+    return {"id": name, "object": "model", "created": 0, "owned_by": "system", **more}
+
+
+def test_of_several_models_one_must_be_named(server: Server, generator: OpenAIGenerator) -> None:
+    server.model = card("text-embedding-3-small")
+    server.others = [card("gpt-4o"), card("gpt-\x1b[2J")]
+    said = r"has 3 models: text-embedding-3-small, gpt-4o, gpt-\\x1b\[2J\. Name one: --model NAME"
+    with pytest.raises(SettingError, match=said):
+        generator.generate([asking("q")])
+    with pytest.raises(SettingError, match=said):
+        generator.check_model()
+    assert not server.requests
+    named = OpenAIGenerator(server.url, model="gpt-4o")
+    named.check_model()
+    assert named.generate([asking("q")])[0].text == "q"
+    named.close()
+    assert [request["model"] for request in server.requests] == ["gpt-4o"]
+
+
+def test_a_long_list_is_cut(server: Server, generator: OpenAIGenerator) -> None:
+    server.others = [card(f"m{number}") for number in range(99)]
+    with pytest.raises(SettingError, match=r"has 100 models: tiny, m0, .*, m18 and 80 more\. Name one"):
+        generator.generate([asking("q")])
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "asked"),
+    [
+        ({"root": "/weights"}, {"root": "/weights"}, "tiny"),  # vLLM's --served-model-name tiny other
+        ({"root": "/weights"}, {"root": "/adapter", "parent": "tiny"}, None),  # a LoRA adapter is another model
+        ({"root": "/weights"}, {"root": "/weights", "parent": "tiny"}, None),
+        ({"root": None}, {"root": None}, None),
+        ({}, {}, None),
+    ],
+)
+def test_names_of_one_model_are_one(
+    server: Server, generator: OpenAIGenerator, first: dict[str, Any], second: dict[str, Any], asked: str | None
+) -> None:
+    server.model = card("tiny", **first)
+    server.others = [card("other", **second)]
+    if asked is None:
+        with pytest.raises(SettingError, match="has 2 models: tiny, other"):
+            generator.check_model()
+        return
+    generator.check_model()
+    generator.generate([asking("q")])
+    assert [request["model"] for request in server.requests] == [asked]
+
+
+def test_a_server_that_is_not_there_yet_is_no_error_of_the_check(server: Server) -> None:
+    server.close()
+    absent = OpenAIGenerator(server.url)
+    absent.check_model()
+    absent.close()
+
+
+def test_it_is_said_that_a_server_is_asked_again(
+    server: Server, generator: OpenAIGenerator, caplog: pytest.LogCaptureFixture
+) -> None:
+    generator.generate([asking("q")])
+    assert not caplog.records
+    server.replies = [failing(503), failing(503), echo]
+    assert generator.generate([asking("q")])[0].text == "q"
+    (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]  # once, of two
+    assert said == f"{server.url}/chat/completions does not answer, or is busy; trying again"

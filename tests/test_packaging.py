@@ -40,6 +40,7 @@ def test_the_wheel_holds_the_package_and_nothing_else(built: Path) -> None:
         "generation/evisrag.txt",
         "evaluation/judge.txt",
         "sample_files/reportlab-graphics.pdf",
+        "sample_files/queries.jsonl",
     )
     assert {f"visrag_integrations/{name}" for name in data} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)

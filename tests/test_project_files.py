@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import datetime
 import importlib.util
+import json
 import os
 import re
 import shutil
@@ -14,6 +16,7 @@ from types import ModuleType
 
 import pytest
 
+import visrag_integrations
 from visrag_integrations import sample_documents, samples
 from visrag_integrations.cli import main
 
@@ -101,6 +104,8 @@ def test_visrag_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert "Next: visrag index samples" in capsys.readouterr().out
     assert own.read_bytes() == b"somebody's own"
     assert (own.parent / sample_documents.NAMES[1]).read_bytes() == samples()[1].read_bytes()
+    asked = [json.loads(line) for line in (own.parent / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
+    assert {row["source"] for row in asked} == set(sample_documents.NAMES)
     assert main(["samples", str(own / "x")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 
@@ -217,3 +222,17 @@ def test_a_release_is_refused_while_there_is_no_address() -> None:
     placeholder = "example.org" in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
     refused = subprocess.run(["bash", "-e", "-c", command], cwd=ROOT, capture_output=True, check=False).returncode != 0
     assert refused == placeholder
+
+
+def test_the_version_is_one() -> None:
+    """What is imported, cited and told as the last change are one version, and its date is one too."""
+    changes = (ROOT / "CHANGELOG.md").read_text(encoding="utf-8")
+    headings = re.findall(r"^## \[(.+?)\](?: - (\S+))?$", changes, re.MULTILINE)
+    assert headings[0] == ("Unreleased", "")
+    version, date = headings[1]
+    assert version == visrag_integrations.__version__
+    citation = (ROOT / "CITATION.cff").read_text(encoding="utf-8").splitlines()
+    assert f"version: {version}" in citation
+    assert f"date-released: {date}" in citation
+    assert datetime.date.fromisoformat(date)
+    assert "version" in tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["dynamic"]

@@ -21,7 +21,7 @@ from visrag_integrations.readers import PageReader
 from visrag_integrations.report import PICTURE_PIXELS, answer_to_html, report, show
 from visrag_integrations.report.citations import cited
 from visrag_integrations.report.page_places import place_of
-from visrag_integrations.types import Answer, Evidence, Page, ScoredPage, Word
+from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage, Word
 
 EVIL = "<script>alert(1)</script>\"'><img src=http://evil.example/x onerror=alert(1)>&amp;{style}\ud800"
 ALLOWED = """html head meta title style body svg defs image use g polygon main section header article blockquote footer
@@ -68,6 +68,15 @@ class Elements(HTMLParser):
 
     def all(self, tag: str) -> list[dict[str, str | None]]:
         return [attributes for name, attributes in self.tags if name == tag]
+
+
+def test_a_sentence_that_was_quoted_rests_on_its_source_alone() -> None:
+    found = Grounding("supported", 1.0)
+    whole, other = "In Debian there is a script. It is called strace-graph.", "All of Debian is large."
+    useful = [Evidence(1, other, grounding=found), Evidence(2, whole, grounding=found)]
+    assert [piece.entries for piece in cited("In Debian there is a  script. It helps.", useful)] == [(2,), (1,)]
+    # Said in other words, both are named: either may be what it rests on.
+    assert cited("There Debian knows one.", useful)[0].entries == (1, 2)
 
 
 def test_report_shows_question_answer_place_and_evidence() -> None:

@@ -25,6 +25,7 @@ from visrag_integrations.cli import (
     mcp,
     models,
     options,
+    presets,
     reindex,
     samples,
     search,
@@ -34,7 +35,7 @@ from visrag_integrations.cli import (
     ultrarag,
 )
 from visrag_integrations.cli.parser import CommandParser
-from visrag_integrations.errors import VisRAGError
+from visrag_integrations.errors import MissingExtraError, VisRAGError
 
 COMMANDS = (
     index,
@@ -67,10 +68,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     # Nor is why a search takes long.
     logging.getLogger("visrag_integrations.store.unindexed").setLevel(logging.WARNING)
+    # A server that is not there looks like one that thinks.
+    told = logging.ERROR if arguments.quiet else logging.WARNING
+    logging.getLogger("visrag_integrations.generation.openai_retries").setLevel(told)
     try:
         with ending.in_order():
             surroundings.fill_in(arguments)
             return int(arguments.run(arguments))
+    except MissingExtraError as error:
+        print(f"visrag: {error}{presets.all_extras_of(arguments, error.extra)}", file=sys.stderr)
     except VisRAGError as error:
         print(f"visrag: {error}", file=sys.stderr)
     except BrokenPipeError:  # `visrag search ... | head -1`: Python would complain once more when it ends

@@ -14,6 +14,7 @@ from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.interfaces.closing import close
+from visrag_integrations.interfaces.generators import only_quotes
 from visrag_integrations.interfaces.stores import why_nothing
 
 if TYPE_CHECKING:
@@ -51,6 +52,8 @@ def run(arguments: argparse.Namespace) -> int:
     with_html = html_files.wanted(arguments)
     arguments.generator = options.generator_name(arguments)
     loading.ask_before_loading(arguments, arguments.generator)
+    if arguments.paths:  # which are indexed before the generator is loaded
+        loading.check_server(arguments, arguments.generator)
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with contextlib.ExitStack() as opened:
         store = opened.enter_context(options.open_store(arguments, must_exist=not arguments.paths))
@@ -78,6 +81,7 @@ def run(arguments: argparse.Namespace) -> int:
         answer = ground(answer)
         if not answer.pages:
             answer = _with_filter_note(answer, store, only)
+        advice = output.no_answer_advice(answer, quotes=only_quotes(rag.generator))
         html = ""
         if with_html:  # while the store can give the pictures
             html = trace.to_html() if trace else answer_to_html(question, answer)
@@ -88,6 +92,8 @@ def run(arguments: argparse.Namespace) -> int:
         print("\n".join(output.answer_details(answer)))
     else:
         print(output.answer_text(answer))
+    if advice and not arguments.json:
+        options.note(advice)
     if with_html:
         html_files.write(arguments, html)
     return exit_code

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import functools
 import getpass
 import logging
 import os
@@ -133,7 +132,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
         generator=writer,
         others=_others(arguments),
         limits=limits,
-        load=functools.partial(loading.load_embedder, arguments, may_ask=False),
+        load=lambda info: loading.load_embedder(arguments, info.embedder, info, may_ask=False),
         searching=reranking.retriever_settings(arguments, opened),
         top_k=arguments.k,
         strategy=options.strategy_of(arguments),

@@ -143,7 +143,9 @@ def run_answers(arguments: argparse.Namespace) -> int:
     dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
-    loading.ask_before_loading(arguments, options.generator_name(arguments))
+    writer = options.generator_name(arguments)
+    loading.ask_before_loading(arguments, writer)
+    loading.check_server(arguments, writer)
     how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
     if arguments.evidence or any(question.boxes or question.marked for question in dataset.questions):
         dataset = dataset.with_boxes()

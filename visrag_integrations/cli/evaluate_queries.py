@@ -22,7 +22,7 @@ def add_queries(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--generator", required=True, metavar="NAME|FOLDER|URL", help="what writes; it must see pictures"
     )
-    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: its first)")
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: the only one)")
     loading.add_device_option(parser)
     parser.add_argument(
         "--per-page", type=options.positive, default=6, metavar="N", help="at most N a page (default: 6)"

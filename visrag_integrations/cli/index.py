@@ -33,6 +33,10 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag index`."""
+    if arguments.ray is not None:
+        from visrag_integrations.ingestion.ray_cluster import check_ray
+
+        check_ray()
     with contextlib.ExitStack() as opened:
         options_of_server = options.server_options(arguments)
         store = opened.enter_context(options.open_store(arguments, server_options=options_of_server))

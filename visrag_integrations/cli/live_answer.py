@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from visrag_integrations.cli import options, output
 from visrag_integrations.errors import printable_lines
 from visrag_integrations.generation.events import AnswerReady, PagesFound, SectionStarted, SectionText
+from visrag_integrations.generation.evisrag import INSUFFICIENT
 from visrag_integrations.types import Answer
 
 if TYPE_CHECKING:
@@ -25,6 +26,7 @@ def written_live(events: Iterator[Event]) -> Answer:
         events: Of `VisRAG.stream`.
     """
     words: list[str] = []
+    held = ""
     answer = Answer("")
     for event in events:
         if isinstance(event, PagesFound) and event.pages:
@@ -34,18 +36,24 @@ def written_live(events: Iterator[Event]) -> Answer:
                 options.note(_DOING[event.section])
             elif words:  # a second answer, in place of the first
                 words.clear()
+                held = ""
                 print()
         elif isinstance(event, SectionText) and event.section == "answer":
             words.append(event.text)
-            print(printable_lines(event.text), end="", flush=True)
+            held += event.text
+            # What may become the mark for "no answer" is held back: it tells nobody what to do.
+            if INSUFFICIENT.startswith("".join(words).strip().lower()):
+                continue
+            print(printable_lines(held), end="", flush=True)
+            held = ""
         elif isinstance(event, AnswerReady):
             answer = event.answer
     said = "".join(words).strip()
-    if said:
+    if said and not held:
         print()
     # Which of several texts is the answer, or that it is none, may be known only at its end.
-    if said != answer.text.strip():
-        print(printable_lines(answer.text) or "(no answer)")
+    if held or said != answer.text.strip():
+        print(output.answer_words(answer))
     return answer
 
 

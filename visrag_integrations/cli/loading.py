@@ -22,6 +22,7 @@ from visrag_integrations.cli.model_sizes import (
 from visrag_integrations.cli.noting import note, somebody_is_there, yes_to
 from visrag_integrations.cli.presets import device_of
 from visrag_integrations.errors import SettingError, printable
+from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator, PageEmbedder
@@ -111,8 +112,8 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
     from visrag_integrations import generation
 
     model = check_model(arguments, name)
-    if model is not None:
-        return generation.load_generator(name, model=model)
+    if is_url(name):
+        return _on_server(name, model)
     ask_before_loading(arguments, name)
     say_what_is_fetched(name)
     device = device_of(arguments, name)
@@ -122,6 +123,36 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
         return generation.load_generator(name)
     # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
     return generation.load_generator(name, engine="transformers", device=device)
+
+
+def check_server(arguments: argparse.Namespace, name: str) -> None:
+    """Nothing, unless it is a server of several models and none was named; called before documents are indexed.
+
+    Raises:
+        SettingError: It is.
+    """
+    if is_url(name):
+        close(_on_server(name, check_model(arguments, name)))
+
+
+def _on_server(url: str, model: str | None) -> Generator:
+    """A model of a server: the one that was named, also as `URL#NAME`, or its only one.
+
+    Raises:
+        SettingError: It has several, and none was named.
+    """
+    from visrag_integrations import generation
+    from visrag_integrations.generation.openai import OpenAIGenerator
+
+    address, _, after = url.partition("#")
+    generator = generation.load_generator(address, model=model or after or None)
+    if isinstance(generator, OpenAIGenerator):
+        try:
+            generator.check_model()
+        except SettingError:
+            generator.close()
+            raise
+    return generator
 
 
 def check_model(arguments: argparse.Namespace, name: str) -> str | None:

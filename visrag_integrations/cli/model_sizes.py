@@ -6,26 +6,8 @@ import os
 import re
 from pathlib import Path
 
-PARAMETERS = {
-    "openbmb/EVisRAG-7B": 8.2,
-    "openbmb/EVisRAG-3B": 3.8,
-    "autumncc/Qwen2.5-VL-7B-VRAG": 8.2,
-    "Qwen/Qwen2.5-VL-3B-Instruct": 3.8,
-    "openbmb/VisRAG-Ret": 3.4,
-    "RhapsodyAI/minicpm-visual-embedding-v0": 3.4,
-    "BAAI/BGE-VL-base": 0.15,
-    "BAAI/BGE-VL-large": 0.43,
-    "BAAI/BGE-VL-MLLM-S1": 7.6,
-    "BAAI/BGE-VL-MLLM-S2": 7.6,
-    "vidore/colpali-v1.2": 2.9,
-    "vidore/colpali-v1.3": 2.9,
-    "vidore/colpali-v1.3-hf": 2.9,
-    "vidore/colqwen2-v1.0": 2.2,
-    "vidore/colqwen2-v1.0-hf": 2.2,
-    "vidore/colqwen2.5-v0.2": 3.8,
-    "ModernVBERT/colmodernvbert-merged": 0.25,
-}
-"""Billions of parameters, about, of published checkpoints: an adapter's with its base."""
+from visrag_integrations.known_models import MODELS
+
 BYTES_EACH = 2  # bfloat16, as most checkpoints are kept
 # "Qwen3-VL-8B-Instruct", "colnomic-embed-multimodal-3b", "colSmol-256M"; not "Qwen2.5-VL" or "v1.0".
 _IN_A_NAME = re.compile(r"(?<![A-Za-z0-9.])(\d{1,4}(?:\.\d{1,3})?)([bm])(?![A-Za-z0-9])", re.IGNORECASE)
@@ -38,8 +20,9 @@ def billions_of(name: str) -> float | None:
     >>> billions_of("openbmb/VisRAG-Ret"), billions_of("my-org/ColWhat-v1.5-8B"), billions_of("my-org/mine")
     (3.4, 8.0, None)
     """
-    if name in PARAMETERS:
-        return PARAMETERS[name]
+    known = {model.name: model.parameters for model in MODELS}.get(name)
+    if known:
+        return known / 1000
     found = _IN_A_NAME.findall(name.rpartition("/")[2])
     if not found:
         return None

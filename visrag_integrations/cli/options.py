@@ -144,7 +144,7 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--model",
         metavar="NAME",
-        help="of the models at --generator URL (default: $VISRAG_MODEL, else [tool.visrag], else its first)",
+        help="of the models at --generator URL (default: $VISRAG_MODEL, else [tool.visrag], else the only one it has)",
     )
     parser.add_argument(
         "--strategy",

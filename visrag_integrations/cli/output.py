@@ -97,7 +97,34 @@ def shortened(text: str) -> str:
 
 def answer_text(answer: Answer) -> str:
     """The answer, its evidence, the pages it was read from, and what was off."""
-    return "\n".join([printable_lines(answer.text) or "(no answer)", *answer_details(answer)])
+    return "\n".join([answer_words(answer), *answer_details(answer)])
+
+
+def answer_words(answer: Answer) -> str:
+    """The answer itself; in plain words where it is only the mark for "none"."""
+    from visrag_integrations.generation.evisrag import INSUFFICIENT
+
+    if not answer.sufficient and answer.text.strip().lower() == INSUFFICIENT:
+        return "No answer was found."
+    return printable_lines(answer.text) or "(no answer)"
+
+
+def no_answer_advice(answer: Answer, *, quotes: bool) -> str:
+    """What to do where the pages that were read gave no answer; "" where they did, or where there was none.
+
+    Args:
+        answer: What was found.
+        quotes: Whether what answers only quotes.
+    """
+    if answer.sufficient or not answer.pages:
+        return ""
+    nearest = f"The nearest page is {_place(answer.pages[0].page)}."
+    if quotes:
+        return (
+            f"no passage fits well enough. {nearest} Quoting needs the words of the page: ask in its language and "
+            "words, or add --generator URL for answers that are written."
+        )
+    return f"the pages that were read do not hold it. {nearest} Ask in other words, or read more pages: -k 10."
 
 
 def answer_details(answer: Answer) -> list[str]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import difflib
+import os
 import re
 from collections.abc import Iterable, Sequence
 from typing import Any, NoReturn
@@ -60,4 +61,7 @@ def _hint(command: argparse.ArgumentParser, unknown: Sequence[str]) -> str:
     for typed in unknown:
         if typed.startswith("-"):
             return did_you_mean(typed.split("=")[0], options)
+    if all(os.path.exists(typed) for typed in unknown):
+        # argparse takes what has no dash in one piece: after an option in between, nobody waits for more of it.
+        return ". Put files and folders straight after the first words, and options behind them"
     return ". Put a question or a name of several words in quotes"

@@ -22,6 +22,8 @@ PRESETS = {
     "gpu": ("openbmb/VisRAG-Ret", "openbmb/EVisRAG-7B"),
 }
 """Preset -> (embedder, generator)."""
+_EXTRAS = {"gpu": "gpu", "cpu-visual": "cpu,torch"}
+"""All that a preset needs, of more than one extra."""
 _IN_WORDS = {"cpu": "pages are found by their text", "gpu": "pages are found and read as pictures"}
 _HELP = (
     "which models to use: cpu finds pages by their words and quotes; cpu-visual looks at pages without a GPU, slowly; "
@@ -34,6 +36,14 @@ _BY_TEXT = ("ocr",)
 def add_preset_option(parser: argparse.ArgumentParser) -> None:
     """`--preset`."""
     parser.add_argument("--preset", choices=["auto", *PRESETS], default="auto", help=_HELP)
+
+
+def all_extras_of(arguments: argparse.Namespace, missing: str) -> str:
+    """What installs all that the preset needs, where one extra of several is missing; "" where it needs no others."""
+    preset = getattr(arguments, "preset", None)
+    if preset not in _EXTRAS or missing not in ("cpu", "torch", "vllm"):
+        return ""
+    return f'\nAll that --preset {preset} needs: pip install "visrag-integrations[{_EXTRAS[preset]}]"'
 
 
 def preset_models(arguments: argparse.Namespace) -> tuple[str, str]:

@@ -19,7 +19,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag samples`."""
-    from visrag_integrations.sample_documents import LICENCES, NAMES, folder
+    from visrag_integrations.sample_documents import LICENCES, NAMES, QUESTIONS, folder, questions
 
     to = Path(arguments.folder)
     try:
@@ -27,9 +27,11 @@ def run(arguments: argparse.Namespace) -> int:
         for name in (*NAMES, LICENCES):
             if not (to / name).exists():  # a file of that name may be somebody's own
                 write_whole(to / name, (folder() / name).read_bytes())
+        if not (to / QUESTIONS).exists():
+            write_whole(to / QUESTIONS, questions().encode("utf-8"))
     except OSError as error:
         raise SettingError(f"The samples cannot be written to {str(to)!r} ({error.strerror or error}).") from error
-    for name in NAMES:
+    for name in (*NAMES, QUESTIONS):
         print(to / name)
     print(f"Next: visrag index {to}")
     return 0

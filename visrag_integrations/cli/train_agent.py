@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, train_stages
+from visrag_integrations.cli import loading, options, train_stages
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces.retrievers import Retriever
@@ -43,6 +43,7 @@ def add_runs(parser: argparse.ArgumentParser) -> None:
     """The options of `visrag train runs`."""
     parser.add_argument("questions", metavar="SET", help="questions with answers and the pages that hold them")
     parser.add_argument("--generator", required=True, metavar="NAME", help="the expert that reasons: a large model")
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: the only one)")
     parser.add_argument("--cropper", metavar="NAME", help="the expert that looks closer (default: the other does it)")
     parser.add_argument("--output", required=True, metavar="DIR", help="a folder for rows, pictures, traces; to go on")
     parser.add_argument("--turns", type=options.positive, default=10, metavar="N", help="of a run (default: 10)")
@@ -90,8 +91,8 @@ def run_runs(arguments: argparse.Namespace) -> int:
     with contextlib.ExitStack() as opened:
         retriever = opened.enter_context(_retriever(arguments))
         judge = opened.enter_context(_judge(arguments))
-        reasoner = opened.enter_context(_generator(arguments.generator))
-        cropper = opened.enter_context(_generator(arguments.cropper)) if arguments.cropper else None
+        reasoner = opened.enter_context(_generator(arguments, arguments.generator))
+        cropper = opened.enter_context(_other_generator(arguments, arguments.cropper)) if arguments.cropper else None
         runs = build_runs(
             questions,
             retriever,
@@ -127,15 +128,19 @@ def _retriever(arguments: argparse.Namespace) -> Iterator[Retriever]:
 
 
 @contextlib.contextmanager
-def _generator(name: str) -> Iterator[Any]:
-    from visrag_integrations.generation import load_generator
+def _generator(arguments: argparse.Namespace, name: str) -> Iterator[Any]:
     from visrag_integrations.interfaces.closing import close
 
-    generator = load_generator(name)
+    generator = loading.load_generator(arguments, name)
     try:
         yield generator
     finally:
         close(generator)
+
+
+def _other_generator(arguments: argparse.Namespace, name: str) -> contextlib.AbstractContextManager[Any]:
+    """Another than the expert that reasons: `--model` is one of that one's server."""
+    return _generator(argparse.Namespace(**{**vars(arguments), "model": None}), name)
 
 
 @contextlib.contextmanager
@@ -145,5 +150,5 @@ def _judge(arguments: argparse.Namespace) -> Iterator[Any]:
     if arguments.judge == MATCH:
         yield Judged(match_judge, cache=arguments.verdicts)
         return
-    with _generator(arguments.judge) as generator:
+    with _other_generator(arguments, arguments.judge) as generator:
         yield Judged(generator, cache=arguments.verdicts)

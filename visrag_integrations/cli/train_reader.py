@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from visrag_integrations.cli import options, train_stages
+from visrag_integrations.cli import loading, options, train_stages
 
 
 def add_evidence(parser: argparse.ArgumentParser) -> None:
@@ -30,6 +30,8 @@ def add_examples(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("documents", nargs="+", metavar="PATH", help="files and folders")
     parser.add_argument("--queries", required=True, metavar="SET", help="questions, as `visrag eval queries` writes")
     parser.add_argument("--generator", required=True, metavar="NAME", help="what answers: a large model's URL or name")
+    parser.add_argument("--model", metavar="NAME", help="of the models at --generator URL (default: the only one)")
+    loading.add_device_option(parser)
     parser.add_argument(
         "--output", required=True, metavar="DIR", help="a folder for rows and pictures; run again to go on"
     )
@@ -65,16 +67,16 @@ def run_evidence(arguments: argparse.Namespace) -> int:
 def run_examples(arguments: argparse.Namespace) -> int:
     """`visrag train examples`."""
     from visrag_integrations.evaluation import load_evaluation_set
-    from visrag_integrations.generation import load_generator
     from visrag_integrations.interfaces.closing import close
     from visrag_integrations.training import build_examples
 
     left_out = train_stages.LeftOut()
-    generator = load_generator(arguments.generator)
+    questions = load_evaluation_set(arguments.queries)
+    generator = loading.load_generator(arguments, arguments.generator)
     try:
         examples = build_examples(
             arguments.documents,
-            load_evaluation_set(arguments.queries),
+            questions,
             generator,
             arguments.output,
             pages=arguments.pages,

@@ -7,10 +7,11 @@ for.
 from __future__ import annotations
 
 import json
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import CheckpointError, SettingError
+from visrag_integrations.errors import CheckpointError, MissingExtraError, SettingError
 
 MULTI_VECTOR = {"MultiVectorEncoder", "ColBERT"}
 CONFIG = "config_sentence_transformers.json"
@@ -18,6 +19,16 @@ MODULES = "modules.json"
 PICKLES = {".bin", ".pt", ".pth", ".pkl", ".ckpt"}
 TOKENIZERS = ("tokenizer.json", "vocab.json", "vocab.txt", "*.model")
 _HEADER_SIZE = 8  # bytes at the beginning of a safetensors file that say how long its header is
+
+
+def check_library() -> None:
+    """Nothing, if the library is installed.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    if find_spec("sentence_transformers") is None:
+        raise MissingExtraError("sentence-transformers", "sentence-transformers")
 
 
 def refuse_pickles(folder: Path) -> None:

@@ -21,6 +21,7 @@ from visrag_integrations.embedders.checkpoints import (
     resolve_checkpoint,
 )
 from visrag_integrations.embedders.library_folders import (
+    check_library,
     kind_of,
     refuse_cut_off,
     refuse_guessed_pooling,
@@ -91,6 +92,7 @@ class SentenceTransformersEmbedder(AsyncEmbedder):
             raise SettingError("Code from a checkpoint is not run. Load the model yourself and hand it over instead.")
         self._folder: Path | None = None
         if isinstance(model, (str, Path)):
+            check_library()  # before gigabytes are fetched for it
             self._folder = resolve_checkpoint(model, revision=revision)
             self.name = name or checkpoint_name(model, self._folder)
             if dtype is not None:

@@ -51,6 +51,7 @@ CHECKPOINTS = {
     "vidore/colSmol-500M": "sentence-transformers",
     "nomic-ai/colnomic-embed-multimodal-3b": "sentence-transformers",
     "nomic-ai/colnomic-embed-multimodal-7b": "sentence-transformers",
+    "tencent/EVIE-Preview-4.5B": "sentence-transformers",
 }
 """Published checkpoints and the system each belongs to."""
 QUERY_MODELS = {"nanovdr/NanoVDR-S-Multi": ("sentence-transformers", "Qwen/Qwen3-VL-Embedding-2B")}

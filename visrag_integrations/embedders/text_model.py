@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from visrag_integrations.embedders.checkpoints import checkpoint_name, fingerprint_of_all, resolve_checkpoint
+from visrag_integrations.embedders.library_folders import check_library
 from visrag_integrations.embedders.query_parts import plain_text, special_tokens_of
 from visrag_integrations.embedders.sentence_transformers import load_model
 from visrag_integrations.errors import CheckpointError
@@ -39,6 +40,7 @@ class TextModel:
     """
 
     def __init__(self, model: str | Path, *, device: str | None = None) -> None:
+        check_library()  # before anything is fetched for it
         self._folder = resolve_checkpoint(model)
         self.name = checkpoint_name(model, self._folder)
         self._model: Any = load_model(self._folder, None, device=device)

@@ -33,6 +33,8 @@ def unknown_embedder(name: str, names: Sequence[str]) -> UnknownNameError:
         )
     near = nearest_names(name, names)
     hint = f" Did you mean {' or '.join(map(repr, near))}?" if near else ""
+    if name.startswith("sentence-transformers/"):  # an organisation of the hub, whose models are of that library
+        hint = f" Did you mean 'sentence-transformers:{name}', or --text-model {name} beside --embedder ocr?"
     return UnknownNameError(
         f"There is no embedder {name!r}, and no folder of that name.{hint} There are: {', '.join(names)}. Name one of "
         'them or a checkpoint folder; for another hub name say its system, for example system="visrag-ret".'

@@ -64,8 +64,8 @@ def load_generator(
         return _make(_engine(name), name, **settings)
     known = ", ".join([*GENERATORS, *CHECKPOINTS])
     raise UnknownNameError(
-        f"No generator is called {name!r}, and it is no folder. Known: {known}, another name of the hub such as "
-        '"Qwen/Qwen3-VL-4B-Instruct", a checkpoint folder, or the URL of an OpenAI-compatible server such as '
+        f"No generator is called {name!r}, and it is no folder.{_meant(name)} Known: {known}, another name of the hub "
+        'such as "Qwen/Qwen3-VL-4B-Instruct", a checkpoint folder, or the URL of an OpenAI-compatible server such as '
         '"http://localhost:8000/v1".'
     )
 
@@ -88,6 +88,22 @@ def _is_hub_name(name: str) -> bool:
     [True, False, False, False]
     """
     return re.fullmatch(r"[A-Za-z0-9][\w-]{0,95}/[A-Za-z0-9][\w.-]{0,95}", name) is not None
+
+
+def _meant(name: str) -> str:
+    """What was probably meant by a name that is none: a server without its scheme, or a model of a server.
+
+    >>> _meant("localhost:8000")
+    ' Did you mean "http://localhost:8000"?'
+    """
+    if re.fullmatch(r"[A-Za-z0-9.-]{1,255}:\d{2,5}(/[\w/.-]{0,255})?", name):
+        return f' Did you mean "http://{name}"?'
+    if re.match(r"(gpt|o\d|chatgpt)(-|$)", name):
+        return (
+            " A model of OpenAI is one of its server's, with OPENAI_API_KEY set: --generator https://api.openai.com/v1 "
+            f'--model {name}, or load_generator("https://api.openai.com/v1", model="{name}").'
+        )
+    return ""
 
 
 def _engine(name: str) -> str:

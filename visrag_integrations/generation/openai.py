@@ -23,11 +23,14 @@ from visrag_integrations.generation.openai_messages import (
     to_openai_messages,
     to_request,
 )
+from visrag_integrations.generation.openai_models import described
+from visrag_integrations.generation.openai_retries import TellsOfRetries
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 logger = logging.getLogger(__name__)
 
 ServerKind = Literal["vllm", "other"]
+_SECONDS_TO_LIST = 5.0  # a list of models comes at once; a server that is starting says nothing for minutes
 
 
 class OpenAIGenerator(LoopGenerator):
@@ -40,7 +43,7 @@ class OpenAIGenerator(LoopGenerator):
 
     Args:
         server: Its URL; without a path "/v1" is meant. Or a client of the openai package.
-        model: Which of the server's models; its first when None.
+        model: Which of the server's models; None where it has one.
         api_key: The environment's OPENAI_API_KEY when None.
         kind: "vllm" knows more settings (`repetition_penalty`, `guided`); None finds out from the server's model list.
         timeout: Seconds a request may take.
@@ -101,6 +104,28 @@ class OpenAIGenerator(LoopGenerator):
         other._model = model
         other._server_known = None
         return other
+
+    def check_model(self) -> None:
+        """Nothing, unless the server, asked now and once, has several models and none was named.
+
+        One that cannot be reached says nothing either: it may be there when it is asked.
+
+        Raises:
+            SettingError: As above.
+        """
+        if self._model is not None:
+            return
+
+        async def ask() -> list[dict[str, Any]]:
+            client = self._connected().with_options(max_retries=0, timeout=_SECONDS_TO_LIST)
+            return [model.model_dump() for model in (await client.models.list()).data]
+
+        try:
+            listed = self._loop().submit(ask()).result()
+        except openai.OpenAIError:
+            return
+        if listed:
+            described(listed, None, self._url)
 
     def close(self) -> None:
         """Stop what is being written and the connections of a client that was made here."""
@@ -241,7 +266,7 @@ class OpenAIGenerator(LoopGenerator):
             listed = []
         except Exception as err:  # as above
             raise explained(err, self._url, self._model) from err
-        known = self._described(listed)
+        known = described(listed, self._model, self._url)
         if self._model is None:
             self._model = str(known["id"])
         self.name = self._model
@@ -249,15 +274,6 @@ class OpenAIGenerator(LoopGenerator):
             self._kind = "vllm" if known.get("owned_by") == "vllm" else "other"
         self._context_length = self._context_length or known.get("max_model_len")
         logger.info("%s: model %s, kind %s, context %s", self._url, self._model, self._kind, self._context_length)
-
-    def _described(self, listed: list[dict[str, Any]]) -> dict[str, Any]:
-        """What the server says of the model: of its first one where none was named."""
-        for model in listed:
-            if self._model in (None, model["id"]):
-                return model
-        if self._model is None:
-            raise GenerationError(f"{self._url} lists no models. Name one: load_generator(url, model=...).")
-        return {}
 
     def _connected(self) -> Any:
         if self._client is None:
@@ -289,7 +305,9 @@ def _make_client(source: Any, options: dict[str, Any]) -> Any:
         )
     # The client refuses to be made without a key; servers of one's own ignore it.
     key = options["api_key"] or os.environ.get("OPENAI_API_KEY") or "none"
-    return openai.AsyncOpenAI(base_url=completed_url(str(source)), **{**options, "api_key": key})
+    transport = openai.DefaultAsyncHttpxClient(event_hooks={"request": [TellsOfRetries()]})
+    address = completed_url(str(source))
+    return openai.AsyncOpenAI(base_url=address, http_client=transport, **{**options, "api_key": key})
 
 
 def completed_url(url: str) -> str:

@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any
 
 from visrag_integrations.errors import MissingExtraError, SettingError, VisRAGError
@@ -54,6 +55,16 @@ def least_and_most(wanted: int | tuple[int, int]) -> tuple[int, int]:
     if isinstance(wanted, tuple):
         return wanted
     return wanted, wanted
+
+
+def check_ray() -> None:
+    """Nothing, if Ray is installed; asked before a store is opened and filled.
+
+    Raises:
+        MissingExtraError: It is not.
+    """
+    if find_spec("ray") is None:
+        raise MissingExtraError("Ray Data", "ray")
 
 
 @contextlib.contextmanager

@@ -32,7 +32,7 @@ class KnownModel:
         name: On the hub; or what `load_embedder` and `load_generator` call it.
         role: What it is for.
         ways: How to get it, the simplest first.
-        parameters: In millions; 0 where it is not known, or the model is none of weights.
+        parameters: In millions, an adapter's with its base; 0 where it is not known, or the model is none of weights.
         licence: Of the weights.
         languages: Those it was made for.
         vectors: Of an embedder: "single" (one a page) or "multi" (many a page).

@@ -46,12 +46,20 @@ def cited(answer: str, useful: Sequence[Evidence]) -> list[Cited]:
         for place, (entry, letters) in enumerate(zip(useful, holds, strict=True), start=1):
             if wanted and wanted <= letters and _is_found(entry):
                 entries.append(place)
+        # A sentence that was quoted whole rests on its own source alone: that another one names "Debian" too proves
+        # nothing.
+        quoted = [place for place in entries if _one_line(sentence) in _one_line(useful[place - 1].text)]
+        entries = quoted or entries
         named.update(entries)
         pieces.append(Cited(sentence, tuple(entries)))
     rest = tuple(place for place in range(1, len(useful) + 1) if place not in named)
     last = pieces[-1]
     pieces[-1] = Cited(last.text, (*last.entries, *rest))
     return pieces
+
+
+def _one_line(text: str) -> str:
+    return " ".join(text.split())
 
 
 def _is_found(entry: Evidence) -> bool:

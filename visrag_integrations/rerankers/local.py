@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from visrag_integrations.embedders.checkpoints import checkpoint_name, resolve_checkpoint
+from visrag_integrations.embedders.library_folders import check_library
 from visrag_integrations.embedders.query_parts import plain_text, special_tokens_of
 from visrag_integrations.errors import CheckpointError, MissingExtraError, RerankerError, SettingError
 from visrag_integrations.interfaces.arguments import check_arguments
@@ -64,6 +65,7 @@ class LocalScorer:
             raise SettingError(f'scores is {chosen.scores!r}; allowed: "model", "sigmoid", "raw".')
         if isinstance(model, (str, Path)):
             refuse_code(str(model))
+            check_library()  # before gigabytes are fetched for it
             folder = resolve_checkpoint(model, revision=chosen.revision)
             self.name = chosen.name or checkpoint_name(model, folder)
             model = _load(folder, chosen)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from visrag_integrations.report.citations import cited
 from visrag_integrations.report.verdict_signs import VERDICTS
 from visrag_integrations.servers.demo.answer_state import AnswerPage, AnswerState
 from visrag_integrations.servers.demo.conversation import KeptTurn
@@ -31,9 +32,8 @@ def answer(state: AnswerState) -> str:
     if state.note:
         role = ' role="alert"' if state.ended == "failed" else ""
         parts.append(f'<p class="vr-ended"{role}>{escaped(state.note)}</p>')
-    found = [entry for entry in state.evidence if entry.relevant]
-    if found:
-        items = "".join(map(_evidence, found))
+    if state.useful:
+        items = "".join(_evidence(number, entry) for number, entry in enumerate(state.useful, start=1))
         parts.append(f'<h3 class="vr-label">Evidence</h3><ul class="vr-evidence">{items}</ul>')
     # The rest is for who wants to know why; it is folded away.
     if done is not None:
@@ -115,7 +115,10 @@ def _text(state: AnswerState) -> str:
     if done is not None and not done.sufficient and not state.ended:
         return f'<p class="vr-text">{_QUOTED_NOTHING if state.quotes else _WROTE_NOTHING}</p>'
     if state.text:
-        return f'<p class="vr-text" dir="auto">{escaped(state.text)}</p>'
+        said = escaped(state.text)
+        if done is not None and not state.ended:  # before that, evidence is not checked
+            said = _with_numbers(done.text, state.useful)
+        return f'<p class="vr-text" dir="auto">{said}</p>'
     if state.stage:
         return '<p class="vr-wait"></p>'
     if state.ended:
@@ -123,9 +126,27 @@ def _text(state: AnswerState) -> str:
     return '<p class="vr-text">The model gave no answer.</p>'
 
 
-def _evidence(entry: Evidence) -> str:
+def _with_numbers(text: str, useful: Sequence[Evidence]) -> str:
+    """The text as HTML, each sentence with the numbers of the evidence that it rests on; a click leads there."""
+    said: list[str] = []
+    for piece in cited(text, useful):
+        marks = "".join(map(_mark, piece.entries))
+        sentence = piece.text.rstrip()
+        said.append(f"{escaped(sentence)}{marks}{escaped(piece.text[len(sentence) :])}")
+    return "".join(said)
+
+
+def _mark(number: int) -> str:
+    # No link: it would change the address, and Back would lead through every number that was clicked.
+    return (
+        f'<button type="button" class="vr-cite" data-vr-evidence="{number}" '
+        f'aria-label="Go to evidence {number}">[{number}]</button>'
+    )
+
+
+def _evidence(number: int, entry: Evidence) -> str:
     where = f"page {entry.page_index}"
-    number = f'<span class="vr-number">{entry.page_index}</span>'
+    badge = f'<span class="vr-number">{number}</span>'
     quotation = f'<blockquote dir="auto">{escaped(entry.text)}</blockquote>'
     named = f'<p class="vr-place" dir="auto">{escaped(where)}</p>'
     if entry.page is not None:
@@ -133,7 +154,9 @@ def _evidence(entry: Evidence) -> str:
         box = entry.grounding.boxes[0] if entry.grounding is not None and entry.grounding.boxes else None
         words = f'{escaped(where)} <span class="vr-open-word">Open page</span>'
         named = opener(words, where, box, page=entry.page_index, kind="vr-place vr-jump")
-    return f"<li>{number}<div>{named}{quotation}{_verdict(entry)}</div></li>"
+    # It can be jumped to, by keyboard too, and is no stop of the Tab key itself.
+    shown = f"<div>{named}{quotation}{_verdict(entry)}</div>"
+    return f'<li id="vr-e{number}" tabindex="-1">{badge}{shown}</li>'
 
 
 def _verdict(entry: Evidence) -> str:
@@ -161,8 +184,9 @@ def _figure(shown: AnswerPage) -> str:
         box = shown.boxes[0] if shown.boxes else None
         image = f'<img src="{shown.uri}" alt="{description}" data-vr-place="{shown.index}">'
         picture = opener(image, title, box)
+    badges = "".join(f'<span class="vr-number">{number}</span>' for number in shown.entries)
     return (
-        f'<figure class="{kind}">{picture}<figcaption><span class="vr-number">{shown.index}</span>'
+        f'<figure class="{kind}">{picture}<figcaption>{badges}'
         f'<span class="vr-name" dir="auto" title="{where}">{where}</span></figcaption></figure>'
     )
 

@@ -39,12 +39,14 @@ class AnswerPage:
         hit: The page and its score.
         uri: Its picture; "" where there is none.
         boxes: What is outlined on it, as fractions.
+        entries: The numbers of the evidence from it, from 1 as the answer names them.
     """
 
     index: int
     hit: ScoredPage
     uri: str = ""
     boxes: tuple[Box, ...] = ()
+    entries: tuple[int, ...] = ()
 
     @property
     def page(self) -> Page:
@@ -146,6 +148,11 @@ class AnswerState:
             tuple(map(kept_step, self.steps)),
         )
 
+    @property
+    def useful(self) -> list[Evidence]:
+        """The evidence that is shown, in the order of its numbers."""
+        return [entry for entry in self.evidence if entry.relevant]
+
     @classmethod
     def again(cls, turn: KeptTurn, pages: Mapping[str, Page], *, quotes: bool) -> AnswerState:
         """A kept turn as it was shown, with its pages from the index; a page that is gone is left out."""
@@ -168,6 +175,8 @@ class AnswerState:
         """The whole answer in place of its parts, and the evidence outlined on the pages."""
         self.answer, self.text, self.evidence, self.stage = answer, answer.text, list(answer.evidence), ""
         for shown in self.pages:
+            numbered = enumerate(self.useful, start=1)
+            shown.entries = tuple(number for number, entry in numbered if entry.page_index == shown.index)
             here = []
             boxes: list[Box] = []
             for entry in self.evidence:

@@ -119,5 +119,8 @@
   document.addEventListener("click", (event) => {
     const opener = event.target instanceof Element && event.target.closest("[data-vr-open]");
     if (opener) open(opener);
+    const cite = event.target instanceof Element && event.target.closest("[data-vr-evidence]");
+    // The focus goes along: Tab leads on from the evidence to its page, and a screen reader says it.
+    if (cite) document.getElementById(`vr-e${Number(cite.dataset.vrEvidence)}`)?.focus();
   });
 })();

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -18,32 +17,42 @@ from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.servers.demo.visitor_choices import Choices
 from visrag_integrations.servers.demo.words import shown_name
 from visrag_integrations.store import QdrantPageStore
+from visrag_integrations.store.info import EmbedderInfo
 
 
 class LoadedEmbedders:
     """The embedders of knowledge bases that another one filled than the demo's own; each is loaded once.
 
     Args:
-        load: Loads one by its name; as any other where None.
+        load: Loads one by what a collection remembers of it; as any other where None.
     """
 
-    def __init__(self, load: Callable[[str], PageEmbedder] | None = None) -> None:
-        self._load = load or functools.partial(load_embedder, shared=True)
+    def __init__(self, load: Callable[[EmbedderInfo], PageEmbedder] | None = None) -> None:
+        self._load = load or _load_shared
         self._guard = threading.Lock()
-        self._embedders: dict[str, PageEmbedder] = {}
+        self._embedders: dict[tuple[str, str], PageEmbedder] = {}
 
-    def get(self, name: str) -> PageEmbedder:
-        """The embedder of that name."""
+    def get(self, info: EmbedderInfo) -> PageEmbedder:
+        """The embedder that filled a collection."""
+        # A server's model may give one vector a page, or many: the name alone does not say which.
+        key = (info.embedder, info.kind)
         with self._guard:
-            if name not in self._embedders:
-                self._embedders[name] = self._load(name)
-            return self._embedders[name]
+            if key not in self._embedders:
+                self._embedders[key] = self._load(info)
+            return self._embedders[key]
 
     def close(self) -> None:
         """Let go of all of them."""
         with self._guard:
             while self._embedders:
                 close(self._embedders.popitem()[1])
+
+
+def _load_shared(info: EmbedderInfo) -> PageEmbedder:
+    settings: dict[str, Any] = {}
+    if info.embedder.startswith("endpoint:"):
+        settings["kind"] = info.kind  # every other embedder knows its own
+    return load_embedder(info.embedder, shared=True, **settings)
 
 
 @dataclass(frozen=True)
@@ -62,7 +71,7 @@ class Models:
     embedder: PageEmbedder
     generator: Generator
     answering: Mapping[str, Any] = field(default_factory=dict)
-    load_embedder: Callable[[str], PageEmbedder] | None = None
+    load_embedder: Callable[[EmbedderInfo], PageEmbedder] | None = None
     searching: Mapping[str, Any] = field(default_factory=dict)
     others: Sequence[Generator] = ()
 
@@ -93,7 +102,7 @@ class Models:
         info = store.info
         if info is None or info.embedder == self.embedder.name or self.load_embedder is None:
             return self.embedder
-        return self.load_embedder(info.embedder)
+        return self.load_embedder(info)
 
     def retriever(self, store: QdrantPageStore, choices: Choices, only: Filter | None = None) -> PageRetriever:
         """What finds pages of this store, as a visitor chose."""

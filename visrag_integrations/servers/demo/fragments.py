@@ -79,7 +79,10 @@ def status(state: BaseState) -> str:
     if indexing.failures:
         rows = "".join(map(_failure, indexing.failures[:MOST_ROWS]))
         parts.append(f'<ul class="vr-failures">{rows}{_more(len(indexing.failures))}</ul>')
-    return f'<div class="vr-status" aria-live="polite">{"".join(parts)}</div>'
+    kind = "vr-status"
+    if state.listed and not (indexing.running or indexing.error or indexing.failures or open_ones):
+        kind += " vr-ready"  # nothing is to be done about documents: on a phone the question comes first
+    return f'<div class="{kind}" aria-live="polite">{"".join(parts)}</div>'
 
 
 def problem(text: str) -> str:

@@ -20,6 +20,7 @@ from visrag_integrations.servers.demo.knowledge_base import KnowledgeBase
 from visrag_integrations.servers.demo.names import base_folder, base_key, base_name, safe_file_name
 from visrag_integrations.servers.demo.visitor_limits import Limits, in_words
 from visrag_integrations.store.folder import FolderLock, read_json, write_json
+from visrag_integrations.store.info import EmbedderInfo
 from visrag_integrations.types import Failure
 
 logger = logging.getLogger(__name__)
@@ -42,7 +43,8 @@ class KnowledgeBases:
         generator: Answers.
         limits: How much may be put in.
         searching: Other arguments of `PageRetriever`: `reranker`, `candidates`.
-        load: Loads, by its name, the embedder of a knowledge base that another one filled; as any other where None.
+        load: Loads the embedder of a knowledge base that another one filled, by what its index remembers; as any other
+            where None.
         others: More generators that visitors may choose to answer.
         **answering: Other arguments of `VisRAG`: `strategy`, `prompt`, `top_k`, `settings`.
 
@@ -59,7 +61,7 @@ class KnowledgeBases:
         generator: Generator,
         limits: Limits | None = None,
         searching: Mapping[str, Any] | None = None,
-        load: Callable[[str], PageEmbedder] | None = None,
+        load: Callable[[EmbedderInfo], PageEmbedder] | None = None,
         others: Sequence[Generator] = (),
         **answering: Any,
     ) -> None:

@@ -72,8 +72,8 @@ class DemoPage:
                         self._build_question()
                         self._build_settings()
                         self._build_answer()
-                    with gr.Tab("Compare searches", id="compare-tab"):
-                        self.comparison.build(self.bases_panel.base)
+                    with gr.Tab("Compare searches", id="compare-tab") as self.compare_tab:
+                        self.comparison.build()
             self._wire(demo)
         return demo
 
@@ -171,6 +171,8 @@ class DemoPage:
         self.bases_panel.wire([leave, untick, restore, watch])
         self._wire_documents(watch)
         self._wire_questions()
+        sides = self.comparison.bases
+        self.compare_tab.select(self.comparison.refresh, [base, *sides], sides, **QUIET)
 
     def _wire_documents(self, watch: dict[str, Any]) -> None:
         """Adding, removing and opening documents; then how far that is, is watched."""
