@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fake_qdrant import serving
 from fakes import ScriptedGenerator
 
 from visrag_integrations.cli import main
@@ -25,6 +26,7 @@ from visrag_integrations.evaluation import (
     merge_records,
 )
 from visrag_integrations.rag import VisRAG
+from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page, ScoredPage
 
 COUNT = 23
@@ -251,3 +253,36 @@ def test_a_shard_that_was_killed_goes_on(tmp_path: Path) -> None:
     evaluate_retrieval(SET.shard(2, 2), Ranked(), METRICS, record=tmp_path / "2.jsonl", progress=False)
     whole = evaluate_retrieval(SET, Ranked(), METRICS, progress=False)
     assert merge_records(SET, [record, tmp_path / "2.jsonl"], METRICS).per_query == whole.per_query
+
+
+def started(*arguments: str) -> subprocess.Popen[str]:
+    """`visrag eval` in a process of its own."""
+    command = [sys.executable, "-m", "visrag_integrations", "eval", *arguments]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+
+
+def ended(processes: Sequence[subprocess.Popen[str]]) -> list[str]:
+    """What each of them printed, once all have ended well."""
+    printed: list[str] = []
+    for process in processes:
+        out, err = process.communicate()
+        assert process.returncode == 0, err
+        printed.append(out)
+    return printed
+
+
+@pytest.mark.slow
+def test_processes_fill_one_collection_of_a_server_together(place: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with serving() as server:
+        there = ("--index", server.url, "--collection", "boats")
+        fill = ("index", "boats", "--preset", "cpu", "--quiet", *there)
+        ended([started(*fill, "--shard", f"{number}/3") for number in (1, 2, 3)])
+        with QdrantPageStore(server.url, collection="boats") as store:
+            assert store.count() == 8
+        ask = ("retrieval", *ASKED, *there)
+        (whole,) = ended([started(*ask, "--run-out", "whole.trec")])
+        ended([started(*ask, "--shard", f"{number}/2", "--record", f"{number}.jsonl") for number in (1, 2)])
+    code, merged, err = visrag(capsys, "merge", "boats", "1.jsonl", "2.jsonl", "--run-out", "merged.trec")
+    assert code == 0, err
+    assert merged == whole
+    assert (place / "merged.trec").read_bytes() == (place / "whole.trec").read_bytes()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from visrag_integrations.evaluation import (
     EvaluationResult,
     EvaluationSet,
     JudgedAnswers,
+    MarkedBox,
     PageBox,
     QueryFailure,
     Question,
@@ -152,8 +154,11 @@ ANSWERED = (
 )
 
 
-def answered() -> tuple[EvaluationResult, EvaluationSet]:
-    dataset = EvaluationSet("harbours", ANSWERED, {"q1": {"a": 1}}, PAGES)
+MARKED_IN_PIXELS = {"a": (MarkedBox((10, 30, 30, 60), in_pixels=True),)}  # the same box, on a page of 40 x 60 pixels
+
+
+def answered(questions: tuple[Question, ...] = ANSWERED) -> tuple[EvaluationResult, EvaluationSet]:
+    dataset = EvaluationSet("harbours", questions, {"q1": {"a": 1}}, PAGES)
     entry = Evidence(1, "x", page=PAGES[0], grounding=Grounding("partly", 0.5, ((0.0, 0.0, 0.25, 0.5),)))
     evidence = evaluate_evidence({"q1": Answer("41", evidence=(entry,)), "q2": Answer("Kiel")}, dataset)
     result = EvaluationResult(
@@ -184,6 +189,12 @@ def test_answers_evidence_and_boxes() -> None:
         pytest.approx((10, 30), abs=0.3),
         pytest.approx((0, 0), abs=0.3),
     ]
+
+
+def test_boxes_that_people_marked_in_pixels_are_drawn_too() -> None:
+    result, _ = answered()
+    _, dataset = answered((replace(ANSWERED[0], boxes=(), marked=MARKED_IN_PIXELS), ANSWERED[1]))
+    assert EvaluationReport(result, dataset).html() == EvaluationReport(*answered()).html()
 
 
 def test_no_question_and_no_page() -> None:

@@ -15,7 +15,7 @@ from starlette.testclient import TestClient
 from visrag_integrations import PageRetriever, QdrantPageStore
 from visrag_integrations.errors import CheckpointError, StoreMismatchError
 from visrag_integrations.ingestion import reindex
-from visrag_integrations.retrieval import Search
+from visrag_integrations.retrieval import PageReranker, Search
 from visrag_integrations.servers.http import create_app
 from visrag_integrations.servers.web import following
 from visrag_integrations.servers.web.following import FollowingRetriever
@@ -137,3 +137,21 @@ def test_an_embedder_of_the_same_name_that_makes_other_vectors_is_refused(client
     by_reindex(client)
     with pytest.raises(StoreMismatchError, match=r"'letters-b', which cannot be used here"):
         retriever.retrieve("the moon")
+
+
+def test_a_reranker_whose_own_collection_is_another_embedders_loads_nothing(client: QdrantClient) -> None:
+    patches = QdrantClient(":memory:")
+    filled(patches)
+    reranker = PageReranker(OLD, QdrantPageStore(patches, pictures=False))
+    loaded: list[str] = []
+    retriever = FollowingRetriever(
+        Closing(), QdrantPageStore(client, pictures=False), load=loaded.append, reranker=reranker
+    )
+    assert retriever.retrieve("the moon", 1)[0].page.number == 3
+    by_reindex(patches)
+    for _ in range(2):
+        with pytest.raises(StoreMismatchError, match="letters-b"):
+            retriever.retrieve("the moon", 1)
+    assert loaded == []
+    assert not retriever.embedder.closed  # type: ignore[attr-defined]
+    patches.close()

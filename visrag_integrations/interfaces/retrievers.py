@@ -56,15 +56,15 @@ def nothing_found(retriever: Retriever | None = None) -> str:
 
 
 def reranker_name(retriever: object) -> str | None:
-    """What tells a reranker's results from another one's: its embedder; else its model, what that reads, and of what.
+    """What tells a reranker's results from another one's: its embedder or model, what that reads, and of how many.
 
-    None where there is none, or it has no name. Read with defaults throughout: a user's own may have `rerank` alone..
+    None where there is none, or it has no name. Read with defaults throughout: a user's own may have `rerank` alone.
     """
     reranker = getattr(retriever, "reranker", None)
     embedder = getattr(reranker, "embedder", None)
-    if embedder is not None:
-        return getattr(embedder, "name", None)
-    name = getattr(reranker, "name", None)
+    name = getattr(embedder, "name", None)
+    if name is None:
+        name = getattr(reranker, "name", None)
     if name is None:
         return None
     said = [str(name)]

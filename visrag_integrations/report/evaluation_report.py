@@ -117,6 +117,8 @@ class EvaluationReport:
             if self.pages is not None:
                 pages = self.pages()
             failed.find_pages(shown, pages, self.key)
+            # What people marked in pixels becomes boxes here, of the few questions that are shown: pictures are opened.
+            shown = list(self.dataset.only(shown).with_boxes().questions)
         said = f"{len(questions)} of {len(self.result.per_query)} questions failed"
         if self.other is not None:
             said += f" in {self.names[0]}"

@@ -113,6 +113,8 @@ class FollowingRetriever(PageRetriever):
         with self._following:
             if self.embedder is not stale:
                 return  # another search has done it
+            if self._fills(stale):
+                raise why  # another collection's, such as a reranker's own: a new embedder would not help
             if self._failed is not None and time.monotonic() - self._failed[0] < _TRIED_AGAIN_S:
                 raise self._failed[1]
             try:
@@ -126,6 +128,17 @@ class FollowingRetriever(PageRetriever):
             with self._counting:
                 self._retired.append(stale)
             self._close_unused()
+
+    def _fills(self, embedder: PageEmbedder) -> bool:
+        """Whether it makes the vectors of the collection, which nobody filled anew since the store was opened."""
+        known, now = self._collection.info, self._collection.read_info()
+        if known is None or now is None or known.mark != now.mark:
+            return False
+        try:
+            self._collection.check(embedder)
+        except StoreMismatchError:
+            return False
+        return True
 
     def _loaded(self, why: StoreMismatchError) -> PageEmbedder:
         # Not `refresh`: until the new embedder is here, searches with the old one must be refused.
