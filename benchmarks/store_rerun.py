@@ -5,10 +5,10 @@
     python benchmarks/store_rerun.py --pages 1000000 --folder /somewhere --keep   an index that is made once
     python benchmarks/store_rerun.py --quick                              500 pages, in seconds
 
-The pages are put straight into the engine, with the payload that real ones have and vectors of 8 numbers: documents of 50
-pages, 100 documents a folder. Fifty more are real files, indexed by `index_documents`. Measured is, each in a process of
-its own: a run over these fifty, unchanged; the same with `prune`; one with `prune` that finds five of them gone; the
-first of `documents()`, and all of them.
+The pages are put straight into the engine, with the payload that real ones have and vectors of 8 numbers: documents
+of 50 pages, 100 documents a folder. Fifty more are real files, indexed by `index_documents`. Measured is, each in a
+process of its own: a run over these fifty, unchanged; the same with `prune`; one with `prune` that finds five of them
+gone; the first of `documents()`, and all of them.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What is below a folder is found by an index: odd names, spellings, old collections, and what a run with `prune` removes."""
+"""What is below a folder is found by an index: odd names, spellings, old collections; what `prune` removes by it."""
 
 from __future__ import annotations
 
@@ -90,12 +90,16 @@ def test_what_is_below_a_folder_has_one_of_its_keys(working: str, folder: str) -
             assert own & beside, source
 
 
-@pytest.mark.parametrize("source", ["/home/ada/docs2/a.pdf", "docs2/a.pdf", "../ada/docs-old/b.pdf", "/docs/a.pdf", "a.pdf"])
+@pytest.mark.parametrize(
+    "source", ["/home/ada/docs2/a.pdf", "docs2/a.pdf", "../ada/docs-old/b.pdf", "/docs/a.pdf", "a.pdf"]
+)
 def test_a_folder_whose_name_begins_alike_is_another_one(source: str) -> None:
     assert not set(folder_keys([source])) & set(below_keys("/home/ada/docs", "/home/ada"))
 
 
-@pytest.mark.parametrize("source", ["a.pdf", "docs/a.pdf", "/data/x.zip", "https://h/x.zip?v=1", "bytes:01", "C:\\x\\y.zip"])
+@pytest.mark.parametrize(
+    "source", ["a.pdf", "docs/a.pdf", "/data/x.zip", "https://h/x.zip?v=1", "bytes:01", "C:\\x\\y.zip"]
+)
 def test_what_lies_inside_of_a_document_has_its_key(source: str) -> None:
     assert inside_key(source) in folder_keys([f"{source}/inner.pdf"])
     assert inside_key(source) not in folder_keys([source, f"{source}2/inner.pdf"])
@@ -142,7 +146,17 @@ def _stored(store: QdrantPageStore) -> list[str]:
     return sorted(source for document in store.documents() for source in document.sources)
 
 
-ODD = ["plain", "wïth ünïcode 文書", "spaces and %20", "quote'\"s", "wild*?[x]", "dots..", ".hidden-not", "back\\slash", "a.pdf"]
+ODD = [
+    "plain",
+    "wïth ünïcode 文書",
+    "spaces and %20",
+    "quote'\"s",
+    "wild*?[x]",
+    "dots..",
+    ".hidden-not",
+    "back\\slash",
+    "a.pdf",
+]
 
 
 @pytest.mark.skipif(os.name == "nt", reason="these names are not allowed there")
@@ -243,7 +257,8 @@ def test_documents_are_those_of_all_pages(open_store: Open, monkeypatch: pytest.
                 sources = ("in/6.pdf", "copy/6.pdf")
             expected.add((f"d{number}", sources, len(pages), 5))
         found = [(d.doc_id, d.sources, d.pages, d.total_pages) for d in store.documents()]
-        assert len(found) == 12 and set(found) == expected
+        assert len(found) == 12
+        assert set(found) == expected
         assert store.count_documents() == 12
         some = {(d.doc_id, d.pages) for d in store.documents({"number": {"lte": 3}})}
         assert some == {(f"d{n}", 1 if n == 3 else 3) for n in range(12)}
@@ -295,4 +310,5 @@ def test_only_the_given_folders_are_looked_at(tmp_path: Path) -> None:
 def test_a_given_folder_without_documents_proves_nothing(tmp_path: Path) -> None:
     given = GivenSources([tmp_path], measure=False)
     list(given)
-    assert not given.folders and not given.gone(str(tmp_path / "a.pdf"))
+    assert not given.folders
+    assert not given.gone(str(tmp_path / "a.pdf"))

@@ -56,7 +56,7 @@ class Questions:
     """The questions that wait for an answer; an actor, many of whose methods run at a time."""
 
     def __init__(self) -> None:
-        self._new: list[tuple[str, Question]] = []
+        self._open: dict[str, Question] = {}
         self._answers: dict[str, asyncio.Future[Any]] = {}
         self._asked = asyncio.Event()
 
@@ -65,23 +65,25 @@ class Questions:
         # A name that no other question gets, not even of an actor that took the place of this one.
         name = uuid.uuid4().hex
         answer = self._answers[name] = asyncio.get_running_loop().create_future()
-        self._new.append((name, question))
+        self._open[name] = question
         self._asked.set()
         return await answer
 
     async def open(self) -> list[tuple[str, Question]]:
-        """The questions that nobody has taken yet; none where none came for a while."""
+        """All questions without an answer; none where none came for a while.
+
+        They stay open until they are answered: what this returns may get lost on its way.
+        """
         try:
             await asyncio.wait_for(self._asked.wait(), _WAIT_S)
         except asyncio.TimeoutError:
             return []
-        taken, self._new = self._new, []
-        self._asked.clear()
-        return taken
+        return list(self._open.items())
 
     async def answer(self, answers: Sequence[Answered]) -> None:
         """Give these answers to those who asked."""
         for answered in answers:
+            self._open.pop(answered.name, None)
             waiting = self._answers.pop(answered.name, None)
             if waiting is None or waiting.done():
                 continue
@@ -89,6 +91,8 @@ class Questions:
                 waiting.set_exception(answered.error)
             else:
                 waiting.set_result(answered.value)
+        if not self._open:
+            self._asked.clear()
 
 
 class AskedStore:
@@ -145,7 +149,7 @@ class AnsweringThread:
         while not self._ended.is_set():
             try:
                 self._answer_some()
-            except Exception:  # noqa: BLE001  of the cluster; while a worker waits there has to be a thread that answers
+            except Exception:
                 logger.warning("workers cannot be answered; trying again", exc_info=True)
                 self._ended.wait(_WAIT_S)
 

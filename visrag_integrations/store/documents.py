@@ -18,7 +18,7 @@ from visrag_integrations.types import StoredDocument
 logger = logging.getLogger(__name__)
 
 _DOC_ID = "metadata.doc_id"
-# Their ids are held, some 150 bytes each. Where there are more, the pages are listed, and that takes as long as it takes.
+# Their ids are held, some 150 bytes each. Where there are more, all pages are read.
 _MOST_DOCUMENTS = 1_000_000
 # Servers in strict mode may allow no more than 100 values in a condition.
 _LISTED_TOGETHER = 64

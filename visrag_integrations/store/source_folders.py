@@ -4,8 +4,8 @@
     /data/a.pdf/notes.md  "/data/a.pdf/"  "/data"  "/"      a file inside of another one: the outer one is its folder
     https://h/a.zip/b.md  "https://h/a.zip/"                nothing stands above in a URL: no folder is given for it
 
-A key says more than it must ("C:\\docs" is a folder on Windows, and a part of a name elsewhere): it finds candidates, and
-whoever asks looks at their sources.
+A key says more than it must ("C:\\docs" is a folder on Windows, and a part of a name elsewhere): it finds candidates,
+and whoever asks looks at their sources.
 """
 
 from __future__ import annotations
