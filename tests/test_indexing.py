@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,6 +18,7 @@ from visrag_integrations.errors import EmbedderError, PictureError, SettingError
 from visrag_integrations.evaluation import index_pages
 from visrag_integrations.indexing import FailureRule, FillCounts, fill_store
 from visrag_integrations.ingestion.documents import Documents, DocumentStatus
+from visrag_integrations.ingestion.sources import GivenSources
 from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.types import Failure
 
@@ -153,7 +155,9 @@ def test_a_batch_size_that_would_store_nothing_is_refused(batch_size: Any) -> No
         fill(PlainStore(), CountingEmbedder(), batch_size=batch_size)
 
 
-def test_how_documents_of_a_run_end() -> None:
+def test_how_documents_of_a_run_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("new.pdf").touch()
     failures: list[Failure] = []
 
     def status(doc_id: str) -> DocumentStatus:
@@ -181,7 +185,9 @@ def test_how_documents_of_a_run_end() -> None:
         documents.settle(DocumentDone("bad.pdf", "bad", 1, 1))
         assert [status(doc_id).value for doc_id in ("new", "changed", "bad")] == ["stored", "failed", "failed"]
 
-        documents.finish(lambda source: source == "whole.pdf")
+        given = GivenSources([Path("new.pdf")], measure=False)
+        assert list(given) == [Path("new.pdf")]
+        documents.finish(given)
         assert status("whole") is DocumentStatus.GONE
         assert (documents.added, documents.unchanged, documents.removed) == (1, 1, 1)
         assert [failure.source for failure in failures] == ["changed.pdf"]

@@ -170,7 +170,7 @@ def test_one_page_twice_in_a_call_is_one_page(open_store: Open) -> None:
     store = open_store()
     store.add_pages([Page("d", 1, source="a.pdf"), Page("d", 1, source="b.pdf")], vectors(2))
     assert store.count() == 1
-    assert store.documents()[0].sources == ("a.pdf", "b.pdf")
+    assert next(store.documents()).sources == ("a.pdf", "b.pdf")
 
 
 def test_more_pages_than_one_request(open_store: Open) -> None:
@@ -383,10 +383,10 @@ def test_a_document_under_two_paths_goes_when_the_last_goes(open_store: Open) ->
     store = open_store()
     store.add_pages(book(), vectors(3))
     assert store.add_source("d1", "copies/same.pdf") == 3
-    assert store.documents()[0].sources == ("books/d1.pdf", "copies/same.pdf")
+    assert next(store.documents()).sources == ("books/d1.pdf", "copies/same.pdf")
     assert store.count({"source": "same.pdf"}) == store.count({"source": "d1.pdf"}) == 3
     assert store.delete(source="books/d1.pdf") == 0
-    assert store.documents()[0].sources == ("copies/same.pdf",)
+    assert next(store.documents()).sources == ("copies/same.pdf",)
     assert store.count({"source": "d1.pdf"}) == 0
     assert store.get_pages([book()[0].id])[0].source == "copies/same.pdf"
     assert store.delete(source="copies/same.pdf") == 3
@@ -398,9 +398,9 @@ def test_adding_from_another_path_merges_the_sources(open_store: Open) -> None:
     store.add_pages(book(), vectors(3))
     store.add_pages(book(source="other.pdf"), vectors(3))
     assert store.count() == 3
-    assert store.documents()[0].sources == ("books/d1.pdf", "other.pdf")
+    assert next(store.documents()).sources == ("books/d1.pdf", "other.pdf")
     assert store.add_source("d1", "other.pdf") == 3
-    assert store.documents()[0].sources == ("books/d1.pdf", "other.pdf")
+    assert next(store.documents()).sources == ("books/d1.pdf", "other.pdf")
 
 
 def test_delete(open_store: Open) -> None:
@@ -506,7 +506,12 @@ def test_a_reference_that_leaves_the_root_is_refused_when_opened(open_store: Ope
 def test_nothing_is_there_before_prepare(open_store: Open) -> None:
     store = open_store(None)
     assert store.info is None
-    assert (store.search(vectors(1)[0]), store.count(), store.documents(), list(store.scroll())) == ([], 0, [], [])
+    assert (store.search(vectors(1)[0]), store.count(), list(store.documents()), list(store.scroll())) == (
+        [],
+        0,
+        [],
+        [],
+    )
     assert (store.delete(doc_id="d"), store.get_pages([Page("d", 1).id]), store.page_numbers("d")) == (
         0,
         [],

@@ -110,7 +110,7 @@ def test_a_kill_loses_no_page_that_was_added(folder: Path, kind: str, writer: su
             assert store.search(given[3], text="word4", mode=mode, top_k=1)[0].page.number == 4
         assert len(store.get_embeddings([page.id for page in store.scroll()])) == store.count()
         store.add_pages([Page("e", 1)], np.ones((1, 8)))
-        assert store.documents()[0].doc_id == "e"
+        assert next(store.documents()).doc_id == "e"
 
 
 def test_another_process_is_told_who_has_the_folder(folder: Path, writer: subprocess.Popen[str]) -> None:

@@ -42,7 +42,11 @@ def test_payload_is_what_the_design_says() -> None:
             "author": {"name": "Ada"},
             "tags": ["x", "y"],
         },
-        "visrag": {"tenant": "acme", "source_keys": ["reports/q1.pdf", "q1.pdf"]},
+        "visrag": {
+            "tenant": "acme",
+            "source_keys": ["reports/q1.pdf", "q1.pdf"],
+            "folders": ["reports/", "."],
+        },
     }
     assert unpack_words(words) == PAGE.words
 

@@ -67,7 +67,7 @@ def test_there_and_back(first: str, second: str, kind: str, tmp_path: Path) -> N
             assert two.info == one.info
             ids = [page.id for page in pages()]
             assert two.get_pages(ids) == one.get_pages(ids)
-            assert two.documents() == one.documents()
+            assert list(two.documents()) == list(one.documents())
             here, there = one.get_embeddings(ids), two.get_embeddings(ids)
             assert here.keys() == there.keys()
             assert all(np.allclose(here[id_], there[id_], atol=1e-6) for id_ in here)

@@ -65,7 +65,7 @@ def test_who_may_read_searches_and_sees_pictures(server: FakeQdrant, key: str) -
     with opened(server, key) as store:
         assert searched(store) == [10, 20]
         assert store.count() == 2
-        assert store.documents()[0].pages == 2
+        assert next(store.documents()).pages == 2
 
 
 @pytest.mark.parametrize("key", ["reads everything", "reads"])

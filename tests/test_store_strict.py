@@ -82,7 +82,7 @@ def test_everything_works_within_limits(server: FakeQdrant, limits: dict[str, An
         assert store.count() == 40
         assert store.count({"number": {"gte": 31}}) == 10
         assert len(list(store.scroll({"number": {"lt": 31}}))) == 30
-        assert store.documents()[0].pages == 40
+        assert next(store.documents()).pages == 40
         ids = [page.id for page in pages(40)]
         assert len(store.get_pages(ids)) == 40
         exact = dict(zip(ids, maxsims(query, given), strict=True))

@@ -41,7 +41,7 @@ def add_parser(subparsers: Any) -> None:
 def run(arguments: argparse.Namespace) -> int:
     """`visrag delete`."""
     with options.open_store(arguments, must_exist=True) as store:
-        chosen = _chosen(arguments.names, store.documents())
+        chosen = _chosen(arguments.names, list(store.documents()))
         if len(chosen) > len(arguments.names) and not arguments.yes:
             _confirm(chosen)
         pages = _remove(store, chosen)

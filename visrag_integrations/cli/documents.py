@@ -25,7 +25,7 @@ def run(arguments: argparse.Namespace) -> int:
     """`visrag list`."""
     with options.open_store(arguments, must_exist=True) as store:
         asked = options.filter_of(arguments)
-        documents = store.documents(asked)
+        documents = sorted(store.documents(asked), key=lambda document: (document.sources, document.doc_id))
         note = ""
         if not documents and asked:
             note = why_nothing(store, asked)

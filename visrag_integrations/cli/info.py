@@ -42,7 +42,7 @@ def _described(arguments: argparse.Namespace, store: QdrantPageStore) -> dict[st
         "index": arguments.index,
         "collection": arguments.collection,
         "pages": store.count(),
-        "documents": len(store.documents()),
+        "documents": store.count_documents(),
         "embedders": [],
         "others": [name for name in collections_in(store.folder) if name != arguments.collection],
     }

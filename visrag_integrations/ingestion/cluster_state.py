@@ -1,4 +1,4 @@
-"""What the workers of a cluster share: the store (opened by each, or only listed to them), and the run's register."""
+"""What the workers of a cluster share: the store (where each can open it), and the run's register."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ import functools
 import pickle
 from collections import Counter
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass
 from typing import Any, Protocol
 
 from visrag_integrations.errors import StoreError
 from visrag_integrations.ingestion.documents import stored_pages
 from visrag_integrations.ingestion.retry import Retry, RetryingStoreClient
-from visrag_integrations.store import QdrantPageStore, content_key
+from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.refusals import may_pass
 from visrag_integrations.types import Page
 
@@ -63,39 +62,6 @@ class ServerStore:
     def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]:
         """What of a document is stored."""
         return stored_pages(self.store, doc_id)
-
-
-@dataclass(frozen=True)
-class ListedContents:
-    """The content keys of a store that only one process can open; it puts the vectors in itself."""
-
-    keys: frozenset[str]
-
-    def embeddings_of_equals(self, pages: Sequence[Page]) -> dict[str, Any]:
-        """None for each page that has an equal one."""
-        return dict.fromkeys({content_key(page) for page in pages} & self.keys)
-
-
-@dataclass(frozen=True)
-class ListedDocuments:
-    """The documents of a store that only one process can open."""
-
-    documents: dict[str, tuple[int, Collection[int] | None]]
-
-    @classmethod
-    def of(cls, store: QdrantPageStore) -> ListedDocuments:
-        """All that it holds now."""
-        found: dict[str, tuple[int, Collection[int] | None]] = {}
-        for document in store.documents():
-            numbers: Collection[int] | None = None  # all of them
-            if document.total_pages is None or document.pages < document.total_pages:
-                numbers = store.page_numbers(document.doc_id)
-            found[document.doc_id] = (document.pages, numbers)
-        return cls(found)
-
-    def __call__(self, doc_id: str) -> tuple[int, Collection[int] | None]:
-        """What of a document is stored."""
-        return self.documents.get(doc_id, (0, frozenset()))
 
 
 class Register:

@@ -12,11 +12,12 @@ from __future__ import annotations
 import enum
 import threading
 from collections import Counter
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
 from visrag_integrations.errors import printable
 from visrag_integrations.ingestion.lookahead import Given, SourceLookahead
+from visrag_integrations.ingestion.sources import GivenSources
 from visrag_integrations.readers.pool import DocumentDone
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Failure, Page, StoredDocument
@@ -144,17 +145,17 @@ class Documents:
             self._store.delete(ids=ids)
         self._fail(Failure(done.source, "changed while it was read; index it again."))
 
-    def finish(self, gone: Callable[[str], bool] | None) -> None:
-        """Remove what had to wait, and with `gone` the documents whose sources are gone."""
+    def finish(self, prune_by: GivenSources | None) -> None:
+        """Remove what had to wait, and with `prune_by` the documents below and beside these whose files are gone."""
         for old, done, added in self._to_replace_last:
             self._replace(old, done, added)
         if self._new_outer:
             self._remove_inner_ones_that_left()
-        if gone is None:
+        if prune_by is None:
             return
-        for document in self._store.documents():
+        for document in self._store.documents_below(prune_by.folders, beside=prune_by.beside):
             for source in document.sources:
-                if gone(source):
+                if prune_by.gone(source):
                     self.removed += self._remove(document.doc_id, source)
 
     def _track(self, doc_id: str) -> TrackedDocument:
@@ -170,7 +171,7 @@ class Documents:
         """Note the source of a document, and remove the documents that were found at this source before."""
         at_source = self._ahead.take_at(done.source)
         if at_source is None or added:  # what was added is in no earlier answer
-            at_source = self._store.documents(filter={"source": done.source})
+            at_source = list(self._store.documents(filter={"source": done.source}))
         pages_here = 0
         others: list[StoredDocument] = []
         for found in at_source:
@@ -209,7 +210,7 @@ class Documents:
 
     def _remove_inner_ones_that_left(self) -> None:
         """Remove files that lay inside of documents whose new content does not hold them any more."""
-        for document in self._store.documents():
+        for document in self._store.documents_inside(self._new_outer):
             for source in document.sources:
                 outer = source.rpartition("/")[0]
                 if outer in self._new_outer and source not in self._inner_sources:
@@ -225,7 +226,7 @@ class Documents:
 
 def stored_pages(store: QdrantPageStore, doc_id: str) -> tuple[int, Collection[int] | None]:
     """How many pages of a document a store holds, and which; None where it holds all of them."""
-    found: Sequence[StoredDocument] = store.documents(filter={"doc_id": doc_id})
+    found = list(store.documents(filter={"doc_id": doc_id}))
     if not found:
         return 0, frozenset()
     (stored,) = found

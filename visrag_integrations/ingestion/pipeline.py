@@ -160,7 +160,7 @@ class _PipelineRun:
                 self.take(event, pool.reader.max_bytes)
             self.flush()
             self.writer.finish()
-            documents.finish(self.given.gone if self.settings.prune else None)
+            documents.finish(self.given if self.settings.prune else None)
             self.reporter.report_progress()
         except BaseException:
             # Without it the writer would go on trying a server that is away, for minutes after the error.

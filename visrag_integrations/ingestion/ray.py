@@ -10,6 +10,7 @@ repeating is harmless, for a page always has the same id.
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import math
 import pickle
@@ -20,10 +21,11 @@ from typing import Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.indexing import prepare_store
-from visrag_integrations.ingestion.cluster_state import ListedContents, ListedDocuments, Register, ServerStore
+from visrag_integrations.ingestion.cluster_state import Register, ServerStore
 from visrag_integrations.ingestion.pipeline import in_thread
 from visrag_integrations.ingestion.progress import IndexProgress
 from visrag_integrations.ingestion.ray_cluster import RayCluster, connected, least_and_most, unwrapped
+from visrag_integrations.ingestion.ray_questions import AnsweringThread, AskedStore, Questions
 from visrag_integrations.ingestion.report import IndexReport
 from visrag_integrations.ingestion.reporter import RunReporter
 from visrag_integrations.ingestion.retry import Retry
@@ -148,14 +150,13 @@ class _RayRun:
         if not sources:
             return
         self._missing = {name_of(source) for source in sources}
-        server: ServerStore | None = None
-        if self._store.is_on_server:
-            server = ServerStore(self._store, self._settings.run_retry)
-        actor = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(Register).remote(
-            server or ListedDocuments.of(self._store)
-        )
-        stages = self._stages(server, _RemoteRegister(actor))
-        try:
+        with contextlib.ExitStack() as ending:
+            server: ServerStore | None = None
+            if self._store.is_on_server:
+                server = ServerStore(self._store, self._settings.run_retry)
+            # What workers see of the store: a server each by itself, a folder by asking this process.
+            seen: ServerStore | AskedStore = server or self._asked_store(ending)
+            stages = self._stages(server, seen, _RemoteRegister(self._actor(ending, Register, seen)))
             with unwrapped():
                 for batch in self._rows(sources, stages):
                     rows = unpack(batch)
@@ -163,10 +164,21 @@ class _RayRun:
                     if server is None:
                         rows = write_rows(self._store, rows)
                     self._take(rows)
-        finally:
-            self._ray.kill(actor)
 
-    def _stages(self, server: ServerStore | None, register: _RemoteRegister) -> list[Any]:
+    def _asked_store(self, ending: contextlib.ExitStack) -> AskedStore:
+        questions = self._actor(ending, Questions)
+        ending.enter_context(AnsweringThread(self._ray, questions, self._store))
+        return AskedStore(questions)
+
+    def _actor(self, ending: contextlib.ExitStack, kind: type, *arguments: Any) -> Any:
+        """An actor that lives until the run ends; what its caller asked when it died is asked again."""
+        actor = self._ray.remote(num_cpus=0, max_restarts=-1, max_task_retries=-1)(kind).remote(*arguments)
+        ending.callback(self._ray.kill, actor)
+        return actor
+
+    def _stages(
+        self, server: ServerStore | None, seen: ServerStore | AskedStore, register: _RemoteRegister
+    ) -> list[Any]:
         """(callable, its arguments, how Ray runs it) for each stage, in order."""
         pool = ReaderPool(
             self._settings.page_reader,
@@ -175,11 +187,10 @@ class _RayRun:
             exact_pixels=reads_pixels(self.described),
             keep=self._store.picture_settings,
         )
-        equals = server or ListedContents(frozenset(self._store.contents()))
         batch_size = self._settings.batch_size
         stages: list[Any] = [
             (ReadDocuments, (pool, register), {"batch_size": None, **self._actors.reading}),
-            (EmbedPages, (self._embedder, equals, register), {"batch_size": batch_size, **self._actors.embedding}),
+            (EmbedPages, (self._embedder, seen, register), {"batch_size": batch_size, **self._actors.embedding}),
         ]
         if server is not None:
             stages.append((WritePages, (server,), {"batch_size": batch_size, **self._actors.writing}))
@@ -251,7 +262,7 @@ class _RayRun:
             self.reporter.failed.append(
                 Failure(name, "not all of its pages came back from the cluster; index it again.")
             )
-        self.reporter.documents.finish(given.gone if self._settings.prune else None)
+        self.reporter.documents.finish(given if self._settings.prune else None)
         self.reporter.report_progress()
 
 

@@ -127,7 +127,7 @@ class ReadingAgain:
         rest = _TakenOver()
         said = {failure.source for failure in report.failed if failure.page is None}
         for tenant in {document.tenant for document in documents}:
-            staged = self.staged.of_tenant(tenant).documents()
+            staged = list(self.staged.of_tenant(tenant).documents())
             there = {document.doc_id for document in staged}
             settled = {source for document in staged for source in document.sources}
             for document in documents:

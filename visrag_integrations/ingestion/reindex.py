@@ -157,7 +157,7 @@ def _unchanged(store: QdrantPageStore, embedders: list[PageEmbedder], *, from_fi
             "some of these sources: index them, or run this again."
         )
     logger.warning("another run of this re-index was first; what it made is in use")
-    documents = store.documents()
+    documents = list(store.documents())
     pages = sum(document.pages for document in documents)
     doc_ids = tuple(document.doc_id for document in documents)
     return IndexReport(documents=len(doc_ids), pages=pages, unchanged=pages, doc_ids=doc_ids)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
@@ -46,13 +47,15 @@ class GivenSources:
         total_documents: How many there are; None where the bytes are.
         left_out: Files of given folders whose kind is not read, as far as the folders were walked.
         unreadable: Folders that could not be looked into.
+        folders: The absolute paths of the given folders, but not of those in which no document was found.
+        beside: Those of the folders in which given files are.
     """
 
     def __init__(self, sources: Any, *, measure: bool) -> None:
         self._sources = sources
         self._stamps: dict[str, _Stamp] = {}
-        self._folders: set[str] = set()
-        self._beside: set[str] = set()
+        self.folders: set[str] = set()
+        self.beside: set[str] = set()
         self.left_out: list[str] = []
         self.unreadable: list[Failure] = []
         self.total_bytes: int | None = None
@@ -78,7 +81,7 @@ class GivenSources:
             try:
                 yield from find_documents(given, self._leave_out)
             except DocumentError:
-                self._folders.discard(path)  # empty, perhaps not mounted: that proves nothing about its files
+                self.folders.discard(path)  # empty, perhaps not mounted: that proves nothing about its files
                 yield given  # the readers say what is wrong with it
 
     def _leave_out(self, found: LeftOut) -> None:
@@ -94,9 +97,9 @@ class GivenSources:
             return ""
         path = os.path.abspath(given)
         if os.path.isdir(path):
-            self._folders.add(path)
+            self.folders.add(path)
         else:
-            self._beside.add(os.path.dirname(path))
+            self.beside.add(os.path.dirname(path))
         return path
 
     def ended(self, done: DocumentDone, max_bytes: int) -> EndedDocument:
@@ -111,17 +114,33 @@ class GivenSources:
         if "://" in source or source.startswith("bytes:"):
             return False
         path = os.path.abspath(source)
-        within = any(path.startswith(os.path.join(folder, "")) for folder in self._folders)
-        if not within and os.path.dirname(path) not in self._beside:
-            return False
-        outer = outer_file(path)
-        try:
-            os.stat(outer or path)
-        except (FileNotFoundError, NotADirectoryError):
+        spellings = {path, _as_on_disk(path)}
+        return any(map(self._is_in_reach, spellings)) and all(map(_is_gone, spellings))
+
+    def _is_in_reach(self, path: str) -> bool:
+        if os.path.dirname(path) in self.beside:
             return True
-        except (OSError, ValueError):  # not to be seen is not gone
-            return False
+        return any(path.startswith(os.path.join(folder, "")) for folder in self.folders)
+
+
+def _is_gone(path: str) -> bool:
+    """Whether neither the file is there, nor one that it lies inside of."""
+    try:
+        os.stat(outer_file(path) or path)
+    except (FileNotFoundError, NotADirectoryError):
+        return True
+    except (OSError, ValueError):  # not to be seen is not gone
         return False
+    return False
+
+
+def _as_on_disk(path: str) -> str:
+    """A stored path with the bytes that are no UTF-8 as the system has them: a store writes them out (`storable`).
+
+    >>> _as_on_disk("caf" + chr(92) + "udce9.pdf") == "caf" + chr(0xDCE9) + ".pdf"
+    True
+    """
+    return re.sub(r"\\u(dc[89a-f][0-9a-f])", lambda found: chr(int(found[1], 16)), path)
 
 
 def outer_file(path: str) -> str | None:

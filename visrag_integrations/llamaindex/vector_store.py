@@ -219,8 +219,9 @@ class VisRAGVectorStore(BasePydanticVectorStore):
         if knows_who_filled_it(store):
             store.prepare(self.embedder, recreate=True)
             return
-        for document in store.documents():
-            store.delete(doc_id=document.doc_id)
+        # Listed before anything is removed: the list may be read from the store page by page.
+        for doc_id in [document.doc_id for document in store.documents()]:
+            store.delete(doc_id=doc_id)
 
     async def aclear(self) -> None:
         """`clear` in a thread, so that the event loop goes on."""

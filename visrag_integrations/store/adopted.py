@@ -154,6 +154,9 @@ class AdoptedEngine(ClientEngine):
         records = super().retrieve([their_id(id_) for id_ in ids], None, self._named(vectors))  # type: ignore[misc]
         return [self._record(record) for record in records]
 
+    def counted_by(self, key: str, condition: Condition | None, most: int) -> dict[str, int] | None:
+        return None  # its keys are others, and a document is known by what several of them say
+
     def scroll(
         self, condition: Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]:

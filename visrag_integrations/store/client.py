@@ -16,7 +16,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.store import conditions
 from visrag_integrations.store.advice import AskedServer, advice_on
 from visrag_integrations.store.client_life import ClientLife
@@ -40,7 +40,7 @@ from visrag_integrations.store.engine import (
 from visrag_integrations.store.fusing import fuse_by_parts
 from visrag_integrations.store.new_collections import notes
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
-from visrag_integrations.store.refusals import read_refusal
+from visrag_integrations.store.refusals import is_refused, read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
 from visrag_integrations.store.strict_limits import (
@@ -294,6 +294,37 @@ class ClientEngine(ClientLife):
             counted += len(records)
             if offset is None:
                 return counted
+
+    def counted_by(self, key: str, condition: conditions.Condition | None, most: int) -> dict[str, int] | None:
+        if self._local:
+            return None  # there a list is as fast
+        try:
+            with self._doing("counting values"):
+                return self._within_limits(functools.partial(self._counted_by, key, condition, most))
+        except StoreError as err:
+            if err.__cause__ is None or not is_refused(err.__cause__):
+                raise
+            # Without the index, as in a collection that nobody has written to since: the pages are listed instead.
+            logger.info("%s: the values of %r cannot be counted: %s", self.where, key, err)
+            return None
+
+    def _counted_by(
+        self, key: str, condition: conditions.Condition | None, most: int, limits: StrictLimits
+    ) -> dict[str, int] | None:
+        limit = at_most(most + 1, limits.points)
+        if not limits.exact:
+            return None  # an estimate would be taken for the truth
+        found = self._ask.facet(
+            self.collection,
+            key,
+            facet_filter=only_pages(condition),
+            limit=limit,
+            exact=True,
+            **self._cluster.reads,
+        )
+        if len(found.hits) >= limit:
+            return None  # there may be more
+        return {str(hit.value): hit.count for hit in found.hits}
 
     def holds(self, collection: str, points: int = 1) -> bool:
         """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""

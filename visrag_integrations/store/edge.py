@@ -214,6 +214,18 @@ class EdgeEngine:
         with self._guard, self._errors("counting pages"):
             return self._readable().count(qe.CountRequest(exact=True, filter=to_filter(condition)))
 
+    def counted_by(self, key: str, condition: conditions.Condition | None, most: int) -> dict[str, int] | None:
+        import qdrant_edge as qe
+
+        with self._guard, self._errors("counting values"):
+            if key not in self._readable().info().payload_schema:
+                return None  # a folder of an older version, opened to be read
+            request = qe.FacetRequest(key, limit=most + 1, exact=True, filter=to_filter(condition))
+            hits = self._readable().facet(request).hits
+        if len(hits) > most:
+            return None
+        return {str(hit.value): hit.count for hit in hits}
+
     def delete(self, ids: Sequence[str]) -> None:
         import qdrant_edge as qe
 

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 
 from visrag_integrations.errors import StoreError, VisRAGError
 from visrag_integrations.store.conditions import Condition
+from visrag_integrations.store.source_folders import FOLDERS
 
 Vector = NDArray[np.float32]
 
@@ -30,7 +31,14 @@ STORAGES = ("float32", "float16", "8bit", "compact")
 # stands in benchmarks/RESULTS.md, "Late interaction".
 COMPACT_VECTORS = 576
 """Vectors of a page in a compact collection, at most."""
-KEYWORDS = ("metadata.doc_id", "metadata.image", "metadata._node.ref_doc_id", "visrag.source_keys", "visrag.content")
+KEYWORDS = (
+    "metadata.doc_id",
+    "metadata.image",
+    "metadata._node.ref_doc_id",
+    "visrag.source_keys",
+    FOLDERS,
+    "visrag.content",
+)
 """Payload fields with a keyword index."""
 FOLDER_INDEXES: Mapping[str, str] = {
     **dict.fromkeys(KEYWORDS, "keyword"),
@@ -246,6 +254,9 @@ class Engine(Protocol):
         self, condition: Condition | None, fields: Sequence[str] | None = None, vectors: Sequence[str] = ()
     ) -> Iterator[Record]: ...
     def count(self, condition: Condition | None) -> int: ...
+    def counted_by(self, key: str, condition: Condition | None, most: int) -> dict[str, int] | None:
+        """How many points have each text under an indexed key; None where it cannot say, or there are more texts."""
+
     def delete(self, ids: Sequence[str]) -> None: ...
     def set_payload(self, ids: Sequence[str], payload: Mapping[str, Any], key: str) -> None: ...
     def set_payloads(self, changes: Sequence[PayloadChange]) -> None:

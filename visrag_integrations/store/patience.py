@@ -42,6 +42,7 @@ _REPEATABLE = {
     "get_aliases",
     "info",
     "count",
+    "facet",
     "retrieve",
     "scroll",
     "query_points",
@@ -52,7 +53,7 @@ _REPEATABLE = {
     "create_payload_index",
 }
 # Those that a server may be told the time of.
-_TIMED = {"count", "retrieve", "scroll", "query_points"}
+_TIMED = {"count", "facet", "retrieve", "scroll", "query_points"}
 
 
 def answer_time(timeout: float | None) -> float:

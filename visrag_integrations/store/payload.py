@@ -16,6 +16,7 @@ import numpy as np
 from visrag_integrations.errors import SettingError, StoreFormatError, storable
 from visrag_integrations.images import EncodedPixels, Pixels
 from visrag_integrations.store.json_values import json_like
+from visrag_integrations.store.source_folders import folder_keys
 from visrag_integrations.types import Page, Word
 
 if TYPE_CHECKING:
@@ -56,7 +57,7 @@ def page_to_payload(page: Page, *, sources: Sequence[str] = (), image: str | Non
     }
     if image is not None:
         metadata["image"] = image
-    own: dict[str, Any] = {"tenant": storable(page.tenant), "source_keys": source_keys(merged)}
+    own: dict[str, Any] = {"tenant": storable(page.tenant), **_looked_up_by(merged)}
     if page.given_id:
         given = _given_values(page)
         own |= {"given_id": storable(page.given_id), "given": given}
@@ -143,7 +144,12 @@ def content_key(page: Page) -> str:
 
 def source_fields(sources: Sequence[str]) -> tuple[dict[str, Any], dict[str, Any]]:
     """What changes in `metadata` and in `visrag` when a page is found at these sources."""
-    return {"source": sources[0], "sources": list(sources)}, {"source_keys": source_keys(sources)}
+    return {"source": sources[0], "sources": list(sources)}, _looked_up_by(sources)
+
+
+def _looked_up_by(sources: Sequence[str]) -> dict[str, Any]:
+    """What a page is found by that lies at these sources: their names, and their folders."""
+    return {"source_keys": source_keys(sources), "folders": folder_keys(sources)}
 
 
 def source_keys(sources: Iterable[str]) -> list[str]:

@@ -41,7 +41,7 @@ def _is_foreign(record: Record, parts: CollectionParts) -> bool:
 def equal_embeddings(parts: CollectionParts, pages: Sequence[Page]) -> dict[str, Any]:
     """Embeddings as `add_pages` takes them, by `content_key`, where a page with the same picture and text is stored."""
     keys = {content_key(page) for page in pages} - {""}
-    equals = _ids_by_content(parts, keys)
+    equals = ids_by_content(parts, keys)
     names = parts.vector_names
     vectors = stored_vectors(parts, list(equals.values()), names)
     embeddings: dict[str, Any] = {}
@@ -64,7 +64,7 @@ def content_keys(engine: Engine, doc_id: str | None) -> list[str]:
     return [own["content"] for own in owned if "content" in own]
 
 
-def _ids_by_content(parts: CollectionParts, keys: set[str]) -> dict[str, str]:
+def ids_by_content(parts: CollectionParts, keys: set[str]) -> dict[str, str]:
     """By content key: the id of one stored page with it."""
     found: dict[str, str] = {}
     if not keys:

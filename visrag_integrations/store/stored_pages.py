@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections.abc import Collection as Group
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.store.collection import Collection
-from visrag_integrations.store.documents import list_documents, of_document
+from visrag_integrations.store.conditions import FieldMatch
+from visrag_integrations.store.documents import count_documents, documents_of, note_folders, of_document
 from visrag_integrations.store.engine import Vector, batches
 from visrag_integrations.store.info import EmbedderInfo
 from visrag_integrations.store.outdated import warn_once
 from visrag_integrations.store.payload import LISTING, payload_to_page
-from visrag_integrations.store.reading import content_keys, equal_embeddings, stored_vectors
+from visrag_integrations.store.reading import content_keys, equal_embeddings, ids_by_content, stored_vectors
 from visrag_integrations.store.search import SearchSettings, StoreQuery, exact_scores, search
+from visrag_integrations.store.source_folders import FOLDERS, below_keys, beside_keys, inside_key
 from visrag_integrations.store.unindexed import note_unindexed
 from visrag_integrations.store.vectors import schema_for
 from visrag_integrations.types import Mode, Page, ScoredPage, StoredDocument
@@ -27,6 +30,8 @@ logger = logging.getLogger(__name__)
 
 # Pages of a list that are made at a time; it is what is read together of their pictures (`server_pictures`).
 _SCROLLED_TOGETHER = 16
+# Servers in strict mode may allow no more than 100 values in a condition.
+_KEYS_TOGETHER = 64
 
 
 class StoredPages(Collection):
@@ -131,6 +136,13 @@ class StoredPages(Collection):
             return {}
         return equal_embeddings(self._parts(info), pages)
 
+    def contents_among(self, keys: Iterable[str]) -> set[str]:
+        """Those of these `content_key`s that a stored page has; best effort, as `embeddings_of_equals`."""
+        info = self._to_read()
+        if info is None:
+            return set()
+        return set(ids_by_content(self._parts(info), set(keys)))
+
     def contents(self, doc_id: str | None = None) -> list[str]:
         """The `content_key` of each page of a document, or of all, that has one."""
         if not self._to_read():
@@ -153,12 +165,54 @@ class StoredPages(Collection):
             return 0
         return self._shown.count(condition)
 
-    def documents(self, filter: Filter | None = None) -> list[StoredDocument]:
-        """Every document that is stored, by its first source."""
+    def documents(self, filter: Filter | None = None) -> Iterator[StoredDocument]:
+        """Every document that is stored, one after the other, in no order; with a filter, as far as its pages fit it.
+
+        The first comes at once, and what was given is not held. Pages may be removed meanwhile.
+        """
         condition = self._condition(filter)
         if not self._to_read():
-            return []
-        return list_documents(self._shown.scroll(condition, LISTING))
+            return iter(())
+        return documents_of(self._shown, condition)
+
+    def count_documents(self, filter: Filter | None = None) -> int:
+        """How many documents are stored, or have a page that fits the filter."""
+        condition = self._condition(filter)
+        if not self._to_read():
+            return 0
+        return count_documents(self._shown, condition)
+
+    def documents_below(self, folders: Iterable[str], *, beside: Iterable[str] = ()) -> Iterator[StoredDocument]:
+        """The documents that were found somewhere below these folders, found by an index of their folders.
+
+        Others may be among them whose sources could be read so, and one may come twice; whoever asks looks at the
+        sources.
+
+        Args:
+            folders: Absolute paths.
+            beside: Absolute paths of folders of which only what lies right in them is asked for.
+        """
+        working = _working_folder()
+        keys: dict[str, None] = {}
+        for folder in folders:
+            keys |= dict.fromkeys(below_keys(folder, working))
+        for folder in beside:
+            keys |= dict.fromkeys(beside_keys(folder, working))
+        yield from self._documents_in(list(keys))
+
+    def documents_inside(self, sources: Iterable[str]) -> Iterator[StoredDocument]:
+        """The documents that lie inside of those at these sources, such as the files in an archive."""
+        yield from self._documents_in([inside_key(source) for source in sources])
+
+    def _documents_in(self, keys: Sequence[str]) -> Iterator[StoredDocument]:
+        if not keys or not self._to_read():
+            return
+        if self._in_place:  # others filled it, and know no folders
+            yield from documents_of(self._shown, None)
+            return
+        note_folders(self._shown)
+        for some in batches(keys, _KEYS_TOGETHER):
+            yield from documents_of(self._shown, FieldMatch(FOLDERS, tuple(some)))
 
     def page_numbers(self, doc_id: str) -> Group[int]:
         """The numbers of a document's stored pages."""
@@ -171,3 +225,11 @@ class StoredPages(Collection):
         references = [(payload.get("metadata") or {}).get("image") for payload in payloads]
         sources = self._pictures.sources(references)
         return [payload_to_page(payload, source) for payload, source in zip(payloads, sources, strict=True)]
+
+
+def _working_folder() -> str:
+    """The folder that relative sources start from; "" where it was removed meanwhile."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""

@@ -95,6 +95,9 @@ class TenantEngine:
     def count(self, condition: Condition | None) -> int:
         return self.engine.count(both(self._mine, condition))
 
+    def counted_by(self, key: str, condition: Condition | None, most: int) -> dict[str, int] | None:
+        return self.engine.counted_by(key, both(self._mine, condition), most)
+
     def upsert(self, points: Sequence[Point]) -> None:
         for point in points:
             if point.payload["visrag"]["tenant"] != self._tenant:
