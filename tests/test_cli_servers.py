@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.server
 import json
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -112,3 +115,70 @@ def test_a_server_that_is_not_there_is_asked_again_and_that_is_said(
     caplog.clear()
     assert visrag("ask", QUESTION, "--generator", url, "-q")[0] == 2
     assert not caplog.records
+
+
+@pytest.mark.parametrize(
+    ("kind", "body"),
+    [
+        ("text/html", "<html>a web page</html>"),
+        ("application/json", '{"error": "no such route"}'),
+        ("application/json", '{"data": null}'),
+        ("application/json", "[]"),
+        ("application/json", "{cut off"),
+    ],
+)
+def test_what_is_no_such_server_is_named_before_anything_is_indexed(visrag: Visrag, kind: str, body: str) -> None:
+    with answering(kind, body.encode()) as url:
+        code, _, err = visrag("ask", QUESTION, "boats.pdf", "--generator", url)
+    assert code == 2
+    assert url in err
+    assert "Traceback" not in err
+    assert "1 page" not in err
+
+
+@pytest.mark.parametrize("url", ["http://[::1", "http://[::1]:x/v1", "http://localhost:99999/v1", "http:///v1"])
+def test_a_mistyped_address(visrag: Visrag, url: str) -> None:
+    code, _, err = visrag("ask", QUESTION, "boats.pdf", "--generator", url)
+    assert code == 2
+    assert f"{url!r} is no URL of a server" in err
+
+
+def test_the_password_of_an_address_is_not_shown(visrag: Visrag, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level("INFO", "visrag_integrations")
+    with serving(models=MODELS) as (url, seen):
+        secret = url.replace("http://", "http://me:hush-hush@")
+        code, _, err = visrag("ask", QUESTION, "boats.pdf", "--generator", secret)
+        assert code == 2
+        assert f"{url} has 2 models" in err
+        code, out, more = visrag(
+            "ask", QUESTION, "boats.pdf", "--generator", f"{secret}#gpt-4o", "--prompt", "plain", "-v"
+        )
+        assert (code, seen[-1]["model"]) == (0, "gpt-4o")
+    _, _, gone = visrag("ask", QUESTION, "--generator", "http://me:hush-hush@localhost:99999")
+    _, _, lost = visrag("ask", QUESTION, "--generator", "http://me:hush-hush@[::1")
+    assert "hush-hush" not in err + out + more + gone + lost + caplog.text
+
+
+@contextlib.contextmanager
+def answering(kind: str, body: bytes) -> Iterator[str]:
+    """Answers everything with these bytes; gives its address."""
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(200)
+            self.send_header("Content-Type", kind)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+    with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}/v1"
+        finally:
+            server.shutdown()
+            thread.join()

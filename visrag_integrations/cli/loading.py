@@ -7,7 +7,6 @@ import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
-from urllib.parse import urlsplit
 
 from visrag_integrations.cli import embedding_server
 from visrag_integrations.cli.model_sizes import (
@@ -21,7 +20,7 @@ from visrag_integrations.cli.model_sizes import (
 )
 from visrag_integrations.cli.noting import note, somebody_is_there, yes_to
 from visrag_integrations.cli.presets import device_of
-from visrag_integrations.errors import SettingError, printable
+from visrag_integrations.errors import SettingError, VisRAGError, printable
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
@@ -140,6 +139,7 @@ def _on_server(url: str, model: str | None) -> Generator:
 
     Raises:
         SettingError: It has several, and none was named.
+        GenerationError: It is no such server.
     """
     from visrag_integrations import generation
     from visrag_integrations.generation.openai import OpenAIGenerator
@@ -149,7 +149,7 @@ def _on_server(url: str, model: str | None) -> Generator:
     if isinstance(generator, OpenAIGenerator):
         try:
             generator.check_model()
-        except SettingError:
+        except VisRAGError:
             generator.close()
             raise
     return generator
@@ -231,7 +231,8 @@ def computes_here(name: str) -> bool:
 
 def is_url(name: str) -> bool:
     """Whether it is the address of a server."""
-    return urlsplit(name).scheme in ("http", "https")
+    # Not `urlsplit`: of a mistyped address it raises, and whoever is given the address says what is wrong with it.
+    return name.lower().startswith(("http://", "https://"))
 
 
 def _is_on_hub(name: str) -> bool:

@@ -9,7 +9,6 @@ import os
 import re
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
-from urllib.parse import urlsplit
 
 from visrag_integrations.errors import CheckpointError, MissingExtraError, UnknownNameError
 from visrag_integrations.generation.own_code import refuse_own_code
@@ -58,7 +57,7 @@ def load_generator(
         return _make(_named_engine(engine), name, **settings)
     if name in GENERATORS:
         return _make(GENERATORS[name], **settings)
-    if urlsplit(name).scheme in {"http", "https"}:
+    if name.lower().startswith(("http://", "https://")):  # `urlsplit` raises where it is mistyped
         return _make(_SERVER, name, **settings)
     if name in CHECKPOINTS or _is_checkpoint(name_or_path_or_url) or _is_hub_name(name):
         return _make(_engine(name), name, **settings)

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from urllib.parse import urlsplit, urlunsplit
 
 from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
+from visrag_integrations.fetching import without_credentials
 from visrag_integrations.generation.chat import merged_parts, picture_sources
 from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, with_defaults
 from visrag_integrations.generation.guided import PartRequest, answer_pieces
@@ -77,8 +78,8 @@ class OpenAIGenerator(LoopGenerator):
         settings: GenerationSettings | None = None,
     ) -> None:
         _check_options(kind, max_retries)
-        super().__init__(model or str(getattr(server, "base_url", server)), max_concurrency)
         self._source = server
+        super().__init__(model or self._url, max_concurrency)
         self._model = model
         self._kind = kind
         self._options = {"api_key": api_key, "timeout": timeout, "max_retries": max_retries}
@@ -108,10 +109,11 @@ class OpenAIGenerator(LoopGenerator):
     def check_model(self) -> None:
         """Nothing, unless the server, asked now and once, has several models and none was named.
 
-        One that cannot be reached says nothing either: it may be there when it is asked.
+        One that cannot be reached, or refuses, says nothing either: it may answer when it is asked.
 
         Raises:
             SettingError: As above.
+            GenerationError: What answers is no such server: a web page, for example.
         """
         if self._model is not None:
             return
@@ -124,6 +126,10 @@ class OpenAIGenerator(LoopGenerator):
             listed = self._loop().submit(ask()).result()
         except openai.OpenAIError:
             return
+        except VisRAGError:
+            raise
+        except Exception as err:  # of JSON that is none, or is no list of models, the client says anything
+            raise explained(err, self._url, None) from err
         if listed:
             described(listed, None, self._url)
 
@@ -282,7 +288,8 @@ class OpenAIGenerator(LoopGenerator):
 
     @property
     def _url(self) -> str:
-        return str(getattr(self._source, "base_url", self._source))
+        """As it may be shown."""
+        return without_credentials(str(getattr(self._source, "base_url", self._source)))
 
 
 def _check_options(kind: str | None, max_retries: int) -> None:
@@ -319,9 +326,14 @@ def completed_url(url: str) -> str:
     Raises:
         SettingError: It is no http or https URL.
     """
-    parts = urlsplit(url)
+    no_url = f'{without_credentials(url)!r} is no URL of a server. Give one such as "http://localhost:8000/v1".'
+    try:
+        parts = urlsplit(url)
+        parts.port  # noqa: B018 - one that is no number, or too large, is refused when it is asked for
+    except ValueError as err:
+        raise SettingError(no_url) from err
     if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingError(f'{url!r} is no URL of a server. Give one such as "http://localhost:8000/v1".')
+        raise SettingError(no_url)
     if parts.path in {"", "/"}:
         return urlunsplit(parts._replace(path="/v1"))
     return url

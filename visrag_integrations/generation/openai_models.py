@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from visrag_integrations.errors import GenerationError, SettingError, printable
-from visrag_integrations.fetching import without_credentials
 
 _NAMED = 20  # models of one error: a cloud lists a hundred, and the first lines of a terminal are what is read
 
