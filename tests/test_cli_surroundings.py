@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -60,6 +61,33 @@ def test_the_table_of_a_folder_above_counts_and_is_named(
     monkeypatch.chdir(place / "deep" / "er")
     _, _, err = visrag(capsys, "info")
     assert f"index shared, from [tool.visrag] in {place / 'pyproject.toml'}" in err
+
+
+def model_of(generator: str | None, model: str | None = None) -> str | None:
+    """The model that answers, of what was typed and what is said elsewhere."""
+    arguments = argparse.Namespace(takes_surroundings=True, generator=generator, model=model)
+    rules.fill_in(arguments)
+    named: str | None = arguments.model or arguments.generator.partition("#")[2] or None
+    return named
+
+
+def test_a_model_in_the_typed_address_counts_before_one_that_is_said_elsewhere(
+    place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    url = "http://localhost:9/v1"
+    (place / "pyproject.toml").write_text('[tool.visrag]\nmodel = "of_table"\n', encoding="utf-8")
+    assert model_of(url) == "of_table"
+    assert model_of(f"{url}#") == "of_table"
+    assert model_of(f"{url}#typed") == "typed"
+    assert model_of(f"{url}#typed", "option") == "option"
+    monkeypatch.setenv("VISRAG_MODEL", "of_environment")
+    assert model_of(url) == "of_environment"
+    assert model_of(f"{url}#typed") == "typed"
+    monkeypatch.setenv("VISRAG_GENERATOR", f"{url}#address")
+    assert model_of(None) == "of_environment"
+    monkeypatch.delenv("VISRAG_MODEL")
+    assert model_of(None) == "address"
+    assert model_of(url) == "of_table"
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ import pytest
 import visrag_integrations
 from visrag_integrations import sample_documents, samples
 from visrag_integrations.cli import main
+from visrag_integrations.readers.finding import find_documents
 
 if sys.version_info >= (3, 11):
     import tomllib
@@ -106,6 +107,8 @@ def test_visrag_samples(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys:
     assert (own.parent / sample_documents.NAMES[1]).read_bytes() == samples()[1].read_bytes()
     asked = [json.loads(line) for line in (own.parent / "queries.jsonl").read_text(encoding="utf-8").splitlines()]
     assert {row["source"] for row in asked} == set(sample_documents.NAMES)
+    assert [path.name for path in find_documents(own.parent)] == sorted(sample_documents.NAMES)
+    assert "MIT" in (own.parent / "LICENCES").read_text(encoding="utf-8")
     assert main(["samples", str(own / "x")]) == 2
     assert "cannot be written" in capsys.readouterr().err
 

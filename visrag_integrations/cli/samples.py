@@ -24,9 +24,11 @@ def run(arguments: argparse.Namespace) -> int:
     to = Path(arguments.folder)
     try:
         to.mkdir(parents=True, exist_ok=True)
-        for name in (*NAMES, LICENCES):
+        # The licences go under a name without ending: README.md would be indexed, and found, as a third document.
+        names = {**{name: name for name in NAMES}, "LICENCES": LICENCES}
+        for name, here in names.items():
             if not (to / name).exists():  # a file of that name may be somebody's own
-                write_whole(to / name, (folder() / name).read_bytes())
+                write_whole(to / name, (folder() / here).read_bytes())
         if not (to / QUESTIONS).exists():
             write_whole(to / QUESTIONS, questions().encode("utf-8"))
     except OSError as error:

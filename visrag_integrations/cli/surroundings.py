@@ -44,10 +44,13 @@ def fill_in(arguments: argparse.Namespace) -> None:
     if not getattr(arguments, "takes_surroundings", False):
         return
     wanted = [name for name in SETTINGS if getattr(arguments, name, "") is None]
+    typed = getattr(arguments, "generator", None)
     table: Mapping[str, Said] | None = None
     for name in wanted:
         if name == "model" and not _is_url(arguments.generator):
             continue  # it is one of the models of a server, and what answers is none
+        if name == "model" and _names_model(typed):
+            continue  # URL#NAME on the command line counts before what is said elsewhere
         variable = f"VISRAG_{name.upper()}"
         value = os.environ.get(variable, "").strip()
         if value:
@@ -55,6 +58,8 @@ def fill_in(arguments: argparse.Namespace) -> None:
             continue
         if table is None:  # read once, and only where it counts
             table = _table()
+        if name == "model" and "generator" in wanted and _names_model(os.environ.get("VISRAG_GENERATOR")):
+            continue  # URL#NAME of the environment counts before the table
         if name in table:
             _set(arguments, name, _agreed(name, table[name]))
         elif name not in getattr(arguments, "own_defaults", ()):
@@ -69,6 +74,15 @@ def _set(arguments: argparse.Namespace, name: str, value: str) -> None:
 
 def _is_url(generator: str | None) -> bool:
     return generator is not None and "://" in generator
+
+
+def _names_model(generator: str | None) -> bool:
+    """Whether it is URL#NAME.
+
+    >>> _names_model("http://localhost:8000/v1#gpt-4o"), _names_model("http://localhost:8000/v1#"), _names_model(None)
+    (True, False, False)
+    """
+    return _is_url(generator) and bool((generator or "").partition("#")[2].strip())
 
 
 def _built_in(name: str) -> str | None:
