@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
+import logging
 import os
 import signal
 import socket
@@ -11,6 +13,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -20,7 +23,8 @@ from test_cli_ending import processes_with, wait_for
 from web_server import library
 
 from visrag_integrations import QdrantPageStore, load_embedder
-from visrag_integrations.cli import main
+from visrag_integrations.cli import main, serve_workers
+from visrag_integrations.servers.http.metrics import counted_together
 from visrag_integrations.servers.web.running import address_of, listen
 from visrag_integrations.servers.web.workers import Workers, WorkersError
 
@@ -119,6 +123,40 @@ def test_a_worker_that_is_killed_while_it_finishes_is_counted(listening: socket.
 
 
 # --- the command ----------------------------------------------------------------------------------------------------
+
+
+COUNTS_UNTIL_KILLED = """
+import os, signal
+from visrag_integrations.servers.http.metrics import counted_together
+with counted_together():
+    print(os.environ["PROMETHEUS_MULTIPROC_DIR"], flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+
+
+@LINUX
+def test_the_folder_where_workers_count_does_not_outlive_a_kill_for_long(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("tempfile.tempdir", str(tmp_path))
+    environment = {**os.environ, "TMPDIR": str(tmp_path)}
+    program = [sys.executable, "-c", COUNTS_UNTIL_KILLED]
+    killed = subprocess.run(program, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    folder = Path(killed.stdout.strip())
+    assert (killed.returncode, folder.parent) == (-signal.SIGKILL, tmp_path)
+    assert folder.is_dir()
+    with counted_together():  # the next one removes what was left
+        assert not folder.exists()
+
+
+@pytest.mark.parametrize(("quiet", "level"), [(False, logging.WARNING), (True, logging.ERROR)])
+def test_a_worker_says_what_the_command_says(monkeypatch: pytest.MonkeyPatch, quiet: bool, level: int) -> None:
+    logger = logging.getLogger("visrag_integrations.generation.openai_retries")
+    monkeypatch.setattr(logger, "level", logging.NOTSET)
+    typed: Any = argparse.Namespace(verbose=0, quiet=quiet)
+    unused: Any = None
+    assert serve_workers.work(unused, unused, lambda *_: 3, typed, unused) == 3
+    assert logger.level == level
 
 
 @pytest.mark.parametrize(

@@ -63,14 +63,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="backslashreplace")
     arguments = _parser().parse_args(argv)
-    set_logging(arguments.verbose)
+    set_logging(arguments)
     # What is said once of a new collection on a server is for whoever types, not for a log.
     logging.getLogger("visrag_integrations.store.new_collections").setLevel(logging.WARNING)
     # Nor is why a search takes long.
     logging.getLogger("visrag_integrations.store.unindexed").setLevel(logging.WARNING)
-    # A server that is not there looks like one that thinks.
-    told = logging.ERROR if arguments.quiet else logging.WARNING
-    logging.getLogger("visrag_integrations.generation.openai_retries").setLevel(told)
     try:
         with ending.in_order():
             surroundings.fill_in(arguments)
@@ -114,9 +111,12 @@ def _innermost(parser: argparse.ArgumentParser) -> list[argparse.ArgumentParser]
     return found or [parser]
 
 
-def set_logging(verbose: int) -> None:
+def set_logging(arguments: argparse.Namespace) -> None:
     """Errors only; with -v what is done, with -vv every step, of this library alone."""
     logging.basicConfig(level=logging.ERROR, format="%(message)s", stream=sys.stderr)
-    if verbose:
-        level = logging.INFO if verbose == 1 else logging.DEBUG
+    # A server that is not there looks like one that thinks.
+    told = logging.ERROR if arguments.quiet else logging.WARNING
+    logging.getLogger("visrag_integrations.generation.openai_retries").setLevel(told)
+    if arguments.verbose:
+        level = logging.INFO if arguments.verbose == 1 else logging.DEBUG
         logging.getLogger("visrag_integrations").setLevel(level)

@@ -74,7 +74,7 @@ def work(
     """One of the processes: how many requests it cut off when it was told to end."""
     from visrag_integrations.cli import set_logging
 
-    set_logging(arguments.verbose)
+    set_logging(arguments)
     with ending.in_order():
 
         def begun(server: Any) -> None:

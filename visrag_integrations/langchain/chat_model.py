@@ -68,7 +68,7 @@ class ChatEVisRAG(BaseChatModel):
 
     model: str = "openbmb/EVisRAG-7B"
     """What `load_generator` takes: a name, a checkpoint folder, or the URL of a server; loaded at first use. With
-    `base_url`, which of the server's models; its first where none is named."""
+    `base_url`, which of the server's models; the only one it has where none is named."""
     base_url: str | None = None
     """The URL of an OpenAI-compatible server, for example "http://localhost:8000/v1"."""
     api_key: SecretStr | None = Field(default=None, exclude=True)

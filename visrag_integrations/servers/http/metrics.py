@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import contextlib
 import os
-import tempfile
 from collections.abc import Iterator
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
+
+from visrag_integrations.files.scratch import ScratchFolder
 
 # Upper ends of the buckets: from a search of a small index to the longest `/ask` that is allowed by default.
 _SECONDS = (0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 300)
@@ -64,8 +65,8 @@ class Metrics:
 def counted_together() -> Iterator[None]:
     """Meanwhile processes that are started count together: each of them shows the numbers of all."""
     before = os.environ.get(_SHARED)
-    with tempfile.TemporaryDirectory(prefix="visrag-metrics-") as folder:
-        os.environ[_SHARED] = folder
+    with ScratchFolder("metrics") as folder:
+        os.environ[_SHARED] = str(folder)
         try:
             yield
         finally:
