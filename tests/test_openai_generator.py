@@ -15,6 +15,7 @@ from typing import Any
 import openai
 import pytest
 from PIL import Image
+from scripted_server import serving
 
 from visrag_integrations import Page, load_generator
 from visrag_integrations.errors import GenerationError, SettingError
@@ -456,3 +457,13 @@ def test_it_is_said_that_a_server_is_asked_again(
     assert generator.generate([asking("q")])[0].text == "q"
     (said,) = [record.getMessage() for record in caplog.records if record.levelname == "WARNING"]  # once, of two
     assert said == f"{server.url}/chat/completions does not answer, or is busy; trying again"
+
+
+def test_a_model_behind_the_address_is_the_command_lines_way() -> None:
+    """The server's only model would answer in its place, and nobody would see it."""
+    with serving() as (url, seen):
+        generator = load_generator(f"{url}#another")
+        with pytest.raises(SettingError, match=r"model='another'"):
+            generator.generate([(Message(("Who?",)),)])
+        generator.close()
+    assert not seen

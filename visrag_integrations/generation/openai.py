@@ -270,6 +270,8 @@ class OpenAIGenerator(LoopGenerator):
             listed = [model.model_dump() for model in (await self._connected().models.list()).data]
         except (openai.NotFoundError, openai.PermissionDeniedError):
             listed = []
+        except VisRAGError:  # the address is none
+            raise
         except Exception as err:  # as above
             raise explained(err, self._url, self._model) from err
         known = described(listed, self._model, self._url)
@@ -324,7 +326,7 @@ def completed_url(url: str) -> str:
     ('http://localhost:8000/v1', 'http://host/api/v3/')
 
     Raises:
-        SettingError: It is no http or https URL.
+        SettingError: It is no http or https URL, or has a model's name behind "#".
     """
     no_url = f'{without_credentials(url)!r} is no URL of a server. Give one such as "http://localhost:8000/v1".'
     try:
@@ -334,6 +336,11 @@ def completed_url(url: str) -> str:
         raise SettingError(no_url) from err
     if parts.scheme not in {"http", "https"} or not parts.hostname:
         raise SettingError(no_url)
+    if parts.fragment:  # it would not be sent, and the server's only model would answer in place of this one
+        raise SettingError(
+            f"{without_credentials(url)!r} names a model as the command line does. Here: "
+            f"load_generator({without_credentials(url.partition('#')[0])!r}, model={parts.fragment!r})."
+        )
     if parts.path in {"", "/"}:
         return urlunsplit(parts._replace(path="/v1"))
     return url
