@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,10 @@ class _Saver:
     def _hit(self, hit: ScoredPage) -> dict[str, Any]:
         page = hit.page
         if page.id not in self.pages:
+            # Its fields, not `vars(page)`: a page keeps its id there too, once it was asked for.
+            kept = {field.name: getattr(page, field.name) for field in fields(page)}
             # Without its picture: what was shown of it is kept with the step.
-            kept = {**vars(page), "picture": None, "words": list(page.words), "metadata": dict(page.metadata)}
+            kept |= {"picture": None, "words": list(page.words), "metadata": dict(page.metadata)}
             self.pages[page.id] = kept
         place = list(self.pages).index(page.id)
         return {"page": place, "score": hit.score, "score_type": hit.score_type}
@@ -138,14 +140,14 @@ class _Loader:
 
     def step(self, kept: Mapping[str, Any]) -> Step:
         # JSON has lists where steps have tuples.
-        fields = dict(kept)
-        kind = fields.pop("kind")
+        said = dict(kept)
+        kind = said.pop("kind")
         if kind == "finish":
-            fields["answer"] = self._answer(fields["answer"])
-        elif fields.get("box") is not None:
-            fields["box"] = tuple(fields["box"])
-        fields["observation"] = self._observation(fields["observation"])
-        return KINDS[kind](**fields)
+            said["answer"] = self._answer(said["answer"])
+        elif said.get("box") is not None:
+            said["box"] = tuple(said["box"])
+        said["observation"] = self._observation(said["observation"])
+        return KINDS[kind](**said)
 
     def _answer(self, kept: Mapping[str, Any]) -> Answer:
         pages = tuple(map(self._hit, kept["pages"]))
@@ -167,9 +169,9 @@ class _Loader:
     def _hit(self, kept: Mapping[str, Any]) -> ScoredPage:
         place = kept["page"]
         if place not in self._pages:
-            fields = dict(self._kept[place])
-            words = tuple(Word(text, tuple(box)) for text, box in fields.pop("words"))
-            self._pages[place] = Page(**{**fields, "words": words, "picture": self._files.get(place)})
+            known = dict(self._kept[place])
+            words = tuple(Word(text, tuple(box)) for text, box in known.pop("words"))
+            self._pages[place] = Page(**{**known, "words": words, "picture": self._files.get(place)})
         return ScoredPage(self._pages[place], kept["score"], kept["score_type"])
 
     def _file(self, name: object) -> Path:
