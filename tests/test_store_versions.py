@@ -19,7 +19,7 @@ from letters import NEW, OLD, TEXTS, HookedClient, Letters, SharedMemory, client
 from qdrant_client import QdrantClient, models
 from qdrant_client.http.exceptions import ResponseHandlingException
 
-from visrag_integrations import Page, QdrantPageStore
+from visrag_integrations import Page, QdrantPageStore, load_embedder
 from visrag_integrations.errors import SettingError, StoreError, StoreFormatError, StoreMismatchError
 from visrag_integrations.ingestion import reindex
 from visrag_integrations.ingestion.retry import Retry
@@ -723,3 +723,19 @@ def test_forget_removes_what_the_name_means(server: FakeQdrant) -> None:
         store.forget()
         assert store.count() == 0
     assert (collections(server.memory), aliases(server.memory)) == ([], {})
+
+
+def test_the_documentation_says_how_many_requests_a_new_collection_takes() -> None:
+    embedder = load_embedder("ocr")
+    with serving() as server:
+        with QdrantPageStore(server.url) as store:
+            store.prepare(embedder)
+        made = list(server.requests)
+        with QdrantPageStore(server.url) as store:
+            store.prepare(embedder)
+        opened = len(server.requests) - len(made)
+    indexes = sum(request.endswith("/index") for request in made)
+    page = " ".join((Path(__file__).parent.parent / "docs" / "server.md").read_text(encoding="utf-8").split())
+    assert f"takes {len(made)} requests, {indexes} of which make the payload indexes" in page
+    assert opened == 4  # "take four from then on"
+    assert "Opening it and `prepare` take four from then on" in page
