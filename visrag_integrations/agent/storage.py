@@ -6,7 +6,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict
+from dataclasses import asdict, fields
 from pathlib import Path
 from typing import Any
 
@@ -102,8 +102,10 @@ class _Saver:
     def _hit(self, hit: ScoredPage) -> dict[str, Any]:
         page = hit.page
         if page.id not in self.pages:
+            # Not `vars`, which also has what a page has worked out once, its id.
+            kept: dict[str, Any] = {each.name: getattr(page, each.name) for each in fields(page)}
             # Without its picture: what was shown of it is kept with the step.
-            kept = {**vars(page), "picture": None, "words": list(page.words), "metadata": dict(page.metadata)}
+            kept |= {"picture": None, "words": list(page.words), "metadata": dict(page.metadata)}
             self.pages[page.id] = kept
         place = list(self.pages).index(page.id)
         return {"page": place, "score": hit.score, "score_type": hit.score_type}
