@@ -265,6 +265,16 @@ def test_documents_are_those_of_all_pages(open_store: Open, monkeypatch: pytest.
         assert store.count_documents({"number": {"lte": 2}}) == 11
 
 
+def test_removed_documents_are_counted_no_more(open_store: Open) -> None:
+    with open_store() as store:
+        store.prepare(CountingEmbedder())
+        for name in ("a", "b"):
+            store.add_pages(_pages(name, 3, f"{name}.pdf"), np.ones((3, 4)))
+        store.delete(doc_id="a")
+        assert store.count_documents() == 1
+        assert [document.doc_id for document in store.documents()] == ["b"]
+
+
 def test_documents_may_be_removed_while_they_are_listed(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_documents, "_LISTED_TOGETHER", 2)
     with open_store() as store:

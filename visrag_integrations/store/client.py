@@ -324,7 +324,8 @@ class ClientEngine(ClientLife):
         )
         if len(found.hits) >= limit:
             return None  # there may be more
-        return {str(hit.value): hit.count for hit in found.hits}
+        # A text that only removed pages had may still be in the index, with none.
+        return {str(hit.value): hit.count for hit in found.hits if hit.count}
 
     def holds(self, collection: str, points: int = 1) -> bool:
         """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""
