@@ -68,7 +68,7 @@ def test_inputs_that_lie_otherwise_in_memory(kind: Any) -> None:
 
 
 def test_the_lowest_number_stays_the_lowest() -> None:
-    """Its byte is 218.4999 steps below that of 0: rounded to 218 of them, it was one less than a byte can be, and so 255."""
+    """It lies 218.4999 steps below 0: with 218 bytes below that of 0 it was one less than a byte can be, and so 255."""
     given = torch.tensor([-6.154929161071777, 1.0] + [0.1] * 62)
     found, scale, zero = layers.as_bytes(given)
     assert int(found.argmin()) == 0

@@ -83,7 +83,7 @@ def _import_engines() -> None:
     modules.update(dict.fromkeys(left_out))  # None: an import of it fails, and PyMuPDF does without
     try:
         import pymupdf  # noqa: F401
-    except Exception:  # noqa: BLE001, S110  told when a PDF is to be read by it; other documents need it not
+    except Exception:  # noqa: BLE001  told when a PDF is to be read by it; other documents need it not
         pass
     finally:
         for name in left_out:  # a reader of the user's own may import them
