@@ -11,10 +11,13 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fake_qdrant import serving
 from fakes import CountingEmbedder
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from visrag_integrations import Page, QdrantPageStore, index_documents
 from visrag_integrations.ingestion.documents import Documents
@@ -273,6 +276,28 @@ def test_removed_documents_are_counted_no_more(open_store: Open) -> None:
         store.delete(doc_id="a")
         assert store.count_documents() == 1
         assert [document.doc_id for document in store.documents()] == ["b"]
+
+
+@pytest.mark.parametrize("trouble", ["late", "busy"])
+def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
+    monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    errors = {
+        "late": ResponseHandlingException(httpx.ReadTimeout("timed out")),
+        "busy": UnexpectedResponse(500, "", b'{"status": {"error": "Timeout error: too slow"}}', httpx.Headers()),
+    }
+    asked = []
+
+    def facet(*_: object, **__: object) -> None:
+        asked.append(trouble)
+        raise errors[trouble]
+
+    monkeypatch.setattr(QdrantClient, "facet", facet)
+    with serving() as server, QdrantPageStore(server.url) as store:
+        store.prepare(CountingEmbedder())
+        store.add_pages(_pages("a", 3, "a.pdf"), np.ones((3, 4)))
+        assert [(document.doc_id, document.pages) for document in store.documents()] == [("a", 3)]
+        assert asked == [trouble], "a count that takes too long is not begun again"
 
 
 def test_documents_may_be_removed_while_they_are_listed(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,7 +40,7 @@ from visrag_integrations.store.engine import (
 from visrag_integrations.store.fusing import fuse_by_parts
 from visrag_integrations.store.new_collections import notes
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
-from visrag_integrations.store.refusals import is_refused, read_refusal
+from visrag_integrations.store.refusals import is_refused, may_pass, read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
 from visrag_integrations.store.strict_limits import (
@@ -302,9 +302,8 @@ class ClientEngine(ClientLife):
             with self._doing("counting values"):
                 return self._within_limits(functools.partial(self._counted_by, key, condition, most))
         except StoreError as err:
-            if err.__cause__ is None or not is_refused(err.__cause__):
+            if err.__cause__ is None or not _is_of_counting(err.__cause__):
                 raise
-            # Without the index, as in a collection that nobody has written to since: the pages are listed instead.
             logger.info("%s: the values of %r cannot be counted: %s", self.where, key, err)
             return None
 
@@ -401,3 +400,11 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
             f"server_options has the metadata {DESCRIBED!r}, which is the store's own. Name it otherwise."
         )
     return dict(options)
+
+
+def _is_of_counting(error: BaseException) -> bool:
+    """Whether counting values failed where listing pages, some at a time, may not.
+
+    Without the index, as in a collection that nobody has written to since; or so many values that it took too long.
+    """
+    return is_refused(error) or (may_pass(error) and not read_refusal(error).connecting)
