@@ -69,7 +69,15 @@ FOLDERS = [
     "/Ünïcode 文書",
     "/somewhere/else",
 ]
-WORKING = ["/home/ada", "/home/ada/docs", "/", "/home", "/home/ada/docs/sub/deep/er"]
+WORKING = [
+    "/home/ada",
+    "/home/ada/docs",
+    "/",
+    "/home",
+    "/home/ada/docs/sub/deep/er",
+    "/home/back\\slash",
+    "/home/caf\udce9/x\\y",
+]
 
 
 def _path(source: str, working: str) -> str | None:
