@@ -16,12 +16,14 @@ import numpy as np
 import pytest
 from fake_qdrant import serving
 from fakes import CountingEmbedder
+from PIL import Image
 from qdrant_client import QdrantClient
 from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from visrag_integrations import Page, QdrantPageStore, index_documents
 from visrag_integrations.ingestion.documents import Documents
 from visrag_integrations.ingestion.sources import GivenSources
+from visrag_integrations.readers import PageReader
 from visrag_integrations.store import documents as store_documents
 from visrag_integrations.store.source_folders import below_keys, beside_keys, folder_keys, inside_key
 
@@ -201,6 +203,22 @@ def test_a_file_whose_name_is_no_unicode_is_not_taken_for_gone(open_store: Open,
         assert _prune(store, folder) == 0
         (folder / os.fsdecode(b"g\xe9.txt")).unlink()
         assert _prune(store, folder) == 1
+        assert store.count() == 1
+
+
+@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names are Unicode there")
+def test_a_file_whose_name_is_no_unicode_is_replaced_by_its_new_content(tmp_path: Path) -> None:
+    file = tmp_path / "docs" / os.fsdecode(b"n\xe9.png")
+    file.parent.mkdir()
+    with QdrantPageStore(":memory:", pictures=False) as store:
+        added = []
+        for colour in ("red", "blue", "blue"):
+            Image.new("RGB", (60, 60), colour).save(file, format="PNG")
+            report = index_documents(
+                file.parent, store=store, embedder=CountingEmbedder(), reader=PageReader(ocr="never"), workers=1
+            )
+            added.append((report.added, report.removed, report.unchanged))
+        assert added == [(1, 0, 0), (1, 1, 0), (0, 0, 1)]
         assert store.count() == 1
 
 
