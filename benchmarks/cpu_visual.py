@@ -28,6 +28,8 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
+import table
+
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 # An A4 page as the model cuts it: one tile; 2 x 2 and an overview; 4 x 3 and an overview.
@@ -107,7 +109,7 @@ def embed(network: Any, page: dict[str, Any]) -> tuple[Any, float]:
 
 
 def measure(folder: Path, size: int, ways: list[str], repeats: int) -> None:
-    """Prints one line a way."""
+    """Prints one line a way; a row of the common table has float32 as its raw path."""
     networks = {way: network_of(folder, way) for way in ways}
     page = page_of(TILES[size])
     times: dict[str, list[float]] = {way: [] for way in ways}
@@ -119,6 +121,8 @@ def measure(folder: Path, size: int, ways: list[str], repeats: int) -> None:
     for way in ways:
         cosines = (vectors[way] * vectors["float32"]).sum(-1)
         ratio = median(times["float32"]) / median(times[way])
+        if way != "float32":
+            table.keep(f"cpu-visual: {way}, {size} px", median(times[way]), "s", median(times["float32"]))
         print(
             f"{size:>5} px  {way:<19} {median(times[way]):7.3f} s  {min(times[way]):.3f} to {max(times[way]):.3f}  "
             f"x{ratio:.2f}  cosine least {cosines.min():.5f} mean {cosines.mean():.5f}",

@@ -23,11 +23,12 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import table
 from PIL import Image
 
 from visrag_integrations import images
@@ -38,6 +39,7 @@ from visrag_integrations.types import Page
 
 BUDGET = PageReader().max_pixels
 QUALITY = 85
+KINDS = ("JPEG", "PNG", "pixels")
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def run_reader(backend: str, kind: str, path: Path, pages: int) -> int:
     return done
 
 
-def compare(paths: list[Path], pages: int, rounds: int, kinds: list[str]) -> None:
+def compare(paths: list[Path], pages: int, rounds: int, kinds: Sequence[str]) -> None:
     """Print the table of engines and pictures."""
     print("| engine | picture | raw engine + encoder, ms a page | reader, ms a page | ratio |\n|---|---|---|---|---|")
     for backend in RAW:
@@ -137,10 +139,9 @@ def compare(paths: list[Path], pages: int, rounds: int, kinds: list[str]) -> Non
                     raw.append(1000 * seconds[0] / done)
                     ours.append(1000 * seconds[1] / done)
             ratio = statistics.median(one / other for one, other in zip(raw, ours, strict=True))
-            print(
-                f"| {backend} | {kind} | {statistics.median(raw):.1f} | {statistics.median(ours):.1f} | {ratio:.2f} |",
-                flush=True,
-            )
+            raw_ms, our_ms = statistics.median(raw), statistics.median(ours)
+            table.keep(f"reading: {backend}, {kind}", our_ms, "ms", raw_ms)
+            print(f"| {backend} | {kind} | {raw_ms:.1f} | {our_ms:.1f} | {ratio:.2f} |", flush=True)
 
 
 def encoders() -> dict[str, Callable[[Drawn], bytes]]:
@@ -243,12 +244,13 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("samples"))
     parser.add_argument("--pages", type=int, default=40, help="at most so many pages of each document")
     parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what becomes of a page's pixels")
     parser.add_argument("--encoders", action="store_true", help="compare JPEG encoders")
     parser.add_argument("--ask", action="store_true", help="measure `visrag ask` with the file of most pages")
     parser.add_argument("--quick", action="store_true", help="two pages, one round")
     options = parser.parse_args()
     if options.quick:
-        options.pages, options.rounds = 2, 1
+        options.pages, options.rounds, options.kinds = 2, 1, ("JPEG", "pixels")
     paths = sorted(options.folder.glob("*.pdf"))
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if options.encoders:
@@ -258,9 +260,7 @@ def main() -> None:
 
         ask(max(paths, key=lambda path: pymupdf.open(path).page_count), options.rounds)
     else:
-        compare(
-            paths, options.pages, options.rounds, ["JPEG", "pixels"] if options.quick else ["JPEG", "PNG", "pixels"]
-        )
+        compare(paths, options.pages, options.rounds, options.kinds)
 
 
 if __name__ == "__main__":

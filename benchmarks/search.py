@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import table
 from langchain_core.retrievers import BaseRetriever as LangChainBase
 from llama_index.core.base.base_retriever import BaseRetriever as LlamaIndexBase
 from pydantic import Field
@@ -234,6 +235,8 @@ def print_times(title: str, times: dict[str, Times]) -> None:
         print(f"  {name:<22}{taken.ms:8.2f} ({taken.cpu_ms:.2f})")
     dense, two = times["engine, dense"], times["engine, two searches"]
     core, hybrid = times["core, dense"], times["core, hybrid"]
+    table.keep("search: core, dense", core.ms, "ms", dense.ms)
+    table.keep("search: core, hybrid", hybrid.ms, "ms", two.ms)
     print(f"  core dense - engine: {core.ms - dense.ms:+.2f} ({core.cpu_ms - dense.cpu_ms:+.2f}); aim: 0.3")
     ratio = hybrid.ms / two.ms
     print(f"  core hybrid / the engine's two searches: {ratio:.2f} ({hybrid.cpu_ms / two.cpu_ms:.2f}); aim: 1.5")
@@ -242,6 +245,7 @@ def print_times(title: str, times: dict[str, Times]) -> None:
     for host in ("LangChain", "LlamaIndex"):
         for mode, base in (("dense", core), ("hybrid", hybrid)):
             own = times[f"{host}, {mode}"]
+            table.keep(f"search: {host} over core, {mode}", own.ms, "ms", base.ms)
             print(f"  {host} {mode} - core: {own.ms - base.ms:+.2f} ({own.cpu_ms - base.cpu_ms:+.2f}); aim: 0.3")
 
 

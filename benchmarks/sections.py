@@ -26,7 +26,7 @@ class Section:
         command: A script of this folder and its arguments.
         quick: The same where it only has to run.
         seconds: It may take at most so many; quick ones ten minutes.
-        needs: A package without which it is left out, and that is said.
+        needs: Packages, with spaces between them, without which it is left out, and that is said.
         aims: By the name of a row, as `table.met` reads it.
     """
 
@@ -44,8 +44,9 @@ def run_all(sections: Sequence[Section], *, quick: bool, seconds: float | None =
     rows: list[table.Row] = []
     aims: dict[str, str] = {}
     for section in sections:
-        if section.needs and importlib.util.find_spec(section.needs) is None:
-            print(f"- {section.name}: not run, {section.needs} is not installed here", flush=True)
+        absent = [package for package in section.needs.split() if importlib.util.find_spec(package) is None]
+        if absent:
+            print(f"- {section.name}: not run, {absent[0]} is not installed here", flush=True)
             continue
         limit = seconds or (_QUICK_S if quick else section.seconds)
         kept, wrong = run(section, quick, limit)

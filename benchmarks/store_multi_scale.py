@@ -28,6 +28,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import table
 from numpy.typing import NDArray
 
 from visrag_integrations.store import QdrantPageStore
@@ -182,6 +183,13 @@ def measure(place: Path, drawn: Drawn, storage: str, queries: int) -> None:
     for best, found, (_, target) in zip(exact.numbers(), measured["found"], asked, strict=True):
         shared += len(set(best) & set(found))
         first += found[0] == target
+    title = f"{drawn.pages} pages of {drawn.patches} vectors, {storage}"
+    table.keep(f"{title}: adding, processor a page", taken * 1e3, "ms")
+    table.keep(f"{title}: on the disk a page", size / drawn.pages, "bytes", drawn.patches * DIMENSION * 4)
+    table.keep(f"{title}: a search", measured["seconds"] * 1e3, "ms")
+    table.keep(f"{title}: a search, processor", measured["processor"] * 1e3, "ms")
+    table.keep(f"{title}: memory of its own", measured["own"], "MB")
+    table.keep(f"{title}: recall@{TOP} against the exact search", shared / (TOP * queries))
     print(
         f"{drawn.pages} pages of {drawn.patches} x {DIMENSION}, {storage}, 32 means: {size / drawn.pages:.0f} bytes a "
         f"page on the disk ({size / 1e6:.0f} MB); adding {taken * 1e3:.2f} ms of processor a page\n"

@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import table
 
 from visrag_integrations.ingestion import index_documents
 from visrag_integrations.store import QdrantPageStore
@@ -140,8 +141,9 @@ def in_own_process(case: str, index: Path, given: Path, checkout: Path) -> dict[
     return found
 
 
-def compare(index: Path, given: Path, checkouts: dict[str, Path], repeats: int) -> None:
+def compare(place: Path, count: int, checkouts: dict[str, Path], repeats: int) -> None:
     """Every case with every checkout, in turn; prints medians."""
+    index, given = place / "index", place / "given"
     for case in CASES:
         found: dict[str, list[dict[str, float]]] = {name: [] for name in checkouts}
         for _ in range(repeats):
@@ -150,13 +152,26 @@ def compare(index: Path, given: Path, checkouts: dict[str, Path], repeats: int) 
                     found[name].append(in_own_process(case, index, given, checkout))
                 if "gone" in case:  # what was removed is indexed again
                     index_given(index, given)
-        for name, runs in found.items():
-            middle = {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+        medians = {name: middle(runs) for name, runs in found.items()}
+        keep(f"{count} pages: {case}", medians)
+        for name, measured in medians.items():
             print(
-                f"    {case:18} {name:7} {middle['seconds'] * 1e3:9.0f} ms, processor {middle['processor'] * 1e3:9.0f} "
-                f"ms, memory +{middle['MB']:.0f} MB",
+                f"    {case:18} {name:7} {measured['seconds'] * 1e3:9.0f} ms, processor "
+                f"{measured['processor'] * 1e3:9.0f} ms, memory +{measured['MB']:.0f} MB",
                 flush=True,
             )
+
+
+def middle(runs: list[dict[str, float]]) -> dict[str, float]:
+    return {key: statistics.median(run[key] for run in runs) for key in runs[0]}
+
+
+def keep(title: str, medians: dict[str, dict[str, float]]) -> None:
+    """The figures of one case, beside those of the other checkout if there is one."""
+    ours, before = medians["ours"], medians.get("before", {})
+    table.keep(title, ours["seconds"], "s", before.get("seconds"))
+    table.keep(f"{title}, processor", ours["processor"], "s", before.get("processor"))
+    table.keep(f"{title}, memory more", ours["MB"], "MB", before.get("MB"))
 
 
 class gone_files:  # noqa: N801  (used like a function)
@@ -210,7 +225,7 @@ def main() -> None:
         place = arguments.folder / f"{count}" if arguments.keep else Path(tempfile.mkdtemp(dir=arguments.folder))
         try:
             make(place, count)
-            compare(place / "index", place / "given", checkouts, arguments.repeats)
+            compare(place, count, checkouts, arguments.repeats)
         finally:
             if not arguments.keep:
                 shutil.rmtree(place, ignore_errors=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import argparse
 import os
 import re
+import tempfile
 import time
 from pathlib import Path
 from typing import Any
@@ -34,7 +35,10 @@ def run(path: Path, names: dict[str, str] | None = None) -> tuple[Any, float]:
     notebook = nbformat.read(path, as_version=4)  # type: ignore[no-untyped-call]
     set_names(notebook, names or {})
     started = time.perf_counter()
-    NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(HERE)}}).execute()
+    client = NotebookClient(notebook, timeout=SECONDS, resources={"metadata": {"path": str(HERE)}})
+    # The folders a notebook makes for its index are gone afterwards.
+    with tempfile.TemporaryDirectory(prefix="visrag-notebook-") as scratch:
+        client.execute(env={**os.environ, "TMPDIR": scratch, "TEMP": scratch, "TMP": scratch})
     return notebook, time.perf_counter() - started
 
 

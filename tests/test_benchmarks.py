@@ -83,7 +83,7 @@ def test_what_one_benchmark_breaks_stays_its_own(tmp_path: Path, capsys: pytest.
     for name, code in scripts.items():
         (tmp_path / f"{name}.py").write_text(code)
         sections.append(Section(name, (str(tmp_path / f"{name}.py"), name), (), 60.0, aims={name: "ours <= 2"}))
-    sections.append(Section("away", ("none.py",), (), 60.0, needs="a_package_that_is_not_there"))
+    sections.append(Section("away", ("none.py",), (), 60.0, needs="json a_package_that_is_not_there"))
     limit = 20.0  # the hanging one takes all of it
     assert run_all(sections, quick=False, seconds=limit) == 1
     said = capsys.readouterr().out
@@ -131,6 +131,33 @@ def test_all_benchmarks_run_and_give_one_table(which: list[str]) -> None:
         assert f"- {section.name}: " in said
         for name, aim in section.aims.items():
             assert re.search(rf"^\| {re.escape(name)} \| .* \| {re.escape(aim)} \| (yes|NO) \|$", said, re.MULTILINE)
+
+
+@pytest.mark.slow
+def test_a_command_that_fails_is_not_timed(tmp_path: Path) -> None:
+    import cold_start
+
+    with pytest.raises(SystemExit, match=r"visrag search torque --index \.visrag ended with 2: .*no index"):
+        cold_start.visrag(tmp_path, "search", "torque", "--index", ".visrag")
+
+
+def test_commands_are_timed_as_a_user_runs_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    import cold_start
+
+    monkeypatch.setenv("VISRAG_INDEX", "http://elsewhere:6333")
+    monkeypatch.setenv("PYTHONDONTWRITEBYTECODE", "1")
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")
+    found = cold_start.environment()
+    assert found["HF_HUB_OFFLINE"] == "1"
+    assert "VISRAG_INDEX" not in found
+    assert "PYTHONDONTWRITEBYTECODE" not in found
+
+
+@pytest.mark.slow
+def test_rendering_runs_too() -> None:
+    """Not listed in `all.py`."""
+    said = printed("rendering.py", str(BENCHMARKS.parent / "samples"), "--pages", "1", "--rounds", "1")
+    assert re.search(r"^PageReader, JPEG +[0-9.]+ pages/s", said, re.MULTILINE)
 
 
 @pytest.mark.slow

@@ -16,6 +16,7 @@ SCRIPT = Path(__file__).parents[1] / "benchmarks" / "reading.py"
 
 def run(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> str:
     monkeypatch.setattr(sys, "argv", [str(SCRIPT), *arguments])
+    monkeypatch.syspath_prepend(SCRIPT.parent)
     runpy.run_path(str(SCRIPT), run_name="__main__")
     return capsys.readouterr().out
 
