@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import TimeoutError as TookTooLong
 from pathlib import Path
 
 import numpy as np
@@ -248,3 +250,15 @@ def test_the_command_line_takes_it_and_the_index_remembers_it(
     capsys.readouterr()
     assert main(["index", "boats.pdf", "--embedder", "visrag-ret:x", "--text-model", "./model"]) == 2
     assert "--text-model" in capsys.readouterr().err
+
+
+def test_texts_are_not_cut_while_others_are_measured(embedder: OCREmbedder) -> None:
+    """Whether a tokenizer cuts texts off is a state of it: who asks how long a text is waits for who embeds."""
+    model = embedder._text_model
+    assert model is not None
+    with ThreadPoolExecutor(1) as thread:
+        with model._lock:
+            measured = thread.submit(model.reads_whole, "a boat")
+            with pytest.raises(TookTooLong):
+                measured.result(timeout=0.2)
+        assert measured.result(timeout=60)

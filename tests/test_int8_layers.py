@@ -67,6 +67,14 @@ def test_inputs_that_lie_otherwise_in_memory(kind: Any) -> None:
             torch.testing.assert_close(layer(inputs), layer(inputs.contiguous()), rtol=0, atol=1e-6)
 
 
+def test_the_lowest_number_stays_the_lowest() -> None:
+    """It lies 218.4999 steps below 0: with 218 bytes below that of 0 it was one less than a byte can be, and so 255."""
+    given = torch.tensor([-6.154929161071777, 1.0] + [0.1] * 62)
+    found, scale, zero = layers.as_bytes(given)
+    assert int(found.argmin()) == 0
+    assert ((found.float() - zero) * scale - given).abs().max() <= 0.51 * scale
+
+
 @needs_fused
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
 @pytest.mark.parametrize(("name", "kind"), [("gelu", "none"), ("gelu_pytorch_tanh", "tanh")])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,10 +15,11 @@ import pytest
 from crashing_reader import CrashingReader
 from drawing import draw_pdf
 
-from visrag_integrations.readers import PageReader, ReaderPool
+from visrag_integrations.readers import PageReader, ReaderPool, worker
 from visrag_integrations.readers.events import DocumentDone, PageRead
 from visrag_integrations.readers.kept import KEPT, KeptProcess
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
+from visrag_integrations.readers.sources import identify
 from visrag_integrations.readers.started import StartedProcess
 
 pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="processes as on Linux and macOS")
@@ -125,6 +127,39 @@ def test_what_a_document_leaves_in_its_folder_ends_it(kept: KeptProcess, pdf: Pa
     assert started.connection.recv() == ("ready",)
     assert not started.rests()
     started.end()
+
+
+def test_one_whose_folder_was_removed_is_not_kept_and_no_error(kept: KeptProcess, pdf: Path) -> None:
+    """As by a system that removes temporary files by their age."""
+    read(kept, pdf)
+    assert kept._idle is not None
+    folder = kept._idle.folder.path
+    for event in ReaderPool(READER, 1, 60.0, kept=kept).read_documents([pdf]):
+        if isinstance(event, DocumentDone):
+            shutil.rmtree(folder)
+    assert idle(kept) is None
+
+
+def test_pages_of_all_calls_count(monkeypatch: pytest.MonkeyPatch, pdf: Path) -> None:
+    monkeypatch.setattr(worker, "_MOST_PAGES", 3)
+    monkeypatch.setattr(worker, "peak_memory", lambda: 0)
+    monkeypatch.setattr(worker._Worker, "pages_read", 0)
+    said = []
+    for _ in range(2):
+        reading = worker._Worker(None, READER, 60.0, None)  # type: ignore[arg-type]
+        for number in (1, 2):
+            assert reading._page_reply(identify(pdf, max_bytes=1 << 20), None, number)[0] == "page"
+        said.append(reading.rest())
+    assert said == [True, False]
+
+
+def test_an_engine_that_cannot_be_imported_keeps_no_process_from_starting(tmp_path: Path) -> None:
+    (tmp_path / "pymupdf.py").write_text("raise OSError('its library is not of this system')")
+    script = f"import sys; sys.path.insert(0, {str(tmp_path)!r}); " + (
+        "from visrag_integrations.readers.worker import _import_engines; _import_engines(); print('goes on')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True)
+    assert done.stdout.strip() == "goes on"
 
 
 def test_one_that_died_while_it_waited_costs_no_page(kept: KeptProcess, pdf: Path) -> None:

@@ -25,6 +25,21 @@ print(open("/proc/self/status").read().partition("VmHWM:")[2].split()[0])
 """
 
 
+LARGE_PARENT = """
+import subprocess, sys
+held = b"x" * 400_000_000
+said = "from visrag_integrations.readers.memory import peak_memory; print(peak_memory())"
+subprocess.run([sys.executable, "-c", said], check=True)
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows does not say")
+def test_what_the_parent_held_does_not_count_as_the_process_own() -> None:
+    """A program that holds models would have kept no reading process."""
+    run = subprocess.run([sys.executable, "-c", LARGE_PARENT], capture_output=True, text=True, check=True)
+    assert 1_000_000 < int(run.stdout) < 200_000_000
+
+
 def deep_picture(path: Path, side: int) -> Path:
     Image.fromarray(np.zeros((side, side), np.uint16)).save(path)
     return path

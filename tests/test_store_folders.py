@@ -11,14 +11,19 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+import httpx
 import numpy as np
 import pytest
 from fake_qdrant import serving
 from fakes import CountingEmbedder
+from PIL import Image
+from qdrant_client import QdrantClient
+from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
 from visrag_integrations import Page, QdrantPageStore, index_documents
 from visrag_integrations.ingestion.documents import Documents
 from visrag_integrations.ingestion.sources import GivenSources
+from visrag_integrations.readers import PageReader
 from visrag_integrations.store import documents as store_documents
 from visrag_integrations.store.source_folders import below_keys, beside_keys, folder_keys, inside_key
 
@@ -66,7 +71,15 @@ FOLDERS = [
     "/Ünïcode 文書",
     "/somewhere/else",
 ]
-WORKING = ["/home/ada", "/home/ada/docs", "/", "/home", "/home/ada/docs/sub/deep/er"]
+WORKING = [
+    "/home/ada",
+    "/home/ada/docs",
+    "/",
+    "/home",
+    "/home/ada/docs/sub/deep/er",
+    "/home/back\\slash",
+    "/home/caf\udce9/x\\y",
+]
 
 
 def _path(source: str, working: str) -> str | None:
@@ -193,6 +206,22 @@ def test_a_file_whose_name_is_no_unicode_is_not_taken_for_gone(open_store: Open,
         assert store.count() == 1
 
 
+@pytest.mark.skipif(os.name == "nt" or os.uname().sysname == "Darwin", reason="names are Unicode there")
+def test_a_file_whose_name_is_no_unicode_is_replaced_by_its_new_content(tmp_path: Path) -> None:
+    file = tmp_path / "docs" / os.fsdecode(b"n\xe9.png")
+    file.parent.mkdir()
+    with QdrantPageStore(":memory:", pictures=False) as store:
+        added = []
+        for colour in ("red", "blue", "blue"):
+            Image.new("RGB", (60, 60), colour).save(file, format="PNG")
+            report = index_documents(
+                file.parent, store=store, embedder=CountingEmbedder(), reader=PageReader(ocr="never"), workers=1
+            )
+            added.append((report.added, report.removed, report.unchanged))
+        assert added == [(1, 0, 0), (1, 1, 0), (0, 0, 1)]
+        assert store.count() == 1
+
+
 def test_prune_takes_a_source_and_leaves_the_others(open_store: Open, tmp_path: Path) -> None:
     for name in ("one", "two"):
         (tmp_path / name).mkdir()
@@ -263,6 +292,38 @@ def test_documents_are_those_of_all_pages(open_store: Open, monkeypatch: pytest.
         some = {(d.doc_id, d.pages) for d in store.documents({"number": {"lte": 3}})}
         assert some == {(f"d{n}", 1 if n == 3 else 3) for n in range(12)}
         assert store.count_documents({"number": {"lte": 2}}) == 11
+
+
+def test_removed_documents_are_counted_no_more(open_store: Open) -> None:
+    with open_store() as store:
+        store.prepare(CountingEmbedder())
+        for name in ("a", "b"):
+            store.add_pages(_pages(name, 3, f"{name}.pdf"), np.ones((3, 4)))
+        store.delete(doc_id="a")
+        assert store.count_documents() == 1
+        assert [document.doc_id for document in store.documents()] == ["b"]
+
+
+@pytest.mark.parametrize("trouble", ["late", "busy"])
+def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
+    monkeypatch: pytest.MonkeyPatch, trouble: str
+) -> None:
+    errors = {
+        "late": ResponseHandlingException(httpx.ReadTimeout("timed out")),
+        "busy": UnexpectedResponse(500, "", b'{"status": {"error": "Timeout error: too slow"}}', httpx.Headers()),
+    }
+    asked = []
+
+    def facet(*_: object, **__: object) -> None:
+        asked.append(trouble)
+        raise errors[trouble]
+
+    monkeypatch.setattr(QdrantClient, "facet", facet)
+    with serving() as server, QdrantPageStore(server.url) as store:
+        store.prepare(CountingEmbedder())
+        store.add_pages(_pages("a", 3, "a.pdf"), np.ones((3, 4)))
+        assert [(document.doc_id, document.pages) for document in store.documents()] == [("a", 3)]
+        assert asked == [trouble], "a count that takes too long is not begun again"
 
 
 def test_documents_may_be_removed_while_they_are_listed(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -89,6 +89,11 @@ def test_equal_pages_come_by_their_ids_and_all_are_candidates() -> None:
     assert [point.id for point in fuse(engine, search_for(3, 2, all_compared=True))] == ["a", "b"]
 
 
+def test_equal_pages_of_an_engine_whose_ids_are_numbers_come_by_these() -> None:
+    engine = Scored({9: 0.5, 10: 0.5, 11: 0.5}, {})  # type: ignore[dict-item]
+    assert [point.id for point in fuse(engine, search_for(3, 2, all_compared=True))] == [9, 10]
+
+
 def test_few_are_asked_for_again() -> None:
     """A hundred of each half, and two pages that have the words and are near: nobody else can come before them."""
     dense = {f"v{number:03}": 0.3 - number / 1000 for number in range(100)} | {"x": 0.6, "y": 0.5}

@@ -14,7 +14,6 @@ from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
 from visrag_integrations.cli.index import index_paths
 from visrag_integrations.interfaces.closing import close
-from visrag_integrations.interfaces.generators import only_quotes
 from visrag_integrations.interfaces.stores import why_nothing
 
 if TYPE_CHECKING:
@@ -46,6 +45,7 @@ def run(arguments: argparse.Namespace) -> int:
 
         KEPT.start_early()  # it imports what it reads with while this process imports what searches
     from visrag_integrations.grounding import ground
+    from visrag_integrations.interfaces.generators import only_quotes
     from visrag_integrations.report import answer_to_html
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')

@@ -6,6 +6,7 @@ Two kinds, by what this torch has: `FusedInt8Linear` on oneDNN, `PlainInt8Linear
 from __future__ import annotations
 
 import functools
+import math
 import warnings
 from typing import Any
 
@@ -103,7 +104,9 @@ def as_bytes(inputs: Tensor) -> tuple[Tensor, float, int]:
     # One step fewer than a byte has: where both ends are rounded outwards they are still bytes.
     steps = 254 if has_vnni() else 126
     scale = max((top - bottom) / steps, 1e-12)  # 1e-12: zeros alone stay zeros
-    zero = round(-bottom / scale)
+    # Halves go up, and what is a thousandth less: where 218.5 became 218, the lowest number of all came to -128.5, in
+    # float32 now and then to a little less, and so to -129, which as a byte is the highest one.
+    zero = math.floor(-bottom / scale + 0.501)
     # torch turns numbers into signed bytes ten times as fast as into unsigned ones. The two differ by the first bit:
     # -128 is 1000_0000, which is to be 0000_0000.
     shift = torch.tensor(float(zero - 128))

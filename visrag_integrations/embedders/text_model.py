@@ -41,6 +41,7 @@ class TextModel:
 
     def __init__(self, model: str | Path, *, device: str | None = None) -> None:
         check_library()  # before anything is fetched for it
+        self._lock = threading.Lock()  # of the model and its tokenizer: whether that cuts texts off is a state of it
         self._folder = resolve_checkpoint(model)
         self.name = checkpoint_name(model, self._folder)
         self._model: Any = load_model(self._folder, None, device=device)
@@ -62,7 +63,6 @@ class TextModel:
                 f"{self._document_prompt!r}, takes them all: every text would get the same vector. Set another "
                 '"max_seq_length" in its sentence_bert_config.json, or take another text model.'
             )
-        self._lock = threading.Lock()
 
     @cached_property
     def fingerprint(self) -> str:
@@ -89,7 +89,8 @@ class TextModel:
         if longest is None or not callable(tokenizer):
             return True
         given = self._document_prompt + plain_text(text, self._special_tokens)
-        ids = tokenizer(given, truncation=False, verbose=False)["input_ids"]
+        with self._lock:
+            ids = tokenizer(given, truncation=False, verbose=False)["input_ids"]
         return len(ids) <= longest
 
     @cached_property

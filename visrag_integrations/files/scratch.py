@@ -65,7 +65,8 @@ class ScratchFolder:
 def _close(folder: Path, lock: IO[bytes], owner: int) -> None:
     if os.getpid() != owner:  # a fork of the process that has it
         return
-    _remove(folder)
+    with contextlib.suppress(OSError):  # somebody else removed it: some systems do, by age
+        _remove(folder)
     lock.close()
     shutil.rmtree(folder, ignore_errors=True)  # on Windows the lock could not be removed while it was open
 

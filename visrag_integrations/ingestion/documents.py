@@ -15,7 +15,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field
 
-from visrag_integrations.errors import printable
+from visrag_integrations.errors import printable, storable
 from visrag_integrations.ingestion.lookahead import Given, SourceLookahead
 from visrag_integrations.ingestion.sources import GivenSources
 from visrag_integrations.readers.pool import DocumentDone
@@ -118,7 +118,7 @@ class Documents:
     def settle(self, done: DocumentDone) -> None:
         """The document is done: remember its source, and remove what this source held before."""
         if done.embedded:
-            self._inner_sources.add(done.source)
+            self._inner_sources.add(storable(done.source))
         document = self._track(done.doc_id)
         added, before = len(document.new_ids), document.before
         document.new_ids, document.before = set(), 0
@@ -175,7 +175,7 @@ class Documents:
         pages_here = 0
         others: list[StoredDocument] = []
         for found in at_source:
-            if done.source not in found.sources:  # the filter takes file names too
+            if storable(done.source) not in found.sources:  # the filter takes file names too
                 continue
             if found.doc_id == done.doc_id:
                 pages_here = found.pages
@@ -184,7 +184,7 @@ class Documents:
         if pages_here < self.pages[done.doc_id]:
             self._store.add_source(done.doc_id, done.source)
         if others and not done.embedded:
-            self._new_outer.add(done.source)
+            self._new_outer.add(storable(done.source))
         for old in others:
             with self._guard:
                 # Two files that swapped their names: the old content of this one is met again as another file's.

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import TypeVar
 
+from visrag_integrations.errors import storable
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import StoredDocument
 
@@ -53,10 +54,11 @@ class SourceLookahead:
 
     def take_at(self, source: str) -> list[StoredDocument] | None:
         """The documents that were found at this source, with their pages there; None where that is not known."""
-        return self._at_source.pop(source, None)
+        return self._at_source.pop(storable(source), None)
 
     def _ask(self, group: Sequence[Path | str | bytes]) -> None:
-        names = {os.fspath(source) for source in group if not isinstance(source, bytes)}
+        # As the store writes them: a name whose bytes are no UTF-8 would never be among the sources of a document.
+        names = {storable(os.fspath(source)) for source in group if not isinstance(source, bytes)}
         if not names:
             return
         found: dict[str, list[StoredDocument]] = {name: [] for name in names}

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import sys
+from pathlib import Path
 
 # Of the machine's memory: what all reading processes may take together. The rest is for the embedder and the store.
 _SHARE = 0.75
@@ -35,6 +36,10 @@ def limit_memory(bytes_: int | None) -> None:
 
 def peak_memory() -> int:
     """Bytes that this process has taken at most; 0 where the system does not say."""
+    # Linux counts in `ru_maxrss` what the parent held when it started this process, which may be gigabytes of models.
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        said = Path("/proc/self/status").read_text(encoding="ascii", errors="replace")
+        return int(said.partition("VmHWM:")[2].split()[0]) * 1024
     try:
         import resource
     except ImportError:  # Windows

@@ -91,10 +91,10 @@ class StartedProcess:
             self.connection.send(("rest", None, None))
             if not self.connection.poll(_ANSWER_TIMEOUT) or self.connection.recv() != ("resting", True):
                 return False
-        except (EOFError, OSError):
+            # What it left in its folder is of a document, and nothing of one document may reach another.
+            return self.folder.is_empty
+        except (EOFError, OSError):  # it is gone, or its folder is: some systems remove temporary files by their age
             return False
-        # What it left in its folder is of a document, and nothing of one document may reach another.
-        return self.folder.is_empty
 
     def end(self, grace: float = 0.0) -> int:
         """End it, with what it started, after so many seconds in which it may end by itself; gives its exit code."""

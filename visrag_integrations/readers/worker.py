@@ -83,7 +83,7 @@ def _import_engines() -> None:
     modules.update(dict.fromkeys(left_out))  # None: an import of it fails, and PyMuPDF does without
     try:
         import pymupdf  # noqa: F401
-    except ImportError:  # told when a PDF is to be read
+    except Exception:  # noqa: BLE001  told when a PDF is to be read by it; other documents need it not
         pass
     finally:
         for name in left_out:  # a reader of the user's own may import them
@@ -91,7 +91,13 @@ def _import_engines() -> None:
 
 
 class _Worker:
-    """Keeps the last document open, so that the next pages of it cost no opening."""
+    """Keeps the last document open, so that the next pages of it cost no opening.
+
+    Attributes:
+        pages_read: By this process, in all its calls.
+    """
+
+    pages_read = 0
 
     def __init__(
         self, connection: Connection, reader: PageReader, timeout: float, keep: tuple[str, int] | None
@@ -103,7 +109,6 @@ class _Worker:
         self._key: tuple[str, str, str | None] | None = None
         self._document: OpenDocument | None = None
         self._harmless = True
-        self._pages = 0
 
     def serve(self) -> None:
         """Answer requests until it is to rest."""
@@ -123,7 +128,7 @@ class _Worker:
         pymupdf = sys.modules.get("pymupdf")
         if pymupdf is not None:
             pymupdf.TOOLS.store_shrink(100)  # all of the fonts and pictures that MuPDF remembers
-        return self._harmless and self._pages <= _MOST_PAGES and peak_memory() <= _MOST_MEMORY
+        return self._harmless and self.pages_read <= _MOST_PAGES and peak_memory() <= _MOST_MEMORY
 
     def _guarded(self, reply: Any, *arguments: Any) -> tuple[Any, ...]:
         """The reply, under an alarm that ends this process even when its parent is gone and the engine hangs."""
@@ -150,7 +155,7 @@ class _Worker:
 
     def _page_reply(self, source: Source, backend: Any, number: int) -> tuple[Any, ...]:
         try:
-            self._pages += 1
+            _Worker.pages_read += 1
             page = self._open(source, backend).page(number)
             return "page", page, self._stored(page.picture)
         except (PageError, DocumentError) as err:

@@ -40,7 +40,7 @@ from visrag_integrations.store.engine import (
 from visrag_integrations.store.fusing import fuse_by_parts
 from visrag_integrations.store.new_collections import notes
 from visrag_integrations.store.patience import ANSWER_S, PatientClient, call
-from visrag_integrations.store.refusals import is_refused, read_refusal
+from visrag_integrations.store.refusals import is_refused, may_pass, read_refusal
 from visrag_integrations.store.request_size import SERVER_MAX_NUMBERS, AnswerSizes
 from visrag_integrations.store.server_versions import Version, ask_version, check_supported
 from visrag_integrations.store.strict_limits import (
@@ -302,9 +302,8 @@ class ClientEngine(ClientLife):
             with self._doing("counting values"):
                 return self._within_limits(functools.partial(self._counted_by, key, condition, most))
         except StoreError as err:
-            if err.__cause__ is None or not is_refused(err.__cause__):
+            if err.__cause__ is None or not _is_of_counting(err.__cause__):
                 raise
-            # Without the index, as in a collection that nobody has written to since: the pages are listed instead.
             logger.info("%s: the values of %r cannot be counted: %s", self.where, key, err)
             return None
 
@@ -324,7 +323,8 @@ class ClientEngine(ClientLife):
         )
         if len(found.hits) >= limit:
             return None  # there may be more
-        return {str(hit.value): hit.count for hit in found.hits}
+        # A text that only removed pages had may still be in the index, with none.
+        return {str(hit.value): hit.count for hit in found.hits if hit.count}
 
     def holds(self, collection: str, points: int = 1) -> bool:
         """Whether a collection has so many points; asked by a list, for strict mode may forbid to count."""
@@ -400,3 +400,11 @@ def _checked_options(options: Mapping[str, Any]) -> dict[str, Any]:
             f"server_options has the metadata {DESCRIBED!r}, which is the store's own. Name it otherwise."
         )
     return dict(options)
+
+
+def _is_of_counting(error: BaseException) -> bool:
+    """Whether counting values failed where listing pages, some at a time, may not.
+
+    Without the index, as in a collection that nobody has written to since; or so many values that it took too long.
+    """
+    return is_refused(error) or (may_pass(error) and not read_refusal(error).connecting)

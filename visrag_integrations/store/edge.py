@@ -224,7 +224,8 @@ class EdgeEngine:
             hits = self._readable().facet(request).hits
         if len(hits) > most:
             return None
-        return {str(hit.value): hit.count for hit in hits}
+        # A text that only removed pages had is still in the index, with none.
+        return {str(hit.value): hit.count for hit in hits if hit.count}
 
     def delete(self, ids: Sequence[str]) -> None:
         import qdrant_edge as qe

@@ -93,8 +93,9 @@ class _Plainly:
         return self.scores(replace(half, limit=len(ids), condition=Ids(tuple(ids)), exact=True, among=None))
 
 
-def _best_first(point: Fused[Any]) -> tuple[float, str]:
-    return -point.score, str(point.id)
+def _best_first(point: Fused[Any]) -> tuple[float, Any]:
+    # Not the id as text: numbers of ids are in the order of the ids ("9" is not), so that `_hybrid` agrees with this.
+    return -point.score, point.id
 
 
 def _candidates(dense: Mapping[Id, float], lexical: Mapping[Id, float], search: FusedSearch) -> list[Id]:

@@ -34,7 +34,8 @@ REFUSED_S = 3.0
 _REFUSED_WAIT_S = 0.25
 
 # Reads, and writes that leave the same when they arrive twice. A removed collection is not among them: between the two
-# somebody may have made a new one of that name.
+# somebody may have made a new one of that name. Nor is "facet", which takes long where there are many values: where it
+# fails, pages are listed instead (`ClientEngine.counted_by`).
 _REPEATABLE = {
     "collection_exists",
     "get_collection",
@@ -42,7 +43,6 @@ _REPEATABLE = {
     "get_aliases",
     "info",
     "count",
-    "facet",
     "retrieve",
     "scroll",
     "query_points",

@@ -10,6 +10,7 @@ and whoever asks looks at their sources.
 
 from __future__ import annotations
 
+import ntpath
 import posixpath
 from collections.abc import Iterable
 
@@ -106,12 +107,14 @@ def _starts(working: str) -> list[tuple[str, str]]:
     """(".", the working folder), ("..", the one above it), ("../..", ...), up to the root and some steps more."""
     if not working:
         return []
-    above, start = ".", _plain(working)
-    starts = [(above, start)]
-    while len(starts) < _STEPS_UP or posixpath.dirname(start) not in ("", start):
+    # A backslash is a part of a name, unless the path is one of Windows: one step up leads out of "back\\slash".
+    dirname = posixpath.dirname if working.startswith("/") else ntpath.dirname
+    above, start = ".", working
+    starts = [(above, _plain(start))]
+    while len(starts) < _STEPS_UP or dirname(start) not in ("", start):
         # Above the root there is the root again.
-        above, start = posixpath.normpath(f"{above}/.."), posixpath.dirname(start) or start
-        starts.append((above, start))
+        above, start = posixpath.normpath(f"{above}/.."), dirname(start) or start
+        starts.append((above, _plain(start)))
     return starts
 
 
