@@ -63,7 +63,7 @@ HAVE: dict[str, set[str]] = {
     "vllm": LOCAL | {"close"},
     "openai": LOCAL | {"close", "chat", "stream_chat", "with_model"},
 }
-OWN = {"extractive": {"threshold"}, "transformers": {"around"}}
+OWN = {"extractive": {"threshold"}, "transformers": {"around"}, "openai": {"check_model"}}
 SHORT = GenerationSettings(max_tokens=4, temperature=0.0)
 QUESTION = plain_messages("Why?", [])
 

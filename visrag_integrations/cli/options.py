@@ -324,9 +324,10 @@ def build_rag(
     from visrag_integrations.types import GenerationSettings
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
+    strategy, prompt = strategy_of(arguments), prompt_of(arguments)  # what does not fit is refused before loading
     writer = loading.load_generator(arguments, generator_name(arguments))
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
-    return VisRAG(retriever, writer, strategy=strategy_of(arguments), prompt=prompt_of(arguments), settings=settings)
+    return VisRAG(retriever, writer, strategy=strategy, prompt=prompt, settings=settings)
 
 
 def strategy_of(arguments: argparse.Namespace) -> Strategy:
