@@ -153,7 +153,8 @@ def test_the_demo(browser: Browser, tmp_path: Path) -> None:
             look(browser, "desk", "light")
         browser.click(".vr-viewer-button[aria-label='Close this page']")
         browser.click("#tabs [role=tab]:nth-child(2)")
-        browser.type("#compare-question", "build the source package", Keys.ENTER)
+        browser.fill("#compare-question", "build the source package")
+        browser.type("#compare-question", Keys.ENTER)
         browser.see(lambda: len(browser.all(".vr-compared section")) == 2)
         check(browser, "compared")
 

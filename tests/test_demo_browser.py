@@ -77,6 +77,19 @@ class Browser:
     def type(self, selector: str, *keys: str) -> None:
         self.see(lambda: self.all(f"{selector} textarea, {selector} input"))[0].send_keys(*keys)
 
+    def fill(self, selector: str, text: str) -> None:
+        """Type until it stays: a field that has just appeared may be drawn once more, empty."""
+
+        def stays() -> bool:
+            (field, *_) = self.see(lambda: self.all(f"{selector} textarea, {selector} input"))
+            if field.get_attribute("value") == text:
+                return True
+            field.clear()
+            field.send_keys(text)
+            return False
+
+        self.see(stays)
+
     def top(self, selector: str) -> float:
         """How far down the page something stands."""
         return float(self.see(lambda: self.all(selector))[0].rect["y"])
@@ -301,7 +314,8 @@ def test_numbers_lead_to_evidence_and_two_bases_are_compared(browser: Browser, t
         browser.see(lambda: "My documents" in [one.text for one in browser.all("[role=option]")])
         (option,) = [one for one in browser.all("[role=option]") if one.text == "My documents"]
         option.click()
-        browser.type("#compare-question", "build the source package", Keys.ENTER)
+        browser.fill("#compare-question", "build the source package")
+        browser.type("#compare-question", Keys.ENTER)
         browser.see(lambda: len(browser.all(".vr-compared section")) == 2)
         left, right = (section.text for section in browser.all(".vr-compared section"))
         assert left.startswith("My documents, filled by ocr")
@@ -379,7 +393,8 @@ def test_the_conversation_is_downloaded(tmp_path: Path) -> None:
         assert "forty boats" in html
 
         browser.click("#tabs [role=tab]:nth-child(2)")
-        browser.type("#compare-question", "forty boats", Keys.ENTER)
+        browser.fill("#compare-question", "forty boats")
+        browser.type("#compare-question", Keys.ENTER)
         browser.see(lambda: len(browser.all(".vr-compared section")) == 2)
         assert "boats.pdf, page 1" in browser.text(".vr-compared")
 
