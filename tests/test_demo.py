@@ -202,6 +202,7 @@ def test_a_base_keeps_the_embedder_that_filled_it(tmp_path: Path, monkeypatch: p
 
 def test_a_base_of_a_servers_many_vectors_is_searched_so_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The name of a server's model does not say how many vectors a page it gives; what the base remembers does."""
+    pytest.importorskip("gradio")
     monkeypatch.chdir(tmp_path)
     with embedding_server.serving() as server:
         server.answer = lambda things: {"data": [{"index": 0, "data": [[3.0, 4.0], [0.0, 2.0]]}]}
