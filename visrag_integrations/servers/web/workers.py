@@ -261,7 +261,12 @@ def _how(code: int | None) -> str:
 
     >>> _how(-9), _how(1)
     ('was ended by SIGKILL', 'ended with code 1')
+    >>> _how(-1000)  # not every signal has a name, and what watches the workers must not end for that
+    'was ended by signal 1000'
     """
-    if code is not None and code < 0:
+    if code is None or code >= 0:
+        return f"ended with code {code}"
+    try:
         return f"was ended by {signal.Signals(-code).name}"
-    return f"ended with code {code}"
+    except ValueError:
+        return f"was ended by signal {-code}"
