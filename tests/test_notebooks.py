@@ -18,6 +18,7 @@ import pytest
 import tiny_models
 from IPython.core.interactiveshell import InteractiveShell
 from quads import make_base
+from scripts_by_path import load_script
 from tiny_retrievers import tiny
 
 from visrag_integrations.embedders import embedder_names
@@ -61,15 +62,6 @@ def code_of(path: Path) -> list[str]:
 
 def words_of(path: Path) -> list[str]:
     return [source(cell) for cell in cells_of(path) if cell["cell_type"] == "markdown"]
-
-
-def load_run() -> Any:
-    spec = importlib.util.spec_from_file_location("notebooks_run", NOTEBOOKS / "run.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
 
 
 # --- as they are stored -----------------------------------------------------------------------------------------------
@@ -250,7 +242,9 @@ def ran(name: str, monkeypatch: pytest.MonkeyPatch, **names: Path | str) -> str:
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of the client that talks to the kernel; the kernel has filters of its own
-        notebook, seconds = load_run().run(NOTEBOOKS / f"{name}.ipynb", {key: str(names[key]) for key in names})
+        notebook, seconds = load_script(NOTEBOOKS / "run.py").run(
+            NOTEBOOKS / f"{name}.ipynb", {key: str(names[key]) for key in names}
+        )
     print(f"{name}: {seconds:.0f} s")
     return written(notebook)
 

@@ -6,7 +6,6 @@ That it builds without a warning is `make docs`.
 from __future__ import annotations
 
 import ast
-import importlib.util
 import re
 from collections import Counter
 from pathlib import Path
@@ -14,6 +13,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+from scripts_by_path import load_script
 
 ROOT = Path(__file__).parent.parent
 DOCS = ROOT / "docs"
@@ -23,18 +23,9 @@ FENCE = re.compile(r"^```.*?^```", re.MULTILINE | re.DOTALL)
 LINK = re.compile(r"\]\((?!https?://|mailto:)(?P<path>[^)\s#]*)(?:#(?P<anchor>[^)\s]*))?\)")
 
 
-def load(path: Path) -> ModuleType:
-    spec = importlib.util.spec_from_file_location(path.stem, path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
 @pytest.fixture(scope="module")
 def hooks() -> ModuleType:
-    return load(DOCS / "site_links.py")
+    return load_script(DOCS / "site_links.py")
 
 
 @pytest.fixture(scope="module")
@@ -221,7 +212,7 @@ def test_the_address_is_that_of_the_project(hooks: ModuleType, monkeypatch: pyte
 
 def test_examples_in_docstrings_are_shown_as_code() -> None:
     pytest.importorskip("griffe")
-    fenced = load(DOCS / "doctests.py").fenced
+    fenced = load_script(DOCS / "doctests.py").fenced
     assert fenced("Half.\n\n>>> half(4)\n2\n\nMore.") == "Half.\n\n```pycon\n>>> half(4)\n2\n```\n\nMore."
     assert fenced("Half.\n\n    >>> half(4)\n    2") == "Half.\n\n    ```pycon\n    >>> half(4)\n    2\n    ```"
     assert fenced("No example >>> here.") == "No example >>> here."
