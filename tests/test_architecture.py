@@ -19,6 +19,7 @@ ROWS = {
     "lazy": 0,  # names of a package that are imported when they are asked for
     "sample_documents": 0,
     "progress_bars": 0,
+    "page_ids": 0,  # UUIDs made of a document and a number
     "known_models": 0,  # data: which models there are
     "files": 1,
     "fetching": 1,  # pictures that come as URLs are fetched through it

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import uuid
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple, Union
 
 from visrag_integrations import images
-from visrag_integrations.errors import PictureError, SettingError, storable
+from visrag_integrations.errors import PictureError, SettingError
+from visrag_integrations.page_ids import id_of_given, id_of_page
 
 if TYPE_CHECKING:
     from PIL.Image import Image
@@ -17,8 +17,6 @@ if TYPE_CHECKING:
 Mode = Literal["dense", "lexical", "hybrid"]
 Box = tuple[float, float, float, float]
 """Left, top, right, bottom as fractions (0 to 1) of the page's width and height, from its top left corner."""
-
-_PAGE_NAMESPACE = uuid.UUID("5ba0e6f0-2d2f-5c1c-9c0e-6d7c3ad4c1b7")
 
 
 class Word(NamedTuple):
@@ -64,8 +62,8 @@ class Page:
     def id(self) -> str:
         """The same page always has the same id (a UUID), so indexing it again overwrites it."""
         if self.given_id:
-            return _id_of_given(self.given_id, self.tenant)
-        return str(uuid.uuid5(_PAGE_NAMESPACE, storable(f"{self.tenant}\x1f{self.doc_id}\x1f{self.number}")))
+            return id_of_given(self.given_id, self.tenant)
+        return id_of_page(self.doc_id, self.number, self.tenant)
 
     def open_image(self) -> Image:
         """The page's picture, opened now; the caller may change or close it.
@@ -84,16 +82,6 @@ class Page:
     def from_image(cls, image: images.PictureSource, *, doc_id: str, number: int = 1, **fields: Any) -> Page:
         """A page from a picture you already hold (PIL image, encoded bytes, or a path); no pixel is changed."""
         return cls(doc_id=doc_id, number=number, picture=image, **fields)
-
-
-def _id_of_given(given_id: str, tenant: str) -> str:
-    """A UUID stays what it is; any other string gets one of its own. The first 2**80 UUIDs are the stores'."""
-    try:
-        given = uuid.UUID(given_id)
-    except ValueError:
-        given = uuid.UUID(int=0)
-    kept = given.int >> 80 and not tenant
-    return str(given if kept else uuid.uuid5(_PAGE_NAMESPACE, storable(f"{tenant}\x1f{given_id}")))
 
 
 @dataclass(frozen=True)

@@ -23,13 +23,12 @@ from llama_index.core.schema import (
     ImageNode,
     IndexNode,
     MediaResource,
-    NodeRelationship,
     NodeWithScore,
-    RelatedNodeInfo,
     TextNode,
 )
 
 from visrag_integrations.grounding import remember_words
+from visrag_integrations.llamaindex.found_nodes import found_image_node
 from visrag_integrations.llamaindex.node_pictures import NO_URLS, UrlRules, inline_base64, picture_of_node
 from visrag_integrations.types import Page, ScoredPage
 
@@ -98,7 +97,7 @@ def file_name(source: str) -> str:
     path = source
     if "://" in source:
         path = re.split(r"[?#]", source, maxsplit=1)[0]
-    return re.split(r"[/\\]", path.rstrip("/\\"))[-1]
+    return path.replace("\\", "/").rstrip("/").rpartition("/")[2]
 
 
 def hit_to_node(hit: ScoredPage) -> NodeWithScore:
@@ -123,16 +122,10 @@ def page_to_node(page: Page) -> TextNode:
     kept = remember_words(page).metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_node(page, kept)
-    metadata = shown_metadata(page)
-    return ImageNode(
-        id_=page.given_id or page.id,
-        text=page.text,
-        metadata=metadata,
-        excluded_embed_metadata_keys=[key for key in metadata if key != "page_label"],
-        excluded_llm_metadata_keys=[key for key in metadata if key not in ("page_label", "file_name")],
-        relationships={NodeRelationship.SOURCE: RelatedNodeInfo(node_id=page.doc_id)},
-        **_picture_fields(page.picture, {}),
-    )
+    picture: dict[str, Any] = {}
+    if page.picture is not None:
+        picture = _picture_fields(page.picture, {})
+    return found_image_node(page, _metadata_of_core(page), picture)
 
 
 def shown_metadata(page: Page) -> dict[str, Any]:
@@ -144,6 +137,10 @@ def shown_metadata(page: Page) -> dict[str, Any]:
     kept = page.metadata.get(KEPT)
     if isinstance(kept, Mapping) and page.given_id:
         return _kept_metadata(page, kept)
+    return _metadata_of_core(page)
+
+
+def _metadata_of_core(page: Page) -> dict[str, Any]:
     return {
         "page_label": str(page.metadata.get("page_label") or page.number),
         "file_name": file_name(page.source),
