@@ -103,9 +103,9 @@ def serve_bare() -> None:
         run(app, listening)
 
 
-def words_of(index: str, folder: Path) -> Path:
+def words_of(index: str, collection: str, folder: Path) -> Path:
     """A file with the words of an index, for questions."""
-    with QdrantPageStore(index, pictures=False) as store:
+    with QdrantPageStore(index, collection, pictures=False) as store:
         words: set[str] = set()
         for page in store.scroll():
             words.update(word for word in page.text.split() if word.isalpha() and len(word) > 3)
@@ -137,7 +137,11 @@ async def load(
 
     async def sit(number: int) -> None:
         nonlocal closed
-        first = (b"", b"GET /health HTTP/1.1\r\nHost: x\r\n", b"GET /health HTTP/1.1\r\nHost: x\r\n\r\n")[number % 3]
+        first = (
+            b"",
+            b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n",
+            b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+        )[number % 3]
         while time.perf_counter() < end:
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
@@ -155,7 +159,7 @@ async def load(
             started = time.perf_counter()
             try:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port)
-                writer.write(b"GET /health HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+                writer.write(b"GET /health HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n")
                 answer = await reader.read()
                 writer.close()
             except OSError as err:
@@ -172,7 +176,7 @@ async def load(
         while time.perf_counter() < end:
             query = " ".join(chance.choices(words, k=6)) + f" {chance.random()}"
             body = json.dumps({"text": query, "top_k": TOP_K}).encode()
-            head = "POST /search HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: "
+            head = "POST /search HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: "
             started = time.perf_counter()
             while True:
                 try:
@@ -205,7 +209,7 @@ def measure(options: argparse.Namespace, max_batch: int, idle: int = 0, *, bare:
     with tempfile.TemporaryDirectory() as folder:
         words: list[str] = []
         if options.index and not bare:
-            words = ["--words", str(words_of(options.index, Path(folder)))]
+            words = ["--words", str(words_of(options.index, options.collection, Path(folder)))]
         server = subprocess.Popen(server_command(options, max_batch, bare), stderr=subprocess.STDOUT,
                                   stdout=subprocess.PIPE, text=True)  # fmt: skip
         try:
@@ -232,6 +236,7 @@ def server_command(options: argparse.Namespace, max_batch: int, bare: bool) -> l
         return [sys.executable, __file__, "--serve-bare"]
     if options.index:
         command = [sys.executable, "-m", "visrag_integrations.cli", "serve", "--index", options.index, "--search-only"]
+        command += ["--collection", options.collection]
         return [*command, "--port", "0", "--max-batch", str(max_batch), "--workers", str(options.workers)]
     common = [sys.executable, __file__, "--embedder", options.embedder, "--pages", str(options.pages)]
     device = ["--call-ms", str(options.call_ms), "--query-ms", str(options.query_ms)]
@@ -312,6 +317,7 @@ def main() -> None:
     parser.add_argument("--idle", type=int, default=0, help="connections beside the clients that ask nothing")
     parser.add_argument("--max-batch", type=int, default=32)
     parser.add_argument("--index", help="an index to serve by `visrag serve`, in place of drawn words")
+    parser.add_argument("--collection", default="pages", help="with --index: the collection in it")
     parser.add_argument("--workers", type=int, default=1, help="with --index of a Qdrant server")
     parser.add_argument("--quick", action="store_true", help="2 seconds, 4 clients, 50 pages")
     parser.add_argument("--words", type=Path, help=argparse.SUPPRESS)

@@ -67,6 +67,20 @@ def test_pages_come_in_order_and_as_the_reader_reads_them(tmp_path: Path, worker
     assert [event.pages for event in events if isinstance(event, DocumentDone)] == [30, 1, 5]
 
 
+def test_documents_of_this_machine_need_no_folder_for_fetched_ones(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """So a second run, which finds every document in its store, writes nothing at all."""
+    path = draw(tmp_path / "a.pdf", 1)
+    folder = tmp_path / "temporary"
+    folder.mkdir()
+    monkeypatch.setattr("tempfile.tempdir", str(folder))
+    before = folder.stat().st_mtime_ns
+    pool = ReaderPool(PageReader(), workers=1)
+    assert summary(list(pool.read_documents([path], known=lambda _: None))) == [("a.pdf", "done")]
+    assert folder.stat().st_mtime_ns == before
+
+
 @pytest.mark.parametrize(("how", "why"), [("crash", "SIGABRT"), ("exit", "exit code 3")])
 def test_a_page_that_crashes_is_reported_and_the_rest_is_read(tmp_path: Path, how: str, why: str) -> None:
     paths = [draw(tmp_path / f"{how}-2.pdf", 3), draw(tmp_path / "good.pdf", 1)]

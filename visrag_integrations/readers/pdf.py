@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 from typing import TYPE_CHECKING, Literal
@@ -114,6 +115,7 @@ def other_backend(backend: Backend) -> Backend | None:
     return other
 
 
+@functools.cache  # finding a package reads its description, some milliseconds, and every run asks
 def engine_version(backend: Backend) -> str:
     """The engine's name and version; "" when it is not installed.
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import tempfile
@@ -112,8 +113,8 @@ class ReaderPool:
         try:
             for thread in threads:
                 thread.start()
-            with ScratchFolder("fetched") as folder:
-                yield from self._in_order(schedule, self._jobs(sources, known, folder), known)
+            with contextlib.closing(_FetchedFolder()) as fetched:
+                yield from self._in_order(schedule, self._jobs(sources, known, fetched), known)
             finished = True
         finally:
             schedule.close()
@@ -182,7 +183,7 @@ class ReaderPool:
             if job.fetched and job.source is not None and job.source.path is not None:
                 job.source.path.unlink(missing_ok=True)
 
-    def _jobs(self, sources: Any, known: Known | None, folder: Path) -> Iterator[Job]:
+    def _jobs(self, sources: Any, known: Known | None, folder: _FetchedFolder) -> Iterator[Job]:
         if isinstance(sources, (str, bytes, os.PathLike)):
             sources = [sources]
         for given in sources:
@@ -192,7 +193,7 @@ class ReaderPool:
             except DocumentError as err:
                 yield Job(None, last=DocumentFailed(Failure(err.source, err.reason)))
 
-    def _job(self, source: Any, known: Known | None, folder: Path) -> Job:
+    def _job(self, source: Any, known: Known | None, folder: _FetchedFolder) -> Job:
         fetched = remote.is_url(source)
         try:
             if fetched:
@@ -206,9 +207,9 @@ class ReaderPool:
     def _inner_jobs(self, inner: Sequence[Source], known: Known | None) -> list[Job]:
         return [_job_of(source, known, fetched=False) for source in inner]
 
-    def _fetch(self, url: str, folder: Path) -> Source:
+    def _fetch(self, url: str, folder: _FetchedFolder) -> Source:
         """The document behind a URL, in a file of its own: its readers open it several times."""
-        handle, name = tempfile.mkstemp(dir=folder, suffix=remote.suffix_of(url))
+        handle, name = tempfile.mkstemp(dir=folder.path(), suffix=remote.suffix_of(url))
         try:
             with open(handle, "wb") as file:
                 origin = remote.fetch(url, file, self.reader.max_bytes, self.reader.fetch_timeout)
@@ -224,6 +225,22 @@ class ReaderPool:
                 process.give_back()
             else:
                 process.close()
+
+
+class _FetchedFolder:
+    """Where documents behind URLs lie; made with the first of them, because most runs have none."""
+
+    def __init__(self) -> None:
+        self._made: ScratchFolder | None = None
+
+    def path(self) -> Path:
+        if self._made is None:
+            self._made = ScratchFolder("fetched")
+        return self._made.path
+
+    def close(self) -> None:
+        if self._made is not None:
+            self._made.close()
 
 
 def _job_of(found: Source, known: Known | None, fetched: bool) -> Job:

@@ -22,8 +22,9 @@ _DOC_ID = "metadata.doc_id"
 _MOST_DOCUMENTS = 1_000_000
 # Servers in strict mode may allow no more than 100 values in a condition.
 _LISTED_TOGETHER = 64
-# Pages that are read as fast as the two requests take that spare their reading.
-_READ_WHOLE = 256
+# Pages that are read faster than their values are counted twice. In a folder that holds for 64 documents of 60 pages
+# too (105 ms of processor, not 138; of five pages 11, not 52), but a server sends some 250 bytes for each page.
+_READ_WHOLE = 1024
 # Pages of an older version that get their folders together: it bounds the memory, whatever the collection holds.
 _NOTED_TOGETHER = 4096
 
@@ -82,10 +83,13 @@ def note_folders(engine: Engine) -> None:
 def documents_of(engine: Engine, condition: Condition | None) -> Iterator[StoredDocument]:
     """The documents of the pages that fit, some at a time, in no order; each is looked at when its turn comes.
 
-    An engine that can count the values of a key tells which documents there are. Of each, only the first page is read
-    where that one speaks for all. Without it every page is.
+    Few pages are read together. Of more, an engine that can count the values of a key tells which documents there are,
+    and of each only the first page is read where that one speaks for all. Without it every page is.
     """
-    counts = engine.counted_by(_DOC_ID, condition, _MOST_DOCUMENTS)
+    counts: Mapping[str, int] | None = None
+    # To count pages takes the engine a tenth of the time of counting the values of a key.
+    if engine.count(condition) > _READ_WHOLE:
+        counts = engine.counted_by(_DOC_ID, condition, _MOST_DOCUMENTS)
     if counts is None:
         yield from _grouped(engine.scroll(condition, LISTING))
         return
