@@ -319,6 +319,7 @@ def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
         raise errors[trouble]
 
     monkeypatch.setattr(QdrantClient, "facet", facet)
+    monkeypatch.setattr(store_documents, "_READ_WHOLE", 2)  # so few pages are not counted by their documents
     with serving() as server, QdrantPageStore(server.url) as store:
         store.prepare(CountingEmbedder())
         store.add_pages(_pages("a", 3, "a.pdf"), np.ones((3, 4)))
