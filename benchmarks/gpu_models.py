@@ -79,7 +79,10 @@ def make(kind: Any, config: Any, device: torch.device, dtype: torch.dtype) -> An
             network = kind(config)
     finally:
         torch.set_default_dtype(usual)
-    return network.to(device=device, dtype=dtype).eval().requires_grad_(False)
+    # The weights alone: buffers (the angles of positions) stay in float32, as they do when a checkpoint is loaded.
+    for weight in network.parameters():
+        weight.data = weight.data.to(device=device, dtype=dtype)
+    return network.to(device).eval().requires_grad_(False)
 
 
 def cut_layers(config: Any, layers: int) -> None:
@@ -124,7 +127,8 @@ def qwen2_5_vl(folder: Path, size: str, device: torch.device, dtype: torch.dtype
     from transformers import AutoTokenizer
 
     # No answer ends early, and none has a picture's token in it: what is compared is equally long.
-    network.lm_head.weight.data[AutoTokenizer.from_pretrained(folder).all_special_ids] = 0
+    marks = list(AutoTokenizer.from_pretrained(folder).get_added_vocab().values())
+    network.lm_head.weight.data[marks] = 0
     network.generation_config.eos_token_id = config.text_config.eos_token_id
     network.generation_config.pad_token_id = 0
     return network

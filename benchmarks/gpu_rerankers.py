@@ -91,7 +91,7 @@ def texts(folder: Path, quick: bool) -> Any:
             vocab_size=250002, max_position_embeddings=length, num_labels=1, **sizes
         )  # as XLM-R, but for the two places that its positions begin at
         put(model, make(transformers.BertForSequenceClassification, config, device, dtype))
-    return model.to(device=device, dtype=dtype)
+    return model.to(device)
 
 
 def pictures(folder: Path, quick: bool) -> Any:
@@ -121,7 +121,7 @@ def pictures(folder: Path, quick: bool) -> Any:
         for name, value in {**vision, "num_position_embeddings": 2304, "deepstack_visual_indexes": [5, 11, 17]}.items():
             setattr(config.vision_config, name, value)
         put(model, make(transformers.Qwen3VLForConditionalGeneration, config, device, dtype))
-    return model.to(device=device, dtype=dtype)
+    return model.to(device)
 
 
 def put(model: Any, network: Any) -> None:
