@@ -97,7 +97,8 @@ def _cut(letters: Letters) -> _Cut:
     starts, stops = map(list, zip(*spans, strict=True))
     first, corners = _boxes(letters, starts, stops)
     # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
-    level = corners[:, 3] - corners[:, 1] <= 1.5 * (first[:, 3] - first[:, 1])
+    with np.errstate(invalid="ignore"):  # infinite boxes of broken files
+        level = corners[:, 3] - corners[:, 1] <= 1.5 * (first[:, 3] - first[:, 1])
     line_starts = _line_starts(letters, [spans[place] for place in np.flatnonzero(~level).tolist()])
     if line_starts:
         starts = sorted(starts + line_starts)
@@ -256,11 +257,9 @@ def _around(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[n
     >>> _around(np.array([[0.0, 0, 4, 9]]), np.array([[5.0, -2, 8, 7]])).tolist()
     [[0.0, -2.0, 8.0, 9.0]]
     """
-    around = ones.copy()
     lower = np.where(others < ones, others, ones)
     upper = np.where(others > ones, others, ones)
-    around[:, :2], around[:, 2:] = lower[:, :2], upper[:, 2:]
-    return around
+    return np.hstack([lower[:, :2], upper[:, 2:]])
 
 
 def _shown(page: Any) -> NDArray[np.float64]:
