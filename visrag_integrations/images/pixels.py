@@ -120,7 +120,8 @@ class Pixels:
 
         if self.bytes_each == 3:
             return self()
-        return Image.frombuffer("RGBX", (self.width, self.height), self.drawn, "raw", "RGBX", 0, 1)
+        drawn: Any = self.drawn  # Pillow takes a memoryview; its types do not say so
+        return Image.frombuffer("RGBX", (self.width, self.height), drawn, "raw", "RGBX", 0, 1)
 
     @functools.cached_property
     def data(self) -> bytes | memoryview:
