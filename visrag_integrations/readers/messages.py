@@ -1,7 +1,7 @@
 """Messages between a reading process and the one that started it: what is large in them goes without being copied.
 
-The pixels of a page are five megabytes. Pickled with the rest of the page they were copied at every step, which took the
-process that gets them 5.7 milliseconds of a processor for a page, while it should embed; now it takes 2.8.
+The pixels of a page are five megabytes. Pickled with the rest of the page they were copied at every step, which took
+the process that gets them 5.7 milliseconds of a processor for a page, while it should embed; now it takes 2.8.
 """
 
 from __future__ import annotations
