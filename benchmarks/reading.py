@@ -2,6 +2,7 @@
 
     python benchmarks/reading.py samples                # both engines, JPEG, PNG and drawn pixels
     python benchmarks/reading.py samples --encoders     # what encodes JPEG, of what is installed
+    python benchmarks/reading.py samples --process      # a page that comes from a reading process, and both sides' time
     python benchmarks/reading.py samples --ask          # one question to one file, with nothing running before
     python benchmarks/reading.py samples --quick        # seconds: a few pages, one round
 
@@ -32,7 +33,8 @@ import table
 from PIL import Image
 
 from visrag_integrations import images
-from visrag_integrations.readers import PageReader
+from visrag_integrations.readers import PageReader, ReaderPool
+from visrag_integrations.readers.events import PageRead
 from visrag_integrations.readers.pdf_geometry import render_size
 from visrag_integrations.store import content_key
 from visrag_integrations.types import Page
@@ -144,6 +146,36 @@ def compare(paths: list[Path], pages: int, rounds: int, kinds: Sequence[str]) ->
             print(f"| {backend} | {kind} | {raw_ms:.1f} | {our_ms:.1f} | {ratio:.2f} |", flush=True)
 
 
+def processors(backend: str, kind: str, paths: list[Path], pages: int) -> tuple[int, float, float]:
+    """Read in a process of its own; gives the pages, and the processor seconds of that process and of this one."""
+    reader = PageReader(backend=backend, ocr="never", max_pages=pages)  # type: ignore[arg-type]
+    others = resource.getrusage(resource.RUSAGE_CHILDREN)
+    start = time.process_time()
+    done = 0
+    with ReaderPool(reader, workers=1, exact_pixels=kind == "pixels", keep=("JPEG", QUALITY)) as pool:
+        for event in pool.read_documents(paths):
+            done += isinstance(event, PageRead)
+    own = time.process_time() - start
+    ended = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return done, ended.ru_utime + ended.ru_stime - others.ru_utime - others.ru_stime, own
+
+
+def compare_processes(paths: list[Path], pages: int, rounds: int) -> None:
+    """Print what a page costs the reading process and this one; what starting takes is left out of it."""
+    print("| engine | picture | reading process, ms a page | this one, ms a page |\n|---|---|---|---|")
+    for backend in RAW:
+        for kind in ("JPEG", "pixels"):
+            costs: list[tuple[float, float]] = []
+            for _ in range(rounds):
+                first, *before = processors(backend, kind, paths, 1)
+                done, *after = processors(backend, kind, paths, pages)
+                more = max(1, done - first)
+                theirs, ours = (1000 * (after[side] - before[side]) / more for side in (0, 1))
+                costs.append((theirs, ours))
+            theirs, ours = map(statistics.median, zip(*costs, strict=True))
+            print(f"| {backend} | {kind} | {theirs:.1f} | {ours:.1f} |", flush=True)
+
+
 def encoders() -> dict[str, Callable[[Drawn], bytes]]:
     """What can make a JPEG of quality 85 with half of the colours' rows and columns, of what is installed."""
     import numpy as np
@@ -246,6 +278,7 @@ def main() -> None:
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--kinds", nargs="+", choices=KINDS, default=KINDS, help="what becomes of a page's pixels")
     parser.add_argument("--encoders", action="store_true", help="compare JPEG encoders")
+    parser.add_argument("--process", action="store_true", help="measure pages that come from a reading process")
     parser.add_argument("--ask", action="store_true", help="measure `visrag ask` with the file of most pages")
     parser.add_argument("--quick", action="store_true", help="two pages, one round")
     options = parser.parse_args()
@@ -255,6 +288,8 @@ def main() -> None:
     print(f"load of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     if options.encoders:
         compare_encoders(paths, options.pages, options.rounds)
+    elif options.process:
+        compare_processes(paths, options.pages, options.rounds)
     elif options.ask:
         import pymupdf
 

@@ -32,3 +32,12 @@ def test_engines_and_encoders(
     assert re.search(r"\| Pillow, from a buffer \| [\d.]+ \| \d+ \| 1 of 1 \|", told), (
         "the reader writes Pillow's bytes"
     )
+
+
+def test_pages_from_a_reading_process(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    draw_pdf(tmp_path / "a.pdf", ["The harbour holds forty boats.", "Fees are due in May."])
+    told = run(monkeypatch, capsys, str(tmp_path), "--process", "--quick")
+    rows = re.findall(r"\| (\w+) \| (\w+) \| -?[\d.]+ \| -?[\d.]+ \|", told)
+    assert rows == [("pymupdf", "JPEG"), ("pymupdf", "pixels"), ("pdfium", "JPEG"), ("pdfium", "pixels")]

@@ -15,7 +15,7 @@ import pytest
 from crashing_reader import CrashingReader
 from drawing import draw_pdf
 
-from visrag_integrations.readers import PageReader, ReaderPool, worker
+from visrag_integrations.readers import PageReader, ReaderPool, messages, worker
 from visrag_integrations.readers.events import DocumentDone, PageRead
 from visrag_integrations.readers.kept import KEPT, KeptProcess
 from visrag_integrations.readers.schedule import Chunk, Job, Schedule
@@ -124,7 +124,7 @@ def test_what_a_document_leaves_in_its_folder_ends_it(kept: KeptProcess, pdf: Pa
     assert started is not None
     (started.folder.path / "left").write_text("of a document")
     started.connection.send_bytes(started.setup)
-    assert started.connection.recv() == ("ready",)
+    assert messages.receive(started.connection) == ("ready",)
     assert not started.rests()
     started.end()
 

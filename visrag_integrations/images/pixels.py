@@ -7,6 +7,8 @@ import functools
 import hashlib
 import io
 import math
+import operator
+import pickle
 import struct
 import threading
 import warnings
@@ -14,7 +16,7 @@ import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Union
+from typing import TYPE_CHECKING, Any, SupportsIndex, Union
 
 from visrag_integrations.errors import PictureError, SettingError
 
@@ -61,33 +63,72 @@ _BRANDS = {
 }
 # The modes each format writes as they are; anything else becomes RGB first.
 _WRITABLE = {
-    "JPEG": {"L", "RGB"},
+    "JPEG": {"L", "RGB", "RGBX"},
     "PNG": {"1", "L", "LA", "P", "RGB", "RGBA", "I;16"},
     "WEBP": {"RGB", "RGBA"},
 }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Pixels:
-    """RGB pixels as an engine drew them, three bytes each; called, they become a PIL image, a new one every time.
+    """RGB pixels as an engine drew them; called, they become a PIL image, a new one every time.
 
-    `data` may be a view of the engine's own memory, which `owner` keeps alive: copying it costs a third of drawing it.
+    Attributes:
+        width: In pixels.
+        height: In pixels.
+        drawn: Row by row. It may be a view of the engine's own memory, which `owner` keeps alive: copying it costs a
+            third of drawing it.
+        owner: What must live as long as this.
+        bytes_each: 3, or 4 of which the last one says nothing: PDFium draws such pixels faster, and the JPEG encoder
+            takes them without a copy.
     """
 
     width: int
     height: int
-    data: bytes | memoryview = field(repr=False)
-    owner: object = field(default=None, repr=False, compare=False)
+    drawn: bytes | memoryview = field(repr=False)
+    owner: object = field(default=None, repr=False)
+    bytes_each: int = 3
 
-    def __reduce__(self) -> tuple[Any, ...]:
-        return Pixels, (self.width, self.height, bytes(self.data)), {"digest": self.digest}
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Pixels):
+            return NotImplemented
+        return (self.width, self.height, self.data) == (other.width, other.height, other.data)
+
+    def __hash__(self) -> int:
+        return hash(self.digest)
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> tuple[Any, ...]:
+        data: Any = self.data
+        if operator.index(protocol) >= 5:
+            data = pickle.PickleBuffer(memoryview(data).toreadonly())  # whoever can send it without a copy does
+        else:
+            data = bytes(data)
+        return Pixels, (self.width, self.height, data), {"digest": self.digest}
 
     def __call__(self) -> Image:
         from PIL import Image
 
+        if self.bytes_each == 4:
+            return self.as_drawn().convert("RGB")
         image = Image.new("RGB", (self.width, self.height), None)  # not filled first, which takes as long as copying
-        image.frombytes(self.data)
+        image.frombytes(self.drawn)
         return image
+
+    def as_drawn(self) -> Image:
+        """A PIL image to be looked at only: of pixels of four bytes one that shares their memory, of mode "RGBX"."""
+        from PIL import Image
+
+        if self.bytes_each == 3:
+            return self()
+        drawn: Any = self.drawn  # Pillow takes a memoryview; its types do not say so
+        return Image.frombuffer("RGBX", (self.width, self.height), drawn, "raw", "RGBX", 0, 1)
+
+    @functools.cached_property
+    def data(self) -> bytes | memoryview:
+        """Three bytes for each pixel, row by row."""
+        if self.bytes_each == 3:
+            return self.drawn
+        return self.as_drawn().tobytes("raw", "RGB")
 
     @functools.cached_property
     def digest(self) -> str:
@@ -100,9 +141,19 @@ class Pixels:
 
         >>> Pixels(2, 1, bytes([9, 8, 7] * 2)).blank, Pixels(2, 1, bytes(range(6))).blank
         (True, False)
+        >>> Pixels(2, 1, bytes([9, 8, 7, 0, 9, 8, 7, 255]), bytes_each=4).blank
+        True
         """
-        data = bytes(self.data)
-        return data == data[:3] * (self.width * self.height)
+        each = self.bytes_each
+        first = bytes(self.drawn[:each]) * self.width
+        for start in range(0, len(self.drawn), len(first)):  # row by row: nearly every page ends it at once
+            row = bytes(self.drawn[start : start + len(first)])
+            if row == first:
+                continue
+            for colour in range(3):
+                if row[colour::each] != first[colour::each]:
+                    return False
+        return True
 
 
 @dataclass(frozen=True)
@@ -266,7 +317,9 @@ def encode(source: PictureSource, format: str = "JPEG", quality: int = 85) -> by
     kind = {"JPG": "JPEG"}.get(format.upper(), format.upper())
     if kind not in _WRITABLE:
         raise SettingError(f"Pictures cannot be written as {format!r}; use one of {', '.join(_WRITABLE)}.")
-    if callable(source):
+    if isinstance(source, Pixels):
+        source = source.as_drawn()
+    elif callable(source):
         source = source()
     if isinstance(source, Path):
         source = read_file(source)

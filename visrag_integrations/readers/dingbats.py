@@ -14,6 +14,8 @@ _ELSEWHERE = {
 }
 
 
+# All letters that the font has a mark for.
+_CODES = frozenset(map(chr, range(ord("!"), ord("~") + 1)))
 # Drawings on a page, and inside of those, that are looked into; a hostile one may hold itself.
 _MOST_DRAWINGS = 500
 
@@ -24,7 +26,7 @@ def dingbat(letter: str) -> str:
     >>> dingbat("4"), dingbat("8"), dingbat("l")
     ('✔', '✘', '●')
     """
-    if not "!" <= letter <= "~":
+    if letter not in _CODES:
         return letter
     return _ELSEWHERE.get(letter, chr(ord(letter) + _BLOCK))
 
@@ -38,7 +40,7 @@ def with_dingbats(words: Sequence[str], boxes: Sequence[Sequence[float]], page: 
         page: The page.
         layer: Its text.
     """
-    if not any(len(word) == 1 and "!" <= word <= "~" for word in words):
+    if _CODES.isdisjoint(words):
         return words
     if not _may_draw_dingbats(page):
         return words

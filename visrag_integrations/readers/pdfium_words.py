@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import ctypes
-import functools
 import itertools
 import math
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from visrag_integrations.readers.actual_text import PlacedWords, choose
 from visrag_integrations.readers.content import covers_page
 from visrag_integrations.readers.pdfium_actual_text import remove_actual_text
+from visrag_integrations.readers.pdfium_calls import Letters, address_of, kinds_of, objects_on
 from visrag_integrations.readers.text_direction import in_order_of_writing, may_have_ligatures
 from visrag_integrations.readers.text_layer import PaintedWords, words_under
 
@@ -26,6 +26,7 @@ _GRID = 1_000_000  # PDFium gives places in whole units on a page of this size: 
 _SPAN = 1000.0  # points between the places that are asked for
 # PDFium's sign for a hyphen that divides a word at the end of a line; the rest of the word follows without a space.
 _LINE_END_HYPHEN = "\x02"
+# A run without white space; a hyphen at the end of a line ends one too.
 _WORD = re.compile("[^\\s\x02]+\x02?|\x02")
 # Of 255: below it, what lies under a pixel of a picture shows through it.
 _OPAQUE = 250
@@ -43,22 +44,6 @@ class _Words(NamedTuple):
     covered: NDArray[np.bool_]
 
 
-class _CharBoxes:
-    """Where the characters of a text layer are; called thousands of times a page, so all it needs is at hand."""
-
-    def __init__(self, layer: Any) -> None:
-        import pypdfium2.raw as pdfium
-
-        self._ask, self._layer, self._box = pdfium.FPDFText_GetLooseCharBox, layer.raw, pdfium.FS_RECTF()
-
-    def __call__(self, index: int) -> Corners:
-        """Left, bottom, right, top of a character in the file's own units, where up is more; zeros when it has none."""
-        box = self._box
-        if not self._ask(self._layer, index, box):
-            return 0.0, 0.0, 0.0, 0.0
-        return box.left, box.bottom, box.right, box.top
-
-
 def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
     """The page's words: characters between white space, boxed by their outermost corners.
 
@@ -66,9 +51,10 @@ def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
         page: The page.
         combs: Its form fields that have a cell for each letter.
     """
-    words = _read_words(page)
-    if remove_actual_text(page):
-        given, words = words, _read_words(page)
+    objects = objects_on(page)
+    words = _read_words(page, objects)
+    if remove_actual_text(objects):
+        given, words = words, _read_words(page, objects)
         chosen = choose(PlacedWords(words.texts, words.corners), PlacedWords(given.texts, given.corners))
         words = _Words(chosen.texts, chosen.corners, words.covered[chosen.places])
     turned = _shown(page)
@@ -82,66 +68,79 @@ def painted_words(page: Any, combs: Sequence[Corners] = ()) -> PaintedWords:
     )
 
 
-def _read_words(page: Any) -> _Words:
-    import pypdfium2.raw as pdfium
-
+def _read_words(page: Any, objects: Sequence[int]) -> _Words:
     layer = page.get_textpage()
     try:
-        # `layer.raw`: to look for it at each of thousands of calls takes a fifth of their time.
-        count = pdfium.FPDFText_CountChars(layer.raw)
-        text = _as_text(map(pdfium.FPDFText_GetUnicode, itertools.repeat(layer.raw), range(count)))
-        box_of = _CharBoxes(layer)
-        texts: list[str] = []
-        boxes: list[Corners] = []
-        starts: list[int] = []
-        for start, stop in _word_spans(text):
-            for first, last, box in _on_one_line(box_of, text, start, stop):
-                word = text[first:last]
-                if may_have_ligatures((word,)):
-                    word = _with_ligatures(box_of, word, first)
-                texts.append(word.replace(_LINE_END_HYPHEN, "-"))
-                boxes.append(box)
-                starts.append(first)
-        corners = np.array(boxes, dtype=np.float64).reshape(-1, 4)
-        covered = np.zeros(len(texts), dtype=np.bool_)
-        covered[_covered(page, layer, corners, starts)] = True
+        letters = Letters(layer)
+        cut = _cut(letters)
+        covered = np.zeros(len(cut.texts), dtype=np.bool_)
+        covered[_covered(page, layer, cut, objects)] = True
     finally:
         layer.close()
-    return _Words(texts, corners, covered)
+    return _Words(cut.texts, cut.corners, covered)
 
 
-def _as_text(codes: Iterable[int]) -> str:
-    """One character a code, so that places in the text are PDFium's own.
+class _Cut(NamedTuple):
+    """The words of a text layer, their corners, and the place of the first character of each."""
 
-    >>> _as_text([97, 98, 0xD83D])
-    'ab\\ufffd'
+    texts: list[str]
+    corners: NDArray[np.float64]
+    starts: list[int]
+
+
+def _cut(letters: Letters) -> _Cut:
+    """The words of a page, each on one line."""
+    text = letters.text
+    spans = [found.span() for found in _WORD.finditer(text)]
+    if not spans:
+        return _Cut([], np.empty((0, 4)), [])
+    starts, stops = map(list, zip(*spans, strict=True))
+    first, corners = _boxes(letters, starts, stops)
+    # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
+    with np.errstate(invalid="ignore"):  # infinite boxes of broken files
+        level = corners[:, 3] - corners[:, 1] <= 1.5 * (first[:, 3] - first[:, 1])
+    line_starts = _line_starts(letters, [spans[place] for place in np.flatnonzero(~level).tolist()])
+    if line_starts:
+        starts = sorted(starts + line_starts)
+        stops = sorted(stops + line_starts)
+        _, corners = _boxes(letters, starts, stops)
+    texts = [text[start:stop] for start, stop in zip(starts, stops, strict=True)]
+    if may_have_ligatures(text):
+        for place, word in enumerate(texts):
+            if may_have_ligatures(word):
+                texts[place] = _with_ligatures(letters, word, starts[place])
+    if _LINE_END_HYPHEN in text:
+        texts = [word.replace(_LINE_END_HYPHEN, "-") for word in texts]
+    return _Cut(texts, corners, starts)
+
+
+def _boxes(letters: Letters, starts: list[int], stops: list[int]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """The box of each word's first letter, and the corners of the word: those around its first and its last letter."""
+    lasts = [stop - 1 for stop in stops]
+    first, last = np.split(letters.boxes(starts + lasts), 2)
+    return first, _around(first, last)
+
+
+def _line_starts(letters: Letters, spans: Sequence[tuple[int, int]]) -> list[int]:
+    """The places within these words where PDFium took what stands in two lines for one word.
+
+    "12" above "3" in a column of a table, painted one after the other, comes as "123".
     """
-    return "".join(map(_character, codes))
+    firsts = {start for start, _ in spans}
+    places = [place for span in spans for place in range(*span)]
+    found: list[int] = []
+    for place, (before, corners) in zip(places[1:], itertools.pairwise(letters.boxes(places).tolist()), strict=True):
+        goes_on = place not in firsts
+        if goes_on and _is_upright_step_down(before, corners) and letters.text[place] < _FIRST_VERTICAL:
+            found.append(place)
+    return found
 
 
-@functools.cache  # a page has thousands of characters, and few different ones
-def _character(code: int) -> str:
-    if code == 0 or 0xD800 <= code < 0xE000 or code >= 0x110000:  # no character: half a surrogate pair, beyond Unicode
-        return "\ufffd"
-    return chr(code)
-
-
-def _word_spans(text: str) -> Iterator[tuple[int, int]]:
-    """First and last + 1 place of every run without white space; a hyphen at the end of a line ends one too.
-
-    >>> list(_word_spans(" ab c")), list(_word_spans("inter\\x02nal"))
-    ([(1, 3), (4, 5)], [(0, 6), (6, 9)])
-    """
-    for found in _WORD.finditer(text):
-        yield found.span()
-
-
-def _with_ligatures(box_of: _CharBoxes, word: str, start: int) -> str:
+def _with_ligatures(letters: Letters, word: str, start: int) -> str:
     """A word with the letters of ligatures in the order of writing: PDFium gives letters of one glyph one box."""
     glyphs: list[str] = []
-    before: Corners | None = None
-    for place, letter in enumerate(word, start):
-        corners = box_of(place)
+    before: list[float] | None = None
+    for letter, corners in zip(word, letters.boxes(range(start, start + len(word))).tolist(), strict=True):
         if glyphs and corners == before:
             glyphs[-1] += letter
         else:
@@ -150,38 +149,38 @@ def _with_ligatures(box_of: _CharBoxes, word: str, start: int) -> str:
     return "".join(map(in_order_of_writing, glyphs))
 
 
-def _covered(page: Any, layer: Any, corners: NDArray[np.float64], starts: list[int]) -> list[int]:
+def _covered(page: Any, layer: Any, words: _Cut, objects: Sequence[int]) -> list[int]:
     """Places of words that were painted first and covered later, by a picture that is not clear and is no scan.
 
     Args:
         page: The page; what is drawn by forms inside of it is not looked into.
         layer: Its text.
-        corners: Of the words.
-        starts: The first character of each word.
+        words: Of this text.
+        objects: What the page draws.
     """
     import pypdfium2.raw as pdfium
 
-    suspected: list[tuple[int, list[int]]] = []
-    objects = [pdfium.FPDFPage_GetObject(page.raw, index) for index in range(pdfium.FPDFPage_CountObjects(page.raw))]
-    anywhere = np.ones(len(corners), dtype=np.bool_)
-    for index, item in enumerate(objects):
-        if pdfium.FPDFPageObj_GetType(item) == pdfium.FPDF_PAGEOBJ_IMAGE:
+    suspected: list[tuple[int, Any, list[int]]] = []
+    anywhere = np.ones(len(words.texts), dtype=np.bool_)
+    for index, kind in enumerate(kinds_of(objects)):
+        if kind == pdfium.FPDF_PAGEOBJ_IMAGE:
+            item = ctypes.cast(objects[index], pdfium.FPDF_PAGEOBJECT)
             box = picture_box(item)
             if box is not None and not covers_whole_page(page, box) and not pdfium.FPDFPageObj_HasTransparency(item):
-                suspected.append((index, words_under(corners, anywhere, box)))
+                suspected.append((index, item, words_under(words.corners, anywhere, box)))
     covered: set[int] = set()
-    if any(words for _, words in suspected):
-        place_of = {ctypes.addressof(item.contents): place for place, item in enumerate(objects)}
-        for index, words in suspected:
+    if any(below for _, _, below in suspected):
+        place_of = {item: place for place, item in enumerate(objects)}
+        for index, item, below in suspected:
             under: list[int] = []
-            for word in words:
-                text_object = pdfium.FPDFText_GetTextObject(layer, starts[word])
-                if text_object and place_of.get(ctypes.addressof(text_object.contents), index) < index:
+            for word in below:
+                text_object = pdfium.FPDFText_GetTextObject(layer, words.starts[word])
+                if text_object and place_of.get(address_of(text_object), index) < index:
                     under.append(word)
-            box = picture_box(objects[index])
+            box = picture_box(item)
             if under and box is not None:
-                clear = _clear_parts(page, objects[index])
-                covered.update(word for word in under if not _is_clear(clear, box, corners[word].tolist()))
+                clear = _clear_parts(page, item)
+                covered.update(word for word in under if not _is_clear(clear, box, words.corners[word].tolist()))
     return sorted(covered)
 
 
@@ -239,31 +238,7 @@ def covers_whole_page(page: Any, box: Corners) -> bool:
     return covers_page(left - x0, bottom - y0, right - x0, top - y0, x1 - x0, y1 - y0)
 
 
-def _on_one_line(box_of: _CharBoxes, text: str, start: int, stop: int) -> list[tuple[int, int, Corners]]:
-    """A run of characters with its corners; several where PDFium took what stands in two lines for one word.
-
-    "12" above "3" in a column of a table, painted one after the other, comes as "123".
-    """
-    first = box_of(start)
-    last = first
-    if stop - start > 1:
-        last = box_of(stop - 1)
-    whole = _around(first, last)
-    # A box no taller than a letter and a half is on one line; so is a run whose last letter begins where it should.
-    if whole[3] - whole[1] <= 1.5 * (first[3] - first[1]):
-        return [(start, stop, whole)]
-    parts: list[tuple[int, int, Corners]] = []
-    before = begin = first
-    for place in range(start + 1, stop):
-        corners = box_of(place)
-        if _is_upright_step_down(before, corners) and text[place] < _FIRST_VERTICAL:
-            parts.append((start, place, _around(begin, before)))
-            start, begin = place, corners
-        before = corners
-    return [*parts, (start, stop, _around(begin, before))]
-
-
-def _is_upright_step_down(before: Corners, corners: Corners) -> bool:
+def _is_upright_step_down(before: Sequence[float], corners: Sequence[float]) -> bool:
     """Whether a letter stands in another line than the one before it: most of a letter lower or higher, but no wider.
 
     The letters of a word that runs upwards or downwards follow one another too, but they lie on their sides: each is
@@ -276,10 +251,15 @@ def _is_upright_step_down(before: Corners, corners: Corners) -> bool:
     return step > 0.6 * height and not lies_on_its_side
 
 
-def _around(one: Corners, other: Corners) -> Corners:
-    if one is other:
-        return one
-    return min(one[0], other[0]), min(one[1], other[1]), max(one[2], other[2]), max(one[3], other[3])
+def _around(ones: NDArray[np.float64], others: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The corners of two boxes together, pair by pair.
+
+    >>> _around(np.array([[0.0, 0, 4, 9]]), np.array([[5.0, -2, 8, 7]])).tolist()
+    [[0.0, -2.0, 8.0, 9.0]]
+    """
+    lower = np.where(others < ones, others, ones)
+    upper = np.where(others > ones, others, ones)
+    return np.hstack([lower[:, :2], upper[:, 2:]])
 
 
 def _shown(page: Any) -> NDArray[np.float64]:

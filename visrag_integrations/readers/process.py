@@ -10,7 +10,7 @@ from multiprocessing.connection import Connection
 from typing import Any
 
 from visrag_integrations.errors import SettingError
-from visrag_integrations.readers import child_process
+from visrag_integrations.readers import child_process, messages
 from visrag_integrations.readers.kept import KeptProcess
 from visrag_integrations.readers.reader import PageReader
 from visrag_integrations.readers.started import START_TIMEOUT, StartedProcess
@@ -62,7 +62,7 @@ class WorkerProcess:
         assert self._connection is not None
         try:
             if self._connection.poll(timeout):
-                reply: tuple[Any, ...] = self._connection.recv()
+                reply: tuple[Any, ...] = messages.receive(self._connection)
                 return reply
         except (
             EOFError,

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
 
 from visrag_integrations.files import ScratchFolder
-from visrag_integrations.readers import child_process
+from visrag_integrations.readers import child_process, messages
 
 # Seconds. A start takes half of one; a very busy machine takes far longer, and giving up would end the whole run.
 START_TIMEOUT = 120.0
@@ -89,7 +89,7 @@ class StartedProcess:
         """Let it forget the documents it has read; whether it may then read those of another call."""
         try:
             self.connection.send(("rest", None, None))
-            if not self.connection.poll(_ANSWER_TIMEOUT) or self.connection.recv() != ("resting", True):
+            if not self.connection.poll(_ANSWER_TIMEOUT) or messages.receive(self.connection) != ("resting", True):
                 return False
             # What it left in its folder is of a document, and nothing of one document may reach another.
             return self.folder.is_empty

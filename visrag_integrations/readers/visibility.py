@@ -64,7 +64,7 @@ def visible_words(texts: Sequence[str], boxes: EdgeArray, edges: EdgeArray, pixe
     kept &= np.maximum(width, height) >= _LOWEST
     for place in np.flatnonzero((smaller < _LOWEST) & kept).tolist():
         kept[place] = len(texts[place]) < 2
-    picture = np.frombuffer(pixels.data, dtype=np.uint8).reshape(pixels.height, pixels.width, 3)
+    picture = np.frombuffer(pixels.drawn, dtype=np.uint8).reshape(pixels.height, pixels.width, pixels.bytes_each)
     inside = np.clip(edges, 0.0, 1.0)
     doubtful = np.flatnonzero(kept)
     for points in _ROWS:
@@ -80,13 +80,13 @@ def visible_words(texts: Sequence[str], boxes: EdgeArray, edges: EdgeArray, pixe
 
 def _alike(edges: EdgeArray, picture: NDArray[np.uint8], across: Points, down: Points) -> NDArray[np.bool_]:
     """For each box, whether these points have one colour in every row: a ruled line is no mark of a letter."""
-    rows, columns, _ = picture.shape
+    rows, columns, size = picture.shape
     left, top, right, bottom = edges.T
     # Words go along the last axis: numpy compares whole rows of them at once, and one by one along a short last axis.
     x = ((left + (right - left) * across[:, None]) * (columns - 1)).astype(np.intp)
     y = ((top + (bottom - top) * down[:, None]) * (rows - 1)).astype(np.intp)
     # Green tells nearly all colours from their ground; the others are found in the last step, which takes all three.
-    places = (y * (3 * columns) + 1)[:, None, :] + 3 * x
+    places = (y * (size * columns) + 1)[:, None, :] + size * x
     green = picture.reshape(-1).take(places)
     spread = green.max(axis=1, initial=0) - green.min(axis=1, initial=255)
     alike: NDArray[np.bool_] = spread.max(axis=0, initial=0) < _MARK
@@ -102,5 +102,6 @@ def _differs(picture: NDArray[np.uint8], edge: NDArray[np.float64], mark: int) -
     part = picture[
         max(0, int(top * rows) - above) : math.ceil(bottom * rows) + above,
         max(0, int(left * columns) - 1) : math.ceil(right * columns) + 1,
+        :3,
     ]
     return bool((part.max(axis=1, initial=0) - part.min(axis=1, initial=255)).max(initial=0) >= mark)

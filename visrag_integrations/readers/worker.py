@@ -22,7 +22,7 @@ from typing import Any
 
 from visrag_integrations import images, ocr
 from visrag_integrations.errors import DocumentError, PageError, VisRAGError
-from visrag_integrations.readers import child_process
+from visrag_integrations.readers import child_process, messages
 from visrag_integrations.readers.memory import limit_memory, peak_memory
 from visrag_integrations.readers.reader import OpenDocument, PageReader
 from visrag_integrations.readers.sources import Source
@@ -60,15 +60,15 @@ def _serve_call(connection: Connection) -> bool:
     try:
         reader, threads, timeout, keep = pickle.loads(connection.recv_bytes())
     except (AttributeError, ImportError, pickle.UnpicklingError) as err:
-        connection.send(("fatal", f"the reader cannot be loaded in another process: {err}"))
+        messages.send(connection, ("fatal", f"the reader cannot be loaded in another process: {err}"))
         return False
     ocr.limit_threads(threads)
     limit_memory(reader.max_memory)
-    connection.send(("ready",))
+    messages.send(connection, ("ready",))
     worker = _Worker(connection, reader, timeout, keep)
     worker.serve()
     may_go_on = worker.rest()
-    connection.send(("resting", may_go_on))
+    messages.send(connection, ("resting", may_go_on))
     return may_go_on
 
 
@@ -117,10 +117,10 @@ class _Worker:
             if kind == "rest":
                 return
             if kind == "open":
-                self._connection.send(self._guarded(self._open_reply, source, backend))
+                messages.send(self._connection, self._guarded(self._open_reply, source, backend))
             else:
                 for number in numbers[0]:
-                    self._connection.send(self._guarded(self._page_reply, source, backend, number))
+                    messages.send(self._connection, self._guarded(self._page_reply, source, backend, number))
 
     def rest(self) -> bool:
         """Forget what was read; whether nothing of it can reach the documents of another call."""
