@@ -154,9 +154,9 @@ def engine_requests(store: QdrantPageStore, embedder: Any, text: str) -> Asked:
         vector = vector / np.linalg.norm(vector)
     by_vector = VectorSearch(store.info.schema.vector_name, vector, K)
     indices, values = lexical.query_vector(text)
-    by_words = VectorSearch(TEXT_VECTOR, SparseVector(indices, values), CANDIDATES, with_payload=False)
-    candidates = nearest_request(replace(by_vector, limit=CANDIDATES, with_payload=False))
-    return Asked(text, nearest_request(by_vector), (candidates, nearest_request(by_words)))
+    by_words = VectorSearch(TEXT_VECTOR, SparseVector(indices, values), CANDIDATES)
+    candidates = nearest_request(replace(by_vector, limit=CANDIDATES), with_payload=False)
+    return Asked(text, nearest_request(by_vector, with_payload=True), (candidates, nearest_request(by_words, with_payload=False)))
 
 
 def read(shard: Any, asked: Asked) -> object:
