@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Mapping, Sequence
-from itertools import pairwise
+from itertools import pairwise, product
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -58,9 +58,10 @@ def search_for(proposed: int, limit: int, *, all_compared: bool) -> FusedSearch:
     return FusedSearch(*halves, (1.0, 1 / 9), limit, all_compared)
 
 
+@pytest.mark.parametrize("look_first", [True, False])
 @pytest.mark.parametrize("all_compared", [True, False])
 @pytest.mark.parametrize("proposed", [1, 5, 20, 200])
-def test_the_best_are_those_of_all_scores(proposed: int, *, all_compared: bool) -> None:
+def test_the_best_are_those_of_all_scores(proposed: int, *, all_compared: bool, look_first: bool) -> None:
     drawn = random.Random(proposed)
     for limit in (1, 3, 5, 40):
         for _ in range(60):
@@ -69,7 +70,7 @@ def test_the_best_are_those_of_all_scores(proposed: int, *, all_compared: bool) 
             words = {id_: drawn.expovariate(0.3) for id_ in ids if drawn.random() < drawn.random()}
             engine = Scored(dense, words)
             search = search_for(proposed, limit, all_compared=all_compared)
-            found = [(point.id, point.score) for point in fuse(engine, search)]
+            found = [(point.id, point.score) for point in fuse(engine, search, look_first=look_first)]
             wanted = by_all_scores(engine, search)
             assert [id_ for id_, _ in found] == [id_ for id_, _ in wanted]
             assert [score for _, score in found] == pytest.approx([score for _, score in wanted])
@@ -115,7 +116,7 @@ def test_a_first_look_is_enough_where_nobody_behind_it_can_come_before() -> None
     dense = {f"v{number:03}": 0.3 - number / 1000 for number in range(100)} | {"x": 0.6, "y": 0.5}
     words = {f"w{number:03}": 2.0 - number / 100 for number in range(100)} | {"x": 9.0, "y": 8.0}
     engine = Scored(dense, words)
-    fuse(engine, search_for(100, 2, all_compared=True))
+    fuse(engine, search_for(100, 2, all_compared=True), look_first=True)
     assert engine.looked_at == [("page", 16), ("text", 16)]
 
 
@@ -125,20 +126,21 @@ def test_a_page_behind_the_first_look_in_both_halves_is_found() -> None:
     words = {f"w{number:03}": 4.5 - number / 10_000 for number in range(100)}
     both = {"both": 0.496}, {"both": 4.496}
     engine = Scored(dense | both[0], words | both[1])
-    best = fuse(engine, search_for(100, 1, all_compared=True))
+    best = fuse(engine, search_for(100, 1, all_compared=True), look_first=True)
     assert [(point.id, round(point.score, 3)) for point in best] == [("both", round(0.496 + (4.496 / 9) ** 2, 3))]
     assert engine.looked_at[2:] == [("page", 100), ("text", 100)]
 
 
 def test_equal_pages_behind_the_first_look_come_by_their_ids_too() -> None:
     dense = {f"p{number:03}": 0.5 for number in range(60)}
-    best = fuse(Scored(dict(reversed(dense.items())), dense), search_for(100, 2, all_compared=True))
+    engine = Scored(dict(reversed(dense.items())), dense)
+    best = fuse(engine, search_for(100, 2, all_compared=True), look_first=True)
     assert [point.id for point in best] == ["p000", "p001"]
 
 
 def test_fewer_than_wanted_are_looked_for_once() -> None:
     engine = Scored({"a": 0.5, "b": -0.5}, {"c": 3.0})
-    best = fuse(engine, search_for(100, 5, all_compared=True))
+    best = fuse(engine, search_for(100, 5, all_compared=True), look_first=True)
     assert [(point.id, round(point.score, 3)) for point in best] == [("a", 0.5), ("c", 0.111), ("b", 0.0)]
     assert len(engine.looked_at) == 2
 
@@ -181,12 +183,14 @@ def test_a_folder_gives_what_the_formula_says(tmp_path: Path, kind: str) -> None
 
 
 DRAWN = 240
+ASKED = ("word1 word2", "word3", "word4 word5 word6 word7 word8 word9", "nowhere word9", "nowhere")
 KINDS: dict[str, dict[str, Any]] = {
     "single": {},
     "single float16": {"storage": "float16"},
     "single 8bit": {"storage": "8bit"},
     "single binary": {"quantization": "binary"},
     "single, none known to be compared": {},
+    "single, not looked at first": {},
     "multi": {},
     "multi 8bit": {"storage": "8bit"},
     "multi pooled": {"pooling": "rows", "pooled_vectors": 2},
@@ -216,29 +220,29 @@ def test_every_way_to_keep_vectors_gives_what_the_formula_says(
     """Against the exact scores of all pages, fused here: filters, tenants, equal pages, few and many pages wanted."""
     if "none known" in case:
         monkeypatch.setattr(edge_answers, "_SCANNED_BYTES", 0)
+    if "not looked at first" in case:
+        monkeypatch.setattr(edge_answers, "_QUICK", 0)
     drawn = np.random.default_rng(11)
     kind = case.partition(" ")[0].rstrip(",")
     embedder = SimpleNamespace(name="given", dimension=32, kind=kind)
     with QdrantPageStore(tmp_path / "index", pictures=False, candidates=DRAWN, **KINDS[case]) as everybody:
         everybody.prepare(embedder)  # type: ignore[arg-type]
         everybody.add_pages(*drawn_pages(drawn, kind))
-        for store in (everybody, everybody.of_tenant("a")):
-            for text in ("word1 word2", "word3", "word4 word5 word6 word7 word8 word9", "nowhere word9", "nowhere"):
-                for filter in (None, {"year": 1991}, {"year": 2020}):
-                    query = drawn.standard_normal((3, 32) if kind == "multi" else 32).astype(np.float32)
-                    words = store.search(None, text=text, mode="lexical", top_k=DRAWN, filter=filter)
-                    points = {hit.page.id: hit.score for hit in words}
-                    near = store.score(query, [page.id for page in store.scroll(filter)])
-                    if kind == "multi":
-                        near = {id_: score / 3 for id_, score in near.items()}
-                    fused = lexical.fuse(near, points, text)
-                    for top_k in (1, 5, 50):
-                        hits = store.search(query, text=text, mode="hybrid", top_k=top_k, filter=filter)
-                        check_best(fused, [(hit.page.id, hit.score) for hit in hits], top_k)
+        stores = everybody, everybody.of_tenant("a")
+        for store, text, only in product(stores, ASKED, (None, {"year": 1991}, {"year": 2020})):
+            query = drawn.standard_normal((3, 32) if kind == "multi" else 32).astype(np.float32)
+            words = store.search(None, text=text, mode="lexical", top_k=DRAWN, filter=only)
+            near = store.score(query, [page.id for page in store.scroll(only)])
+            if kind == "multi":
+                near = {id_: score / 3 for id_, score in near.items()}
+            fused = lexical.fuse(near, {hit.page.id: hit.score for hit in words}, text)
+            for top_k in (1, 5, 50):
+                hits = store.search(query, text=text, mode="hybrid", top_k=top_k, filter=only)
+                check_best(fused, [(hit.page.id, hit.score) for hit in hits], top_k)
 
 
 def check_best(fused: Mapping[str, float], found: Sequence[tuple[str, float]], top_k: int) -> None:
-    """The best of all, with their scores; equal ones by their ids. Scores that differ by less are equal to an engine."""
+    """The best of all with their scores, equal ones by their ids."""
     wanted = sorted(fused.values(), reverse=True)[:top_k]
     assert [score for _, score in found] == pytest.approx(wanted, abs=1e-6)
     assert [score for _, score in found] == pytest.approx([fused[id_] for id_, _ in found], abs=1e-6)

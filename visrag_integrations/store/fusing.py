@@ -18,7 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, Generic, NamedTuple, Protocol, TypeVar
+from typing import Generic, NamedTuple, Protocol, TypeVar
 
 from visrag_integrations.store.conditions import Ids
 from visrag_integrations.store.engine import Engine, FusedSearch, SearchHit, VectorSearch
@@ -28,9 +28,10 @@ Id = TypeVar("Id")
 _ROUNDING = 1e-5
 # The most that a cosine can be, and a little: numbers kept in eight or four bits give somewhat more than 1.
 _NEAREST = 1.1
-# Points of each half that are looked at first, for each that is wanted. Of 306 questions on 591 pages of manuals one in
-# ten needed more than 3, and on drawn pages, where vectors and words have nothing to do with each other, one in ten more
-# than 8. Fewer: more searches are done twice. More: ids are read that nobody needs, which takes longer than the search.
+# Points of each half that are looked at first, for each that is wanted. Of 306 questions on 591 pages of manuals nine
+# in ten needed no more than 3, and on drawn pages, whose vectors and words have nothing to do with each other, nine in
+# ten no more than 8. Fewer: more searches are done twice. More: ids are read that nobody needs, each of which takes
+# longer to read than a point takes to be found.
 _LOOKED_AT = 8
 
 
@@ -51,8 +52,14 @@ class Fused(NamedTuple, Generic[Id]):
     score: float
 
 
-def fuse(engine: Asked[Id], search: FusedSearch) -> list[Fused[Id]]:
+def fuse(engine: Asked[Id], search: FusedSearch, *, look_first: bool = False) -> list[Fused[Id]]:
     """The best points of both searches with their fused scores, best first; equal ones by their ids.
+
+    Args:
+        engine: What searches.
+        search: The two searches.
+        look_first: Whether to look at a few points of each half first, which saves most of the ids where it is enough,
+            and costs both searches once more where it is not.
 
     >>> class Engine:
     ...     def scores(self, half, limit):
@@ -63,14 +70,13 @@ def fuse(engine: Asked[Id], search: FusedSearch) -> list[Fused[Id]]:
     >>> fuse(Engine(), FusedSearch(*halves, (1.0, 1 / 9), 1))
     [Fused(id='a', score=1.5)]
     """
-    whole = max(search.dense.limit, search.lexical.limit)
     few = _LOOKED_AT * search.limit
-    if search.all_compared and few < whole:
-        best, most_of_others = _fuse_first(engine, search, few)
-        last = best[-1].score if len(best) == search.limit else 0.0
-        if most_of_others < _a_little_less(last):
+    if look_first and search.all_compared and few < max(search.dense.limit, search.lexical.limit):
+        best = _best_of_few(engine, search, few)
+        if best is not None:
             return best
-    return _fuse_first(engine, search, whole)[0]
+    dense, lexical = _look(engine, search, max(search.dense.limit, search.lexical.limit))
+    return _best(engine, dense, lexical, search.limit)
 
 
 def fuse_by_parts(engine: Engine, search: FusedSearch) -> list[SearchHit]:
@@ -94,26 +100,6 @@ class _Plainly:
         return self.scores(replace(half, condition=Ids(tuple(ids)), exact=True, among=None), len(ids))
 
 
-def _fuse_first(engine: Asked[Id], search: FusedSearch, looked_at: int) -> tuple[list[Fused[Id]], float]:
-    """The best among the first of both halves, and the most that any other point can have."""
-    dense = _look(engine, search.dense, search.factors[0], looked_at)
-    lexical = _look(engine, search.lexical, search.factors[1], looked_at)
-    most_of_others = dense.most_of_others + lexical.most_of_others
-    if dense.is_whole and lexical.is_whole:
-        most_of_others = -1.0  # there are none
-    if not search.all_compared:
-        dense.most_of_others = _NEAREST if dense.factor else 0.0  # such a cosine, or one a vector of the query
-
-    _complete(engine, dense, lexical, _needed(dense.points, lexical.points, search.limit))
-    _complete(engine, lexical, dense, _needed(dense.points, lexical.points, search.limit))
-    # Not the ids as text: numbers of ids are in the order of the ids ("9" is not), so that `_hybrid` agrees with this.
-    best: list[tuple[float, Id]] = []
-    for id_ in dense.points.keys() & lexical.points.keys():  # of others one score is unknown: they are out
-        best.append((-dense.points[id_] - lexical.points[id_], id_))
-    best.sort()
-    return [Fused(id_, -less) for less, id_ in best[: search.limit]], most_of_others
-
-
 @dataclass
 class _Half(Generic[Id]):
     """What one half found.
@@ -133,24 +119,63 @@ class _Half(Generic[Id]):
     most_of_others: float
 
 
-def _look(engine: Asked[Id], half: VectorSearch, factor: float, looked_at: int) -> _Half[Id]:
-    """The first points of one half, or all that it proposes where these are fewer."""
-    limit = min(looked_at, half.limit)
-    points = _points(half, factor, engine.scores(half, limit))
-    is_whole = len(points) < limit
-    most_of_others = 0.0 if is_whole else min(points.values())
-    return _Half(half, factor, points, is_whole, most_of_others)
+def _look(engine: Asked[Id], search: FusedSearch, looked_at: int) -> tuple[_Half[Id], _Half[Id]]:
+    """The first points of the dense and of the lexical half, or all that they propose where these are fewer."""
+    halves: list[_Half[Id]] = []
+    for half, factor in zip((search.dense, search.lexical), search.factors, strict=True):
+        limit = min(looked_at, half.limit)
+        points = _points(half, factor, engine.scores(half, limit))
+        is_whole = len(points) < limit
+        others = 0.0 if is_whole else min(points.values())
+        if not half.is_lexical and not search.all_compared:
+            others = _NEAREST if factor else 0.0  # such a cosine, or one a vector of the query
+        halves.append(_Half(half, factor, points, is_whole, others))
+    return halves[0], halves[1]
 
 
-def _complete(engine: Asked[Id], half: _Half[Id], other: _Half[Id], needed: float) -> None:
-    """Learn the scores in this half of points that the other one found, where they can be among the best."""
+def _best_of_few(engine: Asked[Id], search: FusedSearch, few: int) -> list[Fused[Id]] | None:
+    """The best, out of a look at a few points of each half; None where others may come before them."""
+    dense, lexical = _look(engine, search, few)
+    best = _best(engine, dense, lexical, search.limit)
+    is_all = dense.is_whole and lexical.is_whole
+    if is_all or dense.most_of_others + lexical.most_of_others < _needed(dense, lexical, search.limit):
+        return best
+    return None
+
+
+def _best(engine: Asked[Id], dense: _Half[Id], lexical: _Half[Id], wanted: int) -> list[Fused[Id]]:
+    """The best that either half found, once the scores that matter are known in both."""
+    for half, other in ((dense, lexical), (lexical, dense)):
+        unknown = _unknown(half, other, _needed(dense, lexical, wanted))
+        if unknown:
+            half.points |= dict.fromkeys(unknown, 0.0)
+            half.points |= _points(half.search, half.factor, engine.scores_of(half.search, unknown))
+    # Not the ids as text: numbers of ids are in the order of the ids ("9" is not), so that `_hybrid` agrees with this.
+    best: list[tuple[float, Id]] = []
+    for id_ in dense.points.keys() & lexical.points.keys():  # of others one score is unknown: they are out
+        best.append((-dense.points[id_] - lexical.points[id_], id_))
+    best.sort()
+    return [Fused(id_, -less) for less, id_ in best[:wanted]]
+
+
+def _unknown(half: _Half[Id], other: _Half[Id], needed: float) -> list[Id]:
+    """The points that the other half found, and this one did not, which can be among the best."""
     unknown: list[Id] = []
     for id_, points in other.points.items():
         if points + half.most_of_others >= needed and id_ not in half.points:
             unknown.append(id_)
-    if unknown:
-        half.points |= dict.fromkeys(unknown, 0.0)
-        half.points |= _points(half.search, half.factor, engine.scores_of(half.search, unknown))
+    return unknown
+
+
+def _needed(dense: _Half[Id], lexical: _Half[Id], wanted: int) -> float:
+    """What a point needs to be among the best: what the last of them has at least, by what is known; a little less."""
+    least = {**dense.points, **lexical.points}
+    if len(least) < wanted:
+        return -_ROUNDING
+    for id_ in dense.points.keys() & lexical.points.keys():
+        least[id_] = dense.points[id_] + lexical.points[id_]
+    last = sorted(least.values())[-wanted]
+    return last - _ROUNDING * (1.0 + last)
 
 
 def _points(half: VectorSearch, factor: float, scores: Mapping[Id, float]) -> dict[Id, float]:
@@ -159,17 +184,3 @@ def _points(half: VectorSearch, factor: float, scores: Mapping[Id, float]) -> di
         return {id_: (factor * score) ** 2 for id_, score in scores.items()}
     # One that points the other way is as far away as any.
     return {id_: factor * max(0.0, score) for id_, score in scores.items()}
-
-
-def _needed(dense: Mapping[Id, float], lexical: Mapping[Id, float], wanted: int) -> float:
-    """The points that one of the best has at least, by what is known."""
-    least = {**dense, **lexical}
-    if len(least) < wanted:
-        return _a_little_less(0.0)
-    for id_ in dense.keys() & lexical.keys():
-        least[id_] += dense[id_]
-    return _a_little_less(sorted(least.values())[-wanted])
-
-
-def _a_little_less(points: float) -> float:
-    return points - _ROUNDING * (1.0 + points)
