@@ -23,7 +23,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -154,9 +154,11 @@ def engine_requests(store: QdrantPageStore, embedder: Any, text: str) -> Asked:
         vector = vector / np.linalg.norm(vector)
     by_vector = VectorSearch(store.info.schema.vector_name, vector, K)
     indices, values = lexical.query_vector(text)
-    by_words = VectorSearch(TEXT_VECTOR, SparseVector(indices, values), CANDIDATES, with_payload=False)
-    candidates = nearest_request(replace(by_vector, limit=CANDIDATES, with_payload=False))
-    return Asked(text, nearest_request(by_vector), (candidates, nearest_request(by_words)))
+    by_words = VectorSearch(TEXT_VECTOR, SparseVector(indices, values), CANDIDATES)
+    candidates = []
+    for half in (by_vector, by_words):
+        candidates.append(nearest_request(half, CANDIDATES, with_payload=False))
+    return Asked(text, nearest_request(by_vector, K, with_payload=True), (candidates[0], candidates[1]))
 
 
 def read(shard: Any, asked: Asked) -> object:
