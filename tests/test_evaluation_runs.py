@@ -181,6 +181,20 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert again.asked == []
 
 
+@pytest.mark.parametrize(
+    "content", ['{"query": "Who?"}', "notes\nof mine", '{"id": "alpha"}\n{"id": "be', '{"visrag": 1}', "x"]
+)
+def test_a_file_that_is_no_record_stays_as_it_is(content: str, tmp_path: Path) -> None:
+    """Its last line has no line break, as that of a record that a kill cut off."""
+    path = tmp_path / "mine.jsonl"
+    path.write_text(content, encoding="utf-8")
+    asked = ScriptedRanks(RANKS)
+    with pytest.raises(SettingError, match=r"no record of an evaluation|no line of a record"):
+        evaluate_retrieval(SET, asked, ["mrr@10"], record=path)
+    assert path.read_text(encoding="utf-8") == content
+    assert asked.asked == []
+
+
 def test_a_record_of_other_settings_is_refused(retriever: PageRetriever, tmp_path: Path) -> None:
     record = tmp_path / "run.jsonl"
     evaluate_retrieval(SET, retriever, ["mrr@10"], record=record)
