@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from visrag_integrations.errors import UnknownNameError
 from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.sets import Question
-from visrag_integrations.evaluation.ultrarag import ULTRARAG_METRICS
+from visrag_integrations.evaluation.ultrarag_metrics import ULTRARAG_METRICS
 
 REFUSALS = ("no relevant information", "insufficient to answer", "insufficient to answer the question")
 """What an unanswerable question must be answered with."""
