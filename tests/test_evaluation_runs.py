@@ -342,6 +342,21 @@ def test_relevant_pages_by_names_of_ones_own() -> None:
     assert shown == [[f"{word}.png"] for word in WORDS]
 
 
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (("Asia", "Brazil", "China"), ["A. Asia", "B. Brazil", "C. China"]),  # begin with the letters, and have none
+        (("A1", "B2"), ["A. A1", "B. B2"]),
+        (("A", "B"), ["A", "B"]),
+        (("A: x", " B: y "), ["A: x", "B: y"]),
+        (("A. x", "red"), ["A. A. x", "B. red"]),
+    ],
+)
+def test_every_option_is_shown_with_a_letter(options: tuple[str, ...], shown: list[str]) -> None:
+    lines = with_options(Question("1", "Which?", options=options)).splitlines()
+    assert lines == ["Which?", "Options:", *shown, "Answer with the letter of the right option only."]
+
+
 def test_options_are_shown_to_the_generator_and_not_searched() -> None:
     assert with_options(Question("1", "Which?", options=("red", " blue"))).splitlines()[:4] == [
         "Which?", "Options:", "A. red", "B. blue",
