@@ -11,7 +11,7 @@ import numpy as np
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
-from visrag_integrations.evaluation.evidence import EvidenceScores
+from visrag_integrations.evaluation.evidence_scores import EvidenceScores
 from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
