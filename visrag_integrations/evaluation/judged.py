@@ -99,7 +99,9 @@ class JudgedAnswers:
             return []
         rows = [["judge", "questions", "same", "kappa", "only judge: right", "only rule: right"]]
         for found in self.agreements:
-            kappa = "-" if found.kappa is None else f"{found.kappa:.3f}"
+            kappa = "-"
+            if found.kappa is not None:
+                kappa = f"{found.kappa:.3f}"
             counts = [str(found.judge_only), str(found.rule_only)]
             rows.append([f"and {found.rule}", str(found.questions), f"{found.share:.3f}", kappa, *counts])
         return rows

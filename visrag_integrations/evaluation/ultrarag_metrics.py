@@ -28,7 +28,9 @@ def ultrarag_normalized(text: str) -> str:
 def ultrarag_acc(answer: str, question: Question) -> float:
     """`acc`: the answer contains one of the right answers, be it inside a word."""
     given = ultrarag_normalized(answer)
-    return float(bool(given) and any(truth in given for truth in _truths(question)))
+    if not given:
+        return 0.0
+    return float(any(truth in given for truth in _truths(question)))
 
 
 def ultrarag_em(answer: str, question: Question) -> float:
