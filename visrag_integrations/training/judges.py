@@ -19,7 +19,7 @@ from visrag_integrations.errors import SettingError, TrainingError
 from visrag_integrations.evaluation.judging import SETTINGS, AnswerToJudge, judge_name, no_verdict, parse_judge
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.interfaces.generators import generate
-from visrag_integrations.training.rewards import words
+from visrag_integrations.training.reward_words import words
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator

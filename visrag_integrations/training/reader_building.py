@@ -226,7 +226,7 @@ def _is_answered(asked: AskedQuestion, record: RunRecord) -> bool:
     if kept is None:
         return False
     # Records from before pages were kept say none.
-    return kept.get("pages", asked.page_ids) == asked.page_ids
+    return bool(kept.get("pages", asked.page_ids) == asked.page_ids)
 
 
 def _kept(
