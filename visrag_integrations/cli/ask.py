@@ -8,7 +8,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import ending, html_files, live_answer, loading, options, output, reranking
+from visrag_integrations.cli import ending, html_files, live_answer, loading, opening, options, output, reranking
 from visrag_integrations.cli.agent import add_options as add_agent_options
 from visrag_integrations.cli.agent import run_agent, trace_json
 from visrag_integrations.cli.index import exit_code as index_exit_code
@@ -50,15 +50,15 @@ def run(arguments: argparse.Namespace) -> int:
 
     question = options.text_or_stdin(arguments.question, 'visrag ask "What does figure 3 show?"')
     with_html = html_files.wanted(arguments)
-    arguments.generator = options.generator_name(arguments)
+    arguments.generator = opening.generator_name(arguments)
     loading.ask_before_loading(arguments, arguments.generator)
     if arguments.paths:  # which are indexed before the generator is loaded
         loading.check_server(arguments, arguments.generator)
     exit_code, only = 0, dict(options.filter_of(arguments) or {})
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(options.open_store(arguments, must_exist=not arguments.paths))
+        store = opened.enter_context(opening.open_store(arguments, must_exist=not arguments.paths))
         if arguments.paths:
-            embedder = options.embedder_to_fill(arguments, store)
+            embedder = opening.embedder_to_fill(arguments, store)
             opened.callback(close, embedder)
             report = index_paths(arguments, store, embedder)
             exit_code, only["$doc_ids"] = index_exit_code(report), list(report.doc_ids)  # and no other document
@@ -66,9 +66,9 @@ def run(arguments: argparse.Namespace) -> int:
                 _note_unquoted(arguments)
                 return exit_code
         else:
-            embedder = options.embedder_that_filled(store, arguments)
+            embedder = opening.embedder_that_filled(store, arguments)
             opened.callback(close, embedder)
-        rag = options.build_rag(arguments, embedder, store, reranking.retriever_settings(arguments, opened))
+        rag = opening.build_rag(arguments, embedder, store, reranking.retriever_settings(arguments, opened))
         opened.callback(close, rag.generator)
         live = not arguments.agent and live_answer.is_wanted(as_json=arguments.json)
         trace = run_agent(arguments, rag, question, only or None) if arguments.agent else None

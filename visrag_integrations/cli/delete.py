@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import opening, options, output
 from visrag_integrations.cli.documents import name_of
 from visrag_integrations.cli.parser import did_you_mean
 from visrag_integrations.errors import SettingError, printable
@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag delete`."""
-    with options.open_store(arguments, must_exist=True) as store:
+    with opening.open_store(arguments, must_exist=True) as store:
         chosen = _chosen(arguments.names, list(store.documents()))
         if len(chosen) > len(arguments.names) and not arguments.yes:
             _confirm(chosen)
