@@ -126,10 +126,10 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
             # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
             judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
             other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
-        # The numbers first: a page that cannot be written must not take them along.
+        # The numbers first: a file that cannot be written must not take them along.
+        code = report_result(arguments, dataset, result, other, failed)
         if arguments.run_out:
             write_run(result.run, arguments.run_out)
-        code = report_result(arguments, dataset, result, other, failed)
         write_html(arguments, dataset, result, other, store)
     return code
 
