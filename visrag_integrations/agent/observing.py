@@ -35,7 +35,10 @@ def wrong_with(turn: Turn) -> list[Problem]:
 def wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> list[Problem]:
     """What is wrong with a box on a picture of this size: one problem, or none."""
     width, height = size
-    name = box if isinstance(box, str) else box_problem(box, width, height)
+    if isinstance(box, str):
+        name = box  # why its text is no box
+    else:
+        name = box_problem(box, width, height)
     if not name:
         return []
     return [problem(name, written=quoted(written), width=width, height=height)]
@@ -43,10 +46,12 @@ def wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> list[
 
 def on_one_line(text: str) -> str:
     """Model text on one line, without control characters."""
-    printable = ""
+    letters: list[str] = []
     for letter in text:
-        printable += letter if letter.isprintable() else " "
-    return " ".join(printable.split())
+        if not letter.isprintable():
+            letter = " "
+        letters.append(letter)
+    return " ".join("".join(letters).split())
 
 
 def looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
@@ -59,12 +64,14 @@ def looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
 
 
 def shown_as(hit: ScoredPage, cut: Cut | str) -> Shown:
+    """A page, or a part of it, as the model sees it; as its text where its picture cannot be shown."""
     if isinstance(cut, str):
         return Shown(hit, WHOLE, (0, 0))
     return Shown(hit, cut.region, cut.picture.size, cut.picture)
 
 
 def unshowable(hit: ScoredPage, cut: Cut | str) -> list[Problem]:
+    """What the model is told of a picture that cannot be shown: one problem, or none."""
     if not isinstance(cut, str):
         return []
     page = hit.page
