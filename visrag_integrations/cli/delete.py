@@ -72,7 +72,10 @@ def _named(name: str, documents: Sequence[StoredDocument]) -> list[StoredDocumen
     if exact:
         return exact
     folder = name.rstrip("/\\")
-    inside = [document for document in documents if any(_is_below(source, folder) for source in document.sources)]
+    inside: list[StoredDocument] = []
+    for document in documents:
+        if any(_is_below(source, folder) for source in document.sources):
+            inside.append(document)
     if inside:
         return inside
     alike = [document for document in documents if name in map(_file_name, document.sources)]
@@ -81,9 +84,12 @@ def _named(name: str, documents: Sequence[StoredDocument]) -> list[StoredDocumen
         raise SettingError(f"{name!r} is the file name of {len(alike)} documents: {found}. Give one of these names.")
     if alike:
         return alike
-    everything = [source for document in documents for source in document.sources]
-    by_file = {_file_name(source): source for source in everything}
-    hint = did_you_mean(name, [*by_file, *everything])
+    known: dict[str, None] = {}  # file names first: they are what people type
+    for document in documents:
+        known.update(dict.fromkeys(map(_file_name, document.sources)))
+    for document in documents:
+        known.update(dict.fromkeys(document.sources))
+    hint = did_you_mean(name, list(known))
     raise SettingError(
         f"No document {printable(name)!r} is in the index, and nothing was removed{hint or '.'} "
         "`visrag list` shows what there is."
