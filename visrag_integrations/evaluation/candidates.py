@@ -63,6 +63,7 @@ class CandidateSearch:
 
     @cached_property
     def _ids(self) -> dict[str, str]:
+        # Sets name pages by keys; the store's filter takes ids.
         return {page_key(page): page.id for page in self.dataset.pages}
 
     def _filter(self, question: Question) -> Mapping[str, Any] | None:

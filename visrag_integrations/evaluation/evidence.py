@@ -16,6 +16,7 @@ from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.types import Answer, Box, Evidence
 
+# Verdicts of grounding. "unchecked" is in neither: a page without words says nothing of what a model quotes.
 _FOUND = ("supported", "in the speaker notes")
 _CHECKED = (*_FOUND, "partly", "not found on the page")
 _REFUSALS = {normalized(text) for text in REFUSALS}

@@ -71,6 +71,7 @@ class JudgedAnswers:
             return ()
         # Judges fail on the odd answers, not on any: the rest alone would flatter, or blame, the system.
         total = len(self.verdicts) + len(self.unjudged)
+        # Least: all of them wrong; most: all of them right.
         least = sum(self.verdicts.values()) / total
         most = least + len(self.unjudged) / total
         first, reason = next(iter(self.unjudged.items()))

@@ -43,7 +43,9 @@ LAYOUTS = (
     "a .jsonl, .json or .parquet file of questions; or a rag_dataset.json or parquet file of VRAG's"
 )
 
+# "organisation/name". All else that is no path here is a path that was mistyped.
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# What ends so was meant as a file, and is not looked for on the hub.
 _ENDINGS = (".jsonl", ".json", ".tsv", ".parquet")
 
 

@@ -203,6 +203,7 @@ def _question(row: Mapping[str, Any], top_ranked: Mapping[str, Sequence[str]] | 
 
 def _batch_rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A batch by columns as rows: {"text": ["a", "b"]} -> [{"text": "a"}, {"text": "b"}]."""
+    # Not all columns: mteb gives ids and more beside what is embedded.
     columns = [name for name in ("title", "text", "image") if name in batch]
     rows: list[dict[str, Any]] = []
     for values in zip(*(batch[name] for name in columns), strict=True):

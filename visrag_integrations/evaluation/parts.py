@@ -193,6 +193,7 @@ def _joined(name: str, parts: Sequence[Part], loaded: Sequence[EvaluationSet]) -
         ids += [question.id for question in each.questions]
     # Languages of one corpus have ids of their own, as a rule; without doubles they stay what the set calls them.
     named = list(loaded)
+    # Otherwise each gets its part before it: "3" of fr and of de become "fr/3" and "de/3".
     if not one_corpus or len(set(ids)) < len(ids):
         named = []
         for part, each in zip(parts, loaded, strict=True):

@@ -14,6 +14,8 @@ from visrag_integrations.errors import SettingError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+"""Of the file; a later version that older ones cannot read gets the next number."""
+# By this name, first in its first line, a file is known to be a record.
 _KEY = "visrag_evaluation"
 
 

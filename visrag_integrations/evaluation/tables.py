@@ -18,6 +18,7 @@ from visrag_integrations.images import urls
 
 Row = dict[str, Any]
 IMAGE = "image"
+"""The column that the published sets keep pictures in; only this one is looked at for pictures."""
 
 
 def read_rows(path: Path, root: Path) -> Iterator[Row]:

@@ -18,7 +18,9 @@ from visrag_integrations.files import write_whole
 Number = TypeVar("Number", int, float)
 
 _GAP = re.compile(r"[ \t]+")
+# Cells stand between tabs, and a line ends a judgement.
 _UNWRITABLE = re.compile(r"[\t\r\n]")
+# What the first column of BEIR's .tsv files is called, whose first line names columns.
 _HEADERS = {"query-id", "query_id", "qid"}
 
 

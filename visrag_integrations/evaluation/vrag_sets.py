@@ -23,6 +23,7 @@ from visrag_integrations.generation.vrag import TEMPLATE, build_prompt
 DATA_SOURCE = "rag"
 """What the published reward code knows; rows of its own training data say `slidevqa_train`, and stop it."""
 ABILITY = "rag"
+# How `page_key` names a page of a document: "deck.pdf#page=3".
 _KEY = re.compile(r"(?P<file>.+)#page=(?P<number>\d+)")
 
 
