@@ -131,7 +131,7 @@ def test_eval_fills_and_searches_with_both(place: Path, visrag: Visrag) -> None:
 
 def test_a_server_answers_with_the_query_model_alone(place: Path, visrag: Visrag) -> None:
     """What `visrag serve` and `visrag mcp` search with, without the listening."""
-    from visrag_integrations.cli import options, serve, surroundings
+    from visrag_integrations.cli import opening, serve, surroundings
 
     assert visrag("index", "docs", "--embedder", "large", "--query-embedder", "small")[0] == 0
     (place / "large").rename(place / "gone")
@@ -139,8 +139,8 @@ def test_a_server_answers_with_the_query_model_alone(place: Path, visrag: Visrag
     serve.add_parser(parser.add_subparsers())
     arguments = parser.parse_args(["serve", "--search-only"])
     surroundings.fill_in(arguments)
-    with contextlib.ExitStack() as opened, options.open_store(arguments, must_exist=True) as store:
-        embedder = options.embedder_that_filled(store, arguments)
+    with contextlib.ExitStack() as opened, opening.open_store(arguments, must_exist=True) as store:
+        embedder = opening.embedder_that_filled(store, arguments)
         retriever = serve.following_retriever(embedder, store, arguments, opened)
         assert len(retriever.retrieve("boats", 2)) == 2
         retriever.close()

@@ -101,8 +101,8 @@ def test_everywhere(visrag: Visrag, tmp_path: Path, task: str) -> None:
 def test_a_server_that_is_not_there_is_asked_again_and_that_is_said(
     visrag: Visrag, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    made = generator._make_client
-    monkeypatch.setattr(generator, "_make_client", lambda source, options: made(source, {**options, "max_retries": 1}))
+    made = generator.make_client
+    monkeypatch.setattr(generator, "make_client", lambda source, options: made(source, {**options, "max_retries": 1}))
     with serving() as (url, _):
         pass  # nobody listens there now
     assert visrag("index", "boats.pdf")[0] == 0

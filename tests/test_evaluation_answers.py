@@ -20,7 +20,7 @@ from visrag_integrations.evaluation.answers import (
     normalized,
     vqa_normalized,
 )
-from visrag_integrations.evaluation.evidence import EVIDENCE_METRICS
+from visrag_integrations.evaluation.evidence_scores import EVIDENCE_METRICS
 from visrag_integrations.evaluation.metrics import RETRIEVAL_METRICS
 from visrag_integrations.evaluation.sets import Question
 

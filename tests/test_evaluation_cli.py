@@ -82,6 +82,17 @@ def visrag(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, st
     return code, said.out, said.err
 
 
+def test_a_run_that_cannot_be_written_takes_no_numbers_along(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    rows = [json.loads(line) for line in (indexed / "questions.jsonl").read_text(encoding="utf-8").splitlines()]
+    rows[0]["id"] = "with\ta tab"  # a column more in a TREC file
+    lines = [json.dumps(row) + "\n" for row in rows]
+    (indexed / "odd.jsonl").write_text("".join(lines), encoding="utf-8")
+    code, out, err = visrag(capsys, "retrieval", "odd.jsonl", *INDEX, "--run-out", "run.trec", "--metrics", "mrr@10")
+    assert code == 2
+    assert "cannot be written to a TREC file" in err
+    assert "all        3  1.000" in out
+
+
 def test_retrieval(indexed: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, err = visrag(
         capsys, "retrieval", "questions.jsonl", *INDEX, "--run-out", "run.trec",

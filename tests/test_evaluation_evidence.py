@@ -18,7 +18,7 @@ from visrag_integrations.evaluation import (
     evaluate_answers,
     evaluate_evidence,
 )
-from visrag_integrations.evaluation.evidence import answers_by_evidence
+from visrag_integrations.evaluation.evidence_scores import answers_by_evidence
 from visrag_integrations.grounding import ground
 from visrag_integrations.rag import VisRAG
 from visrag_integrations.types import Answer, Box, Evidence, Grounding, Page, ScoredPage, Word
@@ -194,6 +194,13 @@ def test_a_whole_run_prints_and_keeps_its_evidence(tmp_path: Path) -> None:
     assert again.evidence == result.evidence
     with pytest.raises(SettingError, match="evidence was True"):
         evaluate_answers(TWO, rag(), ["f1"], record=record, top_k=2)
+
+
+def test_evidence_alone_needs_no_metric_of_the_answers() -> None:
+    result = evaluate_answers(TWO, rag(*ANSWERS), [], ground=ground, top_k=2)
+    assert result.answers_by_evidence is None
+    assert "box-f1                     2  0.500" in str(result)
+    assert "answers_by_evidence" not in result.as_dict()
 
 
 def test_without_grounding_everything_is_as_before() -> None:

@@ -73,6 +73,18 @@ def test_trec_files_of_others(tmp_path: Path) -> None:
     assert read_qrels(qrels) == {"q 1": {"a b": 3}}
 
 
+def test_judgements_of_a_file_that_contradict_each_other_are_told(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    qrels = tmp_path / "qrels"
+    qrels.write_text("q1 0 d1 2\nq1 0 d1 2\nq2 0 d1 1\n", encoding="utf-8")
+    assert read_qrels(qrels) == {"q1": {"d1": 2}, "q2": {"d1": 1}}
+    assert caplog.text == ""
+    qrels.write_text("q1 0 d1 2\nq1 0 d1 0\n", encoding="utf-8")
+    assert read_qrels(qrels) == {"q1": {"d1": 0}}
+    assert "1 judgements contradict an earlier one, and the last counts: 'd1' for 'q1'" in caplog.text
+
+
 @pytest.mark.parametrize(
     ("content", "says"),
     [

@@ -100,6 +100,20 @@ def test_by_the_hubs_own_package(visrag: Path, tmp_path: Path, monkeypatch: pyte
         load_evaluation_set("nobody/nothing-at-all")
 
 
+def test_a_table_of_the_hub_that_cannot_be_read_is_no_unknown_name(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The names were listed; it is the rows that the net, the disk or the file does not give."""
+
+    def broken(*names: str, **options: str) -> None:
+        raise ConnectionError("the line is dead")
+
+    monkeypatch.setattr(datasets, "get_dataset_config_names", lambda name: ["corpus"])
+    monkeypatch.setattr(datasets, "get_dataset_split_names", lambda name, config: ["test"])
+    monkeypatch.setattr(datasets, "load_dataset", broken)
+    tables = hub_tables("org/there", "test")
+    with pytest.raises(DatasetError, match=r"its table corpus cannot be read \(ConnectionError: the line is dead\)"):
+        tables.rows("corpus")
+
+
 def test_one_table_with_pictures(tmp_path: Path) -> None:
     """As ViDoRe's sets are: a row is a page, and a question about it where there is one."""
     rows = [
@@ -148,12 +162,14 @@ def test_a_row_without_bytes_opens_no_file(tmp_path: Path) -> None:
             load_evaluation_set(tmp_path / f"{number}.parquet").pages[0].open_image()
 
 
-def test_the_split_that_is_wanted_is_read(tmp_path: Path) -> None:
+def test_the_split_that_is_wanted_is_read(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     for split in ("test", "train", "testing"):
         write_parquet(tmp_path / "data" / f"{split}-00000-of-00001.parquet", [{"query": split, "answer": "x"}])
     assert [question.text for question in load_evaluation_set(tmp_path).questions] == ["test"]
     assert [question.text for question in load_evaluation_set(tmp_path, split="train").questions] == ["train"]
+    assert "so those of all" not in caplog.text
     assert len(load_evaluation_set(tmp_path, split="dev").questions) == 3
+    assert "no file is of split 'dev', so those of all splits are read: test, testing, train" in caplog.text
 
 
 def test_broken_parquet_is_refused(visrag: Path) -> None:

@@ -181,6 +181,20 @@ def test_a_killed_run_goes_on(tmp_path: Path) -> None:
         assert again.asked == []
 
 
+@pytest.mark.parametrize(
+    "content", ['{"query": "Who?"}', "notes\nof mine", '{"id": "alpha"}\n{"id": "be', '{"visrag": 1}', "x"]
+)
+def test_a_file_that_is_no_record_stays_as_it_is(content: str, tmp_path: Path) -> None:
+    """Its last line has no line break, as that of a record that a kill cut off."""
+    path = tmp_path / "mine.jsonl"
+    path.write_text(content, encoding="utf-8")
+    asked = ScriptedRanks(RANKS)
+    with pytest.raises(SettingError, match=r"no record of an evaluation|no line of a record"):
+        evaluate_retrieval(SET, asked, ["mrr@10"], record=path)
+    assert path.read_text(encoding="utf-8") == content
+    assert asked.asked == []
+
+
 def test_a_record_of_other_settings_is_refused(retriever: PageRetriever, tmp_path: Path) -> None:
     record = tmp_path / "run.jsonl"
     evaluate_retrieval(SET, retriever, ["mrr@10"], record=record)
@@ -326,6 +340,21 @@ def test_relevant_pages_by_names_of_ones_own() -> None:
     evaluate_answers(replace(SET, qrels=judged), rag, pages="relevant", key=named)
     shown = [[part.doc_id for part in conversation[0].pages] for conversation in generator.batches[0]]
     assert shown == [[f"{word}.png"] for word in WORDS]
+
+
+@pytest.mark.parametrize(
+    ("options", "shown"),
+    [
+        (("Asia", "Brazil", "China"), ["A. Asia", "B. Brazil", "C. China"]),  # begin with the letters, and have none
+        (("A1", "B2"), ["A. A1", "B. B2"]),
+        (("A", "B"), ["A", "B"]),
+        (("A: x", " B: y "), ["A: x", "B: y"]),
+        (("A. x", "red"), ["A. A. x", "B. red"]),
+    ],
+)
+def test_every_option_is_shown_with_a_letter(options: tuple[str, ...], shown: list[str]) -> None:
+    lines = with_options(Question("1", "Which?", options=options)).splitlines()
+    assert lines == ["Which?", "Options:", *shown, "Answer with the letter of the right option only."]
 
 
 def test_options_are_shown_to_the_generator_and_not_searched() -> None:

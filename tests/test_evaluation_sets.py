@@ -16,6 +16,8 @@ from PIL import Image
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, PageBox, Question, load_evaluation_set, page_key
+from visrag_integrations.evaluation.rows import question_of
+from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.types import Page
 
 
@@ -105,6 +107,42 @@ def test_questions_about_documents_elsewhere(tmp_path: Path) -> None:
     }  # fmt: skip
     assert page_key(Page("sha", 3, source="C:\\else\\Bericht 1.pdf")) == "Bericht 1.pdf#page=3"
     assert page_key(Page("sha", 3)) == "sha#page=3"
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("False", False),
+        ("no", False),
+        ("0", False),
+        (0.0, False),
+        ("TRUE", True),
+        (" yes ", True),
+        (1, True),
+        (True, True),
+    ],
+)
+def test_truth_values_are_read_as_they_are_meant(written: object, read: bool, tmp_path: Path) -> None:
+    """In tables of text "False" is no empty text, and so would be true."""
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({"query": "?", "answerable": written, "numeric": written}), encoding="utf-8")
+    (question,) = load_evaluation_set(path).questions
+    assert (question.answerable, question.numeric) == (read, read)
+
+
+def test_an_empty_cell_says_nothing(tmp_path: Path) -> None:
+    path = tmp_path / "queries.tsv"
+    path.write_text("query\tanswerable\tnumeric\nWho?\t\t\nWhy?\tFalse\t1\n", encoding="utf-8")
+    questions = [question_of(row, "queries", number) for number, row in enumerate(read_rows(path, tmp_path), 1)]
+    assert [(question.answerable, question.numeric) for question in questions] == [(True, None), (False, True)]
+
+
+@pytest.mark.parametrize("written", ["maybe", 2, [], {"a": 1}])
+def test_what_is_no_truth_value_is_refused(written: object, tmp_path: Path) -> None:
+    path = tmp_path / "set.jsonl"
+    path.write_text(json.dumps({"query": "?", "answerable": written}), encoding="utf-8")
+    with pytest.raises(DatasetError, match=r"row 1.*answerable is .*; it must be true or false"):
+        load_evaluation_set(path)
 
 
 def test_saved_sets_come_back(tmp_path: Path) -> None:

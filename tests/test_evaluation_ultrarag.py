@@ -113,6 +113,8 @@ def test_scores_and_keys_of_our_retriever_are_used(tmp_path: Path) -> None:
         (memory(q_ls=["a", "b"], ans_ls=["x"]), "2 questions and 1 entries of ans_ls"),
         (memory(q_ls=["a"]), "holds no answers"),
         (memory(q_ls=["other"], ans_ls=["x"]), "is a run of other questions: it asked 'other'"),
+        ([{"step": "x", "memory": ["q_ls"]}], "is no memory file"),
+        (memory(q_ls=["a"], ans_ls="x"), "its ans_ls is str"),
     ],
 )
 def test_a_file_that_is_no_memory_says_why(tmp_path: Path, content: Any, said: str) -> None:
@@ -121,6 +123,35 @@ def test_a_file_that_is_no_memory_says_why(tmp_path: Path, content: Any, said: s
     with pytest.raises(DatasetError, match=r"memory\.json") as raised:
         read_answers(path, [Question("1", "a")])
     assert said in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("variables", "said"),
+    [
+        ({"ret_scores": [[7.5]]}, "entry 1 is of 1 pages, and ret_psg has 2"),
+        ({"ret_scores": [[7.5, "high"]]}, "entry 1 is [7.5, 'high']"),
+        ({"ret_scores": [7.5]}, "entry 1 is 7.5"),
+        ({"ret_pages": [[{"key": "a"}]]}, "entry 1 is of 1 pages"),
+        ({"ret_pages": [[{"key": "a"}, {"name": "b"}]]}, "entry 1 is [{'key': 'a'}"),
+        ({"ret_pages": [["a", "b"]]}, "entry 1 is ['a', 'b']"),
+    ],
+)
+def test_what_is_said_of_pages_must_be_of_each_page(variables: dict[str, Any], said: str, tmp_path: Path) -> None:
+    path = write(tmp_path / "memory_a.json", memory(q_ls=["a"], ret_psg=[["/x/1.jpg", "/x/2.jpg"]], **variables))
+    with pytest.raises(DatasetError, match=r"memory_a\.json, ret_") as raised:
+        read_run(path)
+    assert said in str(raised.value)
+
+
+def test_a_question_without_anything_has_nothing(tmp_path: Path) -> None:
+    """Null is no page, no right answer and no answer of that name."""
+    kept = memory(
+        q_ls=["a", "b"], gt_ls=[None, ["7"]], ret_psg=[None, ["/x/1.jpg"]], ret_scores=[None, [3]], ans_ls=[None, "7"]
+    )
+    path = write(tmp_path / "memory_a.json", kept)
+    assert read_run(path) == {"q1": {}, "q2": {"1.jpg": 3.0}}
+    assert read_answers(path) == {"q1": "", "q2": "7"}
+    assert [question.answers for question in load_evaluation_set(path).questions] == [(), ("7",)]
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from visrag_integrations.errors import DatasetError
+from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question, load_evaluation_set
 from visrag_integrations.evaluation.vrag_sets import load_rag_dataset, write_vrag_parquet
 
@@ -61,6 +61,16 @@ def test_a_broken_example_is_named(tmp_path: Path, examples: list[Any], says: st
         load_rag_dataset(written(tmp_path, *examples))
 
 
+def test_a_question_without_pages_is_not_judged(tmp_path: Path) -> None:
+    """An empty judgement would count 0 in every retrieval metric, whatever was found."""
+    unjudged = changed(meta_info={"file_name": "a.pdf", "reference_page": []}, query=" How many? ")
+    found = load_evaluation_set(written(tmp_path, EXAMPLE, unjudged))
+    assert list(found.qrels) == [EXAMPLE["uid"]]
+    assert found.questions[1].text == "How many?"  # as in every other layout: without the blanks around it
+    with pytest.raises(DatasetError, match="was there before"):
+        load_evaluation_set(written(tmp_path, unjudged, unjudged))
+
+
 @pytest.mark.parametrize("text", ["", "[1]", '{"examples": 3}', "{" * 5])
 def test_a_file_of_another_kind_is_named(tmp_path: Path, text: str) -> None:
     path = tmp_path / "rag_dataset.json"
@@ -84,6 +94,23 @@ def test_the_parquet_is_read_as_it_was_written(tmp_path: Path) -> None:
     found = load_evaluation_set(tmp_path / "train.parquet")
     assert found.questions == questions
     assert found.qrels == made.qrels
+
+
+def test_the_parquet_is_written_whole_or_not_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pq = pytest.importorskip("pyarrow.parquet")
+    path = tmp_path / "train.parquet"
+    made = EvaluationSet("train", (Question("q", "Who?", answers=("Ada",)),), {"q": {"b.pdf#page=2": 1}})
+    write_vrag_parquet(made, path)
+    before = path.read_bytes()
+
+    def full_disk(table: Any, where: Path) -> None:
+        Path(where).write_bytes(b"PAR1 half")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(pq, "write_table", full_disk)
+    with pytest.raises(SettingError, match="No space left"):
+        write_vrag_parquet(made, path)
+    assert path.read_bytes() == before
 
 
 def test_what_the_parquet_has_no_place_for_is_refused(tmp_path: Path) -> None:

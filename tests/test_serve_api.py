@@ -351,6 +351,18 @@ def test_a_store_that_is_away_is_503_and_its_place_is_not_told(tmp_path: Path) -
         wait_until(lambda: client.get("/health/ready").status_code == 503)
 
 
+def test_the_thread_that_asks_for_the_health_ends_with_the_server(retriever: PageRetriever) -> None:
+    def probing() -> list[str]:
+        return [thread.name for thread in threading.enumerate() if thread.name.startswith("visrag-health")]
+
+    before = len(probing())
+    app = create_app(retriever)
+    for _ in range(2):  # an app that is started again asks again
+        with running(app) as server:
+            assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
+        wait_until(lambda: len(probing()) <= before)
+
+
 async def test_health_asks_once_for_all_while_every_thread_is_busy() -> None:
     class Waiting:
         filter = None

@@ -118,6 +118,15 @@ def test_zero_where_that_is_chosen_is_counted_and_logged(caplog: pytest.LogCaptu
     assert judged.away == 2
 
 
+def test_verdicts_beside_one_that_is_none_are_kept(tmp_path: Path) -> None:
+    """They were paid for: the run that goes on asks only for the one that was refused."""
+    judged = Judged(lambda question, answer, right: 1 if answer == "40" else 7, cache=tmp_path / "verdicts.jsonl")
+    with pytest.raises(TrainingError, match="gave 7"):
+        judged.many([WRONG, RIGHT])
+    assert judged.many([RIGHT]) == [1.0]
+    assert judged.asked == 2
+
+
 @pytest.mark.parametrize("value", [float("nan"), 2, -0.1, "yes", None])
 def test_a_verdict_is_a_number(value: Any) -> None:
     with pytest.raises(TrainingError, match="a verdict is a number from 0 to 1"):

@@ -14,12 +14,19 @@ from reader_runs import picture, truth_of, write_rows
 
 from visrag_integrations.errors import DatasetError, GenerationError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question
+from visrag_integrations.readers import PageReader
 from visrag_integrations.training import build_examples, export_examples
 from visrag_integrations.training.reader_building import with_pages
-from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample, open_examples
+from visrag_integrations.training.reader_examples import (
+    PLACE,
+    ExampleTurn,
+    ReaderExample,
+    ReaderExamples,
+    open_examples,
+)
 from visrag_integrations.training.rewards import answer_reward, evidence_reward, format_reward
 from visrag_integrations.training.support import pages_with_words, support_reward
-from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page
+from visrag_integrations.types import Conversation, Generation, GenerationSettings, Page, ScoredPage
 
 FACTS = {
     1: ("How many sailing boats does the harbour hold?", "forty", "The harbour holds forty sailing boats."),
@@ -154,6 +161,33 @@ def test_building_goes_on_where_it_stopped(documents: Path, tmp_path: Path) -> N
         build_examples(documents, made(), back, tmp_path / "out", progress=False, seed=1)
 
 
+def test_an_answer_from_other_pages_is_not_taken_for_one(documents: Path, tmp_path: Path) -> None:
+    """Its evidence says "[2]", and the second page may now be another one."""
+
+    class Ranked:
+        def __init__(self, numbers: Sequence[int]) -> None:
+            pages = {page.number: page for page in PageReader().read(documents)}
+            self.hits = [ScoredPage(pages[number], 1 / number) for number in numbers]
+
+        def retrieve(self, query: Any, top_k: int | None = None) -> list[ScoredPage]:
+            return self.hits[:top_k]
+
+    def built(retriever: Ranked) -> int:
+        strong = Strong()
+        build_examples(documents, made(), strong, tmp_path / "out", pages=2, retriever=retriever, progress=False)
+        return strong.asked
+
+    assert built(Ranked([1, 2, 3])) == 3
+    assert built(Ranked([1, 2, 3])) == 0
+    # The second page of each: 2 1 1 before, 3 3 2 now.
+    assert built(Ranked([3, 2, 1])) == 3
+
+
+def test_data_without_rows_is_an_error() -> None:
+    with pytest.raises(DatasetError, match="holds no row"):
+        open_examples(ReaderExamples("mine", ()))
+
+
 def test_the_same_seed_shows_the_same_pages(documents: Path, tmp_path: Path) -> None:
     first = build_examples(documents, made(), Strong(), tmp_path / "a", pages=2, progress=False)
     second = build_examples(documents, made(), Strong(), tmp_path / "b", pages=2, progress=False)
@@ -220,6 +254,9 @@ def test_rows_in_each_layout(tmp_path: Path) -> None:
         ({"prompt": "<image>", "answer": "x", "image": ["/etc/passwd"]}, "no path inside"),
         ({"prompt": "<image>", "answer": "x", "image": [7]}, "names the picture '7'"),
         ({"prompt": 3, "answer": "x"}, "it has the columns prompt, answer"),
+        ({"prompt": "?", "answer": "x", "page_texts": "one text"}, "its page_texts are 'one text'"),
+        ({"prompt": "?", "answer": "x", "page_texts": [1]}, "they are a list of texts"),
+        ({"prompt": "?", "answer": "x", "page_texts": ["a text"]}, "it has 1 page_texts and 0 pictures"),
     ],
 )
 def test_rows_that_are_no_good(row: dict[str, Any], said: str, tmp_path: Path) -> None:

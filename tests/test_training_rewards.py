@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer
 
 from visrag_integrations.errors import DatasetError, SettingError
-from visrag_integrations.training import rewards, scopes
+from visrag_integrations.training import reward_words, rewards, scopes
 
 DATA = Path(__file__).parent / "data" / "training"
 GOLDEN = json.loads((DATA / "rs_grpo_rewards.json").read_text(encoding="utf-8"))
@@ -63,7 +63,7 @@ def test_the_weights_add_up_to_the_published_sum(case: dict[str, Any]) -> None:
 
 @pytest.mark.parametrize("case", GOLDEN["normalize_answer_qa"], ids=lambda case: repr(case["text"]))
 def test_published_normalisation(case: dict[str, str]) -> None:
-    assert rewards._normalised(case["text"], published=True) == case["expected"]
+    assert reward_words.normalised(case["text"], published=True) == case["expected"]
 
 
 def test_evidence_of_many_pages_is_averaged_by_default() -> None:

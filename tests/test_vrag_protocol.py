@@ -7,12 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.generation.pixel_boxes import box_problem, parse_box
 from visrag_integrations.generation.vrag import (
     TEMPLATE,
-    box_problem,
     build_prompt,
     check_template,
-    parse_box,
     parse_turn,
     question_of,
     quotable,

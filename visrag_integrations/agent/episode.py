@@ -8,17 +8,25 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import logging
 from collections import Counter
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from visrag_integrations.agent.budget import Capacity, Rules, Tokens
+from visrag_integrations.agent.observing import (
+    as_part,
+    looked,
+    on_one_line,
+    remarks_on,
+    shown_as,
+    unshowable,
+    wrong_box,
+    wrong_with,
+)
 from visrag_integrations.agent.pictures import Cut
 from visrag_integrations.agent.problems import CARRIED_OUT, NOTHING_NEW, REMINDER, problem, quoted
 from visrag_integrations.agent.steps import (
-    WHOLE,
     Crop,
     Finish,
     Observation,
@@ -30,22 +38,10 @@ from visrag_integrations.agent.steps import (
     Thought,
 )
 from visrag_integrations.agent.trace import Trace
-from visrag_integrations.errors import PictureError
+from visrag_integrations.generation.pixel_boxes import PixelBox, parse_box
 from visrag_integrations.generation.refusals import says_insufficient
-from visrag_integrations.generation.shown_pages import file_name
-from visrag_integrations.generation.vrag import (
-    ANSWER_NOW,
-    Action,
-    PixelBox,
-    Turn,
-    box_problem,
-    build_prompt,
-    parse_box,
-    parse_turn,
-)
+from visrag_integrations.generation.vrag import ANSWER_NOW, Action, Turn, build_prompt, parse_turn
 from visrag_integrations.types import Answer, Conversation, Generation, Message, Part, ScoredPage
-
-logger = logging.getLogger(__name__)
 
 MOST_REPEATS = 3
 """How often the same words may be searched for: each time the next best page is shown.
@@ -136,11 +132,11 @@ class Episode:
             if action is not None and not action.flaw and action.name != "answer":
                 self._think(turn)
                 if action.name == "search":
-                    observation = yield from self._search(action, _remarks(turn))
+                    observation = yield from self._search(action, remarks_on(turn))
                 else:
-                    observation = yield from self._crop(action, _remarks(turn))
+                    observation = yield from self._crop(action, remarks_on(turn))
             else:
-                observation = self._refuse(*_wrong_with(turn))
+                observation = self._refuse(*wrong_with(turn))
                 self.steps.append(Thought(len(self._turns), turn.thought, observation))
             self._go_on(turn, observation)
 
@@ -160,7 +156,7 @@ class Episode:
         budget = self.rules.token_budget
         if action is not None and action.name == "answer" and action.content and not action.flaw:
             self._think(turn)
-            self._finish("answered", action.content, _remarks(turn))
+            self._finish("answered", action.content, remarks_on(turn))
         # It was asked to answer, and did not.
         elif self._why_last is not None:
             self._think(turn)
@@ -200,7 +196,7 @@ class Episode:
     # --- actions ----------------------------------------------------------------------------------------------------
 
     def _search(self, action: Action, remarks: Sequence[Problem]) -> Generator[Request, Any, Observation]:
-        query = _readable(action.content)
+        query = on_one_line(action.content)
         observation = self._wrong_search(query, remarks)
         if observation is None:
             # One more than were shown: at least one of them is new.
@@ -211,8 +207,8 @@ class Episode:
                 observation = self._observe(None, remarks, NOTHING_NEW)
             else:
                 self._hits.append(new)
-                cut = yield Look(functools.partial(_looked, self.rules.pictures.whole, new.page))
-                observation = self._observe(_shown(new, cut), [*remarks, *_unshowable(new, cut)])
+                cut = yield Look(functools.partial(looked, self.rules.pictures.whole, new.page))
+                observation = self._observe(shown_as(new, cut), [*remarks, *unshowable(new, cut)])
         self.steps.append(SearchStep(len(self._turns), query, observation))
         return observation
 
@@ -228,7 +224,7 @@ class Episode:
         return None
 
     def _crop(self, action: Action, remarks: Sequence[Problem]) -> Generator[Request, Any, Observation]:
-        written = _readable(action.content)
+        written = on_one_line(action.content)
         box = parse_box(action.content)
         observation = yield from self._look_closer(written, box, remarks)
         # A box that cannot be read is the name of what is wrong with it.
@@ -243,18 +239,18 @@ class Episode:
         if not self._shown:
             return self._refuse(*remarks, problem("no_picture"))
         last = self._shown[-1]
-        wrong = _wrong_box(written, box, last.size)
+        wrong = wrong_box(written, box, last.size)
         problems = [*remarks, *wrong]
         if isinstance(box, str) or any(one.name not in CARRIED_OUT for one in wrong):
             return self._refuse(*problems)
         crop = self.rules.pictures.crop
-        cut = yield Look(functools.partial(_looked, crop, last.page.page, last.region, last.size, box))
+        cut = yield Look(functools.partial(looked, crop, last.page.page, last.region, last.size, box))
         if isinstance(cut, str):
-            return self._refuse(*remarks, *_unshowable(last.page, cut))
+            return self._refuse(*remarks, *unshowable(last.page, cut))
         # The same picture again would teach the model nothing.
         if cut.region == last.region:
             return self._refuse(*remarks, problem("box_whole", written=quoted(written)))
-        return self._observe(_shown(last.page, cut), problems)
+        return self._observe(shown_as(last.page, cut), problems)
 
     # --- what the model is shown and told ---------------------------------------------------------------------------
 
@@ -291,68 +287,9 @@ class Episode:
         return None
 
     def _go_on(self, turn: Turn, observation: Observation) -> None:
-        parts: list[Part] = [_part(shown) for shown in observation.shown]
+        parts: list[Part] = [as_part(shown) for shown in observation.shown]
         if observation.text:
             parts.append(observation.text)
         # What is kept of a turn ends with its first action: the model must not read what it made up after it.
         said = Message((turn.kept.strip() or "(nothing)",), "assistant")
         self._conversation = (*self._conversation, said, Message(tuple(parts)))
-
-
-def _remarks(turn: Turn) -> list[Problem]:
-    """What is off about a turn that can be carried out all the same."""
-    return [problem(name, count=len(turn.actions)) for name in turn.problems]  # only one of them has a {count}
-
-
-def _wrong_with(turn: Turn) -> list[Problem]:
-    """Why a turn cannot be carried out."""
-    action = turn.action
-    if action is None:
-        return _remarks(turn)
-    return [*_remarks(turn), problem(action.flaw or "empty_answer", tag=action.name)]
-
-
-def _wrong_box(written: str, box: PixelBox | str, size: tuple[int, int]) -> list[Problem]:
-    """What is wrong with a box on a picture of this size: one problem, or none."""
-    width, height = size
-    name = box if isinstance(box, str) else box_problem(box, width, height)
-    if not name:
-        return []
-    return [problem(name, written=quoted(written), width=width, height=height)]
-
-
-def _readable(text: str) -> str:
-    """Model text on one line, without control characters."""
-    printable = ""
-    for letter in text:
-        printable += letter if letter.isprintable() else " "
-    return " ".join(printable.split())
-
-
-def _looked(open_cut: Callable[..., Cut], *arguments: Any) -> Cut | str:
-    """The picture, or why it cannot be shown."""
-    try:
-        return open_cut(*arguments)
-    except PictureError as err:
-        logger.warning("a page's picture cannot be shown to the model: %s", err)
-        return "it cannot be opened"  # the error names the file, and those who ask a server read this
-
-
-def _shown(hit: ScoredPage, cut: Cut | str) -> Shown:
-    if isinstance(cut, str):
-        return Shown(hit, WHOLE, (0, 0))
-    return Shown(hit, cut.region, cut.picture.size, cut.picture)
-
-
-def _unshowable(hit: ScoredPage, cut: Cut | str) -> list[Problem]:
-    if not isinstance(cut, str):
-        return []
-    page = hit.page
-    return [problem("unshowable", page=f"page {page.number} of {quoted(file_name(page))}", reason=cut)]
-
-
-def _part(shown: Shown) -> Part:
-    """A whole page stays a page, so that a generator that sees nothing can read its text; a crop is its pixels."""
-    if shown.whole or shown.picture is None:
-        return dataclasses.replace(shown.page.page, picture=shown.picture)
-    return shown.picture

@@ -11,7 +11,7 @@ from visrag_integrations import images
 from visrag_integrations.agent.steps import WHOLE
 from visrag_integrations.errors import SettingError, VisRAGError
 from visrag_integrations.generation.budget import PictureGrid
-from visrag_integrations.generation.vrag import PixelBox
+from visrag_integrations.generation.pixel_boxes import PixelBox
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.sources import identify
 from visrag_integrations.types import Box, Page

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
-from visrag_integrations.generation.vrag import PixelBox
+from visrag_integrations.generation.pixel_boxes import PixelBox
 from visrag_integrations.types import Answer, Box, ScoredPage
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import opening, options, output
 from visrag_integrations.cli.documents import name_of
 from visrag_integrations.cli.parser import did_you_mean
 from visrag_integrations.errors import SettingError, printable
@@ -40,7 +40,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag delete`."""
-    with options.open_store(arguments, must_exist=True) as store:
+    with opening.open_store(arguments, must_exist=True) as store:
         chosen = _chosen(arguments.names, list(store.documents()))
         if len(chosen) > len(arguments.names) and not arguments.yes:
             _confirm(chosen)
@@ -72,7 +72,10 @@ def _named(name: str, documents: Sequence[StoredDocument]) -> list[StoredDocumen
     if exact:
         return exact
     folder = name.rstrip("/\\")
-    inside = [document for document in documents if any(_is_below(source, folder) for source in document.sources)]
+    inside: list[StoredDocument] = []
+    for document in documents:
+        if any(_is_below(source, folder) for source in document.sources):
+            inside.append(document)
     if inside:
         return inside
     alike = [document for document in documents if name in map(_file_name, document.sources)]
@@ -81,9 +84,12 @@ def _named(name: str, documents: Sequence[StoredDocument]) -> list[StoredDocumen
         raise SettingError(f"{name!r} is the file name of {len(alike)} documents: {found}. Give one of these names.")
     if alike:
         return alike
-    everything = [source for document in documents for source in document.sources]
-    by_file = {_file_name(source): source for source in everything}
-    hint = did_you_mean(name, [*by_file, *everything])
+    known: dict[str, None] = {}  # file names first: they are what people type
+    for document in documents:
+        known.update(dict.fromkeys(map(_file_name, document.sources)))
+    for document in documents:
+        known.update(dict.fromkeys(document.sources))
+    hint = did_you_mean(name, list(known))
     raise SettingError(
         f"No document {printable(name)!r} is in the index, and nothing was removed{hint or '.'} "
         "`visrag list` shows what there is."

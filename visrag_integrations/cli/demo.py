@@ -12,7 +12,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import asked, ending, loading, options, presets, reranking
+from visrag_integrations.cli import asked, ending, loading, opening, options, presets, reranking
 from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.closing import close
 
@@ -135,7 +135,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
         load=lambda info: loading.load_embedder(arguments, info.embedder, info, may_ask=False),
         searching=reranking.retriever_settings(arguments, opened),
         top_k=arguments.k,
-        strategy=options.strategy_of(arguments),
+        strategy=opening.strategy_of(arguments),
         prompt=presets.prompt_of(arguments),
         settings=GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided),
     )

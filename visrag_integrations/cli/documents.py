@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import opening, options, output
 from visrag_integrations.errors import printable
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -23,7 +23,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag list`."""
-    with options.open_store(arguments, must_exist=True) as store:
+    with opening.open_store(arguments, must_exist=True) as store:
         asked = options.filter_of(arguments)
         documents = sorted(store.documents(asked), key=lambda document: (document.sources, document.doc_id))
         note = ""

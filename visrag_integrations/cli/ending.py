@@ -47,19 +47,18 @@ def at_once(close: Callable[[], object]) -> Iterator[None]:
 
     For a server on standard input: its loop waits for a thread that waits for a line, and nothing can wake that.
     """
+    from visrag_integrations.servers.web.signals import ending_signals_call
 
     def end(number: int, frame: FrameType | None) -> None:
-        error: KeyboardInterrupt = Terminated() if number == signal.SIGTERM else KeyboardInterrupt()
+        error = KeyboardInterrupt()
+        if number == signal.SIGTERM:
+            error = Terminated()
         close()
         print(f"visrag: {message(error, argparse.Namespace())}", file=sys.stderr, flush=True)
         os._exit(code(error))
 
-    before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
+    with ending_signals_call(end):
         yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def _terminate(number: int, frame: FrameType | None) -> None:

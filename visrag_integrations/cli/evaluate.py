@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import loading, options, output, presets, reranking
+from visrag_integrations.cli import loading, opening, options, output, presets, reranking
 from visrag_integrations.cli.evaluate_merge import add_merge
 from visrag_integrations.cli.evaluate_options import (
     add_progress,
@@ -126,10 +126,10 @@ def run_retrieval(arguments: argparse.Namespace) -> int:
             # Only the questions that were asked: --limit leaves some out, and a mean over others says nothing.
             judged = {id_: dataset.qrels[id_] for id_ in result.per_query}
             other = EvaluationResult(arguments.compare, evaluate_run(baseline, judged, metrics), run=baseline)
-        # The numbers first: a page that cannot be written must not take them along.
+        # The numbers first: a file that cannot be written must not take them along.
+        code = report_result(arguments, dataset, result, other, failed)
         if arguments.run_out:
             write_run(result.run, arguments.run_out)
-        code = report_result(arguments, dataset, result, other, failed)
         write_html(arguments, dataset, result, other, store)
     return code
 
@@ -143,7 +143,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
     dataset, metrics = dataset_of(arguments), metrics_of(arguments)
     evaluate_answers_of({}, (), metrics)  # wrong names are refused before hours of indexing
     baseline = read_answers(arguments.compare, dataset.questions) if arguments.compare else None
-    writer = options.generator_name(arguments)
+    writer = opening.generator_name(arguments)
     loading.ask_before_loading(arguments, writer)
     loading.check_server(arguments, writer)
     how = {"top_k": arguments.k, "pages": arguments.pages, **running(arguments)}
@@ -221,7 +221,7 @@ def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> Qdrant
     # What is filled for a set must not mix with the user's own pages, nor with those of another set.
     if arguments.collection is None:
         arguments.collection = f"eval-{own}" if fills else getattr(arguments, "said_collection", "pages")
-    return options.open_store(arguments, must_exist=not fills)
+    return opening.open_store(arguments, must_exist=not fills)
 
 
 def _fill(
@@ -232,7 +232,7 @@ def _fill(
 
     if not arguments.documents and not dataset.pages:
         return 0
-    embedder = options.embedder_to_fill(arguments, store)
+    embedder = opening.embedder_to_fill(arguments, store)
     opened.callback(close, embedder)  # at the end: searching needs the same one
     if arguments.documents:
         arguments.paths = arguments.documents
@@ -264,7 +264,7 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
     """What finds pages in the store; its embedder is closed with what is opened."""
     from visrag_integrations.retrieval import PageRetriever
 
-    embedder = options.embedder_that_filled(store, arguments)
+    embedder = opening.embedder_that_filled(store, arguments)
     opened.callback(close, embedder)
     settings = reranking.retriever_settings(arguments, opened)
     return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments), **settings)
@@ -274,12 +274,12 @@ def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
-    writer = loading.load_generator(arguments, options.generator_name(arguments))
+    writer = loading.load_generator(arguments, opening.generator_name(arguments))
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(
         retriever,
         writer,
-        strategy=options.strategy_of(arguments),
+        strategy=opening.strategy_of(arguments),
         prompt=presets.prompt_of(arguments),
         settings=settings,
     )

@@ -30,11 +30,15 @@ def run_merge(arguments: argparse.Namespace) -> int:
 
     check_outputs(arguments)
     dataset = dataset_of(arguments)
-    metrics = metrics_of(arguments) if arguments.metrics else None
+    metrics: list[str] | None = None
+    if arguments.metrics:
+        metrics = metrics_of(arguments)
     result = merge_records(
         dataset, arguments.records, metrics, record=arguments.record, unfinished=arguments.unfinished
     )
+    # The numbers first, as in the run itself.
+    code = report_result(arguments, dataset, result, None, 0)
     if arguments.run_out:
         write_run(result.run, arguments.run_out)
     write_html(arguments, dataset, result, None, None)
-    return report_result(arguments, dataset, result, None, 0)
+    return code

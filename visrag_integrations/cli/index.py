@@ -7,7 +7,7 @@ import contextlib
 import sys
 from typing import TYPE_CHECKING, Any, cast
 
-from visrag_integrations.cli import ending, options, output
+from visrag_integrations.cli import ending, opening, options, output
 from visrag_integrations.cli.pace import Estimate, Paced
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
@@ -38,10 +38,10 @@ def run(arguments: argparse.Namespace) -> int:
 
         check_ray()
     with contextlib.ExitStack() as opened:
-        options_of_server = options.server_options(arguments)
-        store = opened.enter_context(options.open_store(arguments, server_options=options_of_server))
+        options_of_server = opening.server_options(arguments)
+        store = opened.enter_context(opening.open_store(arguments, server_options=options_of_server))
         if arguments.ray is None:
-            embedder = options.embedder_to_fill(arguments, store)
+            embedder = opening.embedder_to_fill(arguments, store)
             opened.callback(close, embedder)
             report = index_paths(arguments, store, embedder)
         else:
@@ -57,7 +57,7 @@ def index_paths(arguments: argparse.Namespace, store: QdrantPageStore, embedder:
     """Index the paths of the command line; what failed is said on standard error."""
     from visrag_integrations.ingestion import index_documents
 
-    second = options.second_embedder(arguments, store)
+    second = opening.second_embedder(arguments, store)
     settings = {"workers": arguments.workers, **_settings(arguments)}
     if not getattr(arguments, "quiet", False):
         embedder = cast("PageEmbedder", Paced(embedder))
@@ -85,7 +85,7 @@ def index_paths_on_ray(arguments: argparse.Namespace, store: QdrantPageStore) ->
             "Leave it out."
         )
     # By name: a loaded model would have to be sent to every worker.
-    name = options.name_of_embedder_to_fill(arguments, store)
+    name = opening.name_of_embedder_to_fill(arguments, store)
     cluster = RayCluster(arguments.ray, readers=arguments.workers, embedders=arguments.embedders)
     return _report_failures(
         index_documents_ray(arguments.paths, store=store, embedder=name, cluster=cluster, **_settings(arguments))

@@ -7,7 +7,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import options, output
+from visrag_integrations.cli import opening, options, output
 from visrag_integrations.errors import printable
 
 if TYPE_CHECKING:
@@ -26,7 +26,7 @@ def add_parser(subparsers: Any) -> None:
 
 def run(arguments: argparse.Namespace) -> int:
     """`visrag info`."""
-    with options.open_store(arguments, must_exist=True) as store:
+    with opening.open_store(arguments, must_exist=True) as store:
         found = _described(arguments, store)
     if arguments.json:
         output.print_json(found)

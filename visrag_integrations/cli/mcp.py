@@ -8,7 +8,7 @@ import socket
 import sys
 from typing import Any
 
-from visrag_integrations.cli import ending, options
+from visrag_integrations.cli import ending, opening, options
 from visrag_integrations.cli.reranking import add_rerank_options
 from visrag_integrations.cli.serve import add_address_options, following_retriever, hosts_of, tokens_of
 from visrag_integrations.interfaces.closing import close
@@ -53,11 +53,11 @@ def _load(arguments: argparse.Namespace, stack: contextlib.ExitStack) -> Any:
     from visrag_integrations.servers.mcp import create_mcp_server
 
     with contextlib.redirect_stdout(sys.stderr):  # standard output belongs to the protocol
-        store = stack.enter_context(options.open_store(arguments, must_exist=True))
-        embedder = options.embedder_that_filled(store, arguments)
+        store = stack.enter_context(opening.open_store(arguments, must_exist=True))
+        embedder = opening.embedder_that_filled(store, arguments)
         retriever = following_retriever(embedder, store, arguments, stack)
         stack.callback(retriever.close)
-        rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
+        rag = None if arguments.search_only else opening.build_rag(arguments, embedder, store)
         if rag is not None:
             rag.retriever = retriever  # with the filter
             stack.callback(close, rag.generator)

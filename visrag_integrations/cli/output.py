@@ -36,7 +36,8 @@ def failure_lines(failed: Sequence[Failure]) -> list[str]:
         where = printable(failure.source)
         if failure.page is not None:
             where += f", page {failure.page}"
-        lines.append(f"failed: {where}: {failure.error}")
+        # Of a hostile document the reason may quote what stands in it: no commands for the terminal.
+        lines.append(f"failed: {where}: {printable_lines(failure.error)}")
     return lines
 
 
@@ -47,7 +48,7 @@ def warning_lines(report: IndexReport) -> list[str]:
         where = printable(warning.source)
         if warning.page is not None:
             where += f", page {warning.page}"
-        lines.append(f"warning: {where}: {warning.text}")
+        lines.append(f"warning: {where}: {printable_lines(warning.text)}")
     if report.left_out:
         endings = Counter(Path(name).suffix.lower() or "no ending" for name in report.left_out)
         kinds = ", ".join(f"{count} {ending}" for ending, count in sorted(endings.items()))

@@ -6,7 +6,7 @@ import argparse
 import contextlib
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import asked, index, loading, options, output
+from visrag_integrations.cli import asked, index, loading, opening, options, output
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.interfaces.closing import close
 
@@ -54,7 +54,7 @@ def run(arguments: argparse.Namespace) -> int:
     from visrag_integrations.ingestion import reindex
 
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(options.open_store(arguments, must_exist=True))
+        store = opened.enter_context(opening.open_store(arguments, must_exist=True))
         embedders = _embedders(arguments, store)
         for embedder in embedders:
             opened.callback(close, embedder)

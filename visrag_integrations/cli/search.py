@@ -7,7 +7,7 @@ import contextlib
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import html_files, options, output, reranking
+from visrag_integrations.cli import html_files, opening, options, output, reranking
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.stores import why_nothing
 
@@ -36,8 +36,8 @@ def run(arguments: argparse.Namespace) -> int:
     query = options.text_or_stdin(arguments.query, 'visrag search "torque of the M8 bolts"')
     with_html = html_files.wanted(arguments)
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(options.open_store(arguments, must_exist=True))
-        embedder = options.embedder_that_filled(store, arguments)
+        store = opened.enter_context(opening.open_store(arguments, must_exist=True))
+        embedder = opening.embedder_that_filled(store, arguments)
         opened.callback(close, embedder)
         settings = reranking.retriever_settings(arguments, opened)
         retriever = PageRetriever(embedder, store, mode=arguments.mode, **settings)

@@ -11,7 +11,7 @@ import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import loading, options, reranking, serve_workers
+from visrag_integrations.cli import loading, opening, options, reranking, serve_workers
 from visrag_integrations.errors import SettingError
 from visrag_integrations.interfaces.closing import close
 
@@ -129,9 +129,9 @@ def answer(
 
     say_access(arguments)
     with contextlib.ExitStack() as opened:
-        store = opened.enter_context(options.open_store(arguments, must_exist=True))
-        embedder = options.embedder_that_filled(store, arguments)
-        rag = None if arguments.search_only else options.build_rag(arguments, embedder, store)
+        store = opened.enter_context(opening.open_store(arguments, must_exist=True))
+        embedder = opening.embedder_that_filled(store, arguments)
+        rag = None if arguments.search_only else opening.build_rag(arguments, embedder, store)
         retriever = following_retriever(embedder, store, arguments, opened)
         retriever.retrieve("warm up", 1)  # loads the model now, and says now what does not fit
         if rag is not None:

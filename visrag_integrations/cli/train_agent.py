@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from visrag_integrations.cli import loading, options, train_stages
+from visrag_integrations.cli import loading, opening, options, train_stages
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces.retrievers import Retriever
@@ -119,8 +119,8 @@ def _retriever(arguments: argparse.Namespace) -> Iterator[Retriever]:
     from visrag_integrations.interfaces.closing import close
     from visrag_integrations.retrieval import PageRetriever
 
-    with options.open_store(arguments, must_exist=True) as store:
-        embedder = options.embedder_that_filled(store, arguments)
+    with opening.open_store(arguments, must_exist=True) as store:
+        embedder = opening.embedder_that_filled(store, arguments)
         try:
             yield PageRetriever(embedder, store)
         finally:

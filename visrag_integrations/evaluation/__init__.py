@@ -3,7 +3,8 @@
 from visrag_integrations.evaluation.answer_runs import evaluate_answers, read_answers
 from visrag_integrations.evaluation.answers import ANSWER_METRICS, evaluate_answers_of
 from visrag_integrations.evaluation.corpus import PagesReport, index_pages
-from visrag_integrations.evaluation.evidence import EVIDENCE_METRICS, EvidenceScores, evaluate_evidence
+from visrag_integrations.evaluation.evidence import evaluate_evidence
+from visrag_integrations.evaluation.evidence_scores import EVIDENCE_METRICS, EvidenceScores
 from visrag_integrations.evaluation.judged import JudgedAnswers
 from visrag_integrations.evaluation.loading import load_evaluation_set
 from visrag_integrations.evaluation.marks import MarkedBox, PageBox

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation.answers import evaluate_answers_of, find_answer_metric
-from visrag_integrations.evaluation.candidates import CandidateSearch
+from visrag_integrations.evaluation.chosen_pages import (
+    given_pages,
+    pages_that_are_right,
+    retrieved_pages,
+    stored_pages,
+)
 from visrag_integrations.evaluation.evidence import evidence_entry, score_entries
-from visrag_integrations.evaluation.metrics import Run, relevant_pages
+from visrag_integrations.evaluation.metrics import Run
 from visrag_integrations.evaluation.question_run import Done, QuestionRun, Scored, about, about_set, keyed
 from visrag_integrations.evaluation.results import EvaluationResult
 from visrag_integrations.evaluation.run_pages import digest_of_run, notes_of_run, pages_of_run
@@ -18,10 +23,12 @@ from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.evaluation.sets import EvaluationSet, PageKey, Question, page_key
 from visrag_integrations.evaluation.tables import read_rows
 from visrag_integrations.evaluation.ultrarag import memory_answers, read_memory
-from visrag_integrations.generation.parser import parse_evidence, scored
-from visrag_integrations.types import Answer, Page, ScoredPage
+from visrag_integrations.generation.parser import parse_evidence
+from visrag_integrations.types import Answer
 
 PagesFrom = Literal["auto", "retrieved", "given", "relevant"]
+# An answerer that does not say how many pages it shows gets as many as `VisRAG` shows by default.
+_DEFAULT_TOP_K = 3
 
 
 class Answerer(Protocol):
@@ -96,7 +103,9 @@ def evaluate_answers(
     ask = _asker(dataset, rag, source, top_k, key, run)
     question_run = QuestionRun(RunRecord(record, settings), questions, ask, entry, batch_size, workers)
     done = question_run.all(progress)
-    notes = () if run is None else notes_of_run(questions, run)
+    notes: tuple[str, ...] = ()
+    if run is not None:
+        notes = notes_of_run(questions, run)
     return question_run.result(dataset, scored_answers(dataset, done, metrics, notes, with_evidence=ground is not None))
 
 
@@ -106,7 +115,11 @@ def answered_questions(dataset: EvaluationSet) -> list[Question]:
     Raises:
         SettingError: There is none.
     """
-    questions = [question for question in dataset.questions if question.answers or not question.answerable]
+    questions: list[Question] = []
+    for question in dataset.questions:
+        # Of one that cannot be answered the right answer is known too: a refusal.
+        if question.answers or not question.answerable:
+            questions.append(question)
     if not questions:
         raise SettingError(f"{dataset.name} does not say what the right answers are; evaluate its retrieval instead.")
     return questions
@@ -139,9 +152,11 @@ def _source_of_pages(questions: Sequence[Question], pages: str, run: Run | None)
         raise SettingError(f"pages={pages!r} and a run both say what is shown. Leave one of them out.")
     if run is not None:
         return "run"
-    if pages == "auto":
-        return "given" if all(question.pages for question in questions) else "retrieved"
-    return pages
+    if pages != "auto":
+        return pages
+    if all(question.pages for question in questions):
+        return "given"
+    return "retrieved"
 
 
 def read_answers(path: str | Path, questions: Sequence[Question] | None = None) -> dict[str, str]:
@@ -184,18 +199,17 @@ def with_options(question: Question) -> str:
     """
     if not question.options:
         return question.text
-    lettered = {chr(ord("A") + place): option.strip() for place, option in enumerate(question.options)}
-    # Some sets write the letters themselves: "A) red".
-    has_letters = all(option.startswith(letter) for letter, option in lettered.items())
-    lines = [question.text, "Options:"]
-    for letter, option in lettered.items():
-        lines.append(option if has_letters else f"{letter}. {option}")
-    lines.append("Answer with the letter of the right option only.")
-    return "\n".join(lines)
-
-
-ChosenPages = Callable[[Sequence[Question]], Sequence[Sequence[ScoredPage]]]
-"""The pages to show for each question of a batch."""
+    # Some sets write the letters themselves: "A) red". "Asia" and "Brazil" only begin with them.
+    has_letters = True
+    plain: list[str] = []
+    lettered: list[str] = []
+    for place, option in enumerate(map(str.strip, question.options)):
+        letter = chr(ord("A") + place)
+        has_letters = has_letters and option.startswith(letter) and not option[1:2].isalnum()
+        plain.append(option)
+        lettered.append(f"{letter}. {option}")
+    options = plain if has_letters else lettered
+    return "\n".join([question.text, "Options:", *options, "Answer with the letter of the right option only."])
 
 
 def _asker(
@@ -216,17 +230,17 @@ def _asker(
     if not chooses:
         raise SettingError(f"pages={pages!r} needs an object with answer_from(questions, pages), such as VisRAG.")
     if pages == "retrieved":
-        choose = _retrieved(dataset, rag.retriever, top_k)
+        choose = retrieved_pages(dataset, rag.retriever, top_k or _DEFAULT_TOP_K)
     elif run is not None:
-        choose = pages_of_run(dataset, lambda: list(_stored(rag)), run, top_k or _DEFAULT_TOP_K, key)
+        choose = pages_of_run(dataset, lambda: list(stored_pages(rag)), run, top_k or _DEFAULT_TOP_K, key)
     elif pages == "given":
-        choose = _given(dataset, top_k)
+        choose = given_pages(dataset, top_k)
     else:
-        choose = _relevant(dataset, rag, top_k, key)
+        choose = pages_that_are_right(dataset, rag, top_k, key)
 
     def ask(batch: list[Question]) -> list[Answer]:
         shown = choose(batch)
-        return list(rag.answer_from([with_options(question) for question in batch], shown))
+        return list(rag.answer_from(list(map(with_options, batch)), shown))
 
     return ask
 
@@ -236,57 +250,12 @@ def _asker_without_pages(rag: Any, top_k: int | None) -> Callable[[list[Question
     extra = () if top_k is None else (top_k,)
 
     def ask(batch: list[Question]) -> list[Answer]:
-        texts = [with_options(question) for question in batch]
+        texts = list(map(with_options, batch))
         if hasattr(rag, "ask_many"):
             return list(rag.ask_many(texts, *extra))
-        return [rag.ask(text, *extra) for text in texts]
+        answers: list[Answer] = []
+        for text in texts:
+            answers.append(rag.ask(text, *extra))
+        return answers
 
     return ask
-
-
-# An answerer that does not say how many pages it shows gets as many as `VisRAG` shows by default.
-_DEFAULT_TOP_K = 3
-
-
-def _retrieved(dataset: EvaluationSet, retriever: Any, top_k: int | None) -> ChosenPages:
-    # Searched by the bare question: the options would be words to find.
-    return CandidateSearch(dataset, retriever, top_k or _DEFAULT_TOP_K).search
-
-
-def _given(dataset: EvaluationSet, top_k: int | None) -> ChosenPages:
-    if not any(question.pages for question in dataset.questions):
-        raise SettingError(f"{dataset.name} gives no pages with its questions. Say pages='retrieved'.")
-    return lambda batch: [scored(question.pages[:top_k]) for question in batch]
-
-
-def _relevant(dataset: EvaluationSet, rag: Any, top_k: int | None, key: PageKey) -> ChosenPages:
-    wanted: set[str] = set()
-    for judged in dataset.qrels.values():
-        wanted.update(relevant_pages(judged))
-    known: dict[str, Page] = {}
-    for page in dataset.pages or _stored(rag):
-        name = key(page)
-        if name in wanted:
-            known[name] = page
-    if not known:
-        raise SettingError(f"None of the pages that {dataset.name} calls relevant is in the set or in the index.")
-
-    def choose(batch: Sequence[Question]) -> list[Sequence[ScoredPage]]:
-        return [scored(_best(dataset.qrels.get(question.id, {}), known)[:top_k]) for question in batch]
-
-    return choose
-
-
-def _stored(rag: Any) -> Iterable[Page]:
-    """Every page of the index that the RAG searches; none where it does not show its index."""
-    store: Any = getattr(getattr(rag, "retriever", None), "store", None)
-    if not hasattr(store, "scroll"):
-        return ()
-    pages: Iterable[Page] = store.scroll()
-    return pages
-
-
-def _best(judged: Mapping[str, int], known: Mapping[str, Page]) -> list[Page]:
-    """The relevant pages, the highest grade first."""
-    best_first = sorted(relevant_pages(judged), key=lambda name: -judged[name])
-    return [known[name] for name in best_first if name in known]

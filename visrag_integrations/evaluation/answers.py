@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from visrag_integrations.errors import UnknownNameError
 from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.sets import Question
-from visrag_integrations.evaluation.ultrarag import ULTRARAG_METRICS
+from visrag_integrations.evaluation.ultrarag_metrics import ULTRARAG_METRICS
 
 REFUSALS = ("no relevant information", "insufficient to answer", "insufficient to answer the question")
 """What an unanswerable question must be answered with."""
@@ -46,7 +46,9 @@ _LONG_CONTRACTIONS = (
 
 def _contracted() -> dict[str, str]:
     """Contractions as people write them without an apostrophe -> with all of them."""
-    found = {word.replace("'", ""): word for word in _CONTRACTIONS.split()}
+    found: dict[str, str] = {}
+    for word in _CONTRACTIONS.split():
+        found[word.replace("'", "")] = word
     for word in _LONG_CONTRACTIONS.split():
         for place, letter in enumerate(word):
             if letter == "'":
@@ -73,9 +75,11 @@ def evaluate_answers_of(
     rules = {metric: find_answer_metric(metric) for metric in metrics}
     values: PerQuery = {}
     for question in questions:
-        if question.id in answers:
-            answer = answers[question.id]
-            values[question.id] = {metric: float(rule(answer, question)) for metric, rule in rules.items()}
+        if question.id not in answers:
+            continue
+        values[question.id] = {}
+        for metric, rule in rules.items():
+            values[question.id][metric] = float(rule(answers[question.id], question))
     return values
 
 
@@ -106,7 +110,9 @@ def vqa_normalized(text: str, *, published: bool = False) -> str:
         published: Letter for letter what VisRAG-Gen's own code gives, with its two slips: "somebody'd" becomes
             "somebodyd", and of more than 32 points the later ones stay.
     """
-    points, contracted = (_PUBLISHED_POINTS, _PUBLISHED_CONTRACTED) if published else (0, _CONTRACTED)
+    contracted, points = _CONTRACTED, 0  # 0: all of them
+    if published:
+        contracted, points = _PUBLISHED_CONTRACTED, _PUBLISHED_POINTS
     text = text.replace("\n", " ").replace("\t", " ").strip()
     for mark in _MARKS:
         # As published: beside a space, or in any text with a thousands comma, a mark goes; else it becomes a space.
@@ -115,14 +121,19 @@ def vqa_normalized(text: str, *, published: bool = False) -> str:
             text = text.replace(mark, "")
         else:
             text = text.replace(mark, " ")
-    words = [_NUMBERS.get(word, word) for word in _LONE_POINT.sub("", text, count=points).lower().split()]
-    return " ".join(contracted.get(word, word) for word in words if word not in _ARTICLES)
+    words: list[str] = []
+    for word in _LONE_POINT.sub("", text, count=points).lower().split():
+        word = _NUMBERS.get(word, word)
+        if word not in _ARTICLES:
+            words.append(contracted.get(word, word))
+    return " ".join(words)
 
 
 def em(answer: str, question: Question) -> float:
     """Exact match: the same text as one of the right answers, both normalised."""
     given = normalized(answer)
-    return float(bool(given) and any(given == normalized(truth) for truth in right_answers(question)))
+    # An answer of punctuation only is nothing, and so may a right answer be: that is no match.
+    return float(bool(given) and given in map(normalized, right_answers(question)))
 
 
 def accuracy(answer: str, question: Question) -> float:
@@ -138,12 +149,18 @@ def accuracy(answer: str, question: Question) -> float:
 def f1(answer: str, question: Question) -> float:
     """Shared words: the harmonic mean of precision and recall, against the right answer that fits best."""
     given = normalized(answer).split()
-    return max((_shared(given, normalized(truth).split()) for truth in right_answers(question)), default=0.0)
+    best = 0.0
+    for truth in right_answers(question):
+        best = max(best, _shared(given, normalized(truth).split()))
+    return best
 
 
 def anls(answer: str, question: Question) -> float:
     """1 - edit distance / length of the longer text, against the right answer that fits best; 0 below or at a half."""
-    return max((_similarity(_folded(answer), _folded(truth)) for truth in right_answers(question)), default=0.0)
+    best = 0.0
+    for truth in right_answers(question):
+        best = max(best, _similarity(_folded(answer), _folded(truth)))
+    return best
 
 
 def exact(answer: str, question: Question, *, published: bool = False) -> float:
@@ -164,13 +181,15 @@ def relaxed(answer: str, question: Question, *, published: bool = False) -> floa
     if given and given in truths:
         return 1.0
     # Only False stops here: where a set does not say, both texts being numbers is enough.
-    return float(question.numeric is not False and any(_is_near(given, truth) for truth in truths))
+    if question.numeric is False:
+        return 0.0
+    return float(any(_is_near(given, truth) for truth in truths))
 
 
 def choice(answer: str, question: Question) -> float:
     """VisRAG-Gen's rule for ArxivQA: the first character is the right option's letter."""
-    given = answer.strip()[:1].upper()
-    return float(bool(given) and any(given == truth.strip()[:1].upper() for truth in right_answers(question)))
+    given = _first_letter(answer)
+    return float(bool(given) and given in map(_first_letter, right_answers(question)))
 
 
 ANSWER_METRICS: dict[str, Callable[[str, Question], float]] = {
@@ -197,6 +216,10 @@ def right_answers(question: Question) -> Sequence[str]:
     if question.answerable:
         return question.answers
     return REFUSALS
+
+
+def _first_letter(text: str) -> str:
+    return text.strip()[:1].upper()
 
 
 def _shared(given: Sequence[str], truth: Sequence[str]) -> float:

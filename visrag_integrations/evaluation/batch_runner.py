@@ -64,7 +64,8 @@ class BatchRunner(Generic[Item, Result]):
         for outcomes in self._outcomes(_batches(items, self.batch_size)):
             done: list[tuple[Item, Result]] = []
             for outcome in outcomes:
-                done += [(outcome.item, result) for result in outcome.results]
+                for result in outcome.results:
+                    done.append((outcome.item, result))
             # Before the failures are reported, one of which may end the run: what was paid for is kept.
             self.on_done(done)
             for outcome in outcomes:
@@ -117,7 +118,10 @@ class BatchRunner(Generic[Item, Result]):
         for item in batch:
             (outcome,) = self._try([item])
             outcomes.append(outcome)
-            failures_in_a_row = 0 if outcome.error is None else failures_in_a_row + 1
+            if outcome.error is None:
+                failures_in_a_row = 0
+                continue
+            failures_in_a_row += 1
             if failures_in_a_row >= _MAX_FAILURES_IN_A_ROW:
                 break
         return outcomes

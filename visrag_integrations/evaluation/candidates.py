@@ -34,24 +34,36 @@ class CandidateSearch:
         """The pages for each question, best first."""
         if all(question.candidates is None for question in batch):
             return retrieve_many(self.retriever, [question.text for question in batch], self.top_k, **self.options)
-        filters = [self._filter(question) for question in batch]
-        found: list[Sequence[ScoredPage]] = []
         if isinstance(self.retriever, PageRetriever):
-            # Its queries are still embedded as one batch.
-            searches: list[Search] = []
-            for question, condition in zip(batch, filters, strict=True):
-                searches.append(Search(question.text, self.top_k, condition, **self.options))
-            for search in self.retriever.embed(searches):
-                found.append(self.retriever.find(search))
+            found = self._by_one_batch_of_queries(self.retriever, batch)
         else:
-            for question, condition in zip(batch, filters, strict=True):
-                found.append(self.retriever.retrieve(question.text, self.top_k, filter=condition, **self.options))
+            found = self._one_by_one(batch)
         for question, hits in zip(batch, found, strict=True):
             self._check(question, hits)
         return found
 
+    def _by_one_batch_of_queries(
+        self, retriever: PageRetriever, batch: Sequence[Question]
+    ) -> list[Sequence[ScoredPage]]:
+        """Each question has a filter of its own; the embedder still gets all of them together."""
+        searches: list[Search] = []
+        for question in batch:
+            searches.append(Search(question.text, self.top_k, self._filter(question), **self.options))
+        found: list[Sequence[ScoredPage]] = []
+        for search in retriever.embed(searches):
+            found.append(retriever.find(search))
+        return found
+
+    def _one_by_one(self, batch: Sequence[Question]) -> list[Sequence[ScoredPage]]:
+        found: list[Sequence[ScoredPage]] = []
+        for question in batch:
+            condition = self._filter(question)
+            found.append(self.retriever.retrieve(question.text, self.top_k, filter=condition, **self.options))
+        return found
+
     @cached_property
     def _ids(self) -> dict[str, str]:
+        # Sets name pages by keys; the store's filter takes ids.
         return {page_key(page): page.id for page in self.dataset.pages}
 
     def _filter(self, question: Question) -> Mapping[str, Any] | None:

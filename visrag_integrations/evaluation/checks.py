@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from visrag_integrations.errors import DatasetError
@@ -16,9 +16,10 @@ logger = logging.getLogger(__name__)
 
 def checked(found: EvaluationSet, source: str) -> EvaluationSet:
     """The set, if questions have ids of their own and judgements are about them and about its pages."""
+    if not found.questions and found.qrels:
+        raise DatasetError(source, "holds no question that is judged.")
     if not found.questions:
-        which = " that is judged" if found.qrels else ""
-        raise DatasetError(source, f"holds no question{which}.")
+        raise DatasetError(source, "holds no question.")
     # Results are kept by id: of two questions with one id, one would take the other's place.
     ids = Counter(question.id for question in found.questions)
     twice, count = ids.most_common(1)[0]
@@ -26,7 +27,8 @@ def checked(found: EvaluationSet, source: str) -> EvaluationSet:
         raise DatasetError(source, f"has {count} questions with the id {twice!r}; ids must differ.")
     qrels = {question: judged for question, judged in found.qrels.items() if question in ids}
     if found.qrels and not qrels:
-        one, other = next(iter(found.qrels)), next(iter(ids))
+        one = next(iter(found.qrels))
+        other = next(iter(ids))
         raise DatasetError(source, f"its judgements are about other questions: there is {one!r}, and not {other!r}.")
     if found.pages:
         known = {page_key(page) for page in found.pages}
@@ -51,6 +53,18 @@ def told(missing: list[str]) -> str:
     """Missing pages in words: each of them lowers every score."""
     examples = ", ".join(map(repr, missing[:3]))
     return f"{len(missing)} relevant pages are not in the corpus and can never be found: {examples}"
+
+
+def warn_of_contradictions(source: str, judgements: Sequence[str]) -> None:
+    """Log judgements that are there twice with different grades.
+
+    mteb takes the last one too: numbers stay comparable, and somebody should look at the set.
+    """
+    if judgements:
+        logger.warning(
+            "%s: %d judgements contradict an earlier one, and the last counts: %s",
+            source, len(judgements), ", ".join(judgements[:3]),
+        )  # fmt: skip
 
 
 def _check_candidates(found: EvaluationSet, known: set[str], source: str) -> None:

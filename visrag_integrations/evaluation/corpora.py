@@ -49,7 +49,8 @@ def by_document(pages: tuple[Page, ...]) -> tuple[Page, ...]:
     numbers: list[int] = []
     places: set[tuple[str, int]] = set()
     for page in pages:
-        document, number = page.metadata.get("document_id"), page.metadata.get("page_number")
+        document = page.metadata.get("document_id")
+        number = page.metadata.get("page_number")
         if document is None or isinstance(number, bool) or not isinstance(number, int) or number < 0:
             return pages
         numbers.append(number)
@@ -58,12 +59,13 @@ def by_document(pages: tuple[Page, ...]) -> tuple[Page, ...]:
         logger.info("two pages are said to be the same page of a document: pages keep the set's own ids")
         return pages
     # Pages count from 1 here. A set that has a page 0 counts from 0.
-    shift = 1 if 0 in numbers else 0
+    shift = int(0 in numbers)
     placed: list[Page] = []
     for page, number in zip(pages, numbers, strict=True):
         document = str(page.metadata["document_id"])
         source = f"{page.source.rpartition('/')[0]}/{document}"
-        metadata = {name: value for name, value in page.metadata.items() if name not in ("document_id", "page_number")}
+        metadata = dict(page.metadata)
+        del metadata["document_id"], metadata["page_number"]
         placed.append(replace(page, doc_id=document, number=number + shift, source=source, metadata=metadata))
     return tuple(placed)
 
@@ -74,12 +76,15 @@ def is_same_corpus(one: Sequence[Page], other: Sequence[Page]) -> bool:
     Only the pictures of the first, the middle and the last page are compared: a set of six languages has six copies of
     thousands of pictures.
     """
-    if [(page_key(page), page.text) for page in one] != [(page_key(page), page.text) for page in other]:
+    if len(one) != len(other):
         return False
-    for place in {0, len(one) // 2, len(one) - 1} if one else ():
-        if _picture(one[place]) != _picture(other[place]):
+    for page, twin in zip(one, other, strict=True):
+        if (page_key(page), page.text) != (page_key(twin), twin.text):
             return False
-    return True
+    if not one:
+        return True
+    compared = {0, len(one) // 2, len(one) - 1}
+    return all(_picture(one[place]) == _picture(other[place]) for place in compared)
 
 
 def _picture(page: Page) -> object:

@@ -59,7 +59,12 @@ def index_pages(
     started = time.monotonic()
     failed: list[Failure] = []
     store.prepare(embedder)
-    total = len(pages) if isinstance(pages, Sequence) else None
+    total = None
+    if isinstance(pages, Sequence):
+        total = len(pages)
+    complete: Callable[[Page], Page] | None = with_text
+    if reads_pixels(embedder):
+        complete = None
     with progress_bar(progress, total=total, unit="page", desc="Indexing") as bar:
 
         def show(counts: FillCounts) -> None:
@@ -77,7 +82,7 @@ def index_pages(
             batch_size=batch_size,
             on_failure=fail,
             on_batch=show,
-            complete=None if reads_pixels(embedder) else with_text,
+            complete=complete,
             rule=_RULE,
         )
     return PagesReport(counts.unchanged + counts.added, counts.added, tuple(failed), time.monotonic() - started)
@@ -89,5 +94,6 @@ def with_text(page: Page) -> Page:
         return page
     with page.open_image() as image:
         words = ocr.read_words(image)
-    metadata = {**page.metadata, "text_source": "ocr" if words else "none"}
+    source = "ocr" if words else "none"
+    metadata = {**page.metadata, "text_source": source}
     return replace(page, text=ocr.assemble(words), words=words, metadata=metadata)

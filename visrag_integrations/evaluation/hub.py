@@ -25,7 +25,9 @@ def hub_tables(name: str, split: str) -> Tables:
     try:
         names = tuple(datasets.get_dataset_config_names(name))
     except Exception as err:  # whatever the hub's client raises
-        raise _not_there(name, err) from err
+        raise DatasetError(
+            name, f"is no path here, and the hub gives no data set of that name ({type(err).__name__}: {err})"
+        ) from err
 
     def rows(config: str) -> list[Row]:
         try:
@@ -33,15 +35,11 @@ def hub_tables(name: str, split: str) -> Tables:
         except DatasetError:
             raise
         except Exception as err:  # as above
-            raise _not_there(name, err) from err
+            raise DatasetError(
+                name, f"its table {config} cannot be read ({type(err).__name__}: {err}). Is the net there?"
+            ) from err
 
     return Tables(name, names, rows)
-
-
-def _not_there(name: str, err: Exception) -> DatasetError:
-    return DatasetError(
-        name, f"is no path here, and the hub gives no data set of that name ({type(err).__name__}: {err})"
-    )
 
 
 def _hub_rows(datasets: Any, name: str, config: str, split: str) -> list[Row]:
@@ -60,16 +58,20 @@ def table_rows(table: Any) -> list[Row]:
     """The rows of a `datasets.Dataset`; pictures in them become sources that are opened when needed."""
     import datasets
 
+    rows: list[Row]
     if IMAGE not in table.column_names:
-        rows: list[Row] = table.to_list()
+        rows = table.to_list()
         return rows
     # Not decoded: each picture is opened when it is needed, and by our own rules.
     pictures = table.select_columns(IMAGE).cast_column(IMAGE, datasets.Image(decode=False))
-    rows = table.remove_columns(IMAGE).to_list()
-    if not rows:  # a table of pictures only
-        rows = [{} for _ in range(len(pictures))]
-    for place, row in enumerate(rows):
+    others = table.remove_columns(IMAGE).to_list()
+    rows = []
+    for place in range(len(pictures)):
+        row: Row = {}
+        if others:  # none in a table of pictures only
+            row.update(others[place])
         row[IMAGE] = _hub_picture(pictures, place)
+        rows.append(row)
     return rows
 
 

@@ -71,6 +71,7 @@ class JudgedAnswers:
             return ()
         # Judges fail on the odd answers, not on any: the rest alone would flatter, or blame, the system.
         total = len(self.verdicts) + len(self.unjudged)
+        # Least: all of them wrong; most: all of them right.
         least = sum(self.verdicts.values()) / total
         most = least + len(self.unjudged) / total
         first, reason = next(iter(self.unjudged.items()))
@@ -99,7 +100,9 @@ class JudgedAnswers:
             return []
         rows = [["judge", "questions", "same", "kappa", "only judge: right", "only rule: right"]]
         for found in self.agreements:
-            kappa = "-" if found.kappa is None else f"{found.kappa:.3f}"
+            kappa = "-"
+            if found.kappa is not None:
+                kappa = f"{found.kappa:.3f}"
             counts = [str(found.judge_only), str(found.rule_only)]
             rows.append([f"and {found.rule}", str(found.questions), f"{found.share:.3f}", kappa, *counts])
         return rows

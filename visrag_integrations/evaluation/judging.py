@@ -16,6 +16,7 @@ from visrag_integrations.types import GenerationSettings, Message
 SETTINGS = GenerationSettings(temperature=0.0, max_tokens=512)
 """Greedy, so that a judge asked again says the same; room to think first, for models that do."""
 _VERDICT = re.compile(r"<judge>(.*?)</judge>", re.IGNORECASE | re.DOTALL)
+_VERDICTS = {"true": True, "false": False}
 _SHOWN = 200  # characters of a judge's text in an error: enough to see what it wrote instead
 
 
@@ -67,9 +68,11 @@ def parse_judge(text: str, *, published: bool = False) -> bool | None:
     if published:
         if "True" in found[0] or "true" in found[0]:
             return True
-        return False if "False" in found[0] or "false" in found[0] else None
+        if "False" in found[0] or "false" in found[0]:
+            return False
+        return None
     # A model that repeats what it was asked writes both; the first would make every answer right.
-    verdicts = {{"true": True, "false": False}.get(said.strip().lower()) for said in found}
+    verdicts = {_VERDICTS.get(said.strip().lower()) for said in found}
     if len(verdicts) > 1:
         return None
     return verdicts.pop()

@@ -43,7 +43,9 @@ LAYOUTS = (
     "a .jsonl, .json or .parquet file of questions; or a rag_dataset.json or parquet file of VRAG's"
 )
 
+# "organisation/name". All else that is no path here is a path that was mistyped.
 _HUB_NAME = re.compile(r"[\w.-]+/[\w.-]+")
+# What ends so was meant as a file, and is not looked for on the hub.
 _ENDINGS = (".jsonl", ".json", ".tsv", ".parquet")
 
 
@@ -208,8 +210,10 @@ def _from_rows(name: str, rows: Iterable[Row], root: Path = Path()) -> Evaluatio
         where = f"{name}, row {number}"
         # Several pictures are what the question is to be answered from (EVisRAG); nothing is searched.
         if isinstance(row.get("image"), list):
-            shown = tuple(_shown(picture, root, where, i) for i, picture in enumerate(row["image"], 1))
-            questions.append(replace(question_of(row, where, number), pages=shown))
+            shown: list[Page] = []
+            for place, picture in enumerate(row["image"], 1):
+                shown.append(_shown(picture, root, where, place))
+            questions.append(replace(question_of(row, where, number), pages=tuple(shown)))
             continue
         # One picture is the page of the row. Rows of one page are questions about it: it is kept once.
         if row.get("image") is not None:
@@ -239,5 +243,7 @@ def _without_text(dataset: EvaluationSet) -> EvaluationSet:
     """The set with the pictures of its pages only; another name, because it is indexed otherwise."""
     pages: list[Page] = []
     for page in dataset.pages:
-        pages.append(page if page.picture is None else replace(page, text=""))
+        if page.picture is not None:
+            page = replace(page, text="")
+        pages.append(page)
     return replace(dataset, name=f"{dataset.name}-pictures", pages=tuple(pages))

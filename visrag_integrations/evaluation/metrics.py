@@ -33,13 +33,16 @@ def evaluate_run(run: Run, qrels: Qrels, metrics: Iterable[str] = ("mrr@10", "re
         SettingError: A score that is not a number.
     """
     # All names first: a wrong one is refused before hours of work, not after.
-    wanted = [(metric, *parse_metric(metric)) for metric in metrics]
+    wanted = {metric: parse_metric(metric) for metric in metrics}
     found: PerQuery = {}
     for query, judged in qrels.items():
         grades = [judged.get(page, 0) for page in ranked(run.get(query, {}), query)]
         # The best order there could be: what nDCG and recall are shares of.
         ideal = sorted(map(judged.__getitem__, relevant_pages(judged)), reverse=True)
-        found[query] = {metric: RETRIEVAL_METRICS[name](grades, ideal, k) for metric, name, k in wanted}
+        values: dict[str, float] = {}
+        for metric, (name, depth) in wanted.items():
+            values[metric] = RETRIEVAL_METRICS[name](grades, ideal, depth)
+        found[query] = values
     return found
 
 
@@ -52,9 +55,11 @@ def ranked(scores: Mapping[str, float], query: str = "") -> list[str]:
     # Equal in single precision is equal: trec_eval reads scores into C floats. One that is too large becomes infinite.
     with np.errstate(over="ignore"):
         singles = np.asarray(list(scores.values()), dtype=np.float64).astype(np.float32).tolist()
-    if any(math.isnan(score) for score in singles):
+    if any(map(math.isnan, singles)):
         raise SettingError(f"A score of query {query!r} is not a number (nan), so its pages cannot be ranked.")
-    return [page for _, page in sorted(zip(singles, scores, strict=True), reverse=True)]
+    # Pairs are compared by score, then by page id; from the end, because of equal scores the last id comes first.
+    best_first = sorted(zip(singles, scores, strict=True), reverse=True)
+    return [page for _, page in best_first]
 
 
 def relevant_pages(judged: Mapping[str, int]) -> list[str]:
@@ -89,8 +94,10 @@ def parse_metric(metric: str) -> tuple[str, int]:
     ('ndcg', 10)
     """
     name, _, depth = metric.strip().lower().partition("@")
-    if name not in RETRIEVAL_METRICS or not (depth.isascii() and depth.isdecimal()) or int(depth) < 1:
-        allowed = ", ".join(f"{known}@K" for known in RETRIEVAL_METRICS)
+    # `isdecimal` alone is true of other scripts' digits too.
+    is_number = depth.isascii() and depth.isdecimal()
+    if name not in RETRIEVAL_METRICS or not is_number or int(depth) < 1:
+        allowed = "@K, ".join(RETRIEVAL_METRICS) + "@K"
         raise UnknownNameError(f"There is no retrieval metric {metric!r}; there is {allowed}, for example mrr@10.")
     return name, int(depth)
 

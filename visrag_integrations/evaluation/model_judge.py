@@ -65,28 +65,28 @@ def judge_answers(
         right = tuple(right_answers(question))
         if right and question.id in answers:
             wanted[question.id] = AnswerToJudge(with_options(question), answers[question.id], right)
-    asked = _Asked(judge, record)
-    asked.all(wanted.values(), batch_size, progress)
+    run = _JudgeRun(judge, record)
+    run.all(wanted.values(), batch_size, progress)
     verdicts: dict[str, float] = {}
     unjudged: dict[str, str] = {}
     for id_, each in wanted.items():
         if not each.answer.strip():
             verdicts[id_] = 0.0
-        elif each.key in asked.kept.done:
-            verdicts[id_] = float(asked.kept.done[each.key]["verdict"])
+        elif each.key in run.kept.done:
+            verdicts[id_] = float(run.kept.done[each.key]["verdict"])
         else:
-            unjudged[id_] = asked.problems.get(each.key, asked.ended)
+            unjudged[id_] = run.problems.get(each.key, run.ended)
     return JudgedAnswers(judge_name(judge), verdicts, unjudged, agreements(verdicts, rules or {}))
 
 
-class _Asked:
-    """What the judge said, by the answers' keys."""
+class _JudgeRun:
+    """Asks the judge; what it said is kept by the answers' keys (`kept`, and `problems` where it gave no verdict)."""
 
     def __init__(self, judge: Generator, record: str | Path | None) -> None:
         # Another wording is another judge: its verdicts are not mixed.
-        wording = hashlib.sha256(judge_template().encode("utf-8")).hexdigest()[:12]
+        prompt = hashlib.sha256(judge_template().encode("utf-8")).hexdigest()[:12]
         self.judge = judge
-        self.kept = RunRecord(record, {"task": "judged answers", "judge": judge_name(judge), "prompt": wording})
+        self.kept = RunRecord(record, {"task": "judged answers", "judge": judge_name(judge), "prompt": prompt})
         self.problems: dict[str, str] = {}
         self.ended = ""
 

@@ -60,8 +60,11 @@ class MtebSystem:
     ) -> None:
         if top_k is not None and top_k < 1:
             raise SettingError(f"top_k is {top_k!r}; it is the number of pages wanted, 1 or more.")
-        self.name, self.build, self.revision = name, build, revision
-        self.top_k, self.progress = top_k, progress
+        self.name = name
+        self.build = build
+        self.revision = revision
+        self.top_k = top_k
+        self.progress = progress
         self._retriever: PageRetriever | None = None
         self._pages: tuple[Page, ...] = ()
 
@@ -124,7 +127,8 @@ class MtebEmbedder:
 
     def __init__(self, embedder: PageEmbedder, *, name: str | None = None, revision: str | None = None) -> None:
         self.embedder = embedder
-        self.name, self.revision = name or embedder.name, revision or fingerprint_of(embedder) or "unknown"
+        self.name = name or embedder.name
+        self.revision = revision or fingerprint_of(embedder) or "unknown"
 
     def encode(self, inputs: Iterable[Mapping[str, Any]], *, prompt_type: Any = None, **others: Any) -> Any:
         """The vectors of mteb's batches: `(n, dim)`, or a list of `(m, dim)` for an embedder of many vectors."""
@@ -142,18 +146,25 @@ class MtebEmbedder:
 
     def similarity(self, embeddings1: Any, embeddings2: Any) -> Any:
         """The score of each with each, `(n, m)`: cosine, or MaxSim."""
-        one, other = _each(embeddings1), _each(embeddings2)
-        return np.array([self._scores(query, other) for query in one], dtype=np.float32)
+        pages = _each(embeddings2)
+        rows: list[list[float]] = []
+        for query in _each(embeddings1):
+            rows.append(self._scores(query, pages))
+        return np.array(rows, dtype=np.float32)
 
     def similarity_pairwise(self, embeddings1: Any, embeddings2: Any) -> Any:
         """The score of each pair, `(n,)`."""
-        pairs = zip(_each(embeddings1), _each(embeddings2), strict=True)
-        return np.array([self._scores(query, [page])[0] for query, page in pairs], dtype=np.float32)
+        scores: list[float] = []
+        for query, page in zip(_each(embeddings1), _each(embeddings2), strict=True):
+            scores += self._scores(query, [page])
+        return np.array(scores, dtype=np.float32)
 
     @property
     def mteb_model_meta(self) -> Any:
         """What mteb writes beside the results."""
-        kind, scoring = ("late-interaction", "MaxSim") if self.embedder.kind == "multi" else ("dense", "cosine")
+        kind, scoring = "dense", "cosine"
+        if self.embedder.kind == "multi":
+            kind, scoring = "late-interaction", "MaxSim"
         return _model_meta(self.name, self.revision, [kind], scoring, self.embedder.dimension)
 
     def _scores(self, query: Any, pages: Sequence[Any]) -> list[float]:
@@ -164,12 +175,17 @@ class MtebEmbedder:
     def _page(self, row: Mapping[str, Any]) -> Page:
         # Only what is embedded counts: the page is not stored, and needs no id of its own.
         page = Page("mteb", 1, _text(row), picture=row.get("image"))
-        return page if reads_pixels(self.embedder) else with_text(page)
+        if reads_pixels(self.embedder):
+            return page
+        return with_text(page)
 
 
 def _of_corpus(pages: Sequence[Page], name: str) -> tuple[Page, ...]:
     """The pages as those of this corpus: others have pages "0", "1", ... too, and a store goes by ids."""
-    return tuple(replace(page, doc_id=f"{name}/{page.doc_id}") for page in pages)
+    named: list[Page] = []
+    for page in pages:
+        named.append(replace(page, doc_id=f"{name}/{page.doc_id}"))
+    return tuple(named)
 
 
 def _question(row: Mapping[str, Any], top_ranked: Mapping[str, Sequence[str]] | None) -> Question:
@@ -187,6 +203,7 @@ def _question(row: Mapping[str, Any], top_ranked: Mapping[str, Sequence[str]] | 
 
 def _batch_rows(batch: Mapping[str, Any]) -> list[dict[str, Any]]:
     """A batch by columns as rows: {"text": ["a", "b"]} -> [{"text": "a"}, {"text": "b"}]."""
+    # Not all columns: mteb gives ids and more beside what is embedded.
     columns = [name for name in ("title", "text", "image") if name in batch]
     rows: list[dict[str, Any]] = []
     for values in zip(*(batch[name] for name in columns), strict=True):
@@ -211,7 +228,10 @@ def _each(embeddings: Any) -> list[Any]:
     """Embeddings one by one, as arrays, also where mteb made a tensor of them."""
     each: list[Any] = []
     for embedding in embeddings:
-        each.append(embedding.numpy(force=True) if hasattr(embedding, "numpy") else np.asarray(embedding))
+        if hasattr(embedding, "numpy"):
+            each.append(embedding.numpy(force=True))  # from a GPU, or with a gradient, too
+        else:
+            each.append(np.asarray(embedding))
     return each
 
 

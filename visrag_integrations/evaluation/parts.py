@@ -8,21 +8,21 @@ academic_paper-top_ranked                              beside them: the pages th
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, TypeVar
 
 from visrag_integrations.errors import DatasetError, UnknownNameError
+from visrag_integrations.evaluation.checks import warn_of_contradictions
 from visrag_integrations.evaluation.corpora import corpus_pages, is_same_corpus
 from visrag_integrations.evaluation.languages import is_language, language_code
-from visrag_integrations.evaluation.marks import MarkedBox
+from visrag_integrations.evaluation.marks import MarkedBox, PageBox
 from visrag_integrations.evaluation.rows import QUESTION_ID, first, judgement_of, question_of, ranked_of
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import Row
 from visrag_integrations.types import Page
 
-logger = logging.getLogger(__name__)
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -96,7 +96,9 @@ def set_of_parts(name: str, tables: Tables, *, language: str | None, subset: str
     """
     parts = find_parts(tables.names, tables.source)
     wanted = _wanted(parts, tables.source, language, subset)
-    loaded = [_load(name, part, tables) for part in wanted]
+    loaded: list[EvaluationSet] = []
+    for part in wanted:
+        loaded.append(_load(name, part, tables))
     if len(loaded) == 1:
         if len(parts) == 1:
             return loaded[0]
@@ -118,12 +120,17 @@ def _wanted(parts: Sequence[Part], source: str, language: str | None, subset: st
     names = [part.name for part in parts]
     if subset is not None:
         if subset not in names:
-            known = f"there is {', '.join(names)}" if any(names) else "it is not divided into parts"
+            known = "it is not divided into parts"
+            if any(names):
+                known = f"there is {', '.join(names)}"
             raise UnknownNameError(f"{source} has no part {subset!r}; {known}.")
-        return [part for part in parts if part.name == subset]
-    if language is None or not all(is_language(name) for name in names):
+        return [parts[names.index(subset)]]
+    if language is None or not all(map(is_language, names)):
         return list(parts)
-    found = [part for part in parts if language_code(part.name) == language_code(language)]
+    found: list[Part] = []
+    for part in parts:
+        if language_code(part.name) == language_code(language):
+            found.append(part)
     if not found:
         raise UnknownNameError(f"{source} has no part in the language {language!r}; there is {', '.join(names)}.")
     return found
@@ -131,8 +138,11 @@ def _wanted(parts: Sequence[Part], source: str, language: str | None, subset: st
 
 def _load(name: str, part: Part, tables: Tables) -> EvaluationSet:
     """One part, with the ids of the set itself."""
-    source = f"{tables.source}, {part.name}" if part.name else tables.source
-    pages = corpus_pages(tables.rows(part.corpus), f"{name}/{part.name}" if part.name else name, source)
+    source, corpus_name = tables.source, name
+    if part.name:
+        source = f"{tables.source}, {part.name}"
+        corpus_name = f"{name}/{part.name}"
+    pages = corpus_pages(tables.rows(part.corpus), corpus_name, source)
     qrels, boxes = _judged(tables.rows(part.qrels), source)
     ranked: dict[str, tuple[str, ...]] = {}
     if part.ranked:
@@ -169,23 +179,21 @@ def _judged(rows: Iterable[Row], source: str) -> Judged:
         if marked:
             of_question = boxes.setdefault(question, {})
             of_question[page] = of_question.get(page, ()) + marked
-    if contradictions:
-        # mteb takes the last too: numbers stay comparable, and somebody should look at the set.
-        logger.warning(
-            "%s: %d judgements contradict an earlier one, and the last counts: %s",
-            source, len(contradictions), ", ".join(contradictions[:3]),
-        )  # fmt: skip
+    warn_of_contradictions(source, contradictions)
     return qrels, boxes
 
 
 def _joined(name: str, parts: Sequence[Part], loaded: Sequence[EvaluationSet]) -> EvaluationSet:
     """One set of several parts."""
-    one_corpus = all(is_same_corpus(loaded[0].pages, other.pages) for other in loaded[1:])
+    one_corpus = True
+    for other in loaded[1:]:
+        one_corpus = one_corpus and is_same_corpus(loaded[0].pages, other.pages)
     ids: list[str] = []
     for each in loaded:
         ids += [question.id for question in each.questions]
     # Languages of one corpus have ids of their own, as a rule; without doubles they stay what the set calls them.
     named = list(loaded)
+    # Otherwise each gets its part before it: "3" of fr and of de become "fr/3" and "de/3".
     if not one_corpus or len(set(ids)) < len(ids):
         named = []
         for part, each in zip(parts, loaded, strict=True):
@@ -205,7 +213,9 @@ def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> Evalua
     """The part with "PREFIX/" before the ids of its questions and, where the pages are its own, of its pages."""
 
     def key(page: str) -> str:
-        return f"{prefix}/{page}" if own_pages else page
+        if own_pages:
+            return f"{prefix}/{page}"
+        return page
 
     pages: list[Page] = []
     everything: list[str] = []
@@ -222,10 +232,20 @@ def _prefixed(prefix: str, dataset: EvaluationSet, *, own_pages: bool) -> Evalua
             candidates = tuple(map(key, candidates))
         elif own_pages:
             candidates = all_pages
-        marked = {key(page): marks for page, marks in question.marked.items()}
-        boxes = tuple(box._replace(page=key(box.page)) for box in question.boxes)
         new_id = f"{prefix}/{question.id}"
-        questions.append(replace(question, id=new_id, candidates=candidates, marked=marked, boxes=boxes))
+        boxes: list[PageBox] = []
+        for box in question.boxes:
+            boxes.append(box._replace(page=key(box.page)))
+        marked = _with_keys(question.marked, key)
+        questions.append(replace(question, id=new_id, candidates=candidates, marked=marked, boxes=tuple(boxes)))
         if question.id in dataset.qrels:
-            qrels[new_id] = {key(page): grade for page, grade in dataset.qrels[question.id].items()}
+            qrels[new_id] = _with_keys(dataset.qrels[question.id], key)
     return EvaluationSet(dataset.name, tuple(questions), qrels, tuple(pages))
+
+
+def _with_keys(by_page: Mapping[str, Value], key: Callable[[str], str]) -> dict[str, Value]:
+    """What is known of each page, under the page's new key."""
+    found: dict[str, Value] = {}
+    for page, value in by_page.items():
+        found[key(page)] = value
+    return found

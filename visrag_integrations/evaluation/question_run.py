@@ -11,7 +11,7 @@ import numpy as np
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.batch_runner import BatchRunner
-from visrag_integrations.evaluation.evidence import EvidenceScores
+from visrag_integrations.evaluation.evidence_scores import EvidenceScores
 from visrag_integrations.evaluation.metrics import PerQuery
 from visrag_integrations.evaluation.results import EvaluationResult, QueryFailure
 from visrag_integrations.evaluation.run_record import RunRecord
@@ -73,12 +73,17 @@ class QuestionRun:
 
     def all(self, progress: bool | None) -> dict[str, dict[str, Any]]:
         """What came out, by question."""
-        left = [question for question in self.questions if not self._is_done(question)]
+        left: list[Question] = []
+        for question in self.questions:
+            if not self._is_done(question):
+                left.append(question)
         asked_before = len(self.questions) - len(left)
         with progress_bar(progress, total=len(self.questions), initial=asked_before, unit="query") as bar:
             # Written down before the bar moves: what it shows survives a kill.
             def done(finished: list[tuple[Question, Any]]) -> None:
-                entries = [{"id": q.id, "query": q.text, **self.entry(q, found)} for q, found in finished]
+                entries: list[dict[str, Any]] = []
+                for question, found in finished:
+                    entries.append({"id": question.id, "query": question.text, **self.entry(question, found)})
                 self.record.append(entries)
                 bar.update(len(finished))
 

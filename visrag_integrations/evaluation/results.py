@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from visrag_integrations.evaluation.evidence import AnswersByEvidence, EvidenceScores, answers_by_evidence
+from visrag_integrations.evaluation.evidence_scores import AnswersByEvidence, EvidenceScores, answers_by_evidence
 from visrag_integrations.evaluation.judged import JudgedAnswers
 from visrag_integrations.evaluation.metrics import PerQuery, mean_metrics
 from visrag_integrations.evaluation.statistics import Comparison, Interval, compare, mean_interval
@@ -16,6 +16,8 @@ from visrag_integrations.evaluation.text_tables import aligned
 
 _BRACKETS = ("In brackets: the 95 % interval of the mean (bootstrap over the questions).",)
 _STYLE = "text-align:right;padding:2px 12px"
+# Of the settings what tells two runs apart at a glance; all of them are in `as_dict`.
+_SHOWN = ("retriever", "embedder", "mode", "generator", "prompt", "pages", "top_k")
 
 
 @dataclass(frozen=True)
@@ -35,17 +37,17 @@ class MoreTable(NamedTuple):
 
     def as_text(self) -> list[str]:
         """Its lines."""
-        cells = aligned(self.rows) if self.rows else []
-        return [*self.title, *cells, *self.notes]
+        lines = list(self.title)
+        if self.rows:
+            lines += aligned(self.rows)
+        return [*lines, *self.notes]
 
     def as_html(self) -> str:
         """For a notebook."""
-        cells = ""
-        for place, row in enumerate(self.rows):
-            cells += _html_row(row, "td" if place else "th")
-        lines = "".join(f"<p>{html.escape(note)}</p>" for note in self.notes)
-        caption = "".join(f"<caption>{html.escape(line)}</caption>" for line in self.title)
-        return f"<table>{caption}{cells}</table>{lines}"
+        captions = ""
+        for line in self.title:
+            captions += f"<caption>{html.escape(line)}</caption>"
+        return f"<table>{captions}{_html_rows(self.rows)}</table>{_html_notes(self.notes)}"
 
 
 @dataclass(frozen=True)
@@ -91,8 +93,10 @@ class EvaluationResult:
     # The settings of a group are those of the whole: what was evaluated is the same.
     def group(self, name: str) -> EvaluationResult:
         """The result of one group's questions."""
-        ids = self.groups[name]
-        found = {id_: self.per_query[id_] for id_ in ids if id_ in self.per_query}
+        found: PerQuery = {}
+        for id_ in self.groups[name]:
+            if id_ in self.per_query:  # not where the question failed
+                found[id_] = self.per_query[id_]
         return EvaluationResult(f"{self.name}, {name}", found, self.settings)
 
     def compare(self, other: EvaluationResult) -> list[Comparison]:
@@ -103,34 +107,46 @@ class EvaluationResult:
     def answers_by_evidence(self) -> AnswersByEvidence | None:
         """Right and wrong answers against right and wrong evidence; by the judge or, without one, by the first metric.
 
-        None without evidence, or where the set does not say what is right.
+        None without evidence, without a judge and a metric, or where the set does not say what is right.
         """
-        if self.evidence is None or not self.per_query:
+        if self.evidence is None:
             return None
         if self.judged is not None and self.judged.verdicts:
             return answers_by_evidence(self.judged.verdicts, f"judge {self.judged.judge}", self.evidence)
+        if not self.metrics:
+            return None
         rule = next(iter(self.metrics))
-        values = {id_: row[rule] for id_, row in self.per_query.items()}
+        values: dict[str, float] = {}
+        for id_, row in self.per_query.items():
+            values[id_] = row[rule]
         return answers_by_evidence(values, rule, self.evidence)
 
     def as_dict(self) -> dict[str, Any]:
         """For JSON: everything but what each question gave."""
-        parts = {"evidence": self.evidence, "answers_by_evidence": self.answers_by_evidence, "judged": self.judged}
-        more = {name: part.as_dict() for name, part in parts.items() if part is not None}
-        return {
+        intervals: dict[str, list[float]] = {}
+        for metric, interval in self.intervals.items():
+            intervals[metric] = list(interval)
+        groups: dict[str, Any] = {}
+        for name, part in self._parts().items():
+            groups[name] = {"queries": len(part.per_query), "metrics": part.metrics}
+        values: dict[str, Any] = {
             "set": self.name,
             "queries": len(self.per_query),
             "settings": dict(self.settings),
             "metrics": self.metrics,
-            "intervals": {metric: list(interval) for metric, interval in self.intervals.items()},
-            "groups": {
-                name: {"queries": len(part.per_query), "metrics": part.metrics} for name, part in self._parts().items()
-            },
-            "failed": [{"id": failure.id, "error": failure.error} for failure in self.failed],
+            "intervals": intervals,
+            "groups": groups,
+            "failed": [dict(vars(failure)) for failure in self.failed],
             "notes": list(self.notes),
             "seconds": self.seconds,
-            **more,
         }
+        if self.evidence is not None:
+            values["evidence"] = self.evidence.as_dict()
+        if self.answers_by_evidence is not None:
+            values["answers_by_evidence"] = self.answers_by_evidence.as_dict()
+        if self.judged is not None:
+            values["judged"] = self.judged.as_dict()
+        return values
 
     def __str__(self) -> str:
         """A table: all questions, then each group; then that of the evidence and that of the judge."""
@@ -140,12 +156,8 @@ class EvaluationResult:
         return "\n".join(lines)
 
     def _repr_html_(self) -> str:
-        head, *rows = self._rows()
-        table = _html_row(head, "th")
-        for row in rows:
-            table += _html_row(row, "td")
-        notes = "".join(f"<p>{html.escape(note)}</p>" for note in [*_BRACKETS, *self._notes()])
-        shown = f"<table><caption>{html.escape(self.title)}</caption>{table}</table>{notes}"
+        table = MoreTable((self.title,), self._rows(), (*_BRACKETS, *self._notes()))
+        shown = table.as_html()
         for more in self.more_tables():
             shown += more.as_html()
         return shown
@@ -164,7 +176,10 @@ class EvaluationResult:
     @property
     def title(self) -> str:
         """The set, and what was evaluated."""
-        shown = [f"{name} {value}" for name, value in self.settings.items() if name in _SHOWN and value]
+        shown: list[str] = []
+        for name, value in self.settings.items():
+            if name in _SHOWN and value:
+                shown.append(f"{name} {value}")
         if not shown:
             return self.name
         return f"{self.name}: {', '.join(shown)}"
@@ -187,10 +202,10 @@ class EvaluationResult:
         """The result of each group; with one group only, it would repeat the whole."""
         if len(self.groups) < 2:
             return {}
-        return {name: self.group(name) for name in self.groups}
-
-
-_SHOWN = ("retriever", "embedder", "mode", "generator", "prompt", "pages", "top_k")
+        parts: dict[str, EvaluationResult] = {}
+        for name in self.groups:
+            parts[name] = self.group(name)
+        return parts
 
 
 def comparison_table(comparisons: Sequence[Comparison], first: str, second: str) -> str:
@@ -223,16 +238,34 @@ def _row(name: str, result: EvaluationResult) -> list[str]:
     return [name, str(len(result.per_query)), *cells]
 
 
-def _html_row(cells: Sequence[str], tag: str) -> str:
-    inner = "".join(f'<{tag} style="{_STYLE}">{html.escape(cell)}</{tag}>' for cell in cells)
-    return f"<tr>{inner}</tr>"
+def _html_rows(rows: Sequence[Sequence[str]]) -> str:
+    """The first row is the header."""
+    tag = "th"
+    lines = ""
+    for row in rows:
+        cells = ""
+        for cell in row:
+            cells += f'<{tag} style="{_STYLE}">{html.escape(cell)}</{tag}>'
+        lines += f"<tr>{cells}</tr>"
+        tag = "td"
+    return lines
+
+
+def _html_notes(notes: Sequence[str]) -> str:
+    lines = ""
+    for note in notes:
+        lines += f"<p>{html.escape(note)}</p>"
+    return lines
 
 
 def _intervals(per_query: PerQuery) -> dict[str, Interval]:
     rows = list(per_query.values())
     if not rows:
         return {}
-    return {metric: mean_interval([row[metric] for row in rows]) for metric in rows[0]}
+    intervals: dict[str, Interval] = {}
+    for metric in rows[0]:
+        intervals[metric] = mean_interval([row[metric] for row in rows])
+    return intervals
 
 
 def _p(value: float) -> str:

@@ -24,6 +24,8 @@ _ANSWERS = ("answers", "answer", "golden_answers")
 _ANSWERABLE = ("answerable", "is_sufficient")
 _NUMERIC = ("numeric", "is_numerical")
 _GROUP = ("group", "kind")
+# What a truth value is written as: JSON's and Python's words, numbers (of parquet files 1.0 too), and plain ones.
+_YES_OR_NO = {"true": True, "yes": True, "1": True, "1.0": True, "false": False, "no": False, "0": False, "0.0": False}
 _GRADE = ("score", "grade", "relevance")
 # "corpus_range": ViDoSeek as VLM2Vec has it.
 _CANDIDATES = ("candidates", "corpus_range")
@@ -42,11 +44,16 @@ def page_of(row: Row, where: str, name: str, columns: Sequence[str] = PAGE_ID) -
     given = first(row, columns)
     if given is None or str(given) == "":
         raise DatasetError(where, f"a page needs an id, in one of the columns {', '.join(columns)}.")
-    text = "\n".join(str(row[column]) for column in _PAGE_TEXT if row.get(column))
+    texts_of_page: list[str] = []
+    for column in _PAGE_TEXT:
+        if row.get(column):
+            texts_of_page.append(str(row[column]))
+    text = "\n".join(texts_of_page)
     if row.get(IMAGE) is None and not text:
         raise DatasetError(where, f"page {given!r} has neither a picture (column image) nor a text (column text).")
     metadata: dict[str, Any] = {"corpus_id": str(given)}
-    document, number = first(row, _DOCUMENT), first(row, _PAGE_NUMBER)
+    document = first(row, _DOCUMENT)
+    number = first(row, _PAGE_NUMBER)
     if document is not None:
         metadata["document_id"] = str(document)
     if number is not None:
@@ -60,22 +67,24 @@ def question_of(row: Row, where: str, number: int) -> Question:
     if not isinstance(text, str) or not text.strip():
         raise DatasetError(where, f"has no question: column query is {text!r}.")
     given = first(row, QUESTION_ID)
-    answerable = bool(first(row, _ANSWERABLE, True))
+    if given is None:
+        given = f"q{number}"
+    answerable = _yes_or_no(row, _ANSWERABLE, where) is not False
     group = first(row, _GROUP)
     if not group and "is_sufficient" in row:
         group = "answerable" if answerable else "unanswerable"
     answers = first(row, _ANSWERS)
-    numeric = first(row, _NUMERIC)
+    numeric = _yes_or_no(row, _NUMERIC, where)
     # A set that says nothing, but writes the answer as a number, means a number.
     if numeric is None and isinstance(answers, (int, float)):
         numeric = True
     return Question(
-        id=f"q{number}" if given is None else str(given),
+        id=str(given),
         text=text.strip(),
         answers=texts(answers, where),
         options=texts(row.get("options"), where),
         answerable=answerable,
-        numeric=None if numeric is None else bool(numeric),
+        numeric=numeric,
         group=str(group or ""),
         language=str(row.get("language") or ""),
         subset=str(row.get("subset") or ""),
@@ -90,7 +99,10 @@ def relevant_of(row: Row, where: str) -> dict[str, int]:
     """The pages that hold the answer: `relevant` (keys, or key -> grade), or `source` and `page`."""
     relevant = row.get("relevant")
     if isinstance(relevant, Mapping):
-        return {str(key): whole(grade, where, "the grade") for key, grade in relevant.items()}
+        grades: dict[str, int] = {}
+        for key, grade in relevant.items():
+            grades[str(key)] = whole(grade, where, "the grade")
+        return grades
     if relevant is not None:
         return dict.fromkeys(texts(relevant, where), 1)
     source, pages = row.get("source"), row.get("page")
@@ -98,7 +110,10 @@ def relevant_of(row: Row, where: str) -> dict[str, int]:
         return {}
     if not isinstance(pages, list):
         pages = [pages]
-    return {key_of(str(source), whole(number, where, "page")): 1 for number in pages}
+    keys: list[str] = []
+    for number in pages:
+        keys.append(key_of(str(source), whole(number, where, "page")))
+    return dict.fromkeys(keys, 1)
 
 
 def judgement_of(row: Row, where: str, number: int) -> tuple[str, str, int, tuple[MarkedBox, ...]]:
@@ -134,16 +149,16 @@ def marked_boxes(value: Any, where: str) -> tuple[MarkedBox, ...]:
         raise DatasetError(where, f"its boxes are {value!r:.80}; they must be a list.")
     boxes: list[MarkedBox] = []
     for each in value:
-        if isinstance(each, Mapping) and "x1" in each:
+        if not isinstance(each, Mapping):
+            each = {"box": each}
+        if "x1" in each:
             # The columns stand in the order x1, x2, y1, y2 in the files, and are named here.
             sides: Any = [each.get(side) for side in ("x1", "y1", "x2", "y2")]
             in_pixels = True
-        elif isinstance(each, Mapping):
-            sides, in_pixels = each.get("box"), bool(each.get("in_pixels"))
         else:
-            sides, in_pixels = each, False
-        who = each.get("annotator", "") if isinstance(each, Mapping) else ""
-        boxes.append(MarkedBox(_sides(sides, in_pixels, where), in_pixels, str(who)))
+            sides = each.get("box")
+            in_pixels = bool(each.get("in_pixels"))
+        boxes.append(MarkedBox(_sides(sides, in_pixels, where), in_pixels, str(each.get("annotator", ""))))
     return tuple(boxes)
 
 
@@ -180,6 +195,17 @@ def whole(value: Any, where: str, what: str) -> int:
     return number
 
 
+def _yes_or_no(row: Row, columns: Sequence[str], where: str) -> bool | None:
+    """A truth value, also where it is written, as in a .tsv file; None where the row does not say."""
+    value = first(row, columns)
+    if value is None or value == "":
+        return None
+    written = str(value).strip().lower()
+    if written not in _YES_OR_NO:
+        raise DatasetError(where, f"{columns[0]} is {value!r:.80}; it must be true or false.")
+    return _YES_OR_NO[written]
+
+
 def _sides(sides: Any, in_pixels: bool, where: str) -> tuple[float, float, float, float]:
     try:
         left, top, right, bottom = map(float, sides)
@@ -198,7 +224,10 @@ def _boxes_by_page(value: Any, where: str) -> dict[str, tuple[MarkedBox, ...]]:
         return {}
     if not isinstance(value, Mapping):
         raise DatasetError(where, f"its boxes are {value!r:.80}; they must be page -> list of boxes.")
-    return {str(key): marked_boxes(boxes, where) for key, boxes in value.items()}
+    marked: dict[str, tuple[MarkedBox, ...]] = {}
+    for key, boxes in value.items():
+        marked[str(key)] = marked_boxes(boxes, where)
+    return marked
 
 
 def _candidates(row: Row, where: str) -> tuple[str, ...] | None:

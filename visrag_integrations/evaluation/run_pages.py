@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Sequence
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation.metrics import Run
@@ -53,7 +52,10 @@ def pages_of_run(
         for question in batch:
             # Pages with the same score stay in the run's order, as in VisRAG-Gen's own script.
             best = sorted(run.get(question.id, {}).items(), key=lambda found: -found[1])[:top_k]
-            chosen.append([ScoredPage(known[name], score, "run") for name, score in best])
+            pages: list[ScoredPage] = []
+            for name, score in best:
+                pages.append(ScoredPage(known[name], score, "run"))
+            chosen.append(pages)
         return chosen
 
     return choose
@@ -65,7 +67,9 @@ def digest_of_run(run: Run) -> str:
     >>> digest_of_run({"q": {"a": 1.0}}) == digest_of_run({"q": {"a": 2.0}})
     False
     """
-    plain: dict[str, Mapping[str, Any]] = {query: dict(found) for query, found in run.items()}
+    plain: dict[str, dict[str, float]] = {}
+    for query, found in run.items():
+        plain[query] = dict(found)
     return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()[:12]
 
 

@@ -14,6 +14,8 @@ from visrag_integrations.errors import SettingError
 logger = logging.getLogger(__name__)
 
 FORMAT = 1
+"""Of the file; a later version that older ones cannot read gets the next number."""
+# By this name, first in its first line, a file is known to be a record.
 _KEY = "visrag_evaluation"
 
 
@@ -56,27 +58,25 @@ class RunRecord:
                 file.flush()
                 os.fsync(file.fileno())
         except OSError as err:
-            raise SettingError(
-                f"The record {str(path)!r} cannot be written: {err.strerror or err}. Name another file."
-            ) from err
+            raise _not_writable(path, err) from err
 
     def _load(self, path: Path) -> None:
-        try:
-            data = path.read_bytes()
-        except OSError as err:
-            raise SettingError(f"{str(path)!r} cannot be read: {err.strerror or err}. Give another file.") from err
+        data = _bytes_of(path)
         # A kill may cut the last line off anywhere; what ends with a line break was written whole.
         whole = data[: data.rfind(b"\n") + 1]
-        if len(whole) < len(data):
-            logger.info("%s: the last line was cut off by a kill; it is taken away", path)
-            with path.open("rb+") as file:
-                file.truncate(len(whole))
-        for number, line in enumerate(whole.split(b"\n")[:-1], 1):
+        lines = whole.split(b"\n")[:-1]
+        if not lines and not _may_be_header(data):
+            raise _no_record(path)
+        for number, line in enumerate(lines, 1):
             row = _parsed(line, path, number)
             if number == 1:
                 self._check(row, path)
             else:
                 self.done[row["id"]] = row
+        # Only here is it known to be a record: from somebody's other file, named by mistake, nothing is taken away.
+        if len(whole) < len(data):
+            logger.info("%s: the last line was cut off by a kill; it is taken away", path)
+            _cut(path, len(whole))
 
     def _check(self, header: Mapping[str, Any], path: Path) -> None:
         changes = differences(_settings_of(header, path), self.settings)
@@ -94,12 +94,13 @@ def read_record(path: str | Path) -> tuple[dict[str, Any], dict[str, dict[str, A
         SettingError: No record, or it cannot be read.
     """
     path = Path(path)
-    try:
-        lines = path.read_bytes().split(b"\n")[:-1]  # without a last line that a kill cut off
-    except OSError as err:
-        raise SettingError(f"{str(path)!r} cannot be read: {err.strerror or err}. Give another file.") from err
-    if not lines:
+    data = _bytes_of(path)
+    if not data:
         raise SettingError(f"{str(path)!r} is empty: no record of an evaluation. Give another file.")
+    lines = data.split(b"\n")
+    del lines[-1]  # nothing, or what a kill cut off
+    if not lines:
+        raise _no_record(path)
     settings = _settings_of(_parsed(lines[0], path, 1), path)
     done: dict[str, dict[str, Any]] = {}
     for number, line in enumerate(lines[1:], 2):
@@ -121,10 +122,31 @@ def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     return changes
 
 
+def _bytes_of(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as err:
+        raise SettingError(f"{str(path)!r} cannot be read: {err.strerror or err}. Give another file.") from err
+
+
+def _may_be_header(data: bytes) -> bool:
+    """Whether this can be the beginning of a record's first line, which a kill cut off; an empty file can."""
+    beginning = f'{{"{_KEY}": '.encode()
+    return data.startswith(beginning) or beginning.startswith(data)
+
+
+def _cut(path: Path, size: int) -> None:
+    try:
+        with path.open("rb+") as file:
+            file.truncate(size)
+    except OSError as err:
+        raise _not_writable(path, err) from err
+
+
 def _settings_of(header: Mapping[str, Any], path: Path) -> dict[str, Any]:
     settings = header.get("settings")
     if header.get(_KEY) != FORMAT or not isinstance(settings, dict):
-        raise SettingError(f"{str(path)!r} is no record of an evaluation (version {FORMAT}). Name another file.")
+        raise _no_record(path)
     return settings
 
 
@@ -138,3 +160,11 @@ def _parsed(line: bytes, path: Path, number: int) -> dict[str, Any]:
             f"{str(path)!r}, line {number}: this is no line of a record. Delete it, or give another file."
         )
     return row
+
+
+def _no_record(path: Path) -> SettingError:
+    return SettingError(f"{str(path)!r} is no record of an evaluation (version {FORMAT}). Name another file.")
+
+
+def _not_writable(path: Path, err: OSError) -> SettingError:
+    return SettingError(f"The record {str(path)!r} cannot be written: {err.strerror or err}. Name another file.")

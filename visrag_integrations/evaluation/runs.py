@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,9 +52,10 @@ def evaluate_retrieval(
     """
     top_k = pages_needed(metrics, top_k)
     questions = judged_questions(dataset)
-    options = {} if mode is None else {"mode": mode}
+    options: dict[str, Any] = {}
+    if mode is not None:
+        options["mode"] = mode
     settings = {"task": "retrieval", **about_set(dataset), **about(retriever), **options, "top_k": top_k}
-
     search = CandidateSearch(dataset, retriever, top_k, options)
 
     def entry(question: Question, hits: Sequence[ScoredPage]) -> dict[str, Any]:
@@ -79,9 +80,12 @@ def judged_questions(dataset: EvaluationSet) -> list[Question]:
 
 def scored_retrieval(dataset: EvaluationSet, done: Done, metrics: Sequence[str]) -> Scored:
     """The metrics of what was found."""
-    run = {id_: dict(entry["hits"]) for id_, entry in done.items()}
-    # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
-    asked = {id_: dataset.qrels[id_] for id_ in done}
+    run: dict[str, dict[str, float]] = {}
+    asked: dict[str, Mapping[str, int]] = {}
+    for id_, entry in done.items():
+        run[id_] = dict(entry["hits"])
+        # Only what was asked is judged: a question that failed is reported, and counts neither 0 nor anything else.
+        asked[id_] = dataset.qrels[id_]
     return Scored(evaluate_run(run, asked, metrics), run, notes=_notes(run, asked, dataset))
 
 
@@ -94,7 +98,10 @@ def pages_needed(metrics: Sequence[str], top_k: int | None = None) -> int:
     Raises:
         SettingError: `top_k` is less than that, or there is no metric.
     """
-    deepest = max((depth for _, depth in map(parse_metric, metrics)), default=0)
+    deepest = 0
+    for metric in metrics:
+        _, depth = parse_metric(metric)
+        deepest = max(deepest, depth)
     if not deepest or (top_k is not None and top_k < deepest):
         raise SettingError(
             f"The metrics {list(metrics)} look at {deepest} pages, and top_k is {top_k}. Ask for as many."

@@ -140,7 +140,9 @@ class EvaluationSet:
             if question.language and language_code(question.language) == wanted:
                 kept.append(question)
         if not kept:
-            known = f"there is {', '.join(there)}" if there else "it does not say in which language its questions are"
+            known = "it does not say in which language its questions are"
+            if there:
+                known = f"there is {', '.join(there)}"
             raise UnknownNameError(f"{self.name} has no question in the language {language!r}; {known}.")
         return self.only(kept)
 
@@ -160,8 +162,10 @@ class EvaluationSet:
         for question in self.questions:
             boxes = list(question.boxes)
             for key, marks in question.marked.items():
-                # A page that the corpus lacks has been told of; no answer can show it.
-                boxes += [PageBox(key, *fractions[key][mark]) for mark in marks if key in fractions]
+                if key not in fractions:
+                    continue  # a page that the corpus lacks, which was reported: no answer can show it
+                for mark in marks:
+                    boxes.append(PageBox(key, *fractions[key][mark]))
             questions.append(replace(question, boxes=tuple(boxes), marked={}))
         return replace(self, questions=tuple(questions))
 
@@ -195,7 +199,9 @@ class EvaluationSet:
             names.update(dict.fromkeys(question.metadata))
         useful: list[str] = []
         for name in names:
-            labels = [label for question in self.questions for label in question.labels(name)]
+            labels: list[str] = []
+            for question in self.questions:
+                labels += question.labels(name)
             if len(set(labels)) < len(labels):
                 useful.append(name)
         return useful
@@ -250,13 +256,16 @@ def _as_dict(question: Question, relevant: Mapping[str, int]) -> dict[str, Any]:
         values["answerable"] = False
     if question.boxes:
         values["boxes"] = [list(box) for box in question.boxes]
-    for name in ("language", "subset"):
-        if getattr(question, name):
-            values[name] = getattr(question, name)
+    if question.language:
+        values["language"] = question.language
+    if question.subset:
+        values["subset"] = question.subset
     if question.candidates is not None:
         values["candidates"] = list(question.candidates)
     if question.marked:
-        values["marked"] = {key: [_box_as_dict(box) for box in boxes] for key, boxes in question.marked.items()}
+        values["marked"] = {}
+        for key, boxes in question.marked.items():
+            values["marked"][key] = list(map(_box_as_dict, boxes))
     if question.metadata:
         values["metadata"] = dict(question.metadata)
     return values | {"relevant": dict(relevant)}

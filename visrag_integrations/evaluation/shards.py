@@ -14,8 +14,8 @@ from visrag_integrations.evaluation.run_record import RunRecord, differences, re
 from visrag_integrations.evaluation.runs import judged_questions, scored_retrieval
 from visrag_integrations.evaluation.sets import EvaluationSet, Question
 
-# What differs between the shards of one run.
-_OF_A_SHARD = ("shard",)
+# The one setting that differs between the shards of one run.
+_OF_A_SHARD = "shard"
 
 
 def merge_records(
@@ -38,10 +38,13 @@ def merge_records(
     Raises:
         SettingError: A shard is missing or there twice, of another set, of other settings or not finished.
     """
-    shards = _complete([_Shard.read(path) for path in records])
+    shards = _complete(list(map(_Shard.read, records)))
     settings = _common_settings(shards, dataset)
     is_retrieval = settings.get("task") == "retrieval"
-    asked = judged_questions(dataset) if is_retrieval else answered_questions(dataset)
+    if is_retrieval:
+        asked = judged_questions(dataset)
+    else:
+        asked = answered_questions(dataset)
     found = _results(shards, dataset)
     done: dict[str, dict[str, Any]] = {}
     failed: list[QueryFailure] = []
@@ -112,24 +115,28 @@ def _complete(shards: Sequence[_Shard]) -> list[_Shard]:
 
 def _common_settings(shards: Sequence[_Shard], dataset: EvaluationSet) -> dict[str, Any]:
     """The settings of the run in one process."""
-    first = {name: value for name, value in shards[0].settings.items() if name not in _OF_A_SHARD}
+    first = _without_its_number(shards[0])
     for shard in shards[1:]:
-        other = {name: value for name, value in shard.settings.items() if name not in _OF_A_SHARD}
+        other = _without_its_number(shard)
         changes = differences(first, other)
         if changes:
             raise SettingError(
                 f"{shards[0].path!r} and {shard.path!r} are of different runs: {'; '.join(changes)}. "
                 "Merge the shards of one run."
             )
-    wanted = {"set": dataset.name, "questions": len(dataset.questions)}
-    there = {name: first.get(name) for name in wanted}
-    if wanted != there:
+    if (first.get("set"), first.get("questions")) != (dataset.name, len(dataset.questions)):
         raise SettingError(
-            f"The shards are of {there['set']!r} with {there['questions']} questions, and this set is "
+            f"The shards are of {first.get('set')!r} with {first.get('questions')} questions, and this set is "
             f"{dataset.name!r} with {len(dataset.questions)}. Load it as for the shards (same limit, language, ...)."
         )
     del first["questions"]
     return first
+
+
+def _without_its_number(shard: _Shard) -> dict[str, Any]:
+    settings = dict(shard.settings)
+    settings.pop(_OF_A_SHARD, None)
+    return settings
 
 
 def _results(shards: Sequence[_Shard], dataset: EvaluationSet) -> dict[str, dict[str, Any]]:

@@ -76,9 +76,8 @@ def bootstrap_interval(
     generator = np.random.default_rng(seed)
     means: list[NDArray[np.float64]] = []
     for rows in _chunks(samples, len(data)):
-        drawn = generator.integers(
-            0, len(data), (rows, len(data))
-        )  # each row: as many values as there are, with doubles
+        # Each row: as many places as there are values, some twice and some not at all.
+        drawn = generator.integers(0, len(data), (rows, len(data)))
         means.append(data[drawn].mean(axis=1))
     low, high = np.quantile(np.concatenate(means), [(1 - level) / 2, (1 + level) / 2])
     return float(low), float(high)

@@ -5,6 +5,7 @@ What stands in a file is not trusted: a picture is its bytes, a data URL, or a f
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 from collections.abc import Iterable, Iterator, Mapping
@@ -17,6 +18,7 @@ from visrag_integrations.images import urls
 
 Row = dict[str, Any]
 IMAGE = "image"
+"""The column that the published sets keep pictures in; only this one is looked at for pictures."""
 
 
 def read_rows(path: Path, root: Path) -> Iterator[Row]:
@@ -145,12 +147,11 @@ def _listed_rows(path: Path, root: Path) -> Iterator[Row]:
 
 
 def _tsv_rows(path: Path, lines: list[str]) -> Iterator[Row]:
-    header, *rest = [line.rstrip("\r") for line in lines]
-    columns = header.split("\t")
-    for number, line in enumerate(rest, 2):
-        cells = line.split("\t")
+    columns = lines[0].rstrip("\r").split("\t")
+    for number, line in enumerate(lines[1:], 2):
         if not line.strip():
             continue
+        cells = line.rstrip("\r").split("\t")
         if len(cells) != len(columns):
             raise DatasetError(str(path), f"line {number} has {len(cells)} columns, the first line {len(columns)}.")
         yield dict(zip(columns, cells, strict=True))
@@ -173,31 +174,51 @@ def _pictures(value: Any, root: Path, source: str) -> Any:
     return picture_inside(root, value, source)
 
 
-def _parquet_rows(path: Path, root: Path) -> Iterator[Row]:
+def parquet_columns(path: Path) -> set[str]:
+    """The names of the columns of a parquet file.
+
+    Raises:
+        DatasetError: It cannot be read.
+    """
+    with _opened_parquet(path) as file:
+        return set(file.schema_arrow.names)
+
+
+@contextlib.contextmanager
+def _opened_parquet(path: Path) -> Iterator[Any]:
     parquet = _parquet()
     try:
         with parquet.ParquetFile(path) as file:
-            names = file.schema_arrow.names
-            has_bytes = IMAGE in names and _holds_bytes(file.schema_arrow.field(IMAGE).type)
-            wanted = [name for name in names if name != IMAGE or not has_bytes]
-            for group in range(file.num_row_groups):
-                # Pictures are left in the file: a set of thousands would not fit into memory.
-                for place, row in enumerate(_group_rows(file, group, wanted)):
-                    if has_bytes:
-                        row[IMAGE] = StoredPicture(path, group, place, IMAGE)
-                    elif IMAGE in row:
-                        row[IMAGE] = _pictures(row[IMAGE], root, str(path))
-                    yield row
+            yield file
     except DatasetError:
         raise
     except Exception as err:  # pyarrow has no base for what it raises
         raise DatasetError(str(path), f"is no parquet file that can be read: {err}") from err
 
 
+def _parquet_rows(path: Path, root: Path) -> Iterator[Row]:
+    with _opened_parquet(path) as file:
+        names = list(file.schema_arrow.names)
+        has_bytes = IMAGE in names and _holds_bytes(file.schema_arrow.field(IMAGE).type)
+        if has_bytes:
+            # Pictures are left in the file: a set of thousands would not fit into memory.
+            names.remove(IMAGE)
+        for group in range(file.num_row_groups):
+            for place, row in enumerate(_group_rows(file, group, names)):
+                if has_bytes:
+                    row[IMAGE] = StoredPicture(path, group, place, IMAGE)
+                elif IMAGE in row:
+                    row[IMAGE] = _pictures(row[IMAGE], root, str(path))
+                yield row
+
+
 def _group_rows(file: Any, group: int, columns: list[str]) -> list[Row]:
     """The rows of a row group; empty ones where a table has pictures only, because pyarrow gives none then."""
     if not columns:
-        return [{} for _ in range(file.metadata.row_group(group).num_rows)]
+        empty: list[Row] = []
+        for _ in range(file.metadata.row_group(group).num_rows):
+            empty.append({})
+        return empty
     rows: list[Row] = file.read_row_group(group, columns=columns).to_pylist()
     return rows
 
@@ -207,7 +228,7 @@ def _holds_bytes(kind: Any) -> bool:
     import pyarrow.types as types
 
     if types.is_struct(kind):
-        return "bytes" in [kind.field(i).name for i in range(kind.num_fields)]
+        return any(kind.field(place).name == "bytes" for place in range(kind.num_fields))
     return bool(types.is_binary(kind) or types.is_large_binary(kind))
 
 

@@ -12,10 +12,13 @@ def aligned(rows: Sequence[Sequence[str]]) -> list[str]:
     ['      n', 'all  12']
     """
     # Each column as wide as its widest cell, the header included.
-    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-    lines = []
+    widths: list[int] = []
+    for column in zip(*rows, strict=True):
+        widths.append(max(map(len, column)))
+    lines: list[str] = []
     for row in rows:
-        name, *others = row
-        cells = [cell.rjust(width) for cell, width in zip(others, widths[1:], strict=True)]
-        lines.append("  ".join([name.ljust(widths[0]), *cells]))
+        cells = [row[0].ljust(widths[0])]
+        for cell, width in zip(row[1:], widths[1:], strict=True):
+            cells.append(cell.rjust(width))
+        lines.append("  ".join(cells))
     return lines

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TypeVar
 
 from visrag_integrations.errors import DatasetError, SettingError
+from visrag_integrations.evaluation.checks import warn_of_contradictions
 from visrag_integrations.evaluation.metrics import Qrels, Run, ranked
 from visrag_integrations.evaluation.sets import EvaluationSet
 from visrag_integrations.evaluation.ultrarag import memory_run, read_memory
@@ -17,7 +18,9 @@ from visrag_integrations.files import write_whole
 Number = TypeVar("Number", int, float)
 
 _GAP = re.compile(r"[ \t]+")
+# Cells stand between tabs, and a line ends a judgement.
 _UNWRITABLE = re.compile(r"[\t\r\n]")
+# What the first column of BEIR's .tsv files is called, whose first line names columns.
 _HEADERS = {"query-id", "query_id", "qid"}
 
 
@@ -27,7 +30,7 @@ def write_run(run: Run, path: str | Path, *, name: str = "visrag") -> None:
     Raises:
         SettingError: An id with a tab or a line break in it, or the file cannot be written.
     """
-    lines = []
+    lines: list[str] = []
     for query, scores in run.items():
         for rank, page in enumerate(ranked(scores, query), 1):
             cells = [_writable(query), "Q0", _writable(page), str(rank), repr(float(scores[page])), _writable(name)]
@@ -90,6 +93,7 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
         DatasetError: Not such a file; says which line.
     """
     qrels: dict[str, dict[str, int]] = {}
+    contradictions: list[str] = []
     for number, cells in _rows(path):
         if number == 1 and cells[0].lower() in _HEADERS:
             continue
@@ -98,7 +102,11 @@ def read_qrels(path: str | Path) -> dict[str, dict[str, int]]:
         grade = _number(int, cells[-1])
         if grade is None:
             raise _bad(path, number, f"the grade {cells[-1]!r} is no whole number")
-        qrels.setdefault(cells[0], {})[cells[-2]] = grade
+        query, page = cells[0], cells[-2]
+        if qrels.setdefault(query, {}).get(page, grade) != grade:
+            contradictions.append(f"{page!r} for {query!r}")
+        qrels[query][page] = grade
+    warn_of_contradictions(str(path), contradictions)
     return qrels
 
 

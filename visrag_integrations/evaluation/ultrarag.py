@@ -1,4 +1,4 @@
-"""UltraRAG's result files as answers and runs, and its answer metrics, whose rules differ from ours.
+"""UltraRAG's result files as answers and runs.
 
 A run leaves `memory_NAME_PIPELINE_TIME.json`, what every variable was after every step:
 
@@ -8,23 +8,17 @@ A run leaves `memory_NAME_PIPELINE_TIME.json`, what every variable was after eve
 
 from __future__ import annotations
 
-import re
-import string
-from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from visrag_integrations.errors import DatasetError
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.tables import read_json
 from visrag_integrations.generation.parser import parse_evidence
 
-_ARTICLE = re.compile(r"\b(a|an|the)\b")
-# Its rule puts a space where a mark was, so that "U.S." is two words; ours, EVisRAG's, takes the mark out.
-_SPACED = str.maketrans(dict.fromkeys(string.punctuation + "‘’´`", " "))
-_TRUTH_WORDS = {"True": "yes", "False": "no"}
+Value = TypeVar("Value")
 
 
 @dataclass(frozen=True)
@@ -52,7 +46,11 @@ class Memory:
 
 def is_memory(rows: Any) -> bool:
     """Whether the content of a JSON file is that of a memory file."""
-    return isinstance(rows, list) and bool(rows) and all(isinstance(row, dict) and "memory" in row for row in rows)
+    return isinstance(rows, list) and bool(rows) and all(map(_is_step, rows))
+
+
+def _is_step(row: Any) -> bool:
+    return isinstance(row, dict) and isinstance(row.get("memory"), dict)
 
 
 def read_memory(path: str | Path) -> Memory:
@@ -62,37 +60,63 @@ def read_memory(path: str | Path) -> Memory:
         DatasetError: Not such a file, or lists in it that do not have one entry for each question.
     """
     path = Path(path)
-    rows = read_json(path)
-    if not is_memory(rows):
+    steps = read_json(path)
+    if not is_memory(steps):
         raise DatasetError(str(path), "is no memory file of UltraRAG: a list of steps, each with its memory.")
     last: dict[str, Any] = {}
-    for row in rows:
-        for name, value in row["memory"].items():
+    for step in steps:
+        for name, value in step["memory"].items():
             if value:  # a variable that a later step does not have is written as null or []
                 last[name.removeprefix("memory_")] = value
     questions = last.get("q_ls")
     if not isinstance(questions, list) or not all(isinstance(question, str) for question in questions):
         raise DatasetError(str(path), "holds no questions (memory_q_ls).")
-    lists = {}
+    lists: dict[str, list[Any]] = {}
     for name in ("gt_ls", "pred_ls", "ans_ls", "ret_psg", "ret_scores", "ret_pages"):
-        lists[name] = last.get(name) or []
-        if lists[name] and len(lists[name]) != len(questions):
-            raise DatasetError(str(path), f"has {len(questions)} questions and {len(lists[name])} entries of {name}.")
+        found = last.get(name) or []
+        if not isinstance(found, list):
+            raise DatasetError(str(path), f"its {name} is {type(found).__name__}; it is a list, an entry a question.")
+        if found and len(found) != len(questions):
+            raise DatasetError(str(path), f"has {len(questions)} questions and {len(found)} entries of {name}.")
+        lists[name] = found
+    pictures = tuple(map(_texts, lists["ret_psg"]))
     return Memory(
         path,
         tuple(questions),
-        tuple(_texts(one) for one in lists["gt_ls"]),
+        tuple(map(_texts, lists["gt_ls"])),
         tuple(map(_answer, lists["pred_ls"] or lists["ans_ls"])),
-        tuple(_texts(one) for one in lists["ret_psg"]),
-        tuple(tuple(map(float, one)) for one in lists["ret_scores"]),
-        tuple(tuple(str(page["key"]) for page in one) for one in lists["ret_pages"]),
+        pictures,
+        _of_each_page(lists["ret_scores"], pictures, float, f"{path}, ret_scores"),
+        _of_each_page(lists["ret_pages"], pictures, _page_key, f"{path}, ret_pages"),
     )
+
+
+def _of_each_page(
+    lists: Sequence[Any], pictures: Sequence[Sequence[str]], convert: Callable[[Any], Value], where: str
+) -> tuple[tuple[Value, ...], ...]:
+    """What is said of each page that was found, a list a question; nothing where the run says nothing."""
+    if not lists or not pictures:
+        return ()
+    found: list[tuple[Value, ...]] = []
+    for number, (values, paths) in enumerate(zip(lists, pictures, strict=True), 1):
+        try:
+            converted = tuple(map(convert, values or ()))
+        except (TypeError, ValueError, LookupError) as err:
+            raise DatasetError(where, f"entry {number} is {values!r:.80}; it is a list, an entry a page.") from err
+        if len(converted) != len(paths):
+            raise DatasetError(where, f"entry {number} is of {len(converted)} pages, and ret_psg has {len(paths)}.")
+        found.append(converted)
+    return tuple(found)
+
+
+def _page_key(page: Any) -> str:
+    return str(page["key"])
 
 
 def memory_questions(memory: Memory) -> tuple[Question, ...]:
     """Its questions, with ids q1, q2, ... as any file gets them whose questions have none."""
     answers = memory.right_answers or ((),) * len(memory.questions)
-    questions = []
+    questions: list[Question] = []
     for number, (text, right) in enumerate(zip(memory.questions, answers, strict=True), 1):
         questions.append(Question(f"q{number}", text.strip(), answers=right))
     return tuple(questions)
@@ -128,12 +152,14 @@ def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str
     if not memory.pictures:
         raise DatasetError(str(memory.path), "holds no pages (memory_ret_psg).")
     keys: set[str] = set()
+    questions: Sequence[Question] | None = None
     if dataset is not None:
+        questions = dataset.questions
         keys.update(page_key(page) for page in dataset.pages)
         for judged in dataset.qrels.values():
             keys.update(judged)
     run: dict[str, dict[str, float]] = {}
-    for id_, place in _places(memory, None if dataset is None else dataset.questions).items():
+    for id_, place in _places(memory, questions).items():
         found: dict[str, float] = {}
         for rank, path in enumerate(memory.pictures[place]):
             key = _key_of(path, keys)
@@ -185,78 +211,18 @@ def _key_of(path: str, keys: set[str]) -> str:
 
 
 def _texts(value: Any) -> tuple[str, ...]:
+    """One text or several; a question without any has null."""
+    if value is None:
+        return ()
     if isinstance(value, (list, tuple)):
         return tuple(map(str, value))
     return (str(value),)
 
 
 def _answer(text: Any) -> str:
-    """The answer in what a model wrote; a text without EVisRAG's tags is the answer."""
+    """The answer in what a model wrote; a text without EVisRAG's tags is the answer. Null: nothing was answered."""
+    if text is None:
+        return ""
     if isinstance(text, str) and "<answer>" in text:
         return parse_evidence(text).text
     return str(text)
-
-
-# --- its metrics: the rules of its evaluation server, for numbers that can be compared with its own ------------------
-
-
-def ultrarag_normalized(text: str) -> str:
-    """How UltraRAG compares: lower case, marks and underscores become spaces, articles go; "True" is "yes".
-
-    >>> ultrarag_normalized("The U.S. -  net_total,"), ultrarag_normalized("True")
-    ('u s net total', 'yes')
-    """
-    text = _TRUTH_WORDS.get(text, text)
-    return " ".join(_ARTICLE.sub(" ", text.lower().translate(_SPACED)).split())
-
-
-def ultrarag_acc(answer: str, question: Question) -> float:
-    """`acc`: the answer contains one of the right answers, be it inside a word."""
-    given = ultrarag_normalized(answer)
-    return float(bool(given) and any(truth in given for truth in _truths(question)))
-
-
-def ultrarag_em(answer: str, question: Question) -> float:
-    """`em`: the answer is one of the right answers."""
-    return float(ultrarag_normalized(answer) in _truths(question))
-
-
-def ultrarag_coverem(answer: str, question: Question) -> float:
-    """`coverem`: the answer has every word of one of the right answers."""
-    given = set(ultrarag_normalized(answer).split())
-    return float(any(set(truth.split()) <= given for truth in _truths(question)))
-
-
-def ultrarag_stringem(answer: str, question: Question) -> float:
-    """`stringem`: the share of the right answers that are the answer."""
-    truths = _truths(question)
-    if not truths:
-        return 0.0
-    return truths.count(ultrarag_normalized(answer)) / len(truths)
-
-
-def ultrarag_f1(answer: str, question: Question) -> float:
-    """`f1`: shared words, against the right answer that fits best."""
-    given = ultrarag_normalized(answer).split()
-    best = 0.0
-    for truth in _truths(question):
-        wanted = truth.split()
-        same = (Counter(given) & Counter(wanted)).total()
-        if same:
-            best = max(best, 2 * same / (len(given) + len(wanted)))
-    return best
-
-
-def _truths(question: Question) -> list[str]:
-    """The right answers as UltraRAG compares them; it knows no unanswerable questions."""
-    return [ultrarag_normalized(truth) for truth in question.answers]
-
-
-ULTRARAG_METRICS: Mapping[str, Any] = {
-    "ultrarag-acc": ultrarag_acc,
-    "ultrarag-em": ultrarag_em,
-    "ultrarag-coverem": ultrarag_coverem,
-    "ultrarag-stringem": ultrarag_stringem,
-    "ultrarag-f1": ultrarag_f1,
-}
-"""Name -> rule; for `ANSWER_METRICS`."""

@@ -8,19 +8,22 @@ parquet             data_source, prompt, ability, reward_model {style, ground_tr
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DatasetError, MissingExtraError, SettingError
+from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.evaluation.sets import EvaluationSet, Question, key_of
+from visrag_integrations.evaluation.tables import parquet_columns, read_json, read_rows
+from visrag_integrations.files import whole_file
 from visrag_integrations.generation.vrag import TEMPLATE, build_prompt
 
 DATA_SOURCE = "rag"
 """What the published reward code knows; rows of its own training data say `slidevqa_train`, and stop it."""
 ABILITY = "rag"
+# How `page_key` names a page of a document: "deck.pdf#page=3".
 _KEY = re.compile(r"(?P<file>.+)#page=(?P<number>\d+)")
 
 
@@ -40,11 +43,10 @@ def load_rag_dataset(path: str | Path) -> EvaluationSet:
         DatasetError: It cannot be read, or holds no question.
     """
     path = Path(path)
-    try:
-        kept = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError, RecursionError) as err:
-        raise DatasetError(str(path), f"cannot be read: {err}. Give a rag_dataset.json.") from err
-    examples = kept.get("examples") if isinstance(kept, dict) else None
+    kept = read_json(path)
+    examples = None
+    if is_rag_dataset(kept):
+        examples = kept["examples"]
     if not isinstance(examples, list) or not examples:
         raise DatasetError(str(path), 'holds no {"examples": [...]} as a rag_dataset.json does.')
     rows: list[dict[str, Any]] = []
@@ -69,8 +71,7 @@ def load_rag_dataset(path: str | Path) -> EvaluationSet:
 
 def is_vrag_parquet(path: Path) -> bool:
     """Whether a parquet file has the columns of VRAG-RL's training data."""
-    names = set(_parquet(path).schema_arrow.names)
-    return {"reward_model", "extra_info", "reference_page"} <= names
+    return {"reward_model", "extra_info", "reference_page"} <= parquet_columns(path)
 
 
 def load_vrag_parquet(path: str | Path) -> EvaluationSet:
@@ -81,7 +82,7 @@ def load_vrag_parquet(path: str | Path) -> EvaluationSet:
     """
     path = Path(path)
     rows: list[dict[str, Any]] = []
-    for number, row in enumerate(_parquet(path).read().to_pylist(), 1):
+    for number, row in enumerate(read_rows(path, path.parent), 1):
         about = row.get("extra_info") or {}
         truth = (row.get("reward_model") or {}).get("ground_truth")
         rows.append(
@@ -109,14 +110,17 @@ def write_vrag_parquet(questions: EvaluationSet, path: str | Path, *, template: 
         DatasetError: A question has no answer, or its pages are not of one document.
         SettingError: The file cannot be written.
     """
-    rows = [_as_vrag_row(questions, question, template) for question in questions.questions]
+    rows: list[dict[str, Any]] = []
+    for question in questions.questions:
+        rows.append(_as_vrag_row(questions, question, template))
     try:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError as err:
         raise MissingExtraError("pyarrow, which parquet files need,", "eval") from err
     try:
-        pq.write_table(pa.Table.from_pylist(rows), path)
+        with whole_file(path) as scratch:
+            pq.write_table(pa.Table.from_pylist(rows), scratch)
     except OSError as err:
         raise SettingError(f"{str(path)!r} cannot be written: {err}. Name another file.") from err
 
@@ -126,12 +130,11 @@ def _as_vrag_row(questions: EvaluationSet, question: Question, template: str) ->
     if not question.answers:
         raise DatasetError(where, "it has no answer, so there is nothing to reward.")
     files: dict[str, list[int]] = {}
-    for key, grade in questions.qrels.get(question.id, {}).items():
+    for key in relevant_pages(questions.qrels.get(question.id, {})):
         found = _KEY.fullmatch(key)
-        if grade > 0 and found is None:
+        if found is None:
             raise DatasetError(where, f"its page {key!r} does not say of which document it is (FILE#page=NUMBER).")
-        if grade > 0 and found is not None:
-            files.setdefault(found["file"], []).append(int(found["number"]))
+        files.setdefault(found["file"], []).append(int(found["number"]))
     if len(files) != 1:
         raise DatasetError(where, f"its pages are of {len(files)} documents; this layout has one file_name a question.")
     ((name, numbers),) = files.items()
@@ -157,17 +160,22 @@ def _as_vrag_row(questions: EvaluationSet, question: Question, template: str) ->
 def _as_set(path: Path, rows: Sequence[Mapping[str, Any]]) -> EvaluationSet:
     questions: list[Question] = []
     qrels: dict[str, dict[str, int]] = {}
+    names: set[str] = set()
     for number, row in enumerate(rows, 1):
         where = f"{path.name}, question {number}"
         text = row["question"]
         if not isinstance(text, str) or not text.strip():
             raise DatasetError(where, f"its question is {text!r:.80}; it must be text.")
         name = str(row["id"])
-        if name in qrels:
+        if name in names:
             raise DatasetError(where, f"its id {name!r} was there before; ids tell questions apart.")
+        names.add(name)
         answers = tuple(_texts(row["answers"], where))
-        questions.append(Question(name, text, answers, group=str(row["group"] or "")))
-        qrels[name] = dict.fromkeys(_pages(row["file_name"], row["reference_page"], where), 1)
+        questions.append(Question(name, text.strip(), answers, group=str(row["group"] or "")))
+        relevant = dict.fromkeys(_pages(row["file_name"], row["reference_page"], where), 1)
+        # Without a page it is not judged: an empty judgement would count as a page that was not found.
+        if relevant:
+            qrels[name] = relevant
     if not questions:
         raise DatasetError(str(path), "holds no question.")
     return EvaluationSet(path.stem, tuple(questions), qrels)
@@ -176,7 +184,9 @@ def _as_set(path: Path, rows: Sequence[Mapping[str, Any]]) -> EvaluationSet:
 def _texts(value: Any, where: str) -> Iterator[str]:
     if value is None:
         return
-    for each in value if isinstance(value, list) else [value]:
+    if not isinstance(value, list):
+        value = [value]
+    for each in value:
         if not isinstance(each, (str, int, float)):
             raise DatasetError(where, f"an answer of it is {each!r:.80}; it must be text.")
         yield str(each)
@@ -187,19 +197,9 @@ def _pages(name: Any, numbers: Any, where: str) -> Iterator[str]:
         return
     if not isinstance(name, str) or not name:
         raise DatasetError(where, f"its file_name is {name!r:.80}; it must name the document of its pages.")
-    for number in numbers if isinstance(numbers, list) else [numbers]:
+    if not isinstance(numbers, list):
+        numbers = [numbers]
+    for number in numbers:
         if isinstance(number, bool) or not str(number).isdecimal():
             raise DatasetError(where, f"its reference_page holds {number!r:.80}; page numbers are whole.")
         yield key_of(name, int(number))
-
-
-def _parquet(path: Path) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as err:
-        raise MissingExtraError("pyarrow, which parquet files need,", "eval") from err
-    try:
-        return pq.ParquetFile(path)
-    except (OSError, pa.ArrowInvalid) as err:
-        raise DatasetError(str(path), f"cannot be read: {err}. Give a .parquet file.") from err

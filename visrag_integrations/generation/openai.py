@@ -6,10 +6,9 @@ import asyncio
 import contextlib
 import copy
 import logging
-import os
 from collections.abc import AsyncGenerator, Generator, Mapping
 from typing import Any, Literal
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 from visrag_integrations.errors import GenerationError, SettingError, VisRAGError
 from visrag_integrations.fetching import without_credentials
@@ -17,6 +16,7 @@ from visrag_integrations.generation.chat import merged_parts, picture_sources
 from visrag_integrations.generation.defaults import MAX_CONTEXT, PUBLISHED, with_defaults
 from visrag_integrations.generation.guided import PartRequest, answer_pieces
 from visrag_integrations.generation.loop import LoopGenerator
+from visrag_integrations.generation.openai_client import make_client
 from visrag_integrations.generation.openai_errors import explained, openai
 from visrag_integrations.generation.openai_messages import (
     ChatTotals,
@@ -25,7 +25,6 @@ from visrag_integrations.generation.openai_messages import (
     to_request,
 )
 from visrag_integrations.generation.openai_models import described
-from visrag_integrations.generation.openai_retries import TellsOfRetries
 from visrag_integrations.types import Conversation, Generation, GenerationSettings
 
 logger = logging.getLogger(__name__)
@@ -285,7 +284,7 @@ class OpenAIGenerator(LoopGenerator):
 
     def _connected(self) -> Any:
         if self._client is None:
-            self._client = _make_client(self._source, self._options)
+            self._client = make_client(self._source, self._options)
         return self._client
 
     @property
@@ -299,48 +298,3 @@ def _check_options(kind: str | None, max_retries: int) -> None:
         raise SettingError(f'kind is {kind!r}; it is "vllm", "other", or None to find out.')
     if max_retries < 0:
         raise SettingError(f"max_retries is {max_retries}; it must be 0 or more.")
-
-
-def _make_client(source: Any, options: dict[str, Any]) -> Any:
-    if isinstance(source, openai.AsyncOpenAI):
-        return source
-    if isinstance(source, openai.OpenAI):
-        return openai.AsyncOpenAI(
-            api_key=source.api_key,
-            base_url=source.base_url,
-            timeout=source.timeout,
-            max_retries=source.max_retries,
-            default_headers=source._custom_headers,
-        )
-    # The client refuses to be made without a key; servers of one's own ignore it.
-    key = options["api_key"] or os.environ.get("OPENAI_API_KEY") or "none"
-    transport = openai.DefaultAsyncHttpxClient(event_hooks={"request": [TellsOfRetries()]})
-    address = completed_url(str(source))
-    return openai.AsyncOpenAI(base_url=address, http_client=transport, **{**options, "api_key": key})
-
-
-def completed_url(url: str) -> str:
-    """The URL of the server's interface; without a path it is "/v1".
-
-    >>> completed_url("http://localhost:8000"), completed_url("http://host/api/v3/")
-    ('http://localhost:8000/v1', 'http://host/api/v3/')
-
-    Raises:
-        SettingError: It is no http or https URL, or has a model's name behind "#".
-    """
-    no_url = f'{without_credentials(url)!r} is no URL of a server. Give one such as "http://localhost:8000/v1".'
-    try:
-        parts = urlsplit(url)
-        parts.port  # noqa: B018 - one that is no number, or too large, is refused when it is asked for
-    except ValueError as err:
-        raise SettingError(no_url) from err
-    if parts.scheme not in {"http", "https"} or not parts.hostname:
-        raise SettingError(no_url)
-    if parts.fragment:  # it would not be sent, and the server's only model would answer in place of this one
-        raise SettingError(
-            f"{without_credentials(url)!r} names a model as the command line does. Here: "
-            f"load_generator({without_credentials(url.partition('#')[0])!r}, model={parts.fragment!r})."
-        )
-    if parts.path in {"", "/"}:
-        return urlunsplit(parts._replace(path="/v1"))
-    return url

@@ -21,7 +21,7 @@ from visrag_integrations.errors import GenerationError, SettingError, UnknownNam
 from visrag_integrations.generation.evisrag import evisrag_messages, plain_messages
 from visrag_integrations.generation.page_texts import TEXT_BUDGET, check_budget, limited_texts, page_text
 from visrag_integrations.generation.parser import parse_evidence
-from visrag_integrations.generation.refusals import says_insufficient
+from visrag_integrations.generation.plain_answers import plain_answer
 from visrag_integrations.interfaces import Generator
 from visrag_integrations.types import (
     Answer,
@@ -244,7 +244,7 @@ def _one_conversation(question: str, hits: Hits, shown: Sequence[Page], prompt: 
     def combine(generations: Sequence[Generation]) -> Answer:
         (written,) = generations
         if prompt == "plain":
-            return _plain_answer(written.text, hits)
+            return plain_answer(written.text, hits)
         answer = parse_evidence(written.text, list(shown), cut_off=written.finish_reason == "length")
         return dataclasses.replace(answer, evidence=_with_hits(answer.evidence, hits, shown), pages=tuple(hits))
 
@@ -261,31 +261,6 @@ def _with_hits(evidence: Sequence[Evidence], hits: Hits, shown: Sequence[Page]) 
             entry = dataclasses.replace(entry, page=hits[entry.page_index - 1].page)
         found.append(entry)
     return tuple(found)
-
-
-def _plain_answer(written: str, hits: Hits) -> Answer:
-    thinking, answer = _thought_and_answer(written)
-    if not answer:
-        problem = "the model wrote nothing"
-        if thinking:
-            problem = "the model thought, and was cut off before it answered; raise max_tokens"
-        return Answer("", False, thinking=thinking, pages=tuple(hits), problems=(problem,), raw=written)
-    return Answer(answer, not says_insufficient(answer), thinking=thinking, pages=tuple(hits), raw=written)
-
-
-def _thought_and_answer(written: str) -> tuple[str, str]:
-    """What a model that thinks first thought, and what it then answered; "" and all of it where it does not.
-
-    >>> _thought_and_answer("<think>It is on page 2.</think>Twelve."), _thought_and_answer("Twelve.")
-    (('It is on page 2.', 'Twelve.'), ('', 'Twelve.'))
-    """
-    text = written.strip()
-    thought, end, answer = text.partition("</think>")  # some templates write the opening tag into the prompt
-    if end:
-        return thought.removeprefix("<think>").strip(), answer.strip()
-    if text.startswith("<think>"):
-        return text.removeprefix("<think>").strip(), ""
-    return "", text
 
 
 def _renumbered(answer: Answer, index: int) -> Evidence:

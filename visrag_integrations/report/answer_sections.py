@@ -48,7 +48,7 @@ def answer_section(name: str, question: str, answer: Answer, pictures: ReportPic
         _problems(answer.problems),
         "</section>",
     ]
-    return "\n".join(part for part in parts if part)
+    return "\n".join(filter(None, parts))
 
 
 def _question(question: str) -> str:
@@ -65,7 +65,10 @@ def _answer_text(name: str, answer: Answer, useful: Sequence[Evidence]) -> str:
         counted = tally(answer.evidence)
     said: list[str] = []
     for piece in cited(text, useful):
-        marks = "".join(_mark(name, place) for place in piece.entries)
+        marks = ""
+        for place in piece.entries:
+            marks += _mark(name, place)
+        # Before the space that follows the sentence.
         whole = piece.text.rstrip()
         said.append(f"{escaped(whole)}{marks}{escaped(piece.text[len(whole) :])}")
     return (
@@ -124,10 +127,10 @@ def _other_pages(name: str, answer: Answer, pictures: ReportPictures) -> str:
 
 def _said_to_be_useless(name: str, answer: Answer) -> list[OtherPage]:
     """Those of which the model says that they hold nothing."""
-    useless = [entry for entry in answer.evidence if not entry.relevant]
     others: list[OtherPage] = []
-    for number, entry in enumerate(useless):
-        others.append(OtherPage(f"{name}n{number}", entry.page_index, entry.page, entry.text))
+    for entry in answer.evidence:
+        if not entry.relevant:
+            others.append(OtherPage(f"{name}n{len(others)}", entry.page_index, entry.page, entry.text))
     return others
 
 
@@ -151,5 +154,7 @@ def _folded(title: str, text: str) -> str:
 def _problems(problems: Sequence[str]) -> str:
     if not problems:
         return ""
-    items = "".join(f"<li>{escaped(problem)}</li>" for problem in problems)
+    items = ""
+    for problem in problems:
+        items += f"<li>{escaped(problem)}</li>"
     return f'<details class="problems"><summary>Warnings ({len(problems)})</summary><ul>{items}</ul></details>'

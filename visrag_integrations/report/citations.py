@@ -48,7 +48,10 @@ def cited(answer: str, useful: Sequence[Evidence]) -> list[Cited]:
                 entries.append(place)
         # A sentence that was quoted whole rests on its own source alone: that another one names "Debian" too proves
         # nothing.
-        quoted = [place for place in entries if _one_line(sentence) in _one_line(useful[place - 1].text)]
+        quoted: list[int] = []
+        for place in entries:
+            if _one_line(sentence) in _one_line(useful[place - 1].text):
+                quoted.append(place)
         entries = quoted or entries
         named.update(entries)
         pieces.append(Cited(sentence, tuple(entries)))

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from visrag_integrations.evaluation import EvaluationResult, EvaluationSet, Question, page_key
 from visrag_integrations.evaluation.answers import RIGHT_FROM, right_answers
 from visrag_integrations.evaluation.boxes import BoxesByPage, boxes_with_area
-from visrag_integrations.evaluation.evidence import EVIDENCE_RIGHT_FROM
+from visrag_integrations.evaluation.evidence_scores import EVIDENCE_RIGHT_FROM
 from visrag_integrations.evaluation.metrics import ranked, relevant_pages
 from visrag_integrations.evaluation.sets import PageKey
 from visrag_integrations.report.escaping import escaped

@@ -79,14 +79,7 @@ def __getattr__(name: str) -> Any:
     try:
         home = importlib.import_module(f"{__name__}.{_HOMES[name]}")
     except ModuleNotFoundError as err:
-        if (err.name or "").partition(".")[0] in (
-            "torch",
-            "transformers",
-            "accelerate",
-            "peft",
-            "safetensors",
-            "datasets",
-        ):
+        if (err.name or "").partition(".")[0] in _PACKAGES:
             raise MissingExtraError(f"{err.name}, which training needs,", "training") from err
         raise
     return getattr(home, name)

@@ -10,11 +10,9 @@ from typing import Any
 from torch import Tensor
 
 from visrag_integrations.training.agent_tokens import TokenTurn, own_token_mask, split_turns
+from visrag_integrations.training.scoped import LARGEST_KL
 
 __all__ = ["TokenTurn", "kl_to_start", "own_token_mask", "split_turns", "trajectory_loss"]
-
-LARGEST_KL = 10.0
-"""Of one token, as published: e^distance has no limit of its own."""
 
 
 def trajectory_loss(

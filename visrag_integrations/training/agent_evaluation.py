@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ from visrag_integrations.agent import Trace, VRAGAgent
 from visrag_integrations.agent.remembered import AgentSettings
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import EvaluationSet, evaluate_answers_of, mean_metrics
+from visrag_integrations.evaluation.metrics import relevant_pages
 from visrag_integrations.files import write_whole
 from visrag_integrations.generation.transformers import TransformersGenerator
 from visrag_integrations.generation.vrag import STOP
@@ -41,8 +41,7 @@ def check_agent_questions(questions: Any, what: str) -> EvaluationSet:
 
 def golden_of(questions: EvaluationSet, question_id: str) -> list[str]:
     """The pages that hold the answer, as the set names them."""
-    judged: Mapping[str, int] = questions.qrels.get(question_id, {})
-    return [key for key, grade in judged.items() if grade > 0]
+    return relevant_pages(questions.qrels.get(question_id, {}))
 
 
 def run_held_out(
@@ -76,11 +75,16 @@ def run_held_out(
     )
     asked = [question for question in evaluate.questions if question.answers]
     runs = agent.run_many([question.text for question in asked])
-    answers = {question.id: run.answer.text for question, run in zip(asked, runs, strict=True)}
+    answers: dict[str, str] = {}
+    early = 0.0
+    turns = 0
+    for question, run in zip(asked, runs, strict=True):
+        answers[question.id] = run.answer.text
+        early += seen_ndcg(run, golden_of(evaluate, question.id))
+        turns += len(run.turns)
     metrics = mean_metrics(evaluate_answers_of(answers, asked, METRICS))
-    early = [seen_ndcg(run, golden_of(evaluate, question.id)) for question, run in zip(asked, runs, strict=True)]
-    metrics["ndcg"] = sum(early) / len(runs)
-    metrics["turns"] = sum(len(run.turns) for run in runs) / len(runs)
+    metrics["ndcg"] = early / len(runs)
+    metrics["turns"] = turns / len(runs)
     if traces is not None:
         keep_trace(traces, runs[0])
     return metrics

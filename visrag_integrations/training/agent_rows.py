@@ -8,7 +8,7 @@ from typing import Any
 
 from visrag_integrations.agent import PictureRules
 from visrag_integrations.generation.chat import merged_parts, shown_pictures
-from visrag_integrations.generation.vrag import parse_box
+from visrag_integrations.generation.pixel_boxes import parse_box
 from visrag_integrations.training.reader_examples import PLACE
 from visrag_integrations.training.reader_export import keep_picture
 from visrag_integrations.types import Conversation

@@ -17,6 +17,7 @@ from visrag_integrations.training.agent_trainer import AgentGRPOTrainer
 from visrag_integrations.training.reader import ReaderNetwork
 from visrag_integrations.training.rollouts import Rollout
 from visrag_integrations.training.run_trainer import RunTrainer
+from visrag_integrations.training.runs import saving
 
 
 class AgentRunTrainer(RunTrainer, AgentGRPOTrainer):
@@ -79,7 +80,8 @@ class AgentRunTrainer(RunTrainer, AgentGRPOTrainer):
         )
         step = self.state.global_step + 1
         if (step == 1 or step % self.args.save_steps == 0) and self.is_world_process_zero():
-            keep_trace(self.run.path / "traces" / f"step-{step}.html", trace)
+            path = self.run.path / "traces" / f"step-{step}.html"
+            saving(path.name, lambda: keep_trace(path, trace))
 
 
 def question_rows(questions: EvaluationSet) -> Any:

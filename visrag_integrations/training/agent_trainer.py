@@ -19,8 +19,9 @@ from visrag_integrations.training.agent import kl_to_start, trajectory_loss
 from visrag_integrations.training.agent_devices import check_rounds, is_sharded
 from visrag_integrations.training.agent_rewards import TrajectoryReward, own_text, parsed, seen_pages, was_cut
 from visrag_integrations.training.agent_rollouts import DrawnTurn, RunEncoder, RunTokens, log_probs_of, roll_out
+from visrag_integrations.training.grpo_inputs import own_tokens
 from visrag_integrations.training.rollouts import Rollout
-from visrag_integrations.training.scoped_trainer import ScopedGRPOTrainer, own_tokens
+from visrag_integrations.training.scoped_trainer import ScopedGRPOTrainer
 from visrag_integrations.training.trl_names import GENERATED
 from visrag_integrations.types import GenerationSettings
 

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import logging
 from typing import Any
 
 from transformers import PrinterCallback, ProgressCallback, Trainer, TrainerCallback
 
 from visrag_integrations.progress_bars import progress_bar
+
+logger = logging.getLogger(__name__)
 
 
 def quieten(trainer: Trainer) -> None:
@@ -59,3 +62,16 @@ class StepBar(TrainerCallback):  # type: ignore[misc]
         """Called by the Trainer."""
         if self.bar is not None:
             self.bar.close()
+
+
+class SkipSilentSteps(TrainerCallback):  # type: ignore[misc]
+    """No update where no response was better than another: a gradient of 0 would still let AdamW move and decay."""
+
+    def __init__(self, trainer: Any) -> None:
+        self.trainer = trainer
+
+    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
+        """Called by the Trainer, between the gradient and the update."""
+        if self.trainer.silent:
+            logger.warning("Step %d is skipped: no response is better than another one.", state.global_step + 1)
+            self.trainer.model.zero_grad(set_to_none=True)

@@ -6,7 +6,7 @@ import logging
 from typing import Any
 
 from visrag_integrations.errors import DatasetError, SettingError
-from visrag_integrations.evaluation import EvaluationSet, evaluate_retrieval, index_pages
+from visrag_integrations.evaluation import EvaluationResult, EvaluationSet, evaluate_retrieval, index_pages
 
 logger = logging.getLogger(__name__)
 
@@ -43,4 +43,15 @@ def search_held_out(evaluate: EvaluationSet, embedder: Any) -> dict[str, float]:
             raise DatasetError(evaluate.name, "has no page that can be embedded.")
         retriever = PageRetriever(embedder, store, mode="dense")
         result = evaluate_retrieval(evaluate, retriever, METRICS, progress=False)
+    warn_of_failures(evaluate.name, result)
     return dict(result.metrics)
+
+
+def warn_of_failures(name: str, result: EvaluationResult) -> None:
+    """Log held-out questions that could not be asked: the scores of this step are those of the others alone."""
+    if result.failed:
+        first = result.failed[0]
+        logger.warning(
+            "%s: %d held-out questions failed and are not in the scores; the first: %s: %s",
+            name, len(result.failed), first.id, first.error,
+        )  # fmt: skip

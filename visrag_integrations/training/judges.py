@@ -19,7 +19,7 @@ from visrag_integrations.errors import SettingError, TrainingError
 from visrag_integrations.evaluation.judging import SETTINGS, AnswerToJudge, judge_name, no_verdict, parse_judge
 from visrag_integrations.evaluation.run_record import RunRecord
 from visrag_integrations.interfaces.generators import generate
-from visrag_integrations.training.rewards import words
+from visrag_integrations.training.reward_words import words
 
 if TYPE_CHECKING:
     from visrag_integrations.interfaces import Generator
@@ -124,15 +124,23 @@ class Judged:
         for future in late:
             problems[running[future].key] = f"It took longer than {self.timeout:g} s."
         kept: list[dict[str, Any]] = []
+        refused: TrainingError | None = None
         for future in done:
+            key = running[future].key
             error = future.exception()
             if error is None:
-                kept.append({"id": running[future].key, "verdict": checked_verdict(future.result(), self.name)})
+                try:
+                    kept.append({"id": key, "verdict": checked_verdict(future.result(), self.name)})
+                except TrainingError as err:
+                    refused = err
             elif isinstance(error, Exception):
-                problems[running[future].key] = f"{type(error).__name__}: {error}"
+                problems[key] = f"{type(error).__name__}: {error}"
             else:
                 raise error
+        # Before the error: the other verdicts of this try were paid for.
         self._kept.append(kept)
+        if refused is not None:
+            raise refused
         return problems
 
 

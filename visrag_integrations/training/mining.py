@@ -3,24 +3,27 @@
 from __future__ import annotations
 
 import itertools
+import logging
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import index_pages
 from visrag_integrations.interfaces import PageEmbedder
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.retrieval import PageRetriever
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.types import Page, ScoredPage
+
+logger = logging.getLogger(__name__)
 
 # A page that scores nearly as high as the right one is likely to hold the answer too, and must not be pushed away.
 # NV-Retriever (https://arxiv.org/abs/2407.15831) tried 0.7 to 0.99 of the right page's score and found 0.95 best.
 TOO_GOOD = 0.95
 _EXTRA = 16  # pages asked for beyond those wanted: some of the best are dropped
-_QUERIES_AT_ONCE = 32
+_QUERIES_AT_ONCE = 32  # embedded as one batch, as many as `evaluate_retrieval` takes by default
 
 
 @dataclass(frozen=True)
@@ -67,10 +70,11 @@ def mine_negatives(
         raise SettingError(f"negatives is {count}, and there are {len(pages)} pages to train on. Ask for fewer.")
     mined: list[tuple[Page, ...]] = []
     with QdrantPageStore(":memory:", collection="negatives", pictures=False) as store:
-        index_pages(pages.values(), embedder, store, progress=progress)
+        report = index_pages(pages.values(), embedder, store, progress=progress)
+        for failure in report.failed:
+            logger.warning("%s cannot be embedded, and is no hard negative: %s", failure.source, failure.error)
         retriever = PageRetriever(embedder, store, mode="dense")
-        off = None if progress is None else not progress
-        with tqdm(total=len(asks), unit="query", desc="Mining", disable=off) as bar:
+        with progress_bar(progress, total=len(asks), unit="query", desc="Mining") as bar:
             for batch in _batches(asks):
                 found = retriever.retrieve_many([ask.query for ask in batch], count + most_right + _EXTRA)
                 for ask, hits in zip(batch, found, strict=True):
@@ -95,7 +99,9 @@ def _below(ask: Ask, hits: Sequence[ScoredPage], right: float) -> list[str]:
     """Ids of the pages that are wrong, and not so good that they may be right."""
     # The right page at 0.8: what scores 0.76 or more is left out. At -0.2, where 0.95 of it would lie above it, what
     # scores -0.21 or more.
-    limit = right - (1 - TOO_GOOD) * abs(right) if right != float("inf") else right
+    limit = right
+    if right != float("inf"):
+        limit -= (1 - TOO_GOOD) * abs(right)
     wrong: list[str] = []
     for hit in hits:
         if hit.page.id not in ask.right and hit.score < limit:

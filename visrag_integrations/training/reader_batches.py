@@ -44,7 +44,10 @@ def join_examples(examples: Sequence[EncodedExample], pad: int) -> dict[str, Ten
         if example.token_types is not None:
             types[row, :length] = example.token_types
     batch |= {"input_ids": tokens, "labels": labels, "attention_mask": mask, "mm_token_type_ids": types}
-    names = {name for example in examples for name in example.pictures}
-    for name in sorted(names):
-        batch[name] = torch.cat([example.pictures[name] for example in examples if name in example.pictures])
+    shown: dict[str, list[Tensor]] = {}
+    for example in examples:
+        for name, values in example.pictures.items():
+            shown.setdefault(name, []).append(values)
+    for name, parts in sorted(shown.items()):
+        batch[name] = torch.cat(parts)
     return batch

@@ -15,7 +15,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tqdm.auto import tqdm
 
 from visrag_integrations.errors import DatasetError, SettingError
 from visrag_integrations.evaluation import EvaluationSet, Question, evaluate_answers_of, page_key
@@ -25,6 +24,7 @@ from visrag_integrations.generation.evisrag import build_prompt, evisrag_message
 from visrag_integrations.interfaces import Generator
 from visrag_integrations.interfaces.generators import generate
 from visrag_integrations.interfaces.retrievers import Retriever, retrieve_many
+from visrag_integrations.progress_bars import progress_bar
 from visrag_integrations.readers import PageReader
 from visrag_integrations.training.reader_examples import PLACE, ExampleTurn, ReaderExample, ReaderExamples
 from visrag_integrations.training.reader_export import as_row, keep_picture
@@ -45,6 +45,11 @@ class AskedQuestion:
 
     question: Question
     pages: tuple[Page, ...]
+
+    @property
+    def page_ids(self) -> list[str]:
+        """What is kept beside an answer: its evidence says "[2]", and means the second of these."""
+        return [page.id for page in self.pages]
 
 
 def build_examples(
@@ -193,24 +198,35 @@ def _write_answers(
     batch_size: int,
     progress: bool | None,
 ) -> None:
-    hidden = None if progress is None else not progress
-    with tqdm(total=len(asked), unit="question", desc="Answering", disable=hidden) as bar:
+    with progress_bar(progress, total=len(asked), unit="question", desc="Answering") as bar:
 
         def write(batch: list[AskedQuestion]) -> list[str]:
             conversations = [evisrag_messages(each.question.text, each.pages) for each in batch]
             return [written.text for written in generate(generator, conversations, settings)]
 
         def done(finished: list[tuple[AskedQuestion, str]]) -> None:
-            record.append([{"id": each.question.id, "text": text} for each, text in finished])
+            entries: list[dict[str, Any]] = []
+            for each, text in finished:
+                entries.append({"id": each.question.id, "text": text, "pages": each.page_ids})
+            record.append(entries)
             bar.update(len(finished))
 
         def fail(each: AskedQuestion, error: Exception) -> None:
             logger.warning("Question %r: %s", each.question.id, error)
             bar.update()
 
-        left = [each for each in asked if each.question.id not in record.done]
+        left = [each for each in asked if not _is_answered(each, record)]
         bar.update(len(asked) - len(left))
         BatchRunner(write, done, fail, batch_size).all(left)
+
+
+def _is_answered(asked: AskedQuestion, record: RunRecord) -> bool:
+    """Whether the record holds an answer from these very pages: documents, or what a retriever finds, may change."""
+    kept = record.done.get(asked.question.id)
+    if kept is None:
+        return False
+    # Records from before pages were kept say none.
+    return bool(kept.get("pages", asked.page_ids) == asked.page_ids)
 
 
 def _kept(
@@ -228,7 +244,7 @@ def _kept(
     for each in asked:
         where = f"{name}, question {each.question.id!r}"
         reason = "the generator failed on it"
-        if each.question.id in record.done:
+        if _is_answered(each, record):
             answer = parse_evidence(str(record.done[each.question.id]["text"]), each.pages)
             reason = reason_to_drop(each, answer, min_support)
         if not reason:

@@ -9,6 +9,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.evaluation import EvaluationSet, evaluate_answers
 from visrag_integrations.generation.transformers import TransformersGenerator
 from visrag_integrations.rag import VisRAG
+from visrag_integrations.training.held_out import warn_of_failures
 from visrag_integrations.training.reader import ReaderNetwork
 from visrag_integrations.training.support import evidence_support
 from visrag_integrations.types import Answer, GenerationSettings, Query, ScoredPage
@@ -74,8 +75,11 @@ def answer_held_out(evaluate: EvaluationSet, reader: ReaderNetwork, max_tokens: 
     )
     settings = GenerationSettings(temperature=TEMPERATURE, max_tokens=max_tokens, seed=recipe.seed)
     held = HeldOutReader(generator, settings)
-    pages: Any = "given" if all(question.pages for question in evaluate.questions) else "relevant"
+    pages: Any = "relevant"
+    if all(question.pages for question in evaluate.questions):
+        pages = "given"
     result = evaluate_answers(evaluate, held, METRICS, pages=pages, top_k=recipe.max_images, progress=False)
+    warn_of_failures(evaluate.name, result)
     metrics = dict(result.metrics)
     if held.supports:
         metrics[SUPPORT] = sum(held.supports) / len(held.supports)

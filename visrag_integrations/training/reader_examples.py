@@ -103,7 +103,7 @@ def open_examples(source: Any) -> ReaderExamples:
         DatasetError: There are none, or a file cannot be read. A row that is no good is left out and named instead.
     """
     if isinstance(source, ReaderExamples):
-        return source
+        return _checked(source)
     if isinstance(source, (str, Path)):
         return _checked(_from_path(Path(source).expanduser()))
     parts: list[ReaderExamples] = []
@@ -127,15 +127,15 @@ def read_example(row: Any, where: str, root: Path) -> ReaderExample:
     if not isinstance(row, Mapping):
         raise DatasetError(where, "it is no JSON object.")
     pictures = tuple(_picture(each, where, root) for each in _listed(row, where))
-    texts = row.get("page_texts") or ()
+    texts = _page_texts(row, pictures, where)
     if isinstance(row.get("prompt"), str) and isinstance(row.get("answer"), str):
         text = row["prompt"]
         # Published prompts hold a place for each picture; one without any shows them after the text, as EVisRAG does.
         if PLACE not in text:
             text += PLACE * len(pictures)
-        return ReaderExample((ExampleTurn("user", text),), pictures, row["answer"], where, tuple(texts))
+        return ReaderExample((ExampleTurn("user", text),), pictures, row["answer"], where, texts)
     if isinstance(row.get("messages"), list):
-        return _of_messages(row["messages"], pictures, where, tuple(texts))
+        return _of_messages(row["messages"], pictures, where, texts)
     raise DatasetError(
         where,
         f"it has the columns {', '.join(map(str, row))}; a row has prompt, answer and image, or messages and images.",
@@ -159,6 +159,17 @@ def _of_messages(
     if len(turns) < 2 or turns[-1].role != "assistant":
         raise DatasetError(where, "its last message must be the assistant's: that is what is learned.")
     return ReaderExample(tuple(turns[:-1]), pictures, turns[-1].text, where, texts)
+
+
+def _page_texts(row: Mapping[str, Any], pictures: Sequence[PictureSource], where: str) -> tuple[str, ...]:
+    """The texts of the pages, one a picture; none where the row does not say them."""
+    texts = row.get("page_texts") or ()
+    if not isinstance(texts, (list, tuple)) or not all(isinstance(text, str) for text in texts):
+        raise DatasetError(where, f"its page_texts are {texts!r:.80}; they are a list of texts, one for each picture.")
+    # Evidence would be checked against another page's text.
+    if texts and len(texts) != len(pictures):
+        raise DatasetError(where, f"it has {len(texts)} page_texts and {len(pictures)} pictures; give one for each.")
+    return tuple(texts)
 
 
 def _listed(row: Mapping[str, Any], where: str) -> list[Any]:
@@ -195,9 +206,12 @@ def _picture(value: Any, where: str, root: Path) -> PictureSource:
 
 def _from_path(path: Path) -> ReaderExamples:
     if path.is_dir():
-        files = sorted(file for file in path.iterdir() if file.suffix in (".jsonl", ".json"))
-        parts = [_from_path(file) for file in files]
-        return ReaderExamples(path.name, _joined(parts).rows, _joined(parts).broken)
+        parts: list[ReaderExamples] = []
+        for file in sorted(path.iterdir()):
+            if file.suffix in (".jsonl", ".json"):
+                parts.append(_from_path(file))
+        joined = _joined(parts)
+        return ReaderExamples(path.name, joined.rows, joined.broken)
     rows: list[ReaderExample] = []
     broken: dict[str, str] = {}
     for number, row in enumerate(_rows_of(path), 1):
@@ -248,8 +262,8 @@ def _joined(parts: Sequence[ReaderExamples]) -> ReaderExamples:
 def _checked(examples: ReaderExamples) -> ReaderExamples:
     if not examples.rows:
         why = "it holds no row."
-        for where, reason in examples.broken.items():
+        if examples.broken:
+            where, reason = next(iter(examples.broken.items()))
             why = f"it holds no good row. The first: {where}: {reason}"
-            break
         raise DatasetError(examples.name or "examples", why)
     return examples

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import os
@@ -151,18 +152,17 @@ def _run(plan: RunPlan, run: RunFolder, resume: str | bool | None) -> TrainingRe
         return TrainingReport.read(run.report)
     # The weights come from the checkpoint, read strictly; the Trainer then adds optimizer, schedule and random state.
     newest = run.newest()
-    retriever = load_retriever(plan, newest, args.device)
-    stream = open_stream(plan, retriever, args)
-    try:
+    with contextlib.ExitStack() as opened:
+        retriever = load_retriever(plan, newest, args.device)
+        opened.callback(retriever.embedder.close)
+        stream = open_stream(plan, retriever, args)
+        opened.callback(stream.close)
         trainer = _trainer(plan, run, retriever, stream, args, newest)
         trainer.train(resume_from_checkpoint=None if newest is None else str(newest))
         report = _report(plan, run, trainer)
         if args.process_index == 0:
             write_whole(run.report, report.to_json().encode("utf-8"))
         return report
-    finally:
-        stream.close()
-        retriever.embedder.close()
 
 
 def load_retriever(plan: RunPlan, checkpoint: Path | None, device: torch.device) -> TrainableRetriever:

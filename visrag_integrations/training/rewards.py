@@ -14,13 +14,12 @@ from __future__ import annotations
 
 import math
 import re
-import string
-import unicodedata
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from visrag_integrations.errors import DatasetError, SettingError
+from visrag_integrations.training.reward_words import normalised, words, words_f1
 
 TAGS = ("observe", "evidence", "think", "answer")
 NO_EVIDENCE = "no relevant information"
@@ -82,7 +81,7 @@ def answer_reward(response: str, truth: str, *, published: bool = False) -> floa
     right = _truth(truth, "answer")
     if answer is None:
         return 0.0
-    return _f1(answer, right, published)
+    return words_f1(answer, right, published)
 
 
 def evidence_reward(response: str, truth: str, *, published: bool = False) -> float:
@@ -285,43 +284,5 @@ def _line_score(found: str | None, right: str, published: bool) -> float:
     else:
         is_long = len(words(right)) >= LONG_LINE
     if is_long:
-        return _f1(found, right, published)
-    return float(_normalised(right, published) in _normalised(found, published))
-
-
-def _f1(text: str, right: str, published: bool) -> float:
-    """F1 over the sets of words; 0 where they share none."""
-    found = set(_normalised(text, published).split())
-    wanted = set(_normalised(right, published).split())
-    common = len(found & wanted)
-    if not common:
-        return 0.0
-    precision, recall = common / len(found), common / len(wanted)
-    return 2 * precision * recall / (precision + recall)
-
-
-_PUNCTUATION = str.maketrans("", "", string.punctuation)
-
-
-def _normalised(text: str, published: bool) -> str:
-    """Words that count, joined by single blanks."""
-    if not published:
-        return " ".join(words(text))
-    plain = re.sub(r"\b(a|an|the)\b", " ", text.lower().translate(_PUNCTUATION))
-    return " ".join(plain.split())
-
-
-# Han, kana and their marks: written without spaces, so each character is compared as a word.
-_UNSPACED = "\u3005\u3007\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\U00020000-\U000323af"
-_WORD = re.compile(rf"[{_UNSPACED}]|\d+(?:[.,]\d+)*|[^\W\d{_UNSPACED}]+(?:['’][^\W\d_]+)?")
-_ARTICLES = {"a", "an", "the"}
-
-
-def words(text: str) -> list[str]:
-    """The words of a text as answers are compared by them: without case, punctuation and English articles.
-
-    >>> words("The U.S. grew 4.2%"), words("420万欧元")
-    (['u', 's', 'grew', '4.2'], ['420', '万', '欧', '元'])
-    """
-    plain = unicodedata.normalize("NFKC", text).casefold()
-    return [word for word in _WORD.findall(plain) if word not in _ARTICLES]
+        return words_f1(found, right, published)
+    return float(normalised(right, published) in normalised(found, published))

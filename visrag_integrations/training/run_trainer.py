@@ -1,4 +1,4 @@
-"""What every trainer of a run shares: whole checkpoints, how they are found again, evaluation, and a log to read.
+"""What the trainers of readers and agents share beside whole checkpoints: evaluation, and a log to read.
 
 output/log.jsonl        what was logged, a line a step: losses, rewards, lengths
 output/samples.jsonl    what the network wrote while it was trained, as text
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,15 +20,13 @@ from transformers import TrainerCallback
 from visrag_integrations.errors import TrainingError
 from visrag_integrations.files import write_whole
 from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
-from visrag_integrations.training.history import best_of, logged_losses, logged_scores
 from visrag_integrations.training.losses import world_size
 from visrag_integrations.training.runs import RunFolder, saving
 from visrag_integrations.training.trouble import memory_trouble
+from visrag_integrations.training.whole_checkpoints import Save, WholeCheckpoints, wait_for_others
 
-Save = Callable[[Path, Mapping[str, Tensor]], None]
-"""Writes a checkpoint's own files into an empty folder: weights, config, tokenizer, model card."""
-
-LOG, SAMPLES = "log.jsonl", "samples.jsonl"
+LOG = "log.jsonl"
+SAMPLES = "samples.jsonl"
 
 
 class EvaluateEvery(TrainerCallback):  # type: ignore[misc]
@@ -45,16 +42,14 @@ class EvaluateEvery(TrainerCallback):  # type: ignore[misc]
         return control
 
 
-class RunTrainer:
+class RunTrainer(WholeCheckpoints):
     """To be inherited before a Trainer; `begin_run` comes after its construction.
 
     Attributes:
-        run: Where checkpoints go.
-        resumed: How often the run was stopped and went on.
         pages: Pages that went through the network, in all parts of the run.
     """
 
-    run: RunFolder
+    pages: int
 
     def begin_run(
         self,
@@ -78,13 +73,15 @@ class RunTrainer:
         """
         trainer: Any = self
         known = before or {}
-        self.run, self.best_by = run, best_by
-        self.seconds_before = float(known.get("seconds", 0.0))
-        self.resumed = int(known.get("resumed", -1)) + 1
+        self.keep_in(
+            run,
+            save,
+            best_by=best_by,
+            seconds_before=float(known.get("seconds", 0.0)),
+            resumed=int(known.get("resumed", -1)) + 1,
+        )
         self.pages = int(known.get("pages", 0))
-        self._save_files, self._evaluate_now = save, evaluate
-        self._saving = False
-        self._started = time.monotonic()
+        self._evaluate_now = evaluate
         quieten(trainer)
         if evaluate is not None:
             trainer.add_callback(EvaluateEvery(evaluate_every))
@@ -95,35 +92,30 @@ class RunTrainer:
             for name in (LOG, SAMPLES):
                 keep_until(run.path / name, int(known.get("step", 0)))
 
-    @property
-    def seconds(self) -> float:
-        """Since training began, in this process and those before."""
-        return self.seconds_before + time.monotonic() - self._started
+    def notes(self) -> dict[str, Any]:
+        """With the pages, which each device counts for itself."""
+        return {**super().notes(), "pages": self.pages}
 
-    def losses(self) -> list[tuple[int, float]]:
-        """(step, loss), as they were logged, those of a resumed run's first part too."""
-        return logged_losses(self._history())
-
-    def scores(self) -> list[tuple[int, dict[str, float]]]:
-        """(step, metric -> value) of every evaluation."""
-        return logged_scores(self._history())
-
-    def best_saved(self) -> int | None:
-        """The step of the best checkpoint there is; None without evaluation."""
-        return best_of(self.scores(), self.best_by, self.run.steps())
+    def named_weights(self) -> Mapping[str, Tensor]:
+        """The network's, without what distributed training puts around it."""
+        trainer: Any = self
+        weights: Mapping[str, Tensor] = trainer.accelerator.unwrap_model(trainer.model).state_dict()
+        return weights
 
     def log(self, logs: dict[str, float], *others: Any, **more: Any) -> None:
         """Also as a line of log.jsonl."""
         trainer: Any = self
         super().log(logs, *others, **more)  # type: ignore[misc]
         if trainer.is_world_process_zero() and hasattr(self, "run"):
-            append_line(self.run.path / LOG, {"step": trainer.state.global_step, **logs})
+            line = {"step": trainer.state.global_step, **logs}
+            saving(LOG, lambda: append_line(self.run.path / LOG, line))
 
     def note_sample(self, sample: Mapping[str, Any]) -> None:
         """A line of samples.jsonl."""
         trainer: Any = self
         if trainer.is_world_process_zero():
-            append_line(self.run.path / SAMPLES, {"step": trainer.state.global_step + 1, **sample})
+            line = {"step": trainer.state.global_step + 1, **sample}
+            saving(SAMPLES, lambda: append_line(self.run.path / SAMPLES, line))
 
     def training_step(self, *arguments: Any, **more: Any) -> Tensor:
         """As the Trainer's; what does not fit into memory is said plainly."""
@@ -169,58 +161,6 @@ class RunTrainer:
     def create_model_card(self, *_: Any, **__: Any) -> None:
         """Nothing: a checkpoint has a card of ours, and the run's folder none."""
 
-    def _history(self) -> list[dict[str, Any]]:
-        trainer: Any = self
-        history: list[dict[str, Any]] = trainer.state.log_history
-        return history
-
-    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """The checkpoint's own files, written by one process; the Trainer calls this on all of them."""
-        trainer: Any = self
-        if not trainer.args.should_save:
-            return
-        folder = Path(str(output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        state = state_dict
-        if state is None:
-            state = trainer.accelerator.unwrap_model(trainer.model).state_dict()
-        self._save_files(folder, state)
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Everything under a name that no one looks at, then renamed at once."""
-        trainer: Any = self
-        step = trainer.state.global_step
-        # The Trainer asks twice where the last step ends an epoch too.
-        if step in self.run.steps():
-            return
-        self._saving = True
-        try:
-            saving(f"checkpoint-{step}", lambda: self._write_checkpoint(model, trial))
-        finally:
-            self._saving = False
-
-    def _write_checkpoint(self, model: Any, trial: Any) -> None:
-        trainer: Any = self
-        super()._save_checkpoint(model, trial)  # type: ignore[misc]
-        wait_for_others()
-        if trainer.args.should_save:
-            notes = {"seconds": self.seconds, "resumed": self.resumed, "pages": self.pages}
-            self.run.finish_checkpoint(trainer.state.global_step, notes)
-            self.run.remove_old(trainer.args.save_total_limit, self.best_saved())
-        wait_for_others()
-
-    def _get_output_dir(self, trial: Any) -> str:
-        if self._saving:
-            return str(self.run.unfinished)
-        return str(self.run.path)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Nothing: the weights are in the network already, read strictly.
-
-        The Trainer's own loading only warns where names differ, as they do for Qwen2.5-VL (`visual.` in the file,
-        `model.visual.` in the network), and goes on with the base's weights.
-        """
-
     def _rotate_checkpoints(self, *_: Any, **__: Any) -> None:
         """Nothing: `RunFolder.remove_old` knows which one is the best."""
 
@@ -241,12 +181,6 @@ def open_run(run: RunFolder, args: Any, started_with: Mapping[str, Any], resume:
         run.prepare(started_with, resume)
     wait_for_others()
     return run.report.is_file()
-
-
-def wait_for_others() -> None:
-    """Until all devices have come so far."""
-    if world_size() > 1:
-        torch.distributed.barrier()
 
 
 @contextlib.contextmanager

@@ -21,6 +21,8 @@ NO_DIVISION_BY_ZERO = 1e-6
 FARTHEST = 20.0
 """Log-probabilities further apart than this are taken as this far apart: e^20 is far beyond every clip, and e^89 is
 infinite in float32."""
+LARGEST_KL = 10.0
+"""Of one token, as published (low_var_kl): e^distance has no limit of its own."""
 
 
 def group_advantages(rewards: Tensor, groups: Tensor | Sequence[int]) -> Tensor:

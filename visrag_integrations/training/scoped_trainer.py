@@ -7,44 +7,28 @@ anew. TRL's names that this rests on begin with an underscore; `trl_names.py` li
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
-from trl.data_utils import is_conversational, prepare_multimodal_messages
 
 from visrag_integrations.errors import SettingError
+from visrag_integrations.training.callbacks import SkipSilentSteps
 from visrag_integrations.training.group_replacing import GroupReplacing
+from visrag_integrations.training.grpo_inputs import conversations_of, own_tokens
 from visrag_integrations.training.lazily import without_old_names
 from visrag_integrations.training.reward_calls import checked
 from visrag_integrations.training.rollouts import MOST_ROUNDS, Rollout
 from visrag_integrations.training.scope_masks import AnyScope, scope_masks
-from visrag_integrations.training.scoped import group_advantages, scoped_loss
+from visrag_integrations.training.scoped import LARGEST_KL, group_advantages, scoped_loss
 from visrag_integrations.training.scopes import tags_of
 from visrag_integrations.training.trl_names import GENERATED, NETWORK_INPUTS, check_config
 
-logger = logging.getLogger(__name__)
-
-PUBLISHED_HIGH, PUBLISHED_DUAL = 0.28, 3.0  # where GRPOConfig leaves its own open (None)
-
-LARGEST_KL = 10.0  # of one token, as published (low_var_kl): e^distance has no limit of its own
-
-
-class SkipSilentSteps(TrainerCallback):  # type: ignore[misc]
-    """No update where no response was better than another: a gradient of 0 would still let AdamW move and decay."""
-
-    def __init__(self, trainer: ScopedGRPOTrainer) -> None:
-        self.trainer = trainer
-
-    def on_pre_optimizer_step(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Called by the Trainer, between the gradient and the update."""
-        if self.trainer.silent:
-            logger.warning("Step %d is skipped: no response is better than another one.", state.global_step + 1)
-            self.trainer.model.zero_grad(set_to_none=True)
+# Where GRPOConfig leaves its own open (None).
+PUBLISHED_HIGH = 0.28
+PUBLISHED_DUAL = 3.0
 
 
 class ScopedGRPOTrainer(GroupReplacing, GRPOTrainer):  # type: ignore[misc]
@@ -309,24 +293,3 @@ class ScopedGRPOTrainer(GroupReplacing, GRPOTrainer):  # type: ignore[misc]
 
     def _send_telemetry(self) -> None:
         """Nothing is reported to anybody."""
-
-
-def own_tokens(inputs: dict[str, Any]) -> Tensor:
-    """`(B, T)`: 1 at tokens the network wrote, 0 at padding and at what others put in between."""
-    mask: Tensor = inputs["completion_mask"]
-    tools = inputs.get("tool_mask")
-    return mask if tools is None else mask * tools
-
-
-def conversations_of(inputs: Sequence[dict[str, Any]]) -> list[Any]:
-    """The prompts with their pictures inside, as TRL hands them to `_generate`."""
-    prompts = []
-    for row in inputs:
-        pictures = row.get("images")
-        if pictures is None and row.get("image") is not None:
-            pictures = [row["image"]]
-        if pictures and is_conversational({"prompt": row["prompt"]}):
-            prompts.append(prepare_multimodal_messages(row["prompt"], images=pictures))
-        else:
-            prompts.append(row["prompt"])
-    return prompts

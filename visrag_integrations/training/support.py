@@ -52,6 +52,7 @@ def pages_with_words(example: ReaderExample) -> list[Page]:
         if not text.strip():
             if not ocr.is_installed():
                 raise MissingExtraError("RapidOCR, which reads pages that come without page_texts,", "cpu")
-            page = dataclasses.replace(page, words=ocr.read_words(page.open_image()))
+            with page.open_image() as image:
+                page = dataclasses.replace(page, words=ocr.read_words(image))
         pages.append(page)
     return pages

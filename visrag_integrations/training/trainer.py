@@ -1,7 +1,7 @@
 """`RetrieverTrainer`: transformers' Trainer with the loss of a whole batch, GradCache, and whole checkpoints.
 
 The Trainer does the loop, the optimizer and its schedule, several devices, half precision and logging. Here are only
-the step, the data of a step, evaluation by search, and how checkpoints are written and found again.
+the step, the data of a step, and evaluation by search; checkpoints are those of every run (`whole_checkpoints.py`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import math
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,13 +22,14 @@ from transformers import Trainer, TrainingArguments
 from visrag_integrations.errors import DatasetError, TrainingError
 from visrag_integrations.training.callbacks import LastStep, StepBar, quieten
 from visrag_integrations.training.gradcache import Vectors, backward_cached
-from visrag_integrations.training.history import best_of, logged_losses, logged_scores
+from visrag_integrations.training.history import EVALUATION
 from visrag_integrations.training.losses import gather_ids, world_size
-from visrag_integrations.training.run_trainer import Save, random_kept, wait_for_others
-from visrag_integrations.training.runs import RunFolder, saving
+from visrag_integrations.training.run_trainer import random_kept
+from visrag_integrations.training.runs import RunFolder
 from visrag_integrations.training.stream import MicroBatch, PairStream, StepBatch
 from visrag_integrations.training.trainable import TrainableRetriever
 from visrag_integrations.training.trouble import memory_trouble, not_finite
+from visrag_integrations.training.whole_checkpoints import Save, WholeCheckpoints
 
 logger = logging.getLogger(__name__)
 
@@ -38,7 +38,7 @@ logger = logging.getLogger(__name__)
 PATIENCE = 10
 
 
-class RetrieverTrainer(Trainer):  # type: ignore[misc]
+class RetrieverTrainer(WholeCheckpoints, Trainer):  # type: ignore[misc]
     """Trains a `TrainableRetriever`.
 
     Args:
@@ -64,12 +64,17 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         evaluate: Callable[[], dict[str, float]] | None,
         spent: tuple[float, int] = (0.0, 0),
     ) -> None:
-        self.retriever, self.stream, self.run, self.save = retriever, stream, run, save
+        self.retriever = retriever
+        self.stream = stream
         self.temperature = temperature
-        self.seconds_before, self.resumed = spent
         self._evaluate_now = evaluate
-        self._saving = False
-        self._started = time.monotonic()
+        seconds, resumed = spent
+        best_by = str(arguments.metric_for_best_model).removeprefix(EVALUATION)
+
+        def save_network(folder: Path, state: Mapping[str, Tensor]) -> None:
+            save(folder, {name.removeprefix("network."): weight for name, weight in state.items()})
+
+        self.keep_in(run, save_network, best_by=best_by, seconds_before=seconds, resumed=resumed)
         self._batch: StepBatch | None = None
         self._without_negatives = 0
         # The Trainer refuses to evaluate without a data set; ours is searched, not iterated.
@@ -79,23 +84,14 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         self.add_callback(LastStep(evaluate is not None))
         self.add_callback(StepBar(arguments.disable_tqdm))
 
-    @property
-    def seconds(self) -> float:
-        """Since training began, in this process and those before."""
-        return self.seconds_before + time.monotonic() - self._started
+    def notes(self) -> dict[str, Any]:
+        """With the rows that were left out so far."""
+        return {**super().notes(), "skipped": self.stream.broken}
 
-    def losses(self) -> list[tuple[int, float]]:
-        """(step, loss), as they were logged, those of a resumed run's first part too."""
-        return logged_losses(self.state.log_history)
-
-    def scores(self) -> list[tuple[int, dict[str, float]]]:
-        """(step, metric -> value) of every evaluation."""
-        return logged_scores(self.state.log_history)
-
-    def best_saved(self) -> int | None:
-        """The step of the best checkpoint there is; None without evaluation."""
-        metric = str(self.args.metric_for_best_model).removeprefix("eval_")
-        return best_of(self.scores(), metric, self.run.steps())
+    def named_weights(self) -> Mapping[str, Tensor]:
+        """The retriever's; its network is one part of it."""
+        weights: Mapping[str, Tensor] = self.retriever.state_dict()
+        return weights
 
     def all_skipped(self) -> dict[str, str]:
         """Rows that were left out, on all devices."""
@@ -208,49 +204,6 @@ class RetrieverTrainer(Trainer):  # type: ignore[misc]
         from torch.distributed.fsdp import FullyShardedDataParallel
 
         return FullyShardedDataParallel.summon_full_params(self.model, writeback=False)
-
-    def _save(self, output_dir: str | None = None, state_dict: Mapping[str, Tensor] | None = None) -> None:
-        """The checkpoint's own files, written by one process; the Trainer calls this on all of them."""
-        if not self.args.should_save:
-            return
-        folder = Path(str(output_dir))
-        folder.mkdir(parents=True, exist_ok=True)
-        state = state_dict
-        if state is None:
-            state = self.retriever.state_dict()
-        self.save(folder, {name.removeprefix("network."): weight for name, weight in state.items()})
-
-    def _save_checkpoint(self, model: Any, trial: Any) -> None:
-        """Everything under a name that no one looks at, then renamed at once."""
-        step = self.state.global_step
-        # The Trainer asks twice where the last step ends an epoch too.
-        if step in self.run.steps():
-            return
-        self._saving = True
-        try:
-            saving(f"checkpoint-{step}", lambda: self._write_checkpoint(model, trial))
-        finally:
-            self._saving = False
-
-    def _write_checkpoint(self, model: Any, trial: Any) -> None:
-        super()._save_checkpoint(model, trial)
-        wait_for_others()
-        if self.args.should_save:
-            notes = {"seconds": self.seconds, "resumed": self.resumed, "skipped": self.stream.broken}
-            self.run.finish_checkpoint(self.state.global_step, notes)
-            self.run.remove_old(self.args.save_total_limit, self.best_saved())
-        wait_for_others()
-
-    def _get_output_dir(self, trial: Any) -> str:
-        if self._saving:
-            return str(self.run.unfinished)
-        return str(self.run.path)
-
-    def _load_from_checkpoint(self, resume_from_checkpoint: str, model: Any = None) -> None:
-        """Nothing: the weights are in the network already, read strictly.
-
-        The Trainer's own loading only warns where names differ, and goes on with the base's weights.
-        """
 
     def _pairs_of_step(self, steps: list[int]) -> StepBatch:
         return self.stream.batch(steps[0])

@@ -81,8 +81,7 @@ def create_app(retriever: PageRetriever, rag: VisRAG | None = None, settings: Se
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        batcher.close()
-        service.paths.close()
+        service.close()
 
     app = FastAPI(
         title="visrag",

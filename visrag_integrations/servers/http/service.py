@@ -60,7 +60,7 @@ class Service:
     batcher: QueryBatcher
     paths: PicturePaths = field(default_factory=PicturePaths)
     _ready: tuple[float, bool] = field(default=(float("-inf"), False))
-    _prober: ThreadPoolExecutor = field(default_factory=lambda: ThreadPoolExecutor(1, "visrag-health"))
+    _prober: ThreadPoolExecutor | None = None  # from the first question for the health on
     _probe: Future[list[Page]] | None = None
 
     async def search(self, request: SearchRequest) -> list[ScoredPage]:
@@ -93,6 +93,7 @@ class Service:
             return ready
         # One probe at a time: a store that hangs holds one thread, not one for each that asks.
         if self._probe is None or self._probe.done():
+            self._prober = self._prober or ThreadPoolExecutor(1, "visrag-health")
             self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
         answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
         try:
@@ -103,6 +104,15 @@ class Service:
             ready = False
         self._ready = (time.monotonic(), ready)
         return ready
+
+    def close(self) -> None:
+        """End the threads and delete what was written; both are there again when they are needed."""
+        self.batcher.close()
+        self.paths.close()
+        if self._prober is not None:
+            self._prober.shutdown(wait=False, cancel_futures=True)  # a store that hangs must not hold up the end
+        self._prober = None
+        self._probe = None
 
 
 @dataclass(frozen=True)

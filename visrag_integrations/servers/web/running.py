@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import asyncio
-import signal
 import socket
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import SettingError
 from visrag_integrations.servers.web.asgi import App, Receive, Scope, Send
 from visrag_integrations.servers.web.hosts import bracketed
+from visrag_integrations.servers.web.signals import ending_signals_call
 
 if TYPE_CHECKING:
     import uvicorn
@@ -114,7 +113,8 @@ def run(
     counting = _CountCutOff(app)
     settings = settings or RunSettings()
     server = server_for(counting, replace(settings, max_connections=connections_allowed(settings.max_connections)))
-    with _signals_end_here():
+    # Uvicorn raises the signal that ended it once more when it is done; here that does nothing.
+    with ending_signals_call(lambda *_: None):
         begun(server)
         server.run(sockets=[listening])
     return counting.cut_off
@@ -158,17 +158,6 @@ class _CountCutOff:
             if scope["type"] == "http":  # the lifespan of the app is cancelled too
                 self.cut_off += 1
             raise
-
-
-@contextmanager
-def _signals_end_here() -> Iterator[None]:
-    """Uvicorn raises the signal that ended it once more when it is done; here that does nothing."""
-    before = {number: signal.signal(number, lambda *_: None) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def timed_protocol(settings: RunSettings) -> type[asyncio.Protocol]:
