@@ -136,6 +136,7 @@ def counts(report: Any) -> tuple[Any, ...]:
     return report.documents, report.pages, report.added, report.unchanged, report.removed, failed, set(report.doc_ids)
 
 
+@pytest.mark.slow
 def test_the_collection_equals_that_of_the_plain_pipeline(
     drawn: Path, tmp_path: Path, notes: Path, plain: tuple[Any, dict[str, Any]]
 ) -> None:
@@ -175,6 +176,7 @@ def test_changed_and_vanished_files(folder: Path, tmp_path: Path, notes: Path) -
         assert_same(found, contents(store))
 
 
+@pytest.mark.slow
 def test_a_worker_is_killed_and_the_run_ends_right(
     drawn: Path, tmp_path: Path, notes: Path, plain: tuple[Any, dict[str, Any]]
 ) -> None:
