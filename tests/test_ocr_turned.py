@@ -110,6 +110,7 @@ def test_a_long_receipt_is_read_in_parts() -> None:
         assert f"{place + 3}.50 EUR" in text
 
 
+@pytest.mark.slow
 def test_ocr_pixels_is_a_setting() -> None:
     image = sheet(4000, 3200, (500, 1000, "Drawing HX-7782-B"))
     buffer = io.BytesIO()
