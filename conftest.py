@@ -160,6 +160,7 @@ def no_kept_process() -> Iterator[None]:
     Those of one file share one, as the calls of one program do, where nothing was unusual (see `readers.kept`). A start
     takes 0.4 s of processor time, and some hundred tests of `make test` would wait for one each.
     """
+    os.environ.pop(_NAME_OF_TEST, None)
     yield
     kept = sys.modules.get("visrag_integrations.readers.kept")
     if kept is not None:
