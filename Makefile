@@ -57,8 +57,10 @@ lint: .venv-test/ready  ## ruff and mypy (strict on the package)
 docs: .venv-test/ready  ## the documentation site, in site/: open site/index.html, with or without a network
 	NO_MKDOCS_2_WARNING=1 .venv-test/bin/mkdocs build --strict
 
+# Of the slow tests, those of OCR are among them: how well turned and small print is read depends on its version.
 lowest: .venv-lowest/ready  ## the core's tests with the oldest versions that pyproject.toml allows
 	$(IN_MEMORY) .venv-lowest/bin/python -m pytest -p no:cacheprovider -n 2 --dist loadfile
+	$(IN_MEMORY) .venv-lowest/bin/python -m pytest -p no:cacheprovider -n 2 -m slow tests/test_ocr_turned.py
 
 check: test test-slow lint lowest notebooks docs  ## everything that has to pass
 
