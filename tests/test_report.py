@@ -367,7 +367,7 @@ def test_evidence_on_a_turned_page_is_outlined_along_its_line_and_shown_upright(
 
 
 def on_a_sheet(line: Image.Image) -> Image.Image:
-    """OCR makes a picture 736 pixels high, or higher: a line alone becomes very long, and takes it five times as long."""
+    """OCR makes a picture 736 pixels high, or higher: a line alone gets very long, and takes it five times as long."""
     sheet = Image.new("RGB", (line.width, max(line.height, line.width // 2)), "white")
     sheet.paste(line)
     return sheet
