@@ -63,8 +63,8 @@ _TEMPROOT = "PYTEST_DEBUG_TEMPROOT"
 # asks 136 times for a file and 483 times for a part of one to be written through: 0.1 s here and 0.5 to 4 s on a disk
 # that others use too.
 _MEMORY = Path("/dev/shm")
-# Bytes. Two processes with all the tests of `make test` had 0.8 GB of folders at most at one time; where tests fail
-# their folders stay until the next run, and an index is 24 MB.
+# Bytes. Three processes with tests of `make test` had 1.6 GB of folders at most at one time; where tests fail their
+# folders stay until the next run, and an index is 24 MB.
 _ROOM = 4 << 30
 _NAME_OF_TEST = "PYTEST_CURRENT_TEST"
 MISSING = {package for package in OPTIONAL if find_spec(package) is None}
@@ -140,6 +140,13 @@ def _has_room(memory: Path) -> bool:
     if found.f_flag & os.ST_NOEXEC or not os.access(memory, os.W_OK):
         return False
     return min(found.f_bavail * found.f_frsize, int(available) << 10) >= _ROOM
+
+
+@pytest.fixture
+def disk_path() -> Iterator[Path]:
+    """A folder like `tmp_path` that is never in memory: there every part of a file takes room, written or not."""
+    with tempfile.TemporaryDirectory(prefix="visrag-test-") as folder:
+        yield Path(folder)
 
 
 @pytest.fixture(autouse=True)
