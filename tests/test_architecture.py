@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import subprocess
 import sys
 from pathlib import Path
@@ -113,7 +114,8 @@ def module_of(path: Path) -> str:
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
-def imports_of(path: Path) -> set[str]:
+@functools.cache  # three tests ask for each file
+def imports_of(path: Path) -> frozenset[str]:
     found: set[str] = set()
     tree = ast.parse(path.read_text(encoding="utf-8"))
     for node in ast.walk(tree):
@@ -124,7 +126,7 @@ def imports_of(path: Path) -> set[str]:
             found.add(node.module or "")
             if (node.module or "").split(".")[0] == "visrag_integrations":
                 found |= {f"{node.module}.{alias.name}" for alias in node.names}
-    return found
+    return frozenset(found)
 
 
 def rooms_imported(path: Path) -> set[str]:

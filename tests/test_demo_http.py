@@ -20,6 +20,8 @@ from drawing import draw_pdf
 
 from visrag_integrations.cli import main
 
+# The demo as a program, one for all of these tests.
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("demo_http")]
 FIRST = "My documents"
 HANDLERS = (
     *(
@@ -321,7 +323,6 @@ def test_sharing_needs_a_password(
     assert not (tmp_path / "b").exists()
 
 
-@pytest.mark.slow
 def test_a_password_opens_it_and_a_restart_goes_on(tmp_path: Path) -> None:
     folder = tmp_path / "bases"
     content = pdf(tmp_path, *[f"Page {i} about lighthouses." for i in range(8)])

@@ -23,7 +23,7 @@ def page(text: str, **fields: object) -> Page:
 
 
 def drawn(text: str) -> Image.Image:
-    image = Image.new("RGB", (700, 120), "white")
+    image = Image.new("RGB", (700, 400), "white")
     ImageDraw.Draw(image).text((20, 30), text, "black", font=ImageFont.load_default(48))
     return image
 

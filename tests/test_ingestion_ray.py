@@ -36,6 +36,8 @@ ONE, TWO = RayCluster(readers=1, embedders=1), RayCluster(readers=2, embedders=2
 QUICK = Retry(limit=6, first_wait=0.01)
 
 pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.xdist_group("ray"),  # it is started once
     pytest.mark.timeout(900),
     # Ray's own code uses settings of its own that it has deprecated, whenever its context is made.
     pytest.mark.filterwarnings("ignore:`use_.*is deprecated:DeprecationWarning"),
@@ -160,7 +162,6 @@ def test_the_collection_equals_that_of_the_plain_pipeline(
             index([drawn], store, other)
 
 
-@pytest.mark.slow
 def test_changed_and_vanished_files(folder: Path, tmp_path: Path, notes: Path) -> None:
     with QdrantPageStore(tmp_path / "index") as store:
         index_documents([folder], store=store, embedder=PixelEmbedder(), reader=READER, workers=1)
@@ -196,7 +197,6 @@ def test_a_worker_is_killed_and_the_run_ends_right(
     assert any(pid not in killed for pid, _ in noted(notes))
 
 
-@pytest.mark.slow
 def test_pages_that_kill_their_workers_are_reported(folder: Path, tmp_path: Path, notes: Path) -> None:
     draw_pdf(folder / "poison.pdf", ["first", "poison", "third"])
     draw_pdf(folder / "crash-1.pdf", ["kills its reader", "second"])
@@ -215,7 +215,6 @@ def test_pages_that_kill_their_workers_are_reported(folder: Path, tmp_path: Path
         assert "crashed the reading process" in failed["crash-1.pdf", 1]
 
 
-@pytest.mark.slow
 def test_what_an_embedder_raises_ends_the_run_and_any_run_goes_on_later(
     folder: Path, tmp_path: Path, notes: Path, plain: tuple[Any, dict[str, Any]]
 ) -> None:
@@ -235,7 +234,6 @@ def assert_goes_on(store: QdrantPageStore, folder: Path, whole: dict[str, Any], 
     assert_same(contents(store), whole, pictures=pictures)
 
 
-@pytest.mark.slow
 async def test_progress_may_stop_a_run(drawn: Path, tmp_path: Path) -> None:
     def stop(progress: Any) -> None:
         raise InterruptedError(progress.pages)
@@ -246,7 +244,6 @@ async def test_progress_may_stop_a_run(drawn: Path, tmp_path: Path) -> None:
     assert ray.is_initialized(), "a cluster that was joined before is not left"
 
 
-@pytest.mark.slow
 def test_urls_into_a_server_with_shards_that_refuses_every_third_request(
     drawn: Path, tmp_path: Path, plain: tuple[Any, dict[str, Any]]
 ) -> None:
@@ -268,7 +265,6 @@ def test_urls_into_a_server_with_shards_that_refuses_every_third_request(
         assert all(server.faults[fault] for fault in faults)
 
 
-@pytest.mark.slow
 def test_a_server_that_goes_away_ends_the_run_and_any_run_goes_on_later(
     drawn: Path, plain: tuple[Any, dict[str, Any]]
 ) -> None:
@@ -303,7 +299,6 @@ def test_settings_are_checked(drawn: Path, tmp_path: Path, monkeypatch: pytest.M
         QdrantPageStore(tmp_path / "folder", server_options={"shard_number": 6})
 
 
-@pytest.mark.slow
 def test_the_command_line_starts_ray_and_is_silent(drawn: Path, tmp_path: Path) -> None:
     paths = [str(drawn / "1.pdf"), str(drawn / "broken.pdf")]
     options = ["--index", str(tmp_path / "index"), "--embedder", "ocr", "--ocr", "never", "--ray", "local", "--json"]

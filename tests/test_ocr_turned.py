@@ -56,12 +56,13 @@ def check(page: Page, turn: int) -> None:
 
 
 @pytest.mark.parametrize("name", ["turned-180", "turned-90-left", "turned-90-right"])
-@pytest.mark.parametrize("backend", ["pymupdf", "pdfium"])
+@pytest.mark.parametrize("backend", ["pymupdf", pytest.param("pdfium", marks=pytest.mark.slow)])
 def test_scans_that_were_fed_the_wrong_way_round(name: str, backend: Any) -> None:
     (page,) = PageReader(backend=backend).read(CASES / "upside-down-scan" / f"{name}.pdf")
     check(page, {"turned-180": 180, "turned-90-left": 90, "turned-90-right": 270}[name])
 
 
+@pytest.mark.slow
 def test_single_turned_pages_in_a_stack() -> None:
     upright = Image.open(CASES / "upside-down-scan" / "upright.png").convert("L")
     pages = [upright.rotate(angle, expand=True) for angle in (0, 180, 270)]
@@ -88,6 +89,7 @@ def sheet(width: int, height: int, *lines: tuple[int, int, str]) -> Image.Image:
     return image
 
 
+@pytest.mark.slow
 def test_a_line_across_two_parts_is_read_whole() -> None:
     text = "Ground floor plan of the pump house at Alder Creek, drawing HX-7782-B"
     image = sheet(4000, 3200, (500, 1000, text), (100, 3000, "Valve list see sheet 9"))
@@ -98,6 +100,7 @@ def test_a_line_across_two_parts_is_read_whole() -> None:
     assert right > 0.3
 
 
+@pytest.mark.slow
 def test_a_long_receipt_is_read_in_parts() -> None:
     lines = [(40, 100 + 400 * place, f"Item {place + 1}   price {place + 3}.50 EUR") for place in range(12)]
     buffer = io.BytesIO()
@@ -107,6 +110,7 @@ def test_a_long_receipt_is_read_in_parts() -> None:
         assert f"{place + 3}.50 EUR" in text
 
 
+@pytest.mark.slow
 def test_ocr_pixels_is_a_setting() -> None:
     image = sheet(4000, 3200, (500, 1000, "Drawing HX-7782-B"))
     buffer = io.BytesIO()

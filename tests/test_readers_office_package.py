@@ -132,6 +132,7 @@ def test_bombs_are_refused_by_what_they_declare(tmp_path: Path, monkeypatch: pyt
     assert path.stat().st_size < 2 << 20
 
 
+@pytest.mark.slow
 def test_bombs_are_refused_by_what_they_unpack_to(tmp_path: Path) -> None:
     """Eight packages in a package declare a few MiB each; a bomb in them is counted where it goes off."""
     inner = io.BytesIO()

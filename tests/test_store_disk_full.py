@@ -44,7 +44,9 @@ def index(tmp_path: Path) -> Path:
 
 
 def fill(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
+    """So many bytes are free, and that on a disk, wherever tests have their folders."""
     monkeypatch.setattr(edge_room, "_free", lambda home: free)
+    monkeypatch.setattr(edge_room, "_is_in_memory", lambda home: False)
 
 
 # --- what is said, on a disk that says it is full -------------------------------------------------------------------
@@ -52,7 +54,6 @@ def fill(monkeypatch: pytest.MonkeyPatch, free: int) -> None:
 
 def test_what_writes_is_refused_and_what_reads_works(index: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     fill(monkeypatch, 1_000_000)
-    monkeypatch.setattr(edge_room, "_is_in_memory", lambda home: False)
     with QdrantPageStore(index) as store:
         with pytest.raises(
             DiskFullError, match=r"adding pages needs up to 33\.6 MB .* and 1\.0 MB are free. Make room"

@@ -231,17 +231,17 @@ def test_a_compact_collection_joins_the_most_alike_vectors_of_large_pages(open_s
     assert len(store.get_embeddings([Page("few", 1).id], as_made=True)[Page("few", 1).id]) == 9
 
 
-def test_compact_collections_take_an_eighth_on_the_disk(tmp_path: Path) -> None:
+def test_compact_collections_take_an_eighth_on_the_disk(disk_path: Path) -> None:
     """Of four bits a number and at most 576 of 750 vectors, with those of the first pass."""
     original = 0
-    with QdrantPageStore(tmp_path, pooling="rows", storage="compact", pictures=False) as store:
+    with QdrantPageStore(disk_path, pooling="rows", storage="compact", pictures=False) as store:
         store.prepare(Filler(dimension=128))
         rng = np.random.default_rng(5)
         for first in (1, 11):
             given = [rng.standard_normal((750, 128)).astype(np.float32) for _ in range(10)]
             original += sum(vectors.nbytes for vectors in given)
             store.add_pages([Page("d", number) for number in range(first, first + 10)], given)
-        files = [*tmp_path.rglob("vector_storage-patches/**/*"), *tmp_path.rglob("vector_storage-pooled/**/*")]
+        files = [*disk_path.rglob("vector_storage-patches/**/*"), *disk_path.rglob("vector_storage-pooled/**/*")]
         taken = sum(file.stat().st_blocks * 512 for file in files if file.is_file())
     assert original / 12 < taken < original / 8
 

@@ -83,6 +83,7 @@ def test_gradcache_gives_the_gradients_of_the_whole_batch(case: str, mode: str) 
         close(weight.grad, golden(f"w1.{case}.{mode}.grad.{name}"))
 
 
+@pytest.mark.slow
 def test_two_processes_give_the_published_numbers_and_one_big_batch(tmp_path: Path) -> None:
     """Real `torch.distributed` with gloo: each process has its half, and DDP averages the gradients."""
     init = f"file://{tmp_path / 'rendezvous'}"

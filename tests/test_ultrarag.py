@@ -38,6 +38,7 @@ async def through_the_sdk(made: PlayedSet) -> dict[str, dict[str, Any]]:
         return await run_job(call, made.job)
 
 
+@pytest.mark.slow
 def test_both_pipelines_find_and_answer_as_visrag_eval_does(
     played: tuple[PlayedSet, dict[str, dict[str, Any]]],
     capsys: pytest.CaptureFixture[str],
