@@ -99,6 +99,41 @@ def test_everything_works_within_limits(server: FakeQdrant, limits: dict[str, An
         assert store.count() == 0
 
 
+@pytest.mark.parametrize("most", [1, 5, 20, 63, 64])
+def test_more_documents_than_one_condition_may_name(server: FakeQdrant, most: int) -> None:
+    """Lists of documents, filters of many values and what is not among them: each in parts of what is allowed."""
+    server.strict = {**CLOUD, "condition_max_size": most}
+    names = [f"d{number}" for number in range(150)]
+    with QdrantPageStore(server.url, pictures=False, storage="float32", pooled_vectors=2) as store:
+        store.prepare(Filler())
+        given = [page for name in names for page in pages(1, name)]
+        store.add_pages(given, patches(len(given)))
+        assert sorted(document.doc_id for document in store.documents()) == sorted(names)
+        assert store.count({"doc_id": names[:100]}) == 100
+        assert store.count({"doc_id": {"nin": names[:100]}}) == 50
+        assert store.count({"$doc_ids": names[20:120]}) == 100
+        query = patches(1)[0][:3]
+        for mode in ("dense", "lexical", "hybrid"):
+            found = store.search(query, text="word1", top_k=3, mode=mode, filter={"doc_id": names[30:130]})
+            assert len(found) == 3, mode
+            assert {hit.page.doc_id for hit in found} <= set(names[30:130]), mode
+    sizes = [len(each["match"].get("any", [])) for each in conditions_sent(server)]
+    assert max(sizes) > 0  # the conditions were seen
+
+
+def conditions_sent(server: FakeQdrant) -> Iterator[dict[str, Any]]:
+    """Conditions of a match, in all requests that a server has had."""
+    waiting: list[Any] = [call.body for call in server.log]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, dict):
+            if isinstance(each.get("match"), dict):
+                yield each
+            waiting += each.values()
+        elif isinstance(each, list):
+            waiting += each
+
+
 def test_limits_are_read_once_and_only_where_one_was_met(server: FakeQdrant) -> None:
     server.strict = {**CLOUD, "search_allow_exact": False}
     with filled(server) as store:
