@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from visrag_integrations.cli import embedding_server, loading
+from visrag_integrations.cli import embedding_server, gpu_memory, loading
 from visrag_integrations.cli.asked import add_embedder_options as add_embedder_options
 from visrag_integrations.cli.asked import asked_embedder, note_queries, with_query_embedder
 from visrag_integrations.cli.noting import note as note
@@ -164,6 +164,7 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
         help="plain: for general models (default: evisrag; of --preset cpu-visual, plain)",
     )
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
+    gpu_memory.add_option(parser)
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
 
 
@@ -325,7 +326,7 @@ def build_rag(
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     strategy, prompt = strategy_of(arguments), prompt_of(arguments)  # what does not fit is refused before loading
-    writer = loading.load_generator(arguments, generator_name(arguments))
+    writer = loading.load_generator(arguments, generator_name(arguments), beside=embedder.name)
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
     return VisRAG(retriever, writer, strategy=strategy, prompt=prompt, settings=settings)
 
