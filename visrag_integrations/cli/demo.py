@@ -154,7 +154,9 @@ def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
     options.note(f"going into the knowledge base {base.name!r}: {len(taken.names)}; the page shows how far it is.")
     if taken.left_out:
         names_left_out = ", ".join(map(printable, taken.left_out[:_MOST_NAMES]))
-        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out}, ...)")
+        if len(taken.left_out) > _MOST_NAMES:
+            names_left_out += ", ..."
+        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out})")
 
 
 def _others(arguments: argparse.Namespace) -> list[Generator]:

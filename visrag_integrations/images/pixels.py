@@ -167,8 +167,8 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
         raise PictureError(f"{_name(source)} is refused: {err}") from err
     except DECODE_ERRORS as err:
         raise PictureError(
-            f"{_name(source)} is not a picture that can be opened: {err}. Copy or download it again, or save it anew as "
-            "PNG."
+            f"{_name(source)} is not a picture that can be opened: {err}. Copy or download it again, or save it "
+            "anew as PNG."
         ) from err
     width, height = image.size
     if width * height > max_pixels:
