@@ -189,7 +189,6 @@ def test_the_drawing_shows_pages_boxes_and_the_answer(trace: Trace) -> None:
         "I look.",
         "holds no action",
         "score 0.5",
-        "(maxsim)",
     ):
         assert text in elements.text, text
     assert "6 turns · 2 pages · 2 close-ups · 15 tokens · 1 problem · answered" in elements.text

@@ -236,8 +236,9 @@ class PageRetriever:
             )
         condition = join_filters(self.filter, search.filter)
         if not isinstance(search.query, (str, Query)):
-            kind = type(search.query).__name__
-            raise SettingError(f"The query is {kind} {search.query!r}. Give a text, or a Query with a picture.")
+            raise SettingError(
+                f"The query is {type(search.query).__name__} {search.query!r}. Give a text, or a Query with a picture."
+            )
         query = self._readable(search.query, mode)
         return EmbeddedSearch(query, None, search.top_k, condition, mode, threshold)
 
