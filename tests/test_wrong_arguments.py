@@ -97,10 +97,15 @@ def test_a_generator_has_a_name(given: Any) -> None:
         load_generator(given)
 
 
-@pytest.mark.parametrize("image", ["crop.png", 42, 1.5, ["x"], {"a": 1}], ids=lambda given: type(given).__name__)
+@pytest.mark.parametrize("image", [42, 1.5, ["x"], {"a": 1}], ids=lambda given: type(given).__name__)
 def test_a_picture_of_a_query_is_a_picture(image: Any) -> None:
     with pytest.raises(SettingError, match=r'Path\("crop.png"\)'):
         Query(image=image)
+
+
+def test_a_picture_of_a_query_is_named_by_a_path(store: QdrantPageStore) -> None:
+    with pytest.raises(SettingError, match=r"Give Path\('crop.png'\)"):
+        PageRetriever(CountingEmbedder(), store).retrieve(Query("alpha", image="crop.png"))  # type: ignore[arg-type]
 
 
 def test_what_is_a_picture_is_one() -> None:

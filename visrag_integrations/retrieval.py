@@ -240,6 +240,8 @@ class PageRetriever:
                 f"The query is {type(search.query).__name__} {search.query!r}. Give a text, or a Query with a picture."
             )
         query = self._readable(search.query, mode)
+        if isinstance(query.image, str):  # a retriever of somebody else's may take it
+            raise SettingError(f"The query's image is a text. Give Path({query.image!r}), or the picture itself.")
         return EmbeddedSearch(query, None, search.top_k, condition, mode, threshold)
 
     def _mode_of(self, mode: Mode | None) -> Mode:

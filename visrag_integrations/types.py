@@ -106,7 +106,7 @@ class Query:
     def __post_init__(self) -> None:
         if not isinstance(self.text, str):
             raise SettingError(f"The query's text is {type(self.text).__name__} {self.text!r}. Give a text.")
-        if isinstance(self.image, (str, int, float, list, tuple, dict, set)):
+        if isinstance(self.image, (int, float, list, tuple, dict, set)):
             raise SettingError(
                 f"The query's image is {type(self.image).__name__} {self.image!r}. Give a PIL image, the bytes of a "
                 'picture file, or its Path("crop.png").'
