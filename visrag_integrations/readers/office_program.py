@@ -79,10 +79,10 @@ class LibreOffice:
         if not made.exists():
             said = printable(log.read_text(encoding="utf-8", errors="replace").strip()[-300:])  # the end says why
             if said:
-                said = f": {said}"
+                said = f" {said.rstrip('.')}."
             raise DocumentError(
                 self._name,
-                f"LibreOffice made no PDF of it (exit code {code}{said}). Open it in the program that wrote it, save "
+                f"LibreOffice made no PDF of it (exit code {code}).{said} Open it in the program that wrote it, save "
                 "it as PDF, and index that.",
             )
         return made
