@@ -181,7 +181,15 @@ def test_the_drawing_shows_pages_boxes_and_the_answer(trace: Trace) -> None:
     # Turn 2 looked at 44 to 256 of 560 and of 504 pixels; turn 3 at a part of that.
     assert boxes[0] == "left:7.86%;top:8.73%;width:37.86%;height:42.06%"
     assert len(boxes) == 2
-    for text in ("How much?", "42", "d1.pdf, page 1", "d2.pdf, page 2", "I look.", "holds no action", "maxsim 0.5"):
+    for text in (
+        "How much?",
+        "42",
+        "d1.pdf, page 1",
+        "d2.pdf, page 2",
+        "I look.",
+        "holds no action",
+        "score 0.5",
+    ):
         assert text in elements.text, text
     assert "6 turns · 2 pages · 2 close-ups · 15 tokens · 1 problem · answered" in elements.text
     assert elements.open == []

@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from drawing import draw_pdf
 
-from visrag_integrations import embedders, generation, load_embedder
-from visrag_integrations.cli import loading, main, model_sizes, presets
+from visrag_integrations import cli, embedders, generation, load_embedder
+from visrag_integrations.cli import gpu_memory, loading, machine, main, model_sizes, presets
 from visrag_integrations.embedders import devices
 from visrag_integrations.interfaces.closing import close
 
@@ -243,6 +243,66 @@ def test_the_device_goes_to_the_model(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(NothingIsLoaded):
         main(["ask", "foo?", "--index", "index", "--preset", "gpu", "--device", "cpu"])
     assert taken == {"engine": "transformers", "device": "cpu"}
+
+
+@pytest.fixture
+def gpu(place: Path, a_gpu: None, monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """A GPU of 80 GiB with vLLM, as far as the command line looks; the sizes that the driver says can be changed."""
+    sizes = ["NVIDIA A100, 81920 MiB"]
+    monkeypatch.setattr(machine, "_gpus", lambda: tuple(sizes))
+    for module in (loading, gpu_memory):
+        monkeypatch.setattr(module, "find_spec", lambda name: name)
+    return sizes
+
+
+SHARES = [
+    (["--preset", "gpu"], {"gpu_memory_utilization": 0.78}),
+    (["--preset", "gpu", "--device", "cuda"], {"gpu_memory_utilization": 0.78}),
+    (["--preset", "gpu", "--gpu-memory", "0.5"], {"gpu_memory_utilization": 0.5}),
+    (["--preset", "gpu", "--embedder", "visrag-ret:openbmb/VisRAG-Ret"], {"gpu_memory_utilization": 0.78}),
+    (["--preset", "gpu", "--embedder", "cpu-visual"], {}),
+    (["--preset", "gpu", "--embedder", "ocr"], {}),
+    (["--preset", "gpu", "--embedder", "ocr", "--gpu-memory", "0.7"], {"gpu_memory_utilization": 0.7}),
+    (["--preset", "gpu", "--device", "cpu"], {"engine": "transformers", "device": "cpu"}),
+]
+
+
+@pytest.mark.parametrize(("words", "settings"), SHARES)
+def test_vllm_leaves_room_for_an_embedder_on_the_same_gpu(
+    gpu: list[str], words: list[str], settings: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr(generation, "load_generator", lambda name, **given: taken.update(given) or _stop(name))
+    arguments = cli._parser().parse_args(["ask", "foo?", *words])
+    embedder = arguments.embedder or "openbmb/VisRAG-Ret"
+    with pytest.raises(NothingIsLoaded):
+        loading.load_generator(arguments, "openbmb/EVisRAG-7B", beside=embedder)
+    assert taken == settings
+
+
+@pytest.mark.parametrize(
+    ("sizes", "share"),
+    [(["NVIDIA L4, 24576 MiB"], 0.5), (["A, 81920 MiB", "B, 40960 MiB"], 0.66), (["T4, 8192 MiB"], 0.2), (["?"], None)],
+)
+def test_the_share_goes_by_the_smallest_gpu(gpu: list[str], sizes: list[str], share: float | None) -> None:
+    gpu[:] = sizes
+    assert gpu_memory.share_beside("openbmb/VisRAG-Ret", machine.gpu_megabytes()) == share
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("generator", ["extractive", "http://127.0.0.1:9/v1"])
+def test_a_share_for_what_vllm_does_not_run_is_refused(capsys: pytest.CaptureFixture[str], generator: str) -> None:
+    code, _, err = run(capsys, "ask", "foo?", "--index", "index", "--generator", generator, "--gpu-memory", "0.5")
+    assert code == 2
+    assert "--gpu-memory is for a generator that vLLM runs in this process" in err
+
+
+@pytest.mark.usefixtures("place")
+@pytest.mark.parametrize("share", ["0", "1.5", "-1", "60%", "nan", "much"])
+def test_a_share_is_a_number_up_to_one(capsys: pytest.CaptureFixture[str], share: str) -> None:
+    with pytest.raises(SystemExit):
+        main(["ask", "foo?", "--index", "index", f"--gpu-memory={share}"])
+    assert "say a number such as 0.6" in capsys.readouterr().err
 
 
 def _stop(name: str) -> Any:

@@ -5,6 +5,7 @@ VISRAG_SCREENSHOTS=FOLDER keeps pictures of what was seen, to be looked at.
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import json
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio  # noqa: F401  (these tests are left out where it is not installed)
+import pymupdf
 import pytest
 from demo_visitor import PATIENCE, ROOT, free_port, running_demo
 from drawing import draw_pdf
@@ -281,6 +283,38 @@ def ask_about_packages(browser: Browser, url: str) -> None:
     browser.see(lambda: "Ready" in browser.text("#status") and "33 pages" in browser.text("#status"))
     browser.type("#question", QUESTION, Keys.ENTER)
     browser.see(lambda: browser.all(".vr-outlined img") and browser.all(".vr-done"))
+
+
+def printed(browser: Browser) -> pymupdf.Document:
+    """What comes out of a printer: sheets of A4, without backgrounds, as browsers print."""
+    paper = {"printBackground": False, "paperWidth": 8.27, "paperHeight": 11.69}
+    made = browser.driver.execute_cdp_cmd("Page.printToPDF", paper)
+    return pymupdf.open(stream=base64.b64decode(made["data"]), filetype="pdf")
+
+
+def test_on_paper_stands_the_answer_with_all_its_pages_and_no_button(browser: Browser, tmp_path: Path) -> None:
+    with running_demo(tmp_path / "bases") as url:
+        ask_about_packages(browser, url)
+        browser.see(lambda: all(image.get_property("complete") for image in browser.all(".vr-look img")))
+        count = len(browser.all(".vr-look img"))
+        with printed(browser) as sheets:
+            text = " ".join("".join(sheet.get_text() for sheet in sheets).split())
+            pictures = [image for sheet in sheets for image in sheet.get_image_info() if image["height"] > 100]
+            cut = [image for sheet in sheets for image in sheet.get_image_info() if image["bbox"][3] > sheet.rect.y1]
+    assert QUESTION in text
+    for words in ("Evidence", "Pages that were read", "debian-packaging-basics.pdf, page"):
+        assert words in text
+    for pressed in (
+        "Click to Upload",
+        "Knowledge base",
+        "Settings",
+        "Download report",
+        "Compare searches",
+        "Open page",
+    ):
+        assert pressed not in text
+    assert len(pictures) >= count > 0
+    assert cut == []
 
 
 def test_numbers_lead_to_evidence_and_two_bases_are_compared(browser: Browser, tmp_path: Path) -> None:

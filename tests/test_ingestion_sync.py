@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from pathlib import Path
 
+import pymupdf
 import pytest
 from drawing import draw_pdf
 from fakes import CountingEmbedder
@@ -160,6 +161,51 @@ def test_prune_takes_only_what_is_in_reach(store: QdrantPageStore, folder: Path,
     report, _ = run(store, folder / "two.pdf", prune=True)
     assert report.removed == 3, "one.pdf lay beside the given file"
     assert {name for name, _, _ in contents(store)} == {"two.pdf", "far.pdf", "gone.pdf"}
+
+
+def holding(path: Path, text: str, **inner: bytes) -> Path:
+    """A PDF of one page with files inside of it."""
+    draw_pdf(path, [text])
+    with pymupdf.open(path) as document:
+        for name, data in inner.items():
+            document.embfile_add(f"{name}.pdf", data, filename=f"{name}.pdf", ufilename=f"{name}.pdf")
+        data = document.tobytes()
+    path.write_bytes(data)
+    return path
+
+
+@pytest.mark.parametrize("spelled", ["absolute", "relative", "dotted"])
+def test_prune_beside_a_given_file_takes_what_lay_inside_of_a_gone_one(
+    store: QdrantPageStore, folder: Path, spelled: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(folder)
+    start = {"absolute": folder, "relative": Path(), "dotted": Path("../documents")}[spelled]
+    inner = draw_pdf(folder / "in.pdf", ["beta inner"]).read_bytes()
+    (folder / "in.pdf").unlink()
+    holding(folder / "outer.pdf", "alpha outer", inner=inner)
+    holding(folder / "kept.pdf", "gamma kept", other=draw_pdf(folder / "x.pdf", ["alpha other"]).read_bytes())
+    (folder / "x.pdf").unlink()
+    run(store, start / "one.pdf", start / "outer.pdf", start / "kept.pdf")
+    before = {text for _, _, text in contents(store)}
+    assert {"alpha outer", "beta inner", "gamma kept", "alpha other"} <= before
+    (folder / "outer.pdf").unlink()
+    report, _ = run(store, start / "one.pdf", prune=True)
+    assert report.removed == 2
+    assert {text for _, _, text in contents(store)} == before - {"alpha outer", "beta inner"}
+
+
+def test_what_lay_inside_of_a_gone_file_stays_where_another_holds_it(store: QdrantPageStore, folder: Path) -> None:
+    inner = (folder / "two.pdf").read_bytes()
+    holding(folder / "a.pdf", "alpha outer", inner=inner)
+    holding(folder / "b.pdf", "beta outer", inner=inner)
+    (folder / "two.pdf").unlink()
+    run(store, folder / "a.pdf", folder / "b.pdf")
+    (folder / "a.pdf").unlink()
+    report, _ = run(store, folder / "b.pdf", prune=True)
+    assert report.removed == 1
+    assert "delta alone" in {text for _, _, text in contents(store)}
+    (document,) = (document for document in store.documents() if document.pages == 1 and "inner" in document.sources[0])
+    assert document.sources == (f"{folder / 'b.pdf'}/inner.pdf",)
 
 
 def test_an_empty_folder_proves_nothing(store: QdrantPageStore, folder: Path, tmp_path: Path) -> None:

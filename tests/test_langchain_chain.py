@@ -17,6 +17,7 @@ from langchain_core.language_models import GenericFakeChatModel
 from langchain_core.messages import AIMessage, AIMessageChunk, HumanMessage, ToolMessage
 from langchain_core.runnables import RunnableLambda, RunnableParallel
 from PIL import Image
+from pydantic import ValidationError
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore, Query
 from visrag_integrations.errors import SettingError
@@ -265,6 +266,15 @@ async def test_the_reranker_in_a_compression_retriever(core: PageRetriever) -> N
     assert chain.invoke(TEXTS[2])[0].metadata["number"] == 3
     assert (await chain.ainvoke(TEXTS[2]))[0].metadata["number"] == 3
     assert embedder.embedded == 0  # the vectors came from the store
+
+
+@pytest.mark.parametrize("query", ["", "  ", "\n"])
+def test_an_empty_query_of_a_model_is_an_error_of_its_arguments(retriever: VisRAGRetriever, query: str) -> None:
+    """Which agents tell the model; an error of the search would end their run."""
+    tool = create_visrag_tool(retriever)
+    call = {"name": "search_pages", "args": {"query": query}, "id": "1", "type": "tool_call"}
+    with pytest.raises(ValidationError, match="say what to look for, in words"):
+        tool.invoke(call)
 
 
 async def test_the_tool_shows_pages_to_an_agent(retriever: VisRAGRetriever) -> None:

@@ -318,7 +318,8 @@ def test_pages_are_shown_side_by_side() -> None:
     shown = show(iter(pages))
     html = shown._repr_html_()
     assert html.count("<image ") == html.count('<svg class="page"') == 2
-    assert "cosine 0.5" in html
+    assert ">score 0.5<" in html
+    assert "(cosine)" in html
     assert repr(show([])) == "(no pages)"
     assert show(pages[0]).pages == (pages[0],)
     ids = re.findall(r'id="([^"]+)"', html + shown._repr_html_())

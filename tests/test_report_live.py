@@ -20,7 +20,7 @@ from visrag_integrations.generation.events import (
     SectionStarted,
     SectionText,
 )
-from visrag_integrations.report import show_live
+from visrag_integrations.report import live_answer, show_live
 from visrag_integrations.report.live_answer import LiveCard
 from visrag_integrations.types import Answer, Evidence, ScoredPage
 
@@ -76,6 +76,28 @@ def test_a_second_answer_takes_the_place_of_the_first() -> None:
 def test_outside_of_a_notebook_the_finished_answer_is_printed(capsys: pytest.CaptureFixture[str]) -> None:
     assert show_live([*EVENTS, READY], "How much?") is READY.answer
     assert capsys.readouterr().out.splitlines()[:2] == ["How much?", "12 euros"]
+
+
+def test_no_stage_is_left_out_however_fast_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only pieces of text wait for the next drawing."""
+    drawn: list[str] = []
+
+    class Handle:
+        def update(self, shown: Any) -> None:
+            drawn.append(str(getattr(shown, "data", "")))
+
+    monkeypatch.setattr("IPython.display.display", lambda *_, **__: Handle())
+    monkeypatch.setattr(live_answer, "in_notebook", lambda: True)
+    monkeypatch.setattr(live_answer, "_EVERY", 1e9)
+    show_live([*EVENTS, READY], "How much?")
+    shown = "".join(drawn)
+    for event in EVENTS:
+        if isinstance(event, SectionStarted):
+            assert f"{live_answer._DOING[event.section]} …" in shown, event
+        elif isinstance(event, EvidenceFound) and event.evidence.relevant:
+            assert event.evidence.text in shown
+    texts = [event for event in EVENTS if isinstance(event, SectionText)]
+    assert len(drawn) <= len(EVENTS) - len(texts) + 3  # the pages, and both parts of the finished answer
 
 
 def test_what_the_generator_raises_is_raised() -> None:

@@ -8,7 +8,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ import pytest
 from drawing import draw_pdf
 from fake_qdrant import CLOUD, FakeQdrant, serving
 from fakes import CountingEmbedder
+from PIL import Image
 from qdrant_client import models
 
 from visrag_integrations import Page, PageRetriever, QdrantPageStore
@@ -96,6 +97,39 @@ def test_everything_works_within_limits(server: FakeQdrant, limits: dict[str, An
         assert 7 in [hit.page.number for hit in found]
         assert store.search(None, text="word9", mode="lexical")[0].page.number == 9
         store.delete(doc_id="d")
+        assert store.count() == 0
+
+
+@pytest.mark.parametrize("most", [1, 5, 20, 63, 64])
+def test_more_documents_than_one_condition_may_name(server: FakeQdrant, most: int) -> None:
+    """Lists of documents, filters of many values and what is not among them: each in parts of what is allowed."""
+    server.strict = {**CLOUD, "condition_max_size": most}
+    names = [f"d{number}" for number in range(150)]
+    with QdrantPageStore(server.url, pictures=False, storage="float32", pooled_vectors=2) as store:
+        store.prepare(Filler())
+        given = [page for name in names for page in pages(1, name)]
+        store.add_pages(given, patches(len(given)))
+        assert sorted(document.doc_id for document in store.documents()) == sorted(names)
+        assert store.count({"doc_id": names[:100]}) == 100
+        assert store.count({"doc_id": {"nin": names[:100]}}) == 50
+        assert store.count({"$doc_ids": names[20:120]}) == 100
+        query = patches(1)[0][:3]
+        for mode in ("dense", "lexical", "hybrid"):
+            found = store.search(query, text="word1", top_k=3, mode=mode, filter={"doc_id": names[30:130]})
+            assert len(found) == 3, mode
+            assert {hit.page.doc_id for hit in found} <= set(names[30:130]), mode
+
+
+@pytest.mark.parametrize("most", [1, 3, 10, 64, 255])
+def test_pictures_on_a_server_go_within_its_limits(server: FakeQdrant, most: int) -> None:
+    server.strict = {**CLOUD, "condition_max_size": most}
+    with QdrantPageStore(server.url, storage="float32", pooled_vectors=2) as store:
+        store.prepare(Filler())
+        given = [replace(page, picture=Image.new("RGB", (30, 10 + page.number))) for page in pages(20)]
+        for _ in range(2):  # the second time, pictures are there already and are said to be in use
+            store.add_pages(given, patches(20))
+        assert store.get_pages([given[3].id])[0].open_image().size
+        assert store.delete(doc_id="d") == 20
         assert store.count() == 0
 
 
@@ -222,8 +256,6 @@ def test_a_users_key_needs_an_index_and_the_error_says_how(server: FakeQdrant) -
 
 
 def test_pictures_are_kept_on_a_strict_server(server: FakeQdrant) -> None:
-    from PIL import Image
-
     server.strict = {**CLOUD, **NO_EXACT, "max_query_limit": 300}
     embedder = CountingEmbedder()
     with QdrantPageStore(server.url) as store:

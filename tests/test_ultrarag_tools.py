@@ -20,6 +20,7 @@ from PIL import Image
 
 import visrag_integrations.embedders as embedders
 from visrag_integrations import Page, QdrantPageStore
+from visrag_integrations.cli import main
 from visrag_integrations.errors import (
     DatasetError,
     PictureError,
@@ -579,6 +580,32 @@ def test_init_keeps_what_the_user_changed(folder: Path) -> None:
     assert changed.read_text("utf-8") == "top_k: 9\n"
     assert changed in written.kept
     assert sys.executable in (folder / "retriever" / "src" / "retriever.py").read_text("utf-8")
+
+
+@pytest.mark.parametrize(
+    ("generator", "name", "settings"),
+    [
+        ("http://localhost:8000/v1#EVisRAG-7B", "http://localhost:8000/v1", {"model": "EVisRAG-7B"}),
+        ("https://host/v1#qwen2.5vl:7b", "https://host/v1", {"model": "qwen2.5vl:7b"}),
+        ("http://localhost:8000/v1#", "http://localhost:8000/v1", {}),
+        ("http://localhost:8000/v1", "http://localhost:8000/v1", {}),
+        ("openbmb/EVisRAG-7B", "openbmb/EVisRAG-7B", {}),
+        ("models/run #2: last", "models/run #2: last", {}),
+        ("C#models", "C#models", {}),
+        ("null", "null", {}),
+        ("123", "123", {}),
+        ("EMBEDDER", "EMBEDDER", {}),
+    ],
+)
+def test_init_writes_the_generator_as_it_was_named(
+    tmp_path: Path, generator: str, name: str, settings: dict[str, str]
+) -> None:
+    assert main(["ultrarag", "init", str(tmp_path), "--embedder", "ocr", "--generator", generator]) == 0
+    written = yaml.safe_load((tmp_path / "generation" / "parameter.yaml").read_text("utf-8"))
+    ours = written["backend_configs"]["visrag"]
+    assert (ours["model_name_or_path"], ours["settings"]) == (name, settings)
+    retriever = yaml.safe_load((tmp_path / "retriever" / "parameter.yaml").read_text("utf-8"))
+    assert retriever["model_name_or_path"] == "ocr"
 
 
 @pytest.mark.parametrize(

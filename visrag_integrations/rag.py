@@ -11,6 +11,7 @@ from visrag_integrations.errors import SettingError
 from visrag_integrations.generation.events import AnswerReady, Event, PagesFound, SectionStarted, SectionText
 from visrag_integrations.generation.evisrag import INSUFFICIENT, EvidenceStream
 from visrag_integrations.generation.strategies import Plan, Prompt, Strategy, find_strategy, run_plans
+from visrag_integrations.interfaces.arguments import refuse_name, refuse_text
 from visrag_integrations.interfaces.closing import close
 from visrag_integrations.interfaces.generators import agenerate, astream, streams_async
 from visrag_integrations.interfaces.retrievers import nothing_found, retrieve_many
@@ -52,6 +53,7 @@ class VisRAG:
             raise SettingError(
                 f'prompt is {prompt!r}; it is "evisrag" (EVisRAG checkpoints) or "plain" (general models).'
             )
+        refuse_name("generator", generator, "load_generator")
         self.retriever = retriever
         self.generator = generator
         self.strategy = find_strategy(strategy)
@@ -81,6 +83,7 @@ class VisRAG:
         self, questions: Iterable[str | Query], top_k: int | None = None, filter: Filter | None = None
     ) -> list[Answer]:
         """The answers in order; all questions go to the generator as one batch."""
+        refuse_text("questions", questions, "ask")
         asked = list(map(_checked_question, questions))
         return self.answer_from(asked, self._retrieve(asked, top_k, filter))
 
@@ -237,12 +240,14 @@ def _text(question: str | Query) -> str:
 
 
 def _checked_question(question: str | Query) -> str | Query:
+    if not isinstance(question, (str, Query)):
+        raise SettingError(f"The question is {type(question).__name__} {question!r}. Give a text, or a Query.")
     if not _text(question).strip():
         raise SettingError("The question is empty. Ask something, for example: rag.ask('What is the total?').")
     return question
 
 
 def _checked_top_k(top_k: int) -> int:
-    if top_k < 1:
-        raise SettingError(f"top_k is {top_k}; it is the number of pages to show and must be 1 or more.")
+    if isinstance(top_k, bool) or not isinstance(top_k, int) or top_k < 1:
+        raise SettingError(f"top_k is {top_k!r}; it is the number of pages to show and must be 1 or more.")
     return top_k

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from visrag_integrations import images
 from visrag_integrations.errors import EmbedderError, SettingError
+from visrag_integrations.interfaces.arguments import refuse_name, refuse_text
 from visrag_integrations.interfaces.embedders import default_mode_of, read_query
 from visrag_integrations.interfaces.filters import join_filters
 from visrag_integrations.interfaces.stores import (
@@ -80,6 +81,8 @@ class PageRetriever:
         candidates: int = 50,
         tenant: str = "",
     ) -> None:
+        refuse_name("embedder", embedder, "load_embedder")
+        refuse_name("store", store, "QdrantPageStore")
         self.embedder, self.store, self.filter = embedder, store_of_tenant(store, tenant), filter
         _check_top_k(candidates, "candidates")
         self.reranker, self.candidates = reranker, candidates
@@ -134,6 +137,7 @@ class PageRetriever:
         score_threshold: float | None = None,
     ) -> list[list[ScoredPage]]:
         """The best pages for every query, in order; the queries are embedded as one batch. See `retrieve`."""
+        refuse_text("queries", queries, "retrieve")
         searches = [Search(query, top_k, filter, mode, score_threshold) for query in queries]
         return [self.find(search) for search in self.embed(searches)]
 
@@ -231,7 +235,13 @@ class PageRetriever:
                 "one result list only. Leave it out, or say mode='dense'."
             )
         condition = join_filters(self.filter, search.filter)
+        if not isinstance(search.query, (str, Query)):
+            raise SettingError(
+                f"The query is {type(search.query).__name__} {search.query!r}. Give a text, or a Query with a picture."
+            )
         query = self._readable(search.query, mode)
+        if isinstance(query.image, str):  # a retriever of somebody else's may take it
+            raise SettingError(f"The query's image is a text. Give Path({query.image!r}), or the picture itself.")
         return EmbeddedSearch(query, None, search.top_k, condition, mode, threshold)
 
     def _mode_of(self, mode: Mode | None) -> Mode:

@@ -92,6 +92,13 @@ class Query:
     image: images.PictureSource | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
+        if not isinstance(self.text, str):
+            raise SettingError(f"The query's text is {type(self.text).__name__} {self.text!r}. Give a text.")
+        if isinstance(self.image, (int, float, list, tuple, dict, set)):
+            raise SettingError(
+                f"The query's image is {type(self.image).__name__} {self.image!r}. Give a PIL image, the bytes of a "
+                'picture file, or its Path("crop.png").'
+            )
         if not self.text.strip() and self.image is None:
             raise SettingError("The query is empty. Give it a text, an image, or both.")
 

@@ -145,7 +145,7 @@ def _figure(shown: Shown, boxes: Sequence[tuple[int, Box]]) -> str:
     score = ""
     if shown.whole:
         kind = ""
-        score = f" · {_escaped(shown.page.score_type)} {shown.page.score:.3g}"
+        score = f" · score {shown.page.score:.3g}"
     width, height = shown.size
     return (
         f'<figure><label><input type="checkbox" aria-label="Enlarge"/><span class="picture">'

@@ -112,7 +112,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     embedder = asked.with_query_embedder(embedder, arguments)
     loading.ask_for_embedder(arguments, embedder, fills=True)
     loading.ask_before_loading(arguments, generator)
-    writer = loading.load_generator(arguments, generator)
+    writer = loading.load_generator(arguments, generator, beside=embedder)
     opened.callback(close, writer)
     if arguments.agent and only_quotes(writer):
         raise SettingError(
@@ -154,12 +154,14 @@ def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
     options.note(f"going into the knowledge base {base.name!r}: {len(taken.names)}; the page shows how far it is.")
     if taken.left_out:
         names_left_out = ", ".join(map(printable, taken.left_out[:_MOST_NAMES]))
-        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out}, ...)")
+        if len(taken.left_out) > _MOST_NAMES:
+            names_left_out += ", ..."
+        options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out})")
 
 
 def _others(arguments: argparse.Namespace) -> list[Generator]:
-    """What visitors may choose beside the first; `--model` is one of the first one's server."""
-    without_model = argparse.Namespace(**{**vars(arguments), "model": None})
+    """What visitors may choose beside the first; `--model` and `--gpu-memory` speak of the first one."""
+    without_model = argparse.Namespace(**{**vars(arguments), "model": None, "gpu_memory": None})
     return [loading.load_generator(without_model, name) for name in arguments.also]
 
 

@@ -155,13 +155,15 @@ def run_answers(arguments: argparse.Namespace) -> int:
         store: QdrantPageStore | None = None
         judge = load_judge(arguments, opened)
         retriever: Retriever = _NoRetriever()
+        beside = ""
         if _needs_index(arguments, dataset):
             store = opened.enter_context(_open_store(arguments, dataset))
             failed = _fill(arguments, dataset, store, opened)
-            retriever = _retriever(arguments, store, opened)
+            found_by = _retriever(arguments, store, opened)
+            retriever, beside = found_by, found_by.embedder.name
         if arguments.run_file:
             how["run"] = _run_to_show(arguments, store)
-        rag = _rag(arguments, retriever)
+        rag = _rag(arguments, retriever, beside)
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
         if judge is not None and result.answers:
@@ -270,11 +272,11 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
     return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments), **settings)
 
 
-def _rag(arguments: argparse.Namespace, retriever: Retriever) -> VisRAG:
+def _rag(arguments: argparse.Namespace, retriever: Retriever, beside: str) -> VisRAG:
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
-    writer = loading.load_generator(arguments, opening.generator_name(arguments))
+    writer = loading.load_generator(arguments, opening.generator_name(arguments), beside=beside)
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(
         retriever,

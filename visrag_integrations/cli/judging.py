@@ -28,8 +28,9 @@ def load_judge(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> G
         if arguments.judge_record:
             raise SettingError("--judge-record keeps the verdicts of --judge. Say who judges: --judge NAME|FOLDER|URL")
         return None
-    # `--model` is one of the other generator's server.
-    judge = loading.load_generator(argparse.Namespace(**{**vars(arguments), "model": None}), arguments.judge)
+    # `--model` and `--gpu-memory` speak of the other generator.
+    own = argparse.Namespace(**{**vars(arguments), "model": None, "gpu_memory": None})
+    judge = loading.load_generator(own, arguments.judge)
     if judge.name == "extractive":
         raise SettingError("The extractive generator quotes; it cannot judge. Name a model or a server's URL.")
     opened.callback(close, judge)

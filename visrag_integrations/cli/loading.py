@@ -8,7 +8,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from visrag_integrations.cli import embedding_server
+from visrag_integrations.cli import embedding_server, gpu_memory
 from visrag_integrations.cli.model_sizes import (
     BYTES_EACH,
     billions_of,
@@ -102,8 +102,13 @@ def _is_elsewhere(arguments: argparse.Namespace, needed: str, name: str) -> bool
     return embedding_server.has_served(needed) or (needed in SERVED and find_spec("vllm") is None)
 
 
-def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
+def load_generator(arguments: argparse.Namespace, name: str, *, beside: str = "") -> Generator:
     """The generator, on the device that was asked for; of a server, the model that `--model` names.
+
+    Args:
+        arguments: With `device`, `model` and `gpu_memory`.
+        name: Of the generator.
+        beside: The name of the embedder that is used in the same process; it may need room on the same GPU.
 
     Raises:
         SettingError: It is large, there is no GPU, and nobody said that the processor will do.
@@ -112,16 +117,34 @@ def load_generator(arguments: argparse.Namespace, name: str) -> Generator:
 
     model = check_model(arguments, name)
     if is_url(name):
+        gpu_memory.refuse_without_vllm(arguments, name)
         return _on_server(name, model)
     ask_before_loading(arguments, name)
     say_what_is_fetched(name)
     device = device_of(arguments, name)
-    if device is None or not computes_here(name):
+    if not computes_here(name):
+        gpu_memory.refuse_without_vllm(arguments, name)
         return generation.load_generator(name)
-    if device == "cuda" and find_spec("vllm") is not None:  # vLLM takes it by itself
-        return generation.load_generator(name)
+    if device is None or (device == "cuda" and find_spec("vllm") is not None):  # vLLM takes the GPU by itself
+        shared_with = _on_gpu(arguments, beside)
+        return generation.load_generator(name, **gpu_memory.vllm_settings(arguments, name, shared_with))
+    gpu_memory.refuse_without_vllm(arguments, name)
     # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
     return generation.load_generator(name, engine="transformers", device=device)
+
+
+def _on_gpu(arguments: argparse.Namespace, embedder: str) -> str:
+    """The half of an embedder that embeds questions, where it runs on a GPU in this process; else ""."""
+    if not embedder:
+        return ""
+    from visrag_integrations import embedders
+
+    pages, queries = embedders.split_pair(embedder)
+    needed = queries or pages
+    device = device_of(arguments, embedder) or "cuda"
+    if not device.startswith("cuda") or not computes_here(needed) or _is_elsewhere(arguments, needed, embedder):
+        return ""
+    return _on_hub(needed)
 
 
 def check_server(arguments: argparse.Namespace, name: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import re
 import shutil
 import subprocess
 from dataclasses import dataclass, field
@@ -70,6 +71,19 @@ def look_at_machine() -> Machine:
 def install_command(extra: str) -> str:
     """What installs it."""
     return f'pip install "visrag-integrations[{extra}]"'
+
+
+def gpu_megabytes() -> int | None:
+    """MiB of the smallest GPU, as the driver says them; None where it says nothing.
+
+    The smallest: which of several is used is decided later, by CUDA_VISIBLE_DEVICES or by the model's engine.
+    """
+    sizes: list[int] = []
+    for gpu in _gpus():
+        found = re.search(r"(\d+) MiB", gpu)
+        if found is not None:
+            sizes.append(int(found[1]))
+    return min(sizes, default=None)
 
 
 def _gpus() -> tuple[str, ...]:

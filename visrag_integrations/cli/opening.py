@@ -134,7 +134,7 @@ def build_rag(
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     strategy, prompt = strategy_of(arguments), prompt_of(arguments)  # what does not fit is refused before loading
-    writer = loading.load_generator(arguments, generator_name(arguments))
+    writer = loading.load_generator(arguments, generator_name(arguments), beside=embedder.name)
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
     return VisRAG(retriever, writer, strategy=strategy, prompt=prompt, settings=settings)
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, get_args
 from urllib.parse import urlsplit
 
-from visrag_integrations.cli import embedding_server, loading
+from visrag_integrations.cli import embedding_server, gpu_memory, loading
 from visrag_integrations.cli.asked import add_embedder_options as add_embedder_options
 from visrag_integrations.cli.noting import note as note
 from visrag_integrations.cli.presets import add_preset_option
@@ -147,6 +147,7 @@ def add_generator_options(parser: argparse.ArgumentParser) -> None:
         help="plain: for general models (default: evisrag; of --preset cpu-visual, plain)",
     )
     parser.add_argument("--guided", action="store_true", help="hold the model to EVisRAG's form (vLLM)")
+    gpu_memory.add_option(parser)
     parser.add_argument("--max-tokens", type=positive, metavar="N", help="at most so many tokens of answer")
 
 

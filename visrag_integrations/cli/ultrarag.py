@@ -19,7 +19,11 @@ def add_parser(subparsers: Any) -> None:
     init.add_argument("folder", metavar="DIR", help="where; parameter files that are there already stay as they are")
     presets.add_preset_option(init)
     options.add_embedder_options(init)
-    init.add_argument("--generator", metavar="NAME|FOLDER|URL", help="what answers (default: the preset's)")
+    init.add_argument(
+        "--generator",
+        metavar="NAME|FOLDER|URL[#MODEL]",
+        help="what answers; MODEL is one of a server's (default: the preset's)",
+    )
     init.set_defaults(run=run)
 
 

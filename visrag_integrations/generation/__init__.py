@@ -47,6 +47,11 @@ def load_generator(
         CheckpointError: The folder holds no checkpoint, or the checkpoint needs code of its own.
         MissingExtraError: What the generator needs is not installed.
     """
+    if not isinstance(name_or_path_or_url, (str, Path)):
+        raise UnknownNameError(
+            f"The generator is {name_or_path_or_url!r}. Give a name, a checkpoint folder or a URL: "
+            'load_generator("extractive").'
+        )
     name = str(name_or_path_or_url)
     if shared:
         kept = settings if engine is None else {"engine": engine, **settings}

@@ -197,7 +197,9 @@ def open_picture(source: PictureSource, *, max_pixels: int = MAX_PIXELS) -> Imag
             image.load()
             upright: Image = ImageOps.exif_transpose(image)
         except DECODE_ERRORS as err:
-            raise PictureError(f"{_name(source)} cannot be decoded: {err}. The file is damaged or cut off.") from err
+            raise PictureError(
+                f"{_name(source)} cannot be decoded: {err}. The file is damaged or cut off: make it anew."
+            ) from err
     return upright
 
 
@@ -215,7 +217,10 @@ def open_encoded(source: bytes | Path, *, max_pixels: int = MAX_PIXELS) -> Image
     except Image.DecompressionBombError as err:
         raise PictureError(f"{_name(source)} is refused: {err}") from err
     except DECODE_ERRORS as err:
-        raise PictureError(f"{_name(source)} is not a picture that can be opened: {err}") from err
+        raise PictureError(
+            f"{_name(source)} is not a picture that can be opened: {err}. Copy or download it again, or save it "
+            "anew as PNG."
+        ) from err
     width, height = image.size
     if width * height > max_pixels:
         image.close()

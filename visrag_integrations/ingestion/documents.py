@@ -153,10 +153,13 @@ class Documents:
             self._remove_inner_ones_that_left()
         if prune_by is None:
             return
+        gone: set[str] = set()
         for document in self._store.documents_below(prune_by.folders, beside=prune_by.beside):
             for source in document.sources:
                 if prune_by.gone(source):
                     self.removed += self._remove(document.doc_id, source)
+                    gone.add(source)
+        self._remove_what_lay_inside(gone)
 
     def _track(self, doc_id: str) -> TrackedDocument:
         return self._tracked.setdefault(doc_id, TrackedDocument())
@@ -214,6 +217,13 @@ class Documents:
             for source in document.sources:
                 outer = source.rpartition("/")[0]
                 if outer in self._new_outer and source not in self._inner_sources:
+                    self.removed += self._remove(document.doc_id, source)
+
+    def _remove_what_lay_inside(self, gone: set[str]) -> None:
+        """Remove the files that lay inside of files that are gone."""
+        for document in self._store.documents_inside(gone):
+            for source in document.sources:
+                if source.rpartition("/")[0] in gone:
                     self.removed += self._remove(document.doc_id, source)
 
     def _remove(self, doc_id: str, source: str) -> int:

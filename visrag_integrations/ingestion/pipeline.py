@@ -23,6 +23,7 @@ from visrag_integrations.ingestion.retry import Retry
 from visrag_integrations.ingestion.settings import GivenSourcesArgument, IndexSettings
 from visrag_integrations.ingestion.sources import EndedDocument, GivenSources
 from visrag_integrations.ingestion.writer import WriteJob, WriterThread
+from visrag_integrations.interfaces.arguments import refuse_name
 from visrag_integrations.interfaces.embedders import reads_pixels
 from visrag_integrations.readers import PageReader
 from visrag_integrations.readers.kept import KEPT
@@ -80,6 +81,8 @@ def index_documents(
     settings = IndexSettings(
         reader, page_timeout, batch_size, prune, retry, progress, on_progress, on_failure, complete
     )
+    refuse_name("store", store, "QdrantPageStore")
+    refuse_name("embedder", embedder, "load_embedder")
     started = time.monotonic()
     given, embedders = settings.measured(sources), as_list(embedder)
     pool = ReaderPool(

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
@@ -52,6 +53,8 @@ class GivenSources:
     """
 
     def __init__(self, sources: Any, *, measure: bool) -> None:
+        if not isinstance(sources, Iterator):
+            sources = _held(sources)
         self._sources = sources
         self._stamps: dict[str, _Stamp] = {}
         self.folders: set[str] = set()
@@ -201,8 +204,19 @@ def _stamp(path: Path | str) -> _Stamp | None:
     return info.st_mtime_ns, info.st_size, info.st_ino
 
 
+def _held(sources: Any) -> Any:
+    """The sources with iterators inside of lists as lists: they are gone through twice, to measure and to read."""
+    if isinstance(sources, Iterator):
+        if isinstance(sources, IOBase):  # whose lines are no documents
+            return sources
+        return list(map(_held, sources))
+    if isinstance(sources, (list, tuple)):
+        return list(map(_held, sources))
+    return sources
+
+
 def _flatten(sources: Any) -> Iterator[Any]:
-    if isinstance(sources, (str, bytes, os.PathLike)) or not isinstance(sources, Iterable):
+    if isinstance(sources, (str, bytes, os.PathLike, IOBase)) or not isinstance(sources, Iterable):
         yield sources
     else:
         for source in sources:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Collection, Iterable, Mapping
 
-from visrag_integrations.errors import SettingError
+from visrag_integrations.errors import SettingError, printable
 
 
 def check_arguments(
@@ -41,6 +42,35 @@ def check_arguments(
         refused = ", nor ".join(told)
         end = "" if refused.endswith(("?", ".")) else "."
         raise SettingError(f"{what} has no argument {refused}{end} There are: {', '.join(sorted(known))}.")
+
+
+def refuse_name(argument: str, given: object, how: str) -> None:
+    """Nothing, unless a name stands where what it names is wanted.
+
+    >>> refuse_name("embedder", "ocr", "load_embedder")
+    Traceback (most recent call last):
+    visrag_integrations.errors.SettingError: embedder is 'ocr', a name. Load it first: embedder=load_embedder('ocr').
+
+    Raises:
+        SettingError: It does.
+    """
+    if isinstance(given, (str, os.PathLike)):
+        raise SettingError(f"{argument} is {given!r}, a name. Load it first: {argument}={how}({os.fspath(given)!r}).")
+
+
+def refuse_text(argument: str, given: object, one: str) -> None:
+    """Nothing, unless one text stands where several are wanted: it would be taken for a list of letters.
+
+    >>> refuse_text("questions", "Who?", "ask")
+    Traceback (most recent call last):
+    visrag_integrations.errors.SettingError: questions is one text, 'Who?'. Give a list, ['Who?'], or call ask.
+
+    Raises:
+        SettingError: It does.
+    """
+    if isinstance(given, str):
+        shown = printable(given[:60])
+        raise SettingError(f"{argument} is one text, {shown!r}. Give a list, [{shown!r}], or call {one}.")
 
 
 def check_nearly(what: str, given: Iterable[str], known: Collection[str]) -> None:

@@ -119,6 +119,12 @@ class _Steps:
         question = given.get(self.question_key) if isinstance(given, dict) else given
         if isinstance(question, Query) or (isinstance(question, str) and question.strip()):
             return question
+        if isinstance(given, dict) and self.question_key not in given:
+            keys = ", ".join(map(repr, given)) or "none"
+            raise SettingError(
+                f"The question stands under {self.question_key!r}, and the keys given are: {keys}. Give "
+                f"{{{self.question_key!r}: 'How many?'}}, or create_visrag_chain(..., question_key=...)."
+            )
         raise SettingError(
             f"The question is {question!r}. Give a text, or a dict such as {{{self.question_key!r}: 'How many?'}}."
         )

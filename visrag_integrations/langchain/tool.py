@@ -9,7 +9,7 @@ from langchain_core.messages import BaseMessage, ToolMessage
 from langchain_core.runnables import Runnable
 from langchain_core.runnables.config import run_in_executor
 from langchain_core.tools import BaseTool, StructuredTool
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, Field, field_validator
 
 from visrag_integrations.langchain.content import pages_to_content
 
@@ -23,6 +23,14 @@ class SearchPages(BaseModel):
     """The arguments of a search."""
 
     query: str = Field(description="What to look for, in words.")
+
+    @field_validator("query")
+    @classmethod
+    def _not_empty(cls, query: str) -> str:
+        # What is wrong with arguments is told to the model, which tries again; an error of the search ends the run.
+        if not query.strip():
+            raise ValueError("it is empty; say what to look for, in words.")
+        return query
 
 
 def create_visrag_tool(

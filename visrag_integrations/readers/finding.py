@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from io import IOBase
 from pathlib import Path
 from typing import Any
 
-from visrag_integrations.errors import DocumentNotFoundError, SettingError
+from visrag_integrations.errors import DocumentNotFoundError, SettingError, printable
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.sources import SUFFIXES, suffix_of
 
@@ -47,6 +48,8 @@ def find_documents(sources: Any, on_left_out: OnLeftOut = _ignore) -> Iterator[P
     """
     if isinstance(sources, bytes):
         yield sources
+    elif isinstance(sources, IOBase):
+        raise SettingError(f"{printable(str(sources))} is an open file. Give its path, or its bytes: file.read().")
     elif remote.is_url(sources):
         yield from _below_url(sources, on_left_out)
     elif isinstance(sources, (str, os.PathLike)):

@@ -19,6 +19,7 @@ from typing import IO, Any, BinaryIO
 from xml.etree import ElementTree
 
 from visrag_integrations.errors import DocumentError, DocumentLimitError, MissingExtraError, PasswordError, printable
+from visrag_integrations.readers.office_password import SAVE_WITHOUT
 
 _MANIFEST = "META-INF/manifest.xml"
 # Bytes of the list of parts: a document of a thousand pictures has a list of some 100 kB.
@@ -179,7 +180,9 @@ def _plain_bytes(name: str, data: bytes, part: _EncryptedPart, lock: _Lock) -> b
         PasswordError: The password is wrong.
     """
     if not 0 < part.rounds <= _MOST_ROUNDS:
-        raise DocumentError(name, f"asks for {part.rounds} rounds of hashing its password; {_MOST_ROUNDS} are allowed.")
+        raise DocumentError(
+            name, f"asks for {part.rounds} rounds of hashing its password; {_MOST_ROUNDS} are allowed. {SAVE_WITHOUT}"
+        )
     plain = _deciphered(name, data, part, lock.key(part))
     if part.cipher == "aes" and plain:
         plain = plain[: -plain[-1]]  # the last byte says how many were added to fill a block
@@ -199,7 +202,9 @@ def _deciphered(name: str, data: bytes, part: _EncryptedPart, key: bytes) -> byt
     elif part.cipher.lower().startswith("blowfish"):
         cipher = Cipher(_outdated("algorithms", "Blowfish")(key), _outdated("modes", "CFB")(part.vector))
     else:
-        raise DocumentError(name, f"is encrypted in a way that cannot be opened: {printable(part.cipher)}.")
+        raise DocumentError(
+            name, f"is encrypted in a way that cannot be opened: {printable(part.cipher)}. {SAVE_WITHOUT}"
+        )
     decryptor = cipher.decryptor()
     found: bytes = decryptor.update(data) + decryptor.finalize()
     return found

@@ -10,6 +10,7 @@ from visrag_integrations.errors import DocumentError, MissingExtraError, Passwor
 OLE = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
 """How the container begins that Office used before packages; a package with a password is put into one too."""
 NEEDED = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
+SAVE_WITHOUT = "Save it without a password, or as PDF."
 _WRONG = "is encrypted and the password is wrong. Check it and try again."
 # The names of the streams that say so, as they stand in the directory of the container: UTF-16.
 _PACKAGE = "EncryptedPackage".encode("utf-16-le")
@@ -47,10 +48,12 @@ def unlock(name: str, file: BinaryIO, target: Path, password: str | None) -> boo
         # The library has one class for a wrong password and for a method it does not know.
         if isinstance(err, exceptions.InvalidKeyError) or "assword" in str(err):
             raise PasswordError(name, _WRONG) from err
-        raise DocumentError(name, f"is encrypted in a way that cannot be opened: {printable(str(err))}.") from err
+        raise DocumentError(
+            name, f"is encrypted in a way that cannot be opened: {printable(str(err))}. {SAVE_WITHOUT}"
+        ) from err
     except Exception as err:
         target.unlink(missing_ok=True)
-        raise DocumentError(name, f"is encrypted and damaged: {printable(str(err))}.") from err
+        raise DocumentError(name, f"is encrypted and damaged: {printable(str(err))}. {SAVE_WITHOUT}") from err
     return True
 
 

@@ -77,9 +77,13 @@ class LibreOffice:
             ) from err
         made = given.with_suffix(f".{target.partition(':')[0]}")
         if not made.exists():
-            said = log.read_text(encoding="utf-8", errors="replace").strip()[-300:]  # the end says what went wrong
+            said = printable(log.read_text(encoding="utf-8", errors="replace").strip()[-300:])  # the end says why
+            if said:
+                said = f" {said.rstrip('.')}."
             raise DocumentError(
-                self._name, f"LibreOffice made no PDF of it (exit code {code}). {printable(said)}".strip()
+                self._name,
+                f"LibreOffice made no PDF of it (exit code {code}).{said} Open it in the program that wrote it, save "
+                "it as PDF, and index that.",
             )
         return made
 

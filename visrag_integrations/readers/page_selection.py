@@ -37,6 +37,10 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
     """
     if pages is None:
         return None
+    if isinstance(pages, int):
+        raise SettingError(
+            f'pages={pages!r} is one number. Give "{pages}" or [{pages}]; of the first pages, "1-{pages}".'
+        )
     if isinstance(pages, str):
         pairs = _parse(pages)
     elif isinstance(pages, range) and pages.step == 1 and pages:

@@ -154,4 +154,9 @@ def _document_error(name: str, err: Exception) -> VisRAGError:
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
         return PasswordError(name, reason)
-    return DocumentError(name, f"cannot be opened as a PDF: {str(err).strip(' .') or type(err).__name__}.")
+    why = str(err).strip(" .") or type(err).__name__
+    return DocumentError(
+        name,
+        f"cannot be opened as a PDF: {why}. Copy or download it again, or print it to a new PDF from a program that "
+        "shows it.",
+    )

@@ -75,7 +75,7 @@ def write_workbook(source: Source, target: Path) -> list[str]:
         counts = _write(source, target, separator, quoted=False)
         quoted = False
     if not counts["cells"]:
-        raise DocumentError(source.name, "has no cell with anything in it.")
+        raise DocumentError(source.name, "has no cell with anything in it. Delete it, or fill it and index it again.")
     said: list[str] = []
     if not quoted:
         said.append("it has a quotation mark without its second one, so that these marks are read as they stand.")

@@ -90,7 +90,10 @@ def encoding_of(file: BinaryIO, name: str, limit: int) -> str:
     left = limit
     while block and left > 0:
         if b"\x00" in block:
-            raise UnsupportedDocumentError(name, "is not text, whatever its name says: it holds zero bytes.")
+            raise UnsupportedDocumentError(
+                name,
+                "is not text, whatever its name says: it holds zero bytes. Give it the ending that it should have.",
+            )
         if is_utf8:
             try:
                 decoder.decode(block[:left])

@@ -264,13 +264,22 @@ class OpenDocument:
         numbers = select_pages(reader.pages, self.total_pages)
         if not numbers:
             self._content.close()
-            raise DocumentError(
-                self.source, f"has {self.total_pages} pages; none of the pages asked for is among them."
-            )
+            raise DocumentError(self.source, _none_chosen(self.total_pages))
         if reader.max_pages is not None and len(numbers) > reader.max_pages:
             logger.warning("%s: only the first %d of %d pages are read.", self.source, reader.max_pages, len(numbers))
             numbers = numbers[: reader.max_pages]
         return numbers
+
+
+def _none_chosen(total: int) -> str:
+    """What is said where a document has none of the pages that were asked for."""
+    there, named = f"{total} pages", f"1-{total}"
+    if total == 1:
+        there, named = "1 page", "1"
+    return (
+        f"has {there}; none of the pages asked for is among them. Ask for others: --pages {named} "
+        f'(PageReader(pages="{named}")).'
+    )
 
 
 class _Report:
@@ -311,4 +320,6 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
     except VisRAGError:
         raise
     except images.DECODE_ERRORS as err:
-        raise DocumentError(known.name, f"cannot be opened: {err}") from err
+        raise DocumentError(
+            known.name, f"cannot be opened: {err}. Copy or download it again, or save it anew as PNG."
+        ) from err

@@ -175,7 +175,7 @@ def _open(url: str) -> tuple[Any, str]:
     except ImportError as err:
         raise DocumentError(named(url), f"needs a package of its own: {err}. {_INSTALL}") from err
     except ValueError as err:
-        raise DocumentError(named(url), f"cannot be opened: {err}") from err
+        raise DocumentError(named(url), f"cannot be opened: {err}. Check the URL.") from err
     return files, str(path)
 
 

@@ -145,6 +145,9 @@ def identify(
         raise DocumentError(name, f"cannot be read: {reason}. Check its permissions.") from err
 
 
+_RENAME = "Give it the ending that it should have, or copy or download it again."
+
+
 def sniff_kind(name: str, head: bytes, whole: BinaryIO, content_type: str = "") -> FileKind:
     """How to read a document: by its first bytes, then by its name, then by what its server calls it.
 
@@ -166,9 +169,9 @@ def sniff_kind(name: str, head: bytes, whole: BinaryIO, content_type: str = "") 
         return "web"
     beginning = f"it begins with {printable(head[:16].decode('latin-1'))}"
     if kind == "pdf" and not _holds(whole, b" obj"):  # broken headers can be repaired, other files cannot
-        raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}.")
+        raise UnsupportedDocumentError(name, f"is not a PDF, whatever its name says: {beginning}. {_RENAME}")
     if kind == "image":
-        raise UnsupportedDocumentError(name, f"is not a picture that can be read: {beginning}.")
+        raise UnsupportedDocumentError(name, f"is not a picture that can be read: {beginning}. {_RENAME}")
     if kind is None:
         raise UnsupportedDocumentError(name, f"This type of file cannot be read. Supported: {', '.join(SUFFIXES)}.")
     return kind
@@ -193,7 +196,9 @@ def suffix_of(name: str) -> str:
 
 def _check_size(name: str, size: int, max_bytes: int) -> None:
     if size == 0:
-        raise DocumentError(name, "the file is empty (0 bytes).")
+        raise DocumentError(
+            name, "the file is empty (0 bytes). Copy or download it again; if it is empty on purpose, delete it."
+        )
     if size > max_bytes:
         raise DocumentLimitError(name, f"{size} bytes are more than max_bytes={max_bytes}. Raise max_bytes to read it.")
 

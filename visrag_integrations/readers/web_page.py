@@ -145,7 +145,7 @@ class WebDocument:
     def _error(self, err: BrowserError) -> DocumentError:
         if isinstance(err, BrowserTimeout):
             return DocumentTimeoutError(self._source.name, f"{err}. Raise web_timeout, or print the page to a PDF.")
-        return DocumentError(self._source.name, f"cannot be drawn: {err}.")
+        return DocumentError(self._source.name, f"cannot be drawn: {err}. Print the page to a PDF, and index that.")
 
 
 def _as_lines(words: list[Word]) -> str:

@@ -93,7 +93,7 @@ def show(
     12
     >>> show([Page("d", 1, source="a.pdf"), ScoredPage(Page("d", 2, source="a.pdf"), 0.25)])
     a.pdf, page 1
-    a.pdf, page 2  (cosine 0.250)
+    a.pdf, page 2  (score 0.250)
     """
     if isinstance(shown, Answer):
         return ShownAnswer(ground(shown), question)
@@ -104,7 +104,7 @@ def show(
 
 def _page_line(shown: Page | ScoredPage) -> str:
     if isinstance(shown, ScoredPage):
-        return f"{_place(shown.page)}  ({shown.score_type} {shown.score:.3f})"
+        return f"{_place(shown.page)}  (score {shown.score:.3f})"
     return _place(shown)
 
 

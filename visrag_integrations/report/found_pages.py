@@ -64,7 +64,7 @@ def _article(rank: int, page: Page, passage: FoundPassage, pictures: ReportPictu
     if passage.text:
         said = f"<blockquote>{escaped(passage.text)}</blockquote>"
     return (
-        f'<article>\n<div class="picture">{figure}</div>\n<div class="found"><p class="label">Page {rank}</p>'
+        f'<article>\n<div class="picture">{figure}</div>\n<div class="found"><p class="label">Result {rank}</p>'
         f'<p class="place"><b>{escaped(place)}</b></p>{said}'
         f"{pictures.close_up(page, place, passage.grounding)}</div>\n</article>"
     )

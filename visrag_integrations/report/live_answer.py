@@ -25,8 +25,9 @@ from visrag_integrations.report.page_pictures import ReportPictures
 from visrag_integrations.report.page_places import place_of
 from visrag_integrations.types import Answer, Evidence
 
-# Seconds between two drawings. A model writes up to a hundred pieces a second, and each drawing is sent whole (the card
-# with its style, some 20 kB): a slow line would lag behind. Much longer, and the text comes in jerks.
+# Seconds between two drawings of a text that grows. A model writes up to a hundred pieces a second, and each drawing is
+# sent whole (the card with its style, some 20 kB): a slow line would lag behind. Much longer, and the text comes in
+# jerks.
 _EVERY = 0.15
 _DOING: dict[Section, str] = {
     "observe": "Looking at the pages",
@@ -135,10 +136,11 @@ class _Cell:
         self._drawn = 0.0
 
     def follow(self, event: Event, card: LiveCard) -> None:
-        """Draw the card, unless that was done just now."""
+        """Draw the card; where only text was added, not if it was drawn just now."""
         if isinstance(event, PagesFound):
             self._pages.update(show(event.pages))
-        if time.monotonic() - self._drawn >= _EVERY:
+        # Stages and evidence are few, and one that is left out would be missing until the next piece of text comes.
+        if not isinstance(event, SectionText) or time.monotonic() - self._drawn >= _EVERY:
             self.draw(card)
 
     def draw(self, card: LiveCard) -> None:

@@ -31,5 +31,6 @@ def place_of(page: Page | None, index: int) -> str:
 
 
 def score_html(hit: ScoredPage) -> str:
-    """The score that a search gave the page."""
-    return f'<span class="score" title="retrieval score">{escaped(hit.score_type)} {hit.score:.3g}</span>'
+    """The score that a search gave the page; its kind, a word of this field, in the tooltip."""
+    title = f"how well the page fits, among those of this search ({escaped(hit.score_type)})"
+    return f'<span class="score" title="{title}">score {hit.score:.3g}</span>'

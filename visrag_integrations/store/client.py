@@ -51,6 +51,7 @@ from visrag_integrations.store.strict_limits import (
     met_limit,
     parts,
     read_limits,
+    split_values,
 )
 from visrag_integrations.store.version_names import DESCRIBED
 
@@ -266,7 +267,7 @@ class ClientEngine(ClientLife):
         def scroll(limits: StrictLimits) -> tuple[list[Any], Any]:
             found: tuple[list[Any], Any] = self._ask.scroll(
                 self.collection,
-                scroll_filter=only_pages(condition),
+                scroll_filter=only_pages(split_values(condition, limits.values)),
                 limit=at_most(count, limits.points),
                 offset=offset,
                 **asked,
@@ -286,7 +287,8 @@ class ClientEngine(ClientLife):
 
     def _count(self, condition: conditions.Condition | None, limits: StrictLimits) -> int:
         if limits.exact:
-            return int(self._ask.count(self.collection, count_filter=only_pages(condition), exact=True).count)
+            fitting = only_pages(split_values(condition, limits.values))
+            return int(self._ask.count(self.collection, count_filter=fitting, exact=True).count)
         # An estimate would be taken for the truth: the ids are listed instead.
         counted, offset = 0, None
         while True:
@@ -316,7 +318,7 @@ class ClientEngine(ClientLife):
         found = self._ask.facet(
             self.collection,
             key,
-            facet_filter=only_pages(condition),
+            facet_filter=only_pages(split_values(condition, limits.values)),
             limit=limit,
             exact=True,
             **self._cluster.reads,

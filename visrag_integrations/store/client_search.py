@@ -6,8 +6,9 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from visrag_integrations.store.client_models import to_filter, to_vector
+from visrag_integrations.store.conditions import Ids
 from visrag_integrations.store.engine import FusedSearch, SearchHit, VectorSearch, rescoring
-from visrag_integrations.store.strict_limits import StrictLimits
+from visrag_integrations.store.strict_limits import StrictLimits, split_values
 
 _NO_LIMITS = StrictLimits()
 
@@ -77,7 +78,7 @@ def among_ids(search: FusedSearch, ids: Sequence[Any], limits: StrictLimits = _N
     """Prefetches that score the points with these ids in the dense and in the lexical half."""
     from qdrant_client import models
 
-    chosen = models.Filter(must=[models.HasIdCondition(has_id=list(ids))])
+    chosen = to_filter(split_values(Ids(tuple(ids)), limits.values))
     first_pass = None if limits.exact else _chosen(chosen, len(ids))
     return [
         models.Prefetch(

@@ -94,7 +94,7 @@ class Collection(DescribedCollection):
         arguments, settings = self._made_with
         if not self.is_on_server:
             raise StoreError(
-                f"{self._engine.where} cannot be sent to another process: it belongs to this one. "
+                f"{self._engine.where} cannot be copied or sent to another process: it belongs to this one. "
                 'Give the URL of a server: QdrantPageStore("http://localhost:6333").'
             )
         return functools.partial(type(self), **settings), arguments

@@ -29,6 +29,7 @@ from visrag_integrations.store.engine import batches
 from visrag_integrations.store.kept_picture import KeptPicture, PictureBatch, open_collections
 from visrag_integrations.store.patience import PatientClient
 from visrag_integrations.store.picture_files import check_reference
+from visrag_integrations.store.strict_limits import met_limit
 
 logger = logging.getLogger(__name__)
 
@@ -41,6 +42,8 @@ SPARED = 600
 those that are tried again take minutes at most."""
 # Bytes of pictures in one request that writes them: some 25 of 200 KB, 7 MB of JSON.
 _SENT_AT_ONCE = 5_000_000
+# Ids in one condition, as `batches` makes them; fewer from the first time that a server refuses so many.
+_MOST_IDS = 256
 # What a new picture collection takes over from the pages'.
 _SHARED_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
 # Indexed, for a server in strict mode refuses filters on what is not.
@@ -70,6 +73,7 @@ class PictureCollection:
         self._reconnect = reconnect
         self._is_made = False
         self._asked_for_due: float | None = None
+        self._most_ids = _MOST_IDS
         self.key = _key_of(engine, self.name)
         open_collections.add(self)
 
@@ -241,12 +245,16 @@ class PictureCollection:
         if not self._is_there():
             return
         old = models.FieldCondition(key="visrag.saved", range=models.Range(lt=int(time.time()) - SPARED))
+
+        def remove(batch: Sequence[str]) -> None:
+            chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in batch])
+            # One step on the server: what is saved between a look and a delete would be lost.
+            only = models.FilterSelector(filter=models.Filter(must=[chosen, old]))
+            self.engine.patient.delete(self.name, only, wait=True)
+
         with self._doing("removing"):
             for batch in batches(list(references)):
-                chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in batch])
-                # One step on the server: what is saved between a look and a delete would be lost.
-                only = models.FilterSelector(filter=models.Filter(must=[chosen, old]))
-                self.engine.patient.delete(self.name, only, wait=True)
+                self._in_parts(batch, remove)
                 self._set({"due": int(time.time())}, batch)
 
     def due(self) -> list[str]:
@@ -284,11 +292,29 @@ class PictureCollection:
     def _set(self, values: Mapping[str, Any], references: Iterable[str]) -> None:
         from qdrant_client import models
 
-        chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in references])
-        # By a filter: an id that is gone meanwhile is no error then.
-        self.engine.patient.set_payload(
-            self.name, dict(values), points=models.Filter(must=[chosen]), key="visrag", wait=True
-        )
+        def write(some: Sequence[str]) -> None:
+            chosen = models.HasIdCondition(has_id=[point_id(reference) for reference in some])
+            # By a filter: an id that is gone meanwhile is no error then.
+            self.engine.patient.set_payload(
+                self.name, dict(values), points=models.Filter(must=[chosen]), key="visrag", wait=True
+            )
+
+        self._in_parts(list(references), write)
+
+    def _in_parts(self, references: Sequence[str], ask: Callable[[Sequence[str]], None]) -> None:
+        """Ask for all of these at once, or for as many as the server's strict mode allows in one condition."""
+        left = list(references)
+        while left:
+            some = left[: self._most_ids]
+            try:
+                ask(some)
+            except Exception as err:
+                # A request that meets a limit does nothing, so that half of it can be sent.
+                if len(some) == 1 or not met_limit(err):
+                    raise
+                self._most_ids = len(some) // 2
+                continue
+            left = left[len(some) :]
 
     def _is_there(self) -> bool:
         with self._doing("looking for the collection"):

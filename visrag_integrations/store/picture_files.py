@@ -7,6 +7,7 @@ import errno
 import functools
 import hashlib
 import logging
+import os
 import re
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
@@ -71,7 +72,7 @@ class PictureFolder:
     """Pictures as files below a folder, each written whole or not at all."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(root)
+        self.root = Path(os.path.abspath(root))  # a program may go to another folder while it is open
 
     def save(self, data: bytes, reference: str) -> None:
         path = self.root / check_reference(reference)

@@ -61,7 +61,11 @@ class StoredPages(Collection):
         query = StoreQuery(vector, text, top_k, self._condition(filter), mode)
         info = self._to_read()
         if info is None:
-            logger.warning("%s: nothing was indexed yet", self._engine.where)
+            logger.warning(
+                "%s: nothing was indexed yet, so that nothing is found. Index documents first (visrag index PATH, or "
+                "index_documents), or check the name of the index.",
+                self._engine.where,
+            )
             return []
         warn_once(self._engine.where, self.outdated)
         if query.condition is not None:

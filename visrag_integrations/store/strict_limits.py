@@ -9,9 +9,9 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
-from visrag_integrations.store.conditions import All, Condition, Ids
+from visrag_integrations.store.conditions import All, Condition, Either, FieldMatch, Ids, Not
 from visrag_integrations.store.engine import DENSE_VECTOR, POOLED_VECTOR, FusedSearch, VectorSearch
 from visrag_integrations.store.new_collections import PoolingNeededError
 from visrag_integrations.store.refusals import read_refusal
@@ -97,17 +97,51 @@ def parts(items: Sequence[Item], limit: int | None) -> Iterator[Sequence[Item]]:
         yield items[start : start + size]
 
 
+@overload
+def split_values(condition: Condition, limit: int | None) -> Condition: ...
+@overload
+def split_values(condition: None, limit: int | None) -> None: ...
+@overload
+def split_values(condition: Condition | None, limit: int | None) -> Condition | None: ...
+def split_values(condition: Condition | None, limit: int | None) -> Condition | None:
+    """The condition with no more than `limit` values or ids in one part: those of a long list stand in several.
+
+    >>> split_values(FieldMatch("a", (1, 2, 3)), 2)
+    Either(conditions=(FieldMatch(key='a', values=(1, 2)), FieldMatch(key='a', values=(3,))))
+    """
+    if condition is None or limit is None:
+        return condition
+    return _split(condition, limit)
+
+
+def _split(condition: Condition, limit: int) -> Condition:
+    match condition:
+        case FieldMatch(key, values) if len(values) > limit:
+            return Either(tuple(FieldMatch(key, tuple(some)) for some in parts(values, limit)))
+        case Ids(ids) if len(ids) > limit:
+            return Either(tuple(Ids(tuple(some)) for some in parts(ids, limit)))
+        case Not(inner):
+            return Not(_split(inner, limit))
+        case All(inner_conditions):
+            return All(tuple(_split(inner, limit) for inner in inner_conditions))
+        case Either(inner_conditions):
+            return Either(tuple(_split(inner, limit) for inner in inner_conditions))
+        case _:
+            return condition
+
+
 def within(search: VectorSearch, limits: StrictLimits) -> VectorSearch:
     """The search with as many points and candidates as may be asked for."""
     among = search.among
     if among is not None:
         among = among._replace(limit=at_most(among.limit, limits.points))
-    return replace(search, limit=at_most(search.limit, limits.points), among=among)
+    condition = split_values(search.condition, limits.values)
+    return replace(search, limit=at_most(search.limit, limits.points), among=among, condition=condition)
 
 
 def fused_within(search: FusedSearch, limits: StrictLimits) -> FusedSearch:
     """The same of a fused search, whose second pass scores the candidates of both halves."""
-    both = limits.chosen
+    both = limits.points
     half = None if both is None else max(1, both // 2)
     halves = []
     for each in (search.dense, search.lexical):
@@ -122,7 +156,8 @@ def by_ids(search: VectorSearch, limits: StrictLimits) -> Iterator[VectorSearch]
         yield within(search, limits)
         return
     for some in parts(ids, limits.chosen):
-        yield replace(search, limit=min(search.limit, len(some)), condition=_only(search.condition, tuple(some)))
+        condition = split_values(_only(search.condition, tuple(some)), limits.values)
+        yield replace(search, limit=min(search.limit, len(some)), condition=condition)
 
 
 def _ids_in(condition: Condition | None) -> tuple[str, ...]:

@@ -7,7 +7,10 @@ DIR/generation/..., DIR/corpus/..., DIR/custom/...
 
 from __future__ import annotations
 
+import json
+import re
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -15,6 +18,9 @@ from pathlib import Path
 from visrag_integrations.errors import SettingError
 from visrag_integrations.files import write_whole
 
+# Names of the hub, folders and URLs; YAML reads such a text as it stands ("a: b" and "a #b" it would not).
+_PLAIN = re.compile(r"(?:[A-Za-z/]|\.{1,2}/)[A-Za-z0-9/._~:+@%-]*(?<!:)")
+_OTHER_VALUES = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
 NAMES = ("retriever", "generation", "corpus", "custom")
 
 
@@ -41,13 +47,14 @@ def write_folders(folder: Path, *, embedder: str, generator: str) -> WrittenFold
     Args:
         folder: Where; made where it is not there. Not inside an installed package: UltraRAG writes into it.
         embedder: The embedder that a new retriever/parameter.yaml names.
-        generator: The generator that a new generation/parameter.yaml names.
+        generator: The generator that a new generation/parameter.yaml names; one model of a server as URL#NAME.
 
     Raises:
         SettingError: It cannot be written.
     """
     folder = folder.absolute()
     kept: list[Path] = []
+    values = _values(embedder, generator)
     try:
         for name in NAMES:
             (folder / name / "src").mkdir(parents=True, exist_ok=True)
@@ -55,7 +62,7 @@ def write_folders(folder: Path, *, embedder: str, generator: str) -> WrittenFold
             if parameters.exists():
                 kept.append(parameters)
             else:
-                text = _template(f"{name}.yaml").replace("EMBEDDER", embedder).replace("GENERATOR", generator)
+                text = _filled(_template(f"{name}.yaml"), values)
                 write_whole(parameters, text.encode("utf-8"))
             # Always new: after an update or a move, the Python that has this library is another one.
             starter = _template("starter.txt").replace("PYTHON_PATH", repr(sys.executable)).replace("NAME", name)
@@ -65,6 +72,37 @@ def write_folders(folder: Path, *, embedder: str, generator: str) -> WrittenFold
             f"{folder} cannot be written: {err.strerror or err} ({err.filename}). Name another."
         ) from err
     return WrittenFolders(folder, tuple(kept))
+
+
+def _values(embedder: str, generator: str) -> dict[str, str]:
+    """What stands in the templates, each as YAML.
+
+    >>> _values("ocr", "http://localhost:8000/v1#EVisRAG-7B")["SETTINGS"]
+    '{"model": "EVisRAG-7B"}'
+    """
+    settings: dict[str, str] = {}
+    address, _, model = generator.partition("#")
+    if "://" in address:  # as --generator takes it everywhere; a checkpoint's folder may have a "#" in its name
+        generator = address
+        if model.strip():
+            settings["model"] = model.strip()
+    return {"EMBEDDER": _quoted(embedder), "GENERATOR": _quoted(generator), "SETTINGS": json.dumps(settings)}
+
+
+def _quoted(name: str) -> str:
+    """A name as YAML: as it is where it can be nothing else, else in quotes.
+
+    >>> _quoted("openbmb/VisRAG-Ret"), _quoted("models/a #2"), _quoted("null")
+    ('openbmb/VisRAG-Ret', '"models/a #2"', '"null"')
+    """
+    if _PLAIN.fullmatch(name) and name.lower() not in _OTHER_VALUES:
+        return name
+    return json.dumps(name)
+
+
+def _filled(template: str, values: Mapping[str, str]) -> str:
+    """The template with each word in capitals replaced once, so that no value is searched for the next word."""
+    return re.sub("|".join(values), lambda found: values[found[0]], template)
 
 
 def _template(name: str) -> str:
