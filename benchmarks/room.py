@@ -37,5 +37,6 @@ class Room:
             return
         raise SystemExit(
             f"{what} take up to {needed / 1e9:.1f} GB in {self.folder}, where {free:.1f} GB are free and "
-            f"{self.keep_free:g} GB are to stay free. Make room, choose another disk with --folder, or fewer pages."
+            f"{self.keep_free:g} GB are to stay free. Make room, or take another disk (--folder, or the variable "
+            "TMPDIR) or fewer pages."
         )
