@@ -1,17 +1,25 @@
 """Every figure that needs a GPU, in under eight minutes on one H100 or H200, without downloads, as Markdown.
 
     python benchmarks/gpu.py > gpu.md
+    python benchmarks/gpu.py --out gpu.md              # rows are printed as they come, and a kill leaves them in gpu.md
     python benchmarks/gpu.py --only training halving
+    python benchmarks/gpu.py --seconds 120 --total 460 # a slow machine: more for one section, no more for all
     python benchmarks/gpu.py --quick                   # tiny sizes, on a processor too: only whether it runs
 
 Weights are random and of the published sizes. Each section is a process of its own with a time limit of its own: one
 that fails, or takes too long, is said and costs no other its figures. Exit code 1: a section failed.
 
+- golden (`gpu_golden.py`): the tests' tiny networks in float32 and bfloat16 against numbers that are known to be right:
+  whether anything is silently wrong on a GPU.
 - encoder (`visrag_ret.py`): VisRAG-Ret in bfloat16, pages/s against page by page, the share of the peak that a large
   matrix product reaches on the same card in the same process, queries/s against one by one, memory.
+- answers-transformers (`gpu_answers.py`): EVisRAG's size on transformers, questions a minute, 3 A4 pages each.
 - training (`training.py speed`): a step of the retriever with GradCache and recomputing, seconds, memory.
+- late-interaction (`gpu_late.py`): ColQwen2 and ColModernVBERT, pages/s and queries/s against one by one.
+- evidence-training (`gpu_evidence.py`): readers and the agent, all stages tiny, then RS-GRPO at 3B's size.
 - halving: a batch far beyond the memory that the process may take; the device's own error halves it, and the vectors
   must be those of usual batches.
+- rerankers (`gpu_rerankers.py`): pairs/s of a text and of a page reranker.
 - answers (`generation.py --size 7b`): EVisRAG's size, questions a minute, all at once against one by one; with vLLM.
 """
 
@@ -23,20 +31,29 @@ import importlib.util
 import logging
 import platform
 import subprocess
+from pathlib import Path
 
 import table
-from sections import Section, run_all
+from sections import Report, Section, run_all
 
 _GIB = 2**30
 
 
-# The seconds together are less than eight minutes. What an H100 needs is not known yet: none was at hand.
+# The seconds together are less than eight minutes, and the most important figures come first. What an H100 needs is not
+# known yet: none was at hand.
 SECTIONS = (
+    Section("golden", ("gpu_golden.py",), ("gpu_golden.py", "--only", "VisRAG-Ret", "losses", "colqwen2"), 50),
     Section(
         "encoder",
         ("visrag_ret.py", "--size", "real", "--dtype", "bfloat16", "--pages", "64", "--repeats", "3"),
         ("visrag_ret.py", "--size", "tiny", "--device", "cpu", "--pages", "2", "--queries", "4", "--repeats", "1"),
-        170,
+        70,
+    ),
+    Section(
+        "answers-transformers",
+        ("gpu_answers.py", "--size", "7b", "--questions", "3", "--tokens", "128"),
+        ("gpu_answers.py", "--size", "tiny", "--questions", "2", "--tokens", "6", "--pages", "1"),
+        50,
     ),
     Section(
         "training",
@@ -44,17 +61,22 @@ SECTIONS = (
          "--only-checkpointing"),
         ("training.py", "speed", "--size", "tiny", "--device", "cpu", "--batch", "4", "--micro", "2", "--runs", "1",
          "--only-checkpointing"),
-        110,
+        55,
     ),
-    Section("halving", ("gpu.py", "--halve", "real"), ("gpu.py", "--halve", "tiny"), 60),
+    Section("late-interaction", ("gpu_late.py",), ("gpu_late.py", "--quick", "--pages", "4", "--queries", "6"), 45),
+    Section("evidence-training", ("gpu_evidence.py",), ("gpu_evidence.py", "--quick", "--steps", "2"), 45, needs="trl"),
+    Section("halving", ("gpu.py", "--halve", "real"), ("gpu.py", "--halve", "tiny"), 25),
+    Section("rerankers", ("gpu_rerankers.py",), ("gpu_rerankers.py", "--quick", "--pairs", "8"), 30,
+            needs="sentence_transformers"),
     Section(
         "answers",
         ("generation.py", "--size", "7b", "--questions", "32", "--tokens", "128", "--repeats", "1"),
         ("generation.py", "--questions", "2", "--tokens", "4", "--repeats", "1"),
-        130,
+        105,
         needs="vllm",
     ),
 )  # fmt: skip
+TOTAL_S = 475.0
 
 
 def main() -> int:
@@ -62,13 +84,20 @@ def main() -> int:
     parser.add_argument("--only", nargs="+", choices=[section.name for section in SECTIONS])
     parser.add_argument("--quick", "--dry-run", action="store_true", help="tiny sizes, on a processor too")
     parser.add_argument("--seconds", type=float, help="for every section, in place of its own limit; quick: 600")
+    parser.add_argument("--total", type=float, help=f"seconds for all; {TOTAL_S:g}, quick: no limit")
+    parser.add_argument("--out", type=Path, help="a file for the Markdown, whole after every row")
     parser.add_argument("--halve", choices=("real", "tiny"), help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.halve:
         return halve(options.halve)
-    print(heading(), flush=True)
+    head = heading()
+    print(head, flush=True)
     wanted = [section for section in SECTIONS if not options.only or section.name in options.only]
-    return run_all(wanted, quick=options.quick, seconds=options.seconds)
+    total = options.total
+    if total is None and not options.quick:
+        total = TOTAL_S
+    report = Report(head, options.out)
+    return run_all(wanted, quick=options.quick, seconds=options.seconds, total=total, report=report)
 
 
 def heading() -> str:
@@ -80,7 +109,7 @@ def heading() -> str:
         what = f"{torch.cuda.get_device_name()}, {torch.cuda.get_device_properties(0).total_memory / _GIB:.0f} GiB"
         what += f", driver {driver()}, CUDA {torch.version.cuda}"
     versions = [f"torch {torch.__version__}"]
-    for package in ("transformers", "vllm"):
+    for package in ("transformers", "sentence_transformers", "trl", "vllm"):
         if importlib.util.find_spec(package) is not None:
             versions.append(f"{package} {importlib.metadata.version(package)}")
     return f"### {what}\n\n{', '.join(versions)}; Python {platform.python_version()}; random weights.\n"
@@ -114,7 +143,7 @@ def halve(size: str) -> int:
     preparer = Preparer(LlamaTokenizer(TINY), slicing, config.query_num, 2048, exact_pixels)
     items = [preparer.picture_item(draw_page(number)) for number in range(8)]
     if size == "real":
-        items *= 32
+        items *= 16
     usual = np.stack(Runner(model, None, None).embed(items))
     everything = Runner(model, None, 1 << 30)  # no limit but the memory's
     if device.type == "cuda":

@@ -56,10 +56,11 @@ def keep(name: str, ours: float, unit: str = "", raw: float | None = None) -> No
 
 
 def read(place: Path) -> list[Row]:
-    """The rows that were kept there."""
+    """The rows that were kept there; a last one that is not written to its end yet is none."""
     if not place.is_file():
         return []
-    return [Row(**json.loads(line)) for line in place.read_text(encoding="utf-8").splitlines()]
+    whole, _, _ = place.read_text(encoding="utf-8").rpartition("\n")
+    return [Row(**json.loads(line)) for line in whole.splitlines()]
 
 
 def met(row: Row, aim: str) -> bool:
@@ -84,16 +85,20 @@ def markdown(rows: Iterable[Row], aims: dict[str, str]) -> str:
     """Rows as a table; of those with an aim, whether it is met."""
     lines = ["| | ours | raw path | ratio | aim | met |", "|---|---|---|---|---|---|"]
     for row in rows:
-        cells = [row.name, _number(row.ours, row.unit), "", "", "", ""]
-        if row.raw is not None:
-            cells[2] = _number(row.raw, row.unit)
-        if row.ratio is not None:
-            cells[3] = f"{row.ratio:.2f} x"
-        aim = aims.get(row.name)
-        if aim is not None:
-            cells[4:] = [aim, "yes" if met(row, aim) else "NO"]
-        lines.append("| " + " | ".join(cells) + " |")
+        lines.append(line_of(row, aims.get(row.name)))
     return "\n".join(lines)
+
+
+def line_of(row: Row, aim: str | None = None) -> str:
+    """One row of the table."""
+    cells = [row.name, _number(row.ours, row.unit), "", "", "", ""]
+    if row.raw is not None:
+        cells[2] = _number(row.raw, row.unit)
+    if row.ratio is not None:
+        cells[3] = f"{row.ratio:.2f} x"
+    if aim is not None:
+        cells[4:] = [aim, "yes" if met(row, aim) else "NO"]
+    return "| " + " | ".join(cells) + " |"
 
 
 def _number(value: float, unit: str) -> str:

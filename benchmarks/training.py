@@ -252,6 +252,7 @@ def time_steps(arguments: argparse.Namespace) -> None:
         lambda: forward(retriever, pairs, arguments.micro, device), device, arguments.runs
     )
     print(f"forward                     {plain:8.2f} pages/s")
+    table.keep("training: forward pass alone", plain, "pages/s")
     optimizer = torch.optim.AdamW(retriever.parameters(), lr=1e-5)
     for recompute, share in ((True, 5), (False, 4)):
         if not recompute and arguments.only_checkpointing:

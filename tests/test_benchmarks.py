@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import re
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ BENCHMARKS = Path(__file__).parent.parent / "benchmarks"
 sys.path.append(str(BENCHMARKS))
 
 import table  # noqa: E402
-from sections import Section, run_all  # noqa: E402
+from sections import Report, Section, run_all  # noqa: E402
 
 SLOW = table.Row("search", 3.0, "ms", 2.0)
 BARE = table.Row("answers", 260.0, "/s")
@@ -95,6 +97,87 @@ def test_what_one_benchmark_breaks_stays_its_own(tmp_path: Path, capsys: pytest.
         assert f"| {name} | 1.5000 s |  |  | ours <= 2 | yes |" in said
 
 
+def test_a_report_is_whole_while_sections_go_on(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What was measured is in the file before the section ends: each one looks into it, and ends only when it is."""
+    out = tmp_path / "gpu.md"
+    code = (
+        f"import sys, time; from pathlib import Path; sys.path.append({str(BENCHMARKS)!r}); import table\n"
+        f"out, wanted = Path({str(out)!r}), sys.argv[1]\n"
+        "table.keep(wanted, 1.5, 's')\n"
+        "while not (out.exists() and f'| {wanted} |' in out.read_text()): time.sleep(0.01)\n"
+    )
+    (tmp_path / "waits.py").write_text(code)
+    sections = [Section(name, (str(tmp_path / "waits.py"), name), (), 60.0) for name in ("first", "second")]
+    report = Report("### a card\n", out)
+    assert run_all(sections, quick=False, report=report) == 0
+    written = out.read_text()
+    assert written.startswith("### a card\n\n- first: ")
+    assert written.index("| first | 1.5000 s |") < written.index("| second | 1.5000 s |")
+    said = capsys.readouterr().out
+    assert said.index("| first | 1.5000 s |") < said.index("- first: ")  # as it comes
+    assert said.count("| first |") == 1
+
+
+def test_all_sections_together_end_in_time(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "hangs.py").write_text("import time; time.sleep(600)")
+    hangs = Section("hangs", (str(tmp_path / "hangs.py"),), (), 60.0)
+    later = Section("later", (str(tmp_path / "hangs.py"),), (), 60.0)
+    assert run_all([hangs, later], quick=False, total=12.0) == 1
+    said = capsys.readouterr().out
+    assert "- hangs: **not finished within 12 s; the last it said: nothing**" in said
+    assert "- later: **not run, 12 s for all are over**" in said
+
+
+def test_a_row_that_is_half_written_is_none_yet(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = tmp_path / "rows"
+    monkeypatch.setenv(table.ROWS, str(rows))
+    table.keep("search", 3.0, "ms", 2.0)
+    whole = rows.read_text()
+    for length in range(len(whole)):
+        rows.write_text(whole[:length])
+        assert table.read(rows) == []
+    rows.write_text(whole)
+    assert table.read(rows) == [SLOW]
+
+
+def test_golden_numbers_that_are_off_are_found() -> None:
+    import gpu_golden
+    import numpy as np
+
+    right = [np.array([[0.6, 0.8], [1.0, 0.0]])]
+    for off, same, alike in ((0.0, True, True), (5e-5, True, True), (1e-3, False, True), (0.5, False, False)):
+        checks = gpu_golden.Checks("cpu")
+        checks.same("numbers", [right[0] + off], right)
+        assert (not checks.failed) is same
+        checks = gpu_golden.Checks("cpu")
+        checks.alike("vectors", [right[0] + [0.0, off]], right)
+        assert (not checks.failed) is alike
+    for wrong in ([], [right[0][:1]], [right[0] * np.nan]):  # too few, another shape, no numbers
+        checks = gpu_golden.Checks("cpu")
+        checks.same("numbers", wrong, right)
+        checks.alike("vectors", wrong, right)
+        assert len(checks.failed) == 2
+
+
+@pytest.mark.slow
+def test_a_weight_that_differs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A network that computes something else: the check must fail, and say which."""
+    import gpu_golden
+
+    from visrag_integrations.models import visrag_ret
+
+    pool = visrag_ret.VisRAGRetModel.pool
+
+    def without_the_mask(self: Any, hidden: Any, lengths: Any) -> Any:
+        return pool(self, hidden, lengths.max().expand(len(lengths)))
+
+    monkeypatch.setattr(visrag_ret.VisRAGRetModel, "pool", without_the_mask)
+    checks = gpu_golden.Checks("cpu")
+    gpu_golden.check_visrag_ret(checks)
+    assert any(failed.startswith("VisRAG-Ret sdpa, queries, float32") for failed in checks.failed)
+    assert not any("page by page" in failed for failed in checks.failed)  # nothing is padded there
+
+
 def test_a_figure_that_an_aim_waits_for_must_come(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code = f"import sys; sys.path.append({str(BENCHMARKS)!r}); import table; table.keep('other', 1)"
     (tmp_path / "renamed.py").write_text(code)
@@ -166,8 +249,23 @@ def test_the_gpu_script_runs_without_one_and_says_so() -> None:
     said = printed("gpu.py", "--quick")
     assert "**" not in said
     assert "torch" in said
-    for name in ("VisRAG-Ret: pages", "training: GradCache, checkpointing, pages", "halving: least cosine"):
+    names = [
+        "golden: VisRAG-Ret, float32",
+        "golden: VisRAG-Ret, bfloat16",
+        "VisRAG-Ret: pages",
+        "tiny Qwen2.5-VL, transformers: ask_many",
+        "training: GradCache, checkpointing, pages",
+        "ColQwen2 (Qwen2-VL-2B size): pages",
+        "ColModernVBERT: queries",
+        "halving: least cosine",
+    ]
+    if importlib.util.find_spec("trl") is not None:
+        names += ["training, tiny reader, RS-GRPO: a step", "training, tiny agent, rl: a step"]
+    if importlib.util.find_spec("sentence_transformers") is not None:
+        names += ["text reranker (XLM-R large size): pairs", "page reranker (Qwen3-VL-2B size): pairs"]
+    for name in names:
         assert f"| {name}" in said
+    assert "| golden: comparisons that are beyond their limits | 0 |" in said
     cosine = re.search(r"\| halving: least cosine to usual batches \| ([0-9.]+) ", said)
     assert cosine is not None
     assert float(cosine[1]) > 0.999

@@ -113,6 +113,17 @@ def test_a_seed_repeats_and_leaves_the_callers_generator_alone(generator: Transf
     assert first != generator.generate([question()], GenerationSettings(max_tokens=8, temperature=1.5, seed=2))
 
 
+def test_a_seed_is_set_on_the_networks_device_alone(
+    generator: TransformersGenerator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with GPUs the caller's draws there go on, too."""
+    seeded: list[int] = []
+    monkeypatch.setattr(torch.cuda, "manual_seed_all", seeded.append)
+    settings = GenerationSettings(max_tokens=2, temperature=1.5, seed=1)
+    assert generator.generate([question()], settings) == generator.generate([question()], settings)
+    assert seeded == []
+
+
 def test_pieces_make_the_whole(generator: TransformersGenerator) -> None:
     whole = generator.generate([question(drawn(1))], GREEDY)[0]
     pieces = list(generator.stream(question(drawn(1)), GREEDY))

@@ -30,6 +30,7 @@ from visrag_ret_golden import (
 
 from visrag_integrations import Page, Query, load_embedder
 from visrag_integrations.embedders.minicpm_inputs import Item
+from visrag_integrations.embedders.minicpm_runner import CPU_BUDGET, GPU_BUDGET
 from visrag_integrations.embedders.minicpm_visual import MiniCPMVisualEmbedder
 from visrag_integrations.embedders.visrag_ret import VisRAGRetEmbedder
 from visrag_integrations.errors import CheckpointError, EmbedderError, PictureError, SettingError, UnknownNameError
@@ -197,6 +198,17 @@ def test_full_memory_halves_the_batch_and_says_so_once(caplog: pytest.LogCapture
         sizes.clear()
         small.embed_pages(map(page_of, names))
         assert sizes == [2, 2, 2, 2]
+
+
+def test_batches_are_as_large_as_is_usual_where_the_network_was_moved_to() -> None:
+    """The meta device computes nothing, and is none of the processor's."""
+    with (
+        VisRAGRetEmbedder(CHECKPOINT, device="cpu") as embedder,
+        VisRAGRetEmbedder(CHECKPOINT, device="cpu", token_budget=77) as asked,
+    ):
+        assert embedder._runner.token_budget == CPU_BUDGET
+        assert embedder.to("meta")._runner.token_budget == GPU_BUDGET
+        assert asked.to("meta")._runner.token_budget == 77
 
 
 def test_other_errors_of_the_device_are_not_swallowed() -> None:

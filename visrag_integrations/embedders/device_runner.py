@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Iterable, Sequence
-from typing import TYPE_CHECKING, Generic, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, NamedTuple, TypeVar
 
 import torch
 from torch import Tensor, nn
@@ -44,10 +44,11 @@ class DeviceRunner(Generic[Network, In]):
     A system's own runner says what an item costs, and in `launch` how a batch becomes one vector, or one matrix, each.
     """
 
-    def __init__(self, model: Network, batch_size: int | None, token_budget: int) -> None:
+    def __init__(self, model: Any, batch_size: int | None, token_budget: int | None) -> None:
         self.model: Network | None = model
         self.batch_size = batch_size or NO_LIMIT
-        self.token_budget = token_budget
+        self._asked_budget = token_budget
+        self.token_budget = token_budget or self._usual_budget(model.device)
         self._lock = threading.Lock()
         self._said = False
 
@@ -82,9 +83,10 @@ class DeviceRunner(Generic[Network, In]):
         self.open_model()
 
     def move(self, device: torch.device) -> None:
-        """Take the network to another device."""
+        """Take the network to another device; batches are as large as is usual there, unless a size was asked for."""
         with self._lock:
             self.open_model().to(device)
+            self.token_budget = self._asked_budget or self._usual_budget(device)
 
     def close(self) -> None:
         """Let go of the network and of its memory."""
@@ -92,6 +94,10 @@ class DeviceRunner(Generic[Network, In]):
             self.model = None
             if torch.cuda.is_available():
                 torch.cuda.empty_cache()
+
+    def _usual_budget(self, device: torch.device) -> int:
+        """Tokens and patches of a batch, where nobody says it."""
+        raise NotImplementedError
 
     def _cost(self, item: In) -> int:
         """Tokens and patches, which count towards a batch's budget."""

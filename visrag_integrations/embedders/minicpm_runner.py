@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import torch
 from torch import Tensor
 
 from visrag_integrations.embedders.device_batches import group_by_length
@@ -22,9 +23,11 @@ class Runner(DeviceRunner[VisRAGRetModel, Item]):
     """Batches of items through MiniCPM-V's tower, resampler and decoder."""
 
     def __init__(self, model: VisRAGRetModel, batch_size: int | None, token_budget: int | None) -> None:
-        usual = CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET
-        super().__init__(model, batch_size, token_budget or usual)
+        super().__init__(model, batch_size, token_budget)
         self._patch_pixels: int = model.config.tower.patch_size**2
+
+    def _usual_budget(self, device: torch.device) -> int:
+        return CPU_BUDGET if device.type == "cpu" else GPU_BUDGET
 
     def _length(self, item: Item) -> int:
         return len(item.ids)

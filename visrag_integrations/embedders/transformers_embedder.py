@@ -65,9 +65,11 @@ class TransformersRunner(DeviceRunner[Any, Inputs]):
         batch_size: int | None,
         token_budget: int | None,
     ) -> None:
-        usual = CPU_BUDGET if model.device.type == "cpu" else GPU_BUDGET
-        super().__init__(model, batch_size, token_budget or usual)
+        super().__init__(model, batch_size, token_budget)
         self._forward = forward
+
+    def _usual_budget(self, device: torch.device) -> int:
+        return CPU_BUDGET if device.type == "cpu" else GPU_BUDGET
 
     def _cost(self, item: Inputs) -> int:
         return item.cost

@@ -13,6 +13,7 @@ from visrag_integrations.generation.own_code import check_config
 from visrag_integrations.generation.processors import load_processor
 
 if TYPE_CHECKING:
+    import torch
     from PIL.Image import Image
 
     from visrag_integrations.types import GenerationSettings
@@ -67,10 +68,23 @@ class Checkpoint:
         devices = [self.model.device] if self.model.device.type == "cuda" else []
         with torch.inference_mode(), torch.random.fork_rng(devices, enabled=settings.seed is not None):
             if settings.seed is not None:
-                torch.manual_seed(settings.seed)
+                _seed(self.model.device, settings.seed)
             self.model.generate(
                 **inputs, generation_config=config, stopping_criteria=StoppingCriteriaList([after_token])
             )
+
+
+def _seed(device: torch.device, seed: int) -> None:
+    """Set what this device draws from; `torch.manual_seed` would set every other device's too."""
+    import torch
+
+    if device.type == "cuda":
+        with torch.cuda.device(device):
+            torch.cuda.manual_seed(seed)
+    elif device.type == "cpu":
+        torch.default_generator.manual_seed(seed)
+    else:
+        torch.manual_seed(seed)
 
 
 def load_checkpoint(name: str, *, device: str | None, dtype: str, trust_remote_code: bool) -> Checkpoint:
