@@ -46,7 +46,7 @@ notebooks: .venv-test/ready  ## every notebook, from top to bottom
 bench: .venv-test/ready  ## speed beside the raw paths, in one table; under ten minutes on a quiet machine
 	.venv-test/bin/python benchmarks/all.py
 
-bench-scale: .venv-test/ready  ## the same for a million pages: hours, some ten gigabytes of disk
+bench-scale: .venv-test/ready  ## the same for a million pages: about an hour, 13 GB of disk
 	.venv-test/bin/python benchmarks/all.py --scale
 
 lint: .venv-test/ready  ## ruff and mypy (strict on the package)

@@ -33,6 +33,7 @@ class Section:
         seconds: It may take at most so many; quick ones ten minutes.
         needs: Packages, with spaces between them, without which it is left out, and that is said.
         aims: By the name of a row, as `table.met` reads it.
+        gigabytes: What it takes of the disk at most, and gives back.
     """
 
     name: str
@@ -41,6 +42,7 @@ class Section:
     seconds: float
     needs: str = ""
     aims: Mapping[str, str] = field(default_factory=dict)
+    gigabytes: float = 0.0
 
 
 class Report:

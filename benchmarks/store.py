@@ -88,11 +88,10 @@ def make_pages(first: int, count: int, words: int) -> list[Page]:
 
 def make_vectors(first: int, count: int, dimension: int) -> np.ndarray:
     """Pages of one document lie about one centre, as real ones do."""
-    documents = [
-        np.random.default_rng((index // 50, 1)).standard_normal(dimension) for index in range(first, first + count)
-    ]
+    documents = np.arange(first, first + count) // 50
+    centres = {int(n): np.random.default_rng((int(n), 1)).standard_normal(dimension) for n in np.unique(documents)}
     own = np.random.default_rng((first, 2)).standard_normal((count, dimension))
-    return (np.stack(documents) + own).astype(np.float32)
+    return (np.stack([centres[int(n)] for n in documents]) + own).astype(np.float32)
 
 
 def ready_made(pages: list[Page]) -> list[Any]:

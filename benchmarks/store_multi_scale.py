@@ -2,6 +2,7 @@
 
     python benchmarks/store_multi_scale.py                              100,000 pages of 64 patches, 32 means, 8 bits
     python benchmarks/store_multi_scale.py --pages 5000 10000 20000     to see what a page adds
+    python benchmarks/store_multi_scale.py --pages 20000 --patches 256 --alike 500      forms, each filled in 500 times
     python benchmarks/store_multi_scale.py --quick                      300 pages, in seconds
 
 How the vectors are drawn (there are no real pages by the hundred thousand here): 4,000 directions of 128 numbers
@@ -9,7 +10,15 @@ stand for what a patch may show. A document has 12 of them, with chances that fa
 pages shows four to seven of these in runs of neighbouring patches, so that neighbours are alike, as on real pages. A
 patch is its direction, plus 0.5 of one that the whole page shares, plus noise of length 0.6, at unit length. A query is
 20 patches of a page, each with noise of length 0.8. Documents of 50 pages: the other pages of the document are what a
-search has to tell apart. The points are put straight into the engine, without its log; searches go through the store.
+search has to tell apart.
+
+These are easy, for a page's own noise tells it from all others. `--alike N` makes hard ones: so many pages in a row are
+copies of one page, as a form is that was filled in N times. A tenth of a copy's patches are its own, and all have noise
+of length 0.3 of their own (cosine of two copies' patches: 0.92). With more copies than a search looks at again (100),
+the means have to tell them apart.
+
+The points are put straight into the engine, without its log; searches go through the store. Room on the disk: 18 KB a
+page, and 128 bytes a patch in 8 bits.
 """
 
 from __future__ import annotations
@@ -30,6 +39,7 @@ from typing import Any
 import numpy as np
 import table
 from numpy.typing import NDArray
+from room import Room
 
 from visrag_integrations.store import QdrantPageStore
 from visrag_integrations.store.edge_models import to_config
@@ -42,6 +52,10 @@ DIRECTIONS = 4000
 PAGES_OF_A_DOCUMENT = 50
 QUERY_VECTORS = 20
 TOP = 10
+# Of a copy: the share of its patches that are its own, and the length of the noise on all of them.
+CHANGED, OWN_NOISE = 0.1, 0.3
+# Bytes of a page beside its patches: 32 means in float32, payload, indexes.
+BYTES_A_PAGE = 18_000
 
 Array = NDArray[np.float32]
 
@@ -57,15 +71,39 @@ class Filler:
 
 
 class Drawn:
-    """Pages and queries; the same number gives the same page."""
+    """Pages and queries; the same number gives the same page.
 
-    def __init__(self, pages: int, patches: int) -> None:
-        self.pages, self.patches = pages, patches
+    Args:
+        pages: How many there are.
+        patches: Vectors of a page.
+        alike: So many pages in a row are copies of one; 1: each is another.
+    """
+
+    def __init__(self, pages: int, patches: int, alike: int = 1) -> None:
+        self.pages, self.patches, self.alike = pages, patches, alike
         self._directions = unit(np.random.default_rng(0).standard_normal((DIRECTIONS, DIMENSION), np.float32))
 
     def document(self, number: int) -> Array:
         """(50, patches, 128): the pages of one document."""
-        rng = np.random.default_rng((number, 1))
+        if self.alike > 1:
+            return self._copies(number)
+        return self._others(np.random.default_rng((number, 1)))
+
+    def _copies(self, number: int) -> Array:
+        """A document whose pages are copies, each of the page that its family begins with."""
+        rng = np.random.default_rng((number, 4))
+        own = self._others(rng)
+        is_own = rng.random(own.shape[:2]) < CHANGED
+        pages = np.arange(number * PAGES_OF_A_DOCUMENT, (number + 1) * PAGES_OF_A_DOCUMENT)
+        copied = np.empty_like(own)
+        for family in np.unique(pages // self.alike):
+            copied[pages // self.alike == family] = self._others(np.random.default_rng((int(family), 3)))[0]
+        copied[is_own] = own[is_own]
+        noise = rng.standard_normal(own.shape, np.float32) * np.float32(OWN_NOISE / np.sqrt(DIMENSION))
+        return unit(copied + noise)
+
+    def _others(self, rng: np.random.Generator) -> Array:
+        """Pages about the same few things, each with noise of its own."""
         mine = self._directions[rng.choice(DIRECTIONS, 12, replace=False)]
         chances = 1 / np.arange(1, 13)
         chances /= chances.sum()
@@ -147,7 +185,9 @@ def fill(index: Path, drawn: Drawn, storage: str, exact: Exact) -> float:
 def search(index: Path, drawn: Drawn, queries: int) -> None:
     """Open the index and search it, in a process of its own; prints one line of JSON."""
     before = memory("RssAnon")
+    started = time.perf_counter()
     with QdrantPageStore(index, pictures=False) as store:
+        opened = time.perf_counter() - started
         asked = [drawn.query(number)[0] for number in range(queries)]
         store.search(asked[0], top_k=TOP)
         seconds, processor, found = [], [], []
@@ -160,7 +200,8 @@ def search(index: Path, drawn: Drawn, queries: int) -> None:
         own, mapped = memory("RssAnon") - before, memory("RssFile")
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
     measured = {"seconds": float(np.median(seconds)), "processor": float(np.median(processor)), "own": own}
-    print(json.dumps({**measured, "mapped": mapped, "peak": peak, "found": found}))
+    measured["slow"] = float(np.percentile(seconds, 95))
+    print(json.dumps({**measured, "opened": opened, "mapped": mapped, "peak": peak, "found": found}))
 
 
 def memory(field: str) -> float:
@@ -176,7 +217,7 @@ def measure(place: Path, drawn: Drawn, storage: str, queries: int) -> None:
     taken = fill(place / "index", drawn, storage, exact)
     size = sum(path.stat().st_blocks * 512 for path in (place / "index").rglob("*") if path.is_file())
     command = [sys.executable, __file__, "--search", str(place / "index"), "--patches", str(drawn.patches)]
-    command += ["--pages", str(drawn.pages), "--queries", str(queries)]
+    command += ["--pages", str(drawn.pages), "--queries", str(queries), "--alike", str(drawn.alike)]
     ended = subprocess.run(command, check=True, capture_output=True, text=True, env=dict(os.environ))
     measured = json.loads(ended.stdout.splitlines()[-1])
     shared = first = 0
@@ -184,6 +225,8 @@ def measure(place: Path, drawn: Drawn, storage: str, queries: int) -> None:
         shared += len(set(best) & set(found))
         first += found[0] == target
     title = f"{drawn.pages} pages of {drawn.patches} vectors, {storage}"
+    if drawn.alike > 1:
+        title += f", {drawn.alike} alike"
     table.keep(f"{title}: adding, processor a page", taken * 1e3, "ms")
     table.keep(f"{title}: on the disk a page", size / drawn.pages, "bytes", drawn.patches * DIMENSION * 4)
     table.keep(f"{title}: a search", measured["seconds"] * 1e3, "ms")
@@ -191,10 +234,11 @@ def measure(place: Path, drawn: Drawn, storage: str, queries: int) -> None:
     table.keep(f"{title}: memory of its own", measured["own"], "MB")
     table.keep(f"{title}: recall@{TOP} against the exact search", shared / (TOP * queries))
     print(
-        f"{drawn.pages} pages of {drawn.patches} x {DIMENSION}, {storage}, 32 means: {size / drawn.pages:.0f} bytes a "
-        f"page on the disk ({size / 1e6:.0f} MB); adding {taken * 1e3:.2f} ms of processor a page\n"
-        f"    a search p50 {measured['seconds'] * 1e3:.0f} ms, {measured['processor'] * 1e3:.0f} ms of processor; "
-        f"memory {measured['own']:+.0f} MB of its own, {measured['mapped']:.0f} MB of files mapped\n"
+        f"{title}, {DIMENSION} numbers each, 32 means: {size / drawn.pages:.0f} bytes a page on the disk "
+        f"({size / 1e6:.0f} MB); adding {taken * 1e3:.2f} ms of processor a page\n"
+        f"    a search p50 {measured['seconds'] * 1e3:.0f} ms, p95 {measured['slow'] * 1e3:.0f} ms, "
+        f"{measured['processor'] * 1e3:.0f} ms of processor; opened in {measured['opened']:.1f} s; memory "
+        f"{measured['own']:+.0f} MB of its own, {measured['mapped']:.0f} MB of files mapped\n"
         f"    recall@{TOP} {shared / (TOP * queries):.3f} against the exact search in float32, the asked page first "
         f"{first / queries:.3f}",
         flush=True,
@@ -205,6 +249,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pages", type=int, nargs="+", default=[100_000])
     parser.add_argument("--patches", type=int, default=64)
+    parser.add_argument("--alike", type=int, default=1, metavar="N", help="so many pages in a row are copies of one")
     parser.add_argument("--storage", nargs="+", default=["8bit"])
     parser.add_argument("--queries", type=int, default=20)
     parser.add_argument("--folder", type=Path, help="where the index is made and removed; a temporary one if not given")
@@ -212,15 +257,17 @@ def main() -> None:
     parser.add_argument("--search", type=Path, help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.search:
-        search(arguments.search, Drawn(arguments.pages[0], arguments.patches), arguments.queries)
+        search(arguments.search, Drawn(arguments.pages[0], arguments.patches, arguments.alike), arguments.queries)
         return
     if arguments.quick:
         arguments.pages, arguments.queries = [300], 3
+    most = max(arguments.pages)
+    Room(arguments.folder).check(most * (BYTES_A_PAGE + arguments.patches * DIMENSION * 4), f"{most} pages")
     for pages in arguments.pages:
         for storage in arguments.storage:
             place = Path(tempfile.mkdtemp(dir=arguments.folder))
             try:
-                measure(place, Drawn(pages, arguments.patches), storage, arguments.queries)
+                measure(place, Drawn(pages, arguments.patches, arguments.alike), storage, arguments.queries)
             finally:
                 shutil.rmtree(place, ignore_errors=True)
 

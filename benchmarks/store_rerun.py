@@ -8,7 +8,7 @@
 The pages are put straight into the engine, with the payload that real ones have and vectors of 8 numbers: documents
 of 50 pages, 100 documents a folder. Fifty more are real files, indexed by `index_documents`. Measured is, each in a
 process of its own: a run over these fifty, unchanged; the same with `prune`; one with `prune` that finds five of them
-gone; the first of `documents()`, and all of them.
+gone; the first of `documents()`, and all of them. Room on the disk: 2 KB a page.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 
 import numpy as np
 import table
+from room import Room
 
 from visrag_integrations.ingestion import index_documents
 from visrag_integrations.store import QdrantPageStore
@@ -41,6 +42,9 @@ DOCUMENTS_OF_A_FOLDER = 100
 GIVEN = 50
 # Points of one call to the engine: fewer cost time, more only memory.
 BATCH = 2000
+# The engine's log, which nobody cuts where points are put straight into the engine, is cut after so many points.
+CUT = 100_000
+BYTES_A_PAGE = 2_000
 CASES = ("run", "run, prune", "run, prune 5 gone", "first document", "all documents")
 
 
@@ -82,6 +86,8 @@ def fill(index: Path, count: int) -> float:
             if len(points) == BATCH or number == count - 1:
                 shard.update(qdrant_edge.UpdateOperation.upsert_points(points))
                 points = []
+            if number % CUT == CUT - 1:
+                shard.flush()
     return time.perf_counter() - started
 
 
@@ -92,11 +98,31 @@ def make(place: Path, count: int) -> None:
         taken = fill(index, count)
         given.mkdir()
         for number in range(GIVEN):
-            (given / f"note-{number}.txt").write_text(f"Note {number}: " + "a b c d " * (number + 1))
+            words = f"Note {number}: " + "a b c d " * (number + 1)
+            (given / f"note-{number}.pdf").write_bytes(pdf(words))
         print(f"made in {taken:.0f} s")
     index_given(index, given)
     lengths, real = apparent_and_real(index)
     print(f"{count} pages; {real:.0f} MB on the disk, the files' lengths {lengths:.0f}", flush=True)
+
+
+def pdf(text: str) -> bytes:
+    """A page with a line of text. A text file would be read too, but through LibreOffice: seconds each."""
+    drawn = f"BT /F1 8 Tf 36 700 Td ({text}) Tj ET"
+    objects = (
+        "<< /Type /Catalog /Pages 2 0 R >>",
+        "<< /Type /Pages /Kids [3 0 R] /Count 1 >>",
+        "<< /Type /Page /Parent 2 0 R /MediaBox [0 0 612 792] /Contents 4 0 R /Resources << /Font << /F1 5 0 R >> >> "
+        ">>",
+        f"<< /Length {len(drawn)} >>\nstream\n{drawn}\nendstream",
+        "<< /Type /Font /Subtype /Type1 /BaseFont /Helvetica >>",
+    )
+    written, places = "%PDF-1.4\n", []
+    for number, content in enumerate(objects, 1):
+        places.append(f"{len(written):010} 00000 n \n")
+        written += f"{number} 0 obj\n{content}\nendobj\n"
+    table_of_places = f"xref\n0 6\n0000000000 65535 f \n{''.join(places)}trailer\n<< /Size 6 /Root 1 0 R >>\n"
+    return f"{written}{table_of_places}startxref\n{len(written)}\n%%EOF\n".encode("ascii")
 
 
 def measure(case: str, index: Path, given: Path) -> dict[str, float]:
@@ -218,6 +244,8 @@ def main() -> None:
         return
     if arguments.quick:
         arguments.pages, arguments.repeats = [500], 1
+    most = max(arguments.pages)
+    Room(arguments.folder).check(most * BYTES_A_PAGE, f"{most} pages")
     checkouts = {"ours": Path(__file__).resolve().parent.parent}
     if arguments.against:
         checkouts = {"before": arguments.against.resolve(), **checkouts}

@@ -69,6 +69,25 @@ def test_holes_in_files_are_no_bytes(tmp_path: Path) -> None:
     assert info.size_of(tmp_path) == 0
 
 
+def test_files_in_folders_count_and_what_links_to_folders_does_not(tmp_path: Path) -> None:
+    block = 4096
+    for place in ("a", "index/b", "index/deep/er/c"):
+        file = tmp_path / place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"x" * block)
+    one = info.size_of(tmp_path / "index" / "deep")
+    assert one >= block
+    assert info.size_of(tmp_path / "index") == 2 * one
+    try:
+        (tmp_path / "index" / "link").symlink_to(tmp_path / "a")
+        (tmp_path / "index" / "around").symlink_to(tmp_path)
+        (tmp_path / "index" / "nowhere").symlink_to(tmp_path / "gone")
+    except OSError:
+        pytest.skip("this user may make no links")
+    assert info.size_of(tmp_path / "index") == 3 * one
+    assert info.size_of(tmp_path / "never made") == 0
+
+
 def test_info_of_an_empty_collection_names_the_others(filled: Path, capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = visrag(capsys, "info", "--collection", "other")
     assert code == 0

@@ -18,6 +18,7 @@ from visrag_integrations.errors import StoreError
 from visrag_integrations.store import conditions, edge_answers
 from visrag_integrations.store.due_pictures import NAME as DUE_PICTURES
 from visrag_integrations.store.due_pictures import DuePictures
+from visrag_integrations.store.edge_log import UpdateLog
 from visrag_integrations.store.edge_models import to_config, to_filter, to_index, to_vector
 from visrag_integrations.store.edge_room import DiskRoom
 from visrag_integrations.store.engine import (
@@ -77,6 +78,7 @@ class EdgeEngine:
         self._users, self._pid = 0, os.getpid()
         self._guard = threading.RLock()
         self._room = DiskRoom(home)
+        self._log = UpdateLog()
         self.due_pictures = DuePictures(home / DUE_PICTURES)
         self._lock: FolderLock | None = None
         self._shard: qe.EdgeShard | None = None
@@ -326,7 +328,11 @@ class EdgeEngine:
 
     def _update(self, operation: qe.UpdateOperation, doing: str) -> None:
         with self._guard, self._errors(doing):
-            self._ready().update(operation)
+            shard = self._ready()
+            shard.update(operation)
+            if self._log.is_long(self._path):
+                shard.flush()
+                self._log.was_cut(self._path)
 
     def _errors(self, doing: str) -> ForeignErrors:
         return ForeignErrors(doing, self.where, _advice)
