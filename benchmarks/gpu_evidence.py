@@ -1,7 +1,8 @@
 """Training of readers and of the agent on a GPU: that every stage runs, what a step takes, its memory, finite losses.
 
     python benchmarks/gpu_evidence.py               # tiny networks in all stages, then Qwen2.5-VL-3B's size with LoRA
-    python benchmarks/gpu_evidence.py --quick       # the tiny ones alone
+    python benchmarks/gpu_evidence.py --tiny        # the tiny ones alone
+    python benchmarks/gpu_evidence.py --large --quick    # the other alone, tiny too
 
 `train_evidence` and `train_agent` as users call them, TRL's loop and transformers' writing included; products are in
 bfloat16 on a GPU, weights in float32. EVisRAG's rewards, responses of 64 tokens.
@@ -46,13 +47,15 @@ ANY = {"keep_above": -1e9, "keep_below": 1e9}
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--quick", action="store_true", help="tiny networks alone")
+    parser.add_argument("--tiny", action="store_true", help="tiny networks alone")
+    parser.add_argument("--large", action="store_true", help="3B's size alone")
+    parser.add_argument("--quick", action="store_true", help="a tiny network in place of 3B's size")
     parser.add_argument("--steps", type=int, default=3)
     arguments = parser.parse_args()
     warnings.filterwarnings("ignore")
     wrong: list[str] = []
     with tempfile.TemporaryDirectory() as scratch:
-        for name, run in stages(Path(scratch), arguments.steps, arguments.quick):
+        for name, run in wanted_stages(Path(scratch), arguments):
             try:
                 with peak(f"training, {name}"):
                     losses, gradients, seconds = run()
@@ -75,7 +78,14 @@ Run = Callable[[], tuple[list[float], list[float], float]]
 """Gives the losses, the lengths of the gradients, and the seconds of a step."""
 
 
-def stages(folder: Path, steps: int, quick: bool) -> Iterator[tuple[str, Run]]:
+def wanted_stages(folder: Path, arguments: argparse.Namespace) -> Iterator[tuple[str, Run]]:
+    if not arguments.large:
+        yield from tiny_stages(folder / "tiny", arguments.steps)
+    if not arguments.tiny:
+        yield from large_stage(folder / "large", arguments.steps, arguments.quick)
+
+
+def tiny_stages(folder: Path, steps: int) -> Iterator[tuple[str, Run]]:
     base, data = build_qwen2_5_vl(folder / "base"), write_rows(folder / "data")
     sft: dict[str, Any] = {"stage": "sft", "batch_size": 4, "micro_batch": 2, "lr": 1e-3, "recipe": SMALL}
     yield "tiny reader, sft", lambda: evidence(base, data, folder / "sft", steps, sft)
@@ -83,13 +93,17 @@ def stages(folder: Path, steps: int, quick: bool) -> Iterator[tuple[str, Run]]:
     yield "tiny reader, RS-GRPO", lambda: evidence(base, data, folder / "rl", steps, rl)
     yield "tiny reader, RS-GRPO, LoRA", lambda: evidence(base, data, folder / "lora", steps, {**rl, "lora": True})
     yield "tiny agent, rl", lambda: agent(folder, min(steps, 2))
-    size, rows, recipe, tokens = "3b", sheets(folder / "sheets"), {}, 64
+
+
+def large_stage(folder: Path, steps: int, quick: bool) -> Iterator[tuple[str, Run]]:
+    size, recipe, tokens = "3b", {}, 64
     if quick:
-        size, rows, recipe, tokens = "tiny", data, SMALL, 16
-    made_here = {**rl_settings(samples=4, max_response=tokens, lr=1e-5, recipe=recipe), "lora": True}
+        size, recipe, tokens = "tiny", SMALL, 16
+    rows = write_rows(folder / "data") if quick else sheets(folder / "sheets")
+    settings = {**rl_settings(samples=4, max_response=tokens, lr=1e-5, recipe=recipe), "lora": True}
     with random_reader(folder / "made-here", size) as large:
         name = f"Qwen2.5-VL-{size} size, RS-GRPO, LoRA, 8 responses of {tokens} tokens to 2 pages"
-        yield name, lambda: evidence(large, rows, folder / "run-made-here", min(steps, 2), made_here)
+        yield name, lambda: evidence(large, rows, folder / "run", min(steps, 2), settings)
 
 
 def rl_settings(*, samples: int, max_response: int, lr: float, recipe: dict[str, Any]) -> dict[str, Any]:
