@@ -133,7 +133,12 @@ class EdgeEngine:
         return ""  # a folder needs no alias
 
     def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> bool:
-        """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
+        """Hold the other collection's points instead, from one moment to the next; the other one is used up.
+
+        Raises:
+            StoreError: It is in another folder, where this one's marker cannot name it.
+        """
+        self._check_beside(other)
         with self._guard, other._guard, self._errors("switching the collection"):
             old, before = self._path, self.version
             other._ready().close()
@@ -151,6 +156,15 @@ class EdgeEngine:
             for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
                 self._remove(left)
         return True
+
+    def _check_beside(self, other: EdgeEngine) -> None:
+        here, there = self.home.parent, other.home.parent
+        if here == there or (there.exists() and here.exists() and here.samefile(there)):
+            return
+        raise StoreError(
+            f"{self.where} cannot hold what {other.where} holds: that is another folder. Nothing was changed; make the "
+            "new version with next_version() of this store, or export() the other one and import it."
+        )
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
