@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import PixelEmbedder
@@ -89,3 +90,16 @@ def test_what_the_engine_keeps_does_not_count(tmp_path: Path) -> None:
         assert not log.is_long(tmp_path)
         (tmp_path / "wal" / f"closed-more-{number}").touch()
     assert log.is_long(tmp_path)
+
+
+def test_a_version_that_took_over_has_a_log_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "wal").mkdir()
+    for number in range(edge_log.LONGEST):
+        (tmp_path / "wal" / f"closed-{number}").touch()
+    with write(tmp_path / "index", 1) as store:
+        engine: Any = store._engine
+        engine._log.was_cut(tmp_path)  # the engine kept as many files of the old one
+        with store.next_version() as staged:
+            staged.prepare(EMBEDDER)
+            assert store.take_over(staged)
+        assert engine._log.is_long(tmp_path), "nothing is known of what it keeps of the new one"

@@ -298,6 +298,7 @@ class EdgeEngine:
                 self.version = (read_json(self.home / MARKER) or {}).get("version", self.home.name)
                 self._room.check_opening(self._path)
                 self._shard = qe.EdgeShard.load(str(self._path))
+                self._log = UpdateLog()  # what the engine keeps is known of each shard by itself
         except BaseException:
             self._lock.release()
             self._lock = None
