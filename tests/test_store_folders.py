@@ -319,7 +319,9 @@ def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
         raise errors[trouble]
 
     monkeypatch.setattr(QdrantClient, "facet", facet)
-    monkeypatch.setattr(QdrantClient, "count", facet)  # what cannot be counted by a key in time is often not counted at all
+    monkeypatch.setattr(
+        QdrantClient, "count", facet
+    )  # what cannot be counted by a key in time is often not counted at all
     monkeypatch.setattr(store_documents, "_READ_WHOLE", 2)  # so few pages are not counted by their documents
     with serving() as server, QdrantPageStore(server.url) as store:
         store.prepare(CountingEmbedder())
