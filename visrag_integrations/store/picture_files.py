@@ -72,8 +72,8 @@ class PictureFolder:
     """Pictures as files below a folder, each written whole or not at all."""
 
     def __init__(self, root: str | Path) -> None:
-        # A program may go to another folder while it is open. Not `abspath`, which takes "link/.." away unlooked at: the
-        # folder above what a link leads to is another one.
+        # A program may go to another folder while it is open. Not `abspath`, which takes "link/.." away unlooked at:
+        # the folder above what a link leads to is another one.
         self.root = Path(root).absolute()
 
     def save(self, data: bytes, reference: str) -> None:
