@@ -7,6 +7,7 @@ a power cut: the log is not forced to the disk on every call).
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -49,6 +50,8 @@ from visrag_integrations.store.request_size import AnswerSizes
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
+
+logger = logging.getLogger(__name__)
 
 
 class EdgeEngine:
@@ -346,18 +349,32 @@ class EdgeEngine:
             shard = self._ready()
             shard.update(operation)
             if self._log.is_long(self._path):
-                shard.flush()
-                self._log.was_cut(self._path)
+                self._cut_log(shard)
+
+    def _cut_log(self, shard: qe.EdgeShard) -> None:
+        """Let the engine forget what is in its files too. The change itself is made by then, and survives a kill."""
+        try:
+            shard.flush()
+        except Exception as err:
+            if not _is_disk_full(err):
+                raise
+            # An error would say that pages were not removed, to somebody who removes them to make room.
+            logger.warning("%s: the disk is full, so that its log stays as long as it is: %s", self.where, err)
+        self._log.was_cut(self._path)  # also then: not to be tried again with every page
 
     def _errors(self, doing: str) -> ForeignErrors:
         return ForeignErrors(doing, self.where, _advice)
 
 
 def _advice(err: BaseException) -> str:
-    # The second is the engine's own look before it merges its segments.
-    if "No space left" in str(err) or "Not enough space" in str(err):
+    if _is_disk_full(err):
         return "Make room on the disk and run it again; what was added before is kept."
     return "Run it again; what was added before is kept."
+
+
+def _is_disk_full(err: BaseException) -> bool:
+    # The second is the engine's own look before it merges its segments.
+    return "No space left" in str(err) or "Not enough space" in str(err)
 
 
 def _advice_on_opening(err: BaseException) -> str:
