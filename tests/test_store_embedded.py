@@ -72,8 +72,12 @@ def writer(folder: Path, kind: str) -> Iterator[subprocess.Popen[str]]:
 def filled(folder: Path, pages: int = 3) -> QdrantPageStore:
     store = QdrantPageStore(folder)
     store.prepare(Filler())
-    store.add_pages([Page("d", n, source="a.pdf") for n in range(1, pages + 1)], np.eye(8)[:pages])
+    add(store, pages)
     return store
+
+
+def add(store: QdrantPageStore, pages: int) -> None:
+    store.add_pages([Page("d", n, source="a.pdf") for n in range(1, pages + 1)], np.eye(8)[:pages])
 
 
 def test_reopening_finds_everything(folder: Path) -> None:
@@ -312,3 +316,35 @@ def test_a_kill_in_the_first_moment_of_a_new_index_is_in_nobodys_way(folder: Pat
     with QdrantPageStore(folder) as store:
         store.prepare(PixelEmbedder())
     assert not (folder / ".visrag.json.unfinished").exists()
+
+
+# --- when a program goes to another folder ----------------------------------------------------------------------------
+
+
+def test_a_version_that_takes_over_is_made_beside_an_index_by_a_relative_path(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with filled(Path("index")) as store:
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for pages in (4, 5):  # two names take turns
+            with store.next_version() as staged:
+                staged.prepare(Filler())
+                add(staged, pages)
+                assert store.take_over(staged)
+            assert store.count() == pages
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+    with QdrantPageStore(tmp_path / "index") as store:
+        assert store.count() == 5
+
+
+def test_a_version_in_another_folder_does_not_take_over(folder: Path, tmp_path: Path) -> None:
+    with filled(folder) as store, QdrantPageStore(tmp_path / "other", "pages.next") as other:
+        other.prepare(Filler())
+        add(other, 5)
+        with pytest.raises(StoreError, match=r"another folder.*next_version\(\)"):
+            store.take_over(other)
+        assert (store.count(), other.count()) == (3, 5)
+    with QdrantPageStore(folder) as store:
+        assert store.count() == 3

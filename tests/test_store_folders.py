@@ -319,6 +319,9 @@ def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
         raise errors[trouble]
 
     monkeypatch.setattr(QdrantClient, "facet", facet)
+    monkeypatch.setattr(
+        QdrantClient, "count", facet
+    )  # what cannot be counted by a key in time is often not counted at all
     monkeypatch.setattr(store_documents, "_READ_WHOLE", 2)  # so few pages are not counted by their documents
     with serving() as server, QdrantPageStore(server.url) as store:
         store.prepare(CountingEmbedder())
@@ -329,13 +332,31 @@ def test_documents_are_listed_where_they_are_too_many_to_be_counted_in_time(
 
 def test_documents_may_be_removed_while_they_are_listed(open_store: Open, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(store_documents, "_LISTED_TOGETHER", 2)
+    monkeypatch.setattr(store_documents, "_READ_WHOLE", 2)  # else all seven would be read together
     with open_store() as store:
         store.prepare(CountingEmbedder())
         for number in range(7):
             store.add_pages(_pages(f"d{number}", 2, f"{number}.pdf"), np.ones((2, 4)))
+        found = []
         for document in store.documents():
             assert store.delete(doc_id=document.doc_id) == 2
+            found.append(document.doc_id)
+        assert sorted(found) == [f"d{number}" for number in range(7)]
         assert store.count() == 0
+
+
+def test_few_pages_are_read_together_and_nothing_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(store_documents, "_READ_WHOLE", 5)
+    with serving() as server, QdrantPageStore(server.url) as store:
+        store.prepare(CountingEmbedder())
+        for number in range(3):
+            store.add_pages(_pages(f"d{number}", 2, f"{number}.pdf"), np.ones((2, 4)))
+        before = len(server.requests)
+        assert len(list(store.documents({"number": 1}))) == 3
+        assert [request.rpartition("/")[2] for request in server.requests[before:]] == ["scroll"]
+        before = len(server.requests)
+        assert sorted((each.doc_id, each.pages) for each in store.documents()) == [("d0", 2), ("d1", 2), ("d2", 2)]
+        assert [request.rpartition("/")[2] for request in server.requests[before:]][:2] == ["scroll", "facet"]
 
 
 def test_only_the_given_folders_are_looked_at(tmp_path: Path) -> None:

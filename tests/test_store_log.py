@@ -7,11 +7,13 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 from fakes import PixelEmbedder
 
 from visrag_integrations import Page, QdrantPageStore
+from visrag_integrations.errors import StoreError
 from visrag_integrations.store import edge_log
 
 EMBEDDER = PixelEmbedder()
@@ -89,3 +91,59 @@ def test_what_the_engine_keeps_does_not_count(tmp_path: Path) -> None:
         assert not log.is_long(tmp_path)
         (tmp_path / "wal" / f"closed-more-{number}").touch()
     assert log.is_long(tmp_path)
+
+
+def test_a_version_that_took_over_has_a_log_of_its_own(tmp_path: Path) -> None:
+    (tmp_path / "wal").mkdir()
+    for number in range(edge_log.LONGEST):
+        (tmp_path / "wal" / f"closed-{number}").touch()
+    with write(tmp_path / "index", 1) as store:
+        engine: Any = store._engine
+        engine._log.was_cut(tmp_path)  # the engine kept as many files of the old one
+        with store.next_version() as staged:
+            staged.prepare(EMBEDDER)
+            assert store.take_over(staged)
+        assert engine._log.is_long(tmp_path), "nothing is known of what it keeps of the new one"
+
+
+class Unflushed:
+    """A shard whose files cannot be written through."""
+
+    def __init__(self, shard: Any, said: str) -> None:
+        self._shard, self._said = shard, said
+        self.tried = 0
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._shard, name)
+
+    def flush(self) -> None:
+        self.tried += 1
+        raise RuntimeError(self._said)
+
+
+def test_a_disk_that_is_full_when_the_log_is_cut_fails_nothing_that_was_done(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(edge_log, "LONGEST", 0)  # is long at once
+    with write(tmp_path / "index", 3) as store:
+        engine: Any = store._engine
+        real, engine._shard = engine._shard, Unflushed(engine._shard, "IO Error: No space left on device (os error 28)")
+        assert store.delete(doc_id="document") == 3
+        assert engine._shard.tried
+        assert "the disk is full, so that its log stays" in caplog.text
+        assert store.count() == 0
+        engine._shard = real
+    with write(tmp_path / "index", 2) as store:
+        assert store.count() == 2
+
+
+def test_files_that_cannot_be_written_for_another_reason_are_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(edge_log, "LONGEST", 0)
+    with write(tmp_path / "index", 3) as store:
+        engine: Any = store._engine
+        real, engine._shard = engine._shard, Unflushed(engine._shard, "IO Error: Input/output error (os error 5)")
+        with pytest.raises(StoreError, match="removing pages failed: IO Error: Input/output error"):
+            store.delete(doc_id="document")
+        engine._shard = real

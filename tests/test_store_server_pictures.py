@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import json
 import logging
+import os
 import pickle
 import warnings
 from collections.abc import Iterator
@@ -500,3 +501,53 @@ def test_pictures_on_a_server_are_not_for_a_folder(
 ) -> None:
     assert main(["index", str(notes), "--index", str(tmp_path / "index"), "--pictures", "server"]) != 0
     assert "--pictures server" in capsys.readouterr().err
+
+
+# --- when a program goes to another folder ----------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("kind", [str, Path])
+def test_a_store_that_is_sent_elsewhere_finds_the_same_folder(
+    server: FakeQdrant, kind: type, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "elsewhere").mkdir()
+    monkeypatch.chdir(tmp_path)
+    with QdrantPageStore(server.url, pictures=kind("pics")) as store:
+        fill(store, some_pages(2))
+        monkeypatch.chdir(tmp_path / "elsewhere")
+        for sent in (store, store.of_tenant("acme")):
+            with pickle.loads(pickle.dumps(sent)) as there:
+                assert there.tenant == sent.tenant
+                there.prepare(CountingEmbedder())
+                there.add_pages(some_pages(3)[2:], CountingEmbedder().embed_pages(some_pages(3)[2:]))
+                assert {width_of(page) for page in there.scroll()} >= {30}
+        assert sorted(width_of(page) for page in store.scroll()) == [10, 20, 30, 30]
+    assert list((tmp_path / "elsewhere").iterdir()) == []
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_a_folder_above_what_a_link_leads_to(
+    server: FakeQdrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An index of before, whose pictures were saved by the path as it was typed."""
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    monkeypatch.chdir(tmp_path)
+    with QdrantPageStore(server.url, pictures="link/../pics") as store:
+        fill(store, some_pages(1))
+        assert [path.name for path in (tmp_path / "disk" / "pics").iterdir()] == ["pages"]
+        assert [width_of(page) for page in store.scroll()] == [10]
+    assert not (tmp_path / "pics").exists()
+
+
+@pytest.mark.skipif(os.name == "nt", reason="links need a right there")
+def test_the_pictures_of_a_folder_lie_beside_its_pages(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "disk" / "data").mkdir(parents=True)
+    (tmp_path / "link").symlink_to(tmp_path / "disk" / "data")
+    monkeypatch.chdir(tmp_path)
+    with QdrantPageStore("link/../index") as store:
+        fill(store, some_pages(1))
+    (shard,) = tmp_path.rglob("shard")
+    assert (shard.parent.parent / "pictures").is_dir()
+    with QdrantPageStore(shard.parent.parent) as store:
+        assert [width_of(page) for page in store.scroll()] == [10]

@@ -25,6 +25,8 @@ from visrag_integrations.cli import main
 from visrag_integrations.errors import SettingError, StoreError
 from visrag_integrations.retrieval import PageReranker
 from visrag_integrations.scores.exact import cosine, maxsims
+from visrag_integrations.store import documents, picture_collection
+from visrag_integrations.store.client_models import INFO_ID
 
 DIM = 8
 NO_EXACT = {"enabled": True, "search_allow_exact": False}
@@ -101,15 +103,20 @@ def test_everything_works_within_limits(server: FakeQdrant, limits: dict[str, An
 
 
 @pytest.mark.parametrize("most", [1, 5, 20, 63, 64])
-def test_more_documents_than_one_condition_may_name(server: FakeQdrant, most: int) -> None:
+def test_more_documents_than_one_condition_may_name(
+    server: FakeQdrant, most: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Lists of documents, filters of many values and what is not among them: each in parts of what is allowed."""
+    monkeypatch.setattr(documents, "_READ_WHOLE", 2)  # else so few pages are read together, and no document is named
     server.strict = {**CLOUD, "condition_max_size": most}
     names = [f"d{number}" for number in range(150)]
     with QdrantPageStore(server.url, pictures=False, storage="float32", pooled_vectors=2) as store:
         store.prepare(Filler())
         given = [page for name in names for page in pages(1, name)]
         store.add_pages(given, patches(len(given)))
+        before = len(server.requests)
         assert sorted(document.doc_id for document in store.documents()) == sorted(names)
+        assert any(request.endswith("/facet") for request in server.requests[before:])
         assert store.count({"doc_id": names[:100]}) == 100
         assert store.count({"doc_id": {"nin": names[:100]}}) == 50
         assert store.count({"$doc_ids": names[20:120]}) == 100
@@ -120,17 +127,38 @@ def test_more_documents_than_one_condition_may_name(server: FakeQdrant, most: in
             assert {hit.page.doc_id for hit in found} <= set(names[30:130]), mode
 
 
+def kept_pictures(server: FakeQdrant) -> list[dict[str, Any]]:
+    """What the server has of each picture."""
+    records, _ = server.memory.scroll("pages.pictures", limit=1000)
+    return [record.payload["visrag"] for record in records if str(record.id) != INFO_ID and record.payload]
+
+
+@pytest.mark.parametrize("limit", ["condition_max_size", "upsert_max_batchsize", "max_query_limit"])
 @pytest.mark.parametrize("most", [1, 3, 10, 64, 255])
-def test_pictures_on_a_server_go_within_its_limits(server: FakeQdrant, most: int) -> None:
-    server.strict = {**CLOUD, "condition_max_size": most}
+def test_pictures_on_a_server_go_within_its_limits(
+    server: FakeQdrant, limit: str, most: int, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.strict = {**CLOUD, limit: most}
     with QdrantPageStore(server.url, storage="float32", pooled_vectors=2) as store:
         store.prepare(Filler())
         given = [replace(page, picture=Image.new("RGB", (30, 10 + page.number))) for page in pages(20)]
         for _ in range(2):  # the second time, pictures are there already and are said to be in use
             store.add_pages(given, patches(20))
         assert store.get_pages([given[3].id])[0].open_image().size
+        assert len(kept_pictures(server)) == 20
         assert store.delete(doc_id="d") == 20
         assert store.count() == 0
+        assert "could not be removed" not in caplog.text
+        assert [picture["due"] > 0 for picture in kept_pictures(server)] == [True] * 20, "they were saved just now"
+        now = picture_collection.time.time
+        for turn in range(1, 21):  # at least one goes each time
+            ahead = turn * (picture_collection.SPARED + 1)
+            monkeypatch.setattr(picture_collection.time, "time", lambda ahead=ahead: now() + ahead)
+            store.add_pages(given[:1], patches(1))
+            store.delete(doc_id="d")
+            if len(kept_pictures(server)) == 1:
+                break
+        assert len(kept_pictures(server)) == 1, "only the one that was saved just now"
 
 
 def test_limits_are_read_once_and_only_where_one_was_met(server: FakeQdrant) -> None:

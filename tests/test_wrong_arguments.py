@@ -16,6 +16,7 @@ from PIL import Image
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, Query, VisRAG, index_documents
 from visrag_integrations.errors import DocumentError, SettingError, UnknownNameError, VisRAGError
 from visrag_integrations.generation import load_generator
+from visrag_integrations.ingestion import reindex
 
 READER = PageReader(backend="pdfium", ocr="never", max_pixels=200_000)
 
@@ -192,6 +193,11 @@ def test_pictures_of_an_index_by_a_relative_path_are_found_from_another_folder(
         assert hit.page.open_image().size[0] > 100
         draw_pdf(tmp_path / "more.pdf", ["beta"])
         assert index(store, tmp_path / "more.pdf").added == 1
+        assert reindex(store, embedder=CountingEmbedder(), progress=False).added == 2
+        (hit,) = PageRetriever(CountingEmbedder(), store).retrieve("alpha", top_k=1)
+        assert hit.page.open_image().size[0] > 100
+    with QdrantPageStore(tmp_path / "index") as store:
+        assert store.count() == 2
     assert sorted(path.name for path in tmp_path.iterdir()) == ["boats.pdf", "elsewhere", "index", "more.pdf"]
     assert list((tmp_path / "elsewhere").iterdir()) == []
 

@@ -97,7 +97,7 @@ class Collection(DescribedCollection):
                 f"{self._engine.where} cannot be copied or sent to another process: it belongs to this one. "
                 'Give the URL of a server: QdrantPageStore("http://localhost:6333").'
             )
-        return functools.partial(type(self), **settings), arguments
+        return functools.partial(type(self), **self._pictures.for_others(settings)), arguments
 
     @property
     def tenant(self) -> str:

@@ -6,7 +6,7 @@ import logging
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import islice
+from itertools import chain, islice
 
 from visrag_integrations.errors import storable
 from visrag_integrations.store.conditions import Condition, Empty, FieldMatch, both
@@ -86,12 +86,14 @@ def documents_of(engine: Engine, condition: Condition | None) -> Iterator[Stored
     Few pages are read together. Of more, an engine that can count the values of a key tells which documents there are,
     and of each only the first page is read where that one speaks for all. Without it every page is.
     """
-    counts: Mapping[str, int] | None = None
-    # To count pages takes the engine a tenth of the time of counting the values of a key.
-    if engine.count(condition) > _READ_WHOLE:
-        counts = engine.counted_by(_DOC_ID, condition, _MOST_DOCUMENTS)
+    pages = engine.scroll(condition, LISTING)
+    first = list(islice(pages, _READ_WHOLE + 1))
+    if len(first) <= _READ_WHOLE:
+        yield from _grouped(first)
+        return
+    counts = engine.counted_by(_DOC_ID, condition, _MOST_DOCUMENTS)
     if counts is None:
-        yield from _grouped(engine.scroll(condition, LISTING))
+        yield from _grouped(chain(first, pages))
         return
     for doc_ids in batches(sorted(counts), _LISTED_TOGETHER):
         yield from _some_documents(engine, condition, {doc_id: counts[doc_id] for doc_id in doc_ids})

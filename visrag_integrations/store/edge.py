@@ -7,6 +7,7 @@ a power cut: the log is not forced to the disk on every call).
 
 from __future__ import annotations
 
+import logging
 import os
 import shutil
 import threading
@@ -49,6 +50,8 @@ from visrag_integrations.store.request_size import AnswerSizes
 
 if TYPE_CHECKING:
     import qdrant_edge as qe
+
+logger = logging.getLogger(__name__)
 
 
 class EdgeEngine:
@@ -133,7 +136,12 @@ class EdgeEngine:
         return ""  # a folder needs no alias
 
     def take_over(self, other: EdgeEngine, info: Mapping[str, Any]) -> bool:
-        """Hold the other collection's points instead, from one moment to the next; the other one is used up."""
+        """Hold the other collection's points instead, from one moment to the next; the other one is used up.
+
+        Raises:
+            StoreError: It is in another folder, where this one's marker cannot name it.
+        """
+        self._check_beside(other)
         with self._guard, other._guard, self._errors("switching the collection"):
             old, before = self._path, self.version
             other._ready().close()
@@ -151,6 +159,15 @@ class EdgeEngine:
             for left in (old, self.home / "shard"):  # the second where a kill came right after that moment
                 self._remove(left)
         return True
+
+    def _check_beside(self, other: EdgeEngine) -> None:
+        here, there = self.home.parent, other.home.parent
+        if here == there or (there.exists() and here.exists() and here.samefile(there)):
+            return
+        raise StoreError(
+            f"{self.where} cannot hold what {other.where} holds: that is another folder. Nothing was changed; make the "
+            "new version with next_version() of this store, or export() the other one and import it."
+        )
 
     def drop(self) -> None:
         with self._guard, self._errors("dropping the collection"):
@@ -284,6 +301,7 @@ class EdgeEngine:
                 self.version = (read_json(self.home / MARKER) or {}).get("version", self.home.name)
                 self._room.check_opening(self._path)
                 self._shard = qe.EdgeShard.load(str(self._path))
+                self._log = UpdateLog()  # what the engine keeps is known of each shard by itself
         except BaseException:
             self._lock.release()
             self._lock = None
@@ -331,18 +349,32 @@ class EdgeEngine:
             shard = self._ready()
             shard.update(operation)
             if self._log.is_long(self._path):
-                shard.flush()
-                self._log.was_cut(self._path)
+                self._cut_log(shard)
+
+    def _cut_log(self, shard: qe.EdgeShard) -> None:
+        """Let the engine forget what is in its files too. The change itself is made by then, and survives a kill."""
+        try:
+            shard.flush()
+        except Exception as err:
+            if not _is_disk_full(err):
+                raise
+            # An error would say that pages were not removed, to somebody who removes them to make room.
+            logger.warning("%s: the disk is full, so that its log stays as long as it is: %s", self.where, err)
+        self._log.was_cut(self._path)  # also then: not to be tried again with every page
 
     def _errors(self, doing: str) -> ForeignErrors:
         return ForeignErrors(doing, self.where, _advice)
 
 
 def _advice(err: BaseException) -> str:
-    # The second is the engine's own look before it merges its segments.
-    if "No space left" in str(err) or "Not enough space" in str(err):
+    if _is_disk_full(err):
         return "Make room on the disk and run it again; what was added before is kept."
     return "Run it again; what was added before is kept."
+
+
+def _is_disk_full(err: BaseException) -> bool:
+    # The second is the engine's own look before it merges its segments.
+    return "No space left" in str(err) or "Not enough space" in str(err)
 
 
 def _advice_on_opening(err: BaseException) -> str:

@@ -221,7 +221,8 @@ class QdrantPageStore(StoredPages):
             name = f"{self.collection}.next"
             if engine.version == name:
                 name = f"{self.collection}.other"
-            staged = QdrantPageStore(self.folder, name, pictures=False)
+            # Where the engine is, not what was typed: the program may be in another folder by now.
+            staged = QdrantPageStore(engine.home.parent, name, pictures=False)
         else:
             staged = QdrantPageStore.__new__(QdrantPageStore, engine.client, self.collection)
             staged.collection, staged.folder, staged._server_options = self.collection, None, self._server_options

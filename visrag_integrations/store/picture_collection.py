@@ -29,7 +29,7 @@ from visrag_integrations.store.engine import batches
 from visrag_integrations.store.kept_picture import KeptPicture, PictureBatch, open_collections
 from visrag_integrations.store.patience import PatientClient
 from visrag_integrations.store.picture_files import check_reference
-from visrag_integrations.store.strict_limits import met_limit
+from visrag_integrations.store.strict_limits import MostAtOnce
 
 logger = logging.getLogger(__name__)
 
@@ -42,8 +42,9 @@ SPARED = 600
 those that are tried again take minutes at most."""
 # Bytes of pictures in one request that writes them: some 25 of 200 KB, 7 MB of JSON.
 _SENT_AT_ONCE = 5_000_000
-# Ids in one condition, as `batches` makes them; fewer from the first time that a server refuses so many.
-_MOST_IDS = 256
+# Ids in one condition, as `batches` makes them, pictures in one write and in one list; fewer from the first time that a
+# server refuses so many.
+_AT_ONCE = 256
 # What a new picture collection takes over from the pages'.
 _SHARED_OPTIONS = ("shard_number", "replication_factor", "write_consistency_factor")
 # Indexed, for a server in strict mode refuses filters on what is not.
@@ -73,7 +74,7 @@ class PictureCollection:
         self._reconnect = reconnect
         self._is_made = False
         self._asked_for_due: float | None = None
-        self._most_ids = _MOST_IDS
+        self._named, self._written, self._listed = MostAtOnce(_AT_ONCE), MostAtOnce(_AT_ONCE), MostAtOnce(_AT_ONCE)
         self.key = _key_of(engine, self.name)
         open_collections.add(self)
 
@@ -114,8 +115,11 @@ class PictureCollection:
                     kept = {"picture": base64.b64encode(data).decode("ascii"), "reference": reference}
                     own = {**kept, "saved": now, "due": 0}
                     points.append(models.PointStruct(id=point_id(reference), vector={}, payload={"visrag": own}))
-            if points:
-                self.engine.patient.upsert(self.name, points, wait=True)
+
+            def write(some: Sequence[Any]) -> None:
+                self.engine.patient.upsert(self.name, list(some), wait=True)
+
+            self._written.in_parts(points, write)
 
     def _stored(self, references: Iterable[str]) -> list[str]:
         """Those of the references that are stored."""
@@ -254,7 +258,7 @@ class PictureCollection:
 
         with self._doing("removing"):
             for batch in batches(list(references)):
-                self._in_parts(batch, remove)
+                self._named.in_parts(batch, remove)
                 self._set({"due": int(time.time())}, batch)
 
     def due(self) -> list[str]:
@@ -269,13 +273,17 @@ class PictureCollection:
             return []
         listed = models.FieldCondition(key="visrag.due", range=models.Range(gt=0))
         old = models.FieldCondition(key="visrag.saved", range=models.Range(lt=int(now) - SPARED))
-        with self._doing("listing"):
-            records, _ = self.engine.patient.scroll(
+
+        def list_some(most: int) -> Any:
+            return self.engine.patient.scroll(
                 self.name,
                 scroll_filter=models.Filter(must=[listed, old]),
-                limit=256,  # the others' turn comes ten minutes later
+                limit=most,  # the others' turn comes ten minutes later
                 with_payload=["visrag.reference"],
             )
+
+        with self._doing("listing"):
+            records, _ = self._listed.within(_AT_ONCE, list_some)
         references = []
         for record in records:
             reference = ((record.payload or {}).get("visrag") or {}).get("reference")
@@ -299,22 +307,7 @@ class PictureCollection:
                 self.name, dict(values), points=models.Filter(must=[chosen]), key="visrag", wait=True
             )
 
-        self._in_parts(list(references), write)
-
-    def _in_parts(self, references: Sequence[str], ask: Callable[[Sequence[str]], None]) -> None:
-        """Ask for all of these at once, or for as many as the server's strict mode allows in one condition."""
-        left = list(references)
-        while left:
-            some = left[: self._most_ids]
-            try:
-                ask(some)
-            except Exception as err:
-                # A request that meets a limit does nothing, so that half of it can be sent.
-                if len(some) == 1 or not met_limit(err):
-                    raise
-                self._most_ids = len(some) // 2
-                continue
-            left = left[len(some) :]
+        self._named.in_parts(list(references), write)
 
     def _is_there(self) -> bool:
         with self._doing("looking for the collection"):

@@ -9,7 +9,7 @@ import hashlib
 import logging
 import os
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
@@ -72,7 +72,9 @@ class PictureFolder:
     """Pictures as files below a folder, each written whole or not at all."""
 
     def __init__(self, root: str | Path) -> None:
-        self.root = Path(os.path.abspath(root))  # a program may go to another folder while it is open
+        # A program may go to another folder while it is open. Not `abspath`, which takes "link/.." away unlooked at:
+        # the folder above what a link leads to is another one.
+        self.root = Path(root).absolute()
 
     def save(self, data: bytes, reference: str) -> None:
         path = self.root / check_reference(reference)
@@ -256,6 +258,10 @@ class PagePictures:
                 found[reference] = self.read(reference)
         return found
 
+    def for_others(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings of a store, for a process that may be in another folder."""
+        return dict(settings)
+
     @property
     def deletes(self) -> bool:
         """Whether pictures that no page shows any more can be removed."""
@@ -345,7 +351,7 @@ def pictures_for(location: Any, folder: Path | None, wanted: str | Path | bool |
     if isinstance(wanted, (str, Path)):
         return open_pictures(wanted)
     if folder is not None:
-        return PictureFolder(folder / PICTURES)
+        return PictureFolder(os.path.abspath(folder / PICTURES))  # as `EdgeEngine.open` finds the index
     if location == ":memory:":
         return PictureMemory()
     return None

@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import functools
 import logging
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from visrag_integrations.errors import PictureError, SettingError, StoreError
 from visrag_integrations.store.kept_picture import KeptPicture
 from visrag_integrations.store.picture_collection import MAX_PICTURE, SUFFIX, PictureCollection
-from visrag_integrations.store.picture_files import PagePictures, PictureFiles, is_reference, open_pictures
+from visrag_integrations.store.picture_files import (
+    PagePictures,
+    PictureFiles,
+    PictureFolder,
+    is_reference,
+    open_pictures,
+)
 
 if TYPE_CHECKING:
     from visrag_integrations.images import PictureSource
@@ -171,6 +177,12 @@ class ServerPictures(PagePictures):
         for start in range(0, len(known), _READ_AT_ONCE):
             found |= self._beside.read_all(known[start : start + _READ_AT_ONCE])
         return found
+
+    def for_others(self, settings: Mapping[str, Any]) -> dict[str, Any]:
+        """These settings of a store, for a process that may be in another folder: pictures are where they are here."""
+        if isinstance(self._named, PictureFolder) and settings.get("pictures") == self._wanted:
+            return {**settings, "pictures": self._named.root}
+        return dict(settings)
 
     @property
     def deletes(self) -> bool:

@@ -7,7 +7,7 @@ engine read them, and send it again within them.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar, overload
 
@@ -17,6 +17,7 @@ from visrag_integrations.store.new_collections import PoolingNeededError
 from visrag_integrations.store.refusals import read_refusal
 
 Item = TypeVar("Item")
+Found = TypeVar("Found")
 
 # What a server says where a limit was met; an index that is missing is no limit, and cannot be got round.
 _LIMIT_MET = re.compile(r"Exact search disabled|Limit exceeded|Condition size limit reached|Request is forbidden on")
@@ -75,6 +76,41 @@ def read_limits(collection: Any) -> StrictLimits:
 def met_limit(error: BaseException) -> bool:
     """Whether a request was refused for a limit of strict mode."""
     return _LIMIT_MET.search(read_refusal(error).sentence) is not None
+
+
+class MostAtOnce:
+    """How many things one request asks for where the limits were not read: fewer once it was refused.
+
+    >>> MostAtOnce(256).within(1000, lambda most: f"the first {most}")
+    'the first 256'
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+
+    def within(self, wanted: int, ask: Callable[[int], Found]) -> Found:
+        """What `ask` gives for so many, or for as many as are allowed."""
+        while True:
+            most = min(wanted, self._most)
+            try:
+                return ask(most)
+            except Exception as err:
+                # A request that meets a limit does nothing, so that half of it can be sent.
+                if most == 1 or not met_limit(err):
+                    raise
+                self._most = most // 2
+
+    def in_parts(self, items: Sequence[Item], ask: Callable[[Sequence[Item]], object]) -> None:
+        """Ask for all of these at once, or for as many as are allowed, and then for the next."""
+        done = 0
+
+        def ask_for(most: int) -> int:
+            some = items[done : done + most]
+            ask(some)
+            return len(some)
+
+        while done < len(items):
+            done += self.within(len(items) - done, ask_for)
 
 
 def at_most(wanted: int, limit: int | None) -> int:
