@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -126,6 +127,45 @@ def test_an_open_file_is_no_list_of_lines(store: QdrantPageStore, tmp_path: Path
                 index(store, given)
         with pytest.raises(SettingError, match="is an open file"):
             list(READER.read(file))  # type: ignore[arg-type]
+
+
+class Upload:
+    """A file as a web framework gives it: it passes on what it is asked, and is no `io.IOBase` itself."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+    def __str__(self) -> str:
+        return ""
+
+
+class AwaitedUpload:
+    """As servers that wait for the bytes give it: it has no lines to go through."""
+
+    async def read(self) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_file_of_another_class_is_no_list_of_lines(store: QdrantPageStore, tmp_path: Path, measured: bool) -> None:
+    settings: dict[str, Any] = {"on_progress": lambda _: None} if measured else {"progress": False}
+    data = draw_pdf(tmp_path / "new.pdf", ["gamma"]).read_bytes()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        for given in (file, Upload(data), AwaitedUpload()):
+            file.seek(0)
+            for sources in (given, [given], iter([given]), [iter([given])]):
+                with pytest.raises(SettingError, match=r"\S is an open file. Give its path, or its bytes: file.read"):
+                    index(store, sources, **settings)
+            with pytest.raises(SettingError, match=r"\S is an open file"):
+                list(READER.read(given))
+    assert store.count() == 2, "what the fixture put in, and nothing else"
 
 
 @pytest.mark.parametrize("measured", [True, False])
