@@ -115,19 +115,27 @@ def other_backend(backend: Backend) -> Backend | None:
     return other
 
 
-@functools.cache  # finding a package reads its description, some milliseconds, and every run asks
 def engine_version(backend: Backend) -> str:
     """The engine's name and version; "" when it is not installed.
 
     >>> engine_version("pymupdf").split()[0]
     'pymupdf'
     """
-    from importlib import metadata
+    from importlib.metadata import PackageNotFoundError
 
     try:
-        return f"{_PACKAGES[backend]} {metadata.version(_PACKAGES[backend])}"
-    except metadata.PackageNotFoundError:
+        return _found_version(backend)
+    except PackageNotFoundError:
         return ""
+
+
+# Finding a package reads its description, some milliseconds, and every run asks. One that is missing is looked for
+# again, because it may be installed meanwhile (in a notebook): what raises is not kept.
+@functools.cache
+def _found_version(backend: Backend) -> str:
+    from importlib import metadata
+
+    return f"{_PACKAGES[backend]} {metadata.version(_PACKAGES[backend])}"
 
 
 def _open(source: Source, settings: RenderSettings, backend: Backend) -> DocumentContent:
