@@ -17,6 +17,7 @@ from PIL import Image
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, Query, VisRAG, index_documents
 from visrag_integrations.errors import DocumentError, SettingError, UnknownNameError, VisRAGError
 from visrag_integrations.generation import load_generator
+from visrag_integrations.ingestion.sources import GivenSources
 
 READER = PageReader(backend="pdfium", ocr="never", max_pixels=200_000)
 
@@ -178,10 +179,45 @@ def test_generators_inside_of_lists_are_read_whole(store: QdrantPageStore, tmp_p
     assert index(store, map(os.fspath, paths), **settings).unchanged == 2
 
 
+def test_what_is_not_measured_is_taken_one_at_a_time() -> None:
+    """All bytes of a generator inside of a list were held in memory, also where nobody was shown how much is left."""
+    made: list[int] = []
+
+    def documents() -> Iterator[bytes]:
+        for number in range(3):
+            made.append(number)
+            yield b"%d" % number
+
+    for place, _ in enumerate(GivenSources([documents()], measure=False), 1):
+        assert len(made) == place
+    assert len(made) == 3
+    assert GivenSources([documents()], measure=True).total_documents == 3
+
+
 @pytest.mark.parametrize("pages", [3, 0, -1, True])
 def test_one_number_of_pages_could_mean_two_things(pages: Any) -> None:
     with pytest.raises(SettingError, match="is one number"):
         PageReader(pages=pages)
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_one_number_of_pages_is_told_what_to_give(pages: int) -> None:
+    with pytest.raises(SettingError) as raised:
+        PageReader(pages=pages)
+    given = [f'"{pages}"', f"[{pages}]", f'"1-{pages}"']
+    assert f"Give {given[0]} or {given[1]}; of the first pages, {given[2]}." in str(raised.value)
+    assert PageReader(pages=[pages]).pages == PageReader(pages=str(pages)).pages
+
+
+@pytest.mark.parametrize("pages", [0, -1, True, False])
+def test_what_is_no_page_is_not_advised(pages: Any) -> None:
+    """What was said to give (`"0" or [0]; of the first pages, "1-0"`) was refused in its turn."""
+    with pytest.raises(SettingError) as raised:
+        PageReader(pages=pages)
+    said = str(raised.value)
+    assert f'"{pages}"' not in said
+    assert f"[{pages}]" not in said
+    assert 'count from 1. Give "1-3,7", "5-", range(1, 4) or [1, 7].' in said
 
 
 # --- messages of documents that say what to do ------------------------------------------------------------------------

@@ -52,7 +52,9 @@ class GivenSources:
     """
 
     def __init__(self, sources: Any, *, measure: bool) -> None:
-        if not isinstance(sources, Iterator):
+        # An iterator can be read only once, and the run itself has to.
+        measure = measure and not isinstance(sources, Iterator)
+        if measure:
             sources = _held(sources)
         self._sources = sources
         self._stamps: dict[str, _Stamp] = {}
@@ -62,8 +64,7 @@ class GivenSources:
         self.unreadable: list[Failure] = []
         self.total_bytes: int | None = None
         self.total_documents: int | None = None
-        # An iterator can be read only once, and the run itself has to.
-        if measure and not isinstance(sources, Iterator):
+        if measure:
             sizes = [size_of(document) for document in self._documents()]
             self.total_bytes, self.total_documents = sum(sizes), len(sizes)
 
