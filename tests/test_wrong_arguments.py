@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
 import tempfile
@@ -15,9 +16,10 @@ from fakes import CountingEmbedder, ScriptedGenerator
 from PIL import Image
 
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, Query, VisRAG, index_documents
-from visrag_integrations.errors import DocumentError, SettingError, UnknownNameError, VisRAGError
+from visrag_integrations.errors import DocumentError, PasswordError, SettingError, UnknownNameError, VisRAGError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.ingestion.sources import GivenSources
+from visrag_integrations.readers.machine_faults import advice_for
 
 READER = PageReader(backend="pdfium", ocr="never", max_pixels=200_000)
 
@@ -242,6 +244,69 @@ def test_a_document_that_cannot_be_read_says_what_to_do(tmp_path: Path, name: st
     with pytest.raises(DocumentError) as raised:
         list(PageReader(ocr="never").read(path))
     assert said in str(raised.value)
+
+
+AT_FAULT = {
+    "space": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x"), r"No space left on device\. Free some space"),
+    "files": (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/tmp/x"), r"Too many open files\. Close other files"),
+    "rights": (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), r"denied\. Check the permissions"),
+    "temporary": (
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+        r"No usable temporary directory found in \['/tmp'\]\. Free some space, close other files, or set TMPDIR",
+    ),
+    "memory": (MemoryError(), r"there is not enough memory\. Raise max_memory"),
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "pdf"])
+@pytest.mark.parametrize("fault", AT_FAULT)
+def test_what_the_machine_lacks_is_no_fault_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, fault: str
+) -> None:
+    """All of it ended with "Copy or download it again, or save it anew as PNG", also of a text."""
+    error, said = AT_FAULT[fault]
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / {"text": "a.txt", "image": "a.png", "pdf": "a.pdf"}[kind]
+    if kind == "text":
+        path.write_text("Forty boats.")
+        monkeypatch.setattr("visrag_integrations.readers.office.open_office", fail)
+    elif kind == "image":
+        Image.new("RGB", (20, 20)).save(path)
+        monkeypatch.setattr("PIL.Image.open", fail)
+    else:
+        draw_pdf(path, ["boats"])
+        monkeypatch.setattr("visrag_integrations.readers.pdf._open", fail)
+    with pytest.raises(DocumentError, match=said) as raised:
+        list(PageReader(ocr="never").read(path))
+    assert not isinstance(raised.value, PasswordError)
+    assert "again" not in str(raised.value)
+    assert "PNG" not in str(raised.value)
+
+
+def test_a_text_is_not_to_be_saved_as_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("what a library says.")
+
+    path = tmp_path / "a.txt"
+    path.write_text("Forty boats.")
+    monkeypatch.setattr("visrag_integrations.readers.office.open_office", fail)
+    with pytest.raises(DocumentError, match=r"what a library says\. Copy or download it again, or print it to a PDF"):
+        list(PageReader(ocr="never").read(path))
+
+
+def test_what_mupdf_says_of_the_machine_is_understood(tmp_path: Path) -> None:
+    """It raises an error of its own, whose cause ends with what the system said."""
+    error = RuntimeError("Failed to open file 'a.pdf' as type pdf.")
+    error.__cause__ = Exception(f"code=2: cannot open a.pdf: {os.strerror(errno.EMFILE)}")
+    assert advice_for(error).startswith("Close other files")
+    assert advice_for(RuntimeError(f"Failed to open file '{os.strerror(errno.EACCES)}.pdf' as type pdf.")) == ""
+    path = tmp_path / f"{os.strerror(errno.EACCES)}.pdf"
+    path.write_bytes(b"%PDF-1.4\nrubbish")
+    with pytest.raises(DocumentError, match="Copy or download it again"):
+        list(PageReader(ocr="never").read(path))
 
 
 @pytest.mark.parametrize(("texts", "said"), [(["a"], "--pages 1 "), (["a", "b", "c"], "--pages 1-3 ")])

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Literal
 from visrag_integrations.errors import DocumentError, MissingExtraError, PasswordError, VisRAGError
 from visrag_integrations.readers.attachments import Attachments
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
+from visrag_integrations.readers.machine_faults import advice_for, reason_of
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
@@ -92,7 +93,8 @@ class PdfDocument:
                 return _open(self._source, self._settings, self._other_backend)
             except Exception as err:  # noqa: BLE001
                 errors.append(err)
-        # The most telling one: that it is encrypted, else that it has no pages, else what the chosen engine said.
+        # The most telling one: that it is encrypted, else that it has no pages, else that the machine lacks something,
+        # else what the chosen engine said.
         error = min(errors, key=_rank)
         raise _document_error(self._source.name, error) from error
 
@@ -102,9 +104,16 @@ class _NoPages(ValueError):
 
 
 def _rank(error: Exception) -> int:
-    if isinstance(error, PermissionError):
+    if _asks_for_password(error):
         return 0
-    return 1 if isinstance(error, _NoPages) else 2
+    if isinstance(error, _NoPages):
+        return 1
+    return 2 if advice_for(error) else 3
+
+
+def _asks_for_password(error: Exception) -> bool:
+    """Whether an engine's error is about the password; what the system forbids has a number."""
+    return isinstance(error, PermissionError) and error.errno is None
 
 
 def other_backend(backend: Backend) -> Backend | None:
@@ -157,14 +166,12 @@ def _open(source: Source, settings: RenderSettings, backend: Backend) -> Documen
 def _document_error(name: str, err: Exception) -> VisRAGError:
     if isinstance(err, VisRAGError):
         return err
-    if isinstance(err, PermissionError):
+    if _asks_for_password(err):
         reason = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
         return PasswordError(name, reason)
-    why = str(err).strip(" .") or type(err).__name__
-    return DocumentError(
-        name,
-        f"cannot be opened as a PDF: {why}. Copy or download it again, or print it to a new PDF from a program that "
-        "shows it.",
-    )
+    advice = advice_for(err)
+    if not advice:
+        advice = "Copy or download it again, or print it to a new PDF from a program that shows it."
+    return DocumentError(name, f"cannot be opened as a PDF: {reason_of(err)}. {advice}")
