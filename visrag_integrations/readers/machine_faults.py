@@ -45,7 +45,7 @@ def advice_for(err: BaseException | None) -> str:
 
 
 def _number_said(text: str) -> int | None:
-    """The number of the system's error that a text ends with, as in MuPDF's own "cannot open a.pdf: Too many open files".
+    """The number of the system's error that a text ends with, as MuPDF's "cannot open a.pdf: Too many open files".
 
     Only its end counts, because a file may be named "Permission denied.pdf".
     """

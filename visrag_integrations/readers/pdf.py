@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from visrag_integrations.errors import DocumentError, MissingExtraError, PasswordError, VisRAGError
@@ -52,7 +53,7 @@ class PdfDocument:
         other = self._ask_other(number)
         if other is None or other.blank:
             return content
-        return other
+        return replace(other, warnings=(*content.warnings, *other.warnings))
 
     def attachments(self, max_bytes: int) -> Attachments:
         """What lies inside of it: PyMuPDF looks, whichever engine reads the pages."""
@@ -66,7 +67,10 @@ class PdfDocument:
             reason = str(err).strip(" .") or type(err).__name__
             return Attachments(warnings=[f"may hold files that are not read: PyMuPDF cannot open it ({reason})."])
         try:
-            return document.attachments(self._source, max_bytes)
+            found = document.attachments(self._source, max_bytes)
+            # PDFium repairs without a word; where MuPDF had to, the file is damaged for both.
+            found.warnings[:0] = document.metadata.get("warnings", ())
+            return found
         finally:
             document.close()
 
