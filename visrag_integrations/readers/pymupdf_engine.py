@@ -50,7 +50,7 @@ class PyMuPDFDocument:
                 if self._document.is_reflowable:
                     self._document.layout(width=_A4[0], height=_A4[1], fontsize=_FONT_SIZE)
                 self.total_pages: int = self._document.page_count
-                self.metadata = document_info(self._document.metadata or {})
+                self.metadata: dict[str, Any] = {**document_info(self._document.metadata or {})}
                 if warnings := self._repaired():
                     self.metadata["warnings"] = warnings
                 self._labels = self._document.get_page_labels() if self._document.is_pdf else []
