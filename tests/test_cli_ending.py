@@ -39,7 +39,8 @@ from visrag_integrations.cli.parser import CommandParser
 def wait(arguments):
     try:
         print("working", flush=True)
-        time.sleep(600)
+        while True:  # a signal that comes just before a sleep begins is seen when it ends
+            time.sleep(0.1)
     finally:
         time.sleep(0.2)
         print("closed", flush=True)

@@ -700,6 +700,20 @@ def test_an_import_that_meets_another_one_removes_nothing_of_it(server: FakeQdra
         assert (store.count(), best(store, OLD, "the moon")) == (4, 3)
 
 
+def test_an_import_whose_collection_is_taken_away_meanwhile_says_that_another_one_runs(
+    server: FakeQdrant, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with filled(":memory:") as store:
+        store.export(tmp_path / "index.zip")
+
+    def list_what_is_gone(store: QdrantPageStore) -> None:
+        list(store._engine.scroll(None))
+
+    monkeypatch.setattr(QdrantPageStore, "_remove_all", list_what_is_gone)  # as where the other one was first
+    with pytest.raises(StoreError, match="another process makes it"):
+        QdrantPageStore.import_from(tmp_path / "index.zip", server.url, pictures=False)
+
+
 def test_an_import_into_a_server_has_the_servers_format_and_its_export_the_files(
     server: FakeQdrant, tmp_path: Path
 ) -> None:

@@ -26,6 +26,7 @@ from visrag_integrations.store.payload import LISTING
 from visrag_integrations.store.picture_collection import PictureCollection
 from visrag_integrations.store.picture_files import BorrowedPictures, PagePictures, pictures_for
 from visrag_integrations.store.portable import IndexFile, write_index
+from visrag_integrations.store.refusals import is_missing
 from visrag_integrations.store.search import Fusion, SearchSettings
 from visrag_integrations.store.server_pictures import ServerPictures, check_not_pictures
 from visrag_integrations.store.shown import FieldKind
@@ -346,15 +347,19 @@ class QdrantPageStore(StoredPages):
         info = self._load_info()
         if info is not None and info.complete and self.count():
             raise StoreError(f"{self._engine.where} holds pages already. Import into another collection or folder.")
-        self._remove_all()
+        busy = f"{self._engine.where}: another process makes it at this moment. Import into another collection."
+        try:
+            self._remove_all()  # what an import that did not finish left
+        except StoreError as err:
+            if err.__cause__ is None or not is_missing(err.__cause__):
+                raise
+            raise StoreError(busy) from err
         self._pictures.settle_new()
         # Not `prepare`: there is no embedder here, only what the file says of it.
         described = replace(file.info, pictures=self._pictures.kind)  # its own place, not the other store's
         made = create_collection(self._engine, self._layout, self._with_format(described))
         if made is None:
-            raise StoreError(
-                f"{self._engine.where}: another process makes it at this moment. Import into another collection."
-            )
+            raise StoreError(busy)
         make_indexes(self._engine, made.indexed, made.indexed)
         self._info = made
         self._pictures.keep_formats = True  # a JPEG of the other store is not encoded again as this one's WEBP
