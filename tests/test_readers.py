@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import importlib.metadata
 import io
 import math
 import os
@@ -24,7 +25,7 @@ from visrag_integrations.errors import (
     UnsupportedDocumentError,
     VisRAGError,
 )
-from visrag_integrations.readers import PageReader
+from visrag_integrations.readers import PageReader, pdf
 from visrag_integrations.readers.page_selection import select_pages
 from visrag_integrations.types import Failure, Page
 
@@ -346,6 +347,28 @@ def test_a_reader_describes_what_decides_its_pages() -> None:
     assert described["max_pixels"] == 1000
     assert described["engine"].startswith("pymupdf ")
     assert described != PageReader(max_pixels=1001).describe()
+
+
+def test_an_engine_that_is_installed_meanwhile_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once missing, it was missing until the notebook was started again."""
+    installed: dict[str, str] = {}
+
+    def version(package: str) -> str:
+        if package not in installed:
+            raise importlib.metadata.PackageNotFoundError(package)
+        return installed[package]
+
+    monkeypatch.setattr(importlib.metadata, "version", version)
+    monkeypatch.setitem(pdf._PACKAGES, "pdfium", "no-such-engine")
+    pdf._found_version.cache_clear()
+    try:
+        assert PageReader(backend="pdfium").describe()["engine"] == ""
+        installed["no-such-engine"] = "1.2.3"
+        assert PageReader(backend="pdfium").describe()["engine"] == "no-such-engine 1.2.3"
+        del installed["no-such-engine"]
+        assert pdf.engine_version("pdfium") == "no-such-engine 1.2.3", "found once, it is not looked for again"
+    finally:
+        pdf._found_version.cache_clear()
 
 
 def test_an_index_inside_a_folder_holds_no_documents(tmp_path: Path) -> None:

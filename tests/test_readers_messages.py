@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from multiprocessing.connection import Connection
 from typing import Any
 
+import numpy as np
 import pytest
 
 from visrag_integrations.images import EncodedPixels, Pixels
@@ -54,6 +55,20 @@ def test_messages_follow_one_another(ends: tuple[Connection, Connection]) -> Non
     pixels = [Pixels(4, 1, bytes([number] * 12)) for number in range(5)]
     sent = [("ready",), ("page", pixels[0]), ("pages", pixels), ("bad", "it is broken"), ("page", pixels[4], None)]
     assert passed(ends, *sent) == sent
+
+
+def test_an_array_can_be_written_to_where_it_could_before(ends: tuple[Connection, Connection]) -> None:
+    """A reader of one's own may give its pages arrays; they came read-only, while pickled alone they do not."""
+    array = np.arange(6.0).reshape(2, 3)
+    fixed = array.copy()
+    fixed.flags.writeable = False
+    pixels = Pixels(4, 1, bytes(12))
+    ((got, got_fixed, got_pixels),) = passed(ends, (array, fixed, pixels))
+    assert got.tolist() == got_fixed.tolist() == array.tolist()
+    got[0, 0] = 7.0
+    assert array[0, 0] == 0.0
+    assert not got_fixed.flags.writeable
+    assert memoryview(got_pixels.data).readonly
 
 
 def test_nothing_large_and_nothing_at_all(ends: tuple[Connection, Connection]) -> None:

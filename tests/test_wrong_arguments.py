@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import os
+import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,11 @@ from fakes import CountingEmbedder, ScriptedGenerator
 from PIL import Image
 
 from visrag_integrations import Page, PageReader, PageRetriever, QdrantPageStore, Query, VisRAG, index_documents
-from visrag_integrations.errors import DocumentError, SettingError, UnknownNameError, VisRAGError
+from visrag_integrations.errors import DocumentError, PasswordError, SettingError, UnknownNameError, VisRAGError
 from visrag_integrations.generation import load_generator
 from visrag_integrations.ingestion import reindex
+from visrag_integrations.ingestion.sources import GivenSources
+from visrag_integrations.readers.machine_faults import advice_for
 
 READER = PageReader(backend="pdfium", ocr="never", max_pixels=200_000)
 
@@ -129,6 +133,45 @@ def test_an_open_file_is_no_list_of_lines(store: QdrantPageStore, tmp_path: Path
             list(READER.read(file))  # type: ignore[arg-type]
 
 
+class Upload:
+    """A file as a web framework gives it: it passes on what it is asked, and is no `io.IOBase` itself."""
+
+    def __init__(self, data: bytes) -> None:
+        self._file = io.BytesIO(data)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._file, name)
+
+    def __iter__(self) -> Iterator[bytes]:
+        return iter(self._file)
+
+    def __str__(self) -> str:
+        return ""
+
+
+class AwaitedUpload:
+    """As servers that wait for the bytes give it: it has no lines to go through."""
+
+    async def read(self) -> bytes:
+        return b""
+
+
+@pytest.mark.parametrize("measured", [True, False])
+def test_a_file_of_another_class_is_no_list_of_lines(store: QdrantPageStore, tmp_path: Path, measured: bool) -> None:
+    settings: dict[str, Any] = {"on_progress": lambda _: None} if measured else {"progress": False}
+    data = draw_pdf(tmp_path / "new.pdf", ["gamma"]).read_bytes()
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        for given in (file, Upload(data), AwaitedUpload()):
+            file.seek(0)
+            for sources in (given, [given], iter([given]), [iter([given])]):
+                with pytest.raises(SettingError, match=r"\S is an open file. Give its path, or its bytes: file.read"):
+                    index(store, sources, **settings)
+            with pytest.raises(SettingError, match=r"\S is an open file"):
+                list(READER.read(given))
+    assert store.count() == 2, "what the fixture put in, and nothing else"
+
+
 @pytest.mark.parametrize("measured", [True, False])
 def test_generators_inside_of_lists_are_read_whole(store: QdrantPageStore, tmp_path: Path, measured: bool) -> None:
     """They were gone through to measure them, and empty when they were to be read: nothing was indexed, unsaid."""
@@ -139,10 +182,45 @@ def test_generators_inside_of_lists_are_read_whole(store: QdrantPageStore, tmp_p
     assert index(store, map(os.fspath, paths), **settings).unchanged == 2
 
 
+def test_what_is_not_measured_is_taken_one_at_a_time() -> None:
+    """All bytes of a generator inside of a list were held in memory, also where nobody was shown how much is left."""
+    made: list[int] = []
+
+    def documents() -> Iterator[bytes]:
+        for number in range(3):
+            made.append(number)
+            yield b"%d" % number
+
+    for place, _ in enumerate(GivenSources([documents()], measure=False), 1):
+        assert len(made) == place
+    assert len(made) == 3
+    assert GivenSources([documents()], measure=True).total_documents == 3
+
+
 @pytest.mark.parametrize("pages", [3, 0, -1, True])
 def test_one_number_of_pages_could_mean_two_things(pages: Any) -> None:
     with pytest.raises(SettingError, match="is one number"):
         PageReader(pages=pages)
+
+
+@pytest.mark.parametrize("pages", [1, 3])
+def test_one_number_of_pages_is_told_what_to_give(pages: int) -> None:
+    with pytest.raises(SettingError) as raised:
+        PageReader(pages=pages)
+    given = [f'"{pages}"', f"[{pages}]", f'"1-{pages}"']
+    assert f"Give {given[0]} or {given[1]}; of the first pages, {given[2]}." in str(raised.value)
+    assert PageReader(pages=[pages]).pages == PageReader(pages=str(pages)).pages
+
+
+@pytest.mark.parametrize("pages", [0, -1, True, False])
+def test_what_is_no_page_is_not_advised(pages: Any) -> None:
+    """What was said to give (`"0" or [0]; of the first pages, "1-0"`) was refused in its turn."""
+    with pytest.raises(SettingError) as raised:
+        PageReader(pages=pages)
+    said = str(raised.value)
+    assert f'"{pages}"' not in said
+    assert f"[{pages}]" not in said
+    assert 'count from 1. Give "1-3,7", "5-", range(1, 4) or [1, 7].' in said
 
 
 # --- messages of documents that say what to do ------------------------------------------------------------------------
@@ -167,6 +245,69 @@ def test_a_document_that_cannot_be_read_says_what_to_do(tmp_path: Path, name: st
     with pytest.raises(DocumentError) as raised:
         list(PageReader(ocr="never").read(path))
     assert said in str(raised.value)
+
+
+AT_FAULT = {
+    "space": (OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "/tmp/x"), r"No space left on device\. Free some space"),
+    "files": (OSError(errno.EMFILE, os.strerror(errno.EMFILE), "/tmp/x"), r"Too many open files\. Close other files"),
+    "rights": (PermissionError(errno.EACCES, os.strerror(errno.EACCES)), r"denied\. Check the permissions"),
+    "temporary": (
+        FileNotFoundError(errno.ENOENT, "No usable temporary directory found in ['/tmp']"),
+        r"No usable temporary directory found in \['/tmp'\]\. Free some space, close other files, or set TMPDIR",
+    ),
+    "memory": (MemoryError(), r"there is not enough memory\. Raise max_memory"),
+}
+
+
+@pytest.mark.parametrize("kind", ["text", "image", "pdf"])
+@pytest.mark.parametrize("fault", AT_FAULT)
+def test_what_the_machine_lacks_is_no_fault_of_the_document(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, fault: str
+) -> None:
+    """All of it ended with "Copy or download it again, or save it anew as PNG", also of a text."""
+    error, said = AT_FAULT[fault]
+
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    path = tmp_path / {"text": "a.txt", "image": "a.png", "pdf": "a.pdf"}[kind]
+    if kind == "text":
+        path.write_text("Forty boats.")
+        monkeypatch.setattr("visrag_integrations.readers.office.open_office", fail)
+    elif kind == "image":
+        Image.new("RGB", (20, 20)).save(path)
+        monkeypatch.setattr("PIL.Image.open", fail)
+    else:
+        draw_pdf(path, ["boats"])
+        monkeypatch.setattr("visrag_integrations.readers.pdf._open", fail)
+    with pytest.raises(DocumentError, match=said) as raised:
+        list(PageReader(ocr="never").read(path))
+    assert not isinstance(raised.value, PasswordError)
+    assert "again" not in str(raised.value)
+    assert "PNG" not in str(raised.value)
+
+
+def test_a_text_is_not_to_be_saved_as_png(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise RuntimeError("what a library says.")
+
+    path = tmp_path / "a.txt"
+    path.write_text("Forty boats.")
+    monkeypatch.setattr("visrag_integrations.readers.office.open_office", fail)
+    with pytest.raises(DocumentError, match=r"what a library says\. Copy or download it again, or print it to a PDF"):
+        list(PageReader(ocr="never").read(path))
+
+
+def test_what_mupdf_says_of_the_machine_is_understood(tmp_path: Path) -> None:
+    """It raises an error of its own, whose cause ends with what the system said."""
+    error = RuntimeError("Failed to open file 'a.pdf' as type pdf.")
+    error.__cause__ = Exception(f"code=2: cannot open a.pdf: {os.strerror(errno.EMFILE)}")
+    assert advice_for(error).startswith("Close other files")
+    assert advice_for(RuntimeError(f"Failed to open file '{os.strerror(errno.EACCES)}.pdf' as type pdf.")) == ""
+    path = tmp_path / f"{os.strerror(errno.EACCES)}.pdf"
+    path.write_bytes(b"%PDF-1.4\nrubbish")
+    with pytest.raises(DocumentError, match="Copy or download it again"):
+        list(PageReader(ocr="never").read(path))
 
 
 @pytest.mark.parametrize(("texts", "said"), [(["a"], "--pages 1 "), (["a", "b", "c"], "--pages 1-3 ")])

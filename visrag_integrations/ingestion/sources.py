@@ -7,14 +7,13 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from hashlib import sha256
-from io import IOBase
 from pathlib import Path
 from typing import Any
 
 from visrag_integrations.errors import DocumentError
 from visrag_integrations.readers import remote
 from visrag_integrations.readers.events import DocumentDone
-from visrag_integrations.readers.finding import LeftOut, find_documents
+from visrag_integrations.readers.finding import LeftOut, find_documents, is_open_file
 from visrag_integrations.readers.remote import is_url
 from visrag_integrations.readers.sources import identify
 from visrag_integrations.types import Failure
@@ -53,7 +52,9 @@ class GivenSources:
     """
 
     def __init__(self, sources: Any, *, measure: bool) -> None:
-        if not isinstance(sources, Iterator):
+        # An iterator can be read only once, and the run itself has to.
+        measure = measure and not isinstance(sources, Iterator)
+        if measure:
             sources = _held(sources)
         self._sources = sources
         self._stamps: dict[str, _Stamp] = {}
@@ -63,8 +64,7 @@ class GivenSources:
         self.unreadable: list[Failure] = []
         self.total_bytes: int | None = None
         self.total_documents: int | None = None
-        # An iterator can be read only once, and the run itself has to.
-        if measure and not isinstance(sources, Iterator):
+        if measure:
             sizes = [size_of(document) for document in self._documents()]
             self.total_bytes, self.total_documents = sum(sizes), len(sizes)
 
@@ -206,9 +206,9 @@ def _stamp(path: Path | str) -> _Stamp | None:
 
 def _held(sources: Any) -> Any:
     """The sources with iterators inside of lists as lists: they are gone through twice, to measure and to read."""
+    if is_open_file(sources):
+        return sources
     if isinstance(sources, Iterator):
-        if isinstance(sources, IOBase):  # whose lines are no documents
-            return sources
         return list(map(_held, sources))
     if isinstance(sources, (list, tuple)):
         return list(map(_held, sources))
@@ -216,7 +216,8 @@ def _held(sources: Any) -> Any:
 
 
 def _flatten(sources: Any) -> Iterator[Any]:
-    if isinstance(sources, (str, bytes, os.PathLike, IOBase)) or not isinstance(sources, Iterable):
+    one = isinstance(sources, (str, bytes, os.PathLike)) or not isinstance(sources, Iterable)
+    if one or is_open_file(sources):
         yield sources
     else:
         for source in sources:

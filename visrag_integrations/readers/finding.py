@@ -48,8 +48,9 @@ def find_documents(sources: Any, on_left_out: OnLeftOut = _ignore) -> Iterator[P
     """
     if isinstance(sources, bytes):
         yield sources
-    elif isinstance(sources, IOBase):
-        raise SettingError(f"{printable(str(sources))} is an open file. Give its path, or its bytes: file.read().")
+    elif is_open_file(sources):
+        named = printable(str(sources)) or type(sources).__name__
+        raise SettingError(f"{named} is an open file. Give its path, or its bytes: file.read().")
     elif remote.is_url(sources):
         yield from _below_url(sources, on_left_out)
     elif isinstance(sources, (str, os.PathLike)):
@@ -65,6 +66,19 @@ def find_documents(sources: Any, on_left_out: OnLeftOut = _ignore) -> Iterator[P
         raise SettingError(
             f"Documents are given as paths, bytes, folders or lists of these, not {type(sources).__name__}."
         )
+
+
+def is_open_file(source: Any) -> bool:
+    """Whether `source` is a file that was opened, whose lines are no documents: also a temporary one, or an upload.
+
+    >>> import io
+    >>> is_open_file(io.BytesIO(b"")), is_open_file("a.pdf")
+    (True, False)
+    """
+    if isinstance(source, IOBase):
+        return True
+    # What tempfile and web frameworks give only passes calls on to a file, and is none by its class.
+    return hasattr(source, "read") and not isinstance(source, (str, bytes, os.PathLike))
 
 
 def is_one_document(source: Any) -> bool:

@@ -50,7 +50,7 @@ if sys.platform != "win32":
             if not read:
                 raise EOFError
             rest = rest[read:]
-        return memoryview(memory).toreadonly()
+        return memoryview(memory)  # writeable, as arrays are that travel in it; what was read-only stays so
 
 else:
 
@@ -58,4 +58,4 @@ else:
         connection.send_bytes(part)
 
     def _read(connection: Connection, size: int) -> memoryview:
-        return memoryview(connection.recv_bytes(size))
+        return memoryview(bytearray(connection.recv_bytes(size)))

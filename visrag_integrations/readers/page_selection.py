@@ -9,6 +9,8 @@ from visrag_integrations.errors import SettingError
 
 PageSelection = str | Iterable[int] | None
 
+_EXAMPLES = 'Give "1-3,7", "5-", range(1, 4) or [1, 7].'
+
 
 def select_pages(pages: PageSelection, total: int) -> list[int]:
     """The chosen page numbers (from 1) that a document of `total` pages has, in order, each once.
@@ -38,9 +40,7 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
     if pages is None:
         return None
     if isinstance(pages, int):
-        raise SettingError(
-            f'pages={pages!r} is one number. Give "{pages}" or [{pages}]; of the first pages, "1-{pages}".'
-        )
+        raise SettingError(f"pages={pages!r} is one number{_instead_of(pages)}")
     if isinstance(pages, str):
         pairs = _parse(pages)
     elif isinstance(pages, range) and pages.step == 1 and pages:
@@ -49,10 +49,19 @@ def normalise_pages(pages: PageSelection) -> tuple[tuple[int, int], ...] | None:
         pairs = list(map(_pair, pages))
     wrong = [(first, last) for first, last in pairs if first < 1 or 0 < last < first]
     if wrong or not pairs:
-        raise SettingError(
-            f'pages={pages!r} names no page; they count from 1. Give "1-3,7", "5-", range(1, 4) or [1, 7].'
-        )
+        raise SettingError(f"pages={pages!r} names no page; they count from 1. {_EXAMPLES}")
     return tuple(pairs)
+
+
+def _instead_of(number: int) -> str:
+    """What to give instead of one number, behind "is one number": it may mean that page, or so many pages.
+
+    >>> _instead_of(3), _instead_of(0)[:30]
+    ('. Give "3" or [3]; of the first pages, "1-3".', ', and pages count from 1. Give')
+    """
+    if isinstance(number, bool) or number < 1:
+        return f", and pages count from 1. {_EXAMPLES}"
+    return f'. Give "{number}" or [{number}]; of the first pages, "1-{number}".'
 
 
 def _pair(number: object) -> tuple[int, int]:

@@ -5,11 +5,13 @@ from __future__ import annotations
 import functools
 import importlib.util
 import logging
+from dataclasses import replace
 from typing import TYPE_CHECKING, Literal
 
 from visrag_integrations.errors import DocumentError, MissingExtraError, PasswordError, VisRAGError
 from visrag_integrations.readers.attachments import Attachments
 from visrag_integrations.readers.content import DocumentContent, PageContent, RenderSettings
+from visrag_integrations.readers.machine_faults import advice_for, reason_of
 
 if TYPE_CHECKING:
     from visrag_integrations.readers.sources import Source
@@ -51,7 +53,7 @@ class PdfDocument:
         other = self._ask_other(number)
         if other is None or other.blank:
             return content
-        return other
+        return replace(other, warnings=(*content.warnings, *other.warnings))
 
     def attachments(self, max_bytes: int) -> Attachments:
         """What lies inside of it: PyMuPDF looks, whichever engine reads the pages."""
@@ -65,7 +67,10 @@ class PdfDocument:
             reason = str(err).strip(" .") or type(err).__name__
             return Attachments(warnings=[f"may hold files that are not read: PyMuPDF cannot open it ({reason})."])
         try:
-            return document.attachments(self._source, max_bytes)
+            found = document.attachments(self._source, max_bytes)
+            # PDFium repairs without a word; where MuPDF had to, the file is damaged for both.
+            found.warnings[:0] = document.metadata.get("warnings", ())
+            return found
         finally:
             document.close()
 
@@ -92,7 +97,8 @@ class PdfDocument:
                 return _open(self._source, self._settings, self._other_backend)
             except Exception as err:  # noqa: BLE001
                 errors.append(err)
-        # The most telling one: that it is encrypted, else that it has no pages, else what the chosen engine said.
+        # The most telling one: that it is encrypted, else that it has no pages, else that the machine lacks something,
+        # else what the chosen engine said.
         error = min(errors, key=_rank)
         raise _document_error(self._source.name, error) from error
 
@@ -102,9 +108,16 @@ class _NoPages(ValueError):
 
 
 def _rank(error: Exception) -> int:
-    if isinstance(error, PermissionError):
+    if _asks_for_password(error):
         return 0
-    return 1 if isinstance(error, _NoPages) else 2
+    if isinstance(error, _NoPages):
+        return 1
+    return 2 if advice_for(error) else 3
+
+
+def _asks_for_password(error: Exception) -> bool:
+    """Whether an engine's error is about the password; what the system forbids has a number."""
+    return isinstance(error, PermissionError) and error.errno is None
 
 
 def other_backend(backend: Backend) -> Backend | None:
@@ -115,19 +128,27 @@ def other_backend(backend: Backend) -> Backend | None:
     return other
 
 
-@functools.cache  # finding a package reads its description, some milliseconds, and every run asks
 def engine_version(backend: Backend) -> str:
     """The engine's name and version; "" when it is not installed.
 
     >>> engine_version("pymupdf").split()[0]
     'pymupdf'
     """
-    from importlib import metadata
+    from importlib.metadata import PackageNotFoundError
 
     try:
-        return f"{_PACKAGES[backend]} {metadata.version(_PACKAGES[backend])}"
-    except metadata.PackageNotFoundError:
+        return _found_version(backend)
+    except PackageNotFoundError:
         return ""
+
+
+# Finding a package reads its description, some milliseconds, and every run asks. One that is missing is looked for
+# again, because it may be installed meanwhile (in a notebook): what raises is not kept.
+@functools.cache
+def _found_version(backend: Backend) -> str:
+    from importlib import metadata
+
+    return f"{_PACKAGES[backend]} {metadata.version(_PACKAGES[backend])}"
 
 
 def _open(source: Source, settings: RenderSettings, backend: Backend) -> DocumentContent:
@@ -149,14 +170,12 @@ def _open(source: Source, settings: RenderSettings, backend: Backend) -> Documen
 def _document_error(name: str, err: Exception) -> VisRAGError:
     if isinstance(err, VisRAGError):
         return err
-    if isinstance(err, PermissionError):
+    if _asks_for_password(err):
         reason = 'is encrypted. Give its password: PageReader(password="..."), or --password on the command line.'
         if "wrong" in str(err):
             reason = "is encrypted and the password is wrong. Check it and try again."
         return PasswordError(name, reason)
-    why = str(err).strip(" .") or type(err).__name__
-    return DocumentError(
-        name,
-        f"cannot be opened as a PDF: {why}. Copy or download it again, or print it to a new PDF from a program that "
-        "shows it.",
-    )
+    advice = advice_for(err)
+    if not advice:
+        advice = "Copy or download it again, or print it to a new PDF from a program that shows it."
+    return DocumentError(name, f"cannot be opened as a PDF: {reason_of(err)}. {advice}")

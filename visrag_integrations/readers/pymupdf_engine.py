@@ -16,6 +16,7 @@ from visrag_integrations.readers.content import (
 )
 from visrag_integrations.readers.pdf_geometry import document_info, own_size, render_size
 from visrag_integrations.readers.pymupdf_words import as_shown, painted_words
+from visrag_integrations.readers.repaired import repair_warning
 from visrag_integrations.readers.text_layer import read_text_layer
 from visrag_integrations.types import Box
 
@@ -37,7 +38,8 @@ class PyMuPDFDocument:
 
         pymupdf.TOOLS.mupdf_display_errors(False)
         pymupdf.TOOLS.mupdf_display_warnings(False)
-        self._settings = settings
+        self._source, self._settings = source, settings
+        self._told = False  # that the document is damaged
         with LOCK:
             if source.path is None:
                 self._document = pymupdf.open(stream=source.data, filetype=filetype)
@@ -48,7 +50,9 @@ class PyMuPDFDocument:
                 if self._document.is_reflowable:
                     self._document.layout(width=_A4[0], height=_A4[1], fontsize=_FONT_SIZE)
                 self.total_pages: int = self._document.page_count
-                self.metadata = document_info(self._document.metadata or {})
+                self.metadata: dict[str, Any] = {**document_info(self._document.metadata or {})}
+                if warnings := self._repaired():
+                    self.metadata["warnings"] = warnings
                 self._labels = self._document.get_page_labels() if self._document.is_pdf else []
             except BaseException:
                 self._document.close()
@@ -74,12 +78,22 @@ class PyMuPDFDocument:
             label = self._label(page, number)
             scan = covers_little(words) and bool(_pictures(page, width, height))
             detail = MuPDFDetail(page, drawing, self._settings)
-        return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail)
+            warnings = self._repaired()
+        return PageContent(pixels, text, words, label, not words and pixels.blank, scan, detail, warnings)
 
     def attachments(self, outer: Source, max_bytes: int) -> Attachments:
         """What lies inside of the document, which is the file `outer`."""
         with LOCK:
-            return look_inside(self._document, outer, max_bytes)
+            found = look_inside(self._document, outer, max_bytes)
+            found.warnings.extend(self._repaired())
+        return found
+
+    def _repaired(self) -> tuple[str, ...]:
+        """What must be said once, when the document had to be repaired, which MuPDF may see at a page only."""
+        if self._told or not self._document.is_repaired:
+            return ()
+        self._told = True
+        return (repair_warning(self._source),)
 
     def _label(self, page: Any, number: int) -> str:
         """The page's own number ("iv", "A-3"); MuPDF reads all rules of the document anew for every page."""

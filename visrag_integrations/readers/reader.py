@@ -21,6 +21,7 @@ from visrag_integrations.interfaces.speaker_notes import NOTES_KEY, with_notes
 from visrag_integrations.ocr import OCR_PIXELS, TextAssembly
 from visrag_integrations.readers import finding, sources
 from visrag_integrations.readers.content import DocumentContent, RenderSettings
+from visrag_integrations.readers.machine_faults import advice_for, reason_of
 from visrag_integrations.readers.page_selection import PageSelection, normalise_pages, select_pages
 from visrag_integrations.readers.page_text import read_text, warn_suspect
 from visrag_integrations.readers.pdf import Backend, PdfDocument, engine_version
@@ -315,11 +316,13 @@ def _open_content(known: sources.Source, reader: PageReader) -> DocumentContent:
 
         return open_office(known, settings, reader.backend, reader.office_timeout)
     except PictureError as err:
+        if advice := advice_for(err.__cause__):
+            raise DocumentError(known.name, f"cannot be opened: {reason_of(err.__cause__ or err)}. {advice}") from err
         # The error has the document's name in front by itself.
         raise DocumentError(known.name, str(err).removeprefix(f"{known.path} ")) from err
     except VisRAGError:
         raise
     except images.DECODE_ERRORS as err:
-        raise DocumentError(
-            known.name, f"cannot be opened: {err}. Copy or download it again, or save it anew as PNG."
-        ) from err
+        instead = "save it anew as PNG" if known.kind == "image" else "print it to a PDF and give that"
+        advice = advice_for(err) or f"Copy or download it again, or {instead}."
+        raise DocumentError(known.name, f"cannot be opened: {reason_of(err)}. {advice}") from err
