@@ -146,7 +146,10 @@ def test_what_is_said_of_pages_must_be_of_each_page(variables: dict[str, Any], s
 @pytest.mark.parametrize(
     "variables",
     [
-        {"ret_scores": [[7.5], [3]], "ret_pages": [[{"key": "a"}], [{"key": "b"}]]},  # found, and then merged to two each
+        {
+            "ret_scores": [[7.5], [3]],
+            "ret_pages": [[{"key": "a"}], [{"key": "b"}]],
+        },  # found, and then merged to two each
         {"ret_scores": [[7.5, 2], [3, 1], [9, 8]]},  # one for each part of a question
         {"ret_pages": [["a"], ["b"]]},  # a step of somebody else's
         {"ret_scores": "none"},

@@ -31,8 +31,8 @@ class Memory:
         right_answers: Of each question; empty where the benchmark has none.
         answers: What was answered: `pred_ls`, or `ans_ls` where nothing took answers from it.
         found: `ret_psg`, the paths of the pages that were found, best first; `ret_scores` and `ret_pages`, what is said
-            of each; as they are written. A step may change one of them alone, and answers need none: `memory_run` checks
-            them.
+            of each; as they are written. A step may change one of them alone, and answers need none, so `memory_run`
+            checks them.
     """
 
     path: Path
@@ -148,7 +148,7 @@ def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str
             is one. Else it is named as UltraRAG's corpora name pages: "report/page_0.jpg".
 
     Raises:
-        DatasetError: No pages were found, what is said of them is not of each, or none of the set's questions was asked.
+        DatasetError: No pages were found, scores or keys are not of each, or none of the set's questions was asked.
     """
     pictures = tuple(map(_texts, _list_of(memory.path, memory.found, "ret_psg", len(memory.questions))))
     if not pictures:
