@@ -23,6 +23,7 @@ from typing import Any
 import numpy as np
 import table
 import torch
+from comparing import largest_difference, least_cosine
 
 ROOT = Path(__file__).parent.parent
 sys.path[:0] = [str(ROOT / "tests"), str(ROOT)]
@@ -82,34 +83,6 @@ class Checks:
         print(f"{'good' if good else 'WRONG':6s}{name}: {what}", flush=True)
         if not good:
             self.failed.append(f"{name}: {what}")
-
-
-def largest_difference(found: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Over all numbers; infinite where shapes differ or something is no number."""
-    if len(found) != len(expected):
-        return float("inf")
-    most = 0.0
-    for ours, theirs in zip(found, expected, strict=True):
-        one, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-        if one.shape != other.shape or not np.isfinite(one).all():
-            return float("inf")
-        if one.size:
-            most = max(most, float(np.abs(one - other).max()))
-    return most
-
-
-def least_cosine(found: Sequence[Any], expected: Sequence[Any]) -> float:
-    """Over all vectors, those of a matrix one by one; -1 where shapes differ or something is no number."""
-    if len(found) != len(expected):
-        return -1.0
-    least = 1.0
-    for ours, theirs in zip(found, expected, strict=True):
-        one, other = np.asarray(ours, np.float64), np.asarray(theirs, np.float64)
-        if one.shape != other.shape or not np.isfinite(one).all():
-            return -1.0
-        lengths = np.linalg.norm(one, axis=-1) * np.linalg.norm(other, axis=-1)
-        least = min(least, float(((one * other).sum(-1) / np.maximum(lengths, 1e-30)).min()))
-    return least
 
 
 def pages() -> list[Page]:

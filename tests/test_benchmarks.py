@@ -159,6 +159,50 @@ def test_golden_numbers_that_are_off_are_found() -> None:
         assert len(checks.failed) == 2
 
 
+def test_what_is_no_number_on_either_side_passes_no_gpu_check() -> None:
+    import gpu_golden
+    import gpu_late
+    import numpy as np
+
+    right = np.array([[0.6, 0.8], [1.0, 0.0]])
+    broken = right * [[1.0, 1.0], [np.nan, 1.0]]
+    for found, expected in ((broken, right), (right, broken), (right, right + np.inf)):
+        checks = gpu_golden.Checks("cpu")
+        checks.same("numbers", [found], [expected])
+        checks.alike("vectors", [right, found], [right, expected])
+        assert len(checks.failed) == 2
+        assert gpu_late.least_cosine([right, found], [right, expected]) < gpu_late.LEAST
+
+
+def test_a_batch_of_no_numbers_is_not_the_usual_one(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Vectors of a batch that was halved, of which one is NaN."""
+    import gpu
+    import numpy as np
+
+    from visrag_integrations.embedders import minicpm_runner
+
+    embed = minicpm_runner.Runner.embed
+
+    def embed_all(self: Any, items: Any) -> Any:
+        vectors = embed(self, items)
+        if self.batch_size < len(items):
+            vectors[1] = np.full_like(vectors[1], np.nan)
+        return vectors
+
+    monkeypatch.setattr(minicpm_runner.Runner, "embed", embed_all)
+    assert gpu.halve("tiny") == 1
+    assert "The vectors are others" in capsys.readouterr().out
+
+
+def test_a_machine_without_nvidia_smi_has_an_unknown_driver(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    import gpu
+
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert gpu.driver() == "unknown"
+
+
 @pytest.mark.slow
 def test_a_weight_that_differs_is_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A network that computes something else: the check must fail, and say which."""

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import io
+import json
+import math
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
 from drawing import draw_pdf
+from fakes import ScriptedGenerator
 
 from visrag_integrations import cli, embedders, generation, load_embedder
 from visrag_integrations.cli import gpu_memory, loading, machine, main, model_sizes, presets
@@ -280,13 +283,199 @@ def test_vllm_leaves_room_for_an_embedder_on_the_same_gpu(
     assert taken == settings
 
 
+PAIR = "openbmb/VisRAG-Ret|my-org/small-1b"
+
+
+def share_of(words: list[str], monkeypatch: pytest.MonkeyPatch, **beside: Any) -> Any:
+    """What vLLM is told to take for the generator of the gpu preset."""
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr(generation, "load_generator", lambda name, **given: taken.update(given) or _stop(name))
+    arguments = cli._parser().parse_args(["ask", "foo?", "--preset", "gpu", *words])
+    with pytest.raises(NothingIsLoaded):
+        loading.load_generator(arguments, "openbmb/EVisRAG-7B", **beside)
+    return taken.get("gpu_memory_utilization")
+
+
+def room(*weights: float) -> float:
+    """What is left of 0.9 of 80 GiB beside one and a half times these weights."""
+    return math.floor((0.9 - 1.5 * sum(weights) / (80 * 2**30)) * 100) / 100
+
+
+def test_of_a_pair_both_models_have_room_where_pages_are_embedded(
+    gpu: list[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for fills, weights in ((True, (6.8e9, 2e9)), (False, (2e9,))):
+        assert share_of([], monkeypatch, beside=PAIR, fills=fills) == room(*weights)
+    served = ["--embedder-url", "http://127.0.0.1:9/v1"]  # the half that embeds pages
+    assert share_of(served, monkeypatch, beside=PAIR, fills=True) == room(2e9)
+
+
+def test_a_reranker_on_the_same_gpu_has_room_too(gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["--rerank", "my-org/reranker-4b"]
+    assert share_of(words, monkeypatch, beside="openbmb/VisRAG-Ret") == room(6.8e9, 8e9)
+    assert share_of(words, monkeypatch, beside="ocr") == room(8e9)
+    for elsewhere in (["--rerank-url", "http://127.0.0.1:9"], ["--rerank", "http://127.0.0.1:9/rerank"]):
+        assert share_of([*words, *elsewhere], monkeypatch, beside="openbmb/VisRAG-Ret") == room(6.8e9)
+
+
+def write_weights(folder: Path, size: int, name: str = "model.safetensors") -> str:
+    """A file of so many bytes, all of them a hole."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with (folder / name).open("wb") as file:
+        file.truncate(size)
+    return str(folder)
+
+
+def test_a_folder_with_a_checkpoint_has_the_room_of_its_files(
+    gpu: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = write_weights(tmp_path / "own", 3 * 2**30, "model-00001-of-00002.safetensors")
+    write_weights(tmp_path / "own", 2**30, "model-00002-of-00002.safetensors")
+    write_weights(tmp_path / "own" / "checkpoint-50", 2**33)  # of the run that made it
+    assert share_of([], monkeypatch, beside=own) == room(4 * 2**30)
+
+    library = write_weights(tmp_path / "library", 2**30)
+    write_weights(tmp_path / "library" / "2_Dense", 2**29)
+    (tmp_path / "library" / "modules.json").write_text('[{"path": ""}, {"path": "1_Pooling"}, {"path": "2_Dense"}]')
+    assert share_of([], monkeypatch, beside=f"sentence-transformers:{library}") == room(1.5 * 2**30)
+
+    for base, weights in (("openbmb/VisRAG-Ret", 6.8e9), (own, 4 * 2**30)):
+        adapter = write_weights(tmp_path / "adapter", 2**28, "adapter_model.safetensors")
+        (tmp_path / "adapter" / "adapter_config.json").write_text(json.dumps({"base_model_name_or_path": base}))
+        assert share_of([], monkeypatch, beside=adapter) == room(2**28, weights)
+
+
+def test_a_model_of_an_unknown_size_is_said(
+    gpu: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "empty").mkdir()
+    adapter = write_weights(tmp_path / "adapter", 2**28, "adapter_model.safetensors")
+    (tmp_path / "adapter" / "adapter_config.json").write_text('{"base_model_name_or_path": "my-org/mine"}')
+    for name in ("my-org/mine", str(tmp_path / "empty"), adapter):
+        assert share_of([], monkeypatch, beside=name) is None
+        said = capsys.readouterr().err
+        assert f"how much of the GPU {name} needs is not known" in said
+        assert "--gpu-memory 0.6" in said
+
+
+def test_the_driver_is_asked_only_for_a_neighbour(gpu: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "_gpus", lambda: _stop("nvidia-smi"))
+    taken: dict[str, Any] = {}
+    monkeypatch.setattr(generation, "load_generator", lambda name, **given: taken.update(given, name=name))
+    arguments = cli._parser().parse_args(["ask", "foo?", "--preset", "gpu"])
+    for beside in ("", "ocr", "cpu-visual", "endpoint:my-org/served"):
+        loading.load_generator(arguments, "openbmb/EVisRAG-7B", beside=beside)
+    assert taken == {"name": "openbmb/EVisRAG-7B"}
+    with pytest.raises(NothingIsLoaded, match="nvidia-smi"):
+        loading.load_generator(arguments, "openbmb/EVisRAG-7B", beside="openbmb/VisRAG-Ret")
+
+
+# --- two generators in one process ------------------------------------------------------------------------------------
+
+QUESTIONS = '{"id": "1", "query": "boats?", "answer": "forty", "relevant": ["boats.pdf:1"]}\n'
+
+
+def two(command: str) -> list[str]:
+    """A command with the generator of the gpu preset and another."""
+    if command == "demo":
+        return ["demo", "--preset", "gpu", "--embedder", "ocr", "--also", "my-org/judge-1b"]
+    return ["eval", "answers", "q.jsonl", "--documents", "boats.pdf", "--preset", "gpu", "--judge", "my-org/judge-1b"]
+
+
+@pytest.fixture
+def loaded(gpu: list[str], place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, dict[str, Any]]:
+    """The generators that were loaded, and how; the second one ends it."""
+    (place / "q.jsonl").write_text(QUESTIONS)
+    taken: dict[str, dict[str, Any]] = {}
+
+    def take(name: str, **settings: Any) -> Any:
+        taken[name] = settings
+        return _stop(name) if "judge" in name else ScriptedGenerator("forty")
+
+    monkeypatch.setattr(generation, "load_generator", take)
+    return taken
+
+
+@pytest.mark.parametrize("command", ["demo", "eval"])
+@pytest.mark.parametrize("share", [[], ["--gpu-memory", "0.6"]])
+def test_a_second_generator_on_the_gpu_is_refused(
+    loaded: dict[str, Any], command: str, share: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """VLLM would take minutes to load the first, and then say that there is no memory."""
+    code, _, err = run(capsys, *two(command), *share)
+    assert code == 2
+    assert "vLLM would run openbmb/EVisRAG-7B and my-org/judge-1b on one GPU" in err
+    assert "vllm serve my-org/judge-1b" in err
+    assert "--gpu-memory 0.45" in err
+    assert loaded == {}
+
+
+def test_experts_of_a_training_are_refused_too(loaded: dict[str, Any], capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["train", "runs", "q.jsonl", "--output", "runs", "--search", "http://127.0.0.1:9", "--judge", "match"]
+    code, _, err = run(capsys, *words, "--generator", "my-org/expert-1b", "--cropper", "my-org/cropper-1b")
+    assert code == 2
+    assert "vLLM would run my-org/expert-1b and my-org/cropper-1b on one GPU" in err
+    assert "--gpu-memory" not in err  # which this command does not have
+
+
+@pytest.mark.parametrize("command", ["demo", "eval"])
+def test_two_generators_that_have_room_both_get_their_share(loaded: dict[str, Any], command: str) -> None:
+    with pytest.raises(NothingIsLoaded, match="my-org/judge-1b"):
+        main([*two(command), "--gpu-memory", "0.4"])
+    assert loaded["my-org/judge-1b"] == {"gpu_memory_utilization": 0.4}
+    if command == "demo":  # the judge is loaded first
+        assert loaded["openbmb/EVisRAG-7B"] == {"gpu_memory_utilization": 0.4}
+
+
+@pytest.mark.parametrize("generator", ["extractive", "http://127.0.0.1:9/v1#some"])
+def test_a_judge_beside_a_generator_elsewhere_is_not_refused(loaded: dict[str, Any], generator: str) -> None:
+    words = ["eval", "answers", "q.jsonl", "--documents", "boats.pdf", "--generator", generator]
+    with pytest.raises(NothingIsLoaded, match="my-org/judge-1b"):
+        main([*words, "--judge", "my-org/judge-1b"])
+    assert loaded["my-org/judge-1b"] == {}
+
+
+# --- what commands say is beside the generator ------------------------------------------------------------------------
+
+
+@pytest.fixture
+def said_beside(place: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """What a command says when it loads its generator, which ends it."""
+    said: dict[str, Any] = {}
+    monkeypatch.setattr(loading, "load_generator", lambda arguments, name, **given: said.update(given) or _stop(name))
+    return said
+
+
+@pytest.mark.parametrize(("paths", "fills"), [([], False), (["boats.pdf"], True)])
+def test_ask_says_what_is_beside(said_beside: dict[str, Any], paths: list[str], fills: bool) -> None:
+    with pytest.raises(NothingIsLoaded):
+        main(["ask", "How many?", *paths, "--index", "index", "--generator", "extractive"])
+    assert said_beside == {"beside": "ocr", "fills": fills}
+
+
+def test_demo_says_what_is_beside(said_beside: dict[str, Any]) -> None:
+    with pytest.raises(NothingIsLoaded):
+        main(["demo", "--embedder", "my-org/mine", "--device", "cpu", "--generator", "extractive"])
+    assert said_beside == {"beside": "my-org/mine", "fills": True}
+
+
+@pytest.mark.parametrize("pages", [["--documents", "boats.pdf"], ["--index", "index", "--collection", "pages"]])
+def test_eval_says_what_is_beside(said_beside: dict[str, Any], place: Path, pages: list[str]) -> None:
+    (place / "q.jsonl").write_text(QUESTIONS)
+    with pytest.raises(NothingIsLoaded):
+        main(["eval", "answers", "q.jsonl", *pages, "--preset", "cpu", "--quiet"])
+    assert said_beside == {"beside": "ocr", "fills": "--documents" in pages}
+
+
 @pytest.mark.parametrize(
     ("sizes", "share"),
     [(["NVIDIA L4, 24576 MiB"], 0.5), (["A, 81920 MiB", "B, 40960 MiB"], 0.66), (["T4, 8192 MiB"], 0.2), (["?"], None)],
 )
 def test_the_share_goes_by_the_smallest_gpu(gpu: list[str], sizes: list[str], share: float | None) -> None:
     gpu[:] = sizes
-    assert gpu_memory.share_beside("openbmb/VisRAG-Ret", machine.gpu_megabytes()) == share
+    weights = model_sizes.known_bytes("openbmb/VisRAG-Ret")
+    assert weights == 6_800_000_000
+    assert gpu_memory.share_beside(weights, machine.gpu_megabytes()) == share
 
 
 @pytest.mark.usefixtures("place")

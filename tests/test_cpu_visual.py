@@ -19,7 +19,7 @@ from scripted_server import serving
 from tiny_retrievers import tiny
 
 from visrag_integrations import Page, load_embedder
-from visrag_integrations.cli import loading, main, pace, presets
+from visrag_integrations.cli import loading, main, model_names, pace, presets
 from visrag_integrations.embedders import cpu_visual, fast_cpu, int8_linear
 from visrag_integrations.embedders.colmodernvbert import ColModernVBertEmbedder
 from visrag_integrations.embedders.cpu_visual import CPUVisualEmbedder
@@ -181,7 +181,7 @@ def test_it_is_searched_with_the_words_too() -> None:
 def test_it_has_a_name() -> None:
     with load_embedder("cpu-visual", model_name_or_path=tiny("colmodernvbert"), longest_edge=56) as embedder:
         assert embedder.name == "cpu-visual"
-    assert loading.checkpoint_of("cpu-visual") == cpu_visual.CHECKPOINT
+    assert model_names.checkpoint_of("cpu-visual") == cpu_visual.CHECKPOINT
 
 
 # --- how long it takes ------------------------------------------------------------------------------------------------

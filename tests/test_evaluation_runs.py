@@ -347,6 +347,10 @@ def test_relevant_pages_by_names_of_ones_own() -> None:
     [
         (("Asia", "Brazil", "China"), ["A. Asia", "B. Brazil", "C. China"]),  # begin with the letters, and have none
         (("A1", "B2"), ["A. A1", "B. B2"]),
+        (("A lot", "B movie"), ["A. A lot", "B. B movie"]),
+        (("A-10", "B-52"), ["A. A-10", "B. B-52"]),
+        (("A/C", "B&B", "C++"), ["A. A/C", "B. B&B", "C. C++"]),
+        (("A) x", "B. y", "C"), ["A) x", "B. y", "C"]),
         (("A", "B"), ["A", "B"]),
         (("A: x", " B: y "), ["A: x", "B: y"]),
         (("A. x", "red"), ["A. A. x", "B. red"]),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import math
 import os
 import re
 from collections.abc import Sequence
@@ -135,6 +136,20 @@ def test_an_empty_cell_says_nothing(tmp_path: Path) -> None:
     path.write_text("query\tanswerable\tnumeric\nWho?\t\t\nWhy?\tFalse\t1\n", encoding="utf-8")
     questions = [question_of(row, "queries", number) for number, row in enumerate(read_rows(path, tmp_path), 1)]
     assert [(question.answerable, question.numeric) for question in questions] == [(True, None), (False, True)]
+
+
+def test_nan_says_nothing(tmp_path: Path) -> None:
+    """As pandas writes a cell without a value, into parquet and into JSON."""
+    rows = [
+        {"query": "Who?", "answerable": math.nan, "numeric": math.nan},
+        {"query": "Why?", "answerable": 0.0, "numeric": 1.0},
+    ]
+    path = tmp_path / "set.jsonl"
+    path.write_text("\n".join(map(json.dumps, rows)), encoding="utf-8")
+    expected = [(True, None), (False, True)]
+    assert [(question.answerable, question.numeric) for question in load_evaluation_set(path).questions] == expected
+    read = [question_of(row, "a table", number) for number, row in enumerate(rows, 1)]
+    assert [(question.answerable, question.numeric) for question in read] == expected
 
 
 @pytest.mark.parametrize("written", ["maybe", 2, [], {"a": 1}])

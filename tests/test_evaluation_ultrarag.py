@@ -143,6 +143,34 @@ def test_what_is_said_of_pages_must_be_of_each_page(variables: dict[str, Any], s
     assert said in str(raised.value)
 
 
+@pytest.mark.parametrize(
+    "variables",
+    [
+        {
+            "ret_scores": [[7.5], [3]],
+            "ret_pages": [[{"key": "a"}], [{"key": "b"}]],
+        },  # found, and then merged to two each
+        {"ret_scores": [[7.5, 2], [3, 1], [9, 8]]},  # one for each part of a question
+        {"ret_pages": [["a"], ["b"]]},  # a step of somebody else's
+        {"ret_scores": "none"},
+    ],
+)
+def test_answers_do_not_need_what_is_said_of_pages(variables: dict[str, Any], tmp_path: Path) -> None:
+    """A step after the search changes `ret_psg` alone, as merging does: the answers are good all the same."""
+    steps = memory(
+        q_ls=["a", "b"],
+        gt_ls=[["x"], ["y"]],
+        **variables,
+        ret_psg=[["/x/1.jpg", "/x/2.jpg"], ["/x/3.jpg", "/x/1.jpg"]],
+        ans_ls=["x", "z"],
+    )
+    path = write(tmp_path / "memory_a.json", steps)
+    assert read_answers(path) == {"q1": "x", "q2": "z"}
+    assert [question.answers for question in load_evaluation_set(path).questions] == [("x",), ("y",)]
+    with pytest.raises(DatasetError, match=r"ret_(scores|pages)"):  # with which score is each page found?
+        read_run(path)
+
+
 def test_a_question_without_anything_has_nothing(tmp_path: Path) -> None:
     """Null is no page, no right answer and no answer of that name."""
     kept = memory(

@@ -270,7 +270,7 @@ async def test_the_reranker_in_a_compression_retriever(core: PageRetriever) -> N
 
 @pytest.mark.parametrize("query", ["", "  ", "\n"])
 def test_an_empty_query_of_a_model_is_an_error_of_its_arguments(retriever: VisRAGRetriever, query: str) -> None:
-    """Which agents tell the model; an error of the search would end their run."""
+    """Which agents tell the model, as test_langchain_stack.py shows; an error of the search would end their run."""
     tool = create_visrag_tool(retriever)
     call = {"name": "search_pages", "args": {"query": query}, "id": "1", "type": "tool_call"}
     with pytest.raises(ValidationError, match="say what to look for, in words"):

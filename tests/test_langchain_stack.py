@@ -573,6 +573,25 @@ async def test_the_tool_in_an_agent(store: VisRAGVectorStore, name: str, way: st
     assert result.artifact[0].metadata["number"] == 1
 
 
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("query", ["", "  ", "\n"])
+async def test_a_model_is_told_of_its_empty_query_and_asks_again(
+    store: VisRAGVectorStore, name: str, query: str
+) -> None:
+    """An error of the search itself would end the agent's run."""
+    for asynchronous in (False, True):
+        model = ScriptedChat(queue=[searching(query), searching("violin strings"), "It has four."])
+        agent = agent_of(name, model, [create_visrag_tool(store.as_retriever(search_kwargs={"k": 1}))])
+        asked = {"messages": [HumanMessage("How many strings?")]}
+        ended = await agent.ainvoke(asked) if asynchronous else agent.invoke(asked)
+        assert ended["messages"][-1].text == "It has four."
+        (told,) = (message for message in model.shown[1] if isinstance(message, ToolMessage))
+        assert told.status == "error"
+        assert "say what to look for, in words" in told.text
+        found = [message for message in model.shown[2] if isinstance(message, ToolMessage)][-1]
+        assert (found.status, found.artifact[0].metadata["number"]) == ("success", 1)
+
+
 def test_a_tool_node_alone(store: VisRAGVectorStore) -> None:
     node = ToolNode([create_visrag_tool(store.as_retriever(search_kwargs={"k": 1}), text_only=True)])
     graph = StateGraph(_Messages)

@@ -7,6 +7,8 @@ import base64
 import io
 import json
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -361,6 +363,38 @@ def test_the_thread_that_asks_for_the_health_ends_with_the_server(retriever: Pag
         with running(app) as server:
             assert httpx.get(f"{server.url}/health").json() == {"status": "ok"}
         wait_until(lambda: len(probing()) <= before)
+
+
+# A server whose store never answers, which ends as every Python does.
+HANGS = """
+import asyncio, threading
+from visrag_integrations.servers.http import service
+
+service._READY_SECONDS = 0.1
+
+class Hanging:
+    asked = threading.Event()
+
+    def get_pages(self, ids):
+        self.asked.set()
+        threading.Event().wait()
+
+class Around:
+    store = Hanging()
+    filter = None
+    def close(self): pass
+
+served = service.Service(Around(), None, None, Around(), Around())
+assert asyncio.run(served.ready()) is False
+assert Hanging.asked.is_set()
+served.close()
+print("ended")
+"""
+
+
+def test_a_store_that_hangs_does_not_hold_up_the_end() -> None:
+    finished = subprocess.run([sys.executable, "-c", HANGS], capture_output=True, text=True, timeout=120, check=False)
+    assert (finished.returncode, finished.stdout) == (0, "ended\n"), finished.stderr
 
 
 async def test_health_asks_once_for_all_while_every_thread_is_busy() -> None:

@@ -609,6 +609,25 @@ def test_init_writes_the_generator_as_it_was_named(
 
 
 @pytest.mark.parametrize(
+    "name",
+    [
+        "models/📄 berichte",
+        "𝔐odell: größe",
+        "模型/𠮷 #1",
+        "a\x85b\u2028c\x7fd\ufeff",  # line breaks to YAML, and what it does not take
+        "broken \udcff 📄",  # a byte that is no UTF-8, as Python names it
+        "back\\ud83d\\udcc4",
+    ],
+)
+def test_init_keeps_every_character_of_a_name(tmp_path: Path, name: str) -> None:
+    write_folders(tmp_path, embedder=name, generator=f"http://host/v1#{name}")
+    retriever = yaml.safe_load((tmp_path / "retriever" / "parameter.yaml").read_text("utf-8"))
+    generation = yaml.safe_load((tmp_path / "generation" / "parameter.yaml").read_text("utf-8"))
+    assert retriever["model_name_or_path"] == name
+    assert generation["backend_configs"]["visrag"]["settings"] == {"model": name}
+
+
+@pytest.mark.parametrize(
     ("arguments", "said"),
     [
         (["retrieve"], "There is no server 'retrieve' for UltraRAG; there is retriever,"),

@@ -15,6 +15,7 @@ from visrag_integrations.agent.recorded_run import RecordedRun
 from visrag_integrations.agent.steps import Crop, Finish, SearchStep, Shown, Step, Thought
 from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.images.urls import data_url
+from visrag_integrations.scores.shown import shown_score
 from visrag_integrations.types import Box, Page
 
 _QUALITY = 85  # of the JPEGs: small print stays readable; the page holds every picture of the run
@@ -145,7 +146,7 @@ def _figure(shown: Shown, boxes: Sequence[tuple[int, Box]]) -> str:
     score = ""
     if shown.whole:
         kind = ""
-        score = f" · score {shown.page.score:.3g}"
+        score = f" · score {shown_score(shown.page.score)}"
     width, height = shown.size
     return (
         f'<figure><label><input type="checkbox" aria-label="Enlarge"/><span class="picture">'

@@ -68,7 +68,8 @@ def run(arguments: argparse.Namespace) -> int:
         else:
             embedder = opening.embedder_that_filled(store, arguments)
             opened.callback(close, embedder)
-        rag = opening.build_rag(arguments, embedder, store, reranking.retriever_settings(arguments, opened))
+        searching = reranking.retriever_settings(arguments, opened)
+        rag = opening.build_rag(arguments, embedder, store, searching, fills=bool(arguments.paths))
         opened.callback(close, rag.generator)
         answered = _answered(arguments, question, rag, only)
         if not answered.answer.pages:

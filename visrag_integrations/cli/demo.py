@@ -17,7 +17,6 @@ from visrag_integrations.errors import SettingError, printable
 from visrag_integrations.interfaces.closing import close
 
 if TYPE_CHECKING:
-    from visrag_integrations.interfaces import Generator
     from visrag_integrations.servers.demo import KnowledgeBases
 
 _MOST_NAMES = 5  # of files that are left out; a folder of photographs may hold thousands of others
@@ -112,7 +111,8 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
     embedder = asked.with_query_embedder(embedder, arguments)
     loading.ask_for_embedder(arguments, embedder, fills=True)
     loading.ask_before_loading(arguments, generator)
-    writer = loading.load_generator(arguments, generator, beside=embedder)
+    loading.refuse_several(arguments, generator, *arguments.also)
+    writer = loading.load_generator(arguments, generator, beside=embedder, fills=True)
     opened.callback(close, writer)
     if arguments.agent and only_quotes(writer):
         raise SettingError(
@@ -130,7 +130,7 @@ def _open(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Knowle
         arguments.folder,
         embedder=loading.load_embedder(arguments, embedder, fills=True),
         generator=writer,
-        others=_others(arguments),
+        others=[loading.load_another(arguments, name, beside=embedder, fills=True) for name in arguments.also],
         limits=limits,
         load=lambda info: loading.load_embedder(arguments, info.embedder, info, may_ask=False),
         searching=reranking.retriever_settings(arguments, opened),
@@ -157,12 +157,6 @@ def _add_sources(sources: Sequence[str], bases: KnowledgeBases) -> None:
         if len(taken.left_out) > _MOST_NAMES:
             names_left_out += ", ..."
         options.note(f"of kinds that cannot be read, and left out: {len(taken.left_out)} ({names_left_out})")
-
-
-def _others(arguments: argparse.Namespace) -> list[Generator]:
-    """What visitors may choose beside the first; `--model` and `--gpu-memory` speak of the first one."""
-    without_model = argparse.Namespace(**{**vars(arguments), "model": None, "gpu_memory": None})
-    return [loading.load_generator(without_model, name) for name in arguments.also]
 
 
 def _serve(arguments: argparse.Namespace, bases: KnowledgeBases, password: str | None) -> None:

@@ -163,7 +163,7 @@ def run_answers(arguments: argparse.Namespace) -> int:
             retriever, beside = found_by, found_by.embedder.name
         if arguments.run_file:
             how["run"] = _run_to_show(arguments, store)
-        rag = _rag(arguments, retriever, beside)
+        rag = _rag(arguments, retriever, beside, fills=_fills(arguments, dataset))
         opened.callback(close, rag.generator)
         result = evaluate_answers(dataset, rag, metrics, **how)
         if judge is not None and result.answers:
@@ -212,7 +212,7 @@ def _run_to_show(arguments: argparse.Namespace, store: QdrantPageStore | None) -
 
 def _open_store(arguments: argparse.Namespace, dataset: EvaluationSet) -> QdrantPageStore:
     """The index that is named; else one of the set's own, where there are pages to fill it with."""
-    fills = bool(arguments.documents or dataset.pages)
+    fills = _fills(arguments, dataset)
     # "org/Data set" -> "org-Data-set": what a collection may be called.
     own = re.sub(r"[^A-Za-z0-9_-]+", "-", dataset.name).strip("-")[:100] or "set"
     if not fills and "://" not in arguments.index and not Path(arguments.index).is_dir():
@@ -232,7 +232,7 @@ def _fill(
     """Index what comes with the set, or --documents; says how many documents or pages failed."""
     from visrag_integrations.evaluation import index_pages
 
-    if not arguments.documents and not dataset.pages:
+    if not _fills(arguments, dataset):
         return 0
     embedder = opening.embedder_to_fill(arguments, store)
     opened.callback(close, embedder)  # at the end: searching needs the same one
@@ -243,6 +243,11 @@ def _fill(
     for line in output.failure_lines(report.failed):
         options.note(line)
     return len(report.failed)
+
+
+def _fills(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
+    """Whether there are pages to embed, where an index is needed."""
+    return bool(arguments.documents or dataset.pages)
 
 
 def _needs_index(arguments: argparse.Namespace, dataset: EvaluationSet) -> bool:
@@ -272,11 +277,11 @@ def _retriever(arguments: argparse.Namespace, store: QdrantPageStore, opened: co
     return PageRetriever(embedder, store, mode=arguments.mode, filter=options.filter_of(arguments), **settings)
 
 
-def _rag(arguments: argparse.Namespace, retriever: Retriever, beside: str) -> VisRAG:
+def _rag(arguments: argparse.Namespace, retriever: Retriever, beside: str, *, fills: bool) -> VisRAG:
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.types import GenerationSettings
 
-    writer = loading.load_generator(arguments, opening.generator_name(arguments), beside=beside)
+    writer = loading.load_generator(arguments, opening.generator_name(arguments), beside=beside, fills=fills)
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     return VisRAG(
         retriever,

@@ -1,14 +1,15 @@
-"""How much of a GPU vLLM takes for the generator, where an embedder runs on the same one."""
+"""How much of a GPU vLLM takes for a generator, where other models run on the same one."""
 
 from __future__ import annotations
 
 import argparse
 import math
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Any
 
 from visrag_integrations.cli.machine import gpu_megabytes
-from visrag_integrations.cli.model_sizes import known_bytes
+from visrag_integrations.cli.model_sizes import weights_of
 from visrag_integrations.cli.noting import note
 from visrag_integrations.errors import SettingError, printable
 
@@ -27,8 +28,8 @@ def add_option(parser: argparse.ArgumentParser) -> None:
         "--gpu-memory",
         type=_share,
         metavar="SHARE",
-        help="of the GPU's memory, what vLLM takes for the generator, such as 0.6 (default: 0.9, less what an "
-        "embedder on the same GPU needs)",
+        help="of the GPU's memory, what vLLM takes for a generator, such as 0.6 (default: 0.9, less what an "
+        "embedder and a reranker on the same GPU need)",
     )
 
 
@@ -56,13 +57,33 @@ def refuse_without_vllm(arguments: argparse.Namespace, name: str) -> None:
         )
 
 
-def vllm_settings(arguments: argparse.Namespace, name: str, embedder: str) -> dict[str, Any]:
+def refuse_without_room(arguments: argparse.Namespace, names: Sequence[str]) -> None:
+    """Nothing, if `--gpu-memory` says a share that all of these have beside each other.
+
+    Raises:
+        SettingError: It does not. vLLM would load the first, which takes minutes, and then have no room for the next.
+    """
+    share: float | None = getattr(arguments, "gpu_memory", None)
+    if share is not None and share * len(names) <= _VLLM_TAKES:
+        return
+    called = " and ".join(map(printable, names))
+    said = (
+        f"vLLM would run {called} on one GPU in this process, and the first leaves no room for another. Start all but "
+        f"one on a server (vllm serve {printable(names[-1])}), and give its URL in place of the name"
+    )
+    if hasattr(arguments, "gpu_memory"):
+        each = math.floor(_VLLM_TAKES / len(names) * 100) / 100
+        said += f"; or, where {each} of the GPU is enough for each, say --gpu-memory {each}"
+    raise SettingError(f"{said}.")
+
+
+def vllm_settings(arguments: argparse.Namespace, name: str, beside: Sequence[str]) -> dict[str, Any]:
     """What vLLM is told for this generator; nothing where it may take what it takes by itself.
 
     Args:
         arguments: With `gpu_memory`.
         name: Of the generator.
-        embedder: Of what runs on the same GPU; "" where nothing does.
+        beside: Of what runs on the same GPU: embedders, a reranker.
     """
     if find_spec("vllm") is None:  # transformers takes what it needs, and no more
         refuse_without_vllm(arguments, name)
@@ -70,29 +91,48 @@ def vllm_settings(arguments: argparse.Namespace, name: str, embedder: str) -> di
     asked: float | None = getattr(arguments, "gpu_memory", None)
     if asked is not None:
         return {"gpu_memory_utilization": asked}
-    left = share_beside(embedder, gpu_megabytes())
+    megabytes = gpu_megabytes() if beside else None  # the driver's program takes a second
+    if megabytes is None:
+        return {}
+    weights, known = 0, []
+    for other in beside:
+        size = weights_of(other)
+        if size is None:
+            _say(
+                arguments,
+                f"how much of the GPU {printable(other)} needs is not known, so vLLM leaves nothing for it; a share "
+                "such as --gpu-memory 0.6 does.",
+            )
+        else:
+            weights += size
+            known.append(printable(other))
+    left = share_beside(weights, megabytes)
     if left is None:
         return {}
-    if not getattr(arguments, "quiet", False):
-        note(
-            f"vLLM takes {left:.0%} of the GPU for {name}, and leaves the rest to {embedder}; --gpu-memory {left} or "
-            "another share says it otherwise."
-        )
+    _say(
+        arguments,
+        f"vLLM takes {left:.0%} of the GPU for {printable(name)}, and leaves the rest to {' and '.join(known)}; "
+        f"--gpu-memory {left} or another share says it otherwise.",
+    )
     return {"gpu_memory_utilization": left}
 
 
-def share_beside(embedder: str, megabytes: int | None) -> float | None:
-    """The share of a GPU that vLLM may take beside an embedder; None where it need not be told.
+def _say(arguments: argparse.Namespace, text: str) -> None:
+    if not getattr(arguments, "quiet", False):
+        note(text)
+
+
+def share_beside(weights: int, megabytes: int | None) -> float | None:
+    """The share of a GPU that vLLM may take beside weights of so many bytes; None where it need not be told.
 
     VisRAG-Ret needs 1.5 x 6.8 GB: 0.78 of 80 GiB is left of vLLM's 0.9, and 0.5 of 24 GiB.
 
-    >>> share_beside("openbmb/VisRAG-Ret", 81920), share_beside("openbmb/VisRAG-Ret", 24576)
+    >>> share_beside(6_800_000_000, 81920), share_beside(6_800_000_000, 24576)
     (0.78, 0.5)
-    >>> share_beside("", 81920), share_beside("openbmb/VisRAG-Ret", None)
+    >>> share_beside(0, 81920), share_beside(6_800_000_000, None)
     (None, None)
     """
-    weights = known_bytes(embedder)
-    if not embedder or weights is None or not megabytes:
+    if not weights or not megabytes:
         return None
     needed = weights * _BESIDE_WEIGHTS / (megabytes * 1024 * 1024)
     return max(_LEAST, math.floor((_VLLM_TAKES - needed) * 100) / 100)

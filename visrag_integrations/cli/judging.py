@@ -22,15 +22,14 @@ def add_judge_options(parser: argparse.ArgumentParser) -> None:
 
 def load_judge(arguments: argparse.Namespace, opened: contextlib.ExitStack) -> Generator | None:
     """The generator that judges, loaded before the work begins; None where none is asked for."""
-    from visrag_integrations.cli import loading
+    from visrag_integrations.cli import loading, opening
 
     if not arguments.judge:
         if arguments.judge_record:
             raise SettingError("--judge-record keeps the verdicts of --judge. Say who judges: --judge NAME|FOLDER|URL")
         return None
-    # `--model` and `--gpu-memory` speak of the other generator.
-    own = argparse.Namespace(**{**vars(arguments), "model": None, "gpu_memory": None})
-    judge = loading.load_generator(own, arguments.judge)
+    loading.refuse_several(arguments, opening.generator_name(arguments), arguments.judge)
+    judge = loading.load_another(arguments, arguments.judge)
     if judge.name == "extractive":
         raise SettingError("The extractive generator quotes; it cannot judge. Name a model or a server's URL.")
     opened.callback(close, judge)

@@ -5,10 +5,10 @@ from __future__ import annotations
 import argparse
 import shutil
 from importlib.util import find_spec
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from visrag_integrations.cli import embedding_server, gpu_memory
+from visrag_integrations.cli.model_names import checkpoint_of, computes_here, is_on_hub, is_url, without_system
 from visrag_integrations.cli.model_sizes import (
     BYTES_EACH,
     billions_of,
@@ -30,7 +30,6 @@ if TYPE_CHECKING:
 # Billions of parameters from which nobody loads a model on a processor unasked. ColModernVBERT (0.25) and BGE-VL (0.43)
 # are made for it; from ColPali and VisRAG-Ret (3) on, a page takes minutes and the download gigabytes.
 LARGE = 1.5
-_STANDS_FOR = {"cpu-visual": "ModernVBERT/colmodernvbert-merged"}  # told without importing torch
 
 
 def add_device_option(parser: argparse.ArgumentParser) -> None:
@@ -102,13 +101,14 @@ def _is_elsewhere(arguments: argparse.Namespace, needed: str, name: str) -> bool
     return embedding_server.has_served(needed) or (needed in SERVED and find_spec("vllm") is None)
 
 
-def load_generator(arguments: argparse.Namespace, name: str, *, beside: str = "") -> Generator:
+def load_generator(arguments: argparse.Namespace, name: str, *, beside: str = "", fills: bool = False) -> Generator:
     """The generator, on the device that was asked for; of a server, the model that `--model` names.
 
     Args:
         arguments: With `device`, `model` and `gpu_memory`.
         name: Of the generator.
         beside: The name of the embedder that is used in the same process; it may need room on the same GPU.
+        fills: Whether that embeds pages too: of two models, both are then in memory.
 
     Raises:
         SettingError: It is large, there is no GPU, and nobody said that the processor will do.
@@ -126,25 +126,62 @@ def load_generator(arguments: argparse.Namespace, name: str, *, beside: str = ""
         gpu_memory.refuse_without_vllm(arguments, name)
         return generation.load_generator(name)
     if device is None or (device == "cuda" and find_spec("vllm") is not None):  # vLLM takes the GPU by itself
-        shared_with = _on_gpu(arguments, beside)
+        shared_with = _on_gpu(arguments, beside, fills=fills)
         return generation.load_generator(name, **gpu_memory.vllm_settings(arguments, name, shared_with))
     gpu_memory.refuse_without_vllm(arguments, name)
     # vLLM as it is installed from PyPI runs on GPUs only, and on which of them is not said by a device's name.
     return generation.load_generator(name, engine="transformers", device=device)
 
 
-def _on_gpu(arguments: argparse.Namespace, embedder: str) -> str:
-    """The half of an embedder that embeds questions, where it runs on a GPU in this process; else ""."""
+def _on_gpu(arguments: argparse.Namespace, embedder: str, *, fills: bool) -> list[str]:
+    """What searches in this process and runs on a GPU: of an embedder what is needed, and the reranker."""
     if not embedder:
-        return ""
+        return []
     from visrag_integrations import embedders
 
     pages, queries = embedders.split_pair(embedder)
-    needed = queries or pages
-    device = device_of(arguments, embedder) or "cuda"
-    if not device.startswith("cuda") or not computes_here(needed) or _is_elsewhere(arguments, needed, embedder):
-        return ""
-    return _on_hub(needed)
+    needed = [queries or pages]
+    if fills and queries is not None:
+        needed = [pages, queries]
+    found: list[str] = []
+    if _may_be_gpu(device_of(arguments, embedder)):
+        for half in needed:
+            if computes_here(half) and not _is_elsewhere(arguments, half, embedder):
+                found.append(without_system(half))
+    reranker = getattr(arguments, "rerank", None)
+    if reranker and not arguments.rerank_url and computes_here(reranker) and _may_be_gpu(arguments.device):
+        found.append(reranker)
+    return found
+
+
+def _may_be_gpu(device: str | None) -> bool:
+    return device is None or device.startswith("cuda")
+
+
+def refuse_several(arguments: argparse.Namespace, *names: str) -> None:
+    """Nothing, unless vLLM would run more than one of these generators, and they have no room beside each other.
+
+    Raises:
+        SettingError: It would.
+    """
+    here = [name for name in names if name and _is_run_by_vllm(arguments, name)]
+    if len(here) > 1:
+        gpu_memory.refuse_without_room(arguments, here)
+
+
+def load_another(arguments: argparse.Namespace, name: str, *, beside: str = "", fills: bool = False) -> Generator:
+    """A generator beside the one that `--generator` and `--model` name; after `refuse_several`."""
+    own = argparse.Namespace(**{**vars(arguments), "model": None})
+    if not _is_run_by_vllm(arguments, name):
+        own.gpu_memory = None  # said of another
+    return load_generator(own, name, beside=beside, fills=fills)
+
+
+def _is_run_by_vllm(arguments: argparse.Namespace, name: str) -> bool:
+    """Whether vLLM runs it on a GPU in this process; on a processor several have room."""
+    if not computes_here(name) or device_of(arguments, name) not in (None, "cuda"):
+        return False
+    return find_spec("vllm") is not None and not _why_no_gpu()
 
 
 def check_server(arguments: argparse.Namespace, name: str) -> None:
@@ -207,7 +244,7 @@ def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool
         missing = _why_no_gpu()
         if not missing:
             return
-        size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name)) or 0
+        size = bytes_on_hub(without_system(name)) or known_bytes(without_system(name)) or 0
         if size < LARGE * BYTES_EACH * 1e9:
             continue
         said = f"no GPU was found{missing}; {printable(name)} needs about {in_words(size)} of download and of memory"
@@ -222,64 +259,19 @@ def ask_before_loading(arguments: argparse.Namespace, *names: str, may_ask: bool
 
 def say_what_is_fetched(name: str) -> None:
     """Say what a checkpoint of the hub takes before it is fetched; nothing where it is here already."""
-    if not _is_on_hub(name) or is_offline() or is_cached(_on_hub(name)):
+    if not is_on_hub(name) or is_offline() or is_cached(without_system(name)):
         return
-    size = bytes_on_hub(_on_hub(name)) or known_bytes(_on_hub(name))
+    size = bytes_on_hub(without_system(name)) or known_bytes(without_system(name))
     takes = f", about {in_words(size)}" if size is not None else ""
-    note(f"fetching {printable(_on_hub(name))} from the hub{takes}; it is kept for the next time.")
-
-
-def checkpoint_of(name: str) -> str:
-    """The checkpoint that an embedder's name stands for; the name itself where it is one.
-
-    >>> checkpoint_of("cpu-visual"), checkpoint_of("openbmb/VisRAG-Ret")
-    ('ModernVBERT/colmodernvbert-merged', 'openbmb/VisRAG-Ret')
-    """
-    return _STANDS_FOR.get(name, name)
-
-
-def computes_here(name: str) -> bool:
-    """Whether it is a checkpoint, which runs on a device of this machine.
-
-    >>> [computes_here(name) for name in ("ocr", "openbmb/VisRAG-Ret", "http://gpu:8000/v1", "endpoint:my/model")]
-    [False, True, False, False]
-    """
-    if is_url(name):
-        return False
-    system, _, after = name.partition(":")
-    if after and system == "endpoint":
-        return False
-    return Path(name).expanduser().is_dir() or "/" in name
-
-
-def is_url(name: str) -> bool:
-    """Whether it is the address of a server."""
-    # Not `urlsplit`: of a mistyped address it raises, and whoever is given the address says what is wrong with it.
-    return name.lower().startswith(("http://", "https://"))
-
-
-def _is_on_hub(name: str) -> bool:
-    """Whether it would be fetched from the hub: no folder of this machine, no server, no name without weights."""
-    if not computes_here(name):
-        return False
-    name = _on_hub(name)
-    return not Path(name).expanduser().exists() and name.count("/") == 1 and not name.startswith((".", "~", "/"))
+    note(f"fetching {printable(without_system(name))} from the hub{takes}; it is kept for the next time.")
 
 
 def _may_be_large(name: str) -> bool:
     """Whether it would be fetched from the hub, and is not known to be small."""
-    if not _is_on_hub(name):
+    if not is_on_hub(name):
         return False
-    billions = billions_of(_on_hub(name))
+    billions = billions_of(without_system(name))
     return billions is None or billions >= LARGE
-
-
-def _on_hub(name: str) -> str:
-    """The name without the system that may stand before it."""
-    from visrag_integrations.embedders import SYSTEMS
-
-    system, _, after = name.partition(":")
-    return after if system in SYSTEMS and after else name
 
 
 def _why_no_gpu() -> str:

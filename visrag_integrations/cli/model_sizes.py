@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 from pathlib import Path
+from typing import Any
 
 from visrag_integrations.known_models import MODELS
 
@@ -38,6 +40,42 @@ def known_bytes(name: str) -> int | None:
     if billions is None:
         return None
     return int(billions * 1e9) * BYTES_EACH
+
+
+def weights_of(name: str) -> int | None:
+    """What the weights of a checkpoint take: of a folder its files', else as is known; None where nothing is.
+
+    A folder with an adapter needs the model that it adapts too; where that one's size is not known, none is.
+    """
+    folder = Path(name).expanduser()
+    if not folder.is_dir():
+        return known_bytes(name) or bytes_on_hub(name)
+    total = 0
+    for place in _weight_folders(folder):
+        total += sum(file.stat().st_size for file in place.glob("*.safetensors"))
+    if (folder / "adapter_config.json").is_file():
+        base = str(_json_in(folder / "adapter_config.json", {}).get("base_model_name_or_path") or "")
+        adapted = weights_of(base) if base and Path(base).expanduser() != folder else None
+        return None if adapted is None else total + adapted
+    return total or None
+
+
+def _weight_folders(folder: Path) -> set[Path]:
+    """The folder itself, and those of its modules, as sentence-transformers keeps them; none of a run's checkpoints."""
+    folders = {folder}
+    for module in _json_in(folder / "modules.json", []):
+        if isinstance(module, dict):
+            folders.add(folder / str(module.get("path") or ""))
+    return folders
+
+
+def _json_in(file: Path, otherwise: Any) -> Any:
+    """What a file says, if it is of this type; a damaged one is said by whoever loads the model."""
+    try:
+        found = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return otherwise
+    return found if isinstance(found, type(otherwise)) else otherwise
 
 
 def is_offline() -> bool:

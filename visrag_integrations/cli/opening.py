@@ -126,15 +126,25 @@ def build_rag(
     embedder: PageEmbedder,
     store: QdrantPageStore,
     searching: Mapping[str, Any] | None = None,
+    *,
+    fills: bool = False,
 ) -> VisRAG:
-    """What answers from this store, as the generator options say; `searching` are more settings of the retriever."""
+    """What answers from this store, as the generator options say.
+
+    Args:
+        arguments: With the generator options.
+        embedder: Of the questions.
+        store: Of the pages.
+        searching: More settings of the retriever.
+        fills: Whether the embedder was used for pages before, and is in memory with all that it has.
+    """
     from visrag_integrations.rag import VisRAG
     from visrag_integrations.retrieval import PageRetriever
     from visrag_integrations.types import GenerationSettings
 
     settings = GenerationSettings(max_tokens=arguments.max_tokens, guided=arguments.guided)
     strategy, prompt = strategy_of(arguments), prompt_of(arguments)  # what does not fit is refused before loading
-    writer = loading.load_generator(arguments, generator_name(arguments), beside=embedder.name)
+    writer = loading.load_generator(arguments, generator_name(arguments), beside=embedder.name, fills=fills)
     retriever = PageRetriever(embedder, store, mode=getattr(arguments, "mode", None), **(searching or {}))
     return VisRAG(retriever, writer, strategy=strategy, prompt=prompt, settings=settings)
 

@@ -70,7 +70,9 @@ def report_line(report: IndexReport, index: str) -> str:
 
 def hit_lines(hits: Sequence[ScoredPage]) -> list[str]:
     """One line per page that was found, best first."""
-    return [f"{rank}. {_place(hit.page)}  (score {hit.score:.2f})" for rank, hit in enumerate(hits, 1)]
+    from visrag_integrations.scores.shown import shown_score
+
+    return [f"{rank}. {_place(hit.page)}  (score {shown_score(hit.score)})" for rank, hit in enumerate(hits, 1)]
 
 
 def found_lines(hits: Sequence[ScoredPage], passages: Sequence[str]) -> list[str]:

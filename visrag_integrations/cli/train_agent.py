@@ -87,6 +87,7 @@ def run_runs(arguments: argparse.Namespace) -> int:
     from visrag_integrations.training import build_runs
 
     left_out = train_stages.LeftOut()
+    loading.refuse_several(arguments, arguments.generator, arguments.cropper or "", arguments.judge)
     questions = load_evaluation_set(arguments.questions)
     with contextlib.ExitStack() as opened:
         retriever = opened.enter_context(_retriever(arguments))

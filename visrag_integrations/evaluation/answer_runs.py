@@ -199,13 +199,15 @@ def with_options(question: Question) -> str:
     """
     if not question.options:
         return question.text
-    # Some sets write the letters themselves: "A) red". "Asia" and "Brazil" only begin with them.
+    # Some sets write the letters themselves: "A) red", "A". "Asia", "A lot" and "A-10" only begin with them.
     has_letters = True
     plain: list[str] = []
     lettered: list[str] = []
     for place, option in enumerate(map(str.strip, question.options)):
         letter = chr(ord("A") + place)
-        has_letters = has_letters and option.startswith(letter) and not option[1:2].isalnum()
+        has_letters = has_letters and (
+            option == letter or option.startswith((f"{letter}.", f"{letter})", f"{letter}:"))
+        )
         plain.append(option)
         lettered.append(f"{letter}. {option}")
     options = plain if has_letters else lettered

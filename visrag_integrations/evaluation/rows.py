@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -198,7 +199,8 @@ def whole(value: Any, where: str, what: str) -> int:
 def _yes_or_no(row: Row, columns: Sequence[str], where: str) -> bool | None:
     """A truth value, also where it is written, as in a .tsv file; None where the row does not say."""
     value = first(row, columns)
-    if value is None or value == "":
+    # NaN is what pandas puts where a row of a table has no value.
+    if value is None or value == "" or (isinstance(value, float) and math.isnan(value)):
         return None
     written = str(value).strip().lower()
     if written not in _YES_OR_NO:

@@ -8,8 +8,8 @@ A run leaves `memory_NAME_PIPELINE_TIME.json`, what every variable was after eve
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -30,18 +30,16 @@ class Memory:
         questions: Their texts, in the run's order.
         right_answers: Of each question; empty where the benchmark has none.
         answers: What was answered: `pred_ls`, or `ans_ls` where nothing took answers from it.
-        pictures: The paths of the pages that were found, best first.
-        scores: Of each page; empty where the run has none.
-        keys: How judgements name each page; empty where the run does not say.
+        found: `ret_psg`, the paths of the pages that were found, best first; `ret_scores` and `ret_pages`, what is said
+            of each; as they are written. A step may change one of them alone, and answers need none, so `memory_run`
+            checks them.
     """
 
     path: Path
     questions: tuple[str, ...]
     right_answers: tuple[tuple[str, ...], ...] = ()
     answers: tuple[str, ...] = ()
-    pictures: tuple[tuple[str, ...], ...] = ()
-    scores: tuple[tuple[float, ...], ...] = ()
-    keys: tuple[tuple[str, ...], ...] = ()
+    found: Mapping[str, Any] = field(default_factory=dict)
 
 
 def is_memory(rows: Any) -> bool:
@@ -57,7 +55,7 @@ def read_memory(path: str | Path) -> Memory:
     """A memory file.
 
     Raises:
-        DatasetError: Not such a file, or lists in it that do not have one entry for each question.
+        DatasetError: Not such a file, or answers in it that are not one for each question.
     """
     path = Path(path)
     steps = read_json(path)
@@ -71,32 +69,35 @@ def read_memory(path: str | Path) -> Memory:
     questions = last.get("q_ls")
     if not isinstance(questions, list) or not all(isinstance(question, str) for question in questions):
         raise DatasetError(str(path), "holds no questions (memory_q_ls).")
-    lists: dict[str, list[Any]] = {}
-    for name in ("gt_ls", "pred_ls", "ans_ls", "ret_psg", "ret_scores", "ret_pages"):
-        found = last.get(name) or []
-        if not isinstance(found, list):
-            raise DatasetError(str(path), f"its {name} is {type(found).__name__}; it is a list, an entry a question.")
-        if found and len(found) != len(questions):
-            raise DatasetError(str(path), f"has {len(questions)} questions and {len(found)} entries of {name}.")
-        lists[name] = found
-    pictures = tuple(map(_texts, lists["ret_psg"]))
+    right = _list_of(path, last, "gt_ls", len(questions))
+    written = _list_of(path, last, "pred_ls", len(questions)) or _list_of(path, last, "ans_ls", len(questions))
     return Memory(
         path,
         tuple(questions),
-        tuple(map(_texts, lists["gt_ls"])),
-        tuple(map(_answer, lists["pred_ls"] or lists["ans_ls"])),
-        pictures,
-        _of_each_page(lists["ret_scores"], pictures, float, f"{path}, ret_scores"),
-        _of_each_page(lists["ret_pages"], pictures, _page_key, f"{path}, ret_pages"),
+        tuple(map(_texts, right)),
+        tuple(map(_answer, written)),
+        {name: last[name] for name in ("ret_psg", "ret_scores", "ret_pages") if name in last},
     )
 
 
+def _list_of(path: Path, variables: Mapping[str, Any], name: str, questions: int) -> list[Any]:
+    """A variable that has an entry for each question; empty where the run has no such variable."""
+    found = variables.get(name) or []
+    if not isinstance(found, list):
+        raise DatasetError(str(path), f"its {name} is {type(found).__name__}; it is a list, an entry a question.")
+    if found and len(found) != questions:
+        raise DatasetError(str(path), f"has {questions} questions and {len(found)} entries of {name}.")
+    return found
+
+
 def _of_each_page(
-    lists: Sequence[Any], pictures: Sequence[Sequence[str]], convert: Callable[[Any], Value], where: str
+    memory: Memory, name: str, pictures: Sequence[Sequence[str]], convert: Callable[[Any], Value]
 ) -> tuple[tuple[Value, ...], ...]:
     """What is said of each page that was found, a list a question; nothing where the run says nothing."""
-    if not lists or not pictures:
+    lists = _list_of(memory.path, memory.found, name, len(memory.questions))
+    if not lists:
         return ()
+    where = f"{memory.path}, {name}"
     found: list[tuple[Value, ...]] = []
     for number, (values, paths) in enumerate(zip(lists, pictures, strict=True), 1):
         try:
@@ -147,10 +148,13 @@ def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str
             is one. Else it is named as UltraRAG's corpora name pages: "report/page_0.jpg".
 
     Raises:
-        DatasetError: No pages were found, or none of the set's questions was asked.
+        DatasetError: No pages were found, scores or keys are not of each, or none of the set's questions was asked.
     """
-    if not memory.pictures:
+    pictures = tuple(map(_texts, _list_of(memory.path, memory.found, "ret_psg", len(memory.questions))))
+    if not pictures:
         raise DatasetError(str(memory.path), "holds no pages (memory_ret_psg).")
+    scores = _of_each_page(memory, "ret_scores", pictures, float)
+    names = _of_each_page(memory, "ret_pages", pictures, _page_key)
     keys: set[str] = set()
     questions: Sequence[Question] | None = None
     if dataset is not None:
@@ -161,13 +165,13 @@ def memory_run(memory: Memory, dataset: EvaluationSet | None = None) -> dict[str
     run: dict[str, dict[str, float]] = {}
     for id_, place in _places(memory, questions).items():
         found: dict[str, float] = {}
-        for rank, path in enumerate(memory.pictures[place]):
+        for rank, path in enumerate(pictures[place]):
             key = _key_of(path, keys)
-            if memory.keys:
-                key = memory.keys[place][rank]
+            if names:
+                key = names[place][rank]
             score = 1 / (rank + 1)
-            if memory.scores:
-                score = memory.scores[place][rank]
+            if scores:
+                score = scores[place][rank]
             found.setdefault(key, score)  # a page that was found twice counts where it was found first
         run[id_] = found
     return run

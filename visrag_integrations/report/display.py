@@ -13,6 +13,7 @@ from visrag_integrations.files import write_whole
 from visrag_integrations.grounding import ground
 from visrag_integrations.report.html_page import answer_to_html
 from visrag_integrations.report.inline_html import inline_answer, inline_pages
+from visrag_integrations.scores.shown import shown_score
 from visrag_integrations.types import Answer, Evidence, Grounding, Page, ScoredPage
 
 # Notebooks show a cell's old output beside the new one, so no two displays may share an id.
@@ -93,7 +94,7 @@ def show(
     12
     >>> show([Page("d", 1, source="a.pdf"), ScoredPage(Page("d", 2, source="a.pdf"), 0.25)])
     a.pdf, page 1
-    a.pdf, page 2  (score 0.250)
+    a.pdf, page 2  (score 0.25)
     """
     if isinstance(shown, Answer):
         return ShownAnswer(ground(shown), question)
@@ -104,7 +105,7 @@ def show(
 
 def _page_line(shown: Page | ScoredPage) -> str:
     if isinstance(shown, ScoredPage):
-        return f"{_place(shown.page)}  (score {shown.score:.3f})"
+        return f"{_place(shown.page)}  (score {shown_score(shown.score)})"
     return _place(shown)
 
 

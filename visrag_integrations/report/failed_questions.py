@@ -16,6 +16,7 @@ from visrag_integrations.report.escaping import escaped
 from visrag_integrations.report.page_cards import card_row, page_card
 from visrag_integrations.report.page_pictures import Outlines, ReportPictures
 from visrag_integrations.report.page_places import place_of
+from visrag_integrations.scores.shown import shown_score
 from visrag_integrations.types import Box, Page
 
 MOST_FOUND = 3
@@ -157,7 +158,7 @@ class FailedQuestions:
             predicted = result.evidence.boxes.get(question.id, {})
         # The answer's boxes above the right ones: where they agree, both can be seen.
         outlines = [_right_boxes(question, key), Outlines("partly", predicted.get(key, ()))]
-        note = f"place {place + 1}, score {result.run[question.id][key]:.3g}"
+        note = f"place {place + 1}, score {shown_score(result.run[question.id][key])}"
         if key in relevant_pages(self.dataset.qrels.get(question.id, {})):
             note = f"\u2713 right page, {note}"
         return self._card(name, key, outlines, note)

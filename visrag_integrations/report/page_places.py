@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from visrag_integrations.generation.shown_pages import file_name
 from visrag_integrations.report.escaping import escaped
+from visrag_integrations.scores.shown import shown_score
 from visrag_integrations.types import Page, ScoredPage
 
 
@@ -33,4 +34,4 @@ def place_of(page: Page | None, index: int) -> str:
 def score_html(hit: ScoredPage) -> str:
     """The score that a search gave the page; its kind, a word of this field, in the tooltip."""
     title = f"how well the page fits, among those of this search ({escaped(hit.score_type)})"
-    return f'<span class="score" title="{title}">score {hit.score:.3g}</span>'
+    return f'<span class="score" title="{title}">score {shown_score(hit.score)}</span>'

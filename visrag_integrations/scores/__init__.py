@@ -1,1 +1,4 @@
-"""How well a page fits a query: `exact` (cosine, MaxSim), `lexical` (BM25), `patches` (which parts of a page fit)."""
+"""How well a page fits a query: `exact` (cosine, MaxSim), `lexical` (BM25), `patches` (which parts of a page fit).
+
+`shown` writes a score for people.
+"""

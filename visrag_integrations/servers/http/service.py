@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
+import threading
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
@@ -60,8 +61,7 @@ class Service:
     batcher: QueryBatcher
     paths: PicturePaths = field(default_factory=PicturePaths)
     _ready: tuple[float, bool] = field(default=(float("-inf"), False))
-    _prober: ThreadPoolExecutor | None = None  # from the first question for the health on
-    _probe: Future[list[Page]] | None = None
+    _probe: Future[list[Page]] | None = None  # from the first question for the health on
 
     async def search(self, request: SearchRequest) -> list[ScoredPage]:
         """The pages that fit the request."""
@@ -93,8 +93,7 @@ class Service:
             return ready
         # One probe at a time: a store that hangs holds one thread, not one for each that asks.
         if self._probe is None or self._probe.done():
-            self._prober = self._prober or ThreadPoolExecutor(1, "visrag-health")
-            self._probe = self._prober.submit(self.retriever.store.get_pages, [_NO_PAGE])
+            self._probe = _begin_probe(self.retriever)
         answer = asyncio.shield(asyncio.wrap_future(self._probe))  # others wait for the same
         try:
             await asyncio.wait_for(answer, _READY_SECONDS)
@@ -109,10 +108,25 @@ class Service:
         """End the threads and delete what was written; both are there again when they are needed."""
         self.batcher.close()
         self.paths.close()
-        if self._prober is not None:
-            self._prober.shutdown(wait=False, cancel_futures=True)  # a store that hangs must not hold up the end
-        self._prober = None
         self._probe = None
+
+
+def _begin_probe(retriever: PageRetriever) -> Future[list[Page]]:
+    """Ask the store for a page, in a thread that ends with the answer.
+
+    A daemon, not a pool's: Python waits for a pool's threads at its end, and a store that hangs would hold that up.
+    """
+    probe: Future[list[Page]] = Future()
+
+    def ask() -> None:
+        try:
+            probe.set_result(retriever.store.get_pages([_NO_PAGE]))
+        except BaseException as err:  # noqa: BLE001 (whoever waits for the probe gets it)
+            probe.set_exception(err)
+
+    probe.set_running_or_notify_cancel()
+    threading.Thread(target=ask, name="visrag-health", daemon=True).start()
+    return probe
 
 
 @dataclass(frozen=True)

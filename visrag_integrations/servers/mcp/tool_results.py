@@ -13,6 +13,7 @@ from visrag_integrations import images
 from visrag_integrations.errors import PictureError, SettingError, printable
 from visrag_integrations.generation.inert import inert, inert_line
 from visrag_integrations.grounding import grounding_dict
+from visrag_integrations.scores.shown import shown_score
 from visrag_integrations.servers.web.public import page_fields
 from visrag_integrations.types import Answer, Evidence, Page, ScoredPage
 
@@ -142,7 +143,7 @@ def _hit_line(hit: ScoredPage) -> str:
     beginning = inert_line(hit.page.text)
     if len(beginning) > _BEGINNING:
         beginning = beginning[: _BEGINNING - 3] + "..."
-    return f"{_place(hit.page)} (id {hit.page.id}, {hit.score_type} {hit.score:.3f})\n   {beginning}"
+    return f"{_place(hit.page)} (id {hit.page.id}, score {shown_score(hit.score)})\n   {beginning}"
 
 
 def _place(page: Page) -> str:

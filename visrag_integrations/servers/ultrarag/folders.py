@@ -21,6 +21,7 @@ from visrag_integrations.files import write_whole
 # Names of the hub, folders and URLs; YAML reads such a text as it stands ("a: b" and "a #b" it would not).
 _PLAIN = re.compile(r"(?:[A-Za-z/]|\.{1,2}/)[A-Za-z0-9/._~:+@%-]*(?<!:)")
 _OTHER_VALUES = ("null", "true", "false", "yes", "no", "on", "off", "y", "n")
+_UP_TO_FFFF = re.compile("[\x7f-\uffff]")  # but for ASCII; lone surrogates, as of a broken name, among them
 NAMES = ("retriever", "generation", "corpus", "custom")
 
 
@@ -86,7 +87,7 @@ def _values(embedder: str, generator: str) -> dict[str, str]:
         generator = address
         if model.strip():
             settings["model"] = model.strip()
-    return {"EMBEDDER": _quoted(embedder), "GENERATOR": _quoted(generator), "SETTINGS": json.dumps(settings)}
+    return {"EMBEDDER": _quoted(embedder), "GENERATOR": _quoted(generator), "SETTINGS": _in_quotes(settings)}
 
 
 def _quoted(name: str) -> str:
@@ -97,7 +98,19 @@ def _quoted(name: str) -> str:
     """
     if _PLAIN.fullmatch(name) and name.lower() not in _OTHER_VALUES:
         return name
-    return json.dumps(name)
+    return _in_quotes(name)
+
+
+def _in_quotes(value: str | dict[str, str]) -> str:
+    """JSON that YAML reads as the same.
+
+    Not `json.dumps` alone: it writes "📄" as two surrogates, and YAML reads each of them as a character of its own. The
+    rest stays escaped, for some of it are line breaks to YAML, and some it refuses.
+
+    >>> _in_quotes("models/📄 ü") == '"models/📄 \\\\u00fc"'
+    True
+    """
+    return _UP_TO_FFFF.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(value, ensure_ascii=False))
 
 
 def _filled(template: str, values: Mapping[str, str]) -> str:
