@@ -154,9 +154,16 @@ def test_a_short_way_with_one_other_number_is_never_taken() -> None:
     true = {"pixel_values": torch.zeros(1, 5), "input_ids": torch.tensor([[1, 2]])}
     wrong = torch.zeros(1, 5)
     wrong[0, 4] = 1e-38
-    pages = CheckedPages(lambda _: ShortWay((1,), {"pixel_values": wrong}), lambda _: true)
+    tried = []
+
+    def short(image: Image.Image) -> ShortWay:
+        tried.append(image)
+        return ShortWay((1,), {"pixel_values": wrong})
+
+    pages = CheckedPages(short, lambda _: true)
     for _ in range(3):
         assert pages.made(picture(1, 1)) is true
+    assert len(tried) == 1
     missing = CheckedPages(lambda _: ShortWay((1,), {"other": wrong}), lambda _: true)
     assert [missing.made(picture(1, 1)) for _ in range(2)] == [true, true]
 

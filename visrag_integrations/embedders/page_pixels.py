@@ -20,8 +20,8 @@ if TYPE_CHECKING:
     from numpy.typing import NDArray
     from PIL.Image import Image
 
-# Shapes whose token ids are kept, some 30 kB each: pages of a book have a few. Those of more go the processor's way.
-MOST_SHAPES = 256
+# Shapes whose token ids are kept, under 15 kB each: pages of a book have a few. Those of more go the processor's way.
+MOST_SHAPES = 1024
 
 
 class ShortWay(NamedTuple):
@@ -39,8 +39,8 @@ class ShortWay(NamedTuple):
 class CheckedPages:
     """Pages by the short way, once it was seen to give what the processor gives for a page of that shape.
 
-    So another version of transformers, or a setting that is not known here, costs time and changes no number. Safe to
-    call from many threads.
+    Where it gives another number, as with a transformers that computes otherwise, all pages from then on go the
+    processor's way. Safe to call from many threads.
 
     Args:
         short: The short way; None where it does not know the processor's settings.
@@ -50,17 +50,22 @@ class CheckedPages:
     def __init__(self, short: Callable[[Image], ShortWay | None], whole: Callable[[Image], Mapping[str, Any]]) -> None:
         self._short = short
         self._whole = whole
+        self._differs = False
         self._ids: dict[tuple[int, ...], Any] = {}  # shape -> token ids; None where the processor writes none
 
     def made(self, image: Image) -> Mapping[str, Any]:
         """What the processor makes of the page, without its `attention_mask`."""
-        short = self._short(image)
+        short = None
+        if not self._differs:
+            short = self._short(image)
         if short is None:
             return self._whole(image)
         if short.shape in self._ids:
             return {**short.tensors, "input_ids": self._ids[short.shape]}
         whole = self._whole(image)
-        if len(self._ids) < MOST_SHAPES and _same(short.tensors, whole):
+        if not _same(short.tensors, whole):
+            self._differs = True
+        elif len(self._ids) < MOST_SHAPES:
             self._ids[short.shape] = whole.get("input_ids")
         return whole
 
