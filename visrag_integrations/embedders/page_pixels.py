@@ -146,9 +146,10 @@ def siglip_square(pictures: Any, image: Image) -> ShortWay | None:
         pictures: The processor.
         image: In RGB.
     """
-    usual = _is_usual(pictures, "SiglipImageProcessorPil")
+    if not _is_usual(pictures, "SiglipImageProcessorPil"):
+        return None
     size = dict(pictures.size)
-    if not usual or set(size) != {"height", "width"} or getattr(pictures, "do_center_crop", None):
+    if set(size) != {"height", "width"} or getattr(pictures, "do_center_crop", None):
         return None
     pixels = np.asarray(image.resize((size["width"], size["height"]), resample=pictures.resample))
     numbers = np.empty((1, 3, size["height"], size["width"]), np.float32)
@@ -158,8 +159,10 @@ def siglip_square(pictures: Any, image: Image) -> ShortWay | None:
 
 def _is_usual(pictures: Any, class_name: str) -> bool:
     """Whether it is that processor, itself and no other's, and does all that it usually does."""
+    if type(pictures).__name__ != class_name:
+        return False
     usual = pictures.do_resize and pictures.do_rescale and pictures.do_normalize
-    return type(pictures).__name__ == class_name and bool(usual) and pictures.resample is not None
+    return bool(usual) and pictures.resample is not None
 
 
 def _write_numbers(pictures: Any, pixels: NDArray[np.uint8], numbers: NDArray[np.float32], axes: int = 1) -> None:
