@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import cached_property
 from pathlib import Path
@@ -92,6 +92,6 @@ class CheckpointEmbedder(AsyncEmbedder):
         self._pool.shutdown(cancel_futures=True)
         super().close()
 
-    def _ahead(self, things: Iterable[In], prepare: Callable[[In], Out]) -> Iterator[Out]:
+    def _ahead(self, things: Iterable[In], prepare: Callable[[In], Out]) -> Generator[Out, None, None]:
         """Things, prepared so far ahead that one slow page does not stop the device, and no whole book is in memory."""
         return prefetch(things, prepare, self._pool, ahead=4 * self._workers)

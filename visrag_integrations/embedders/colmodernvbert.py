@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from math import isqrt
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import torch
 from torch import Tensor
 
 from visrag_integrations.embedders.device_runner import send
 from visrag_integrations.embedders.late_interaction import LateInteractionEmbedder, PatchGrid
+from visrag_integrations.embedders.page_pixels import ShortWay, idefics3_tiles
 from visrag_integrations.embedders.transformers_embedder import Inputs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 
 class ColModernVBertEmbedder(LateInteractionEmbedder):
@@ -25,8 +29,13 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
         """Load a checkpoint; `**settings` are those of `TransformersEmbedder`."""
         super().__init__(model_name_or_path, **settings)
 
+    def _short_way(self, image: Image) -> ShortWay | None:
+        return idefics3_tiles(self._processor.image_processor, image)
+
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
-        return {"pixel_values": made["pixel_values"][0], "pixel_attention_mask": made["pixel_attention_mask"][0]}
+        # The processor writes its mask in 8 bytes a pixel, which would be as much to copy as the colours are.
+        mask = made["pixel_attention_mask"][0].to(torch.bool)
+        return {"pixel_values": made["pixel_values"][0], "pixel_attention_mask": mask}
 
     def _stack(self, batch: list[Inputs], model: Any) -> dict[str, Tensor]:
         """Tiles of all pages in one row: the network goes through them in order, whichever page they are of."""
@@ -37,7 +46,7 @@ class ColModernVBertEmbedder(LateInteractionEmbedder):
             masks += item.tensors["pixel_attention_mask"]
         return {  # (1, tiles, ...): a batch of one, as it were
             "pixel_values": send(filled(pixels), model.device).to(model.dtype)[None],
-            "pixel_attention_mask": send(filled(masks), model.device).to(torch.bool)[None],
+            "pixel_attention_mask": send(filled(masks), model.device)[None],
         }
 
     def _grid(self, inputs: Inputs) -> PatchGrid:
@@ -67,5 +76,7 @@ def filled(tensors: list[Tensor]) -> Tensor:
     same_size = []
     for tensor in tensors:
         beside, below = width - tensor.shape[-1], height - tensor.shape[-2]
-        same_size.append(torch.nn.functional.pad(tensor, (0, beside, 0, below)))
+        if beside or below:  # padding by nothing would copy all of it
+            tensor = torch.nn.functional.pad(tensor, (0, beside, 0, below))
+        same_size.append(tensor)
     return torch.stack(same_size)

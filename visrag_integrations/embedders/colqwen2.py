@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import torch
@@ -12,7 +12,11 @@ from torch import Tensor
 
 from visrag_integrations.embedders.devices import lookup
 from visrag_integrations.embedders.late_interaction import LateInteractionEmbedder, PatchGrid
+from visrag_integrations.embedders.page_pixels import ShortWay, qwen2_patches
 from visrag_integrations.embedders.transformers_embedder import Inputs
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
 
 POSITIONS = {"grid": True, "flat": False}  # whether patches are told their row and column
 
@@ -45,6 +49,10 @@ class ColQwen2Embedder(LateInteractionEmbedder):
     def _set_up(self, model: Any) -> Any:
         self._merge = int(self._processor.image_processor.merge_size)
         return super()._set_up(model)
+
+    def _short_way(self, image: Image) -> ShortWay | None:
+        pictures = self._processor.image_processor
+        return qwen2_patches(pictures, image, pictures.size)
 
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
         tensors = {"pixel_values": made["pixel_values"][0], "image_grid_thw": made["image_grid_thw"][0]}

@@ -13,6 +13,7 @@ from torch.nn.functional import normalize
 from visrag_integrations.embedders.colqwen2 import grid_positions
 from visrag_integrations.embedders.device_runner import send
 from visrag_integrations.embedders.devices import at_least_one
+from visrag_integrations.embedders.page_pixels import CheckedPages, ShortWay, qwen2_patches
 from visrag_integrations.embedders.transformers_embedder import PATCH_NUMBERS, Inputs, TransformersEmbedder, pad
 from visrag_integrations.errors import SettingError
 
@@ -82,6 +83,7 @@ class DSEQwen2Embedder(TransformersEmbedder):
         self._image_id = int(model.config.image_token_id)
         self._merge = int(self._processor.image_processor.merge_size)
         self._tail_length = len(self._tokens(self.tail))
+        self._pages = CheckedPages(self._short_way, self._whole_way)
         return model.model  # without the head that writes text
 
     def _prepare_page(self, image: Image) -> Inputs:
@@ -97,8 +99,7 @@ class DSEQwen2Embedder(TransformersEmbedder):
 
         if image is None:
             image = Pillow.new("RGB", (self.black_side, self.black_side))
-        size = {"shortest_edge": TOKEN_PIXELS, "longest_edge": self.max_pixels}  # pixels, in spite of their names
-        made = self._processor.image_processor(images=[image], size=size, return_tensors="pt")
+        made = self._pages.made(image)
         pixels, grid = made["pixel_values"], made["image_grid_thw"][0]
         _, rows, columns = (grid // torch.tensor([1, self._merge, self._merge])).tolist()
         head = self._tokens(HEAD.format(patches=PICTURE * (rows * columns)))
@@ -106,6 +107,20 @@ class DSEQwen2Embedder(TransformersEmbedder):
         positions = grid_positions(len(ids), ids.index(self._image_id), rows, columns)
         tensors = {"pixel_values": pixels, "image_grid_thw": grid, "position_ids": torch.from_numpy(positions)}
         return Inputs(ids, tensors, len(ids) + pixels.numel() // PATCH_NUMBERS)
+
+    def _short_way(self, image: Image) -> ShortWay | None:
+        short = qwen2_patches(self._processor.image_processor, image, self._size)
+        if short is None:
+            return None
+        # This processor puts the patches of all pictures one below the other, without an axis of pictures.
+        return ShortWay(short.shape, {**short.tensors, "pixel_values": short.tensors["pixel_values"][0]})
+
+    def _whole_way(self, image: Image) -> Any:
+        return self._processor.image_processor(images=[image], size=self._size, return_tensors="pt")
+
+    @property
+    def _size(self) -> dict[str, int]:
+        return {"shortest_edge": TOKEN_PIXELS, "longest_edge": self.max_pixels}  # pixels, in spite of their names
 
     def _tokens(self, text: str) -> list[int]:
         ids: list[int] = self._processor.tokenizer(text, add_special_tokens=False)["input_ids"]

@@ -11,6 +11,7 @@ from torch.nn.utils.rnn import pad_sequence
 
 from visrag_integrations.embedders.device_runner import send
 from visrag_integrations.embedders.minicpm_inputs import to_rgb
+from visrag_integrations.embedders.page_pixels import CheckedPages, ShortWay
 from visrag_integrations.embedders.transformers_embedder import PATCH_NUMBERS, Inputs, TransformersEmbedder, pad
 from visrag_integrations.types import Page
 
@@ -48,6 +49,7 @@ class LateInteractionEmbedder(TransformersEmbedder):
     def _set_up(self, model: Any) -> Any:
         self.dimension = int(model.config.embedding_dim)
         self._image_id = int(self._processor.image_token_id)
+        self._pages = CheckedPages(self._short_way, self._whole_way)
         return model
 
     def patch_grid(self, page: Page) -> PatchGrid:
@@ -62,10 +64,17 @@ class LateInteractionEmbedder(TransformersEmbedder):
         return np.flatnonzero(np.asarray(inputs.ids) == self._image_id)
 
     def _prepare_page(self, image: Image) -> Inputs:
-        made = self._processor.process_images(images=[image])
+        made = self._pages.made(image)
         ids = made["input_ids"][0].tolist()
         pixels = made["pixel_values"]
         return Inputs(ids, self._tensors(made, ids), len(ids) + pixels.numel() // PATCH_NUMBERS)
+
+    def _short_way(self, image: Image) -> ShortWay | None:
+        """What the processor makes of a page, made faster; None where that is not known."""
+        return None
+
+    def _whole_way(self, image: Image) -> Any:
+        return self._processor.process_images(images=[image])
 
     def _tensors(self, made: Any, ids: list[int]) -> dict[str, Tensor]:
         """What the network takes beside the ids, without the batch axis."""

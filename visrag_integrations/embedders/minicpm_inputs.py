@@ -50,6 +50,9 @@ def to_rgb(image: Image) -> Image:
     if not image.width or not image.height:
         raise PictureError(f"A picture of {image.width} x {image.height} pixels cannot be embedded.")
     image.info.pop("transparency", None)
+    if image.mode == "RGB":  # convert would copy all of it, holding Python's lock
+        image.load()
+        return image
     try:
         return image.convert("RGB")
     except ValueError as err:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable
 from concurrent.futures import Executor, Future
 from typing import TypeVar
 
@@ -11,8 +11,13 @@ In = TypeVar("In")
 Out = TypeVar("Out")
 
 
-def prefetch(items: Iterable[In], prepare: Callable[[In], Out], pool: Executor, ahead: int) -> Iterator[Out]:
-    """`prepare` of every item, in order, while the pool works on the next `ahead` ones."""
+def prefetch(
+    items: Iterable[In], prepare: Callable[[In], Out], pool: Executor, ahead: int
+) -> Generator[Out, None, None]:
+    """`prepare` of every item, in order, while the pool works on the next `ahead` ones.
+
+    Whoever stops in the middle closes it, and the pool begins no more of them.
+    """
     waiting: deque[Future[Out]] = deque()
     try:
         for item in items:

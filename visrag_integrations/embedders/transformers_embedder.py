@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -174,7 +175,9 @@ class TransformersEmbedder(CheckpointEmbedder):
             PictureError: A page has no picture, or one that cannot be opened or embedded.
         """
         self._runner.check_open()
-        return self._runner.embed(self._ahead(pages, lambda page: self._picture(page.open_image())))
+        # Closed also where the network fails: its error would keep the pages that are waiting, and their threads busy.
+        with closing(self._ahead(pages, lambda page: self._picture(page.open_image()))) as ahead:
+            return self._runner.embed(ahead)
 
     def page_item(self, image: Image) -> Inputs:
         """A page's picture as the network takes it, for `launch`.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import closing
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
@@ -121,7 +122,9 @@ class VisRAGRetEmbedder(CheckpointEmbedder):
             PictureError: A page has no picture, or one that cannot be opened.
         """
         self._runner.check_open()
-        return self._runner.embed(self._ahead(pages, lambda page: self._preparer.picture_item(page.open_image())))
+        # Closed also where the network fails: its error would keep the pages that are waiting, and their threads busy.
+        with closing(self._ahead(pages, lambda page: self._preparer.picture_item(page.open_image()))) as ahead:
+            return self._runner.embed(ahead)
 
     def page_item(self, image: Image) -> Item:
         """A page's picture as the network takes it, for `launch`."""
@@ -144,7 +147,8 @@ class VisRAGRetEmbedder(CheckpointEmbedder):
         asked = list(map(split_query, queries))
         pictures = [picture for _, picture in asked if picture is not None]
         if pictures:  # cut in the worker threads, and not held all at once, as sorting them would
-            return self._runner.embed(self._ahead(asked, self._query_item))
+            with closing(self._ahead(asked, self._query_item)) as ahead:
+                return self._runner.embed(ahead)
         return self._runner.embed_sorted(list(map(self._query_item, asked)))
 
     def embed_texts(self, texts: Iterable[str]) -> list[Embedding]:
