@@ -141,6 +141,7 @@ def test_a_row_that_is_half_written_is_none_yet(tmp_path: Path, monkeypatch: pyt
 
 
 def test_golden_numbers_that_are_off_are_found() -> None:
+    pytest.importorskip("torch")
     import gpu_golden
     import numpy as np
 
@@ -160,6 +161,7 @@ def test_golden_numbers_that_are_off_are_found() -> None:
 
 
 def test_what_is_no_number_on_either_side_passes_no_gpu_check() -> None:
+    pytest.importorskip("torch")
     import gpu_golden
     import gpu_late
     import numpy as np
@@ -178,6 +180,7 @@ def test_a_batch_of_no_numbers_is_not_the_usual_one(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """Vectors of a batch that was halved, of which one is NaN."""
+    pytest.importorskip("torch")
     import gpu
     import numpy as np
 

@@ -30,6 +30,7 @@ SAID = ("score 0.0031", "score 0.0004", "score 0.0000123")
 
 def test_small_scores_are_told_apart_everywhere() -> None:
     """A reranker gives pages that do not fit such scores; two digits after the point made 0.00 of all of them."""
+    pytest.importorskip("mcp")
     from visrag_integrations.servers.mcp.tool_results import pages_result
 
     hits = [ScoredPage(Page("d", n, source="d.pdf"), score, "rerank") for n, score in enumerate(SMALL, 1)]
