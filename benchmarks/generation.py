@@ -136,39 +136,22 @@ def _timed(work: Any) -> float:
     return time.perf_counter() - start
 
 
-# Of Qwen2.5-VL-7B-Instruct's config.json.
-_TEXT_7B = {
-    "hidden_size": 3584,
-    "intermediate_size": 18944,
-    "num_hidden_layers": 28,
-    "num_attention_heads": 28,
-    "num_key_value_heads": 4,
-    "max_window_layers": 28,
-    "rope_parameters": {"rope_type": "default", "rope_theta": 1000000.0, "mrope_section": [16, 24, 24]},
-}
-_VISION_7B = {
-    "depth": 32,
-    "hidden_size": 1280,
-    "intermediate_size": 3420,
-    "num_heads": 16,
-    "out_hidden_size": 3584,
-    "fullatt_block_indexes": [7, 15, 23, 31],
-}
-
-
 def _random(folder: Path, size: str) -> str:
     """A checkpoint folder: tiny with weights, or EVisRAG's size without, for vLLM to make up."""
     from tiny_models import build_qwen2_5_vl
 
     made = build_qwen2_5_vl(folder / "model")
     if size == "7b":
+        import gpu_models
+
         for weights in made.glob("*.safetensors"):
             weights.unlink()
         config = json.loads((made / "config.json").read_text())
-        config["text_config"].update(_TEXT_7B)
+        text = {**gpu_models.TEXT_7B, "vocab_size": config["text_config"]["vocab_size"]}
+        config["text_config"].update(text, rope_parameters=gpu_models.ROPE)
         if "layer_types" in config["text_config"]:
-            config["text_config"]["layer_types"] = ["full_attention"] * _TEXT_7B["num_hidden_layers"]
-        config["vision_config"].update(_VISION_7B)
+            config["text_config"]["layer_types"] = ["full_attention"] * text["num_hidden_layers"]
+        config["vision_config"].update(gpu_models.VISION_2_5, out_hidden_size=text["hidden_size"])
         config["dtype"] = "bfloat16"
         (made / "config.json").write_text(json.dumps(config))
     return str(made)
