@@ -1,8 +1,9 @@
 """Pages as transformers' picture processors make them, number for number, without most of what those copy.
 
 A processor goes from picture to array and back at every resize, makes numbers in float64 beside those it keeps, and
-writes the same token ids for every page of a shape. That is two fifths of the processor's time for a page. A GPU waited
-for it: with sixteen threads preparing, ColModernVBERT embedded 9 pages a second, and its network alone could do 26.
+writes the same token ids for every page of a shape. That is two fifths of the processor's time for a page. On a GPU,
+with sixteen threads preparing, ColModernVBERT embedded 9 pages a second where its network alone could do 26; how much
+of that this brings back was not measured.
 """
 
 from __future__ import annotations
